@@ -1,0 +1,128 @@
+"""The words of the archive: markets, partitions, data types and intervals."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Market(StrEnum):
+    """One of the four markets whose history is published.
+
+    The value is the word used in configurations; `path` is the folder in the archive.
+    """
+
+    SPOT = "spot"
+    FUTURES_UM = "futures_um"
+    FUTURES_CM = "futures_cm"
+    OPTIONS = "options"
+
+    @property
+    def path(self) -> str:
+        """Folder below ``data/`` that holds this market.
+
+        >>> Market.FUTURES_UM.path
+        'futures/um'
+        """
+        return _MARKET_PATHS[self]
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """Name for people.
+
+        >>> Market.FUTURES_CM.title
+        'COIN-M futures'
+        """
+        return _MARKET_TITLES[self]
+
+
+_MARKET_PATHS = {
+    Market.SPOT: "spot",
+    Market.FUTURES_UM: "futures/um",
+    Market.FUTURES_CM: "futures/cm",
+    Market.OPTIONS: "option",
+}
+_MARKET_TITLES = {
+    Market.SPOT: "spot",
+    Market.FUTURES_UM: "USD-M futures",
+    Market.FUTURES_CM: "COIN-M futures",
+    Market.OPTIONS: "options",
+}
+
+#: Other spellings that configurations may use for a market.
+MARKET_ALIASES = {
+    "um": Market.FUTURES_UM,
+    "cm": Market.FUTURES_CM,
+    "option": Market.OPTIONS,
+}
+
+
+class Partition(StrEnum):
+    """How much time one file holds: a UTC day or a calendar month."""
+
+    DAILY = "daily"
+    MONTHLY = "monthly"
+
+
+class DataType(StrEnum):
+    """A feed of the archive; the value is the folder's name."""
+
+    KLINES = "klines"
+    TRADES = "trades"
+    AGG_TRADES = "aggTrades"
+    FUNDING_RATE = "fundingRate"
+    PREMIUM_INDEX_KLINES = "premiumIndexKlines"
+    METRICS = "metrics"
+    INDEX_PRICE_KLINES = "indexPriceKlines"
+    MARK_PRICE_KLINES = "markPriceKlines"
+    BOOK_DEPTH = "bookDepth"
+    BOOK_TICKER = "bookTicker"
+    LIQUIDATION_SNAPSHOT = "liquidationSnapshot"
+    BVOL_INDEX = "BVOLIndex"
+    EOH_SUMMARY = "EOHSummary"
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether files are kept per interval, as the four kline families are.
+
+        >>> DataType.MARK_PRICE_KLINES.has_intervals, DataType.TRADES.has_intervals
+        (True, False)
+        """
+        return self in _KLINE_FAMILY
+
+
+_KLINE_FAMILY = frozenset(
+    {
+        DataType.KLINES,
+        DataType.PREMIUM_INDEX_KLINES,
+        DataType.INDEX_PRICE_KLINES,
+        DataType.MARK_PRICE_KLINES,
+    }
+)
+
+#: The other name under which the premium index klines may be asked for.
+PREMIUM_INDEX = "premiumIndex"
+
+
+class Interval(StrEnum):
+    """Length of a candle, spelled as in the archive; the month is ``1mo``."""
+
+    S1 = "1s"
+    M1 = "1m"
+    M3 = "3m"
+    M5 = "5m"
+    M15 = "15m"
+    M30 = "30m"
+    H1 = "1h"
+    H2 = "2h"
+    H4 = "4h"
+    H6 = "6h"
+    H8 = "8h"
+    H12 = "12h"
+    D1 = "1d"
+    D3 = "3d"
+    W1 = "1w"
+    MO1 = "1mo"
+
+
+#: Other spellings that configurations may use for an interval.
+INTERVAL_ALIASES = {"1M": Interval.MO1}

@@ -1,0 +1,216 @@
+"""Everything that can go wrong, on one screen.
+
+::
+
+    ArchiveKitError
+    ├── ConfigurationError (ValueError)   the question is wrong; raised before any work
+    ├── ListingError                      the archive's listing could not be read
+    ├── DiskSpaceError                    the plan does not fit on the disk
+    ├── WorkflowError                     not one object could be had; carries the result
+    └── ObjectError                       one object could not be had, the run goes on
+        ├── NotFound            not_found            listed, but gone when asked for
+        ├── Forbidden           forbidden            the endpoint refuses it
+        ├── Throttled           throttled            503 SlowDown until the retries ran out
+        ├── ServerFault         server_error         any other 5xx
+        ├── ConnectionLost      connection           refused, reset or never made
+        ├── Truncated           truncated            the body ended before its announced length
+        ├── Stalled             timeout              no progress for ``timeout_seconds``
+        ├── Corrupt             corrupt              bytes differ from what the archive promises
+        ├── StaleChecksum       checksum_stale       as listed, but the published digest is of others
+        ├── AbsentChecksum      checksum_absent      there is no digest to prove the bytes with
+        ├── BadChecksum         checksum_unreadable  the ``.CHECKSUM`` object holds no digest
+        ├── BadZip              bad_zip              not one intact csv member
+        ├── DiskFull            disk_full            no room to write
+        └── TransferFailed      transfer_failed      s5cmd said something else
+
+    ArchiveKitWarning (UserWarning)       the question was read in a way worth knowing
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from binance_archive_kit.result import CollectionResult
+
+
+class ArchiveKitError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ArchiveKitWarning(UserWarning):
+    """Something asked for was read differently, or ignored; the plan's notes say it too."""
+
+
+class ConfigurationError(ArchiveKitError, ValueError):
+    """A field of a configuration holds a value that cannot be meant.
+
+    Raised before any work and any network use. The message names the field,
+    the bad value, the valid ones and the nearest of them.
+    """
+
+
+class ListingError(ArchiveKitError):
+    """The archive's listing could not be read; nothing was planned."""
+
+
+class DiskSpaceError(ArchiveKitError):
+    """The plan does not fit on the disk; nothing was downloaded."""
+
+
+class WorkflowError(ArchiveKitError):
+    """A run in which not one object could be had.
+
+    Attributes
+    ----------
+    result : CollectionResult or None
+        What happened to every object.
+    """
+
+    def __init__(self, message: str, result: CollectionResult | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class ObjectError(ArchiveKitError):
+    """One object of the archive could not be had; it stands in ``result.failures``.
+
+    Attributes
+    ----------
+    key : str
+        The object's key in the archive.
+    reason : str
+        One word for the kind of failure, the same for every object of that kind.
+    detail : str
+        What was seen, and what to do about it where something can be done.
+    """
+
+    reason: ClassVar[str]
+    #: Whether the same request may well succeed a little later.
+    passing: ClassVar[bool] = False
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(f"{key}: {self.reason}: {detail}")
+        self.key = key
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[ObjectError], tuple[str, str]]:
+        """Pickle by key and detail, so that failures travel between processes."""
+        return type(self), (self.key, self.detail)
+
+
+class NotFound(ObjectError):
+    """The archive does not have the object (any more)."""
+
+    reason = "not_found"
+
+
+class Forbidden(ObjectError):
+    """The endpoint refuses to hand the object out."""
+
+    reason = "forbidden"
+
+
+class Throttled(ObjectError):
+    """The endpoint asked to slow down until the retries ran out."""
+
+    reason = "throttled"
+    passing = True
+
+
+class ServerFault(ObjectError):
+    """The endpoint failed with a 5xx status."""
+
+    reason = "server_error"
+    passing = True
+
+
+class ConnectionLost(ObjectError):
+    """The connection could not be made, or was reset."""
+
+    reason = "connection"
+    passing = True
+
+
+class Truncated(ObjectError):
+    """The body ended before its announced length, on every try."""
+
+    reason = "truncated"
+    passing = True
+
+
+class Stalled(ObjectError):
+    """The object made no progress for ``timeout_seconds``."""
+
+    reason = "timeout"
+    passing = True
+
+
+class Corrupt(ObjectError):
+    """The bytes are not the ones the archive promises; they are in quarantine."""
+
+    reason = "corrupt"
+    passing = True
+
+
+class StaleChecksum(ObjectError):
+    """The bytes are what the listing promises, but the published digest is of others."""
+
+    reason = "checksum_stale"
+
+
+class AbsentChecksum(ObjectError):
+    """The archive has no ``.CHECKSUM`` object for this zip, so nothing proves it."""
+
+    reason = "checksum_absent"
+
+
+class BadChecksum(ObjectError):
+    """The ``.CHECKSUM`` object does not begin with a SHA-256 digest."""
+
+    reason = "checksum_unreadable"
+
+
+class BadZip(ObjectError):
+    """The object is not a zip with exactly one intact csv member of the right name."""
+
+    reason = "bad_zip"
+
+
+class DiskFull(ObjectError):
+    """There was no room left to write the object."""
+
+    reason = "disk_full"
+
+
+class TransferFailed(ObjectError):
+    """s5cmd reported an error of no known kind."""
+
+    reason = "transfer_failed"
+
+
+def nearest(value: object, valid: Iterable[str]) -> str | None:
+    """Return the valid spelling that looks most like `value`, or None.
+
+    >>> nearest("futures-um", ["spot", "futures_um", "futures_cm"])
+    'futures_um'
+    >>> nearest("zzz", ["spot"]) is None
+    True
+    """
+    by_folded = {word.casefold(): str(word) for word in valid}
+    found = difflib.get_close_matches(str(value).casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[found[0]] if found else None
+
+
+def unknown(field: str, value: object, valid: Iterable[str]) -> str:
+    """Spell the message for a value that is not one of the valid ones.
+
+    >>> print(unknown("markets", "sport", ["spot", "options"]))
+    markets: 'sport' is not valid; did you mean 'spot'? Valid: spot, options
+    """
+    words = list(valid)
+    guess = nearest(value, words)
+    hint = f"; did you mean {guess!r}?" if guess else "."
+    return f"{field}: {value!r} is not valid{hint} Valid: {', '.join(words)}"
