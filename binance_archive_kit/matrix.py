@@ -1,0 +1,361 @@
+"""What the archive holds: which feeds of which market, since when and until when.
+
+The facts stand in ``matrix/enhanced_binance_archive_matrix.json``. A matrix file
+of the documented format may be given instead: entries that carry
+``partition_facts`` are taken at their word, plainer ones are corrected from the
+shipped facts, and every correction becomes a note.
+
+The matrix explains; the archive's listing decides. See `Confidence`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from binance_archive_kit.enums import (
+    INTERVAL_ALIASES,
+    PREMIUM_INDEX,
+    DataType,
+    Interval,
+    Market,
+    Partition,
+)
+from binance_archive_kit.errors import ConfigurationError, nearest
+from binance_archive_kit.keys import period_end
+
+#: File name of the matrix that is used when none is named.
+DEFAULT_MATRIX = "enhanced_binance_archive_matrix.json"
+
+UTC_MIDNIGHT = time()
+
+
+class Confidence(StrEnum):
+    """How well a fact is known."""
+
+    BYTES = "A"  #: bytes in hand, or Binance's own words
+    MEASURED = "B"  #: somebody's dated measurement of the live bucket
+    HEARSAY = "C"  #: one secondary statement; the listing must be asked
+
+
+class SymbolForm(StrEnum):
+    """How the symbols of a feed are spelled in the archive."""
+
+    AS_LISTED = "as_listed"
+    CONTRACT = "contract"
+    PERPETUAL = "perpetual"
+    PAIR = "pair"
+    VOLATILITY_INDEX = "volatility_index"
+    UNDERLYING = "underlying"
+
+
+def _first_of_month(value: object) -> object:
+    """Read ``YYYY-MM`` as its first day; leave all else to pydantic."""
+    return f"{value}-01" if isinstance(value, str) and len(value) == 7 else value
+
+
+Day = Annotated[date, BeforeValidator(_first_of_month)]
+
+
+class _Facts(BaseModel):
+    """Immutable, and tolerant of fields that later versions may add."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PartitionFacts(_Facts):
+    """What is known of one feed's daily or monthly files.
+
+    Attributes
+    ----------
+    first, last : date or None
+        First day of the first and of the last period, UTC, inclusive. None: not
+        known, and for `last` also: still running.
+    intervals : tuple of Interval
+        Intervals that are kept; empty for feeds without intervals.
+    abandoned_intervals : tuple of Interval
+        Folders that exist and are no longer filled.
+    """
+
+    first: Day | None = None
+    last: Day | None = None
+    intervals: tuple[Interval, ...] = ()
+    abandoned_intervals: tuple[Interval, ...] = ()
+    known_gaps: tuple[str, ...] = ()
+    note: str = ""
+    confidence: Confidence
+    source: str
+
+
+class _Alias(_Facts):
+    default_intervals: tuple[Interval, ...]
+
+
+class Entry(_Facts):
+    """One line of the matrix, in the documented format and its extension."""
+
+    market: Market
+    data_type: str
+    intervals: tuple[str | None, ...]
+    partitions: tuple[Partition, ...]
+    available_from: date | None
+    notes: str = ""
+    url_pattern: str
+    filename_pattern: str
+    archive_type: DataType | None = None
+    aliases: Mapping[str, _Alias] = Field(default_factory=dict)
+    symbol_form: SymbolForm = SymbolForm.AS_LISTED
+    partition_facts: Mapping[Partition, PartitionFacts] | None = None
+
+    @property
+    def type(self) -> DataType:
+        """The archive's own name for the data type."""
+        if self.archive_type is not None:
+            return self.archive_type
+        if self.data_type == PREMIUM_INDEX:
+            return DataType.PREMIUM_INDEX_KLINES
+        return DataType(self.data_type)
+
+    @property
+    def partitioned(self) -> Mapping[Partition, PartitionFacts]:
+        """The facts of each partition; empty when the entry states none."""
+        return self.partition_facts or {}
+
+
+class _SymbolFormFacts(_Facts):
+    description: str
+    pattern: str
+    example: str
+
+
+class _ArchiveFacts(_Facts):
+    bucket: str
+    region: str
+    endpoint: str
+
+
+class _Publication(_Facts):
+    daily_due_days: int
+    monthly_due_day: int
+
+
+class _MatrixFile(_Facts):
+    """A matrix file as it lies on the disk."""
+
+    description: str = ""
+    last_updated: date
+    schema_version: Literal[1, 2] = 1
+    supported_markets: tuple[Market, ...]
+    availability_matrix: tuple[Entry, ...]
+    archive: _ArchiveFacts | None = None
+    symbol_forms: Mapping[SymbolForm, _SymbolFormFacts] = Field(default_factory=dict)
+    symbols: Mapping[Market, tuple[str, ...]] = Field(default_factory=dict)
+    publication: _Publication | None = None
+
+
+class WrongSymbolError(ValueError):
+    """A symbol has a form that the feed does not use."""
+
+
+class Matrix:
+    """What the archive holds, ready to be asked.
+
+    Use `load_matrix` to get one.
+
+    Attributes
+    ----------
+    feeds : dict of (Market, DataType) to Entry
+        Everything that exists or ever existed.
+    corrections : dict of (Market, DataType) to str
+        What a matrix file of the user's got wrong, in words.
+    """
+
+    def __init__(
+        self,
+        facts: _MatrixFile,
+        feeds: Mapping[tuple[Market, DataType], Entry],
+        corrections: Mapping[tuple[Market, DataType], str],
+    ) -> None:
+        if facts.archive is None or facts.publication is None:
+            raise ValueError("the shipped matrix lacks its archive or publication facts")
+        self.archive = facts.archive
+        self.symbols = facts.symbols
+        self.feeds = feeds
+        self.corrections = corrections
+        self._forms = facts.symbol_forms
+        self._publication = facts.publication
+
+    def feed(self, market: Market, data_type: DataType) -> Entry | None:
+        """Return the facts of a feed, or None when the market has no such feed."""
+        return self.feeds.get((market, data_type))
+
+    def data_types(self, market: Market) -> list[DataType]:
+        """Data types the market has or had, in the order of the matrix."""
+        return [data_type for owner, data_type in self.feeds if owner is market]
+
+    def filed_symbol(self, feed: Entry, symbol: str) -> str:
+        """Spell `symbol` as the archive files it for this feed.
+
+        Raises
+        ------
+        WrongSymbolError
+            If no symbol of this feed looks like that; the message suggests one.
+
+        Examples
+        --------
+        >>> matrix = load_matrix()
+        >>> bvol = matrix.feed(Market.OPTIONS, DataType.BVOL_INDEX)
+        >>> matrix.filed_symbol(bvol, "BTC")
+        'BTCBVOLUSDT'
+        >>> index = matrix.feed(Market.FUTURES_CM, DataType.INDEX_PRICE_KLINES)
+        >>> matrix.filed_symbol(index, "BTCUSD_PERP")
+        'BTCUSD'
+        """
+        form = self._forms[feed.symbol_form]
+        if not re.fullmatch(form.pattern, symbol):
+            base = re.sub(r"(USD[TC]?)?(_.*)?$", "", symbol)
+            guess = form.example.replace("BTC", base)
+            raise WrongSymbolError(
+                f"{feed.market.title} {feed.type} symbols are {form.description}; "
+                f"did you mean {guess!r}?"
+            )
+        match feed.symbol_form:
+            case SymbolForm.PAIR:
+                return symbol.partition("_")[0]
+            case SymbolForm.VOLATILITY_INDEX:
+                return f"{_base_asset(symbol)}BVOLUSDT"
+            case SymbolForm.UNDERLYING:
+                return f"{_base_asset(symbol)}USDT"
+            case _:
+                return symbol
+
+    def due(self, start: date, partition: Partition) -> datetime:
+        """When the file of the period that begins on `start` should be out, naive UTC.
+
+        Before that moment an absent file is not published yet; after it, missing.
+        """
+        end = period_end(start, partition)
+        if partition is Partition.DAILY:
+            day = end + timedelta(days=self._publication.daily_due_days)
+        else:
+            day = (end + timedelta(days=1)).replace(day=self._publication.monthly_due_day)
+        return datetime.combine(day, UTC_MIDNIGHT)
+
+
+def _base_asset(symbol: str) -> str:
+    """Cut an options symbol down to its base asset: BTC of BTCBVOLUSDT, BTCUSDT or BTC."""
+    return re.sub(r"(BVOL)?USDT$", "", symbol) or symbol
+
+
+def shipped(name: str) -> Path:
+    """Find a file of ``matrix/``, in an installed wheel or in a source checkout.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no such file is shipped.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "_matrix", package.parent / "matrix"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{name} is not among the shipped matrix files")
+
+
+def load_matrix(matrix_path: str | Path | None = None) -> Matrix:
+    """Load what is known of the archive, from a matrix file or from the shipped one.
+
+    Parameters
+    ----------
+    matrix_path : str or Path, optional
+        Looked up in the working directory, then by name among the shipped files.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such file, or it is not a matrix in the documented format.
+    """
+    facts = _shipped_facts()
+    shipped_feeds = {(entry.market, entry.type): entry for entry in facts.availability_matrix}
+    path = _find(matrix_path)
+    if path == shipped(DEFAULT_MATRIX):
+        return Matrix(facts, shipped_feeds, {})
+    feeds, corrections = dict(shipped_feeds), {}
+    for entry in _read(path).availability_matrix:
+        name = (entry.market, entry.type)
+        if entry.partition_facts is not None:
+            feeds[name] = entry
+        elif errors := _errors_of(entry, shipped_feeds.get(name)):
+            corrections[name] = f"{path.name} on {entry.market} {entry.data_type}: {errors}"
+    return Matrix(facts, feeds, corrections)
+
+
+@cache
+def _shipped_facts() -> _MatrixFile:
+    return _read(shipped(DEFAULT_MATRIX))
+
+
+def _find(matrix_path: str | Path | None) -> Path:
+    if matrix_path is None:
+        return shipped(DEFAULT_MATRIX)
+    path = Path(matrix_path)
+    if path.is_file():
+        return path
+    try:
+        if path.parent != Path():
+            raise FileNotFoundError(matrix_path)
+        return shipped(path.name)
+    except FileNotFoundError:
+        known = sorted(path.name for path in shipped(DEFAULT_MATRIX).parent.glob("*matrix*.json"))
+        guess = nearest(path.name, known)
+        hint = f"; did you mean {guess!r}?" if guess else "."
+        raise ConfigurationError(
+            f"matrix_path: {str(matrix_path)!r} is neither a file here nor a shipped one"
+            f"{hint} Valid: {', '.join(known)}"
+        ) from None
+
+
+def _read(path: Path) -> _MatrixFile:
+    try:
+        return _MatrixFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigurationError(
+            f"matrix_path: {path} is not an availability matrix: {where}: {first['msg']}"
+        ) from None
+    except ValueError as error:
+        raise ConfigurationError(
+            f"matrix_path: {path} is not an availability matrix: {error}"
+        ) from None
+
+
+def _errors_of(entry: Entry, truth: Entry | None) -> str:
+    """Say what a plain entry of the documented format gets wrong; empty if nothing."""
+    if truth is None:
+        return "the archive has no such feed"
+    errors = []
+    if entry.data_type != truth.type:
+        errors.append(f"the archive calls it {truth.type}")
+    if gone := set(entry.partitions) - set(truth.partitioned):
+        errors.append(f"there are no {' or '.join(sorted(gone))} files")
+    claimed = {INTERVAL_ALIASES.get(word, word) for word in entry.intervals if word}
+    real = {str(word) for word in truth.intervals if word}
+    if claimed and not real:
+        errors.append("its files have no intervals")
+    elif invented := claimed - real:
+        errors.append(f"there is no interval {', '.join(sorted(invented))}")
+    if "1M" in entry.intervals and "1mo" in real:
+        errors.append("the month is spelled 1mo")
+    lasts = [facts.last for facts in truth.partitioned.values()]
+    if all(lasts):
+        errors.append(f"it ended on {max(filter(None, lasts))}")
+    return "; ".join(errors)
