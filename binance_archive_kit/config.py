@@ -1,0 +1,418 @@
+"""What a user wants, as one frozen and validated value.
+
+A `CollectionConfig` is checked when it is made, before any work and any network
+use; it goes to JSON and back, and prints itself as the Python that makes it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from binance_archive_kit.enums import (
+    INTERVAL_ALIASES,
+    MARKET_ALIASES,
+    PREMIUM_INDEX,
+    DataType,
+    Interval,
+    Market,
+)
+from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, nearest, unknown
+from binance_archive_kit.keys import is_symbol
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+class PartitionChoice(StrEnum):
+    """Which files to take: days, months, or whole months as months and days elsewhere."""
+
+    DAILY = "daily"
+    MONTHLY = "monthly"
+    AUTO = "auto"
+
+
+def _day(value: object) -> object:
+    """Accept a date or an ISO day, and nothing that would have to be guessed at."""
+    if isinstance(value, datetime):
+        raise ValueError(f"{value!r} has a time; days are whole UTC days, like '2025-07-15'")
+    if isinstance(value, date):
+        return value
+    try:
+        if not isinstance(value, str) or len(value) != len("2025-07-15"):
+            raise ValueError
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a day; write it like '2025-07-15'") from None
+
+
+Day = Annotated[date, BeforeValidator(_day)]
+
+
+class DateRange(BaseModel):
+    """Whole UTC days from `start` to `end`, both inclusive."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: Day
+    end: Day
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DateRange:
+        if self.start > self.end:
+            raise ValueError(f"start {self.start} is after end {self.end}; both are inclusive")
+        return self
+
+
+def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Word]) -> Word:
+    """Read one word of a closed vocabulary, or say which ones there are."""
+    if isinstance(value, str):
+        if value in aliases:
+            return aliases[value]
+        if value in set(kind):
+            return kind(value)
+    raise ValueError(unknown(field, value, [*kind, *aliases]))
+
+
+def _listed(field: str, value: object) -> list[Any]:
+    """Take a non-empty list apart, dropping repeats and keeping the order."""
+    if isinstance(value, str) or not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise ValueError(f"{field}: {value!r} is not a list; write {field}=[{value!r}]")
+    given = list(value)
+    items = [item for at, item in enumerate(given) if item not in given[:at]]
+    if not items:
+        raise ValueError(f"{field}: the list is empty; name at least one")
+    return items
+
+
+def _symbols(field: str, value: object) -> tuple[str, ...]:
+    symbols = _listed(field, value)
+    for symbol in symbols:
+        if not isinstance(symbol, str) or not is_symbol(symbol):
+            raise ValueError(f"{field}: {symbol!r} cannot be a symbol; write it like 'BTCUSDT'")
+        if symbol != symbol.upper():
+            raise ValueError(
+                f"{field}: {symbol!r} is not valid: the archive spells symbols in capitals; "
+                f"did you mean {symbol.upper()!r}?"
+            )
+    return tuple(symbols)
+
+
+class CollectionConfig(BaseModel):
+    """What to collect, from where, to where, and how.
+
+    Parameters
+    ----------
+    markets : list of str
+        ``spot``, ``futures_um``, ``futures_cm``, ``options`` (also ``um``, ``cm``, ``option``).
+    symbols : list of str, or dict of market to list of str
+        A list is for every market. Spelled as in the archive (``BTCUSDT``,
+        ``BTCUSD_PERP``); for options the base asset (``BTC``) will do.
+    data_types : list of str
+        Feeds, spelled as in the archive; ``premiumIndex`` means ``premiumIndexKlines``.
+    intervals : dict of data type to list of str, optional
+        A kline type not listed: every interval kept for that market and partition
+        (``premiumIndex`` alone: ``1m``). ``1M`` means ``1mo``.
+    date_range : dict, optional
+        ``{"start": day, "end": day}``, whole UTC days, **both inclusive**; yesterday
+        (UTC) when left out.
+    output_directory : str or Path
+        The store: files lie below it at their archive key.
+    partition : {"daily", "monthly", "auto"}
+        ``auto`` takes whole months as monthly files where they are published, and
+        days elsewhere. Feeds with only monthly files give one file for each month
+        touched, whatever this says.
+    batch_size : int
+        Objects handed to s5cmd at a time.
+    max_parallel_downloads : int, optional
+        Files in flight; by default chosen from the sizes in the plan.
+    enable_batch_mode : bool
+        False: one s5cmd process per file, `max_parallel_downloads` at once.
+    enable_resume : bool
+        Keep what is already there and proven.
+    force_redownload : bool
+        Fetch again and replace atomically.
+    download_checksum : bool
+        Prove each zip by the SHA-256 of its ``.CHECKSUM`` object. False: by size and,
+        where it is an MD5, the ETag of the listing.
+    accept_stale_checksum : bool
+        Take zips whose bytes match size and ETag while the published digest does not;
+        they are flagged in ``result.stale``.
+    timeout_seconds : float
+        Longest time one object may make no progress.
+    part_size_mb : int
+        Part size of large downloads, MiB.
+    s5cmd_extra_args : list of str
+        Flags of s5cmd, global or of ``cp``, each sorted to its place; they win over
+        values derived from this configuration.
+    listing : bool
+        False: plan from the matrix alone, without asking the archive what it has.
+    matrix_path : str, optional
+        An availability matrix in the working directory or among the shipped ones.
+    endpoint_url : str, optional
+        Any S3-compatible endpoint that holds the bucket; by default the environment's
+        ``S3_ENDPOINT_URL``, else Binance's.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value cannot be meant. Unknown fields are kept, with a warning.
+
+    Examples
+    --------
+    >>> config = CollectionConfig(
+    ...     markets=["spot"], symbols=["BTCUSDT"], data_types=["klines"],
+    ...     intervals={"klines": ["1h"]}, output_directory="data",
+    ...     date_range={"start": "2025-07-01", "end": "2025-07-15"},
+    ... )
+    >>> CollectionConfig.from_json(config.to_json()) == config
+    True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", validate_default=False)
+
+    workflow_type: Literal["archive_collection"] = "archive_collection"
+    markets: tuple[Market, ...]
+    symbols: tuple[str, ...] | dict[Market, tuple[str, ...]]
+    data_types: tuple[DataType, ...]
+    intervals: dict[DataType, tuple[str, ...]] = Field(default_factory=dict)
+    date_range: DateRange | None = None
+    output_directory: Path
+    partition: PartitionChoice = PartitionChoice.DAILY
+    batch_size: int = Field(default=100, ge=1)
+    max_parallel_downloads: int | None = Field(default=None, ge=1)
+    enable_batch_mode: bool = True
+    enable_resume: bool = True
+    force_redownload: bool = False
+    download_checksum: bool = True
+    accept_stale_checksum: bool = False
+    timeout_seconds: float = Field(default=300, gt=0)
+    part_size_mb: int = Field(default=50, ge=5)
+    s5cmd_extra_args: tuple[str, ...] = ()
+    listing: bool = True
+    matrix_path: str | None = None
+    endpoint_url: str | None = None
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            _raise_in_words(error, fields)
+        for name in self.model_extra or ():
+            guess = nearest(name, type(self).model_fields)
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            warnings.warn(
+                f"{name}: not a field of the configuration, kept and not used{hint}",
+                ArchiveKitWarning,
+                stacklevel=2,
+            )
+
+    @field_validator("markets", mode="before")
+    @classmethod
+    def _read_markets(cls, value: object) -> tuple[Market, ...]:
+        words = _listed("markets", value)
+        return tuple(
+            dict.fromkeys(_word("markets", Market, word, MARKET_ALIASES) for word in words)
+        )
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _read_symbols(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return _symbols("symbols", value)
+        return {
+            _word("symbols", Market, market, MARKET_ALIASES): _symbols(f"symbols[{market}]", some)
+            for market, some in value.items()
+        }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_feeds(cls, fields: Any) -> Any:
+        """Read data types and intervals together: an alias brings its own intervals."""
+        if not isinstance(fields, Mapping) or "data_types" not in fields:
+            return fields
+        aliases = {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
+        asked = _listed("data_types", fields["data_types"])
+        types = dict.fromkeys(_word("data_types", DataType, word, aliases) for word in asked)
+        intervals: dict[DataType, tuple[str, ...]] = {}
+        given = fields.get("intervals") or {}
+        if not isinstance(given, Mapping):
+            raise ValueError(
+                f"intervals: {given!r} is not a dict of data type to list; "
+                f"write intervals={{'klines': {given!r}}}"
+            )
+        for name, words in given.items():
+            data_type = _word("intervals", DataType, name, aliases)
+            field = f"intervals[{name}]"
+            spelled: list[Any] = _listed(field, words)
+            if data_type.has_intervals:
+                spelled = [_word(field, Interval, word, INTERVAL_ALIASES) for word in spelled]
+            merged = [*intervals.get(data_type, ()), *map(str, spelled)]
+            intervals[data_type] = tuple(dict.fromkeys(merged))
+        if PREMIUM_INDEX in asked and DataType.PREMIUM_INDEX_KLINES.value not in asked:
+            intervals.setdefault(DataType.PREMIUM_INDEX_KLINES, (Interval.M1.value,))
+        return {**fields, "data_types": tuple(types), "intervals": intervals}
+
+    @field_validator("date_range", mode="before")
+    @classmethod
+    def _read_date_range(cls, value: object) -> object:
+        if value is None or isinstance(value, Mapping | DateRange):
+            return value
+        raise ValueError(
+            f"date_range: {value!r} is not a range of days; "
+            "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}"
+        )
+
+    @field_validator("partition", mode="before")
+    @classmethod
+    def _read_partition(cls, value: object) -> PartitionChoice:
+        return _word("partition", PartitionChoice, value, {})
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _read_endpoint(cls, value: str | None) -> str | None:
+        return None if value is None else check_endpoint(value)
+
+    @field_serializer("output_directory")
+    def _spell_path(self, path: Path) -> str:
+        return path.as_posix()
+
+    def symbols_of(self, market: Market) -> tuple[str, ...]:
+        """Symbols asked for in `market`; empty when a dict of symbols leaves it out."""
+        if isinstance(self.symbols, dict):
+            return self.symbols.get(market, ())
+        return self.symbols
+
+    def days(self, now: datetime | None = None) -> DateRange:
+        """Days asked for, both ends inclusive: `date_range`, or yesterday (UTC)."""
+        if self.date_range is not None:
+            return self.date_range
+        yesterday = (now or datetime.now(UTC)).date() - timedelta(days=1)
+        return DateRange(start=yesterday, end=yesterday)
+
+    def replace(self, **changes: Any) -> CollectionConfig:
+        """Return a configuration with some fields changed, validated like a new one."""
+        return type(self)(**{**self.chosen(), **changes})
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> CollectionConfig:
+        """Read a configuration from JSON text, or from the JSON file at a path.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such file, the text is not JSON, or a value cannot be meant.
+        """
+        text = str(source)
+        if isinstance(source, Path) or not text.lstrip().startswith("{"):
+            try:
+                text = Path(source).read_text(encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{str(source)!r} cannot be read: {error.strerror}; "
+                    "give the path of a JSON file, or JSON text"
+                ) from None
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise ConfigurationError(f"the configuration is not JSON: {error}") from None
+        if not isinstance(fields, dict):
+            raise ConfigurationError("the configuration is not a JSON object of fields")
+        return cls(**fields)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Spell the configuration as JSON, and write it to `path` if one is given."""
+        text = json.dumps(self.chosen(), indent=2, ensure_ascii=False)
+        if path is not None:
+            Path(path).write_text(f"{text}\n", encoding="utf-8")
+        return text
+
+    def to_python(self) -> str:
+        """Spell the configuration as the Python expression that makes it.
+
+        Examples
+        --------
+        >>> print(CollectionConfig(markets=["spot"], symbols=["BTCUSDT"],
+        ...                        data_types=["trades"], output_directory="data").to_python())
+        bak.CollectionConfig(
+            markets=["spot"],
+            symbols=["BTCUSDT"],
+            data_types=["trades"],
+            output_directory="data",
+        )
+        """
+        lines = [f"    {name}={_literal(value)}," for name, value in self.chosen().items()]
+        return "\n".join(["bak.CollectionConfig(", *lines, ")"])
+
+    def chosen(self) -> dict[str, Any]:
+        """Fields that differ from their default, as JSON values."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def check_endpoint(url: str) -> str:
+    """Return an endpoint's URL without its trailing slash, or say why it can be none.
+
+    Raises
+    ------
+    ValueError
+        If `url` is not that of an S3-compatible endpoint.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ValueError(
+            f"endpoint_url: {url!r} is not an http(s) URL, like 'http://127.0.0.1:9000'"
+        )
+    if parts.netloc == "data.binance.vision":
+        raise ValueError(
+            f"endpoint_url: {url!r} is the archive's web page and cannot list; "
+            "leave endpoint_url out for the archive itself"
+        )
+    if parts.path.strip("/") or parts.query:
+        raise ValueError(
+            f"endpoint_url: {url!r} has a path; give the endpoint alone, "
+            f"like '{parts.scheme}://{parts.netloc}'"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _literal(value: Any) -> str:
+    """Spell a JSON value as Python, strings in double quotes."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoReturn:
+    """Turn pydantic's findings into one error that names field, value and what is valid."""
+    lines = []
+    for found in error.errors():
+        path = [str(part) for part in found["loc"]]
+        field = path[0] if path else ""
+        cause = found.get("ctx", {}).get("error")
+        if found["type"] == "missing":
+            lines.append(f"{'.'.join(path)}: required, and not given")
+        elif isinstance(cause, ValueError):
+            said = str(cause)
+            where = ".".join(path)
+            lines.append(said if not path or said.startswith(field) else f"{where}: {said}")
+        else:
+            lines.append(f"{'.'.join(path)}: {found['input']!r} is not valid: {found['msg']}")
+    raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
