@@ -1,0 +1,493 @@
+"""What is to be done: wishes x listing x inventory -> plan. Pure decisions, no I/O.
+
+`make_plan` holds what is asked for against what the archive lists and what the store
+has. It gives one row per object with the action to take, and a word with a reason
+for everything that was asked for and cannot be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+
+import polars as pl
+
+from binance_archive_kit import render
+from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.errors import nearest
+from binance_archive_kit.keys import Stream, period_end, spell_period
+from binance_archive_kit.matrix import Matrix
+from binance_archive_kit.wishes import Absence, Reason, Span, Wish, Wishes
+
+
+class Action(StrEnum):
+    """What a collection does with an object."""
+
+    DOWNLOAD = "download"
+    UPDATE = "update"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One zip as the archive lists it."""
+
+    size: int
+    etag: str
+    last_modified: str
+    checksum: bool
+
+
+@dataclass(slots=True)
+class StreamListing:
+    """What the archive lists of one stream, within the days asked for.
+
+    Attributes
+    ----------
+    objects : dict of str to Listed
+        By period, as spelled in the key.
+    first : str or None
+        Period of the stream's very first file, known when `probed`.
+    ends : bool
+        Nothing is listed after the days asked for.
+    """
+
+    objects: dict[str, Listed] = field(default_factory=dict)
+    first: str | None = None
+    probed: bool = False
+    ends: bool = False
+
+
+#: Shape of `Plan.frame`. Days and times are UTC; ``start`` and ``end`` are inclusive.
+_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "key": pl.String,
+    "market": pl.Enum(Market),
+    "data_type": pl.Enum(DataType),
+    "partition": pl.Enum(Partition),
+    "symbol": pl.Categorical(),
+    "interval": pl.Enum(Interval),
+    "start": pl.Date,
+    "end": pl.Date,
+    "size": pl.Int64,
+    "etag": pl.String,
+    "last_modified": pl.String,
+    "checksum": pl.Boolean,
+    "action": pl.Enum(Action),
+    "reason": pl.String,
+}
+PLAN_SCHEMA = pl.Schema(_COLUMNS)
+
+#: What the store says of an object: its file now, and what was recorded when it was proven.
+INVENTORY_SCHEMA = pl.Schema(
+    {
+        "key": pl.String,
+        "file_size": pl.Int64,
+        "file_mtime": pl.Int64,
+        "proven_size": pl.Int64,
+        "proven_mtime": pl.Int64,
+        "proven_etag": pl.String,
+        "proven_by": pl.String,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a collection would do, object by object; nothing is touched by having it.
+
+    Attributes
+    ----------
+    frame : polars.DataFrame
+        One row per object that exists: ``key``, ``market``, ``data_type``,
+        ``partition``, ``symbol``, ``interval``, ``start`` and ``end`` (UTC days, both
+        inclusive), ``size`` (bytes), ``etag``, ``last_modified`` (UTC, ISO 8601),
+        ``checksum`` (has a ``.CHECKSUM`` object), ``action`` and ``reason``. Size, ETag,
+        time and checksum are null when the archive was not asked (``listing=False``).
+    unavailable : tuple of Absence
+        Asked for, and cannot exist.
+    missing : tuple of Absence
+        Could exist; the archive does not have it.
+    not_published : tuple of Absence
+        Will exist; it is too early.
+    notes : tuple of str
+        How the question was read, where that is worth knowing.
+    """
+
+    config: CollectionConfig
+    frame: pl.DataFrame = field(repr=False)
+    unavailable: tuple[Absence, ...] = ()
+    missing: tuple[Absence, ...] = ()
+    not_published: tuple[Absence, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Count the objects."""
+        return self.frame.height
+
+    def __bool__(self) -> bool:
+        """Be true even when empty: an empty plan is an answer."""
+        return True
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes of all objects; None when the archive was not asked for sizes."""
+        return _sum_of_sizes(self.frame)
+
+    @property
+    def download_bytes(self) -> int | None:
+        """Bytes to download or update; None when the archive was not asked for sizes."""
+        return _sum_of_sizes(self.frame.filter(pl.col("action") != Action.KEEP.value))
+
+    def count(self, action: Action | str) -> int:
+        """Count the objects with an action: ``download``, ``update`` or ``keep``."""
+        return int((self.frame["action"] == Action(action).value).sum())
+
+    def headline(self) -> str:
+        """Sum the plan up in one line."""
+        if not len(self):
+            return "Nothing to collect: the archive has no object of what was asked for"
+        words = [f"{self.count(a):,} to {a.value}" for a in Action if self.count(a)]
+        size = self.download_bytes
+        amount = "size unknown" if size is None else f"{render.size(size)} to fetch"
+        return f"{len(self):,} objects: {', '.join(words)}; {amount}"
+
+    def summary(self) -> pl.DataFrame:
+        """Count objects and bytes per feed: one row per market, data type and partition."""
+        return (
+            self.frame.group_by("market", "data_type", "partition", maintain_order=True)
+            .agg(
+                pl.len().alias("objects"),
+                pl.col("size").sum().alias("bytes"),
+                *[(pl.col("action") == a.value).sum().alias(a.value) for a in Action],
+                pl.col("start").min().alias("first"),
+                pl.col("end").max().alias("last"),
+            )
+            .with_columns(pl.col("market", "data_type", "partition").cast(pl.String))
+        )
+
+    def __str__(self) -> str:
+        """Sum the plan up in a few lines of text."""
+        lines = [f"Plan · {self.headline()}"]
+        for row in self.summary().iter_rows(named=True):
+            lines.append(
+                f"  {row['market']} {row['data_type']} ({row['partition']}): "
+                f"{row['objects']:,} objects, {row['first']} to {row['last']}"
+            )
+        lines += render.absences_text(self.missing, self.not_published, self.unavailable)
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Show the plan in a notebook."""
+        rows = [
+            (
+                row["market"],
+                row["data_type"],
+                row["partition"],
+                f"{row['objects']:,}",
+                *[f"{row[a.value]:,}" for a in Action],
+                render.size(row["bytes"]) if self.total_bytes is not None else "unknown",
+                f"{row['first']} to {row['last']}",
+            )
+            for row in self.summary().iter_rows(named=True)
+        ]
+        head = ("market", "data type", "partition", "objects", *Action, "size", "days (UTC)")
+        return render.panel(
+            "Plan",
+            self.headline(),
+            "idle" if not len(self) else "good",
+            render.table(head, rows, numeric={3, 4, 5, 6, 7}),
+            render.absences_html(self.missing, self.not_published, self.unavailable),
+            render.notes_html(self.notes),
+        )
+
+
+def _sum_of_sizes(frame: pl.DataFrame) -> int | None:
+    return None if frame["size"].null_count() else int(frame["size"].sum())
+
+
+class _Rows:
+    """Objects of the plan, gathered column by column; a million of them fit."""
+
+    def __init__(self) -> None:
+        self._chunks: list[pl.DataFrame] = []
+        self._streams: list[Stream] = []
+        self._columns: dict[str, list[object]] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        names = ("key", "stream", "start", "size", "etag", "last_modified", "checksum")
+        self._columns = {name: [] for name in names}
+
+    def extend(
+        self, stream: Stream, found: Sequence[tuple[str, date]], listed: Sequence[Listed] | None
+    ) -> None:
+        """Add the objects of one stream: period and first day of each, and its listing."""
+        columns, count = self._columns, len(found)
+        head = f"{stream.prefix}{stream.stem}"
+        columns["key"] += [f"{head}{period}.zip" for period, _ in found]
+        columns["stream"] += [len(self._streams)] * count
+        columns["start"] += [start for _, start in found]
+        for name in ("size", "etag", "last_modified", "checksum"):
+            columns[name] += (
+                [None] * count if listed is None else [getattr(each, name) for each in listed]
+            )
+        self._streams.append(stream)
+        if len(columns["key"]) >= 50_000:
+            self._flush()
+
+    def _flush(self) -> None:
+        schema = {name: PLAN_SCHEMA.get(name, pl.UInt32) for name in self._columns}
+        self._chunks.append(pl.DataFrame(self._columns, schema=schema))
+        self._clear()
+
+    def frame(self) -> pl.DataFrame:
+        """Put all rows into one frame, without action and reason."""
+        self._flush()
+        streams = pl.DataFrame(
+            {
+                name: [getattr(stream, name) for stream in self._streams]
+                for name in ("market", "data_type", "partition", "symbol", "interval")
+            },
+            schema={
+                name: PLAN_SCHEMA[name]
+                for name in ("market", "data_type", "partition", "symbol", "interval")
+            },
+        ).with_row_index("stream")
+        monthly = pl.col("partition") == Partition.MONTHLY.value
+        return (
+            pl.concat(self._chunks)
+            .join(streams, on="stream", how="left", maintain_order="left")
+            .with_columns(
+                pl.when(monthly)
+                .then(pl.col("start").dt.month_end())
+                .otherwise(pl.col("start"))
+                .alias("end")
+            )
+            .select(name for name in PLAN_SCHEMA if name not in ("action", "reason"))
+        )
+
+
+def make_plan(
+    config: CollectionConfig,
+    asked: Wishes,
+    listing: Mapping[Stream, StreamListing] | None,
+    inventory: pl.DataFrame,
+    matrix: Matrix,
+    now: datetime,
+    known_symbols: Mapping[str, Sequence[str]] | None = None,
+) -> Plan:
+    """Hold what is asked for against what the archive and the store have.
+
+    Parameters
+    ----------
+    config, asked : CollectionConfig, Wishes
+    listing : mapping of Stream to StreamListing, or None
+        What the archive has; None plans from the matrix alone.
+    inventory : polars.DataFrame
+        What the store has, with `INVENTORY_SCHEMA`.
+    matrix : Matrix
+    now : datetime
+        The present, naive UTC.
+    known_symbols : mapping of str to sequence of str, optional
+        Symbols the archive has, by the parent prefix of the stream.
+    """
+    rows = _Rows()
+    unavailable = list(asked.unavailable)
+    missing: list[Absence] = []
+    pending: list[Absence] = []
+    spelled: dict[tuple[tuple[Span, ...], Partition], list[tuple[str, date]]] = {}
+    for wish in asked.wishes:
+        stream = wish.stream
+        key = (wish.spans, stream.partition)
+        if key not in spelled:
+            spelled[key] = [(spell_period(s, stream.partition), s) for s in wish.starts()]
+        wanted = spelled[key]
+        if listing is None:
+            found = [each for each in wanted if _may_exist(each[1], wish, now)]
+            rows.extend(stream, found, None)
+            absent = [each for each in wanted if not _may_exist(each[1], wish, now)]
+            here = StreamListing()
+        else:
+            here = listing.get(stream, StreamListing())
+            found = [each for each in wanted if each[0] in here.objects]
+            rows.extend(stream, found, [here.objects[period] for period, _ in found])
+            absent = [each for each in wanted if each[0] not in here.objects]
+        for absence in _absences(wish, absent, here, matrix, now, known_symbols or {}):
+            match absence.reason:
+                case Reason.HOLE | Reason.AFTER_LAST:
+                    missing.append(absence)
+                case Reason.NOT_PUBLISHED:
+                    pending.append(absence)
+                case _:
+                    unavailable.append(absence)
+    return Plan(
+        config=config,
+        frame=decide(rows.frame(), inventory, config),
+        unavailable=tuple(unavailable),
+        missing=tuple(missing),
+        not_published=tuple(pending),
+        notes=(*asked.warnings, *asked.notes),
+    )
+
+
+def _may_exist(start: date, wish: Wish, now: datetime) -> bool:
+    """Tell from the matrix alone whether the period that begins on `start` can be there."""
+    facts, partition = wish.facts, wish.stream.partition
+    end = period_end(start, partition)
+    return (
+        (facts.first is None or end >= facts.first)
+        and (facts.last is None or start <= facts.last)
+        and end < now.date()
+    )
+
+
+def _absences(
+    wish: Wish,
+    absent: Sequence[tuple[str, date]],
+    here: StreamListing,
+    matrix: Matrix,
+    now: datetime,
+    known_symbols: Mapping[str, Sequence[str]],
+) -> Iterator[Absence]:
+    """Give each absent period its word, joining those that cannot exist into runs."""
+    if not absent:
+        return
+    stream, facts = wish.stream, wish.facts
+    name = f"{stream.market.title} {stream.data_type}"
+    last_here = max(here.objects, default="")
+    gaps = [_parse_gap(text) for text in facts.known_gaps]
+
+    def word(period: str, start: date) -> tuple[Reason, str]:
+        end = period_end(start, stream.partition)
+        if facts.last is not None and start > facts.last:
+            return Reason.ENDED, f"{name} ended on {facts.last}"
+        if facts.first is not None and end < facts.first:
+            return Reason.NOT_BEGUN, f"{name} begins on {facts.first}"
+        if now < matrix.due(start, stream.partition) and period > last_here:
+            return Reason.NOT_PUBLISHED, "not published yet"
+        if here.probed and here.first is None:
+            known = known_symbols.get(stream.parent, ())
+            if stream.symbol not in known:
+                guess = nearest(stream.symbol, known)
+                hint = f"; did you mean {guess!r}?" if guess else ""
+                return Reason.UNKNOWN_SYMBOL, f"the archive has no {name} of this symbol{hint}"
+            return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
+        if here.probed and here.first is not None and period < here.first:
+            return Reason.BEFORE_FIRST, f"the archive's first file of it is of {here.first}"
+        if any(first <= start <= last for first, last in gaps):
+            return Reason.HOLE, "the archive lacks it, a known gap"
+        if here.ends and period > last_here:
+            last = last_here or "before these days"
+            return Reason.AFTER_LAST, f"the archive's last file of it is of {last}; delisted?"
+        return Reason.HOLE, "the archive lacks it"
+
+    run: Absence | None = None
+    for period, start in absent:
+        reason, detail = word(period, start)
+        end = period_end(start, stream.partition)
+        itself = reason in (Reason.HOLE, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
+        if run is not None and not itself and (run.reason, run.detail) == (reason, detail):
+            start = run.start
+        elif run is not None:
+            yield run
+        run = Absence(
+            stream.market,
+            stream.data_type,
+            reason,
+            detail,
+            start,
+            end,
+            stream.symbol,
+            stream.interval and str(stream.interval),
+            stream.partition,
+            stream.key(period) if itself else None,
+        )
+        if itself:
+            yield run
+            run = None
+    if run is not None:
+        yield run
+
+
+def _parse_gap(text: str) -> Span:
+    first, _, last = text.partition("..")
+    return date.fromisoformat(first), date.fromisoformat(last or first)
+
+
+def decide(
+    objects: pl.DataFrame, inventory: pl.DataFrame, config: CollectionConfig
+) -> pl.DataFrame:
+    """Give every object its action and the reason for it.
+
+    The first line that fits decides::
+
+        file on disk       proof recorded          archive against proof   action
+        no                 .                       .                       download  new
+        yes                .                       . (force, no resume)    update    forced
+        yes, other size    .                       .                       update    size differs
+        yes                none, or file changed   .                       keep      to be proven
+        yes                by less than asked for  .                       keep      to be proven
+        yes                yes                     another ETag            update    re-issued
+        yes                yes                     the same, or not asked  keep      proven
+
+    ``to be proven`` files are held against the archive's digest during collection,
+    and fetched again if they do not match.
+
+    Parameters
+    ----------
+    objects : polars.DataFrame
+        Rows of `PLAN_SCHEMA` without action and reason.
+    inventory : polars.DataFrame
+        Rows of `INVENTORY_SCHEMA`.
+    config : CollectionConfig
+    """
+    forced = pl.lit(config.force_redownload or not config.enable_resume)
+    size = pl.coalesce("size", "file_size")
+    unchanged = (pl.col("file_size") == pl.col("proven_size")) & (
+        pl.col("file_mtime") == pl.col("proven_mtime")
+    )
+    strong = pl.lit(not config.download_checksum) | (pl.col("proven_by") == "sha256")
+    if config.accept_stale_checksum:
+        strong |= pl.col("proven_by") == "stale"
+    reissued = pl.col("etag").ne_missing(pl.col("proven_etag")) & pl.col("etag").is_not_null()
+    rule = (
+        pl.when(pl.col("file_size").is_null())
+        .then(pl.lit("new"))
+        .when(forced)
+        .then(pl.lit("forced"))
+        .when(pl.col("file_size") != size)
+        .then(
+            pl.when(reissued & unchanged)
+            .then(pl.lit("re-issued"))
+            .otherwise(pl.lit("size differs"))
+        )
+        .when(~unchanged.fill_null(False) | ~strong.fill_null(False))
+        .then(pl.lit("to be proven"))
+        .when(reissued)
+        .then(pl.lit("re-issued"))
+        .otherwise(pl.lit("proven"))
+    )
+    actions = {
+        "new": Action.DOWNLOAD,
+        "forced": Action.UPDATE,
+        "size differs": Action.UPDATE,
+        "re-issued": Action.UPDATE,
+        "to be proven": Action.KEEP,
+        "proven": Action.KEEP,
+    }
+    return (
+        objects.join(inventory, on="key", how="left", maintain_order="left")
+        .with_columns(rule.alias("reason"))
+        .with_columns(
+            pl.col("reason")
+            .replace_strict(actions, return_dtype=PLAN_SCHEMA["action"])
+            .alias("action")
+        )
+        .select(PLAN_SCHEMA.names())
+    )

@@ -1,0 +1,140 @@
+"""How results look: sizes and times in words, and small pieces of HTML.
+
+Every piece escapes what it is given. Colours stand beside words, never instead of
+them, and are chosen to be read on light and dark grounds; text keeps the colour of
+the page. No script, no external resource, so a saved notebook shows the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from binance_archive_kit.wishes import Absence
+
+#: A colour for each kind of outcome: blue, orange, red, grey, violet.
+COLOURS = {
+    "good": "#3b82f6",
+    "warn": "#f59e0b",
+    "bad": "#ef4444",
+    "idle": "#9ca3af",
+    "later": "#8b5cf6",
+}
+
+#: The three kinds of absence: heading, colour and what the word means.
+_ABSENCES = (
+    ("missing", "warn", "could exist, the archive lacks it"),
+    ("not published", "later", "will exist, it is too early"),
+    ("unavailable", "idle", "cannot exist"),
+)
+
+#: Lines of one kind that are shown before the rest is only counted.
+_SHOWN = 6
+
+
+def size(count: float) -> str:
+    """Spell a number of bytes for people, in steps of 1024.
+
+    >>> size(512), size(1536), size(3 * 1024**3)
+    ('512 B', '1.5 KB', '3.0 GB')
+    """
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Spell a length of time for people.
+
+    >>> duration(0.42), duration(75), duration(7500)
+    ('0.4 s', '1 min 15 s', '2 h 5 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = ()) -> str:
+    """Lay rows out as an HTML table; columns in `numeric` are set flush right."""
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f'<{tag} style="text-align:{"right" if at in numeric else "left"};'
+            f'padding:2px 10px 2px 0">{escape(str(cell))}</{tag}>'
+            for at, cell in enumerate(row)
+        )
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    if not body:
+        return ""
+    return (
+        '<table style="border-collapse:collapse;margin:4px 0">'
+        f"<thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def panel(title: str, headline: str, kind: str, *parts: str) -> str:
+    """Put a titled headline above some pieces of HTML."""
+    return (
+        f'<div style="border-left:4px solid {COLOURS[kind]};padding:2px 0 2px 12px">'
+        f'<p style="margin:2px 0"><strong>{escape(title)}</strong> · {escape(headline)}</p>'
+        f"{''.join(parts)}</div>"
+    )
+
+
+def details(kind: str, summary: str, lines: Sequence[str]) -> str:
+    """Fold lines of text under a summary; a long list ends in a count of the rest."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in _first(lines))
+    return (
+        f'<details><summary><span aria-hidden="true" style="color:{COLOURS[kind]}">■</span> '
+        f'{escape(summary)}</summary><ul style="margin:2px 0">{items}</ul></details>'
+    )
+
+
+def notes_html(notes: Sequence[str]) -> str:
+    """Fold the notes; nothing when there are none."""
+    return details("idle", f"{len(notes)} notes", notes) if notes else ""
+
+
+def absences_html(*kinds: Sequence[Absence]) -> str:
+    """Fold what is missing, not published yet and unavailable, in this order."""
+    return "".join(
+        details(colour, _tally(word, meaning, absences), _lines(absences))
+        for (word, colour, meaning), absences in zip(_ABSENCES, kinds, strict=True)
+        if absences
+    )
+
+
+def absences_text(*kinds: Sequence[Absence]) -> list[str]:
+    """List what is missing, not published yet and unavailable as lines of text."""
+    lines = []
+    for (word, _, meaning), absences in zip(_ABSENCES, kinds, strict=True):
+        if absences:
+            lines.append(f"  {_tally(word, meaning, absences)}")
+            lines += [f"    {line}" for line in _first(_lines(absences))]
+    return lines
+
+
+def _tally(word: str, meaning: str, absences: Sequence[Absence]) -> str:
+    reasons = Counter(str(absence.reason) for absence in absences)
+    words = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    return f"{len(absences):,} {word} ({meaning}): {words}"
+
+
+def _lines(absences: Sequence[Absence]) -> list[str]:
+    # One more than is shown, spelled; the others are only counted.
+    return [str(absence) if at <= _SHOWN else "" for at, absence in enumerate(absences)]
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    if len(lines) <= _SHOWN + 1:
+        return list(lines)
+    return [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN:,} more"]

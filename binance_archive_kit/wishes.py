@@ -1,0 +1,347 @@
+"""What a configuration asks for: which folders of the archive, and which days of each.
+
+Pure: the matrix is asked, the archive is not. What cannot exist is told from what
+can, and every `Absence` has its word and its sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from binance_archive_kit.config import CollectionConfig, PartitionChoice
+from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.keys import Stream, period_end, periods, spell_period
+from binance_archive_kit.matrix import Confidence, Entry, Matrix, PartitionFacts, WrongSymbolError
+
+#: First and last day of a run of days, both inclusive.
+Span = tuple[date, date]
+
+_DAY = timedelta(days=1)
+
+
+class Reason(StrEnum):
+    """Why something that was asked for is not in the plan."""
+
+    # It cannot exist: unavailable.
+    NO_SUCH_FEED = "no_such_feed"
+    NO_SUCH_INTERVAL = "no_such_interval"
+    NOT_IN_PARTITION = "not_in_partition"
+    WRONG_SYMBOL = "wrong_symbol"
+    UNKNOWN_SYMBOL = "unknown_symbol"
+    NOT_BEGUN = "not_begun"
+    BEFORE_FIRST = "before_first"
+    ENDED = "ended"
+    # It could exist, and the archive lacks it: missing.
+    HOLE = "hole"
+    AFTER_LAST = "after_last"
+    # It will exist.
+    NOT_PUBLISHED = "not_published"
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Something that was asked for and is not to be had, and why.
+
+    Attributes
+    ----------
+    market, data_type : Market, DataType
+    reason : Reason
+        One word for the kind of absence.
+    detail : str
+        The reason in a sentence.
+    symbol, interval, partition
+        What it is about; None where it is about all of them.
+    start, end : date
+        Days (UTC) that are absent, both inclusive.
+    key : str or None
+        The object that could exist, for what is missing or not published yet.
+    """
+
+    market: Market
+    data_type: DataType
+    reason: Reason
+    detail: str
+    start: date
+    end: date
+    symbol: str | None = None
+    interval: str | None = None
+    partition: Partition | None = None
+    key: str | None = None
+
+    def __str__(self) -> str:
+        """Say what is absent, when, and why."""
+        what = " ".join(
+            filter(None, (self.market, self.data_type, self.symbol, self.interval, self.partition))
+        )
+        days = f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
+        return f"{what}, {days}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Days asked for of one stream.
+
+    Attributes
+    ----------
+    stream : Stream
+    spans : tuple of Span
+        Runs of days, in order, whose files are wanted.
+    instead : Stream or None
+        The daily stream to fall back to for months the archive does not have.
+    daily_spans : tuple of Span
+        Days outside of whole months, to be taken from `instead`.
+    """
+
+    stream: Stream
+    spans: tuple[Span, ...]
+    facts: PartitionFacts
+    instead: Stream | None = None
+    instead_facts: PartitionFacts | None = None
+    daily_spans: tuple[Span, ...] = ()
+
+    def starts(self) -> Iterator[date]:
+        """First days of the periods asked for, in order."""
+        for start, end in self.spans:
+            yield from periods(start, end, self.stream.partition)
+
+
+@dataclass(slots=True)
+class Wishes:
+    """All that a configuration asks for, before the archive is asked."""
+
+    wishes: list[Wish] = field(default_factory=list)
+    unavailable: list[Absence] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    #: Notes that the user should hear of at once: something asked for is not used.
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_wishes(config: CollectionConfig, matrix: Matrix, now: datetime) -> Wishes:
+    """Read a configuration as streams and days, and say what of it cannot exist.
+
+    Parameters
+    ----------
+    config : CollectionConfig
+    matrix : Matrix
+    now : datetime
+        The present, UTC.
+    """
+    found = Wishes()
+    days = config.days(now)
+    for name, words in config.intervals.items():
+        if name in config.data_types and not name.has_intervals:
+            found.warnings.append(
+                f"intervals[{name}]: {', '.join(words)} ignored: {name} files have no intervals"
+            )
+    for market in config.markets:
+        symbols = config.symbols_of(market)
+        if not symbols:
+            found.warnings.append(f"symbols: none given for {market}, so nothing is planned there")
+            continue
+        for data_type in config.data_types:
+            if (market, data_type) in matrix.corrections:
+                found.notes.append(matrix.corrections[market, data_type])
+            feed = matrix.feed(market, data_type)
+            if feed is None:
+                detail = f"the archive has no {market.title} {data_type}"
+                found.unavailable.append(
+                    Absence(market, data_type, Reason.NO_SUCH_FEED, detail, days.start, days.end)
+                )
+                continue
+            _wish_feed(found, config, matrix, feed, symbols, (days.start, days.end))
+    found.notes.extend(_auto_would_save(config, found.wishes, matrix))
+    return found
+
+
+def _wish_feed(
+    found: Wishes,
+    config: CollectionConfig,
+    matrix: Matrix,
+    feed: Entry,
+    symbols: Sequence[str],
+    days: Span,
+) -> None:
+    """Add the wishes for one feed of one market."""
+    filed: dict[str, None] = {}
+    for symbol in symbols:
+        try:
+            filed[matrix.filed_symbol(feed, symbol)] = None
+        except WrongSymbolError as error:
+            found.unavailable.append(
+                Absence(feed.market, feed.type, Reason.WRONG_SYMBOL, str(error), *days, symbol)
+            )
+    if not filed:
+        return
+    for interval in _intervals(config, feed):
+        ways = {
+            partition: facts
+            for partition, facts in feed.partitioned.items()
+            if interval is None or interval in facts.intervals
+        }
+        problem = _unavailable(config.partition, feed, interval, ways, days)
+        if problem is not None:
+            found.unavailable.append(problem)
+            continue
+        found.wishes.extend(
+            _wish(feed, symbol, interval, ways, config.partition, days) for symbol in filed
+        )
+
+
+def _intervals(config: CollectionConfig, feed: Entry) -> list[Interval | None]:
+    """Intervals to take of a feed: those asked for, or all that the partition keeps."""
+    if not feed.type.has_intervals:
+        return [None]
+    asked = config.intervals.get(feed.type)
+    if asked is not None:
+        return [Interval(word) for word in asked]
+    partitions = set(feed.partitioned)
+    if config.partition is not PartitionChoice.AUTO:
+        partitions &= {Partition(config.partition.value)}
+    kept = {word for each in partitions for word in feed.partitioned[each].intervals}
+    return [word for word in Interval if word in kept]
+
+
+def _unavailable(
+    choice: PartitionChoice,
+    feed: Entry,
+    interval: Interval | None,
+    ways: Mapping[Partition, PartitionFacts],
+    days: Span,
+) -> Absence | None:
+    """Say why no file of this feed and interval can exist for these days, if so."""
+
+    def absence(reason: Reason, detail: str) -> Absence:
+        return Absence(
+            feed.market, feed.type, reason, detail, *days, interval=interval and str(interval)
+        )
+
+    name = f"{feed.market.title} {feed.type}"
+    if not ways:
+        kept = {word for facts in feed.partitioned.values() for word in facts.intervals}
+        spelled = ", ".join(word for word in Interval if word in kept)
+        return absence(
+            Reason.NO_SUCH_INTERVAL, f"{name} has no interval {interval}; it has {spelled}"
+        )
+    only_monthly = Partition.DAILY not in ways
+    if choice is PartitionChoice.DAILY and only_monthly and interval is not None:
+        return absence(
+            Reason.NOT_IN_PARTITION,
+            f"only monthly files hold {interval}; partition='auto' takes them",
+        )
+    if choice is PartitionChoice.MONTHLY and Partition.MONTHLY not in ways:
+        return absence(
+            Reason.NOT_IN_PARTITION,
+            f"{name} has daily files only; partition='daily' or 'auto' takes them",
+        )
+    # A doubtful date must not stop us from asking the archive.
+    if any(facts.confidence is Confidence.HEARSAY for facts in ways.values()):
+        return None
+    firsts = [facts.first for facts in ways.values()]
+    lasts = [facts.last and period_end(facts.last, partition) for partition, facts in ways.items()]
+    if all(lasts) and days[0] > max(filter(None, lasts)):
+        last = max(facts.last for facts in ways.values() if facts.last)
+        return absence(Reason.ENDED, f"{name} ended on {last}")
+    if all(firsts) and days[1] < min(filter(None, firsts)):
+        return absence(Reason.NOT_BEGUN, f"{name} begins on {min(filter(None, firsts))}")
+    return None
+
+
+def _wish(
+    feed: Entry,
+    symbol: str,
+    interval: Interval | None,
+    ways: Mapping[Partition, PartitionFacts],
+    choice: PartitionChoice,
+    days: Span,
+) -> Wish:
+    """Choose the partition for one stream."""
+
+    def stream(partition: Partition) -> Stream:
+        return Stream(feed.market, partition, feed.type, symbol, interval)
+
+    if Partition.DAILY not in ways or choice is PartitionChoice.MONTHLY:
+        months = (days[0].replace(day=1), period_end(days[1], Partition.MONTHLY))
+        return Wish(stream(Partition.MONTHLY), (months,), ways[Partition.MONTHLY])
+    if choice is PartitionChoice.AUTO and Partition.MONTHLY in ways:
+        whole, rest = _whole_months(days)
+        if whole:
+            return Wish(
+                stream(Partition.MONTHLY),
+                (whole,),
+                ways[Partition.MONTHLY],
+                instead=stream(Partition.DAILY),
+                instead_facts=ways[Partition.DAILY],
+                daily_spans=rest,
+            )
+    return Wish(stream(Partition.DAILY), (days,), ways[Partition.DAILY])
+
+
+def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
+    """Split a run of days into its whole calendar months and the days around them."""
+    start, end = days
+    first = start if start.day == 1 else period_end(start, Partition.MONTHLY) + timedelta(days=1)
+    last = end if end == period_end(end, Partition.MONTHLY) else end.replace(day=1) - _DAY
+    if first > last:
+        return None, (days,)
+    around = ((start, first - _DAY), (last + _DAY, end))
+    return (first, last), tuple(span for span in around if span[0] <= span[1])
+
+
+def settle(wish: Wish, published: Iterable[str]) -> list[Wish]:
+    """Split a wish for whole months into the months that are published, and days.
+
+    A wish that does not fall back on days is settled already.
+
+    Parameters
+    ----------
+    wish : Wish
+    published : iterable of str
+        Months the archive has, as spelled in the key.
+    """
+    if wish.instead is None or wish.instead_facts is None:
+        return [wish]
+    have = set(published)
+    months: list[Span] = []
+    days = list(wish.daily_spans)
+    for start in wish.starts():
+        taken = spell_period(start, Partition.MONTHLY) in have
+        (months if taken else days).append((start, period_end(start, Partition.MONTHLY)))
+    ways = (wish.stream, months, wish.facts), (wish.instead, days, wish.instead_facts)
+    return [Wish(stream, _joined(spans), facts) for stream, spans, facts in ways if spans]
+
+
+def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Sort runs of days and join those that touch."""
+    joined: list[Span] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1] + _DAY:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return tuple(joined)
+
+
+def _auto_would_save(
+    config: CollectionConfig, asked: Sequence[Wish], matrix: Matrix
+) -> Iterator[str]:
+    """Say how many daily files whole monthly ones could replace."""
+    if config.partition is not PartitionChoice.DAILY:
+        return
+    days = months = 0
+    for wish in asked:
+        feed = matrix.feed(wish.stream.market, wish.stream.data_type)
+        monthly = feed and feed.partitioned.get(Partition.MONTHLY)
+        if wish.stream.partition is Partition.DAILY and monthly:
+            for span in wish.spans:
+                whole, _ = _whole_months(span)
+                if whole:
+                    days += (whole[1] - whole[0]).days + 1
+                    months += sum(1 for _ in periods(*whole, Partition.MONTHLY))
+    if months:
+        yield (
+            f"partition='auto' would take up to {months:,} monthly files "
+            f"instead of {days:,} daily ones"
+        )
