@@ -1,0 +1,375 @@
+"""The store: the local folder, what it has, and what is proven about it.
+
+Layout below the store's root::
+
+    data/…                              zips under their archive key, each one proven
+    quarantine/…                        bytes that failed their proof, with the reason
+    .binance_archive_kit/proofs.sqlite  what was proven: size, time, digest, ETag, how
+    .binance_archive_kit/staging/…      downloads on their way, private to each run
+
+A file reaches its final name by one atomic rename, after its proof. The proofs
+record the file's size and modification time, so that a later run needs no more
+than a look at the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import sqlite3
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+import polars as pl
+from filelock import FileLock, Timeout
+
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    BadZip,
+    Corrupt,
+    ObjectError,
+    StaleChecksum,
+)
+from binance_archive_kit.keys import member_of
+from binance_archive_kit.members import BadMemberError, check_member
+from binance_archive_kit.planning import INVENTORY_SCHEMA
+
+#: Folder below the store's root for everything that is not data.
+PRIVATE = ".binance_archive_kit"
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_CHUNK = 1 << 20
+
+
+class ProvenBy(StrEnum):
+    """What a file was proven by, the strongest first."""
+
+    SHA256 = "sha256"  #: the digest of its ``.CHECKSUM`` object
+    ETAG = "etag"  #: size and the MD5 that the listing gives
+    STALE = "stale"  #: as by ETag, against a published digest of other bytes
+    SIZE = "size"  #: size and its own CRC-32, all there is without digest and MD5
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the archive promises of an object.
+
+    Attributes
+    ----------
+    size : int or None
+    etag : str or None
+        None, like `size`, when the archive was not asked.
+    digest : str or None
+        SHA-256 in hex; None when it is not to be compared.
+    """
+
+    size: int | None
+    etag: str | None
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is known of a file under its final name."""
+
+    key: str
+    size: int
+    mtime: int
+    sha256: str
+    etag: str | None
+    by: ProvenBy
+    proven_at: str
+
+
+class Store:
+    """A local folder in the archive's layout.
+
+    Parameters
+    ----------
+    root : str or Path
+        Need not exist; created when the first file arrives.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+        self._made: set[Path] = set()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    def path(self, key: str) -> Path:
+        """Where the object with this key lies, once it is proven."""
+        return self.root / key
+
+    # What there is
+
+    def inventory(self, prefixes: Iterable[str]) -> pl.DataFrame:
+        """Look at the files below some prefixes, and at their proofs; reads no file.
+
+        Parameters
+        ----------
+        prefixes : iterable of str
+            Each ending in ``/``.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row per file, with `INVENTORY_SCHEMA`.
+        """
+        found: list[tuple[str, int, int]] = []
+        held: list[str] = []
+        for prefix in prefixes:
+            try:
+                with os.scandir(self.root / prefix) as entries:
+                    stats = [
+                        (f"{prefix}{entry.name}", stat.st_size, stat.st_mtime_ns)
+                        for entry in entries
+                        if entry.name.endswith(".zip") and entry.is_file()
+                        for stat in (entry.stat(),)
+                    ]
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stats:
+                held.append(prefix)
+                found += stats
+        columns = list(INVENTORY_SCHEMA.items())
+        files = pl.DataFrame(found, schema=columns[:3], orient="row")
+        proofs = self._proofs(held, [columns[0], *columns[3:]])
+        return files.join(proofs, on="key", how="left")
+
+    def _proofs(
+        self, prefixes: Sequence[str], columns: Sequence[tuple[str, pl.DataType]]
+    ) -> pl.DataFrame:
+        rows: list[tuple[object, ...]] = []
+        if prefixes and self._database.exists():
+            with closing(self._connect()) as connection:
+                for prefix in prefixes:
+                    # Keys sort by their bytes, so a prefix is a range: "0" follows "/".
+                    rows += connection.execute(
+                        "SELECT key, size, mtime, etag, proven_by FROM proofs"
+                        " WHERE key >= ? AND key < ?",
+                        (prefix, f"{prefix[:-1]}0"),
+                    )
+        return pl.DataFrame(rows, schema=list(columns), orient="row")
+
+    def free_bytes(self) -> int:
+        """Bytes free on the disk that holds the store, or will hold it."""
+        folder = self.root
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    # Proof
+
+    def prove(
+        self, key: str, file: Path, expected: Expected, *, accept_stale: bool = False
+    ) -> Proof:
+        """Prove that a file holds what the archive promises under a key.
+
+        Reads the file once, and once more when the digests differ.
+
+        Raises
+        ------
+        Corrupt
+            If size, digest or ETag are not the promised ones.
+        StaleChecksum
+            If size and ETag are, and the published digest is not.
+        BadZip
+            If the bytes are the promised ones, and are no zip with the one right member.
+        """
+        with file.open("rb") as opened:
+            stat = os.fstat(opened.fileno())
+            # A small file is read once; most of the archive's are.
+            source = io.BytesIO(opened.read()) if stat.st_size <= _CHUNK else opened
+            if expected.size is not None and stat.st_size != expected.size:
+                raise Corrupt(
+                    key, f"{stat.st_size:,} bytes, and the archive lists {expected.size:,}"
+                )
+            sha256 = _hash(source, "sha256")
+            by = _compare(key, source, sha256, expected)
+            try:
+                check_member(source, stat.st_size, member_of(key))
+            except BadMemberError as error:
+                # Damage and a digest that does not match are one thing: damage.
+                if by is ProvenBy.STALE:
+                    raise Corrupt(key, f"SHA-256 is {sha256}, not {expected.digest}") from None
+                raise BadZip(key, str(error)) from None
+        if by is ProvenBy.STALE and not accept_stale:
+            raise StaleChecksum(
+                key,
+                f"size, ETag and CRC-32 are right, but the published SHA-256 is "
+                f"{expected.digest} and that of the bytes {sha256}; "
+                "accept_stale_checksum=True takes such files",
+            )
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Proof(key, stat.st_size, stat.st_mtime_ns, sha256, expected.etag, by, now)
+
+    def admit(self, key: str, staged: Path) -> None:
+        """Move a proven file to its final name, replacing what lies there, atomically."""
+        target = self.path(key)
+        if target.parent not in self._made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(target.parent)
+        staged.replace(target)
+
+    @contextmanager
+    def recorder(self) -> Iterator[Callable[[Sequence[Proof]], None]]:
+        """Lend a function that remembers proofs, from any thread.
+
+        A later run keeps the files whose proof is remembered without reading them.
+        """
+        lock = threading.Lock()
+        with closing(self._connect()) as connection:
+
+            def record(proofs: Sequence[Proof]) -> None:
+                rows = [
+                    (p.key, p.size, p.mtime, p.sha256, p.etag, p.by.value, p.proven_at)
+                    for p in proofs
+                ]
+                with lock, connection:
+                    connection.executemany(
+                        "INSERT OR REPLACE INTO proofs VALUES (?,?,?,?,?,?,?)", rows
+                    )
+
+            yield record
+
+    def quarantine(self, file: Path, error: ObjectError, expected: Expected) -> Path:
+        """Set bytes aside that failed their proof, with the reason in a file beside them.
+
+        Returns
+        -------
+        Path
+            Where the bytes lie now. The name ends in ``.bad``, so that no reader of
+            zips takes them up.
+        """
+        with file.open("rb") as source:
+            sha256 = _hash(source, "sha256")
+        aside = self.root / "quarantine" / f"{error.key}.{sha256[:12]}.bad"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        file.replace(aside)
+        said = {
+            "key": error.key,
+            "reason": error.reason,
+            "detail": error.detail,
+            "sha256": sha256,
+            "size": aside.stat().st_size,
+            "expected_sha256": expected.digest,
+            "expected_etag": expected.etag,
+            "expected_size": expected.size,
+            "quarantined_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        reason = json.dumps(said, indent=1, ensure_ascii=False)
+        aside.with_name(f"{aside.name}.json").write_text(f"{reason}\n", encoding="utf-8")
+        return aside
+
+    @property
+    def _database(self) -> Path:
+        return self.root / PRIVATE / "proofs.sqlite"
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the proofs, starting anew if the file is damaged: proofs can be had again."""
+        self._database.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            aside = self._database.with_name(f"proofs.damaged-{uuid.uuid4().hex[:8]}.sqlite")
+            self._database.replace(aside)
+            warnings.warn(
+                f"{self._database} is damaged ({error}) and was set aside as {aside.name}; "
+                "the files of this store will be proven again",
+                ArchiveKitWarning,
+                stacklevel=2,
+            )
+            return self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._database, timeout=60, check_same_thread=False)
+        try:
+            # A killed process loses nothing; only a power cut may, and then we prove again.
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=TRUNCATE")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS proofs (key TEXT PRIMARY KEY, size INTEGER,"
+                " mtime INTEGER, sha256 TEXT, etag TEXT, proven_by TEXT, proven_at TEXT)"
+                " WITHOUT ROWID"
+            )
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
+        return connection
+
+    # Staging
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Lend a private folder for downloads, on the same disk as the store.
+
+        Folders that a killed run left behind are removed first; those of living runs
+        are known by their locks. The folder is removed at the end.
+        """
+        home = self.root / PRIVATE / "staging"
+        home.mkdir(parents=True, exist_ok=True)
+        folder = home / uuid.uuid4().hex[:12]
+        lock = FileLock(f"{folder}.lock")
+        with FileLock(home / "lock"):
+            _sweep(home)
+            lock.acquire()
+            folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _sweep(home: Path) -> None:
+    """Remove staging folders whose run is gone."""
+    for path in home.glob("*.lock"):
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        lock.release()
+        path.unlink(missing_ok=True)
+
+
+def _compare(key: str, source: BinaryIO, sha256: str, expected: Expected) -> ProvenBy:
+    """Hold the bytes' hashes against the promised ones."""
+    if expected.digest == sha256:
+        return ProvenBy.SHA256
+    md5 = expected.etag if expected.etag and _MD5.fullmatch(expected.etag) else None
+    same_etag = md5 is not None and _hash(source, "md5") == md5
+    if expected.digest is not None:
+        if same_etag:
+            return ProvenBy.STALE
+        raise Corrupt(key, f"SHA-256 is {sha256}, and the archive publishes {expected.digest}")
+    if md5 is None:
+        return ProvenBy.SIZE
+    if not same_etag:
+        raise Corrupt(key, f"MD5 is not the ETag {md5} that the archive lists")
+    return ProvenBy.ETAG
+
+
+def _hash(source: BinaryIO, name: str) -> str:
+    source.seek(0)
+    digest = hashlib.new(name, usedforsecurity=False)
+    while piece := source.read(_CHUNK):
+        digest.update(piece)
+    return digest.hexdigest()
