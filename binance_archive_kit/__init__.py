@@ -1,0 +1,63 @@
+"""Collect the Binance public archive, prove every file, and query it in notebooks.
+
+Names are loaded on first use, so that the import itself costs next to nothing.
+
+>>> import binance_archive_kit as bak
+>>> config = bak.CollectionConfig(
+...     markets=["spot"], symbols=["BTCUSDT"], data_types=["klines"],
+...     intervals={"klines": ["1h"]}, output_directory="data/research",
+... )
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from binance_archive_kit.collection import acollect as acollect
+    from binance_archive_kit.collection import aplan as aplan
+    from binance_archive_kit.collection import collect as collect
+    from binance_archive_kit.collection import plan as plan
+    from binance_archive_kit.config import CollectionConfig as CollectionConfig
+    from binance_archive_kit.demo import demo_archive as demo_archive
+    from binance_archive_kit.demo import demo_config as demo_config
+    from binance_archive_kit.errors import ArchiveKitError as ArchiveKitError
+    from binance_archive_kit.errors import ArchiveKitWarning as ArchiveKitWarning
+    from binance_archive_kit.errors import ConfigurationError as ConfigurationError
+    from binance_archive_kit.errors import DiskSpaceError as DiskSpaceError
+    from binance_archive_kit.errors import ListingError as ListingError
+    from binance_archive_kit.errors import ObjectError as ObjectError
+    from binance_archive_kit.errors import WorkflowError as WorkflowError
+
+#: Where each public name is defined.
+_HOMES = {
+    "acollect": "collection",
+    "aplan": "collection",
+    "collect": "collection",
+    "plan": "collection",
+    "CollectionConfig": "config",
+    "demo_archive": "demo",
+    "demo_config": "demo",
+    "ArchiveKitError": "errors",
+    "ArchiveKitWarning": "errors",
+    "ConfigurationError": "errors",
+    "DiskSpaceError": "errors",
+    "ListingError": "errors",
+    "ObjectError": "errors",
+    "WorkflowError": "errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,328 @@
+"""The main verbs: `plan` says what a collection would do, `collect` does it.
+
+Both wait for the work and show its progress; `aplan` and `acollect` are for code
+that awaits. The work itself runs on an event loop in a thread of its own, so that
+the four of them behave the same in scripts, cells, running loops and button handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import warnings
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from binance_archive_kit.archive import Archive
+from binance_archive_kit.config import CollectionConfig, check_endpoint
+from binance_archive_kit.enums import Partition
+from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
+from binance_archive_kit.fetching import Fetch
+from binance_archive_kit.keys import Stream, spell_period
+from binance_archive_kit.matrix import Matrix, load_matrix
+from binance_archive_kit.planning import Plan, StreamListing, make_plan
+from binance_archive_kit.progress import INTERVAL, Bar, Progress
+from binance_archive_kit.result import CollectionResult
+from binance_archive_kit.s5cmd import Flags
+from binance_archive_kit.storage import Store
+from binance_archive_kit.wishes import Wish, Wishes, read_wishes, settle
+
+T = TypeVar("T")
+
+
+def plan(config: CollectionConfig | None = None, /, **fields: Any) -> Plan:
+    """Say what a collection would do, from what the archive lists and the store has.
+
+    Asks the archive's listing over the network and looks at the store; downloads
+    nothing, and touches no file.
+
+    Parameters
+    ----------
+    config : CollectionConfig, optional
+    **fields
+        The fields of a configuration, instead of one; or changes to the given one.
+
+    Returns
+    -------
+    Plan
+        One row per object in ``plan.frame``; shows itself in a notebook.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant; before any network use.
+    ListingError
+        If the archive's listing cannot be read.
+    """
+    question = _Question.read(_config(config, fields))
+    progress = Progress()
+    return _wait(lambda: question.plan(progress), progress)
+
+
+async def aplan(config: CollectionConfig | None = None, /, **fields: Any) -> Plan:
+    """Do what `plan` does, for code that awaits."""
+    question = _Question.read(_config(config, fields))
+    progress = Progress()
+    return await _await(lambda: question.plan(progress), progress)
+
+
+def collect(config: CollectionConfig | Plan | None = None, /, **fields: Any) -> CollectionResult:
+    """Download what the archive has of what is asked for, and prove every file.
+
+    Files reach their final name, ``output_directory`` / their archive key, only when
+    proven. Ended at any moment, a later call goes on where this one stopped.
+
+    Parameters
+    ----------
+    config : CollectionConfig or Plan, optional
+        A plan is carried out as it stands, without asking the archive again.
+    **fields
+        The fields of a configuration, instead of one; or changes to the given one.
+
+    Returns
+    -------
+    CollectionResult
+        Counts, files, and every failure with its reason; shows itself in a notebook.
+        Objects that fail do not end the run: see ``raise_for_failures()``.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant; before any network use.
+    ListingError
+        If the archive's listing cannot be read.
+    DiskSpaceError
+        If the plan does not fit on the disk; before any download.
+    WorkflowError
+        If there were objects to get and every one failed; carries the result.
+
+    Examples
+    --------
+    >>> import binance_archive_kit as bak
+    >>> result = bak.collect(
+    ...     markets=["spot"], symbols=["BTCUSDT"], data_types=["klines"],
+    ...     intervals={"klines": ["1h"]}, output_directory="data",
+    ...     date_range={"start": "2025-07-01", "end": "2025-07-15"},
+    ... )  # doctest: +SKIP
+    """
+    work, progress = _collecting(config, fields)
+    return _wait(work, progress)
+
+
+async def acollect(
+    config: CollectionConfig | Plan | None = None, /, **fields: Any
+) -> CollectionResult:
+    """Do what `collect` does, for code that awaits; cancelling it leaves nothing behind."""
+    work, progress = _collecting(config, fields)
+    return await _await(work, progress)
+
+
+def _config(config: CollectionConfig | None, fields: dict[str, Any]) -> CollectionConfig:
+    if config is None:
+        return CollectionConfig(**fields)
+    return config.replace(**fields) if fields else config
+
+
+def _collecting(
+    config: CollectionConfig | Plan | None, fields: dict[str, Any]
+) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress]:
+    """Prepare a collection; what is wrong with the question is raised here."""
+    ready = config if isinstance(config, Plan) else None
+    if ready is not None and fields:
+        raise ConfigurationError(
+            f"{', '.join(fields)}: a plan is carried out as it stands; "
+            "change its configuration and plan again"
+        )
+    question = _Question.read(
+        ready.config
+        if ready is not None
+        else _config(config if isinstance(config, CollectionConfig) else None, fields),
+        warn=ready is None,
+    )
+    progress = Progress()
+
+    async def work() -> CollectionResult:
+        created = datetime.now(UTC)
+        what = ready if ready is not None else await question.plan(progress)
+        fetch = Fetch(
+            what,
+            Store(what.config.output_directory),
+            question.endpoint,
+            question.matrix,
+            question.flags,
+            progress,
+            created,
+        )
+        return await fetch.run()
+
+    return work, progress
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A configuration, read against the matrix; nothing has been asked of anyone yet."""
+
+    config: CollectionConfig
+    matrix: Matrix
+    flags: Flags
+    endpoint: str
+    asked: Wishes
+
+    @classmethod
+    def read(cls, config: CollectionConfig, *, warn: bool = True) -> _Question:
+        matrix = load_matrix(config.matrix_path)
+        flags = Flags.read(config.s5cmd_extra_args)
+        asked = read_wishes(config, matrix, datetime.now(UTC))
+        for warning in asked.warnings if warn else ():
+            warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
+        return cls(config, matrix, flags, _endpoint(config, flags, matrix), asked)
+
+    async def plan(self, progress: Progress) -> Plan:
+        """Ask the archive and the store, and decide."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        store = Store(self.config.output_directory)
+        listing: dict[Stream, StreamListing] | None = None
+        symbols: dict[str, list[str]] = {}
+        if self.config.listing:
+            async with Archive(self.endpoint, self.matrix.archive.bucket) as archive:
+                wishes, listing = await self._list(archive, progress)
+                lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
+                for parent in sorted(lost):
+                    symbols[parent] = await archive.symbols(parent)
+        else:
+            wishes = [
+                settled
+                for wish in self.asked.wishes
+                for settled in settle(wish, _months_due(wish, self.matrix, now))
+            ]
+        prefixes = dict.fromkeys(wish.stream.prefix for wish in wishes)
+        inventory = await asyncio.to_thread(store.inventory, prefixes)
+        asked = Wishes(wishes, self.asked.unavailable, self.asked.notes, self.asked.warnings)
+        return make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols)
+
+    async def _list(
+        self, archive: Archive, progress: Progress
+    ) -> tuple[list[Wish], dict[Stream, StreamListing]]:
+        """List what is asked for: first months where days may have to stand in, then days."""
+
+        def count(_: Stream) -> None:
+            progress.done += 1
+
+        progress.begin("listing", len(self.asked.wishes), unit="folders")
+        listing = await archive.list_streams(self.asked.wishes, count)
+        wishes = [
+            settled
+            for wish in self.asked.wishes
+            for settled in settle(wish, listing[wish.stream].objects)
+        ]
+        days = [wish for wish in wishes if wish.stream not in listing]
+        progress.total += len(days)
+        listing |= await archive.list_streams(days, count)
+        return wishes, listing
+
+
+def _months_due(wish: Wish, matrix: Matrix, now: datetime) -> list[str]:
+    """Months that should be published by now, as spelled in the key."""
+    if wish.instead is None:
+        return []
+    return [
+        spell_period(start, Partition.MONTHLY)
+        for start in wish.starts()
+        if matrix.due(start, Partition.MONTHLY) <= now
+    ]
+
+
+def _endpoint(config: CollectionConfig, flags: Flags, matrix: Matrix) -> str:
+    """Choose the endpoint: s5cmd flag, configuration, environment, else Binance's."""
+    chosen = (
+        flags.general.get("--endpoint-url")
+        or config.endpoint_url
+        or os.environ.get("S3_ENDPOINT_URL")
+        or matrix.archive.endpoint
+    )
+    try:
+        return check_endpoint(chosen)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+class _Worker:
+    """Runs one coroutine on an event loop in a thread of its own."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._work = work
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="binance-archive", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                self._result = runner.run(self._main())
+        except BaseException as error:  # handed over to whoever waits
+            self._error = error
+        finally:
+            self.done.set()
+
+    async def _main(self) -> Any:
+        self._task = asyncio.current_task()
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return await self._work()
+
+    def cancel(self) -> None:
+        """End the work early; `done` is set when everything is cleaned up."""
+        self._cancelled = True
+        with suppress(RuntimeError):  # the loop has ended already
+            if self._task is not None:
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def result(self) -> Any:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _wait(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
+    """Run work to its end, showing its progress; an interrupt cleans up before it is raised."""
+    worker = _Worker(work)
+    with Bar(progress) as bar:
+        worker.start()
+        try:
+            while not worker.done.wait(INTERVAL):
+                bar.update()
+        except BaseException:
+            worker.cancel()
+            worker.done.wait()
+            raise
+        result: T = worker.result()
+    return result
+
+
+async def _await(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
+    """Do what `_wait` does, leaving the caller's event loop free."""
+    worker = _Worker(work)
+    with Bar(progress) as bar:
+        worker.start()
+        try:
+            while not worker.done.is_set():
+                await asyncio.sleep(INTERVAL / 4)
+                bar.update()
+        except BaseException:
+            worker.cancel()
+            await asyncio.shield(asyncio.to_thread(worker.done.wait))
+            raise
+        result: T = worker.result()
+    return result
