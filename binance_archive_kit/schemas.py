@@ -1,0 +1,270 @@
+"""What is inside the csv files: columns, types, units, header, time and row identity.
+
+The facts stand in ``matrix/column_schemas.json``; this module reads and checks them.
+Columns go by position: most headers are absent or optional, and where there is one
+it may name a column by what it holds elsewhere (COIN-M klines say ``quote_volume``
+for an amount of the base asset).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from datetime import date
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from binance_archive_kit.enums import DataType, Market
+from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.matrix import Confidence, shipped
+
+#: Name of the shipped file that holds the facts.
+FILE_NAME = "column_schemas.json"
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+class Column(BaseModel):
+    """One column of a csv file.
+
+    Attributes
+    ----------
+    name : str
+        What the archive's header calls it.
+    column : str
+        What we call it: the same word, unless the header misleads.
+    dtype : {"int64", "float64", "bool", "text", "time"}
+        ``float64`` is decimal text of any padding; an empty field is null.
+    unit : str or None
+        Unit of the values; None where there is none, or none that means anything.
+    description : str
+        One sentence.
+    dropped : bool
+        Whether it holds nothing and is left out when files are read.
+    """
+
+    model_config = _STRICT
+
+    name: str = Field(min_length=1)
+    column: str = Field(min_length=1)
+    dtype: Literal["int64", "float64", "bool", "text", "time"]
+    unit: str | None
+    description: str = Field(pattern=r"\.$")
+    dropped: bool = False
+
+
+class UnitRule(BaseModel):
+    """Unit of the epoch times of a file, by the first UTC day the file covers.
+
+    Attributes
+    ----------
+    since : date or None
+        First day the rule holds, inclusive; None for "from the beginning".
+    unit : {"ms", "us"}
+        Milliseconds or microseconds since 1970-01-01 00:00 UTC.
+    """
+
+    model_config = _STRICT
+
+    since: date | None = Field(alias="from")
+    unit: Literal["ms", "us"]
+
+
+class Time(BaseModel):
+    """How the rows of a file tell their time, which is always UTC.
+
+    Attributes
+    ----------
+    kind : {"epoch", "text", "date_and_hour"}
+        A count since 1970; text of one format; or two text columns put together.
+    column : str
+        Our name of the time column that rows are ordered and selected by.
+    others : tuple of str
+        Other time columns of the same kind.
+    units : tuple of UnitRule
+        For ``epoch``, oldest rule first; empty otherwise.
+    format : str or None
+        For ``text`` and ``date_and_hour``: a `strptime` format.
+    made_from : tuple of str
+        For ``date_and_hour``: the text columns `column` is made from, joined by a space.
+    """
+
+    model_config = _STRICT
+
+    kind: Literal["epoch", "text", "date_and_hour"]
+    column: str
+    others: tuple[str, ...] = ()
+    units: tuple[UnitRule, ...] = ()
+    format: str | None = None
+    made_from: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if (self.kind == "epoch") != bool(self.units):
+            raise ValueError("epoch times have unit rules, other times have none")
+        if (self.kind == "epoch") != (self.format is None):
+            raise ValueError("times written as text have a format, epoch times have none")
+        if (self.kind == "date_and_hour") != bool(self.made_from):
+            raise ValueError("only date_and_hour is made from other columns")
+        since = [rule.since for rule in self.units]
+        days = [day for day in since[1:] if day is not None]
+        if since and (since[0] is not None or len(days) < len(since) - 1 or days != sorted(days)):
+            raise ValueError("unit rules start at the beginning of time and go forward")
+        return self
+
+    def unit_on(self, day: date) -> Literal["ms", "us"] | None:
+        """Tell the unit of a file whose first UTC day is `day`; None unless ``epoch``.
+
+        >>> time = schema(Market.SPOT, DataType.TRADES).time
+        >>> time.unit_on(date(2024, 12, 31)), time.unit_on(date(2025, 1, 1))
+        ('ms', 'us')
+        """
+        holding = [rule.unit for rule in self.units if rule.since is None or rule.since <= day]
+        return holding[-1] if holding else None
+
+
+class Schema(BaseModel):
+    """Everything about the csv files of one feed of one market.
+
+    Attributes
+    ----------
+    market : Market
+    data_type : DataType
+    columns : tuple of Column
+        In the order of the file, dropped ones included.
+    header : {"never", "detect", "present"}
+        Whether files begin with a header row. ``detect``: some do, some do not; a
+        file without one begins with a digit or a minus sign.
+    time : Time
+    sorted : bool
+        Whether rows come in the order of time.
+    key : tuple of str
+        Our names of the columns that tell the rows of one symbol apart; empty where
+        only the whole row does.
+    confidence : Confidence
+    source : str
+        Where the facts come from.
+    """
+
+    model_config = _STRICT
+
+    market: Market
+    data_type: DataType
+    columns: tuple[Column, ...]
+    header: Literal["never", "detect", "present"]
+    time: Time
+    sorted: bool
+    key: tuple[str, ...]
+    confidence: Confidence
+    source: str
+
+    @model_validator(mode="after")
+    def _names_its_own_columns(self) -> Self:
+        dtypes = {column.column: column.dtype for column in self.columns}
+        if len(dtypes) != len(self.columns):
+            raise ValueError("two columns share a name")
+        made = self.time.kind == "date_and_hour"
+        times = set(self.time.others) | (set() if made else {self.time.column})
+        if times != {name for name, dtype in dtypes.items() if dtype == "time"}:
+            raise ValueError("the columns of dtype time are not the ones under time")
+        if made and self.time.column in dtypes:
+            raise ValueError(f"{self.time.column} would be made although it is a column")
+        strangers = (set(self.key) | set(self.time.made_from)) - dtypes.keys()
+        if strangers:
+            raise ValueError(f"no such column: {', '.join(sorted(strangers))}")
+        return self
+
+    @property
+    def header_line(self) -> str:
+        """The header row as the archive publishes it, without the newline.
+
+        For a feed whose files never have one: the names they are documented under.
+
+        >>> schema(Market.FUTURES_CM, DataType.TRADES).header_line
+        'id,price,qty,base_qty,time,is_buyer_maker'
+        """
+        return ",".join(column.name for column in self.columns)
+
+    @property
+    def kept(self) -> tuple[Column, ...]:
+        """The columns that hold something, in the order of the file.
+
+        >>> [c.column for c in schema(Market.FUTURES_CM, DataType.KLINES).kept[5:8]]
+        ['volume', 'close_time', 'base_volume']
+        """
+        return tuple(column for column in self.columns if not column.dropped)
+
+
+def _columns(lists: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Write out the column list `name`: its own, or another one with what differs."""
+    entry = lists[name]
+    if isinstance(entry, list):
+        return entry.copy()
+    differs: dict[str, dict[str, Any]] = entry.get("differs", {})
+    base = _columns(lists, entry["like"])
+    strangers = differs.keys() - {column["name"] for column in base}
+    if strangers:
+        raise ValueError(f"{name}: {entry['like']} has no column {', '.join(sorted(strangers))}")
+    changed = [column | differs.get(column["name"], {}) for column in base]
+    return [*changed, *entry.get("append", [])]
+
+
+@functools.cache
+def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
+    """Read the shipped schemas, one for each feed of each market.
+
+    Reads one small file, once; the result cannot be changed.
+
+    Returns
+    -------
+    Mapping of (Market, DataType) to Schema
+
+    Raises
+    ------
+    ValueError
+        If the file contradicts itself.
+    """
+    facts = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
+    schemas: dict[tuple[Market, DataType], Schema] = {}
+    for entry in facts["schemas"]:
+        columns = _columns(facts["columns"], entry["columns"])
+        found = Schema.model_validate(
+            entry | {"columns": columns, "time": facts["times"][entry["time"]]}
+        )
+        if (found.market, found.data_type) in schemas:
+            raise ValueError(f"{found.market} {found.data_type} is described twice")
+        schemas[found.market, found.data_type] = found
+    return MappingProxyType(schemas)
+
+
+def schema(market: Market, data_type: DataType) -> Schema:
+    """Look up what is inside the files of one feed of one market.
+
+    Parameters
+    ----------
+    market : Market
+    data_type : DataType
+
+    Returns
+    -------
+    Schema
+
+    Raises
+    ------
+    ConfigurationError
+        If the market has no such feed; the message names the ones it has.
+
+    Examples
+    --------
+    >>> klines = schema(Market.SPOT, DataType.KLINES)
+    >>> klines.header, klines.time.column, klines.key
+    ('never', 'open_time', ('open_time',))
+    """
+    schemas = load_schemas()
+    if (market, data_type) not in schemas:
+        valid = [feed for of, feed in schemas if of == market]
+        raise ConfigurationError(unknown(f"data type of {market}", str(data_type), valid))
+    return schemas[market, data_type]

@@ -1,0 +1,217 @@
+"""The column schemas agree with themselves, with the matrix and with real files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import zipfile
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from binance_archive_kit import schemas
+from binance_archive_kit.enums import DataType, Market
+from binance_archive_kit.errors import ConfigurationError
+from binance_archive_kit.keys import ObjectKey
+from binance_archive_kit.matrix import shipped
+from binance_archive_kit.schemas import Column, Schema, Time, load_schemas, schema
+
+FEEDS = sorted(load_schemas())
+SAMPLES = os.environ.get("BINANCE_ARCHIVE_SAMPLES")
+SAMPLE_KEYS = (
+    sorted(str(path.relative_to(SAMPLES)) for path in Path(SAMPLES).rglob("*.zip"))
+    if SAMPLES
+    else []
+)
+
+SPOT_KLINES = schema(Market.SPOT, DataType.KLINES)
+
+
+@pytest.fixture(params=FEEDS, ids=lambda feed: f"{feed[0]}-{feed[1]}")
+def any_schema(request: pytest.FixtureRequest) -> Schema:
+    """Each schema in turn."""
+    market, data_type = request.param
+    return schema(market, data_type)
+
+
+def test_every_feed_of_the_matrix_has_a_schema_and_no_other() -> None:
+    text = shipped("enhanced_binance_archive_matrix.json").read_text(encoding="utf-8")
+    rows = json.loads(text)["availability_matrix"]
+    assert {(row["market"], row["data_type"]) for row in rows} == set(FEEDS)
+
+
+def test_names_are_words_of_one_style(any_schema: Schema) -> None:
+    for column in any_schema.columns:
+        assert re.fullmatch(r"[a-z][a-z_]*", column.name)
+        assert re.fullmatch(r"[a-z][a-z_]*", column.column)
+
+
+def test_only_ignore_is_dropped(any_schema: Schema) -> None:
+    assert [c.name for c in any_schema.columns if c.dropped] in ([], ["ignore"])
+    assert len(any_schema.kept) == len([c for c in any_schema.columns if c.name != "ignore"])
+
+
+def test_only_spot_files_never_have_a_header(any_schema: Schema) -> None:
+    assert (any_schema.header == "never") == (any_schema.market is Market.SPOT)
+
+
+def test_kline_families_share_one_shape(any_schema: Schema) -> None:
+    if any_schema.data_type.has_intervals:
+        assert any_schema.header_line == SPOT_KLINES.header_line
+        assert any_schema.key == ("open_time",)
+        assert any_schema.time.others == ("close_time",)
+
+
+@pytest.mark.parametrize(
+    ("market", "data_type", "name", "column", "unit"),
+    [
+        ("spot", "klines", "volume", "volume", "base asset"),
+        ("spot", "klines", "quote_volume", "quote_volume", "quote asset"),
+        ("futures_cm", "klines", "volume", "volume", "contracts"),
+        ("futures_cm", "klines", "quote_volume", "base_volume", "base asset"),
+        ("futures_cm", "klines", "taker_buy_volume", "taker_buy_volume", "contracts"),
+        ("futures_cm", "klines", "taker_buy_quote_volume", "taker_buy_base_volume", "base asset"),
+        ("futures_cm", "trades", "base_qty", "base_qty", "base asset"),
+        ("futures_cm", "aggTrades", "quantity", "quantity", "contracts"),
+        ("futures_um", "markPriceKlines", "volume", "volume", None),
+        ("futures_um", "markPriceKlines", "close", "close", "quote per base"),
+        ("futures_cm", "metrics", "sum_open_interest", "sum_open_interest", "contracts"),
+    ],
+)
+def test_columns_say_what_they_hold(
+    market: str, data_type: str, name: str, column: str, unit: str | None
+) -> None:
+    by_name = {c.name: c for c in schema(Market(market), DataType(data_type)).columns}
+    assert (by_name[name].column, by_name[name].unit) == (column, unit)
+
+
+def test_spot_times_change_unit_in_2025() -> None:
+    assert SPOT_KLINES.time.unit_on(date(2017, 8, 17)) == "ms"
+    assert SPOT_KLINES.time.unit_on(date(2024, 12, 31)) == "ms"
+    assert SPOT_KLINES.time.unit_on(date(2025, 1, 1)) == "us"
+    assert schema(Market.FUTURES_UM, DataType.KLINES).time.unit_on(date(2026, 1, 1)) == "ms"
+    assert schema(Market.FUTURES_UM, DataType.METRICS).time.unit_on(date(2026, 1, 1)) is None
+
+
+def test_option_summaries_make_their_time_from_date_and_hour() -> None:
+    time = schema(Market.OPTIONS, DataType.EOH_SUMMARY).time
+    assert (time.column, time.made_from, time.format) == ("time", ("date", "hour"), "%Y-%m-%d %H")
+
+
+def test_unknown_feed_names_the_valid_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"data type of spot: 'metrics'.*Valid: klines"):
+        schema(Market.SPOT, DataType.METRICS)
+
+
+def test_schemas_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        SPOT_KLINES.header = "present"
+    with pytest.raises(TypeError):
+        load_schemas()[FEEDS[0]] = SPOT_KLINES  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"key": ("id",)}, "no such column: id"),
+        ({"columns": SPOT_KLINES.columns + SPOT_KLINES.columns[:1]}, "share a name"),
+        ({"columns": SPOT_KLINES.columns[1:], "key": ()}, "not the ones under time"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_contradictory_schema_is_refused(change: dict[str, object], message: str) -> None:
+    fields = {name: getattr(SPOT_KLINES, name) for name in Schema.model_fields}
+    with pytest.raises(ValidationError, match=message):
+        Schema.model_validate(fields | change)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "epoch"}, "have unit rules"),
+        ({"kind": "text"}, "have a format"),
+        ({"kind": "text", "format": "%Y", "made_from": ["a"]}, "only date_and_hour"),
+        ({"kind": "epoch", "units": [{"from": "2025-01-01", "unit": "us"}]}, "beginning of time"),
+        ({"kind": "epoch", "units": [{"from": None, "unit": "us"}] * 2}, "go forward"),
+    ],
+)
+def test_contradictory_time_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Time.model_validate({"column": "time"} | fields)
+
+
+def test_a_made_time_may_not_hide_a_column() -> None:
+    summary = schema(Market.OPTIONS, DataType.EOH_SUMMARY)
+    fields = {name: getattr(summary, name) for name in Schema.model_fields}
+    clash = summary.columns[0].model_copy(update={"column": "time"})
+    with pytest.raises(ValidationError, match="would be made although"):
+        Schema.model_validate(fields | {"columns": (*summary.columns, clash)})
+
+
+def test_differences_must_name_columns_of_the_other_list() -> None:
+    lists = {"a": [{"name": "id"}], "b": {"like": "a", "differs": {"price": {"unit": None}}}}
+    with pytest.raises(ValueError, match="b: a has no column price"):
+        schemas._columns(lists, "b")
+
+
+def _rows(key: str) -> list[list[str]]:
+    """Read every row of a real file."""
+    assert SAMPLES
+    with zipfile.ZipFile(Path(SAMPLES) / key) as archive:
+        text = archive.read(ObjectKey.parse(key).member).decode("utf-8")
+    return list(csv.reader(io.StringIO(text)))
+
+
+def _parse(column: Column, text: str, time: Time, start: date) -> object:
+    """Read one field as its schema says; raises ValueError if it cannot be."""
+    if column.dtype == "time":
+        if time.format:
+            return datetime.strptime(text, time.format).replace(tzinfo=UTC)
+        divisor = {"ms": 1e3, "us": 1e6}[time.unit_on(start) or ""]
+        return datetime.fromtimestamp(int(text) / divisor, UTC)
+    if column.dtype == "bool":
+        return {"true": True, "false": False}[text.lower()]
+    if column.dtype == "float64":
+        return float(text) if text else None
+    return int(text) if column.dtype == "int64" else text
+
+
+@pytest.mark.skipif(not SAMPLES, reason="BINANCE_ARCHIVE_SAMPLES is not set")
+@pytest.mark.parametrize("key", SAMPLE_KEYS)
+def test_real_files_are_as_their_schema_says(key: str) -> None:
+    parsed = ObjectKey.parse(key)
+    found = schema(parsed.stream.market, parsed.stream.data_type)
+    rows = _rows(key)
+    headed = not re.match(r"[-\d]", rows[0][0])
+    if headed:
+        assert ",".join(rows.pop(0)) == found.header_line
+    assert headed or found.header != "present"
+    assert not (headed and found.header == "never")
+    assert {len(row) for row in rows} == {len(found.columns)}
+    values = [
+        {
+            column.column: _parse(column, text, found.time, parsed.start)
+            for column, text in zip(found.columns, row, strict=True)
+        }
+        for row in rows
+    ]
+    if found.time.made_from:
+        times = [
+            datetime.strptime(
+                " ".join(str(row[part]) for part in found.time.made_from), found.time.format or ""
+            )
+            for row in values
+        ]
+    else:
+        times = [row[found.time.column] for row in values]  # type: ignore[misc]
+    assert {parsed.start <= time.date() <= parsed.end for time in times} == {True}
+    if found.sorted:
+        assert times == sorted(times)
+    if found.key:
+        keys = {tuple(row[name] for name in found.key) for row in values}
+        assert len(keys) == len(values)
