@@ -28,6 +28,7 @@ from binance_archive_kit.errors import (
     Forbidden,
     ObjectError,
     ServerFault,
+    Stalled,
     Throttled,
 )
 from binance_archive_kit.keys import CHECKSUM_SUFFIX
@@ -38,6 +39,8 @@ _HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
 _TRIES = 5
+#: An answer that does not come is waited for no more than this often.
+_STALLS = 2
 
 Answer = str | ObjectError
 
@@ -123,12 +126,20 @@ class Checksums:
         """Fetch one digest, trying again after passing trouble."""
         path = f"/{self._bucket}/{quote(f'{key}{CHECKSUM_SUFFIX}')}"
         error: ObjectError = ConnectionLost(key, "never asked")
+        stalls = 0
         for attempt in range(_TRIES):
             # A kept-alive connection may have been closed meanwhile: the first retry is free.
             if attempt > 1 and self._ended.wait(0.25 * 2**attempt):
                 break
             try:
                 status, body = _exchange(connection, self._host, path)
+            except TimeoutError:
+                connection.close()
+                error = Stalled(key, f"its checksum: no answer within {self._timeout:g} s")
+                stalls += 1
+                if stalls == _STALLS:
+                    break
+                continue
             except (OSError, http.client.HTTPException) as problem:
                 connection.close()
                 error = ConnectionLost(key, f"its checksum: {problem or type(problem).__name__}")
@@ -141,9 +152,7 @@ class Checksums:
         return error
 
 
-def _exchange(
-    connection: http.client.HTTPConnection, host: str, path: str
-) -> tuple[int, bytes]:
+def _exchange(connection: http.client.HTTPConnection, host: str, path: str) -> tuple[int, bytes]:
     """Ask for one small object; return the status and the body.
 
     `http.client` makes the connection, its TLS and its way through a proxy. The answer

@@ -68,10 +68,13 @@ _FILES_PER_JOB, _BYTES_PER_JOB = 64, 8 << 20
 #: Files that may wait for their proof before no more are taken from s5cmd.
 _WAITING = 4_096
 _TRIES = 3
+#: Seconds between one round of tries and the next, at most.
+_LONGEST_PAUSE = 9.0
 #: Bytes that did not match are fetched once more, and no object may stall more than twice.
 _TRIES_OF = {Corrupt: 2, Stalled: 2}
 #: Bytes that are known to be wrong, wherever they lie.
 _BAD_BYTES = (Corrupt, BadZip, StaleChecksum)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ class _Task:
     #: How often it failed, and how often s5cmd said nothing of it.
     failed: int = 0
     lost: int = 0
+    #: Its digest was asked for once more, alone.
+    doubted: bool = False
 
     def expected(self) -> Expected:
         return Expected(self.size, self.etag, self.answer if isinstance(self.answer, str) else None)
@@ -111,6 +116,8 @@ class Fetch:
     progress : Progress
     created_at : datetime
         When the run began, UTC.
+    began : float
+        The same moment by the monotonic clock.
     """
 
     def __init__(
@@ -122,6 +129,7 @@ class Fetch:
         flags: Flags,
         progress: Progress,
         created_at: datetime,
+        began: float,
     ) -> None:
         self._plan = plan
         self._config = plan.config
@@ -131,7 +139,7 @@ class Fetch:
         self._flags = flags
         self._progress = progress
         self._created_at = created_at
-        self._began = time.monotonic()
+        self._began = began
         self._states = bytearray(len(plan))
         self._tasks: dict[str, _Task] = {}
         #: Files that are here and not proven yet, and those of them that can be.
@@ -241,6 +249,12 @@ class Fetch:
                 f"output_directory: {str(self._config.output_directory)!r} cannot be written: "
                 f"{error.strerror} ({error.filename})"
             ) from None
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise DiskSpaceError(
+                    f"output_directory: no room is left on the disk of {self._store.root}"
+                ) from None
+            raise
 
     # What is there, and has no proof yet
 
@@ -290,17 +304,19 @@ class Fetch:
         while self._again and self._disk_full is None:
             keys, self._again = self._again, []
             await self._look_again(keys)
-            # Objects that s5cmd only lost sight of need no pause.
-            if any(self._tasks[key].failed for key in keys):
+            # Objects that s5cmd only lost sight of need no pause, and stalled ones had one.
+            tasks = map(self._tasks.__getitem__, keys)
+            if any(each.failed and not isinstance(each.error, Stalled) for each in tasks):
                 await asyncio.sleep(pause)
-                pause *= 3
+                pause = min(3 * pause, _LONGEST_PAUSE)
             await self._transfer(s5cmd, self._retried(keys))
         if self._disk_full is not None:
             self._give_up(self._disk_full)
 
     async def _transfer(self, s5cmd: S5cmd, batches: Iterator[Sequence[Copy]]) -> None:
         """Bring batches of objects, and prove them as they come."""
-        singly = not self._config.enable_batch_mode
+        # Told to use one worker, s5cmd uses two.
+        singly = not self._config.enable_batch_mode or s5cmd.workers == 1
         copy = s5cmd.copy_singly if singly else s5cmd.copy
         async with aclosing(copy(batches)) as reports:
             async for events in reports:
@@ -457,11 +473,11 @@ class Fetch:
 
     async def _settle(self, most: int) -> None:
         """Wait until at most so many files wait for their proof."""
-        while len(self._unproven) > most:
+        while self._trouble is None and len(self._unproven) > most:
             self._moved.clear()
             await self._moved.wait()
-            if self._trouble is not None:
-                raise self._trouble
+        if self._trouble is not None:
+            raise self._trouble
 
     # What becomes of an object
 
@@ -478,6 +494,11 @@ class Fetch:
 
     def _setback(self, key: str, task: _Task, error: ObjectError) -> None:
         """Try again what may yet succeed; what cannot has failed."""
+        if isinstance(error, StaleChecksum | BadChecksum) and not task.doubted:
+            # It may be the digest that was damaged on its way, and that is soon told.
+            task.doubted, task.answer = True, None
+            self._ask([key])
+            return
         if task.path is not None:
             task.bad, task.path = task.path, None
         task.failed += 1
@@ -488,6 +509,9 @@ class Fetch:
             self._disown(key, task, error)
         elif isinstance(error, NotFound) and not self._plan.config.listing:
             self._absent(key, task)
+        elif error is task.answer:
+            # It was asked for often enough, and the zip is not to blame.
+            self._fail(key, task, error)
         elif error.passing and task.failed < _TRIES_OF.get(type(error), _TRIES):
             if isinstance(error, Corrupt):
                 # The digest may be of another issue than the bytes.
@@ -573,7 +597,7 @@ def _absent_checksum(key: str) -> AbsentChecksum:
 
 def _of_os(key: str, error: OSError) -> ObjectError:
     """Turn trouble with the local disk into an error of ours."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _NO_ROOM:
         return DiskFull(key, str(error))
     return TransferFailed(key, str(error))
 
@@ -598,7 +622,7 @@ def _is_within(stem: str, start: date, end: date) -> bool:
     if found := _MONTHS.search(stem):
         year, ten = int(found[1]), found[2]
         low, high = {"": (1, 12), "0": (1, 9), "1": (10, 12)}.get(ten, (1, 0))
-        # A month is asked for when any day of it is.
-        first, final = start.replace(day=1), period_end(end, Partition.MONTHLY)
-        return low <= high and first <= date(year, low, 1) and date(year, high, 1) <= final
+        # Months that are touched only in part may have been taken as days.
+        final = period_end(date(year, max(low, high), 1), Partition.MONTHLY)
+        return low <= high and start <= date(year, low, 1) and final <= end
     return False

@@ -106,7 +106,14 @@ def _find_general(file: BinaryIO) -> Member:
             file.seek(info.header_offset)
             name_length, extra = _LOCAL.unpack(file.read(_LOCAL.size))[9:]
             start = info.header_offset + _LOCAL.size + name_length + extra
-    except (zipfile.BadZipFile, struct.error, OSError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        struct.error,
+        OSError,
+        ValueError,
+        NotImplementedError,
+        OverflowError,
+    ) as error:
         if isinstance(error, BadMemberError):
             raise
         file.seek(0)
@@ -116,8 +123,17 @@ def _find_general(file: BinaryIO) -> Member:
     )
 
 
-def check_member(file: BinaryIO, length: int, name: str) -> Member:
-    """Inflate the one member, which must be called `name`, and check its size and CRC-32.
+def check_member(file: BinaryIO, length: int, name: str, *, inflate: bool = True) -> Member:
+    """Check that a zip has one member called `name`, and that its bytes are intact.
+
+    Parameters
+    ----------
+    file : BinaryIO
+    length : int
+        Bytes of the zip.
+    name : str
+    inflate : bool
+        Inflate the member and check its size and CRC-32; else only find it.
 
     Raises
     ------
@@ -127,6 +143,12 @@ def check_member(file: BinaryIO, length: int, name: str) -> Member:
     member = find_member(file, length)
     if member.name != name:
         raise BadMemberError(f"its member is {member.name!r} and not {name!r}")
+    if inflate:
+        _check_bytes(file, member)
+    return member
+
+
+def _check_bytes(file: BinaryIO, member: Member) -> None:
     # A raw deflate stream; stored bytes pass through as they are.
     inflater = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == _DEFLATED else None
     crc = size = 0
@@ -148,4 +170,3 @@ def check_member(file: BinaryIO, length: int, name: str) -> Member:
         raise BadMemberError("its member's deflate stream is cut off")
     if (crc, size) != (member.crc, member.size):
         raise BadMemberError("its member's bytes do not have the recorded size and CRC-32")
-    return member

@@ -23,6 +23,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import files
+from itertools import islice
 from pathlib import Path
 
 from binance_archive_kit.errors import (
@@ -46,6 +47,8 @@ MOST_WORKERS = 256
 _ERRORS_PER_PROCESS = 2_000
 #: s5cmd backs off for minutes when told to retry often; we retry ourselves.
 _RETRIES = 2
+#: Streams that large objects are fetched in, all together.
+_STREAMS = 32
 #: Seconds without a line after which more objects are handed over all the same:
 #: objects that a wildcard did not find never report, and must not hold up the rest.
 _QUIET = 2.0
@@ -411,7 +414,12 @@ class S5cmd:
             "--retry-count": str(_RETRIES),
         }
         self._general = general | flags.general | {"--numworkers": str(self.workers)}
-        self._copy: dict[str, str | None] = {"--part-size": str(part_size), **flags.copy}
+        self._copy: dict[str, str | None] = {
+            "--part-size": str(part_size),
+            # Parts of one object at once; with many objects at once one stream each is best.
+            "--concurrency": str(max(1, _STREAMS // self.workers)),
+            **flags.copy,
+        }
         self._processes = 0
 
     async def copy(self, batches: Iterator[Sequence[Copy]]) -> AsyncGenerator[list[Event], None]:
@@ -435,7 +443,8 @@ class S5cmd:
         self, batches: Iterator[Sequence[Copy]]
     ) -> AsyncGenerator[list[Event], None]:
         """Copy each object by a process of its own, as many at once as there are workers."""
-        singles = (iter([[copy]]) for batch in batches for copy in batch)
+        keys = (key for batch in batches for copy in batch for key in copy.keys)
+        singles = (iter([[Copy((key,))]]) for key in keys)
         reports: asyncio.Queue[list[Event] | None] = asyncio.Queue(4 * self.workers)
 
         async def work() -> None:
@@ -465,7 +474,7 @@ class S5cmd:
         self._processes += 1
         folder = self._folder / f"p{self._processes}"
         folder.mkdir()
-        run = _Run(self, feed, folder, window=4 * workers)
+        run = _Run(self, feed, folder, workers)
         await run.start()
         try:
             async with aclosing(run.events()) as reports:
@@ -521,11 +530,12 @@ class _Feed:
 class _Run:
     """One s5cmd process: its input, its lines, and its end."""
 
-    def __init__(self, owner: S5cmd, feed: _Feed, folder: Path, window: int) -> None:
+    def __init__(self, owner: S5cmd, feed: _Feed, folder: Path, workers: int) -> None:
         self._owner = owner
         self._feed = feed
         self._folder = folder
-        self._window = window
+        self._workers = workers
+        self._window = 4 * workers
         self._in_flight: dict[str, Path] = {}
         self._patterns: dict[str, Copy] = {}
         self._room = asyncio.Event()
@@ -569,7 +579,9 @@ class _Run:
             yield events
         await self._process.wait()
         if self._in_flight:
-            yield [self._unreported(key) for key in reversed(self._in_flight)]
+            # s5cmd takes them in their order: those after the first wait behind them.
+            begun = set(islice(self._in_flight, self._workers))
+            yield [self._unreported(key, key in begun) for key in reversed(self._in_flight)]
 
     async def end(self) -> None:
         """Leave no process behind: ask it to end, and make it after a short while."""
@@ -684,10 +696,10 @@ class _Run:
         source, _, _ = rest.partition(f" {self._folder}")
         return source if found else ""
 
-    def _unreported(self, key: str) -> Refused:
+    def _unreported(self, key: str, begun: bool) -> Refused:
         if self._stalled:
             seconds = self._owner.timeout
-            return Refused(key, Stalled(key, f"no progress for {seconds:g} s"))
+            return Refused(key, Stalled(key, f"no progress for {seconds:g} s"), told=begun)
         code = self._process.returncode
         why = self._complaint or f"s5cmd ended with {code} and said nothing of it"
         return Refused(key, TransferFailed(key, why), told=False)

@@ -14,6 +14,7 @@ than a look at the folder.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -154,14 +155,21 @@ class Store:
     ) -> pl.DataFrame:
         rows: list[tuple[object, ...]] = []
         if prefixes and self._database.exists():
-            with closing(self._connect()) as connection:
-                for prefix in prefixes:
-                    # Keys sort by their bytes, so a prefix is a range: "0" follows "/".
-                    rows += connection.execute(
-                        "SELECT key, size, mtime, etag, proven_by FROM proofs"
-                        " WHERE key >= ? AND key < ?",
-                        (prefix, f"{prefix[:-1]}0"),
-                    )
+            try:
+                with closing(self._connect()) as connection:
+                    for prefix in prefixes:
+                        # Keys sort by their bytes, so a prefix is a range: "0" follows "/".
+                        rows += connection.execute(
+                            "SELECT key, size, mtime, etag, proven_by FROM proofs"
+                            " WHERE key >= ? AND key < ?",
+                            (prefix, f"{prefix[:-1]}0"),
+                        )
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                # Damaged further in than a look at its first page shows.
+                self._set_aside(error)
+                rows = []
         return pl.DataFrame(rows, schema=list(columns), orient="row")
 
     def free_bytes(self) -> int:
@@ -192,7 +200,9 @@ class Store:
         with file.open("rb") as opened:
             stat = os.fstat(opened.fileno())
             # A small file is read once; most of the archive's are.
-            source = io.BytesIO(opened.read()) if stat.st_size <= _CHUNK else opened
+            source: BinaryIO = opened
+            if stat.st_size <= _CHUNK:
+                source = io.BytesIO(opened.read())
             if expected.size is not None and stat.st_size != expected.size:
                 raise Corrupt(
                     key, f"{stat.st_size:,} bytes, and the archive lists {expected.size:,}"
@@ -200,7 +210,10 @@ class Store:
             sha256 = _hash(source, "sha256")
             by = _compare(key, source, sha256, expected)
             try:
-                check_member(source, stat.st_size, member_of(key))
+                # The publisher's digest vouches for every byte. Inflating a large member
+                # would take many times longer than that, and readers check its CRC-32.
+                vouched = by is ProvenBy.SHA256 and source is opened
+                check_member(source, stat.st_size, member_of(key), inflate=not vouched)
             except BadMemberError as error:
                 # Damage and a digest that does not match are one thing: damage.
                 if by is ProvenBy.STALE:
@@ -238,10 +251,16 @@ class Store:
                     (p.key, p.size, p.mtime, p.sha256, p.etag, p.by.value, p.proven_at)
                     for p in proofs
                 ]
-                with lock, connection:
-                    connection.executemany(
-                        "INSERT OR REPLACE INTO proofs VALUES (?,?,?,?,?,?,?)", rows
-                    )
+                try:
+                    with lock, connection:
+                        connection.executemany(
+                            "INSERT OR REPLACE INTO proofs VALUES (?,?,?,?,?,?,?)", rows
+                        )
+                except sqlite3.OperationalError as error:
+                    # Without room for its record a file is proven all the same; a later
+                    # run proves it again.
+                    if not _is_full(error):
+                        raise
 
             yield record
 
@@ -284,17 +303,23 @@ class Store:
         try:
             return self._open()
         except sqlite3.DatabaseError as error:
+            if _is_full(error):
+                raise OSError(errno.ENOSPC, str(error), str(self._database)) from None
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            aside = self._database.with_name(f"proofs.damaged-{uuid.uuid4().hex[:8]}.sqlite")
-            self._database.replace(aside)
-            warnings.warn(
-                f"{self._database} is damaged ({error}) and was set aside as {aside.name}; "
-                "the files of this store will be proven again",
-                ArchiveKitWarning,
-                stacklevel=2,
-            )
+            self._set_aside(error)
             return self._open()
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Put a damaged database aside; what it said can be proven again."""
+        aside = self._database.with_name(f"proofs.damaged-{uuid.uuid4().hex[:8]}.sqlite")
+        self._database.replace(aside)
+        warnings.warn(
+            f"{self._database} is damaged ({error}) and was set aside as {aside.name}; "
+            "the files of this store will be proven again",
+            ArchiveKitWarning,
+            stacklevel=2,
+        )
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._database, timeout=60, check_same_thread=False)
@@ -350,6 +375,10 @@ def _sweep(home: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
 def _compare(key: str, source: BinaryIO, sha256: str, expected: Expected) -> ProvenBy:
     """Hold the bytes' hashes against the promised ones."""
     if expected.digest == sha256:
@@ -370,6 +399,7 @@ def _compare(key: str, source: BinaryIO, sha256: str, expected: Expected) -> Pro
 def _hash(source: BinaryIO, name: str) -> str:
     source.seek(0)
     digest = hashlib.new(name, usedforsecurity=False)
-    while piece := source.read(_CHUNK):
-        digest.update(piece)
+    buffer = memoryview(bytearray(_CHUNK))
+    while count := source.readinto(buffer):  # type: ignore[attr-defined]
+        digest.update(buffer[:count])
     return digest.hexdigest()
