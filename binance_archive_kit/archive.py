@@ -36,7 +36,7 @@ from binance_archive_kit.wishes import Span, Wish
 PAGE = 1_000
 #: Requests in flight.
 _CONCURRENCY = 32
-_TRIES = 6
+_TRIES = 5
 
 T = TypeVar("T")
 

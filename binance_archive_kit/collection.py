@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 from binance_archive_kit.archive import Archive
 from binance_archive_kit.config import CollectionConfig, check_endpoint
 from binance_archive_kit.enums import Partition
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
+from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, ConfigurationError
 from binance_archive_kit.fetching import Fetch
 from binance_archive_kit.keys import Stream, spell_period
 from binance_archive_kit.matrix import Matrix, load_matrix
@@ -146,7 +147,7 @@ def _collecting(
     progress = Progress()
 
     async def work() -> CollectionResult:
-        created = datetime.now(UTC)
+        created, began = datetime.now(UTC), time.monotonic()
         what = ready if ready is not None else await question.plan(progress)
         fetch = Fetch(
             what,
@@ -156,6 +157,7 @@ def _collecting(
             question.flags,
             progress,
             created,
+            began,
         )
         return await fetch.run()
 
@@ -290,6 +292,9 @@ class _Worker:
 
     def result(self) -> Any:
         self._thread.join()
+        if isinstance(self._error, ArchiveKitError):
+            # Where in the worker it arose tells a user nothing.
+            raise self._error.with_traceback(None)
         if self._error is not None:
             raise self._error
         return self._result

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -33,9 +34,10 @@ from binance_archive_kit.enums import (
     DataType,
     Interval,
     Market,
+    Partition,
 )
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, nearest, unknown
-from binance_archive_kit.keys import is_symbol
+from binance_archive_kit.keys import is_symbol, parse_period
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -55,9 +57,9 @@ def _day(value: object) -> object:
     if isinstance(value, date):
         return value
     try:
-        if not isinstance(value, str) or len(value) != len("2025-07-15"):
+        if not isinstance(value, str):
             raise ValueError
-        return date.fromisoformat(value)
+        return parse_period(value, Partition.DAILY)
     except ValueError:
         raise ValueError(f"{value!r} is not a day; write it like '2025-07-15'") from None
 
@@ -202,7 +204,7 @@ class CollectionConfig(BaseModel):
     force_redownload: bool = False
     download_checksum: bool = True
     accept_stale_checksum: bool = False
-    timeout_seconds: float = Field(default=300, gt=0)
+    timeout_seconds: float = Field(default=300, gt=0, allow_inf_nan=False)
     part_size_mb: int = Field(default=50, ge=5)
     s5cmd_extra_args: tuple[str, ...] = ()
     listing: bool = True
@@ -236,10 +238,13 @@ class CollectionConfig(BaseModel):
     def _read_symbols(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return _symbols("symbols", value)
-        return {
-            _word("symbols", Market, market, MARKET_ALIASES): _symbols(f"symbols[{market}]", some)
-            for market, some in value.items()
-        }
+        symbols: dict[Market, tuple[str, ...]] = {}
+        for name, some in value.items():
+            market = _word("symbols", Market, name, MARKET_ALIASES)
+            # A market may be named twice, by both of its names.
+            merged = [*symbols.get(market, ()), *_symbols(f"symbols[{name}]", some)]
+            symbols[market] = tuple(dict.fromkeys(merged))
+        return symbols
 
     @model_validator(mode="before")
     @classmethod
@@ -323,9 +328,10 @@ class CollectionConfig(BaseModel):
         if isinstance(source, Path) or not text.lstrip().startswith("{"):
             try:
                 text = Path(source).read_text(encoding="utf-8")
-            except OSError as error:
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else error
                 raise ConfigurationError(
-                    f"{str(source)!r} cannot be read: {error.strerror}; "
+                    f"{str(source)!r} cannot be read: {why}; "
                     "give the path of a JSON file, or JSON text"
                 ) from None
         try:
@@ -357,7 +363,13 @@ class CollectionConfig(BaseModel):
             output_directory="data",
         )
         """
-        lines = [f"    {name}={_literal(value)}," for name, value in self.chosen().items()]
+        # Fields that we do not know may have names that Python cannot spell as keywords.
+        lines = [
+            f"    {name}={_literal(value)},"
+            if name.isidentifier() and not iskeyword(name)
+            else f"    **{{{_literal(name)}: {_literal(value)}}},"
+            for name, value in self.chosen().items()
+        ]
         return "\n".join(["bak.CollectionConfig(", *lines, ")"])
 
     def chosen(self) -> dict[str, Any]:
@@ -373,8 +385,12 @@ def check_endpoint(url: str) -> str:
     ValueError
         If `url` is not that of an S3-compatible endpoint.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        usable = False
+    if not usable:
         raise ValueError(
             f"endpoint_url: {url!r} is not an http(s) URL, like 'http://127.0.0.1:9000'"
         )

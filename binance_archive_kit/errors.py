@@ -16,7 +16,7 @@
         ├── Truncated           truncated            the body ended before its announced length
         ├── Stalled             timeout              no progress for ``timeout_seconds``
         ├── Corrupt             corrupt              bytes differ from what the archive promises
-        ├── StaleChecksum       checksum_stale       as listed, but the published digest is of others
+        ├── StaleChecksum       checksum_stale       as listed, but the published digest is another
         ├── AbsentChecksum      checksum_absent      there is no digest to prove the bytes with
         ├── BadChecksum         checksum_unreadable  the ``.CHECKSUM`` object holds no digest
         ├── BadZip              bad_zip              not one intact csv member

@@ -28,8 +28,9 @@ _PERIODS = {
     Partition.DAILY: re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII),
     Partition.MONTHLY: re.compile(r"\d{4}-\d{2}", re.ASCII),
 }
-# What no symbol holds: path separators, glob characters, quotes, white space, control characters.
-_NOT_A_SYMBOL = re.compile(r"""[/\\*?\[\]"'`<>|:\s\x00-\x1f\x7f]|^\.|^$""")
+# What no symbol holds: path separators, glob characters, quotes, white space, control characters,
+# and halves of surrogate pairs, which UTF-8 cannot spell.
+_NOT_A_SYMBOL = re.compile(r"""[/\\*?\[\]"'`<>|:\s\x00-\x1f\x7f\ud800-\udfff]|^\.|^$""")
 
 
 def is_symbol(text: str) -> bool:
@@ -242,4 +243,7 @@ def periods(start: date, end: date, partition: Partition) -> Iterator[date]:
     at = start if partition is Partition.DAILY else start.replace(day=1)
     while at <= end:
         yield at
-        at = period_end(at, partition) + timedelta(days=1)
+        last = period_end(at, partition)
+        if last == date.max:
+            return
+        at = last + timedelta(days=1)

@@ -19,7 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from binance_archive_kit.enums import (
     INTERVAL_ALIASES,
@@ -29,7 +36,7 @@ from binance_archive_kit.enums import (
     Market,
     Partition,
 )
-from binance_archive_kit.errors import ConfigurationError, nearest
+from binance_archive_kit.errors import ConfigurationError, nearest, unknown
 from binance_archive_kit.keys import period_end
 
 #: File name of the matrix that is used when none is named.
@@ -115,6 +122,14 @@ class Entry(_Facts):
     symbol_form: SymbolForm = SymbolForm.AS_LISTED
     partition_facts: Mapping[Partition, PartitionFacts] | None = None
 
+    @model_validator(mode="after")
+    def _has_a_type(self) -> Entry:
+        """Refuse a data type that the archive does not know."""
+        known = {*DataType, PREMIUM_INDEX}
+        if self.archive_type is None and self.data_type not in known:
+            raise ValueError(unknown("data_type", self.data_type, DataType))
+        return self
+
     @property
     def type(self) -> DataType:
         """The archive's own name for the data type."""
@@ -198,7 +213,7 @@ class Matrix:
         return self.feeds.get((market, data_type))
 
     def data_types(self, market: Market) -> list[DataType]:
-        """Data types the market has or had, in the order of the matrix."""
+        """List the data types the market has or had, in the order of the matrix."""
         return [data_type for owner, data_type in self.feeds if owner is market]
 
     def filed_symbol(self, feed: Entry, symbol: str) -> str:
@@ -307,13 +322,13 @@ def _find(matrix_path: str | Path | None) -> Path:
     if matrix_path is None:
         return shipped(DEFAULT_MATRIX)
     path = Path(matrix_path)
-    if path.is_file():
-        return path
     try:
+        if path.is_file():
+            return path
         if path.parent != Path():
             raise FileNotFoundError(matrix_path)
         return shipped(path.name)
-    except FileNotFoundError:
+    except OSError:
         known = sorted(path.name for path in shipped(DEFAULT_MATRIX).parent.glob("*matrix*.json"))
         guess = nearest(path.name, known)
         hint = f"; did you mean {guess!r}?" if guess else "."

@@ -171,11 +171,11 @@ class Plan:
     def __str__(self) -> str:
         """Sum the plan up in a few lines of text."""
         lines = [f"Plan · {self.headline()}"]
-        for row in self.summary().iter_rows(named=True):
-            lines.append(
-                f"  {row['market']} {row['data_type']} ({row['partition']}): "
-                f"{row['objects']:,} objects, {row['first']} to {row['last']}"
-            )
+        lines += [
+            f"  {row['market']} {row['data_type']} ({row['partition']}): "
+            f"{row['objects']:,} objects, {row['first']} to {row['last']}"
+            for row in self.summary().iter_rows(named=True)
+        ]
         lines += render.absences_text(self.missing, self.not_published, self.unavailable)
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
@@ -362,6 +362,8 @@ def _absences(
     name = f"{stream.market.title} {stream.data_type}"
     last_here = max(here.objects, default="")
     gaps = [_parse_gap(text) for text in facts.known_gaps]
+    lost = here.probed and here.first is None
+    known = known_symbols.get(stream.parent, ())
 
     def word(period: str, start: date) -> tuple[Reason, str]:
         end = period_end(start, stream.partition)
@@ -369,22 +371,21 @@ def _absences(
             return Reason.ENDED, f"{name} ended on {facts.last}"
         if facts.first is not None and end < facts.first:
             return Reason.NOT_BEGUN, f"{name} begins on {facts.first}"
+        if lost and stream.symbol not in known:
+            guess = nearest(stream.symbol, known)
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            return Reason.UNKNOWN_SYMBOL, f"the archive has no {name} of this symbol{hint}"
         if now < matrix.due(start, stream.partition) and period > last_here:
             return Reason.NOT_PUBLISHED, "not published yet"
-        if here.probed and here.first is None:
-            known = known_symbols.get(stream.parent, ())
-            if stream.symbol not in known:
-                guess = nearest(stream.symbol, known)
-                hint = f"; did you mean {guess!r}?" if guess else ""
-                return Reason.UNKNOWN_SYMBOL, f"the archive has no {name} of this symbol{hint}"
+        if lost:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
         if here.probed and here.first is not None and period < here.first:
             return Reason.BEFORE_FIRST, f"the archive's first file of it is of {here.first}"
         if any(first <= start <= last for first, last in gaps):
             return Reason.HOLE, "the archive lacks it, a known gap"
         if here.ends and period > last_here:
-            last = last_here or "before these days"
-            return Reason.AFTER_LAST, f"the archive's last file of it is of {last}; delisted?"
+            last = f"is of {last_here}" if last_here else "lies before these days"
+            return Reason.AFTER_LAST, f"the archive's last file of it {last}; delisted?"
         return Reason.HOLE, "the archive lacks it"
 
     run: Absence | None = None
@@ -430,9 +431,11 @@ def decide(
         file on disk       proof recorded          archive against proof   action
         no                 .                       .                       download  new
         yes                .                       . (force, no resume)    update    forced
+        yes, other size    yes                     another ETag            update    re-issued
         yes, other size    .                       .                       update    size differs
         yes                none, or file changed   .                       keep      to be proven
         yes                by less than asked for  .                       keep      to be proven
+        yes                without an ETag         an ETag                 keep      to be proven
         yes                yes                     another ETag            update    re-issued
         yes                yes                     the same, or not asked  keep      proven
 
@@ -455,7 +458,9 @@ def decide(
     strong = pl.lit(not config.download_checksum) | (pl.col("proven_by") == "sha256")
     if config.accept_stale_checksum:
         strong |= pl.col("proven_by") == "stale"
-    reissued = pl.col("etag").ne_missing(pl.col("proven_etag")) & pl.col("etag").is_not_null()
+    # Null where either is not known, which fits no rule.
+    reissued = pl.col("etag") != pl.col("proven_etag")
+    compared = pl.col("etag").is_null() | pl.col("proven_etag").is_not_null()
     rule = (
         pl.when(pl.col("file_size").is_null())
         .then(pl.lit("new"))
@@ -467,7 +472,7 @@ def decide(
             .then(pl.lit("re-issued"))
             .otherwise(pl.lit("size differs"))
         )
-        .when(~unchanged.fill_null(False) | ~strong.fill_null(False))
+        .when(~unchanged.fill_null(False) | ~strong.fill_null(False) | ~compared)
         .then(pl.lit("to be proven"))
         .when(reissued)
         .then(pl.lit("re-issued"))

@@ -50,10 +50,12 @@ class Progress:
     #: When the phase began; rates are of this phase alone.
     _since: float = 0.0
 
-    def begin(self, phase: str, total: int, total_bytes: int | None = None, unit: str = "") -> None:
+    def begin(
+        self, phase: str, total: int, total_bytes: int | None = None, unit: str = "objects"
+    ) -> None:
         """Start counting anew for the next phase of the work."""
         self.phase, self.total, self.total_bytes = phase, total, total_bytes
-        self.unit = unit or self.unit
+        self.unit = unit
         self.done = self.done_bytes = self.failed = self.arriving = 0
         self._since = time.monotonic()
 

@@ -41,11 +41,13 @@ def size(count: float) -> str:
     >>> size(512), size(1536), size(3 * 1024**3)
     ('512 B', '1.5 KB', '3.0 GB')
     """
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+    if round(count) < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KB", "MB", "GB"):
         count /= 1024
-    return f"{count:.1f} TB"
+        if round(count, 1) < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TB"
 
 
 def duration(seconds: float) -> str:
@@ -54,8 +56,8 @@ def duration(seconds: float) -> str:
     >>> duration(0.42), duration(75), duration(7500)
     ('0.4 s', '1 min 15 s', '2 h 5 min')
     """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if round(seconds, 1) < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"

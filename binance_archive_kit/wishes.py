@@ -199,7 +199,8 @@ def _intervals(config: CollectionConfig, feed: Entry) -> list[Interval | None]:
         return [Interval(word) for word in asked]
     partitions = set(feed.partitioned)
     if config.partition is not PartitionChoice.AUTO:
-        partitions &= {Partition(config.partition.value)}
+        # Kept in the other partition only: each interval is then said to be unavailable.
+        partitions = partitions & {Partition(config.partition.value)} or partitions
     kept = {word for each in partitions for word in feed.partitioned[each].intervals}
     return [word for word in Interval if word in kept]
 
