@@ -1,0 +1,235 @@
+"""Imports go one way, third parties stay where they belong, and the import costs nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import binance_archive_kit as bak
+
+PACKAGE = Path(bak.__file__).parent
+
+#: Modules in import order: each imports only from those above it, and of the third
+#: parties only those named here.
+MODULES: dict[str, set[str]] = {
+    # words
+    "errors": set(),
+    "enums": set(),
+    "keys": set(),
+    # facts
+    "matrix": {"pydantic"},
+    "schemas": {"pydantic"},
+    # wishes
+    "config": {"pydantic"},
+    "render": set(),
+    "wishes": set(),
+    # decisions, pure
+    "planning": {"polars"},
+    # edges, one outside thing each
+    "archive": {"httpx"},
+    "checksums": {"certifi"},
+    "members": set(),
+    "storage": {"polars", "filelock"},
+    "s5cmd": set(),
+    "progress": {"IPython"},
+    # verbs
+    "result": {"polars"},
+    "fetching": {"polars"},
+    "collection": set(),
+    # verbs and faces
+    "coverage": {"polars"},
+    "reading": {"polars", "pyarrow"},
+    "views": {"duckdb", "polars", "pyarrow"},
+    "datasets": {"duckdb", "polars", "pyarrow"},
+    "reports": {"polars", "matplotlib"},
+    "widgets": {"ipywidgets", "IPython", "polars"},
+    "workflow": set(),
+    "flows": {"prefect"},
+    # a practice archive
+    "local_s3": set(),
+    "synthetic": {"polars"},
+    "demo": set(),
+    # the command line
+    "cli": set(),
+}
+#: Modules that are listed above and need not be here.
+OPTIONAL = {
+    *("coverage", "reading", "views", "datasets", "reports", "widgets", "workflow", "flows"),
+    *("synthetic", "cli"),
+}
+ORDER = [*MODULES]
+#: Imported on first use, never by the package itself.
+HEAVY = [
+    "matplotlib",
+    "IPython",
+    "ipywidgets",
+    "jupyterlab",
+    "prefect",
+    "polars",
+    "duckdb",
+    "pydantic",
+    "httpx",
+]
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Dotted names that a module imports when it runs, function bodies included."""
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            if child.module == "binance_archive_kit":
+                yield from (f"{child.module}.{alias.name}" for alias in child.names)
+            else:
+                yield str(child.module)
+        yield from imports(child)
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+
+
+PRESENT = [path.stem for path in sorted(PACKAGE.glob("*.py")) if path.stem != "__init__"]
+
+
+def test_the_package_is_flat_and_every_module_is_listed() -> None:
+    assert not list(PACKAGE.glob("*/*.py"))
+    assert set(MODULES) - OPTIONAL <= set(PRESENT) <= set(MODULES)
+    assert not {"utils", "common", "helpers", "manager"} & set(PRESENT)
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_imports_go_one_way(name: str) -> None:
+    above = ORDER[: ORDER.index(name)]
+    for imported in imports(tree(name)):
+        package, _, module = imported.partition(".")
+        if package == "binance_archive_kit" and module != "__version__":
+            assert module in above, f"{name} may not import {module}"
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_third_parties_stay_where_they_belong(name: str) -> None:
+    allowed = MODULES[name]
+    used = {imported.partition(".")[0] for imported in imports(tree(name))}
+    others = used - set(sys.stdlib_module_names) - {"binance_archive_kit"}
+    assert others <= allowed
+    if name not in OPTIONAL:
+        assert others == allowed
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_modules_say_what_they_are_for(name: str) -> None:
+    docstring = ast.get_docstring(tree(name))
+    assert docstring
+    assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("name", PRESENT)
+def test_no_module_does_anything_on_import(name: str) -> None:
+    for node in tree(name).body:
+        loose = isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
+        main = isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+        assert not loose or main, ast.unparse(node)
+        assert not isinstance(node, ast.For | ast.While | ast.With | ast.Global)
+
+
+def test_pure_modules_touch_nothing_outside() -> None:
+    outside = {"os", "socket", "subprocess", "sqlite3", "pathlib", "time", "shutil", "asyncio"}
+    for name in ("errors", "enums", "keys", "render", "wishes", "planning", "result"):
+        assert not {i.partition(".")[0] for i in imports(tree(name))} & outside, name
+
+
+# The public surface
+
+
+def test_public_names_are_there() -> None:
+    assert len(set(bak.__all__)) == len(bak.__all__)
+    assert set(bak.__all__) <= set(dir(bak))
+    for name in bak.__all__:
+        assert getattr(bak, name) is not None
+    assert {"CollectionConfig", "plan", "aplan", "collect", "acollect"} <= set(bak.__all__)
+
+
+def test_public_names_are_typed_as_they_are_loaded() -> None:
+    source = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    [block] = [node for node in source.body if is_type_checking(node)]
+    typed = {
+        alias.asname: str(node.module).partition(".")[2]
+        for node in block.body  # type: ignore[attr-defined]
+        for alias in node.names
+    }
+    assert typed == bak._HOMES
+    assert all(alias.name == alias.asname for node in block.body for alias in node.names)  # type: ignore[attr-defined]
+
+
+def test_public_names_say_where_they_live() -> None:
+    for name, home in bak._HOMES.items():
+        value = getattr(bak, name)
+        assert value.__module__ == f"binance_archive_kit.{home}"
+        assert value.__doc__
+
+
+def test_unknown_names_are_said_to_be_unknown() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'frobnicate'"):
+        _ = bak.frobnicate  # type: ignore[attr-defined]
+    assert not hasattr(bak, "frobnicate")
+
+
+def fresh(code: str) -> str:
+    """Run code in an interpreter of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=PACKAGE.parent,
+    ).stdout.strip()
+
+
+def test_the_import_loads_nothing_heavy() -> None:
+    said = fresh(
+        "import sys, time; before = set(sys.modules); start = time.perf_counter(); "
+        "import binance_archive_kit; took = time.perf_counter() - start; "
+        "dir(binance_archive_kit); binance_archive_kit.ConfigurationError; "
+        "print(took, *sorted({m.partition('.')[0] for m in set(sys.modules) - before}))"
+    )
+    took, *loaded = said.split()
+    assert not set(HEAVY) & set(loaded)
+    assert float(took) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import binance_archive_kit as b; b.CollectionConfig", "polars httpx duckdb matplotlib"),
+        ("import binance_archive_kit as b; b.collect", "matplotlib IPython ipywidgets prefect"),
+        ("import binance_archive_kit as b; b.plan", "duckdb jupyterlab"),
+    ],
+)
+def test_names_load_no_more_than_they_need(code: str, absent: str) -> None:
+    loaded = fresh(f"import sys; {code}; print(*{{m.partition('.')[0] for m in sys.modules}})")
+    assert not set(absent.split()) & set(loaded.split())
+
+
+def test_star_import_gives_the_public_names() -> None:
+    said = fresh("from binance_archive_kit import *; print(*sorted(globals()))")
+    assert set(bak.__all__) <= set(said.split())
