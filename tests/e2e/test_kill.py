@@ -1,0 +1,244 @@
+"""Ended at any moment, by any means: nothing partial, nothing left running, and a next run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import binance_archive_kit
+from binance_archive_kit.collection import acollect, collect
+from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.local_s3 import LocalS3
+from tests.e2e.conftest import Ask, Serve
+from tests.support.bucket import Bucket, daily_klines, zips_of
+from tests.support.checks import (
+    assert_holds,
+    assert_no_downloader,
+    assert_nothing_staged,
+    assert_whole,
+    files_of,
+)
+
+SYMBOLS = [f"COIN{at}USDT" for at in range(10)]
+#: Most of them are fetched by wildcards, and the last of each symbol by its name.
+DAYS = 30
+#: Seconds that s5cmd may take to notice that nobody wants it any more.
+SOON = 5.0
+
+CHILD = """\
+import signal, sys
+from binance_archive_kit.collection import collect
+from binance_archive_kit.config import CollectionConfig
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored before
+collect(CollectionConfig.from_json(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Bucket:
+    return {k: v for symbol in SYMBOLS for k, v in daily_klines(symbol, days=DAYS).items()}
+
+
+@pytest.fixture
+def server(serve: Serve, bucket: Bucket) -> LocalS3:
+    """Serve slowly enough to be interrupted."""
+    server = serve(bucket)
+    server.latency = 0.02
+    return server
+
+
+@pytest.fixture
+def config(ask: Ask, server: LocalS3) -> CollectionConfig:
+    return ask(server, *SYMBOLS, days=DAYS, max_parallel_downloads=8)
+
+
+def started(server: LocalS3, count: int = 0) -> int:
+    """Count the zips that were asked for, once there are at least `count`."""
+    until = time.monotonic() + 20
+    while True:
+        seen = sum(method == "GET" and key.endswith(".zip") for method, key in server.requests)
+        if seen >= count:
+            return seen
+        assert time.monotonic() < until, f"{seen} of {count} zips asked for"
+        time.sleep(0.002)
+
+
+class Children:
+    """Starts collections in processes of their own, and ends those that still run."""
+
+    def __init__(self) -> None:
+        self._all: list[subprocess.Popen[bytes]] = []
+
+    def start(self, config: CollectionConfig) -> subprocess.Popen[bytes]:
+        home = Path(binance_archive_kit.__file__).parents[1]
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, config.to_json()],
+            env={**os.environ, "PYTHONPATH": str(home)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self._all.append(child)
+        return child
+
+    def end(self) -> None:
+        for child in self._all:
+            child.kill()
+            child.wait()
+            if child.stderr:
+                child.stderr.close()
+
+
+@pytest.fixture
+def children(server: LocalS3) -> Iterator[Children]:
+    # Ended before the server looks for what they left behind.
+    children = Children()
+    yield children
+    children.end()
+
+
+def finish(config: CollectionConfig, server: LocalS3, bucket: Bucket) -> None:
+    """Run to the end: everything is there then, and nothing is fetched twice."""
+    held = assert_whole(config.output_directory, zips_of(bucket))
+    server.requests.clear()
+    server.latency = 0.0
+    result = collect(config)
+    assert result.outcome == "complete"
+    assert result.collection_stats["skipped_tasks"] == held
+    assert started(server) == len(SYMBOLS) * DAYS - held
+    assert_holds(config.output_directory, zips_of(bucket))
+    assert_nothing_staged(config.output_directory)
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_process_may_end_at_any_moment(
+    server: LocalS3,
+    config: CollectionConfig,
+    bucket: Bucket,
+    children: Children,
+    name: str,
+) -> None:
+    chance, number = random.Random(name), signal.Signals[name]
+    store = config.output_directory
+    for share in (0.1, 0.4, 0.3):
+        before = started(server)
+        child = children.start(config)
+        left = len(SYMBOLS) * DAYS - len(files_of(store))
+        started(server, before + chance.randrange(1, int(share * left)))
+        time.sleep(chance.uniform(0, 0.05))
+        child.send_signal(number)
+        _, said = child.communicate(timeout=SOON)
+        assert child.returncode not in (0, None)
+        assert_no_downloader(server.url, within=SOON)
+        assert_whole(store, zips_of(bucket))
+        if number is signal.SIGINT:
+            assert said.rstrip().endswith(b"KeyboardInterrupt")
+            assert_nothing_staged(store)
+    assert 0 < len(files_of(store)) < len(zips_of(bucket))
+    finish(config, server, bucket)
+
+
+def test_a_process_may_end_while_another_fills_the_same_store(
+    server: LocalS3, config: CollectionConfig, bucket: Bucket, children: Children
+) -> None:
+    child = children.start(config)
+    started(server, 20)
+    with ThreadPoolExecutor(1) as pool:
+        living = pool.submit(collect, config)
+        started(server, 80)
+        child.kill()
+        assert living.result(timeout=60).outcome == "complete"
+    assert files_of(config.output_directory) == zips_of(bucket)
+    # What the dead one left behind is cleared away by the next.
+    assert collect(config.replace(force_redownload=True)).outcome == "complete"
+    assert_holds(config.output_directory, zips_of(bucket))
+
+
+@pytest.mark.parametrize("count", [0, 1, 150])
+def test_a_cancelled_task_leaves_nothing_behind(
+    server: LocalS3, config: CollectionConfig, bucket: Bucket, count: int
+) -> None:
+    async def main() -> None:
+        task = asyncio.create_task(acollect(config))
+        await asyncio.to_thread(started, server, count)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert_no_downloader(server.url)
+        assert_nothing_staged(config.output_directory)
+
+    asyncio.run(main())
+    finish(config, server, bucket)
+
+
+@pytest.mark.parametrize("count", [0, 1, 150])
+def test_an_interrupt_cleans_up_before_it_is_raised(
+    server: LocalS3, config: CollectionConfig, bucket: Bucket, count: int
+) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        started(server, count)
+        if not count:
+            time.sleep(0.02)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread = threading.Thread(target=interrupt)
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the thread belongs to it
+            thread.start()
+            collect(config)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        thread.join()
+    assert_no_downloader(server.url)
+    assert_nothing_staged(config.output_directory)
+    finish(config, server, bucket)
+
+
+def test_a_loop_runs_on_while_it_collects(server: LocalS3, config: CollectionConfig) -> None:
+    longest = 0.0
+
+    async def tick() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+
+    async def main() -> None:
+        ticking = asyncio.create_task(tick())
+        assert (await acollect(config)).outcome == "complete"
+        ticking.cancel()
+
+    asyncio.run(main())
+    assert longest < 1
+
+
+def test_several_collections_at_once_share_a_store(
+    server: LocalS3, config: CollectionConfig, bucket: Bucket
+) -> None:
+    server.latency = 0.01
+    parts = [SYMBOLS[:4], SYMBOLS[2:6], SYMBOLS[4:8], SYMBOLS[6:], SYMBOLS]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        results = list(pool.map(lambda symbols: collect(config.replace(symbols=symbols)), parts))
+    assert [result.outcome for result in results] == ["complete"] * len(parts)
+    assert files_of(config.output_directory) == zips_of(bucket)
+    assert_nothing_staged(config.output_directory)
+    server.requests.clear()
+    assert collect(config).collection_stats["skipped_tasks"] == len(zips_of(bucket))
+    assert started(server) == 0
+    assert_holds(config.output_directory, zips_of(bucket))

@@ -1,0 +1,79 @@
+"""Small buckets in the archive's layout: valid zips of one csv member, with their sidecars."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import zipfile
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.keys import CHECKSUM_SUFFIX, ObjectKey, Stream, member_of
+
+#: Key to bytes, zips and sidecars together.
+Bucket = dict[str, bytes]
+
+#: First day of most buckets: the first days of a month, which wildcards may cover.
+FIRST = date(2025, 7, 1)
+
+
+def zipped(key: str, text: str) -> bytes:
+    """Zip `text` as the archive would under `key`; the same bytes every time."""
+    member = zipfile.ZipInfo(member_of(key), (2025, 8, 1, 0, 0, 0))
+    member.compress_type = zipfile.ZIP_DEFLATED
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(member, text)
+    return file.getvalue()
+
+
+def sidecar(key: str, body: bytes) -> bytes:
+    """Spell the ``.CHECKSUM`` object of a zip: digest, two spaces, base name."""
+    return f"{hashlib.sha256(body).hexdigest()}  {key.rpartition('/')[2]}\n".encode()
+
+
+def with_sidecars(zips: Mapping[str, bytes]) -> Bucket:
+    """Add to each zip the sidecar that proves it."""
+    return {
+        name: held
+        for key, body in zips.items()
+        for name, held in ((key, body), (f"{key}{CHECKSUM_SUFFIX}", sidecar(key, body)))
+    }
+
+
+def candles(seed: object, rows: int = 24) -> str:
+    """Invent rows of the right form; the same for the same seed, and hard to compress."""
+    chance = random.Random(str(seed))
+    numbers = [chance.getrandbits(160) for _ in range(rows)]
+    return "".join(f"{at},{number % 10**8},{number}\n" for at, number in enumerate(numbers))
+
+
+def kline_key(symbol: str, day: date, interval: str = "1h") -> str:
+    """Spell the key of one day of spot candles."""
+    stream = Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, Interval(interval))
+    return str(ObjectKey(stream, day))
+
+
+def daily_klines(
+    symbol: str,
+    start: date = FIRST,
+    days: int = 5,
+    interval: str = "1h",
+    *,
+    rows: int = 24,
+    issue: int = 1,
+) -> Bucket:
+    """Make a bucket of daily spot candles, each day's bytes different.
+
+    `rows` makes the objects larger (about 35 bytes each, zipped), and another `issue` has
+    other bytes under the same keys.
+    """
+    keys = [kline_key(symbol, start + timedelta(days=at), interval) for at in range(days)]
+    return with_sidecars({key: zipped(key, candles((key, issue), rows)) for key in keys})
+
+
+def zips_of(bucket: Mapping[str, bytes]) -> Bucket:
+    """Leave the sidecars out."""
+    return {key: body for key, body in bucket.items() if key.endswith(".zip")}
