@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from binance_archive_kit.errors import (
     Corrupt,
     DiskFull,
     DiskSpaceError,
+    ListingError,
     NotFound,
     ObjectError,
     StaleChecksum,
@@ -376,11 +377,13 @@ class Fetch:
         doubtful = [key for key in keys if isinstance(self._tasks[key].error, Corrupt | Truncated)]
         if not doubtful:
             return
-        async with Archive(self._endpoint, self._matrix.archive.bucket) as archive:
-            now = await archive.describe(doubtful)
-        for key, listed in now.items():
-            task = self._tasks[key]
-            task.size, task.etag = listed.size, listed.etag
+        # An endpoint that cannot list leaves us with what the plan knows.
+        with suppress(ListingError):
+            async with Archive(self._endpoint, self._matrix.archive.bucket) as archive:
+                now = await archive.describe(doubtful)
+            for key, listed in now.items():
+                task = self._tasks[key]
+                task.size, task.etag = listed.size, listed.etag
 
     # What comes in
 

@@ -402,3 +402,21 @@ def test_a_slow_answer_is_not_a_stalled_one(serve: Serve, ask: Ask, store: Path)
     assert_holds(store, zips_of(bucket))
     asked = [key for method, key in server.requests if method == "GET" and key.endswith(".zip")]
     assert sorted(asked) == sorted(zips_of(bucket))
+
+
+def test_an_endpoint_that_cannot_list_still_gets_its_objects_one_by_one(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    bucket = daily_klines("BTCUSDT")
+    server = serve(
+        bucket,
+        first_of(
+            on_listing("", Fault(status=403)),
+            on_zip(f"{SPOILED}", Fault(flip=100)),
+        ),
+    )
+    # Bytes that do not match make us look at the listing again; its refusal ends nothing.
+    result = collect(ask(server, listing=False))
+    assert reasons_of(result) == {kline_key("BTCUSDT", SPOILED): "corrupt"}
+    spoiled = kline_key("BTCUSDT", SPOILED)
+    assert_holds(store, {key: body for key, body in zips_of(bucket).items() if key != spoiled})
