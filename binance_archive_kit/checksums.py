@@ -72,7 +72,8 @@ class Checksums:
         self._host = urlsplit(endpoint).netloc
         self._bucket = bucket
         self._on_answer = on_answer
-        self._most = connections
+        # Half of the files we may have open is for everybody else.
+        self._most = min(connections, open_file_limit() // 2)
         self._timeout = timeout
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -180,6 +181,16 @@ def _receive(connection: http.client.HTTPConnection) -> bytes:
     if not piece:
         raise ConnectionResetError("the connection was closed")
     return piece
+
+
+def open_file_limit() -> int:
+    """Return how many files this process may have open."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return 1 << 10
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 10 if soft == resource.RLIM_INFINITY else soft
 
 
 def read_digest(key: str, body: bytes) -> Answer:

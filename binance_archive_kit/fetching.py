@@ -62,7 +62,7 @@ from binance_archive_kit.storage import Expected, Proof, ProvenBy, Store
 from binance_archive_kit.wishes import Absence, Reason
 
 #: Connections for published digests; each answer is one short round trip.
-_CHECKSUM_CONNECTIONS = 64
+_CHECKSUM_CONNECTIONS = 128
 _PROVERS = 2
 #: What one prover takes at a time: enough small files to be worth the hand-over.
 _FILES_PER_JOB, _BYTES_PER_JOB = 64, 8 << 20

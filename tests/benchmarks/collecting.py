@@ -197,12 +197,12 @@ def small(folder: Path, runs: int, rivals: Path | None) -> None:
                 ),
             }
             if rivals is not None:
-                ways |= rival_ways(rivals, url)
+                ways |= rival_ways(rivals, url, latency)
             medians = compare(folder, runs, ways)
         report(f"2,000 small objects, {latency * 1000:.0f} ms latency, {runs} runs", medians)
 
 
-def rival_ways(rivals: Path, url: str) -> dict[str, Callable[[Path], float]]:
+def rival_ways(rivals: Path, url: str, latency: float) -> dict[str, Callable[[Path], float]]:
     """Install the rivals where they are not yet; give a way to run each."""
     packages = {
         "binance-datatool": ("0.1.1", "run_datatool.py"),
@@ -222,7 +222,9 @@ def rival_ways(rivals: Path, url: str) -> dict[str, Callable[[Path], float]]:
         ):
             print("binance-datatool is left out: it needs aria2c on PATH (Debian: aria2)")
             continue
-        ways[f"{package} {version}"] = lambda out, p=python, d=driver: by_rival(p, d, url, out)
+        # One object after another over a slow line would take minutes a run.
+        if package != "nekojiru-binance" or not latency:
+            ways[f"{package} {version}"] = lambda out, p=python, d=driver: by_rival(p, d, url, out)
         if package == "nekojiru-binance":
             ways[f"{package} {version}, 32 warm processes"] = lambda out, p=python, d=driver: (
                 by_rival(p, d, url, out, "--processes", "32")
