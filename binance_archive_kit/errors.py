@@ -7,6 +7,13 @@
     ├── ListingError                      the archive's listing could not be read
     ├── DiskSpaceError                    the plan does not fit on the disk
     ├── WorkflowError                     not one object could be had; carries the result
+    ├── FileError                         a file of the store is not what its name says
+    │   ├── UnreadableZip       unreadable_zip       not one intact csv member
+    │   ├── WrongColumns        wrong_columns        other columns than the feed has
+    │   ├── WrongValues         wrong_values         a field that cannot be read as its column
+    │   ├── WrongUnit           wrong_unit           times in another unit than the day's
+    │   ├── OutOfPeriod         out_of_period        rows of days that the file does not cover
+    │   └── ChangedFile         changed              other bytes than were proven
     └── ObjectError                       one object could not be had, the run goes on
         ├── NotFound            not_found            listed, but gone when asked for
         ├── Forbidden           forbidden            the endpoint refuses it
@@ -189,6 +196,72 @@ class TransferFailed(ObjectError):
     """s5cmd reported an error of no known kind."""
 
     reason = "transfer_failed"
+
+
+class FileError(ArchiveKitError):
+    """A file of the store cannot be read as what its name says.
+
+    Raised by whatever reads it; ``on_error="skip"`` leaves such files out instead.
+
+    Attributes
+    ----------
+    file : str
+        Its path inside the store.
+    reason : str
+        One word for the kind of trouble, the same for every file of that kind.
+    detail : str
+        What was seen.
+    """
+
+    reason: ClassVar[str]
+
+    def __init__(self, file: str, detail: str) -> None:
+        super().__init__(
+            f"{file}: {self.reason}: {detail}; collect it again with force_redownload=True, "
+            'or leave such files out with on_error="skip"'
+        )
+        self.file = file
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[FileError], tuple[str, str]]:
+        """Pickle by file and detail."""
+        return type(self), (self.file, self.detail)
+
+
+class UnreadableZip(FileError):
+    """The file is not a zip with exactly one intact csv member of the right name."""
+
+    reason = "unreadable_zip"
+
+
+class WrongColumns(FileError):
+    """Its header or its rows do not have the columns of the feed."""
+
+    reason = "wrong_columns"
+
+
+class WrongValues(FileError):
+    """A field cannot be read as what its column holds."""
+
+    reason = "wrong_values"
+
+
+class WrongUnit(FileError):
+    """Its times are not in the unit that files of its day have."""
+
+    reason = "wrong_unit"
+
+
+class OutOfPeriod(FileError):
+    """It holds rows of days that its name does not cover."""
+
+    reason = "out_of_period"
+
+
+class ChangedFile(FileError):
+    """Its bytes are not the ones that were proven."""
+
+    reason = "changed"
 
 
 def nearest(value: object, valid: Iterable[str]) -> str | None:

@@ -229,6 +229,25 @@ class Store:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return Proof(key, stat.st_size, stat.st_mtime_ns, sha256, expected.etag, by, now)
 
+    def recorded(self, prefix: str) -> dict[str, tuple[int, int, str]]:
+        """Give size, time and SHA-256 of the proven files whose keys begin with a prefix.
+
+        Reads no file; the files may have changed, or gone, since they were proven.
+        """
+        if not self._database.exists():
+            return {}
+        with closing(self._connect()) as connection:
+            rows = connection.execute(
+                "SELECT key, size, mtime, sha256 FROM proofs WHERE key >= ? AND key < ?",
+                (prefix, f"{prefix[:-1]}0"),
+            )
+            return {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
+
+    def hash(self, key: str) -> str:
+        """Hash the file that lies under a key: its SHA-256 in hex."""
+        with self.path(key).open("rb") as file:
+            return _hash(file, "sha256")
+
     def admit(self, key: str, staged: Path) -> None:
         """Move a proven file to its final name, replacing what lies there, atomically."""
         target = self.path(key)

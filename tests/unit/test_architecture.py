@@ -42,11 +42,17 @@ MODULES: dict[str, set[str]] = {
     "result": {"polars"},
     "fetching": {"polars"},
     "collection": set(),
+    # rows: from the store's zips to SQL and frames
+    "feeds": {"polars", "pyarrow"},
+    "inventory": set(),
+    "reading": {"numpy", "polars", "pyarrow", "isal"},
+    "caching": {"pyarrow"},
+    "pruning": {"polars", "pyarrow"},
+    "holdings": {"polars", "pyarrow"},
+    "views": {"duckdb", "pyarrow"},
+    "datasets": {"polars", "pyarrow"},
     # verbs and faces
     "coverage": {"polars"},
-    "reading": {"polars", "pyarrow"},
-    "views": {"duckdb", "polars", "pyarrow"},
-    "datasets": {"duckdb", "polars", "pyarrow"},
     "reports": {"polars", "matplotlib"},
     "widgets": {"ipywidgets", "IPython", "polars"},
     "workflow": set(),
@@ -60,7 +66,7 @@ MODULES: dict[str, set[str]] = {
 }
 #: Modules that are listed above and need not be here.
 OPTIONAL = {
-    *("coverage", "reading", "views", "datasets", "reports", "widgets", "workflow", "flows"),
+    *("coverage", "reports", "widgets", "workflow", "flows"),
     *("synthetic", "cli"),
 }
 ORDER = [*MODULES]

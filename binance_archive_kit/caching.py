@@ -1,0 +1,251 @@
+"""What was read before: facts of files, and months of rows as Parquet.
+
+Everything here can be had again from the zips, so the folder may be deleted at any
+moment. A month is kept under a name that its files' names, sizes and times give: when
+one of them changes, arrives or goes, the name is another and the old file is unused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from binance_archive_kit.feeds import PATH_COLUMNS
+from binance_archive_kit.keys import Stream
+from binance_archive_kit.reading import Facts, Source
+from binance_archive_kit.storage import PRIVATE
+
+#: Changes when files are read in another way than before, so that nothing old is taken up.
+_VERSION = 1
+#: Rows in a group of a Parquet file: what one thread of a query takes at a time.
+_ROW_GROUP = 122_880
+#: Bytes that all months together may take, unless told otherwise.
+DEFAULT_LIMIT = 20 << 30
+_PART = ".part"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """What the cache of a store takes.
+
+    Attributes
+    ----------
+    folder : Path or None
+        None when nothing is kept.
+    months, bytes : int
+        Parquet files, and what they take together.
+    limit : int
+        Bytes that they may take.
+    """
+
+    folder: Path | None
+    months: int
+    bytes: int
+    limit: int
+
+
+class Cache:
+    """Facts and months of one store.
+
+    Parameters
+    ----------
+    root : Path
+        The store's root. The cache lies in its private folder; in the user's own cache
+        folder when the store cannot be written to.
+    keep : bool
+        Whether anything is kept on disk; if not, facts live as long as this object.
+    limit : int
+        Bytes that all months together may take; the least recently used ones go first.
+    """
+
+    def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
+        self._keep = keep
+        self._limit = limit
+        self.folder = _place(root) if keep else None
+
+    # Facts
+
+    def facts(self, prefixes: Iterable[str]) -> dict[str, Facts]:
+        """Give what is known of the files whose keys begin with one of some prefixes."""
+        found: dict[str, Facts] = {}
+        if self.folder is None or not self._database.exists():
+            return found
+        with suppress(sqlite3.Error), closing(self._connect()) as connection:
+            for prefix in prefixes:
+                # Keys sort by their bytes, so a prefix is a range: "0" follows "/".
+                rows = connection.execute(
+                    "SELECT * FROM facts WHERE key >= ? AND key < ?", (prefix, f"{prefix[:-1]}0")
+                )
+                for key, size, mtime, count, first, last, in_order, inflated in rows:
+                    found[key] = Facts(size, mtime, count, first, last, bool(in_order), inflated)
+        return found
+
+    def remember(self, facts: Mapping[str, Facts]) -> None:
+        """Keep facts for the next time; a cache that cannot be written to keeps none."""
+        if self.folder is None or not facts:
+            return
+        rows = [(key, *astuple(each)) for key, each in facts.items()]
+        with suppress(sqlite3.Error, OSError):
+            self._database.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as connection, connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO facts VALUES (?,?,?,?,?,?,?,?)", rows
+                )
+
+    @property
+    def _database(self) -> Path:
+        return (self.folder or Path()) / f"facts.{_VERSION}.sqlite"
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._database, timeout=10)
+        try:
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
+                " mtime INTEGER, rows INTEGER, first INTEGER, last INTEGER, in_order INTEGER,"
+                " inflated INTEGER) WITHOUT ROWID"
+            )
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
+        return connection
+
+    # Months
+
+    def month(self, view: str, stream: Stream, sources: Iterable[Source]) -> Path | None:
+        """Say where the rows of a month of files lie, or would lie; None if nothing is kept.
+
+        Parameters
+        ----------
+        view : str
+            Name of the view, with whatever else makes its rows differ.
+        stream : Stream
+            Whose symbol and interval the files have.
+        sources : iterable of Source
+            All files that give the month's rows.
+        """
+        if self.folder is None:
+            return None
+        said = hashlib.sha256(str(_VERSION).encode())
+        start = None
+        for source in sources:
+            file = source.file
+            start = start or file.start
+            days = ",".join(sorted(map(str, source.without)))
+            said.update(f"{file.key} {file.size} {file.mtime} {days}\n".encode())
+        name = f"{start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
+        return self.folder / view / stream.symbol / (stream.interval or "") / name
+
+    def write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        """Write a month in one step: it is there whole, or not at all.
+
+        Raises
+        ------
+        OSError
+            If there is no room, or the folder cannot be written to.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{_PART}")
+        words = [field.name for field in schema if _is_text(field.type)]
+        try:
+            with pq.ParquetWriter(
+                part, schema, compression="zstd", compression_level=1, use_dictionary=words
+            ) as writer:
+                for table in _in_groups(batches, schema):
+                    writer.write_table(table, row_group_size=_ROW_GROUP)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        month = path.name.partition(".")[0]
+        for other in path.parent.glob(f"{month}.*.parquet"):
+            if other != path:
+                other.unlink(missing_ok=True)
+
+    def use(self) -> CacheUse:
+        """Say what the months take."""
+        sizes = [size for _, _, size in self._months()]
+        return CacheUse(self.folder, len(sizes), sum(sizes), self._limit)
+
+    def trim(self) -> None:
+        """Remove the months that were not used for longest, until the rest is within the limit."""
+        total = 0
+        for _, path, size in sorted(self._months(), reverse=True):
+            total += size
+            if total > self._limit:
+                path.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _months(self) -> Iterator[tuple[int, Path, int]]:
+        """Give when each month was last used, where it lies, and its size."""
+        if self.folder is not None:
+            for path in self.folder.rglob("*.parquet"):
+                with suppress(FileNotFoundError):
+                    stat = path.stat()
+                    yield stat.st_mtime_ns, path, stat.st_size
+
+
+def read_months(
+    paths: Iterable[Path], schema: pa.Schema, columns: list[str], where: ds.Expression | None
+) -> Iterator[pa.RecordBatch]:
+    """Read months that are kept, in their order."""
+    names = [name for name in PATH_COLUMNS if name != "date"]
+    options = ds.ParquetReadOptions(dictionary_columns=names)
+    months = ds.dataset(
+        [str(path) for path in paths],
+        schema=schema,
+        format=ds.ParquetFileFormat(read_options=options),
+    )
+    yield from months.scanner(columns=columns, filter=where, batch_size=_ROW_GROUP).to_reader()
+
+
+def touch(paths: Iterable[Path]) -> None:
+    """Note that months were used now."""
+    for path in paths:
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _is_text(dtype: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(dtype) or pa.types.is_large_string(dtype))
+
+
+def _in_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Join batches into tables of about a row group each."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        if rows >= _ROW_GROUP:
+            yield pa.Table.from_batches(held, schema).unify_dictionaries()
+            held, rows = [], 0
+    if held:
+        yield pa.Table.from_batches(held, schema).unify_dictionaries()
+
+
+def _place(root: Path) -> Path:
+    """Choose a folder that can be written to: beside the store, else the user's own."""
+    beside = root / PRIVATE / "cache"
+    folder = beside
+    while not folder.exists():
+        folder = folder.parent
+    if os.access(folder, os.W_OK):
+        return beside
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return Path(home) / "binance_archive_kit" / name

@@ -1,0 +1,172 @@
+"""Feeds as tables: the name of each one's view, its columns and their types.
+
+A feed is one data type of one market. Its rows begin with the path columns, which tell
+where a row comes from, and go on with the columns of its files.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import polars as pl
+import pyarrow as pa
+
+from binance_archive_kit.enums import MARKET_ALIASES, DataType, Interval, Market, Partition
+from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.schemas import Column, Schema, load_schemas, schema
+
+#: Columns that every row begins with; all but the day come from the file's name.
+PATH_COLUMNS = {
+    "market": "Market: spot, futures_um, futures_cm or options.",
+    "symbol": "Symbol, as the archive files it.",
+    "interval": "Length of a candle, such as 1m; NULL where files have none.",
+    "date": "UTC day of the row.",
+    "partition": "Whether the row comes from a daily or a monthly file.",
+    "file": "Path of the file inside the store.",
+}
+#: Decimals are kept to this many places; more than the archive has ever shown.
+_SCALE = 18
+MOMENT = pl.Datetime("us")
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_DTYPES: dict[str, pl.DataType] = {
+    "int64": pl.Int64(),
+    "float64": pl.Float64(),
+    "bool": pl.Boolean(),
+    "text": pl.String(),
+    "time": MOMENT,
+}
+
+
+def view_name(market: Market, data_type: DataType) -> str:
+    """Spell the name of a feed's view.
+
+    >>> view_name(Market.FUTURES_UM, DataType.MARK_PRICE_KLINES)
+    'futures_um_mark_price_klines'
+    >>> view_name(Market.OPTIONS, DataType.BVOL_INDEX)
+    'options_bvol_index'
+    """
+    # The members of the enum are the archive's words in snake case.
+    return f"{market}_{data_type.name.lower()}"
+
+
+def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
+    """Read the name of a feed, in any of its accepted spellings.
+
+    Raises
+    ------
+    ConfigurationError
+        If the archive has no such feed; the message names the ones it has.
+
+    Examples
+    --------
+    >>> read_feed("um", "premiumIndex")
+    (<Market.FUTURES_UM: 'futures_um'>, <DataType.PREMIUM_INDEX_KLINES: 'premiumIndexKlines'>)
+    >>> read_feed("spot", "agg_trades")[1].value
+    'aggTrades'
+    """
+    market = MARKET_ALIASES.get(market, market)
+    if market not in set(Market):
+        raise ConfigurationError(unknown("market", market, Market))
+    spelled = {each.name.lower(): each for each in DataType} | {each: each for each in DataType}
+    spelled |= {"premiumIndex": DataType.PREMIUM_INDEX_KLINES}
+    of_market = [each for place, each in load_schemas() if place == market]
+    if spelled.get(data_type) not in of_market:
+        raise ConfigurationError(unknown(f"data type of {market}", data_type, of_market))
+    return Market(market), spelled[data_type]
+
+
+class Feed:
+    """One market's files of one data type, as a table.
+
+    Parameters
+    ----------
+    market : Market
+    data_type : DataType
+    decimals : bool
+        Prices and amounts as exact ``Decimal(38, 18)`` instead of ``Float64``.
+
+    Attributes
+    ----------
+    schema : Schema
+        What the files hold.
+    raw : dict of str to polars.DataType
+        Our name and the type of each column of the csv, as it is parsed.
+    columns : dict of str to polars.DataType
+        Our name and the type of each column that rows have besides the path columns.
+    arrow : pyarrow.Schema
+        The path columns and the own ones, as Arrow has them; times are UTC, and naive.
+    """
+
+    def __init__(self, market: Market, data_type: DataType, *, decimals: bool = False) -> None:
+        self.market = market
+        self.data_type = data_type
+        self.schema: Schema = schema(market, data_type)
+        dtypes = _DTYPES | ({"float64": pl.Decimal(38, _SCALE)} if decimals else {})
+        time = self.schema.time
+        self.raw = {
+            column.column: pl.Int64()
+            if column.dtype == "time" and time.kind == "epoch"
+            else dtypes[column.dtype]
+            for column in self.schema.columns
+        }
+        self.columns = {column.column: dtypes[column.dtype] for column in self.own()}
+        if time.column not in self.columns:
+            self.columns[time.column] = MOMENT
+        own = pl.DataFrame(schema=self.columns).to_arrow().schema
+        words = {name: pa.field(name, _WORD) for name in PATH_COLUMNS}
+        paths = words | {"date": pa.field("date", pa.date32())}
+        self.arrow = pa.schema([*paths.values(), *own])
+
+    def __repr__(self) -> str:
+        return f"Feed({self.view!r})"
+
+    @property
+    def view(self) -> str:
+        """Name of its view, such as ``spot_agg_trades``."""
+        return view_name(self.market, self.data_type)
+
+    @property
+    def time(self) -> str:
+        """The column that rows are ordered and selected by."""
+        return self.schema.time.column
+
+    @property
+    def prefixes(self) -> list[str]:
+        """The folders its files lie below, each ending in ``/``."""
+        return [f"data/{self.market.path}/{each}/{self.data_type}/" for each in Partition]
+
+    def own(self) -> tuple[Column, ...]:
+        """Give the columns of its files that are not path columns by another way.
+
+        Some files repeat their symbol or their day in every row; the path columns say it.
+        """
+        return tuple(column for column in self.schema.kept if column.column not in PATH_COLUMNS)
+
+    @cached_property
+    def described(self) -> dict[str, str]:
+        """What each column of its rows holds, and in which unit."""
+        said = dict(PATH_COLUMNS)
+        if self.time not in self.columns or self.schema.time.made_from:
+            said[self.time] = f"{' and '.join(self.schema.time.made_from)} as one moment, UTC."
+        for column in self.own():
+            unit = "UTC" if column.dtype == "time" else column.unit
+            said[column.column] = f"{column.description} [{unit}]" if unit else column.description
+        return {name: said[name] for name in self.arrow.names}
+
+    @cached_property
+    def polars(self) -> pl.Schema:
+        """The path columns and the own ones, as Polars has them; times are aware of UTC."""
+        return pl.Schema(
+            {
+                "market": pl.Enum(Market),
+                "symbol": pl.Categorical(),
+                "interval": pl.Enum(Interval),
+                "date": pl.Date(),
+                "partition": pl.Enum(Partition),
+                "file": pl.Categorical(),
+            }
+            | {
+                name: pl.Datetime("us", "UTC") if dtype == MOMENT else dtype
+                for name, dtype in self.columns.items()
+            }
+        )

@@ -1,0 +1,660 @@
+"""What a store holds, and its rows: the one way from files to batches of rows.
+
+A question goes through the same steps whoever asks it, DuckDB or Polars: which files
+serve each day, which of them can concern the question, which of their months are in the
+cache, and then the reading of the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import astuple, dataclass, field, replace
+from datetime import date, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from binance_archive_kit import render
+from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, read_months, touch
+from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    ChangedFile,
+    ConfigurationError,
+    FileError,
+    unknown,
+)
+from binance_archive_kit.feeds import Feed, read_feed
+from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory
+from binance_archive_kit.progress import Bar, Progress
+from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
+from binance_archive_kit.reading import Facts, Piece, Reader, Source, batch_of, merged
+from binance_archive_kit.schemas import load_schemas
+from binance_archive_kit.storage import Store
+
+Prefer = Literal["daily", "monthly"]
+OnError = Literal["raise", "skip"]
+
+#: What is recorded of proven files, by the prefix of their stream and their key.
+_Proofs = dict[str, dict[str, tuple[int, int, str]]]
+
+#: Seconds after which a file that is not the proven one is looked at once more: a
+#: collection records the proof of a file just after it has put the file in place.
+_SETTLING = 1.0
+_DAY_ZERO = date(1970, 1, 1)
+_DAY_MICROSECONDS = 86_400_000_000
+
+
+@dataclass(slots=True)
+class ScanReport:
+    """What one question has cost.
+
+    Attributes
+    ----------
+    view : str
+    considered : int
+        Files that serve the feed.
+    opened : int
+        Zips that were opened.
+    cached : int
+        Files whose rows came from the cache.
+    inflated : int
+        Bytes of csv that were inflated from the zips.
+    rows : int
+        Rows handed out.
+    seconds : float
+        From the question to the last row, with the time its reader took.
+    complete : bool
+        Whether the question was answered to its end.
+    """
+
+    view: str
+    considered: int = 0
+    opened: int = 0
+    cached: int = 0
+    inflated: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return (
+            f"{self.view}: {self.opened:,} of {self.considered:,} files opened, "
+            f"{self.cached:,} from the cache; {render.size(self.inflated)} inflated, "
+            f"{self.rows:,} rows in {self.seconds:.2f} s"
+        )
+
+
+_STREAMS: dict[str, pl.DataType | type[pl.DataType]] = {
+    **dict.fromkeys(("view", "market", "data_type", "partition", "symbol", "interval"), pl.String),
+    **dict.fromkeys(("first", "last"), pl.Date),
+    **dict.fromkeys(("files", "bytes", "proven"), pl.Int64),
+}
+_SCAN: dict[str, pl.DataType | type[pl.DataType]] = {
+    "view": pl.String,
+    **dict.fromkeys(("considered", "opened", "cached", "inflated", "rows"), pl.Int64),
+    "seconds": pl.Float64,
+    "complete": pl.Boolean,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """A file that serves days, and the stream it belongs to."""
+
+    held: HeldStream
+    file: HeldFile
+    without: frozenset[date] = frozenset()
+
+
+@dataclass(slots=True)
+class _Month:
+    """The files that serve a month of one symbol and interval, and where their rows are."""
+
+    serving: list[_Serving]
+    needed: list[_Serving]
+    sources: list[Source] = field(default_factory=list)
+    kept: Path | None = None
+    path: Path | None = None
+
+
+class Holdings:
+    """The files of a store, ready to be read; safe to be used by several threads.
+
+    Parameters
+    ----------
+    root : str or Path
+        A folder in the archive's layout, whoever filled it.
+    cache : bool
+        Keep what was read as Parquet, so that it is read faster the next time.
+    cache_limit : int
+        Bytes that the cache may take.
+    prefer : {"daily", "monthly"}
+        Which file serves a day that a daily and a monthly file cover both.
+    on_error : {"raise", "skip"}
+        What to do about a file that is not what its name says.
+    decimals : bool
+        Prices and amounts as exact decimals instead of floating point numbers.
+
+    Attributes
+    ----------
+    problems : dict of str to FileError
+        Files that were left out, by their path inside the store, with the reasons.
+    last_scan : ScanReport or None
+        What the latest question has cost.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        cache: bool = True,
+        cache_limit: int = DEFAULT_LIMIT,
+        prefer: Prefer = "daily",
+        on_error: OnError = "raise",
+        decimals: bool = False,
+    ) -> None:
+        for name, value, valid in (
+            ("prefer", prefer, ("daily", "monthly")),
+            ("on_error", on_error, ("raise", "skip")),
+        ):
+            if value not in valid:
+                raise ConfigurationError(unknown(name, value, valid))
+        self.root = Path(root).absolute()
+        if not self.root.is_dir():
+            raise ConfigurationError(
+                f"store: {str(root)!r} is not a folder; collect something into it first, or name "
+                "a folder that another tool filled in the bucket's layout"
+            )
+        self.problems: dict[str, FileError] = {}
+        self.last_scan: ScanReport | None = None
+        self.cache = Cache(self.root, keep=cache, limit=cache_limit)
+        self._first = Partition(prefer)
+        self._skips = on_error == "skip"
+        self._decimals = decimals
+        self._store = Store(self.root)
+        self._inventory = Inventory(self.root)
+        self._feeds: dict[tuple[Market, DataType], Feed] = {}
+        self._facts: dict[str, dict[str, Facts]] = {}
+        self._lock = threading.RLock()
+        self._keeper = _Keeper(self)
+
+    # Feeds
+
+    def feeds(self) -> list[Feed]:
+        """List the feeds that the store has files of."""
+        return [self.feed(*name) for name in self._inventory.feeds() if name in load_schemas()]
+
+    def feed(self, market: str, data_type: str) -> Feed:
+        """Look up a feed, whether the store has files of it or not.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such feed in the archive.
+        """
+        name = read_feed(market, data_type)
+        with self._lock:
+            if name not in self._feeds:
+                self._feeds[name] = Feed(*name, decimals=self._decimals)
+            return self._feeds[name]
+
+    def nothing_of(self, feed: Feed) -> str:
+        """Say that the store has no file of a feed, and what to do about it."""
+        return (
+            f"the store {self.root} has no {feed.market.title} {feed.data_type}; collect some "
+            f'first: collect(markets=["{feed.market}"], data_types=["{feed.data_type}"], …)'
+        )
+
+    def streams(self, feed: Feed) -> list[HeldStream]:
+        """List the streams of a feed, as they lie in the store now."""
+        return self._inventory.streams(feed.market, feed.data_type)
+
+    # Rows
+
+    def scan(
+        self,
+        feed: Feed,
+        columns: Sequence[str] | None = None,
+        pruner: Pruner | None = None,
+        where: ds.Expression | None = None,
+    ) -> Generator[pa.RecordBatch]:
+        """Read the rows of a feed.
+
+        Parameters
+        ----------
+        feed : Feed
+        columns : sequence of str, optional
+            Path columns and own columns to give, in this order; None for all.
+        pruner : Pruner, optional
+            What decides which files are opened; by default `where` does.
+        where : pyarrow.dataset.Expression, optional
+            Only rows for which this is true are given.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            Symbol by symbol, interval by interval, in the order of time where the feed
+            promises one.
+
+        Raises
+        ------
+        FileError
+            For a file that is not what its name says, unless such files are skipped.
+        """
+        names = feed.arrow.names if columns is None else list(columns)
+        if pruner is None:
+            pruner = Everything() if where is None else ArrowPruner(where, feed.arrow, feed.time)
+        if not self.streams(feed):
+            raise ConfigurationError(self.nothing_of(feed))
+        report = self.last_scan = ScanReport(feed.view)
+        learned: dict[str, Facts] = {}
+        began = time.perf_counter()
+        try:
+            months = self._months(feed, pruner, report)
+            for batch in self._read(feed, months, names, pruner, where, report, learned):
+                report.rows += batch.num_rows
+                yield batch
+            report.complete = True
+            self._keeper.take(feed, months)
+        finally:
+            report.seconds = time.perf_counter() - began
+            self.cache.remember(learned)
+
+    def _read(
+        self,
+        feed: Feed,
+        months: Sequence[_Month],
+        names: list[str],
+        pruner: Pruner,
+        where: ds.Expression | None,
+        report: ScanReport,
+        learned: dict[str, Facts],
+    ) -> Iterator[pa.RecordBatch]:
+        """Read months one after another, neighbours that lie in the same place together."""
+        reader = Reader(self.root, feed)
+        # A condition may look at columns that are not asked for.
+        words = str(where)
+        looked_at = [
+            n for n in feed.arrow.names if n in names or (where is not None and n in words)
+        ]
+        wide = pa.schema([feed.arrow.field(name) for name in looked_at])
+        skip = self._skip if self._skips else None
+        for is_kept, run in groupby(months, lambda month: month.kept is not None):
+            together = list(run)
+            if is_kept:
+                paths = [month.kept for month in together if month.kept is not None]
+                report.cached += sum(len(month.serving) for month in together)
+                yield from read_months(paths, feed.arrow, names, where)
+                touch(paths)
+                continue
+            held = {each.file.key: each.held for month in together for each in month.needed}
+
+            def finish(
+                piece: Piece, held: dict[str, HeldStream] = held
+            ) -> tuple[Piece, pa.RecordBatch]:
+                batch = batch_of(piece, wide)
+                if where is not None and not all(
+                    pruner.covers(held[source.file.key], source.file) for source, _ in piece.spans
+                ):
+                    batch = batch.filter(where)
+                return piece, batch.select(names)
+
+            sources = [source for month in together for source in month.sources]
+            pieces = reader.pieces(sources, looked_at, finish, workers=_workers(), skip=skip)
+            with closing(pieces):
+                for piece, batch in pieces:
+                    self._account(feed, piece, report, learned)
+                    if batch.num_rows:
+                        yield batch
+
+    def _account(
+        self, feed: Feed, piece: Piece, report: ScanReport, learned: dict[str, Facts]
+    ) -> None:
+        """Note what a piece has cost, and what it has shown of its files."""
+        if piece.inflated is not None:
+            report.opened += len(piece.spans) if piece.ends else 0
+            report.inflated += piece.inflated
+        known = self._known(feed)
+        for (source, _), facts in zip(piece.spans, piece.learned, strict=False):
+            key = source.file.key
+            learned[key] = merged(learned.get(key), facts)
+        if piece.learned and piece.ends:
+            for source, _ in piece.spans:
+                known[source.file.key] = learned[source.file.key]
+
+    # Which files
+
+    def _months(self, feed: Feed, pruner: Pruner, report: ScanReport) -> list[_Month]:
+        """Choose the files that serve a question, month by month."""
+        by_name: dict[tuple[str, str], list[HeldStream]] = {}
+        for held in self.streams(feed):
+            stream = held.stream
+            by_name.setdefault((stream.symbol, stream.interval or ""), []).append(held)
+        months: list[_Month] = []
+        for name in sorted(by_name, key=lambda name: (name[0], _rank(name[1]))):
+            held_streams = by_name[name]
+            report.considered += sum(len(held.files) for held in held_streams)
+            meant = [held for held in held_streams if pruner.keeps(held, [held.files])[0]]
+            if meant:
+                months += self._months_of(feed, held_streams, pruner)
+        self._locate(feed, months)
+        return months
+
+    def _months_of(
+        self, feed: Feed, held_streams: Sequence[HeldStream], pruner: Pruner
+    ) -> Iterator[_Month]:
+        """Choose the files of one symbol and interval."""
+        groups: dict[tuple[int, int], list[tuple[HeldStream, tuple[HeldFile, ...]]]] = {}
+        for held in held_streams:
+            kept = pruner.keeps(held, held.months)
+            for files, keep in zip(held.months, kept, strict=True):
+                first = files[0].start
+                if keep:
+                    groups.setdefault((first.year, first.month), []).append((held, files))
+        for _, parts in sorted(groups.items()):
+            serving = self._serving(feed, parts)
+            needed = [each for each in serving if pruner.keeps(each.held, [[each.file]])[0]]
+            if needed:
+                yield _Month(serving, needed)
+
+    def _serving(
+        self, feed: Feed, parts: Sequence[tuple[HeldStream, tuple[HeldFile, ...]]]
+    ) -> list[_Serving]:
+        """Choose one file for each day of a month: no row is given twice, and none is lost."""
+        if len(parts) == 1:
+            [(held, files)] = parts
+            return [_Serving(held, file) for file in files]
+        parts = sorted(parts, key=lambda part: part[0].stream.partition is not self._first)
+        (held, files), (other_held, others) = parts
+        days: set[date] = set()
+        for file in files:
+            days |= self._days(feed, held, file)
+        serving = [_Serving(held, file) for file in files]
+        for file in others:
+            its = _days(file.start, file.end)
+            if its - days:
+                serving.append(_Serving(other_held, file, frozenset(its & days)))
+        return sorted(serving, key=lambda each: (each.file.start, each.file.end))
+
+    def _days(self, feed: Feed, held: HeldStream, file: HeldFile) -> set[date]:
+        """Tell which days a file serves, when another file covers them too."""
+        [source] = self._sources(feed, [_Serving(held, file)], {})
+        if source is None:
+            return set()
+        facts = source.facts
+        if facts is None:
+            reader = Reader(self.root, feed)
+            skip = self._skip if self._skips else None
+            for piece in reader.pieces([source], (), lambda piece: piece, workers=1, skip=skip):
+                for each in piece.learned:
+                    facts = merged(facts, each)
+            if facts is None:
+                return set()
+            self._known(feed)[file.key] = facts
+            self.cache.remember({file.key: facts})
+        if facts.first is None or facts.last is None:
+            return set()
+        if held.stream.partition is Partition.DAILY:
+            return {file.start}
+        first, last = (
+            _DAY_ZERO + timedelta(days=each // _DAY_MICROSECONDS)
+            for each in (facts.first, facts.last)
+        )
+        return _days(max(first, file.start), min(last, file.end))
+
+    def _locate(self, feed: Feed, months: Sequence[_Month]) -> None:
+        """Find out where the rows of each month are: kept in the cache, or in the zips."""
+        proofs: _Proofs = {}
+        for month in months:
+            sources = self._sources(feed, month.serving, proofs)
+            present = [source for source in sources if source is not None]
+            stream = month.serving[0].held.stream
+            month.path = self.cache.month(self._table(feed), stream, present)
+            whole = all(source is not None and source.facts is not None for source in sources)
+            if whole and month.path is not None and month.path.exists():
+                month.kept = month.path
+            else:
+                needed = {each.file.key for each in month.needed}
+                month.sources = [each for each in present if each.file.key in needed]
+
+    def _table(self, feed: Feed) -> str:
+        return f"{feed.view}.decimal" if self._decimals else feed.view
+
+    def _sources(
+        self, feed: Feed, serving: Sequence[_Serving], proofs: _Proofs
+    ) -> list[Source | None]:
+        """Look at files as they are now; None for those that are gone, or left out."""
+        known = self._known(feed)
+        sources: list[Source | None] = []
+        for each in serving:
+            file = each.file
+            try:
+                stat = (self.root / file.key).stat()
+            except OSError:
+                sources.append(None)
+                continue
+            if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime):
+                file = replace(file, size=stat.st_size, mtime=stat.st_mtime_ns)
+            facts = known.get(file.key)
+            if facts is not None and (facts.size, facts.mtime) != (file.size, file.mtime):
+                facts = None
+            if facts is None:
+                try:
+                    self._check_proof(each.held.stream.prefix, file, proofs)
+                except FileError as error:
+                    if not self._skips:
+                        raise
+                    self._skip(error)
+                    sources.append(None)
+                    continue
+            sources.append(Source(file, each.held.stream, facts, each.without))
+        return sources
+
+    def _known(self, feed: Feed) -> dict[str, Facts]:
+        """Give the facts of a feed's files, those of earlier runs included."""
+        with self._lock:
+            if feed.view not in self._facts:
+                self._facts[feed.view] = self.cache.facts(feed.prefixes)
+            return self._facts[feed.view]
+
+    def _check_proof(self, prefix: str, file: HeldFile, proofs: _Proofs) -> None:
+        """See that a file is still the one that was proven, if it ever was."""
+        if prefix not in proofs:
+            proofs[prefix] = self._store.recorded(prefix)
+        if self._is_proven(file, proofs[prefix]) is False:
+            time.sleep(_SETTLING)
+            if self._is_proven(file, self._store.recorded(prefix)) is False:
+                raise ChangedFile(file.key, "its bytes are not the ones that were proven")
+
+    def _is_proven(self, file: HeldFile, proofs: dict[str, tuple[int, int, str]]) -> bool | None:
+        """Hold a file against its proof; None if it has none. Reads it only if its time moved."""
+        proof = proofs.get(file.key)
+        if proof is None:
+            return None
+        size, mtime, sha256 = proof
+        return size == file.size and (mtime == file.mtime or self._store.hash(file.key) == sha256)
+
+    def _skip(self, error: FileError) -> None:
+        """Leave a file out, and say so."""
+        first = error.file not in self.problems
+        self.problems[error.file] = error
+        if first:
+            warnings.warn(f"left out: {error}", ArchiveKitWarning, stacklevel=2)
+
+    # Looking
+
+    def frame(self) -> pl.DataFrame:
+        """Say what is there: a row for each stream.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``view``, ``market``, ``data_type``, ``partition``, ``symbol``, ``interval``,
+            ``first`` and ``last`` (UTC days that files cover, both inclusive), ``files``,
+            ``bytes`` (of the zips) and ``proven`` (files whose proof still stands).
+        """
+        rows = [self._line(feed, held) for feed in self.feeds() for held in self.streams(feed)]
+        return pl.DataFrame(rows, schema=_STREAMS, orient="row")
+
+    def _line(self, feed: Feed, held: HeldStream) -> tuple[object, ...]:
+        stream, files = held.stream, held.files
+        proofs = self._store.recorded(stream.prefix)
+        proven = sum(proofs.get(file.key, ())[:2] == (file.size, file.mtime) for file in files)
+        return (
+            feed.view,
+            stream.market.value,
+            stream.data_type.value,
+            stream.partition.value,
+            stream.symbol,
+            stream.interval and stream.interval.value,
+            files[0].start,
+            max(file.end for file in files),
+            len(files),
+            sum(file.size for file in files),
+            proven,
+        )
+
+    def problems_frame(self) -> pl.DataFrame:
+        """Give the files that were left out: ``file``, ``reason``, ``detail``."""
+        rows = [(each.file, each.reason, each.detail) for each in self.problems.values()]
+        return pl.DataFrame(
+            rows, schema=dict.fromkeys(("file", "reason", "detail"), pl.String), orient="row"
+        )
+
+    def last_scan_frame(self) -> pl.DataFrame:
+        """Give what the latest question has cost, as one row; none if there was no question."""
+        rows = [] if self.last_scan is None else [astuple(self.last_scan)]
+        return pl.DataFrame(rows, schema=_SCAN, orient="row")
+
+    # Keeping
+
+    def warm(
+        self,
+        market: str | None = None,
+        data_type: str | None = None,
+        *,
+        symbols: Sequence[str] | None = None,
+    ) -> CacheUse:
+        """Put all months into the cache, so that the first query is as fast as the later ones.
+
+        Shows its progress. Months that are there already cost nothing.
+
+        Parameters
+        ----------
+        market, data_type : str, optional
+            Only these feeds; None for all.
+        symbols : sequence of str, optional
+            Only these symbols; None for all.
+
+        Returns
+        -------
+        CacheUse
+            What the cache takes now.
+        """
+        feeds = [
+            feed
+            for feed in self.feeds()
+            if (market is None or read_feed(market, feed.data_type)[0] == feed.market)
+            and (data_type is None or read_feed(feed.market, data_type)[1] == feed.data_type)
+        ]
+        pruner = Range(symbols=None if symbols is None else frozenset(symbols))
+        progress = Progress()
+        with Bar(progress) as bar:
+            todo = []
+            for feed in feeds:
+                report = ScanReport(feed.view)
+                months = self._months(feed, pruner, report)
+                todo += [(feed, month) for month in months if month.kept is None]
+            progress.begin("filling the cache", len(todo), unit="months")
+            for feed, month in todo:
+                self.keep(feed, month)
+                progress.done += 1
+                bar.update()
+        self.cache.trim()
+        return self.cache.use()
+
+    def keep(self, feed: Feed, month: _Month) -> None:
+        """Put a month into the cache."""
+        learned: dict[str, Facts] = {}
+        serving = month.serving
+        sources = [each for each in self._sources(feed, serving, {}) if each is not None]
+        path = self.cache.month(self._table(feed), serving[0].held.stream, sources)
+        if path is None or path.exists() or len(sources) < len(serving):
+            return
+        reader = Reader(self.root, feed)
+        report = ScanReport(feed.view)
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            for piece in reader.pieces(
+                sources, feed.arrow.names, lambda piece: piece, workers=_workers()
+            ):
+                self._account(feed, piece, report, learned)
+                yield batch_of(piece, feed.arrow)
+
+        self.cache.write(path, feed.arrow, rows())
+        self.cache.remember(learned)
+
+
+class _Keeper:
+    """Puts months into the cache once they were read, while nobody waits."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+        self._todo: deque[tuple[Feed, _Month]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def take(self, feed: Feed, months: Iterable[_Month]) -> None:
+        """Note the months that a question has read whole and from the zips."""
+        if self._holdings.cache.folder is None:
+            return
+        self._todo += [
+            (feed, month)
+            for month in months
+            if month.kept is None and len(month.needed) == len(month.serving)
+        ]
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Start the next month, one at a time: so a program that ends waits for one at most."""
+        if self._todo:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, "cache")
+            with suppress(RuntimeError):  # the program is ending
+                self._pool.submit(self._keep, *self._todo.popleft())
+
+    def _keep(self, feed: Feed, month: _Month) -> None:
+        # The zips are there whatever becomes of this: a full disk, a bad file, a lost folder.
+        with suppress(OSError, FileError):
+            self._holdings.keep(feed, month)
+        if not self._todo:
+            self._holdings.cache.trim()
+        self._go_on()
+
+
+def _days(first: date, last: date) -> set[date]:
+    return {first + timedelta(days=at) for at in range((last - first).days + 1)}
+
+
+_RANKS = {interval.value: at for at, interval in enumerate(Interval)}
+
+
+def _rank(interval: str) -> int:
+    return _RANKS.get(interval, -1)
+
+
+def _workers() -> int:
+    """Threads to parse with; parsing itself uses more."""
+    return max(2, min(os.cpu_count() or 1, 8))

@@ -1,0 +1,169 @@
+"""What a store has: its files by stream, kept fresh at the cost of a look at its folders.
+
+The folder may be one that `collect` filled, or one that any other tool filled in the
+bucket's layout. A folder is read again when its time of change moved, so that files
+which arrive between two questions are there for the second one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.keys import Stream, is_symbol, parse_period, period_end
+
+#: A folder that changed less than this many nanoseconds before it was read may change
+#: again without its time moving: clocks of file systems are that coarse.
+_COARSEST_CLOCK = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFile:
+    """A zip of the store.
+
+    Attributes
+    ----------
+    key : str
+        Its path inside the store, which is its key in the archive.
+    start, end : date
+        First and last UTC day it covers, both inclusive.
+    size : int
+        Bytes.
+    mtime : int
+        When it was last changed, in nanoseconds since 1970.
+    """
+
+    key: str
+    start: date
+    end: date
+    size: int
+    mtime: int
+
+
+@dataclass(eq=False, slots=True)
+class HeldStream:
+    """The files of one stream of the store, oldest first."""
+
+    stream: Stream
+    files: tuple[HeldFile, ...]
+    #: The same files month by month.
+    months: tuple[tuple[HeldFile, ...], ...] = field(init=False)
+    #: What was worked out of groups of these files, by the first and the last of them.
+    guarantees: dict[tuple[HeldFile, HeldFile], Any] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Group the files by the month they begin in."""
+        months = groupby(self.files, lambda file: (file.start.year, file.start.month))
+        self.months = tuple(tuple(files) for _, files in months)
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder as it was read: what lies in it, and whether it may have changed unseen."""
+
+    mtime: int
+    settled: bool
+    folders: list[str]
+    files: list[tuple[str, int, int]]
+    held: HeldStream | None = None
+
+
+class Inventory:
+    """The files below a store's root, by feed.
+
+    Safe to be used by several threads.
+
+    Parameters
+    ----------
+    root : Path
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[str, _Folder] = {}
+        self._lock = threading.Lock()
+
+    def feeds(self) -> list[tuple[Market, DataType]]:
+        """Tell which feeds have a folder with something in it, in the order of the enums."""
+        return [
+            (market, data_type)
+            for market in Market
+            for data_type in DataType
+            if any(True for _ in self._leaves(market, data_type))
+        ]
+
+    def streams(self, market: Market, data_type: DataType) -> list[HeldStream]:
+        """List the streams of a feed that have files, in the order of their names."""
+        with self._lock:
+            held = [
+                self._held(stream, folder) for stream, folder in self._leaves(market, data_type)
+            ]
+        return [each for each in held if each.files]
+
+    def _leaves(self, market: Market, data_type: DataType) -> Iterator[tuple[Stream, _Folder]]:
+        """Walk the folders of a feed that hold files: one for each stream."""
+        for partition in Partition:
+            parent = f"data/{market.path}/{partition}/{data_type}"
+            for symbol in filter(is_symbol, self._read(parent).folders):
+                folder = f"{parent}/{symbol}"
+                if not data_type.has_intervals:
+                    yield Stream(market, partition, data_type, symbol), self._read(folder)
+                    continue
+                for name in self._read(folder).folders:
+                    if name in _INTERVALS:
+                        stream = Stream(market, partition, data_type, symbol, Interval(name))
+                        yield stream, self._read(f"{folder}/{name}")
+
+    def _read(self, folder: str) -> _Folder:
+        """Read a folder, unless nothing in it can have changed since it was read."""
+        path = self.root / folder
+        try:
+            mtime = path.stat().st_mtime_ns
+            known = self._folders.get(folder)
+            if known is not None and known.settled and known.mtime == mtime:
+                return known
+            settled = time.time_ns() - mtime > _COARSEST_CLOCK
+            found = _Folder(mtime, settled, [], [])
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".zip"):
+                        stat = entry.stat()
+                        found.files.append((entry.name, stat.st_size, stat.st_mtime_ns))
+                    elif entry.is_dir():
+                        found.folders.append(entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return _Folder(0, False, [], [])
+        found.folders.sort()
+        found.files.sort()
+        if known is not None and known.files == found.files:
+            found.held = known.held
+        self._folders[folder] = found
+        return found
+
+    def _held(self, stream: Stream, folder: _Folder) -> HeldStream:
+        if folder.held is None:
+            folder.held = HeldStream(stream, tuple(_held_files(stream, folder.files)))
+        return folder.held
+
+
+_INTERVALS = frozenset(Interval)
+
+
+def _held_files(stream: Stream, found: list[tuple[str, int, int]]) -> Iterator[HeldFile]:
+    """Pick the files whose names belong into the folder of a stream."""
+    prefix, stem, partition = stream.prefix, stream.stem, stream.partition
+    for name, size, mtime in found:
+        if name.startswith(stem):
+            try:
+                start = parse_period(name[len(stem) : -len(".zip")], partition)
+            except ValueError:
+                continue
+            yield HeldFile(f"{prefix}{name}", start, period_end(start, partition), size, mtime)
