@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     from binance_archive_kit.collection import collect as collect
     from binance_archive_kit.collection import plan as plan
     from binance_archive_kit.config import CollectionConfig as CollectionConfig
+    from binance_archive_kit.datasets import connect as connect
+    from binance_archive_kit.datasets import klines_with_funding as klines_with_funding
+    from binance_archive_kit.datasets import load_klines as load_klines
+    from binance_archive_kit.datasets import ohlcv as ohlcv
+    from binance_archive_kit.datasets import scan as scan
+    from binance_archive_kit.datasets import store as store
     from binance_archive_kit.demo import demo_archive as demo_archive
     from binance_archive_kit.demo import demo_config as demo_config
     from binance_archive_kit.errors import ArchiveKitError as ArchiveKitError
     from binance_archive_kit.errors import ArchiveKitWarning as ArchiveKitWarning
     from binance_archive_kit.errors import ConfigurationError as ConfigurationError
     from binance_archive_kit.errors import DiskSpaceError as DiskSpaceError
+    from binance_archive_kit.errors import FileError as FileError
     from binance_archive_kit.errors import ListingError as ListingError
     from binance_archive_kit.errors import ObjectError as ObjectError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
@@ -39,12 +46,19 @@ _HOMES = {
     "collect": "collection",
     "plan": "collection",
     "CollectionConfig": "config",
+    "connect": "datasets",
+    "klines_with_funding": "datasets",
+    "load_klines": "datasets",
+    "ohlcv": "datasets",
+    "scan": "datasets",
+    "store": "datasets",
     "demo_archive": "demo",
     "demo_config": "demo",
     "ArchiveKitError": "errors",
     "ArchiveKitWarning": "errors",
     "ConfigurationError": "errors",
     "DiskSpaceError": "errors",
+    "FileError": "errors",
     "ListingError": "errors",
     "ObjectError": "errors",
     "WorkflowError": "errors",

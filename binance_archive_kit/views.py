@@ -1,0 +1,209 @@
+"""DuckDB over a store: one view for each feed, over the zips as they lie there.
+
+DuckDB sees each feed as an Arrow dataset. It hands over the columns and the conditions
+of a query and takes batches of rows as they are read; nothing is unzipped on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from binance_archive_kit.enums import DataType
+from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
+from binance_archive_kit.feeds import Feed
+from binance_archive_kit.holdings import Holdings
+from binance_archive_kit.schemas import load_schemas
+
+#: Feeds whose files are known to repeat rows.
+REPEATING = (DataType.METRICS, DataType.LIQUIDATION_SNAPSHOT)
+#: Database in memory that holds the views when the user's own database is a file.
+_VIEWS = "archive"
+
+
+class _Answer:
+    """Rows on their way, in the form in which DuckDB takes them from a scanner."""
+
+    def __init__(self, schema: pa.Schema, rows: Iterator[pa.RecordBatch]) -> None:
+        self._schema = schema
+        self._rows = rows
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self._schema, self._rows)
+
+
+def _in_arrow(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Raise what is wrong with a file as the engine passes it on: in its own words."""
+    try:
+        yield from rows
+    except ArchiveKitError as error:
+        raise pa.ArrowInvalid(f"{type(error).__name__}: {error}") from None
+
+
+class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
+    """A feed of a store, as DuckDB sees it; read anew for every query.
+
+    Parameters
+    ----------
+    holdings : Holdings
+    feed : Feed
+    """
+
+    def __init__(self, holdings: Holdings, feed: Feed) -> None:
+        super().__init__(feed.arrow.empty_table())
+        self._holdings = holdings
+        self._feed = feed
+
+    def scanner(
+        self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None
+    ) -> _Answer:
+        """Begin an answer.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+        filter : pyarrow.dataset.Expression, optional
+            DuckDB relies on it: rows for which it is not true must not be given.
+        """
+        if not self._holdings.streams(self._feed):
+            raise ConfigurationError(self._holdings.nothing_of(self._feed))
+        names = self._feed.arrow.names if columns is None else list(columns)
+        schema = pa.schema([self._feed.arrow.field(name) for name in names])
+        return _Answer(schema, _in_arrow(self._holdings.scan(self._feed, names, where=filter)))
+
+
+class _AboutDataset(ds.InMemoryDataset):  # type: ignore[misc]
+    """A small table about a store, made anew for every query."""
+
+    def __init__(self, make: Callable[[], pa.Table]) -> None:
+        super().__init__(make().slice(0, 0))
+        self._make = make
+
+    def scanner(
+        self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None
+    ) -> ds.Scanner:
+        """Make the table, and scan it."""
+        return ds.dataset(self._make()).scanner(columns=columns, filter=filter)
+
+
+#: Tables about a store: what each is, what its columns hold, and where it comes from.
+_ABOUT: dict[str, tuple[str, dict[str, str], Callable[[Holdings], pa.Table]]] = {
+    "store_streams": (
+        "What the store has, a row for each stream.",
+        {
+            "view": "View that gives its rows.",
+            "market": "Market.",
+            "data_type": "Data type, as the archive spells it.",
+            "partition": "Daily or monthly files.",
+            "symbol": "Symbol.",
+            "interval": "Interval; NULL where files have none.",
+            "first": "First UTC day its files cover.",
+            "last": "Last UTC day its files cover, inclusive.",
+            "files": "Number of files.",
+            "bytes": "Bytes of the zips.",
+            "proven": "Files whose proof is recorded and still stands.",
+        },
+        lambda holdings: holdings.frame().to_arrow(),
+    ),
+    "store_problems": (
+        "Files that were left out of answers, and why.",
+        {
+            "file": "Path inside the store.",
+            "reason": "One word for the kind of trouble.",
+            "detail": "What was seen.",
+        },
+        lambda holdings: holdings.problems_frame().to_arrow(),
+    ),
+    "store_last_scan": (
+        "What the latest question has cost.",
+        {
+            "view": "View that was read.",
+            "considered": "Files that serve it.",
+            "opened": "Zips that were opened.",
+            "cached": "Files whose rows came from the cache.",
+            "inflated": "Bytes of csv that were inflated.",
+            "rows": "Rows handed out.",
+            "seconds": "Seconds from the question to the last row.",
+            "complete": "Whether the question was answered to its end.",
+        },
+        lambda holdings: holdings.last_scan_frame().to_arrow(),
+    ),
+}
+
+
+def open_views(
+    holdings: Holdings, *, database: str | Path | None = None, distinct: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB connection with the views of a store.
+
+    Parameters
+    ----------
+    holdings : Holdings
+    database : str or Path, optional
+        File for the user's own tables and views; None keeps them in memory.
+    distinct : bool
+        Drop exact repeats of rows from the feeds that are known to hold them.
+    """
+    connection = duckdb.connect(str(database) if database is not None else ":memory:")
+    try:
+        _create_views(connection, holdings, in_file=database is not None, distinct=distinct)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _create_views(
+    connection: duckdb.DuckDBPyConnection, holdings: Holdings, *, in_file: bool, distinct: bool
+) -> None:
+    [(home,)] = connection.execute("SELECT current_database()").fetchall()
+    if in_file:
+        # A view that reads this process cannot lie in a file, but one that reads such a view can.
+        connection.execute(f"ATTACH ':memory:' AS {_VIEWS}; USE {_VIEWS}")
+    described: dict[str, tuple[str, dict[str, str]]] = {}
+    for market, data_type in load_schemas():
+        feed = holdings.feed(market, data_type)
+        rows = connection.from_arrow(FeedDataset(holdings, feed))
+        if distinct and data_type in REPEATING:
+            rows = rows.distinct()
+        rows.create_view(feed.view, replace=True)
+        described[feed.view] = (
+            f"{market.title} {data_type}, straight from the zips.",
+            feed.described,
+        )
+    for name, (what, columns, read) in _ABOUT.items():
+        about = _AboutDataset(partial(read, holdings))
+        connection.from_arrow(about).create_view(name, replace=True)
+        described[name] = (what, columns)
+    if in_file:
+        connection.execute(f"USE {_quoted(home)}")
+        for name in described:
+            try:
+                connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM {_VIEWS}.main.{name}")
+            except duckdb.CatalogException as error:
+                raise ConfigurationError(
+                    f"database: it has something else under the name of a view: {error}"
+                ) from None
+    connection.execute(
+        "".join(
+            f"COMMENT ON VIEW {view} IS {_literal(what)};"
+            + "".join(
+                f"COMMENT ON COLUMN {view}.{_quoted(column)} IS {_literal(said)};"
+                for column, said in columns.items()
+            )
+            for view, (what, columns) in described.items()
+        )
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
