@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from binance_archive_kit import render
 from binance_archive_kit.feeds import PATH_COLUMNS
 from binance_archive_kit.keys import Stream
 from binance_archive_kit.reading import Facts, Source
@@ -53,6 +54,15 @@ class CacheUse:
     months: int
     bytes: int
     limit: int
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        if self.folder is None:
+            return "Cache: nothing is kept"
+        return (
+            f"Cache: {self.months:,} months, {render.size(self.bytes)} of at most "
+            f"{render.size(self.limit)}, in {self.folder}"
+        )
 
 
 class Cache:

@@ -1,4 +1,4 @@
-"""The command line: ``binance-archive plan | collect | demo``.
+"""The command line: ``binance-archive plan | collect | sql | cache | demo``.
 
 Exit codes: 0 all that the archive has is proven on disk; 1 some or all of it failed;
 2 the question is wrong; 130 interrupted.
@@ -7,6 +7,7 @@ Exit codes: 0 all that the archive has is proven on disk; 1 some or all of it fa
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from binance_archive_kit import __version__
 from binance_archive_kit.collection import collect, plan
 from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.datasets import connect, store
 from binance_archive_kit.demo import demo_archive, demo_config
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError, WorkflowError
 
@@ -61,6 +63,20 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.set_defaults(run=run)
 
+    what = "ask a store a question in SQL, over the zips as they lie there"
+    command = commands.add_parser("sql", help=what, description=what)
+    command.add_argument("store", type=Path, help="folder in the archive's layout")
+    command.add_argument("query", help="such as: SELECT count(*) FROM spot_klines")
+    command.add_argument("--json", action="store_true", help="give a line of JSON for each row")
+    command.set_defaults(run=_sql)
+
+    what = "show what the cache of a store takes; fill it, or clear it"
+    command = commands.add_parser("cache", help=what, description=what)
+    command.add_argument("store", type=Path, help="folder in the archive's layout")
+    command.add_argument("--warm", action="store_true", help="put every month into it")
+    command.add_argument("--clear", action="store_true", help="forget everything")
+    command.set_defaults(run=_cache)
+
     what = "run the main job on the embedded synthetic archive, on this machine alone"
     command = commands.add_parser("demo", help=what, description=what)
     command.add_argument("--output-directory", help="keep the files here; else they are removed")
@@ -80,6 +96,34 @@ def _collect(asked: argparse.Namespace) -> int:
     result = collect(_config(asked))
     print(result)
     return 1 if result.failures else 0
+
+
+def _sql(asked: argparse.Namespace) -> int:
+    import duckdb
+
+    with connect(asked.store) as connection:
+        try:
+            answer = connection.sql(asked.query)
+            if answer is None:
+                return 0
+            if asked.json:
+                for row in answer.pl().iter_rows(named=True):
+                    print(json.dumps(row, default=str, ensure_ascii=False))
+            else:
+                answer.show(max_rows=200)
+        except duckdb.Error as error:
+            return _complain(str(error).partition(" Detail: Python exception")[0], 2)
+    return 0
+
+
+def _cache(asked: argparse.Namespace) -> int:
+    opened = store(asked.store)
+    if asked.clear:
+        opened.cache.clear()
+    if asked.warm:
+        opened.warm()
+    print(opened.cache.use())
+    return 0
 
 
 def _config(asked: argparse.Namespace) -> CollectionConfig:

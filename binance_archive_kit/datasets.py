@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
 
+from binance_archive_kit import render
 from binance_archive_kit.enums import INTERVAL_ALIASES, DataType, Interval
 from binance_archive_kit.errors import ConfigurationError, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
@@ -29,9 +30,145 @@ if TYPE_CHECKING:
 Moment = str | date | datetime
 Source = str | Path | Holdings
 _DAY = timedelta(days=1)
+#: Streams up to which each is shown in a line of its own.
+_FEW = 24
 
 
-def store(folder: str | Path, **options: Any) -> Holdings:
+class OpenStore(Holdings):
+    """A store that is open for questions: what `store` gives.
+
+    Its parts are had by name, with completion: ``store["spot"]["klines"]["BTCUSDT"]``.
+    """
+
+    def __getitem__(self, word: str) -> Shelf:
+        """Give the part under a market."""
+        return Shelf(self)[word]
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the markets there are."""
+        return iter(Shelf(self))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        """Say what there is in one line."""
+        streams = self.frame()
+        proven = f"{int(streams['proven'].sum()):,} proven"
+        return f"OpenStore({str(self.root)!r}: {_amount(streams)}, {proven})"
+
+    def _repr_html_(self) -> str:
+        """Show what there is, feed by feed."""
+        return _panel(self, "Store", self.frame())
+
+
+#: What a part of a store is named by, from the outermost to the innermost.
+_LEVELS = ("market", "data_type", "symbol", "interval")
+
+
+class Shelf:
+    """A part of a store: all its files under some words, such as a market and a data type.
+
+    Parameters
+    ----------
+    holdings : Holdings
+    words : tuple of str
+        Market, data type, symbol and interval, as many as are chosen.
+    """
+
+    def __init__(self, holdings: Holdings, words: tuple[str, ...] = ()) -> None:
+        self._holdings = holdings
+        self.words = words
+
+    def frame(self) -> pl.DataFrame:
+        """Say what is there: a row for each stream, as `Holdings.frame` does."""
+        chosen = zip(_LEVELS, self.words, strict=False)
+        streams = self._holdings.frame()
+        return streams.filter([pl.col(level) == word for level, word in chosen])
+
+    def scan(self, **choice: Any) -> pl.LazyFrame:
+        """Scan its rows, once market and data type are chosen; the rest as for `scan`.
+
+        Raises
+        ------
+        ConfigurationError
+            If market or data type are still open.
+        """
+        if len(self.words) < 2:
+            raise ConfigurationError(
+                f"choose a {_LEVELS[len(self.words)]} first: {', '.join(self)}"
+            )
+        names = dict(zip(("symbols", "intervals"), self.words[2:], strict=False))
+        return scan(self._holdings, *self.words[:2], **(names | choice))
+
+    def __getitem__(self, word: str) -> Shelf:
+        """Give the part under one more word."""
+        if len(self.words) == len(_LEVELS):
+            raise ConfigurationError(f"{self!r} has no parts")
+        if word not in (valid := list(self)):
+            raise ConfigurationError(unknown(_LEVELS[len(self.words)], word, valid))
+        return Shelf(self._holdings, (*self.words, word))
+
+    def __iter__(self) -> Iterator[str]:
+        """Give the words that may follow."""
+        if len(self.words) < len(_LEVELS):
+            yield from self.frame()[_LEVELS[len(self.words)]].drop_nulls().unique().sort()
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        return f"Shelf({' '.join(self.words) or 'everything'}: {self.frame().height:,} streams)"
+
+    def _repr_html_(self) -> str:
+        """Show what there is, feed by feed."""
+        return _panel(self._holdings, " ".join(self.words), self.frame())
+
+
+def _panel(holdings: Holdings, title: str, streams: pl.DataFrame) -> str:
+    """Show streams feed by feed, or one by one when they are few."""
+    few = streams.height <= _FEW
+    names = ["symbol", "interval"] if few else []
+    feeds = streams.group_by("view", "partition", *names, maintain_order=True).agg(
+        pl.col("symbol").n_unique().alias("symbols"),
+        pl.col("first").min(),
+        pl.col("last").max(),
+        pl.col("files", "bytes", "proven").sum(),
+    )
+    rows = [
+        (
+            row["view"],
+            row["partition"],
+            *([row["symbol"], row["interval"] or ""] if few else [f"{row['symbols']:,}"]),
+            str(row["first"]),
+            str(row["last"]),
+            f"{row['files']:,}",
+            render.size(row["bytes"]),
+            "all" if row["proven"] == row["files"] else f"{row['proven']:,}",
+        )
+        for row in feeds.iter_rows(named=True)
+    ]
+    head = ("view", "partition", *(names or ["symbols"]))
+    head += ("first day", "last day", "files", "size", "proven")
+    problems = [str(error) for error in holdings.problems.values()]
+    left_out = f"{len(problems):,} files are left out of answers"
+    return render.panel(
+        title,
+        f"{holdings.root}: {_amount(streams)}",
+        "bad" if problems else "good" if streams.height else "idle",
+        render.table(head, rows, numeric=range(len(head) - 3, len(head))),
+        render.details("bad", left_out, problems) if problems else "",
+    )
+
+
+def _amount(streams: pl.DataFrame) -> str:
+    if not streams.height:
+        return "no file of the archive is here"
+    files, size = int(streams["files"].sum()), render.size(int(streams["bytes"].sum()))
+    return f"{streams.height:,} streams, {files:,} files, {size}"
+
+
+def store(folder: str | Path, **options: Any) -> OpenStore:
     """Look at what a folder in the archive's layout holds.
 
     Parameters
@@ -44,7 +181,7 @@ def store(folder: str | Path, **options: Any) -> Holdings:
 
     Returns
     -------
-    Holdings
+    OpenStore
         Shows itself in a notebook; takes the place of the folder in `connect` and `scan`.
 
     Raises
@@ -52,7 +189,7 @@ def store(folder: str | Path, **options: Any) -> Holdings:
     ConfigurationError
         If there is no such folder, or an option cannot be meant.
     """
-    return Holdings(folder, **options)
+    return OpenStore(folder, **options)
 
 
 def connect(
@@ -326,7 +463,7 @@ def klines_with_funding(
 
 def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
     if not isinstance(source, Holdings):
-        return Holdings(source, **options)
+        return OpenStore(source, **options)
     if options:
         raise ConfigurationError(
             f"{', '.join(options)}: a store that is open already has its options; "

@@ -97,12 +97,15 @@ class ScanReport:
         )
 
 
-_STREAMS: dict[str, pl.DataType | type[pl.DataType]] = {
+STREAMS: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(("view", "market", "data_type", "partition", "symbol", "interval"), pl.String),
     **dict.fromkeys(("first", "last"), pl.Date),
     **dict.fromkeys(("files", "bytes", "proven"), pl.Int64),
 }
-_SCAN: dict[str, pl.DataType | type[pl.DataType]] = {
+PROBLEMS: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(
+    ("file", "reason", "detail"), pl.String
+)
+SCANS: dict[str, pl.DataType | type[pl.DataType]] = {
     "view": pl.String,
     **dict.fromkeys(("considered", "opened", "cached", "inflated", "rows"), pl.Int64),
     "seconds": pl.Float64,
@@ -243,9 +246,9 @@ class Holdings:
         where : pyarrow.dataset.Expression, optional
             Only rows for which this is true are given.
 
-        Yields
-        ------
-        pyarrow.RecordBatch
+        Returns
+        -------
+        generator of pyarrow.RecordBatch
             Symbol by symbol, interval by interval, in the order of time where the feed
             promises one.
 
@@ -257,13 +260,24 @@ class Holdings:
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:
             pruner = Everything() if where is None else ArrowPruner(where, feed.arrow, feed.time)
-        if not self.streams(feed):
+        streams = self.streams(feed)
+        if not streams:
             raise ConfigurationError(self.nothing_of(feed))
+        return self._scan(feed, streams, names, pruner, where)
+
+    def _scan(
+        self,
+        feed: Feed,
+        streams: Sequence[HeldStream],
+        names: list[str],
+        pruner: Pruner,
+        where: ds.Expression | None,
+    ) -> Generator[pa.RecordBatch]:
         report = self.last_scan = ScanReport(feed.view)
         learned: dict[str, Facts] = {}
         began = time.perf_counter()
         try:
-            months = self._months(feed, pruner, report)
+            months = self._months(feed, streams, pruner, report)
             for batch in self._read(feed, months, names, pruner, where, report, learned):
                 report.rows += batch.num_rows
                 yield batch
@@ -337,10 +351,12 @@ class Holdings:
 
     # Which files
 
-    def _months(self, feed: Feed, pruner: Pruner, report: ScanReport) -> list[_Month]:
+    def _months(
+        self, feed: Feed, streams: Sequence[HeldStream], pruner: Pruner, report: ScanReport
+    ) -> list[_Month]:
         """Choose the files that serve a question, month by month."""
         by_name: dict[tuple[str, str], list[HeldStream]] = {}
-        for held in self.streams(feed):
+        for held in streams:
             stream = held.stream
             by_name.setdefault((stream.symbol, stream.interval or ""), []).append(held)
         months: list[_Month] = []
@@ -507,7 +523,7 @@ class Holdings:
             ``bytes`` (of the zips) and ``proven`` (files whose proof still stands).
         """
         rows = [self._line(feed, held) for feed in self.feeds() for held in self.streams(feed)]
-        return pl.DataFrame(rows, schema=_STREAMS, orient="row")
+        return pl.DataFrame(rows, schema=STREAMS, orient="row")
 
     def _line(self, feed: Feed, held: HeldStream) -> tuple[object, ...]:
         stream, files = held.stream, held.files
@@ -530,14 +546,12 @@ class Holdings:
     def problems_frame(self) -> pl.DataFrame:
         """Give the files that were left out: ``file``, ``reason``, ``detail``."""
         rows = [(each.file, each.reason, each.detail) for each in self.problems.values()]
-        return pl.DataFrame(
-            rows, schema=dict.fromkeys(("file", "reason", "detail"), pl.String), orient="row"
-        )
+        return pl.DataFrame(rows, schema=PROBLEMS, orient="row")
 
     def last_scan_frame(self) -> pl.DataFrame:
         """Give what the latest question has cost, as one row; none if there was no question."""
         rows = [] if self.last_scan is None else [astuple(self.last_scan)]
-        return pl.DataFrame(rows, schema=_SCAN, orient="row")
+        return pl.DataFrame(rows, schema=SCANS, orient="row")
 
     # Keeping
 
@@ -576,7 +590,7 @@ class Holdings:
             todo = []
             for feed in feeds:
                 report = ScanReport(feed.view)
-                months = self._months(feed, pruner, report)
+                months = self._months(feed, self.streams(feed), pruner, report)
                 todo += [(feed, month) for month in months if month.kept is None]
             progress.begin("filling the cache", len(todo), unit="months")
             for feed, month in todo:

@@ -124,9 +124,9 @@ class Inventory:
 
     def _read(self, folder: str) -> _Folder:
         """Read a folder, unless nothing in it can have changed since it was read."""
-        path = self.root / folder
+        path = f"{self.root}/{folder}"
         try:
-            mtime = path.stat().st_mtime_ns
+            mtime = os.stat(path).st_mtime_ns  # noqa: PTH116 -- asked of every folder, every time
             known = self._folders.get(folder)
             if known is not None and known.settled and known.mtime == mtime:
                 return known

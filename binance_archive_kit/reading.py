@@ -169,7 +169,7 @@ class Reader:
         if self._time.column in names and self._time.kind == "date_and_hour":
             names = names | set(self._time.made_from)
         if check:
-            names = names | {"symbol"}
+            names = names | {"symbol", self.schema.columns[-1].column}
         return sorted(self._positions[name] for name in names & self._positions.keys())
 
     # Reading
@@ -390,6 +390,16 @@ class Reader:
             )
         return rows
 
+    def _check_rows(self, text: _Text) -> None:
+        """See that each row has its fields, and not only all rows together."""
+        letters = np.frombuffer(text.body, np.uint8)
+        marks = letters[(letters == ord(",")) | (letters == ord("\n"))]
+        columns = len(self.schema.columns)
+        ends = marks[columns - 1 :: columns] == ord("\n")
+        if len(marks) != text.rows * columns or not ends.all():
+            row = int(np.argmin(ends)) + 1
+            raise WrongColumns(text.source.file.key, f"row {row:,} does not have {columns} fields")
+
     # Parsing
 
     def _parse(self, texts: Sequence[_Text], columns: set[str]) -> Piece:
@@ -415,6 +425,10 @@ class Reader:
             raise WrongValues(texts[0].source.file.key, said) from None
         if frame.height != sum(text.rows for text in texts):
             raise WrongValues(texts[0].source.file.key, "its rows are not one to a line")
+        if check and frame[self.schema.columns[-1].column].null_count():
+            # Either fields are empty, or rows are short and others make up for it.
+            for text in texts:
+                self._check_rows(text)
         frame = self._with_times(frame, texts)
         learned = self._learn(frame, texts) if check else []
         if self.schema.sorted:

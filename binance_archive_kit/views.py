@@ -6,18 +6,21 @@ of a query and takes batches of rows as they are read; nothing is unzipped on di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import Feed
-from binance_archive_kit.holdings import Holdings
+from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
 from binance_archive_kit.schemas import load_schemas
 
 #: Feeds whose files are known to repeat rows.
@@ -70,8 +73,6 @@ class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
         filter : pyarrow.dataset.Expression, optional
             DuckDB relies on it: rows for which it is not true must not be given.
         """
-        if not self._holdings.streams(self._feed):
-            raise ConfigurationError(self._holdings.nothing_of(self._feed))
         names = self._feed.arrow.names if columns is None else list(columns)
         schema = pa.schema([self._feed.arrow.field(name) for name in names])
         return _Answer(schema, _in_arrow(self._holdings.scan(self._feed, names, where=filter)))
@@ -80,20 +81,29 @@ class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
 class _AboutDataset(ds.InMemoryDataset):  # type: ignore[misc]
     """A small table about a store, made anew for every query."""
 
-    def __init__(self, make: Callable[[], pa.Table]) -> None:
-        super().__init__(make().slice(0, 0))
+    def __init__(self, make: Callable[[], pl.DataFrame], columns: Mapping[str, Any]) -> None:
+        super().__init__(pl.DataFrame(schema=columns).to_arrow())
         self._make = make
 
     def scanner(
         self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None
     ) -> ds.Scanner:
         """Make the table, and scan it."""
-        return ds.dataset(self._make()).scanner(columns=columns, filter=filter)
+        return ds.dataset(self._make().to_arrow()).scanner(columns=columns, filter=filter)
 
 
-#: Tables about a store: what each is, what its columns hold, and where it comes from.
-_ABOUT: dict[str, tuple[str, dict[str, str], Callable[[Holdings], pa.Table]]] = {
-    "store_streams": (
+@dataclass(frozen=True)
+class _About:
+    """A small table about a store: what it is, what its columns hold, where it comes from."""
+
+    what: str
+    columns: dict[str, str]
+    types: Mapping[str, Any]
+    read: Callable[[Holdings], pl.DataFrame]
+
+
+_ABOUT = {
+    "store_streams": _About(
         "What the store has, a row for each stream.",
         {
             "view": "View that gives its rows.",
@@ -108,18 +118,20 @@ _ABOUT: dict[str, tuple[str, dict[str, str], Callable[[Holdings], pa.Table]]] = 
             "bytes": "Bytes of the zips.",
             "proven": "Files whose proof is recorded and still stands.",
         },
-        lambda holdings: holdings.frame().to_arrow(),
+        STREAMS,
+        Holdings.frame,
     ),
-    "store_problems": (
+    "store_problems": _About(
         "Files that were left out of answers, and why.",
         {
             "file": "Path inside the store.",
             "reason": "One word for the kind of trouble.",
             "detail": "What was seen.",
         },
-        lambda holdings: holdings.problems_frame().to_arrow(),
+        PROBLEMS,
+        Holdings.problems_frame,
     ),
-    "store_last_scan": (
+    "store_last_scan": _About(
         "What the latest question has cost.",
         {
             "view": "View that was read.",
@@ -131,7 +143,8 @@ _ABOUT: dict[str, tuple[str, dict[str, str], Callable[[Holdings], pa.Table]]] = 
             "seconds": "Seconds from the question to the last row.",
             "complete": "Whether the question was answered to its end.",
         },
-        lambda holdings: holdings.last_scan_frame().to_arrow(),
+        SCANS,
+        Holdings.last_scan_frame,
     ),
 }
 
@@ -166,6 +179,7 @@ def _create_views(
         # A view that reads this process cannot lie in a file, but one that reads such a view can.
         connection.execute(f"ATTACH ':memory:' AS {_VIEWS}; USE {_VIEWS}")
     described: dict[str, tuple[str, dict[str, str]]] = {}
+    there = {feed.view for feed in holdings.feeds()}
     for market, data_type in load_schemas():
         feed = holdings.feed(market, data_type)
         rows = connection.from_arrow(FeedDataset(holdings, feed))
@@ -176,10 +190,10 @@ def _create_views(
             f"{market.title} {data_type}, straight from the zips.",
             feed.described,
         )
-    for name, (what, columns, read) in _ABOUT.items():
-        about = _AboutDataset(partial(read, holdings))
-        connection.from_arrow(about).create_view(name, replace=True)
-        described[name] = (what, columns)
+    for name, about in _ABOUT.items():
+        table = _AboutDataset(partial(about.read, holdings), about.types)
+        connection.from_arrow(table).create_view(name, replace=True)
+        described[name] = (about.what, about.columns)
     if in_file:
         connection.execute(f"USE {_quoted(home)}")
         for name in described:
@@ -189,16 +203,18 @@ def _create_views(
                 raise ConfigurationError(
                     f"database: it has something else under the name of a view: {error}"
                 ) from None
-    connection.execute(
-        "".join(
-            f"COMMENT ON VIEW {view} IS {_literal(what)};"
-            + "".join(
-                f"COMMENT ON COLUMN {view}.{_quoted(column)} IS {_literal(said)};"
+    comments = [
+        comment
+        for view, (what, columns) in described.items()
+        for comment in (
+            f"COMMENT ON VIEW {view} IS {_literal(what)}",
+            *(
+                f"COMMENT ON COLUMN {view}.{_quoted(column)} IS {_literal(said)}"
                 for column, said in columns.items()
-            )
-            for view, (what, columns) in described.items()
+            ),
         )
-    )
+    ]
+    connection.execute(";".join(["BEGIN", *comments, "COMMIT"]))
 
 
 def _quoted(name: str) -> str:
