@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -22,7 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from binance_archive_kit import render
-from binance_archive_kit.feeds import PATH_COLUMNS
+from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.keys import Stream
 from binance_archive_kit.reading import Facts, Source
 from binance_archive_kit.storage import PRIVATE
@@ -80,29 +81,24 @@ class Cache:
     """
 
     def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
-        self._keep = keep
         self._limit = limit
+        self._facts: dict[str, dict[str, Facts]] = {}
+        self._lock = threading.Lock()
         self.folder = _place(root) if keep else None
 
     # Facts
 
-    def facts(self, prefixes: Iterable[str]) -> dict[str, Facts]:
-        """Give what is known of the files whose keys begin with one of some prefixes."""
-        found: dict[str, Facts] = {}
-        if self.folder is None or not self._database.exists():
-            return found
-        with suppress(sqlite3.Error), closing(self._connect()) as connection:
-            for prefix in prefixes:
-                # Keys sort by their bytes, so a prefix is a range: "0" follows "/".
-                rows = connection.execute(
-                    "SELECT * FROM facts WHERE key >= ? AND key < ?", (prefix, f"{prefix[:-1]}0")
-                )
-                for key, size, mtime, count, first, last, in_order, inflated in rows:
-                    found[key] = Facts(size, mtime, count, first, last, bool(in_order), inflated)
-        return found
+    def known(self, feed: Feed) -> Mapping[str, Facts]:
+        """Give what is known of the files of a feed, by their keys; it grows with time."""
+        with self._lock:
+            if feed.view not in self._facts:
+                self._facts[feed.view] = dict(self._read_facts(feed))
+            return self._facts[feed.view]
 
-    def remember(self, facts: Mapping[str, Facts]) -> None:
-        """Keep facts for the next time; a cache that cannot be written to keeps none."""
+    def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
+        """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
+        self.known(feed)
+        self._facts[feed.view].update(facts)
         if self.folder is None or not facts:
             return
         rows = [(key, *astuple(each)) for key, each in facts.items()]
@@ -112,6 +108,18 @@ class Cache:
                 connection.executemany(
                     "INSERT OR REPLACE INTO facts VALUES (?,?,?,?,?,?,?,?)", rows
                 )
+
+    def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
+        if self.folder is None or not self._database.exists():
+            return
+        with suppress(sqlite3.Error), closing(self._connect()) as connection:
+            for prefix in feed.prefixes:
+                # Keys sort by their bytes, so a prefix is a range: "0" follows "/".
+                rows = connection.execute(
+                    "SELECT * FROM facts WHERE key >= ? AND key < ?", (prefix, f"{prefix[:-1]}0")
+                )
+                for key, size, mtime, count, first, last, in_order, inflated in rows:
+                    yield key, Facts(size, mtime, count, first, last, bool(in_order), inflated)
 
     @property
     def _database(self) -> Path:
@@ -133,13 +141,12 @@ class Cache:
 
     # Months
 
-    def month(self, view: str, stream: Stream, sources: Iterable[Source]) -> Path | None:
+    def month(self, feed: Feed, stream: Stream, sources: Iterable[Source]) -> Path | None:
         """Say where the rows of a month of files lie, or would lie; None if nothing is kept.
 
         Parameters
         ----------
-        view : str
-            Name of the view, with whatever else makes its rows differ.
+        feed : Feed
         stream : Stream
             Whose symbol and interval the files have.
         sources : iterable of Source
@@ -155,7 +162,7 @@ class Cache:
             days = ",".join(sorted(map(str, source.without)))
             said.update(f"{file.key} {file.size} {file.mtime} {days}\n".encode())
         name = f"{start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
-        return self.folder / view / stream.symbol / (stream.interval or "") / name
+        return self.folder / feed.table / stream.symbol / (stream.interval or "") / name
 
     def write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
         """Write a month in one step: it is there whole, or not at all.

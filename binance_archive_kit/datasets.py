@@ -82,9 +82,10 @@ class Shelf:
 
     def frame(self) -> pl.DataFrame:
         """Say what is there: a row for each stream, as `Holdings.frame` does."""
-        chosen = zip(_LEVELS, self.words, strict=False)
         streams = self._holdings.frame()
-        return streams.filter([pl.col(level) == word for level, word in chosen])
+        for level, word in zip(_LEVELS, self.words, strict=False):
+            streams = streams.filter(pl.col(level) == word)
+        return streams
 
     def scan(self, **choice: Any) -> pl.LazyFrame:
         """Scan its rows, once market and data type are chosen; the rest as for `scan`.
@@ -204,7 +205,9 @@ def connect(
     Views are called ``spot_klines``, ``futures_um_agg_trades``, ``options_bvol_index`` and
     so on; ``store_streams`` says which of them have rows. Each has the columns ``market,
     symbol, interval, date, partition, file`` and those of its files; their meaning and
-    unit stand in the catalogue (``duckdb_columns()``). Conditions on them, and on the time
+    unit stand in the catalogue (``duckdb_columns()``). Two macros come with them: ``FROM
+    ohlcv('spot_klines', 'BTCUSDT', '1m', INTERVAL 4 HOUR)`` makes longer candles of short
+    ones, and ``vwap(quote_volume, volume)`` is the mean price. Conditions on them, and on the time
     columns, decide which files are opened. Files that arrive later are in the next query.
 
     Parameters

@@ -100,6 +100,7 @@ class Feed:
     def __init__(self, market: Market, data_type: DataType, *, decimals: bool = False) -> None:
         self.market = market
         self.data_type = data_type
+        self._decimals = decimals
         self.schema: Schema = schema(market, data_type)
         dtypes = _DTYPES | ({"float64": pl.Decimal(38, _SCALE)} if decimals else {})
         time = self.schema.time
@@ -124,6 +125,11 @@ class Feed:
     def view(self) -> str:
         """Name of its view, such as ``spot_agg_trades``."""
         return view_name(self.market, self.data_type)
+
+    @property
+    def table(self) -> str:
+        """Name under which its rows are kept: the same rows, the same name."""
+        return f"{self.view}.decimals" if self._decimals else self.view
 
     @property
     def time(self) -> str:

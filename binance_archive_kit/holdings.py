@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass, field, replace
-from datetime import date, timedelta
+from dataclasses import astuple, dataclass
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -27,20 +27,20 @@ import pyarrow.dataset as ds
 
 from binance_archive_kit import render
 from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, read_months, touch
-from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.enums import DataType, Market, Partition
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
-    ChangedFile,
     ConfigurationError,
     FileError,
     unknown,
 )
 from binance_archive_kit.feeds import Feed, read_feed
-from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory
+from binance_archive_kit.inventory import HeldStream, Inventory
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
-from binance_archive_kit.reading import Facts, Piece, Reader, Source, batch_of, merged
+from binance_archive_kit.reading import Facts, Piece, Reader, batch_of, merged
 from binance_archive_kit.schemas import load_schemas
+from binance_archive_kit.serving import Month, Servings
 from binance_archive_kit.storage import Store
 
 Prefer = Literal["daily", "monthly"]
@@ -113,24 +113,23 @@ SCANS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Serving:
-    """A file that serves days, and the stream it belongs to."""
+class _Tally:
+    """What the pieces of a scan have cost, and what they have shown of their files."""
 
-    held: HeldStream
-    file: HeldFile
-    without: frozenset[date] = frozenset()
+    def __init__(self, report: ScanReport) -> None:
+        self.report = report
+        #: Facts of files that were read to their end.
+        self.learned: dict[str, Facts] = {}
+        self._begun: dict[str, Facts] = {}
 
-
-@dataclass(slots=True)
-class _Month:
-    """The files that serve a month of one symbol and interval, and where their rows are."""
-
-    serving: list[_Serving]
-    needed: list[_Serving]
-    sources: list[Source] = field(default_factory=list)
-    kept: Path | None = None
-    path: Path | None = None
+    def count(self, piece: Piece) -> None:
+        if piece.inflated is not None:
+            self.report.opened += len(piece.spans) if piece.ends else 0
+            self.report.inflated += piece.inflated
+        for (source, _), facts in zip(piece.spans, piece.learned, strict=False):
+            key = source.file.key
+            shown = merged(self._begun.pop(key, None), facts)
+            (self.learned if piece.ends else self._begun)[key] = shown
 
 
 class Holdings:
@@ -184,14 +183,15 @@ class Holdings:
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
         self.cache = Cache(self.root, keep=cache, limit=cache_limit)
-        self._first = Partition(prefer)
-        self._skips = on_error == "skip"
         self._decimals = decimals
         self._store = Store(self.root)
         self._inventory = Inventory(self.root)
+        self._skip = self._leave_out if on_error == "skip" else None
+        self._servings = Servings(
+            self.root, self._store, self.cache, first=Partition(prefer), skip=self._skip
+        )
         self._feeds: dict[tuple[Market, DataType], Feed] = {}
-        self._facts: dict[str, dict[str, Facts]] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._keeper = _Keeper(self)
 
     # Feeds
@@ -274,28 +274,28 @@ class Holdings:
         where: ds.Expression | None,
     ) -> Generator[pa.RecordBatch]:
         report = self.last_scan = ScanReport(feed.view)
-        learned: dict[str, Facts] = {}
+        tally = _Tally(report)
         began = time.perf_counter()
         try:
-            months = self._months(feed, streams, pruner, report)
-            for batch in self._read(feed, months, names, pruner, where, report, learned):
+            report.considered = sum(len(held.files) for held in streams)
+            months = self._servings.months(feed, streams, pruner)
+            for batch in self._read(feed, months, names, pruner, where, tally):
                 report.rows += batch.num_rows
                 yield batch
             report.complete = True
             self._keeper.take(feed, months)
         finally:
             report.seconds = time.perf_counter() - began
-            self.cache.remember(learned)
+            self.cache.remember(feed, tally.learned)
 
     def _read(
         self,
         feed: Feed,
-        months: Sequence[_Month],
+        months: Sequence[Month],
         names: list[str],
         pruner: Pruner,
         where: ds.Expression | None,
-        report: ScanReport,
-        learned: dict[str, Facts],
+        tally: _Tally,
     ) -> Iterator[pa.RecordBatch]:
         """Read months one after another, neighbours that lie in the same place together."""
         reader = Reader(self.root, feed)
@@ -305,12 +305,11 @@ class Holdings:
             n for n in feed.arrow.names if n in names or (where is not None and n in words)
         ]
         wide = pa.schema([feed.arrow.field(name) for name in looked_at])
-        skip = self._skip if self._skips else None
         for is_kept, run in groupby(months, lambda month: month.kept is not None):
             together = list(run)
             if is_kept:
                 paths = [month.kept for month in together if month.kept is not None]
-                report.cached += sum(len(month.serving) for month in together)
+                tally.report.cached += sum(len(month.serving) for month in together)
                 yield from read_months(paths, feed.arrow, names, where)
                 touch(paths)
                 continue
@@ -320,190 +319,22 @@ class Holdings:
                 piece: Piece, held: dict[str, HeldStream] = held
             ) -> tuple[Piece, pa.RecordBatch]:
                 batch = batch_of(piece, wide)
-                if where is not None and not all(
-                    pruner.covers(held[source.file.key], source.file) for source, _ in piece.spans
-                ):
-                    batch = batch.filter(where)
+                if where is not None:
+                    files = [source.file for source, _ in piece.spans]
+                    groups = groupby(files, lambda file: held[file.key])
+                    if not all(pruner.covers(each, list(group)) for each, group in groups):
+                        batch = batch.filter(where)
                 return piece, batch.select(names)
 
             sources = [source for month in together for source in month.sources]
-            pieces = reader.pieces(sources, looked_at, finish, workers=_workers(), skip=skip)
+            pieces = reader.pieces(sources, looked_at, finish, workers=_workers(), skip=self._skip)
             with closing(pieces):
                 for piece, batch in pieces:
-                    self._account(feed, piece, report, learned)
+                    tally.count(piece)
                     if batch.num_rows:
                         yield batch
 
-    def _account(
-        self, feed: Feed, piece: Piece, report: ScanReport, learned: dict[str, Facts]
-    ) -> None:
-        """Note what a piece has cost, and what it has shown of its files."""
-        if piece.inflated is not None:
-            report.opened += len(piece.spans) if piece.ends else 0
-            report.inflated += piece.inflated
-        known = self._known(feed)
-        for (source, _), facts in zip(piece.spans, piece.learned, strict=False):
-            key = source.file.key
-            learned[key] = merged(learned.get(key), facts)
-        if piece.learned and piece.ends:
-            for source, _ in piece.spans:
-                known[source.file.key] = learned[source.file.key]
-
-    # Which files
-
-    def _months(
-        self, feed: Feed, streams: Sequence[HeldStream], pruner: Pruner, report: ScanReport
-    ) -> list[_Month]:
-        """Choose the files that serve a question, month by month."""
-        by_name: dict[tuple[str, str], list[HeldStream]] = {}
-        for held in streams:
-            stream = held.stream
-            by_name.setdefault((stream.symbol, stream.interval or ""), []).append(held)
-        months: list[_Month] = []
-        for name in sorted(by_name, key=lambda name: (name[0], _rank(name[1]))):
-            held_streams = by_name[name]
-            report.considered += sum(len(held.files) for held in held_streams)
-            meant = [held for held in held_streams if pruner.keeps(held, [held.files])[0]]
-            if meant:
-                months += self._months_of(feed, held_streams, pruner)
-        self._locate(feed, months)
-        return months
-
-    def _months_of(
-        self, feed: Feed, held_streams: Sequence[HeldStream], pruner: Pruner
-    ) -> Iterator[_Month]:
-        """Choose the files of one symbol and interval."""
-        groups: dict[tuple[int, int], list[tuple[HeldStream, tuple[HeldFile, ...]]]] = {}
-        for held in held_streams:
-            kept = pruner.keeps(held, held.months)
-            for files, keep in zip(held.months, kept, strict=True):
-                first = files[0].start
-                if keep:
-                    groups.setdefault((first.year, first.month), []).append((held, files))
-        for _, parts in sorted(groups.items()):
-            serving = self._serving(feed, parts)
-            needed = [each for each in serving if pruner.keeps(each.held, [[each.file]])[0]]
-            if needed:
-                yield _Month(serving, needed)
-
-    def _serving(
-        self, feed: Feed, parts: Sequence[tuple[HeldStream, tuple[HeldFile, ...]]]
-    ) -> list[_Serving]:
-        """Choose one file for each day of a month: no row is given twice, and none is lost."""
-        if len(parts) == 1:
-            [(held, files)] = parts
-            return [_Serving(held, file) for file in files]
-        parts = sorted(parts, key=lambda part: part[0].stream.partition is not self._first)
-        (held, files), (other_held, others) = parts
-        days: set[date] = set()
-        for file in files:
-            days |= self._days(feed, held, file)
-        serving = [_Serving(held, file) for file in files]
-        for file in others:
-            its = _days(file.start, file.end)
-            if its - days:
-                serving.append(_Serving(other_held, file, frozenset(its & days)))
-        return sorted(serving, key=lambda each: (each.file.start, each.file.end))
-
-    def _days(self, feed: Feed, held: HeldStream, file: HeldFile) -> set[date]:
-        """Tell which days a file serves, when another file covers them too."""
-        [source] = self._sources(feed, [_Serving(held, file)], {})
-        if source is None:
-            return set()
-        facts = source.facts
-        if facts is None:
-            reader = Reader(self.root, feed)
-            skip = self._skip if self._skips else None
-            for piece in reader.pieces([source], (), lambda piece: piece, workers=1, skip=skip):
-                for each in piece.learned:
-                    facts = merged(facts, each)
-            if facts is None:
-                return set()
-            self._known(feed)[file.key] = facts
-            self.cache.remember({file.key: facts})
-        if facts.first is None or facts.last is None:
-            return set()
-        if held.stream.partition is Partition.DAILY:
-            return {file.start}
-        first, last = (
-            _DAY_ZERO + timedelta(days=each // _DAY_MICROSECONDS)
-            for each in (facts.first, facts.last)
-        )
-        return _days(max(first, file.start), min(last, file.end))
-
-    def _locate(self, feed: Feed, months: Sequence[_Month]) -> None:
-        """Find out where the rows of each month are: kept in the cache, or in the zips."""
-        proofs: _Proofs = {}
-        for month in months:
-            sources = self._sources(feed, month.serving, proofs)
-            present = [source for source in sources if source is not None]
-            stream = month.serving[0].held.stream
-            month.path = self.cache.month(self._table(feed), stream, present)
-            whole = all(source is not None and source.facts is not None for source in sources)
-            if whole and month.path is not None and month.path.exists():
-                month.kept = month.path
-            else:
-                needed = {each.file.key for each in month.needed}
-                month.sources = [each for each in present if each.file.key in needed]
-
-    def _table(self, feed: Feed) -> str:
-        return f"{feed.view}.decimal" if self._decimals else feed.view
-
-    def _sources(
-        self, feed: Feed, serving: Sequence[_Serving], proofs: _Proofs
-    ) -> list[Source | None]:
-        """Look at files as they are now; None for those that are gone, or left out."""
-        known = self._known(feed)
-        sources: list[Source | None] = []
-        for each in serving:
-            file = each.file
-            try:
-                stat = (self.root / file.key).stat()
-            except OSError:
-                sources.append(None)
-                continue
-            if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime):
-                file = replace(file, size=stat.st_size, mtime=stat.st_mtime_ns)
-            facts = known.get(file.key)
-            if facts is not None and (facts.size, facts.mtime) != (file.size, file.mtime):
-                facts = None
-            if facts is None:
-                try:
-                    self._check_proof(each.held.stream.prefix, file, proofs)
-                except FileError as error:
-                    if not self._skips:
-                        raise
-                    self._skip(error)
-                    sources.append(None)
-                    continue
-            sources.append(Source(file, each.held.stream, facts, each.without))
-        return sources
-
-    def _known(self, feed: Feed) -> dict[str, Facts]:
-        """Give the facts of a feed's files, those of earlier runs included."""
-        with self._lock:
-            if feed.view not in self._facts:
-                self._facts[feed.view] = self.cache.facts(feed.prefixes)
-            return self._facts[feed.view]
-
-    def _check_proof(self, prefix: str, file: HeldFile, proofs: _Proofs) -> None:
-        """See that a file is still the one that was proven, if it ever was."""
-        if prefix not in proofs:
-            proofs[prefix] = self._store.recorded(prefix)
-        if self._is_proven(file, proofs[prefix]) is False:
-            time.sleep(_SETTLING)
-            if self._is_proven(file, self._store.recorded(prefix)) is False:
-                raise ChangedFile(file.key, "its bytes are not the ones that were proven")
-
-    def _is_proven(self, file: HeldFile, proofs: dict[str, tuple[int, int, str]]) -> bool | None:
-        """Hold a file against its proof; None if it has none. Reads it only if its time moved."""
-        proof = proofs.get(file.key)
-        if proof is None:
-            return None
-        size, mtime, sha256 = proof
-        return size == file.size and (mtime == file.mtime or self._store.hash(file.key) == sha256)
-
-    def _skip(self, error: FileError) -> None:
+    def _leave_out(self, error: FileError) -> None:
         """Leave a file out, and say so."""
         first = error.file not in self.problems
         self.problems[error.file] = error
@@ -589,8 +420,7 @@ class Holdings:
         with Bar(progress) as bar:
             todo = []
             for feed in feeds:
-                report = ScanReport(feed.view)
-                months = self._months(feed, self.streams(feed), pruner, report)
+                months = self._servings.months(feed, self.streams(feed), pruner)
                 todo += [(feed, month) for month in months if month.kept is None]
             progress.begin("filling the cache", len(todo), unit="months")
             for feed, month in todo:
@@ -600,26 +430,24 @@ class Holdings:
         self.cache.trim()
         return self.cache.use()
 
-    def keep(self, feed: Feed, month: _Month) -> None:
+    def keep(self, feed: Feed, month: Month) -> None:
         """Put a month into the cache."""
-        learned: dict[str, Facts] = {}
-        serving = month.serving
-        sources = [each for each in self._sources(feed, serving, {}) if each is not None]
-        path = self.cache.month(self._table(feed), serving[0].held.stream, sources)
-        if path is None or path.exists() or len(sources) < len(serving):
+        sources = self._servings.sources(feed, month.serving, {})
+        path = self.cache.month(feed, month.serving[0].held.stream, sources)
+        if path is None or path.exists() or len(sources) < len(month.serving):
             return
-        reader = Reader(self.root, feed)
-        report = ScanReport(feed.view)
+        tally = _Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            for piece in reader.pieces(
+            pieces = Reader(self.root, feed).pieces(
                 sources, feed.arrow.names, lambda piece: piece, workers=_workers()
-            ):
-                self._account(feed, piece, report, learned)
+            )
+            for piece in pieces:
+                tally.count(piece)
                 yield batch_of(piece, feed.arrow)
 
         self.cache.write(path, feed.arrow, rows())
-        self.cache.remember(learned)
+        self.cache.remember(feed, tally.learned)
 
 
 class _Keeper:
@@ -627,10 +455,10 @@ class _Keeper:
 
     def __init__(self, holdings: Holdings) -> None:
         self._holdings = holdings
-        self._todo: deque[tuple[Feed, _Month]] = deque()
+        self._todo: deque[tuple[Feed, Month]] = deque()
         self._pool: ThreadPoolExecutor | None = None
 
-    def take(self, feed: Feed, months: Iterable[_Month]) -> None:
+    def take(self, feed: Feed, months: Iterable[Month]) -> None:
         """Note the months that a question has read whole and from the zips."""
         if self._holdings.cache.folder is None:
             return
@@ -649,24 +477,13 @@ class _Keeper:
             with suppress(RuntimeError):  # the program is ending
                 self._pool.submit(self._keep, *self._todo.popleft())
 
-    def _keep(self, feed: Feed, month: _Month) -> None:
+    def _keep(self, feed: Feed, month: Month) -> None:
         # The zips are there whatever becomes of this: a full disk, a bad file, a lost folder.
         with suppress(OSError, FileError):
             self._holdings.keep(feed, month)
         if not self._todo:
             self._holdings.cache.trim()
         self._go_on()
-
-
-def _days(first: date, last: date) -> set[date]:
-    return {first + timedelta(days=at) for at in range((last - first).days + 1)}
-
-
-_RANKS = {interval.value: at for at, interval in enumerate(Interval)}
-
-
-def _rank(interval: str) -> int:
-    return _RANKS.get(interval, -1)
 
 
 def _workers() -> int:

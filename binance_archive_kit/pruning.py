@@ -37,8 +37,8 @@ class Pruner(Protocol):
     def keeps(self, held: HeldStream, groups: Sequence[Group]) -> list[bool]:
         """Tell for each group of a stream's files whether it may hold such a row."""
 
-    def covers(self, held: HeldStream, file: HeldFile) -> bool:
-        """Tell whether every row of a file is sure to be one of the answer."""
+    def covers(self, held: HeldStream, group: Group) -> bool:
+        """Tell whether every row of a group of files is sure to be one of the answer."""
 
 
 class Everything:
@@ -48,7 +48,7 @@ class Everything:
         """Keep all."""
         return [True] * len(groups)
 
-    def covers(self, held: HeldStream, file: HeldFile) -> bool:
+    def covers(self, held: HeldStream, group: Group) -> bool:
         """Be true: no row is left out."""
         return True
 
@@ -78,9 +78,9 @@ class Range:
         )
         return [meant and self._touches(_moments(stream, group)) for group in groups]
 
-    def covers(self, held: HeldStream, file: HeldFile) -> bool:
-        """Tell whether the file's period lies within the stretch."""
-        early, late = _moments(held.stream, [file])
+    def covers(self, held: HeldStream, group: Group) -> bool:
+        """Tell whether the group's period lies within the stretch."""
+        early, late = _moments(held.stream, group)
         return (self.start is None or self.start <= early) and (
             self.end is None or late <= self.end
         )
@@ -105,9 +105,9 @@ class Both:
         second = self._other.keeps(held, groups)
         return [a and b for a, b in zip(first, second, strict=True)]
 
-    def covers(self, held: HeldStream, file: HeldFile) -> bool:
+    def covers(self, held: HeldStream, group: Group) -> bool:
         """Tell whether both are sure."""
-        return self._one.covers(held, file) and self._other.covers(held, file)
+        return self._one.covers(held, group) and self._other.covers(held, group)
 
 
 def _moments(stream: Stream, group: Group) -> tuple[datetime, datetime]:
@@ -144,9 +144,9 @@ class ArrowPruner:
         kept = self._possible(held, groups, self._where)
         return [at in kept for at in range(len(groups))]
 
-    def covers(self, held: HeldStream, file: HeldFile) -> bool:
+    def covers(self, held: HeldStream, group: Group) -> bool:
         """Tell whether the opposite of the expression cannot be true."""
-        return not self._possible(held, [[file]], ~self._where)
+        return not self._possible(held, [group], ~self._where)
 
     def _possible(
         self, held: HeldStream, groups: Sequence[Group], where: ds.Expression
@@ -232,7 +232,7 @@ class PolarsPruner:
         """Keep the groups for which no part rules every row out."""
         return [self._may_hold(held.stream, group) for group in groups]
 
-    def covers(self, held: HeldStream, file: HeldFile) -> bool:
+    def covers(self, held: HeldStream, group: Group) -> bool:
         """Be false: rows are filtered by Polars, which knows best."""
         return False
 

@@ -149,6 +149,18 @@ _ABOUT = {
 }
 
 
+#: What is written again and again, once. Volumes of COIN-M are contracts, as in its view.
+_MACROS = """
+CREATE OR REPLACE MACRO vwap(value, amount) AS sum(value) / nullif(sum(amount), 0);
+CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
+    SELECT symbol, time_bucket(every, open_time) AS open_time,
+           arg_min(open, open_time) AS open, max(high) AS high, min(low) AS low,
+           arg_max(close, open_time) AS close, sum(volume) AS volume, count(*) AS candles
+    FROM query_table(bars) WHERE symbol = of_symbol AND interval = of_interval
+    GROUP BY ALL ORDER BY ALL;
+"""
+
+
 def open_views(
     holdings: Holdings, *, database: str | Path | None = None, distinct: bool = False
 ) -> duckdb.DuckDBPyConnection:
@@ -186,9 +198,11 @@ def _create_views(
         if distinct and data_type in REPEATING:
             rows = rows.distinct()
         rows.create_view(feed.view, replace=True)
+        # A comment costs more than the view, so the columns of what is not there go without.
         described[feed.view] = (
-            f"{market.title} {data_type}, straight from the zips.",
-            feed.described,
+            (f"{market.title} {data_type}, straight from the zips.", feed.described)
+            if feed.view in there
+            else (f"{market.title} {data_type}; nothing of it was in the store.", {})
         )
     for name, about in _ABOUT.items():
         table = _AboutDataset(partial(about.read, holdings), about.types)
@@ -215,6 +229,7 @@ def _create_views(
         )
     ]
     connection.execute(";".join(["BEGIN", *comments, "COMMIT"]))
+    connection.execute(_MACROS)
 
 
 def _quoted(name: str) -> str:

@@ -48,6 +48,7 @@ MODULES: dict[str, set[str]] = {
     "reading": {"numpy", "polars", "pyarrow", "isal"},
     "caching": {"pyarrow"},
     "pruning": {"polars", "pyarrow"},
+    "serving": set(),
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
