@@ -409,7 +409,8 @@ class Reader:
         unsorted = self.schema.sorted and not all(
             source.facts is None or source.facts.sorted for source, _ in spans
         )
-        needed = self._needed(columns, check=check, timed=unsorted)
+        without = spans[0][0].without
+        needed = self._needed(columns, check=check, timed=unsorted or bool(without))
         bodies = [text.body for text in texts if text.rows]
         try:
             frame = pl.read_csv(
@@ -421,6 +422,8 @@ class Reader:
                 missing_columns="raise",
             )
         except pl.exceptions.PolarsError as error:
+            for text in texts:
+                self._check_rows(text)
             said = str(error).partition("\n")[0]
             raise WrongValues(texts[0].source.file.key, said) from None
         if frame.height != sum(text.rows for text in texts):
@@ -433,16 +436,15 @@ class Reader:
         learned = self._learn(frame, texts) if check else []
         if self.schema.sorted:
             frame = self._sorted(frame, learned, spans)
-        if "date" in columns:
+        if "date" in columns or without:
             frame = frame.with_columns(pl.col(self._time.column).cast(pl.Date).alias("date"))
+        if without:
+            frame = frame.filter(~pl.col("date").is_in(without))
+            spans = [(spans[0][0], frame.height)]
         words = [n for n, dtype in frame.schema.items() if dtype == pl.String and n in columns]
         if words:
             # Nothing and "" are the same nothing.
             frame = frame.with_columns(pl.col(words).replace("", None))
-        source = spans[0][0]
-        if source.without:
-            frame = frame.filter(~pl.col("date").is_in(source.without))
-            spans = [(source, frame.height)]
         asked = [name for name in frame.columns if name in columns]
         return Piece(spans, frame.select(asked), learned, sum(map(len, bodies)))
 

@@ -43,6 +43,11 @@ class Served:
     file: HeldFile
     without: frozenset[date] = frozenset()
 
+    @property
+    def start(self) -> date:
+        """First day that it serves."""
+        return min(_span(self.file.start, self.file.end) - self.without)
+
 
 @dataclass(slots=True)
 class Month:
@@ -150,9 +155,9 @@ class Servings:
         held, files = second
         for file in files:
             its = _span(file.start, file.end)
-            if its - days:
-                serving.append(Served(held, file, frozenset(its & days)))
-        return sorted(serving, key=lambda each: (each.file.start, each.file.end))
+            # Rows come in the order of time, so what the others leave of it is read run by run.
+            serving += [Served(held, file, frozenset(its - run)) for run in _runs(its - days)]
+        return sorted(serving, key=lambda each: (each.start, each.file.end))
 
     def _days(self, feed: Feed, held: HeldStream, file: HeldFile, proofs: _Proofs) -> set[date]:
         """Tell which days a file serves when another one covers them too: those it has rows of."""
@@ -259,6 +264,12 @@ _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate
 
 def _span(first: date, last: date) -> set[date]:
     return {first + timedelta(days=at) for at in range((last - first).days + 1)}
+
+
+def _runs(days: Collection[date]) -> Iterator[set[date]]:
+    """Group days into runs of neighbours."""
+    for _, run in groupby(enumerate(sorted(days)), lambda each: each[1] - timedelta(days=each[0])):
+        yield {day for _, day in run}
 
 
 def _kept(pruner: Pruner, serving: Sequence[Served]) -> list[Served]:

@@ -50,7 +50,7 @@ MODULES: dict[str, set[str]] = {
     "pruning": {"polars", "pyarrow"},
     "serving": set(),
     "holdings": {"polars", "pyarrow"},
-    "views": {"duckdb", "pyarrow"},
+    "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
     # verbs and faces
     "coverage": {"polars"},
@@ -63,7 +63,7 @@ MODULES: dict[str, set[str]] = {
     "synthetic": {"polars"},
     "demo": set(),
     # the command line
-    "cli": set(),
+    "cli": {"duckdb"},
 }
 #: Modules that are listed above and need not be here.
 OPTIONAL = {
