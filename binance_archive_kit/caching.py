@@ -23,9 +23,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from binance_archive_kit import render
+from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.keys import Stream
-from binance_archive_kit.reading import Facts, Source
 from binance_archive_kit.storage import PRIVATE
 
 #: Changes when files are read in another way than before, so that nothing old is taken up.
@@ -106,7 +106,7 @@ class Cache:
             self._database.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection, connection:
                 connection.executemany(
-                    "INSERT OR REPLACE INTO facts VALUES (?,?,?,?,?,?,?,?)", rows
+                    "INSERT OR REPLACE INTO facts VALUES (?,?,?,?,?,?,?,?,?)", rows
                 )
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
@@ -118,8 +118,13 @@ class Cache:
                 rows = connection.execute(
                     "SELECT * FROM facts WHERE key >= ? AND key < ?", (prefix, f"{prefix[:-1]}0")
                 )
-                for key, size, mtime, count, first, last, in_order, inflated in rows:
-                    yield key, Facts(size, mtime, count, first, last, bool(in_order), inflated)
+                for key, size, mtime, count, first, last, in_order, inflated, checked in rows:
+                    yield (
+                        key,
+                        Facts(
+                            size, mtime, count, first, last, bool(in_order), inflated, bool(checked)
+                        ),
+                    )
 
     @property
     def _database(self) -> Path:
@@ -132,7 +137,7 @@ class Cache:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
                 " mtime INTEGER, rows INTEGER, first INTEGER, last INTEGER, in_order INTEGER,"
-                " inflated INTEGER) WITHOUT ROWID"
+                " inflated INTEGER, checked INTEGER) WITHOUT ROWID"
             )
         except sqlite3.DatabaseError:
             connection.close()

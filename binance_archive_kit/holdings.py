@@ -34,11 +34,12 @@ from binance_archive_kit.errors import (
     FileError,
     unknown,
 )
+from binance_archive_kit.facts import Facts, merged
 from binance_archive_kit.feeds import Feed, read_feed
 from binance_archive_kit.inventory import HeldStream, Inventory
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
-from binance_archive_kit.reading import Facts, Piece, Reader, batch_of, merged
+from binance_archive_kit.reading import Piece, Reader, batch_of
 from binance_archive_kit.schemas import load_schemas
 from binance_archive_kit.serving import Month, Servings
 from binance_archive_kit.storage import Store

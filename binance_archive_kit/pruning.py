@@ -21,9 +21,9 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from binance_archive_kit.enums import Interval, Market, Partition
+from binance_archive_kit.facts import period_of
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import Stream
-from binance_archive_kit.reading import period_of
 
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime.min.replace(year=1970)

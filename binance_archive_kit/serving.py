@@ -18,10 +18,11 @@ from pathlib import Path
 from binance_archive_kit.caching import Cache
 from binance_archive_kit.enums import Interval, Partition
 from binance_archive_kit.errors import ChangedFile, FileError
+from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.pruning import Pruner
-from binance_archive_kit.reading import Facts, Reader, Source, merged
+from binance_archive_kit.reading import Reader
 from binance_archive_kit.storage import Store
 
 #: What is recorded of proven files, by the prefix of their stream and their key.

@@ -43,9 +43,11 @@ MODULES: dict[str, set[str]] = {
     "fetching": {"polars"},
     "collection": set(),
     # rows: from the store's zips to SQL and frames
-    "feeds": {"polars", "pyarrow"},
     "inventory": set(),
-    "reading": {"numpy", "polars", "pyarrow", "isal"},
+    "feeds": {"polars", "pyarrow"},
+    "facts": set(),
+    "texts": {"numpy", "isal"},
+    "reading": {"numpy", "polars", "pyarrow"},
     "caching": {"pyarrow"},
     "pruning": {"polars", "pyarrow"},
     "serving": set(),

@@ -1,0 +1,109 @@
+"""What is known of a file: what its name promises, and what reading it has shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from binance_archive_kit.enums import Interval
+from binance_archive_kit.inventory import HeldFile
+from binance_archive_kit.keys import Stream
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
+_MICROSECOND = timedelta(microseconds=1)
+
+#: Candles that do not divide the month may begin in the one before.
+_LONG = {Interval.D3: timedelta(days=3), Interval.W1: timedelta(days=7)}
+#: Labels of the end of a period, and the clocks of two machines, may reach into another day.
+_BLUR = timedelta(minutes=5)
+_EXACT = ("klines", "trades", "aggTrades")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What reading a file has shown.
+
+    Attributes
+    ----------
+    size, mtime : int
+        Of the file that was read; of another file these facts say nothing.
+    rows : int
+    first, last : int or None
+        Earliest and latest time of a row, microseconds since 1970 UTC; None without rows.
+    sorted : bool
+        Whether rows come in the order of time.
+    inflated : int
+        Bytes of its csv.
+    checked : bool
+        Whether every row's fields were counted, and not only rows and times looked at.
+    """
+
+    size: int
+    mtime: int
+    rows: int
+    first: int | None
+    last: int | None
+    sorted: bool
+    inflated: int
+    checked: bool
+
+
+def merged(facts: Facts | None, more: Facts) -> Facts:
+    """Put together what two pieces of a file show, the second following the first."""
+    if facts is None:
+        return more
+    ends = [each for each in (facts.first, facts.last, more.first, more.last) if each is not None]
+    follows = facts.last is None or more.first is None or facts.last <= more.first
+    return Facts(
+        facts.size,
+        facts.mtime,
+        facts.rows + more.rows,
+        min(ends, default=None),
+        max(ends, default=None),
+        facts.sorted and more.sorted and follows,
+        facts.inflated + more.inflated,
+        facts.checked and more.checked,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read.
+
+    Attributes
+    ----------
+    file : HeldFile
+    stream : Stream
+    facts : Facts or None
+        None when it has not been read before, or was changed since.
+    without : frozenset of date
+        UTC days that another file gives instead.
+    """
+
+    file: HeldFile
+    stream: Stream
+    facts: Facts | None = None
+    without: frozenset[date] = frozenset()
+
+
+def period_of(stream: Stream, file: HeldFile) -> tuple[int, int]:
+    """Give the times that rows of a file may have, as microseconds since 1970 UTC.
+
+    Returns
+    -------
+    (int, int)
+        From, inclusive; to, exclusive.
+    """
+    before, after = _slack(stream)
+    start = datetime.combine(file.start, datetime.min.time(), UTC)
+    end = datetime.combine(file.end, datetime.min.time(), UTC) + _DAY
+    return (start - before - EPOCH) // _MICROSECOND, (end + after - EPOCH) // _MICROSECOND
+
+
+def _slack(stream: Stream) -> tuple[timedelta, timedelta]:
+    if stream.interval is not None:
+        return _LONG.get(stream.interval, timedelta()), timedelta()
+    if stream.data_type in _EXACT:
+        return timedelta(), timedelta()
+    return _BLUR, _BLUR

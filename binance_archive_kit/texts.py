@@ -1,0 +1,228 @@
+"""From zips to csv text: inflated, without header, its rows counted.
+
+Bytes are believed when size and CRC-32 are the recorded ones. The header row is
+detected, not assumed, and what it says is held against the feed's columns.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+
+from binance_archive_kit.errors import UnreadableZip, WrongColumns
+from binance_archive_kit.facts import Source
+from binance_archive_kit.keys import member_of
+from binance_archive_kit.members import BadMemberError, Member, find_member
+from binance_archive_kit.schemas import Schema
+
+#: Bytes of csv that are handed out in one go.
+PIECE = 8 << 20
+_READ = 1 << 20
+#: A block that is larger than any that is asked for again and again.
+_LARGE = 24 << 20
+#: Digits of numbers that floating point holds exactly.
+_EXACT_DIGITS = 16
+_NEWLINE, _COMMA, _ZERO = b"\n,0"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The csv of one file, or a piece of it, without its header."""
+
+    source: Source
+    body: bytes
+    rows: int
+
+
+class Unpacker:
+    """Gets the csv out of the zips of one feed.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the store.
+    schema : Schema
+        What the feed's files hold.
+    """
+
+    def __init__(self, root: Path, schema: Schema) -> None:
+        self._root = root
+        self._schema = schema
+        # The C library gives large blocks back to the system when they are freed, and every
+        # file would have its memory mapped anew. Freeing a larger block teaches it not to.
+        bytearray(_LARGE)
+
+    def text(self, source: Source) -> Text:
+        """Inflate a small file at once.
+
+        Raises
+        ------
+        UnreadableZip, WrongColumns
+        """
+        name = source.file.key
+        try:
+            with open(f"{self._root}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 -- often
+                length = os.fstat(file.fileno()).st_size
+                packed = file.read(length)
+            member = _member(io.BytesIO(packed), length, name)
+            inside = memoryview(packed)[member.start : member.start + member.compressed]
+            if member.method:
+                body = isal_zlib.decompress(inside, -15, max(member.size, 1))
+            else:
+                body = bytes(inside)
+        except OSError as error:
+            raise _unreadable(name, error) from None
+        except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
+            raise UnreadableZip(name, f"its member does not inflate: {error}") from None
+        if (isal_zlib.crc32(body), len(body)) != (member.crc, member.size):
+            raise UnreadableZip(name, "its bytes do not have the recorded size and CRC-32")
+        body = self._without_header(name, body)
+        return Text(source, body, self._count(name, body))
+
+    def texts(self, source: Source) -> Iterator[Text]:
+        """Inflate a large file piece by piece, each ending with a whole row.
+
+        Raises
+        ------
+        UnreadableZip, WrongColumns
+            Once the piece is reached that shows it.
+        """
+        name = source.file.key
+        rest, begun = b"", False
+        for chunk in self._inflate(name):
+            rest += chunk
+            if len(rest) < PIECE:
+                continue
+            end = rest.rfind(b"\n") + 1
+            body, rest = rest[:end], rest[end:]
+            if not begun:
+                body, begun = self._without_header(name, body), True
+            yield Text(source, body, self._count(name, body))
+        if not begun:
+            rest = self._without_header(name, rest)
+        if rest or not begun:
+            yield Text(source, rest, self._count(name, rest))
+
+    def _inflate(self, name: str) -> Iterator[bytes]:
+        try:
+            with (self._root / name).open("rb", buffering=0) as file:
+                member = _member(file, os.fstat(file.fileno()).st_size, name)
+                inflater = isal_zlib.decompressobj(-15) if member.method else None
+                crc = size = 0
+                left = member.compressed
+                file.seek(member.start)
+                while left:
+                    chunk = file.read(min(left, _READ))
+                    if not chunk:
+                        raise UnreadableZip(name, "the zip is cut off")
+                    left -= len(chunk)
+                    if inflater is not None:
+                        chunk = inflater.decompress(chunk)
+                    crc = isal_zlib.crc32(chunk, crc)
+                    size += len(chunk)
+                    yield chunk
+        except OSError as error:
+            raise _unreadable(name, error) from None
+        except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
+            raise UnreadableZip(name, f"its member does not inflate: {error}") from None
+        if (crc, size) != (member.crc, member.size):
+            raise UnreadableZip(name, "its bytes do not have the recorded size and CRC-32")
+
+    def _without_header(self, name: str, body: bytes) -> bytes:
+        """Take the header row off, if there is one, after a look at what it says."""
+        if not body or body[:1].isdigit() or body[:1] in b'-"':
+            return body
+        end = body.find(b"\n") + 1 or len(body)
+        said = body[:end].decode(errors="replace").strip().split(",")
+        columns = self._schema.columns
+        fits = len(said) == len(columns) and all(
+            word in (column.name, "ignore") for word, column in zip(said, columns, strict=True)
+        )
+        if not fits:
+            begins, right = ",".join(said)[:80], self._schema.header_line
+            raise WrongColumns(name, f"it begins {begins!r}, and its header should be {right!r}")
+        return body[end:]
+
+    def _count(self, name: str, body: bytes) -> int:
+        """Count the rows, holding the number of their fields against the columns."""
+        if not body:
+            return 0
+        if not body.endswith(b"\n"):
+            raise WrongColumns(name, "its last row is cut off: it has no end of line")
+        columns = len(self._schema.columns)
+        commas = int(np.count_nonzero(_letters(body) == _COMMA))
+        rows, over = divmod(commas, columns - 1)
+        first = body.count(b",", 0, body.find(b"\n")) + 1
+        if over or first != columns:
+            raise WrongColumns(
+                name,
+                f"its first row has {first} fields and there are {commas:,} commas in all; a row "
+                f"of {self._schema.market} {self._schema.data_type} has {columns} fields",
+            )
+        return rows
+
+    def check_rows(self, text: Text) -> None:
+        """See that each row has its fields, and not only all rows together.
+
+        Raises
+        ------
+        WrongColumns
+        """
+        letters = _letters(text.body)
+        marks = letters[(letters == _COMMA) | (letters == _NEWLINE)]
+        columns = len(self._schema.columns)
+        ends = marks[columns - 1 :: columns] == _NEWLINE
+        if len(marks) != text.rows * columns or not ends.all():
+            row = int(np.argmin(ends)) + 1
+            raise WrongColumns(text.source.file.key, f"row {row:,} does not have {columns} fields")
+
+
+def first_numbers(text: Text) -> npt.NDArray[np.int64] | None:
+    """Read the whole number that each row begins with, all at once.
+
+    Returns
+    -------
+    ndarray of int64, or None
+        None unless each row begins with a number of the same digits, and a comma.
+    """
+    width = text.body.find(b",")
+    if not 0 < width <= _EXACT_DIGITS:
+        return None
+    letters = _letters(text.body)
+    ends = np.flatnonzero(letters == _NEWLINE)
+    if len(ends) != text.rows:
+        return None
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    heads = np.lib.stride_tricks.sliding_window_view(letters, width + 1)[starts]
+    digits = heads[:, :width] - np.uint8(_ZERO)
+    if (digits > 9).any() or (heads[:, width] != _COMMA).any():
+        return None
+    numbers: npt.NDArray[np.float64] = digits @ (10.0 ** np.arange(width - 1, -1, -1))
+    return numbers.astype(np.int64)
+
+
+def _letters(body: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(body, np.uint8)
+
+
+def _member(file: Any, length: int, key: str) -> Member:
+    try:
+        member = find_member(file, length)
+    except BadMemberError as error:
+        raise UnreadableZip(key, str(error)) from None
+    if member.name != member_of(key):
+        raise UnreadableZip(key, f"its member is {member.name!r} and not {member_of(key)!r}")
+    return member
+
+
+def _unreadable(name: str, error: OSError) -> UnreadableZip:
+    return UnreadableZip(name, f"it cannot be read: {error.strerror or error}")
