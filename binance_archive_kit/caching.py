@@ -172,23 +172,26 @@ class Cache:
     def write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
         """Write a month in one step: it is there whole, or not at all.
 
+        Not at all, too, when somebody deletes the folder meanwhile.
+
         Raises
         ------
         OSError
             If there is no room, or the folder cannot be written to.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{_PART}")
         words = [field.name for field in schema if _is_text(field.type)]
-        try:
-            with pq.ParquetWriter(
-                part, schema, compression="zstd", compression_level=1, use_dictionary=words
-            ) as writer:
-                for table in _in_groups(batches, schema):
-                    writer.write_table(table, row_group_size=_ROW_GROUP)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with pq.ParquetWriter(
+                    part, schema, compression="zstd", compression_level=1, use_dictionary=words
+                ) as writer:
+                    for table in _in_groups(batches, schema):
+                        writer.write_table(table, row_group_size=_ROW_GROUP)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
         month = path.name.partition(".")[0]
         for other in path.parent.glob(f"{month}.*.parquet"):
             if other != path:
@@ -207,18 +210,28 @@ class Cache:
             if total > self._limit:
                 path.unlink(missing_ok=True)
 
+    def discard(self, paths: Iterable[Path]) -> None:
+        """Remove months that cannot be read."""
+        for path in paths:
+            with suppress(OSError):
+                path.unlink()
+
     def clear(self) -> None:
         """Forget everything."""
+        self._facts.clear()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _months(self) -> Iterator[tuple[int, Path, int]]:
         """Give when each month was last used, where it lies, and its size."""
-        if self.folder is not None:
-            for path in self.folder.rglob("*.parquet"):
-                with suppress(FileNotFoundError):
-                    stat = path.stat()
-                    yield stat.st_mtime_ns, path, stat.st_size
+        # Unlike `Path.rglob`, `os.walk` bears folders that vanish while it walks.
+        for folder, _, names in os.walk(self.folder or os.devnull):
+            for name in names:
+                if name.endswith(".parquet"):
+                    path = Path(folder, name)
+                    with suppress(FileNotFoundError):
+                        stat = path.stat()
+                        yield stat.st_mtime_ns, path, stat.st_size
 
 
 def read_months(

@@ -419,7 +419,9 @@ def ohlcv(
         pl.len().alias("candles"),
     )
     if "quote_volume" in sums:
-        grown = grown.with_columns((pl.col("quote_volume") / pl.col("volume")).alias("vwap"))
+        # A candle without trades has no mean price.
+        traded = pl.when(pl.col("volume") > 0).then(pl.col("volume"))
+        grown = grown.with_columns((pl.col("quote_volume") / traded).alias("vwap"))
     return grown
 
 

@@ -141,6 +141,15 @@ class Feed:
         """The folders its files lie below, each ending in ``/``."""
         return [f"data/{self.market.path}/{each}/{self.data_type}/" for each in Partition]
 
+    def is_called(self, market: str | None, data_type: str | None) -> bool:
+        """Tell whether it is meant by a market and a data type; None means any."""
+        market = self.market if market is None else market
+        data_type = self.data_type if data_type is None else data_type
+        try:
+            return read_feed(market, data_type) == (self.market, self.data_type)
+        except ConfigurationError:
+            return False
+
     def own(self) -> tuple[Column, ...]:
         """Give the columns of its files that are not path columns by another way.
 

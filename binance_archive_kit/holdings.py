@@ -114,6 +114,36 @@ SCANS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of a feed.
+
+    Attributes
+    ----------
+    feed : Feed
+    names : list of str
+        Columns to give.
+    pruner : Pruner
+    where : pyarrow.dataset.Expression or None
+    """
+
+    feed: Feed
+    names: list[str]
+    pruner: Pruner
+    where: ds.Expression | None
+
+    @property
+    def looked_at(self) -> list[str]:
+        """Columns to read: those to give, and any that the condition may look at."""
+        words = "" if self.where is None else str(self.where)
+        return [name for name in self.feed.arrow.names if name in self.names or name in words]
+
+    @property
+    def reads(self) -> bool:
+        """Whether rows have to be looked at, and not only counted."""
+        return any(name == "date" or name in self.feed.columns for name in self.looked_at)
+
+
 class _Tally:
     """What the pieces of a scan have cost, and what they have shown of their files."""
 
@@ -264,76 +294,80 @@ class Holdings:
         streams = self.streams(feed)
         if not streams:
             raise ConfigurationError(self.nothing_of(feed))
-        return self._scan(feed, streams, names, pruner, where)
+        return self._scan(_Question(feed, names, pruner, where), streams)
 
     def _scan(
-        self,
-        feed: Feed,
-        streams: Sequence[HeldStream],
-        names: list[str],
-        pruner: Pruner,
-        where: ds.Expression | None,
+        self, question: _Question, streams: Sequence[HeldStream]
     ) -> Generator[pa.RecordBatch]:
+        feed = question.feed
         report = self.last_scan = ScanReport(feed.view)
+        report.considered = sum(len(held.files) for held in streams)
         tally = _Tally(report)
         began = time.perf_counter()
         try:
-            report.considered = sum(len(held.files) for held in streams)
-            months = self._servings.months(feed, streams, pruner)
-            for batch in self._read(feed, months, names, pruner, where, tally):
-                report.rows += batch.num_rows
-                yield batch
+            months = self._servings.months(feed, streams, question.pruner, cached=question.reads)
+            # Neighbours that lie in the same place are read together.
+            for is_kept, run in groupby(months, lambda month: month.kept is not None):
+                read = self._kept if is_kept else self._unzipped
+                for batch in read(question, list(run), tally):
+                    report.rows += batch.num_rows
+                    yield batch
             report.complete = True
             self._keeper.take(feed, months)
         finally:
             report.seconds = time.perf_counter() - began
             self.cache.remember(feed, tally.learned)
 
-    def _read(
-        self,
-        feed: Feed,
-        months: Sequence[Month],
-        names: list[str],
-        pruner: Pruner,
-        where: ds.Expression | None,
-        tally: _Tally,
+    def _kept(
+        self, question: _Question, months: Sequence[Month], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
-        """Read months one after another, neighbours that lie in the same place together."""
-        reader = Reader(self.root, feed)
-        # A condition may look at columns that are not asked for.
-        words = str(where)
-        looked_at = [
-            n for n in feed.arrow.names if n in names or (where is not None and n in words)
-        ]
-        wide = pa.schema([feed.arrow.field(name) for name in looked_at])
-        for is_kept, run in groupby(months, lambda month: month.kept is not None):
-            together = list(run)
-            if is_kept:
-                paths = [month.kept for month in together if month.kept is not None]
-                tally.report.cached += sum(len(month.serving) for month in together)
-                yield from read_months(paths, feed.arrow, names, where)
-                touch(paths)
-                continue
-            held = {each.file.key: each.held for month in together for each in month.needed}
+        """Read months from the cache; from the zips, should that fail."""
+        paths = [month.kept for month in months if month.kept is not None]
+        given = 0
+        try:
+            for batch in read_months(paths, question.feed.arrow, question.names, question.where):
+                given += batch.num_rows
+                yield batch
+        except (pa.ArrowInvalid, OSError):
+            # Deleted, or damaged. The same rows come from the zips, in the same order.
+            self.cache.discard(paths)
+            for month in months:
+                month.sources = self._servings.sources(question.feed, month.needed, {})
+            for batch in self._unzipped(question, months, tally):
+                over = min(given, batch.num_rows)
+                given -= over
+                if over < batch.num_rows:
+                    yield batch.slice(over)
+        else:
+            tally.report.cached += sum(len(month.serving) for month in months)
+            touch(paths)
 
-            def finish(
-                piece: Piece, held: dict[str, HeldStream] = held
-            ) -> tuple[Piece, pa.RecordBatch]:
-                batch = batch_of(piece, wide)
-                if where is not None:
-                    files = [source.file for source, _ in piece.spans]
-                    groups = groupby(files, lambda file: held[file.key])
-                    if not all(pruner.covers(each, list(group)) for each, group in groups):
-                        batch = batch.filter(where)
-                return piece, batch.select(names)
+    def _unzipped(
+        self, question: _Question, months: Sequence[Month], tally: _Tally
+    ) -> Iterator[pa.RecordBatch]:
+        """Read months from the zips."""
+        held = {each.file.key: each.held for month in months for each in month.needed}
+        wide = pa.schema([question.feed.arrow.field(name) for name in question.looked_at])
 
-            sources = [source for month in together for source in month.sources]
-            pieces = reader.pieces(sources, looked_at, finish, workers=_workers(), skip=self._skip)
-            with closing(pieces):
-                for piece, batch in pieces:
-                    tally.count(piece)
-                    if batch.num_rows:
-                        yield batch
+        def finish(piece: Piece) -> tuple[Piece, pa.RecordBatch]:
+            batch = batch_of(piece, wide)
+            if question.where is not None:
+                files = [source.file for source, _ in piece.spans]
+                groups = groupby(files, lambda file: held[file.key])
+                if not all(question.pruner.covers(each, list(group)) for each, group in groups):
+                    batch = batch.filter(question.where)
+            return piece, batch.select(question.names)
+
+        reader = Reader(self.root, question.feed)
+        sources = [source for month in months for source in month.sources]
+        pieces = reader.pieces(
+            sources, question.looked_at, finish, workers=_workers(), skip=self._skip
+        )
+        with closing(pieces):
+            for piece, batch in pieces:
+                tally.count(piece)
+                if batch.num_rows:
+                    yield batch
 
     def _leave_out(self, error: FileError) -> None:
         """Leave a file out, and say so."""
@@ -410,12 +444,13 @@ class Holdings:
         CacheUse
             What the cache takes now.
         """
-        feeds = [
-            feed
-            for feed in self.feeds()
-            if (market is None or read_feed(market, feed.data_type)[0] == feed.market)
-            and (data_type is None or read_feed(feed.market, data_type)[1] == feed.data_type)
-        ]
+        feeds = [feed for feed in self.feeds() if feed.is_called(market, data_type)]
+        wanted = " ".join(word for word in (market, data_type) if word)
+        if wanted and not feeds:
+            there = ", ".join(feed.view for feed in self.feeds())
+            raise ConfigurationError(
+                f"the store {self.root} has no {wanted}; it has {there or 'nothing'}"
+            )
         pruner = Range(symbols=None if symbols is None else frozenset(symbols))
         progress = Progress()
         with Bar(progress) as bar:

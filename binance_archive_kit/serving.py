@@ -103,8 +103,19 @@ class Servings:
         self._first = first
         self._skip = skip
 
-    def months(self, feed: Feed, streams: Sequence[HeldStream], pruner: Pruner) -> list[Month]:
+    def months(
+        self, feed: Feed, streams: Sequence[HeldStream], pruner: Pruner, *, cached: bool = True
+    ) -> list[Month]:
         """Choose the files that may hold a row of the answer, month by month.
+
+        Parameters
+        ----------
+        feed : Feed
+        streams : sequence of HeldStream
+            All of the feed.
+        pruner : Pruner
+        cached : bool
+            Whether months may come from the cache.
 
         Returns
         -------
@@ -119,7 +130,8 @@ class Servings:
         months: list[Month] = []
         for _, held_streams in sorted(by_name.items()):
             if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
-                months += self._months_of(feed, held_streams, pruner, proofs)
+                found = self._months_of(feed, held_streams, pruner, proofs)
+                months += (self._located(feed, month, proofs, cached=cached) for month in found)
         return months
 
     def _months_of(
@@ -139,7 +151,6 @@ class Servings:
             serving = self._serving(feed, parts[at], proofs)
             found = Month(serving, _kept(pruner, serving))
             if found.needed:
-                self._locate(feed, found, proofs)
                 yield found
 
     def _serving(self, feed: Feed, parts: Sequence[_Part], proofs: _Proofs) -> list[Served]:
@@ -192,15 +203,16 @@ class Servings:
             self._cache.remember(feed, {source.file.key: facts})
         return facts
 
-    def _locate(self, feed: Feed, month: Month, proofs: _Proofs) -> None:
+    def _located(self, feed: Feed, month: Month, proofs: _Proofs, *, cached: bool) -> Month:
         """Find out where the rows of a month are: kept in the cache, or in the zips."""
         needed = {each.file.key for each in month.needed}
         sources = self.sources(feed, month.serving, proofs, needed)
-        if len(sources) == len(month.serving) and all(source.facts for source in sources):
+        if cached and len(sources) == len(month.serving) and all(each.facts for each in sources):
             path = self._cache.month(feed, month.serving[0].held.stream, sources)
             month.kept = path if path is not None and path.exists() else None
         if month.kept is None:
             month.sources = [source for source in sources if source.file.key in needed]
+        return month
 
     def sources(
         self,
