@@ -26,7 +26,7 @@ from binance_archive_kit.schemas import Schema
 
 #: Bytes of csv that are handed out in one go.
 PIECE = 8 << 20
-_READ = 1 << 20
+_READ = 1 << 18
 #: A block that is larger than any that is asked for again and again.
 _LARGE = 24 << 20
 #: Digits of numbers that floating point holds exactly.
@@ -97,20 +97,24 @@ class Unpacker:
             Once the piece is reached that shows it.
         """
         name = source.file.key
-        rest, begun = b"", False
+        parts: list[bytes | memoryview] = []
+        size, begun = 0, False
         for chunk in self._inflate(name):
-            rest += chunk
-            if len(rest) < PIECE:
+            end = chunk.rfind(b"\n") + 1
+            if size + end < PIECE or not end:
+                parts.append(chunk)
+                size += len(chunk)
                 continue
-            end = rest.rfind(b"\n") + 1
-            body, rest = rest[:end], rest[end:]
+            body = b"".join([*parts, memoryview(chunk)[:end]])
+            parts, size = [memoryview(chunk)[end:]], len(chunk) - end
             if not begun:
                 body, begun = self._without_header(name, body), True
             yield Text(source, body, self._count(name, body))
+        body = b"".join(parts)
         if not begun:
-            rest = self._without_header(name, rest)
-        if rest or not begun:
-            yield Text(source, rest, self._count(name, rest))
+            body = self._without_header(name, body)
+        if body or not begun:
+            yield Text(source, body, self._count(name, body))
 
     def _inflate(self, name: str) -> Iterator[bytes]:
         try:
