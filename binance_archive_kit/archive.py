@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,9 +19,12 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 
+import anyio._backends._asyncio  # noqa: F401 - else in the middle of the first request
+import httpcore  # noqa: F401 - the same
 import httpx
 
 from binance_archive_kit.enums import Partition
+from binance_archive_kit.environment import tls_of
 from binance_archive_kit.errors import ListingError
 from binance_archive_kit.keys import (
     CHECKSUM_SUFFIX,
@@ -66,6 +70,8 @@ class Archive:
             timeout=httpx.Timeout(30, pool=None),
             limits=httpx.Limits(max_connections=_CONCURRENCY),
             headers={"user-agent": "binance-archive-kit"},
+            # Else httpx reads all authorities anew, for an endpoint without TLS too.
+            verify=tls_of(endpoint) or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
         self._slots = asyncio.Semaphore(_CONCURRENCY)
 
@@ -266,18 +272,12 @@ def _read_page(body: bytes, prefix: str) -> _Page:
     space = root.tag.removesuffix("ListBucketResult")
     # S3 says whether it has percent-encoded the keys as it was asked to.
     spell = unquote if root.findtext(f"{space}EncodingType") == "url" else str
-    objects = [
-        (
-            spell(item.findtext(f"{space}Key", "")),
-            Listed(
-                int(item.findtext(f"{space}Size", "0")),
-                item.findtext(f"{space}ETag", "").strip('"'),
-                item.findtext(f"{space}LastModified", ""),
-                False,
-            ),
-        )
-        for item in root.iterfind(f"{space}Contents")
-    ]
+    objects: list[tuple[str, Listed]] = []
+    for item in root.iterfind(f"{space}Contents"):
+        said = {field.tag: field.text or "" for field in item}
+        size, when = int(said.get(f"{space}Size", 0)), said.get(f"{space}LastModified", "")
+        listed = Listed(size, said.get(f"{space}ETag", "").strip('"'), when, False)
+        objects.append((spell(said.get(f"{space}Key", "")), listed))
     folders = [
         spell(item.findtext(f"{space}Prefix", ""))
         for item in root.iterfind(f"{space}CommonPrefixes")

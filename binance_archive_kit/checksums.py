@@ -7,20 +7,19 @@ nearly for free, while the zips are on their way.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import http.client
-import queue
 import re
-import ssl
-import threading
-import urllib.request
+import socket
+from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
-from urllib.parse import quote, urlsplit
+from typing import Any, Self, cast
+from urllib.parse import quote, unquote, urlsplit
 
-import certifi
-
+from binance_archive_kit.environment import open_file_limit, proxy_of, tls_of
 from binance_archive_kit.errors import (
     AbsentChecksum,
     BadChecksum,
@@ -45,18 +44,27 @@ _STALLS = 2
 Answer = str | ObjectError
 
 
+@dataclass(slots=True)
+class _Question:
+    """One digest that is asked for."""
+
+    key: str
+    tries: int = 0
+    stalls: int = 0
+
+
 class Checksums:
-    """Fetches published digests on threads of its own; a context manager.
+    """Fetches published digests on the running event loop; an async context manager.
 
     Parameters
     ----------
     endpoint, bucket : str
-    on_answers : callable
-        Called on one of the threads with ``{key: digest or error}`` as answers come.
+    on_answer : callable
+        Called with the key of a zip, and its digest or an error, as answers come.
     connections : int
         Connections, at most.
     timeout : float
-        Seconds that one answer may take.
+        Seconds without a byte after which an answer is waited for no longer.
     """
 
     def __init__(
@@ -68,129 +76,202 @@ class Checksums:
         connections: int,
         timeout: float,
     ) -> None:
-        self._endpoint = endpoint
+        self._way = _Way(endpoint)
         self._host = urlsplit(endpoint).netloc
         self._bucket = bucket
         self._on_answer = on_answer
         # Half of the files we may have open is for everybody else.
         self._most = min(connections, open_file_limit() // 2)
         self._timeout = timeout
-        self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._open: set[http.client.HTTPConnection] = set()
-        self._ended = threading.Event()
+        self._waiting: deque[_Question] = deque()
+        self._idle: list[_Connection] = []
+        self._open: set[_Connection] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.TimerHandle | None = None
+        self._ended = False
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        self._watch()
         return self
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ended.set()
-        for _ in self._threads:
-            self._wanted.put(None)
-        # Closing the sockets wakes the threads that wait for an answer.
+        self._ended = True
+        if self._watching is not None:
+            self._watching.cancel()
+        for task in self._opening:
+            task.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
         for connection in list(self._open):
-            with suppress(OSError):
-                if connection.sock is not None:
-                    connection.sock.shutdown(2)
-        for thread in self._threads:
-            thread.join()
+            connection.end()
+        await asyncio.sleep(0)  # the loop closes the sockets in its next turn
 
     def ask(self, keys: Iterable[str]) -> None:
         """Ask for the digests of zips, by the keys of the zips; returns at once."""
-        count = 0
-        for key in keys:
-            self._wanted.put(key)
-            count += 1
-        for _ in range(min(count, self._most - len(self._threads))):
-            thread = threading.Thread(target=self._work, name="checksums", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        self._waiting += map(_Question, keys)
+        self._serve()
 
-    def _work(self) -> None:
-        connection = _connect(self._endpoint, self._timeout)
-        self._open.add(connection)
+    def _serve(self) -> None:
+        """Hand what waits to connections that are free, and open more where they are too few."""
+        while self._waiting and self._idle:
+            self._idle.pop().ask(self._waiting.popleft())
+        room = self._most - len(self._open) - len(self._opening)
+        for _ in range(min(room, len(self._waiting) - len(self._opening))):
+            task = asyncio.ensure_future(self._connect())
+            self._opening.add(task)
+            task.add_done_callback(self._connected)
+
+    async def _connect(self) -> None:
+        connection = _Connection(self)
         try:
-            while (key := self._wanted.get()) is not None and not self._ended.is_set():
-                answer = self._fetch(connection, key)
-                if not self._ended.is_set():
-                    self._on_answer(key, answer)
-        finally:
-            self._open.discard(connection)
-            connection.close()
+            async with asyncio.timeout(self._timeout):
+                await self._way.connect(connection)
+        except Exception as problem:
+            if self._open:
+                # So many it takes, and no more.
+                self._most = len(self._open)
+            elif self._waiting:
+                # Whoever waits longest would have been asked for on this connection.
+                self.failed(self._waiting.popleft(), problem)
+        else:
+            self._open.add(connection)
+            self._idle.append(connection)
 
-    def _fetch(self, connection: http.client.HTTPConnection, key: str) -> Answer:
-        """Fetch one digest, trying again after passing trouble."""
-        path = f"/{self._bucket}/{quote(f'{key}{CHECKSUM_SUFFIX}')}"
-        error: ObjectError = ConnectionLost(key, "never asked")
-        stalls = 0
-        for attempt in range(_TRIES):
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        if not self._ended:
+            self._serve()
+
+    def _watch(self) -> None:
+        """Close connections whose answer does not come."""
+        loop = asyncio.get_running_loop()
+        for connection in list(self._open):
+            connection.check(loop.time() - self._timeout)
+        self._watching = loop.call_later(self._timeout / 4, self._watch)
+
+    # What connections say
+
+    def request(self, key: str) -> bytes:
+        """Spell the request for a digest."""
+        path = f"/{self._bucket}/{quote(key)}{CHECKSUM_SUFFIX}"
+        return f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode()
+
+    def answered(self, question: _Question, status: int, body: bytes) -> None:
+        """Take the answer to a question."""
+        if status == http.client.OK:
+            self._on_answer(question.key, read_digest(question.key, body))
+        else:
+            self._setback(question, _refusal(question.key, status))
+
+    def failed(self, question: _Question, problem: Exception) -> None:
+        """Take note that a question was not answered."""
+        if isinstance(problem, TimeoutError):
+            question.stalls += 1
+            said = f"its checksum: no answer within {self._timeout:g} s"
+            self._setback(question, Stalled(question.key, said))
+        else:
+            said = f"its checksum: {problem or type(problem).__name__}"
+            self._setback(question, ConnectionLost(question.key, said))
+
+    def free(self, connection: _Connection) -> None:
+        """Take back a connection that has its answer."""
+        self._idle.append(connection)
+        self._serve()
+
+    def gone(self, connection: _Connection) -> None:
+        """Forget a connection that is closed."""
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not self._ended:
+            self._serve()
+
+    def _setback(self, question: _Question, error: ObjectError) -> None:
+        """Ask again after passing trouble, later each time."""
+        question.tries += 1
+        if not error.passing or question.tries == _TRIES or question.stalls == _STALLS:
+            self._on_answer(question.key, error)
+        elif question.tries == 1:
             # A kept-alive connection may have been closed meanwhile: the first retry is free.
-            if attempt > 1 and self._ended.wait(0.25 * 2**attempt):
-                break
-            try:
-                status, body = _exchange(connection, self._host, path)
-            except TimeoutError:
-                connection.close()
-                error = Stalled(key, f"its checksum: no answer within {self._timeout:g} s")
-                stalls += 1
-                if stalls == _STALLS:
-                    break
-                continue
-            except (OSError, http.client.HTTPException) as problem:
-                connection.close()
-                error = ConnectionLost(key, f"its checksum: {problem or type(problem).__name__}")
-                continue
-            if status == http.client.OK:
-                return read_digest(key, body)
-            error = _refusal(key, status)
-            if not error.passing:
-                break
-        return error
+            self._again(question)
+        else:
+            pause = 0.25 * 2**question.tries
+            asyncio.get_running_loop().call_later(pause, self._again, question)
+
+    def _again(self, question: _Question) -> None:
+        if not self._ended:
+            self._waiting.appendleft(question)
+            self._serve()
 
 
-def _exchange(connection: http.client.HTTPConnection, host: str, path: str) -> tuple[int, bytes]:
-    """Ask for one small object; return the status and the body.
+class _Connection(asyncio.Protocol):
+    """A kept-alive connection, with one question under way at most.
 
-    `http.client` makes the connection, its TLS and its way through a proxy. The answer
-    is read here: parsing its headers as mail takes longer than all the rest of the proof.
+    The answer is read by hand: to parse its headers as mail takes longer than all the
+    rest of the proof.
     """
-    if connection.sock is None:
-        connection.connect()
-    connection.sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-    answer = b""
-    while (found := _HEAD.match(answer)) is None:
-        answer += _receive(connection)
-    length = _LENGTH.search(found[0])
-    if length is None:
-        raise http.client.HTTPException("an answer without Content-Length")
-    end = found.end() + int(length[1])
-    while len(answer) < end:
-        answer += _receive(connection)
-    if _CLOSE.search(found[0]):
-        connection.close()
-    return int(found[1]), answer[found.end() : end]
 
+    def __init__(self, owner: Checksums) -> None:
+        self._owner = owner
+        self._question: _Question | None = None
+        self._answer = b""
+        self._since = 0.0
+        self._transport: asyncio.Transport
 
-def _receive(connection: http.client.HTTPConnection) -> bytes:
-    piece: bytes = connection.sock.recv(1 << 16)
-    if not piece:
-        raise ConnectionResetError("the connection was closed")
-    return piece
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
 
+    def ask(self, question: _Question) -> None:
+        """Ask for one digest."""
+        self._question, self._answer = question, b""
+        self._since = asyncio.get_running_loop().time()
+        self._transport.write(self._owner.request(question.key))
 
-def open_file_limit() -> int:
-    """Return how many files this process may have open."""
-    try:
-        import resource
-    except ImportError:  # not a Unix
-        return 1 << 10
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return 1 << 10 if soft == resource.RLIM_INFINITY else soft
+    def check(self, since: float) -> None:
+        """Give the question up if not a byte has come since then."""
+        if self._question is not None and self._since < since:
+            self._lose(TimeoutError())
+
+    def data_received(self, data: bytes) -> None:
+        question = self._question
+        if question is None:
+            self.end()  # nothing was asked: whatever comes next could not be trusted
+            return
+        self._answer += data
+        found = _HEAD.match(self._answer)
+        length = _LENGTH.search(found[0]) if found else None
+        if found is None or (length and len(self._answer) < found.end() + int(length[1])):
+            self._since = asyncio.get_running_loop().time()
+        elif length is None:
+            self._lose(http.client.HTTPException("an answer without Content-Length"))
+        else:
+            self._question = None
+            body = self._answer[found.end() : found.end() + int(length[1])]
+            self._owner.answered(question, int(found[1]), body)
+            if _CLOSE.search(found[0]):
+                self.end()
+            else:
+                self._owner.free(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose(exc or ConnectionResetError("the connection was closed"))
+
+    def _lose(self, problem: Exception) -> None:
+        """Close, and say what became of the question."""
+        question, self._question = self._question, None
+        self.end()
+        if question is not None:
+            self._owner.failed(question, problem)
+
+    def end(self) -> None:
+        """Close at once."""
+        self._question = None
+        self._transport.abort()
+        self._owner.gone(self)
 
 
 def read_digest(key: str, body: bytes) -> Answer:
@@ -215,24 +296,50 @@ def _refusal(key: str, status: int) -> ObjectError:
     return ServerFault(key, said)
 
 
-def _connect(endpoint: str, timeout: float) -> http.client.HTTPConnection:
-    """Prepare a connection to an endpoint, through the environment's proxy if there is one."""
-    parts = urlsplit(endpoint)
-    host, port = parts.hostname or "", parts.port
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    tunnel = None
-    if proxy and not urllib.request.proxy_bypass(host):
-        tunnel = (host, port)
-        through = urlsplit(proxy)
-        host, port = through.hostname or "", through.port
-    if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=certifi.where())
-        context.load_default_certs()
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, port, timeout=timeout, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    if tunnel is not None:
-        connection.set_tunnel(*tunnel)
-    return connection
+class _Way:
+    """The way to an endpoint: through the environment's proxy if there is one."""
+
+    def __init__(self, endpoint: str) -> None:
+        parts = urlsplit(endpoint)
+        self._tls = tls_of(endpoint)
+        self._proxy = proxy_of(endpoint)
+        self._host = parts.hostname or ""
+        self._port = parts.port or (80 if self._tls is None else 443)
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        """Connect, and hand the connection to a protocol."""
+        to: dict[str, Any] = {"host": self._host, "port": self._port}
+        if self._proxy is not None:
+            to = {"sock": await _tunnel(self._proxy, self._host, self._port)}
+        name = self._host if self._tls else None
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: protocol, **to, ssl=self._tls, server_hostname=name)
+
+
+async def _tunnel(proxy: str, host: str, port: int) -> socket.socket:
+    """Have a proxy connect to a host; whatever is written to the socket then goes there."""
+    loop = asyncio.get_running_loop()
+    through = urlsplit(proxy)
+    at = through.hostname or "", through.port or 80
+    family, kind, protocol, _, address = (await loop.getaddrinfo(*at, type=socket.SOCK_STREAM))[0]
+    tunnel = socket.socket(family, kind, protocol)
+    try:
+        tunnel.setblocking(False)
+        await loop.sock_connect(tunnel, address)
+        request = f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+        if through.username:
+            user = f"{unquote(through.username)}:{unquote(through.password or '')}"
+            request += f"Proxy-Authorization: Basic {base64.b64encode(user.encode()).decode()}\r\n"
+        await loop.sock_sendall(tunnel, f"{request}\r\n".encode())
+        answer = b""
+        while (found := _HEAD.match(answer)) is None:
+            piece = await loop.sock_recv(tunnel, 1 << 12)
+            if not piece:
+                raise ConnectionResetError("the proxy closed the connection")
+            answer += piece
+        if found[1] != b"200":
+            raise ConnectionRefusedError(f"the proxy answered with status {found[1].decode()}")
+    except BaseException:
+        tunnel.close()
+        raise
+    return tunnel

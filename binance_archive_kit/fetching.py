@@ -11,7 +11,6 @@ import asyncio
 import calendar
 import errno
 import re
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,6 +65,8 @@ _CHECKSUM_CONNECTIONS = 128
 _PROVERS = 2
 #: What one prover takes at a time: enough small files to be worth the hand-over.
 _FILES_PER_JOB, _BYTES_PER_JOB = 64, 8 << 20
+#: Seconds in which small files gather, since handing one over costs more than its proof.
+_GATHERING = 0.01
 #: Files that may wait for their proof before no more are taken from s5cmd.
 _WAITING = 4_096
 _TRIES = 3
@@ -156,6 +157,7 @@ class Fetch:
         self._disk_full: DiskFull | None = None
         self._jobs: set[asyncio.Future[None]] = set()
         self._moved = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         #: A fault of our own in a proof: never to be swallowed.
         self._trouble: BaseException | None = None
         self._checksums: Checksums | None = None
@@ -204,47 +206,29 @@ class Fetch:
             )
 
     async def _collect(self) -> None:
-        loop = asyncio.get_running_loop()
-        arrived: list[tuple[str, Answer]] = []
-        lock = threading.Lock()
-
-        def take_answers() -> None:
-            with lock:
-                answers = arrived.copy()
-                arrived.clear()
-            for key, answer in answers:
-                self._answered(key, answer)
-            self._prove_ready()
-            self._moved.set()
-
-        def on_answer(key: str, answer: Answer) -> None:
-            with lock:
-                arrived.append((key, answer))
-                # One wake-up serves all answers that come before it is heeded.
-                first = len(arrived) == 1
-            if first:
-                loop.call_soon_threadsafe(take_answers)
-
         try:
             staging = self._store.staging()
             with (
                 staging as folder,
                 self._store.recorder() as self._record,
                 ThreadPoolExecutor(_PROVERS, "prover") as self._provers,
-                Checksums(
+            ):
+                checksums = Checksums(
                     self._endpoint,
                     self._matrix.archive.bucket,
-                    on_answer,
+                    self._answered,
                     connections=_CHECKSUM_CONNECTIONS,
                     timeout=min(self._config.timeout_seconds, 60),
-                ) as self._checksums,
-            ):
-                try:
-                    await self._prove_adopted()
-                    await self._download(folder)
-                finally:
-                    for job in self._jobs:
-                        job.cancel()
+                )
+                async with checksums as self._checksums:
+                    try:
+                        await self._prove_adopted()
+                        await self._download(folder)
+                    finally:
+                        if self._soon is not None:
+                            self._soon.cancel()
+                        for job in self._jobs:
+                            job.cancel()
         except PermissionError as error:
             raise ConfigurationError(
                 f"output_directory: {str(self._config.output_directory)!r} cannot be written: "
@@ -326,7 +310,6 @@ class Fetch:
                         self._copied(event)
                     else:
                         self._refused(event)
-                self._prove_ready()
                 await self._settle(_WAITING)
         await self._settle(0)
 
@@ -393,7 +376,7 @@ class Fetch:
         self._unproven.add(event.key)
         self._progress.arriving = 0
         if task.answer is not None or not self._config.download_checksum:
-            self._ready.append(event.key)
+            self._prove_soon(event.key)
 
     def _refused(self, event: Refused) -> None:
         task = self._tasks[event.key]
@@ -410,15 +393,22 @@ class Fetch:
             return
         task.answer = answer
         if task.path is not None:
-            self._ready.append(key)
+            self._prove_soon(key)
 
     def _weigh(self, count: int) -> None:
         self._progress.arriving = count
 
     # Proof
 
+    def _prove_soon(self, key: str) -> None:
+        """Let small files gather before they are handed to a prover."""
+        self._ready.append(key)
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(_GATHERING, self._prove_ready)
+
     def _prove_ready(self) -> None:
         """Hand files whose digest is known to the provers."""
+        self._soon = None
         while self._ready and len(self._jobs) < 2 * _PROVERS:
             batch: list[tuple[str, _Task]] = []
             weight = 0
@@ -434,12 +424,14 @@ class Fetch:
                 job = asyncio.ensure_future(self._prove(batch))
                 self._jobs.add(job)
                 job.add_done_callback(self._job_done)
+        self._moved.set()
 
     def _job_done(self, job: asyncio.Future[None]) -> None:
         self._jobs.discard(job)
         if not job.cancelled() and (error := job.exception()) is not None:
             self._trouble = error
-        self._prove_ready()
+        if self._soon is None:
+            self._prove_ready()
         self._moved.set()
 
     async def _prove(self, batch: Sequence[tuple[str, _Task]]) -> None:

@@ -26,6 +26,7 @@ from importlib.metadata import files
 from itertools import islice
 from pathlib import Path
 
+from binance_archive_kit.environment import open_file_limit
 from binance_archive_kit.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -238,17 +239,8 @@ def choose_workers(sizes: Sequence[int | None], wanted: int | None = None) -> in
     known = [size for size in sizes if size is not None]
     mean = sum(known) / len(known) if known else 0
     fitting = MOST_WORKERS if mean < 1 << 20 else 32 if mean < 32 << 20 else 8
-    return max(1, min(wanted or fitting, _open_file_limit() // 4, len(sizes) or 1))
-
-
-def _open_file_limit() -> int:
-    try:
-        import resource
-    except ImportError:  # not a Unix
-        return 4 * MOST_WORKERS
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    # s5cmd raises its own soft limit to the hard one.
-    return 4 * MOST_WORKERS if hard == resource.RLIM_INFINITY else hard
+    # s5cmd raises its own limit to the hard one.
+    return max(1, min(wanted or fitting, open_file_limit(hard=True) // 4, len(sizes) or 1))
 
 
 # Commands

@@ -22,6 +22,7 @@ MODULES: dict[str, set[str]] = {
     "errors": set(),
     "enums": set(),
     "keys": set(),
+    "environment": {"certifi"},
     # facts
     "matrix": {"pydantic"},
     "schemas": {"pydantic"},
@@ -32,8 +33,8 @@ MODULES: dict[str, set[str]] = {
     # decisions, pure
     "planning": {"polars"},
     # edges, one outside thing each
-    "archive": {"httpx"},
-    "checksums": {"certifi"},
+    "archive": {"anyio", "httpcore", "httpx"},
+    "checksums": set(),
     "members": set(),
     "storage": {"polars", "filelock"},
     "s5cmd": set(),
