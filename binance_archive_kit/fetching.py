@@ -87,7 +87,7 @@ class _Task:
     size: int | None
     etag: str | None
     #: Where a file lies that waits for its proof, or has failed it.
-    path: Path | None = None
+    path: str | None = None
     answer: Answer | None = None
     #: Lies under its final name already, and is only to be proven.
     adopted: bool = False
@@ -250,11 +250,11 @@ class Fetch:
         self._progress.begin("proving files found in the store", doubtful.height)
         rows = doubtful.select("row", "key", "size", "etag", "checksum")
         for row, key, size, etag, checksum in rows.iter_rows():
-            task = _Task(row, size, etag, path=self._store.path(key), adopted=True)
+            task = _Task(row, size, etag, path=str(self._store.path(key)), adopted=True)
             self._tasks[key] = task
             self._unproven.add(key)
             if not self._config.download_checksum:
-                self._ready.append(key)
+                self._prove_soon(key)
             elif checksum is False:
                 self._setback(key, task, _absent_checksum(key))
             else:
@@ -495,7 +495,7 @@ class Fetch:
             self._ask([key])
             return
         if task.path is not None:
-            task.bad, task.path = task.path, None
+            task.bad, task.path = Path(task.path), None
         task.failed += 1
         task.error = error
         if isinstance(error, DiskFull):

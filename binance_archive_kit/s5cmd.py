@@ -77,7 +77,7 @@ class Copied:
     """s5cmd says that it has written an object; nothing is proven yet."""
 
     key: str
-    path: Path
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -639,7 +639,7 @@ class _Run:
     async def _read(
         self,
         stream: asyncio.StreamReader | None,
-        read_line: Callable[[bytes], Iterable[Event]],
+        read_line: Callable[[str], Iterable[Event]],
     ) -> None:
         """Read lines as they come, many at a time."""
         if stream is None:
@@ -647,26 +647,27 @@ class _Run:
         rest = b""
         while piece := await stream.read(_READ):
             self._sign()
-            *lines, rest = (rest + piece).split(b"\n")
+            whole, _, rest = (rest + piece).rpartition(b"\n")
+            lines = whole.decode(errors="replace").split("\n")
             if events := [event for line in lines for event in read_line(line)]:
                 self._reports.put_nowait(events)
                 self._room.set()
-        if rest and (events := list(read_line(rest))):
+        if rest and (events := list(read_line(rest.decode(errors="replace")))):
             self._reports.put_nowait(events)
 
     async def _close(self, readers: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.gather(*readers, return_exceptions=True)
         self._reports.put_nowait(None)
 
-    def _on_success(self, line: bytes) -> Iterable[Event]:
+    def _on_success(self, line: str) -> Iterable[Event]:
         said = _json(line)
         key = self._owner.key_of(str(said.get("source", "")))
         if said.get("success") is True and self._in_flight.pop(key, None) is not None:
-            yield Copied(key, Path(str(said["destination"])))
+            yield Copied(key, str(said["destination"]))
 
-    def _on_failure(self, line: bytes) -> Iterable[Event]:
+    def _on_failure(self, line: str) -> Iterable[Event]:
         said = _json(line)
-        text = str(said.get("error", line.decode(errors="replace"))).strip()
+        text = str(said.get("error", line)).strip()
         if not text:
             return
         self._errors += 1
@@ -722,7 +723,7 @@ class _Run:
                     return
 
 
-def _json(line: bytes) -> dict[str, object]:
+def _json(line: str) -> dict[str, object]:
     try:
         said = json.loads(line)
     except ValueError:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import polars as pl
 from filelock import FileLock, Timeout
@@ -182,7 +182,7 @@ class Store:
     # Proof
 
     def prove(
-        self, key: str, file: Path, expected: Expected, *, accept_stale: bool = False
+        self, key: str, file: str | Path, expected: Expected, *, accept_stale: bool = False
     ) -> Proof:
         """Prove that a file holds what the archive promises under a key.
 
@@ -197,10 +197,10 @@ class Store:
         BadZip
             If the bytes are the promised ones, and are no zip with the one right member.
         """
-        with file.open("rb") as opened:
+        with io.FileIO(file) as opened:
             stat = os.fstat(opened.fileno())
             # A small file is read once; most of the archive's are.
-            source: BinaryIO = opened
+            source = cast(BinaryIO, opened)
             if stat.st_size <= _CHUNK:
                 source = io.BytesIO(opened.read())
             if expected.size is not None and stat.st_size != expected.size:
@@ -212,7 +212,7 @@ class Store:
             try:
                 # The publisher's digest vouches for every byte. Inflating a large member
                 # would take many times longer than that, and readers check its CRC-32.
-                vouched = by is ProvenBy.SHA256 and source is opened
+                vouched = by is ProvenBy.SHA256 and stat.st_size > _CHUNK
                 check_member(source, stat.st_size, member_of(key), inflate=not vouched)
             except BadMemberError as error:
                 # Damage and a digest that does not match are one thing: damage.
@@ -248,7 +248,7 @@ class Store:
         with self.path(key).open("rb") as file:
             return _hash(file, "sha256")
 
-    def admit(self, key: str, staged: Path) -> None:
+    def admit(self, key: str, staged: str | Path) -> None:
         """Move a proven file to its final name, replacing what lies there, atomically."""
         folder = key.rpartition("/")[0]
         if folder not in self._made:
