@@ -47,6 +47,7 @@ MODIFIED = datetime(2025, 8, 1, tzinfo=UTC)
 _REGION = "ap-northeast-1"
 _PAGE = 1000  # S3 lists no more at a time, whatever is asked for
 _CHUNK = 1 << 18  # more than this is not hashed or sent in one go: others would wait
+_LATE = 0.01  # seconds
 _BACKLOG = 4096  # a client with 256 workers connects with all of them at once
 _LAST = "\U0010ffff"  # sorts after everything, so `prefix + _LAST` is where a prefix ends
 _RANGE = re.compile(r"bytes=(?:(\d+)-(\d*)|-(\d+))")
@@ -340,6 +341,21 @@ class _Reply:
             self.body.close()
 
 
+class _Line:
+    """A line of limited bandwidth, which all connections share piece by piece, in turn."""
+
+    def __init__(self, bandwidth: float) -> None:
+        self._bandwidth = bandwidth
+        self._free = 0.0  # when all that was taken on so far has passed
+
+    async def carry(self, count: int) -> None:
+        """Take the time that so many bytes take, after those before them."""
+        now = asyncio.get_running_loop().time()
+        # A sleep ends a little late; what is lost by that may be made up for.
+        self._free = max(self._free, now - _LATE) + count / self._bandwidth
+        await asyncio.sleep(self._free - now)
+
+
 class _Connection(asyncio.Protocol):
     """One client: takes its requests and answers them in their order.
 
@@ -414,9 +430,10 @@ class _Connection(asyncio.Protocol):
         else:
             request = server._note(method, key, ask, headers)
             fault = server.fault(request) if server.fault else None
-            if fault or server.latency or not key or server._objects.is_large(key):
-                slow = self._answer_slowly(request, ask, fault)
-                self._task = asyncio.get_running_loop().create_task(slow)
+            slow = fault or server.latency or server._line
+            if slow or not key or server._objects.is_large(key):
+                answer = self._answer_slowly(request, ask, fault)
+                self._task = asyncio.get_running_loop().create_task(answer)
             else:
                 self._send(server._reply(request, ask))
 
@@ -452,6 +469,8 @@ class _Connection(asyncio.Protocol):
             if fault or reply.end - reply.first > _CHUNK:
                 await self._stream(reply, fault or Fault())
             else:
+                if server._line:
+                    await server._line.carry(reply.end - reply.first)
                 self._send(reply)
         except Exception as error:
             if not (isinstance(error, ConnectionError) or self._transport.is_closing()):
@@ -463,7 +482,7 @@ class _Connection(asyncio.Protocol):
     async def _stream(self, reply: _Reply, fault: Fault) -> None:
         """Send an answer at the client's pace, in the way the fault wants it."""
         loop = asyncio.get_running_loop()
-        pace = fault.bytes_per_second
+        pace, line = fault.bytes_per_second, self._server._line
         flip = -1 if fault.flip is None or not reply.size else fault.flip % reply.size
         for limit in (fault.hang_after, fault.cut_after):
             if limit is not None:
@@ -471,7 +490,8 @@ class _Connection(asyncio.Protocol):
         first, end = reply.first, reply.end
         try:
             self._transport.write(reply.head)
-            if isinstance(reply.body, FileIO) and not pace and flip < 0 and first < end:
+            plain = not pace and not line and flip < 0
+            if isinstance(reply.body, FileIO) and plain and first < end:
                 await loop.sendfile(self._transport, reply.body, first, end - first)
                 first = end
             begin, step = loop.time(), min(_CHUNK, max(1, pace // 20)) if pace else _CHUNK
@@ -481,6 +501,8 @@ class _Connection(asyncio.Protocol):
                     chunk[flip - at] ^= 1
                 if pace:
                     await asyncio.sleep(begin + (at + len(chunk) - first) / pace - loop.time())
+                if line:
+                    await line.carry(len(chunk))
                 if self._transport.is_closing():
                     break
                 self._transport.write(chunk)
@@ -507,6 +529,8 @@ class LocalS3:
         The bucket's name.
     latency
         Seconds that every answer takes longer, without holding up other clients.
+    bandwidth
+        Bytes a second that all bodies together may take; None sets no limit.
     fault
         Called with every request, on the server's thread; the `Fault` it returns is carried
         out, and after None the answer is honest.
@@ -543,6 +567,7 @@ class LocalS3:
         *,
         bucket: str = "data.binance.vision",
         latency: float = 0.0,
+        bandwidth: float | None = None,
         fault: Callable[[Request], Fault | None] | None = None,
         modified: datetime | Mapping[str, datetime] | None = None,
         port: int = 0,
@@ -552,6 +577,7 @@ class LocalS3:
         self.latency = latency
         self.fault = fault
         self.requests: list[tuple[str, str]] = []
+        self._line = _Line(bandwidth) if bandwidth else None
         self._objects = _Objects(objects, modified)
         self._port = port
         self._log = log
@@ -711,10 +737,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m binance_archive_kit.local_s3")
     parser.add_argument("folder", type=Path, help="a folder laid out as the bucket")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
+    parser.add_argument("--bandwidth", type=float, help="bytes a second, all answers together")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--processes", type=int, default=1, help="workers that share the port")
     args = parser.parse_args()
-    server = LocalS3(args.folder, latency=args.latency, log=False)
+    # Each process has its share of the line.
+    share = args.bandwidth / args.processes if args.bandwidth else None
+    server = LocalS3(args.folder, latency=args.latency, bandwidth=share, log=False)
     # All sockets listen before the first fork: once the address is told, no worker is missing.
     listener = _listen(args.port, shared=args.processes > 1)
     port = listener.getsockname()[1]

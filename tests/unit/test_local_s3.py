@@ -15,6 +15,7 @@ import time
 import tracemalloc
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import datetime
 from http.client import HTTPConnection, IncompleteRead
@@ -500,6 +501,30 @@ def test_latency_is_shared_by_hundreds_of_connections() -> None:
             client.close()
         assert 0.2 <= time.perf_counter() - begin < 2
     assert len(server.requests) == 300
+
+
+@pytest.mark.parametrize("clients", [1, 4])
+def test_bandwidth_is_shared_by_all_connections(tmp_path: Path, clients: int) -> None:
+    size = 4_000_000 // clients
+    (tmp_path / "large").write_bytes(bytes(size))
+    with LocalS3(tmp_path, bandwidth=10e6) as server, ThreadPoolExecutor(clients) as pool:
+        httpx.head(address(server, "large"))
+        begin = time.perf_counter()
+        answers = pool.map(httpx.get, [address(server, "large")] * clients)
+        ends = [time.perf_counter() for answer in answers if len(answer.content) == size]
+        assert len(ends) == clients
+        assert 0.38 <= ends[-1] - begin < 0.8
+        # Each had its turn: none was done long before the others.
+        assert ends[-1] - ends[0] < 0.2
+
+
+def test_bandwidth_limits_small_answers_too() -> None:
+    objects = {f"a{at}": bytes(20_000) for at in range(10)}
+    with LocalS3(objects, bandwidth=1e6) as server, httpx.Client() as client:
+        begin = time.perf_counter()
+        for key in objects:
+            assert len(client.get(address(server, key)).content) == 20_000
+        assert 0.18 <= time.perf_counter() - begin < 0.6
 
 
 def test_a_client_that_does_not_read_costs_no_memory() -> None:
