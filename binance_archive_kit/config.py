@@ -38,6 +38,7 @@ from binance_archive_kit.enums import (
 )
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, nearest, unknown
 from binance_archive_kit.keys import is_symbol, parse_period
+from binance_archive_kit.matrix import default_intervals
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -271,7 +272,8 @@ class CollectionConfig(BaseModel):
             merged = [*intervals.get(data_type, ()), *map(str, spelled)]
             intervals[data_type] = tuple(dict.fromkeys(merged))
         if PREMIUM_INDEX in asked and DataType.PREMIUM_INDEX_KLINES.value not in asked:
-            intervals.setdefault(DataType.PREMIUM_INDEX_KLINES, (Interval.M1.value,))
+            usual = tuple(map(str, default_intervals(PREMIUM_INDEX)))
+            intervals.setdefault(DataType.PREMIUM_INDEX_KLINES, usual)
         return {**fields, "data_types": tuple(types), "intervals": intervals}
 
     @field_validator("date_range", mode="before")

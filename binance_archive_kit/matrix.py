@@ -285,6 +285,17 @@ def shipped(name: str) -> Path:
     raise FileNotFoundError(f"{name} is not among the shipped matrix files")
 
 
+def default_intervals(alias: str) -> tuple[Interval, ...]:
+    """Return the intervals that a data type brings along when asked for by another name.
+
+    >>> default_intervals("premiumIndex")
+    (<Interval.M1: '1m'>,)
+    """
+    feeds = _shipped_facts().availability_matrix
+    named = (feed.aliases[alias] for feed in feeds if alias in feed.aliases)
+    return next((each.default_intervals for each in named), ())
+
+
 def load_matrix(matrix_path: str | Path | None = None) -> Matrix:
     """Load what is known of the archive, from a matrix file or from the shipped one.
 
