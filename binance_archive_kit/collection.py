@@ -302,32 +302,43 @@ class _Worker:
 
 def _wait(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
     """Run work to its end, showing its progress; an interrupt cleans up before it is raised."""
-    worker = _Worker(work)
-    with Bar(progress) as bar:
-        worker.start()
-        try:
-            while not worker.done.wait(INTERVAL):
-                bar.update()
-        except BaseException:
-            worker.cancel()
-            worker.done.wait()
-            raise
-        result: T = worker.result()
-    return result
+
+    async def pause(done: threading.Event) -> None:
+        done.wait(INTERVAL)
+
+    try:
+        # It never suspends, and so needs no event loop.
+        _await(work, progress, pause).send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise RuntimeError("the wait was suspended")
 
 
-async def _await(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
-    """Do what `_wait` does, leaving the caller's event loop free."""
+async def _nap(done: threading.Event) -> None:
+    await asyncio.sleep(INTERVAL / 4)
+
+
+async def _await(
+    work: Callable[[], Coroutine[Any, Any, T]],
+    progress: Progress,
+    pause: Callable[[threading.Event], Coroutine[Any, Any, None]] = _nap,
+) -> T:
+    """Do what `_wait` does, leaving the caller's event loop free.
+
+    A second interrupt is not held up: the work then cleans up on its own thread.
+    """
     worker = _Worker(work)
     with Bar(progress) as bar:
         worker.start()
         try:
             while not worker.done.is_set():
-                await asyncio.sleep(INTERVAL / 4)
+                await pause(worker.done)
                 bar.update()
         except BaseException:
             worker.cancel()
-            await asyncio.shield(asyncio.to_thread(worker.done.wait))
+            while not worker.done.is_set():
+                await pause(worker.done)
             raise
         result: T = worker.result()
     return result

@@ -209,6 +209,69 @@ def test_an_interrupt_cleans_up_before_it_is_raised(
     finish(config, server, bucket)
 
 
+def stop_downloader(url: str) -> None:
+    """Suspend the s5cmd that talks to an endpoint: it will not end when asked to."""
+    command = ["pgrep", "-f", f"^[^ ]*/bin/s5cmd .*{url}"]
+    (found,) = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(found), signal.SIGSTOP)
+
+
+def test_a_second_interrupt_does_not_wait_for_the_clean_up(
+    server: LocalS3, config: CollectionConfig, bucket: Bucket
+) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    second = 0.0
+
+    def interrupt() -> None:
+        nonlocal second
+        started(server, 20)
+        stop_downloader(server.url)
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.5)
+        second = time.monotonic()
+        signal.pthread_kill(main, signal.SIGINT)
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread = threading.Thread(target=interrupt)
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the thread belongs to it
+            thread.start()
+            collect(config)
+        raised = time.monotonic()
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        thread.join()
+    assert second < raised < second + 0.5
+    # It goes on by itself, and leaves as little behind.
+    assert_no_downloader(server.url, within=SOON)
+    until = time.monotonic() + SOON
+    while any(thread.name == "binance-archive" for thread in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert_nothing_staged(config.output_directory)
+    finish(config, server, bucket)
+
+
+def test_a_process_may_be_interrupted_twice(
+    server: LocalS3, config: CollectionConfig, bucket: Bucket, children: Children
+) -> None:
+    child = children.start(config)
+    started(server, 20)
+    stop_downloader(server.url)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert child.poll() is None
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=SOON)
+    assert time.monotonic() - began < 1
+    assert said.rstrip().endswith(b"KeyboardInterrupt")
+    assert b"Fatal" not in said
+    assert_no_downloader(server.url, within=SOON)
+    finish(config, server, bucket)
+
+
 def test_a_loop_runs_on_while_it_collects(server: LocalS3, config: CollectionConfig) -> None:
     longest = 0.0
 
