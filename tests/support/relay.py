@@ -1,0 +1,96 @@
+"""Ways to a server other than the straight one: through TLS, or through a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+OPENSSL = shutil.which("openssl")
+
+
+def certificate(folder: Path) -> Path:
+    """Make a certificate of localhost that vouches for itself, with its key in the same file."""
+    path, key = folder / "localhost.pem", folder / "localhost.key"
+    command = [str(OPENSSL), "req", "-x509", "-nodes", "-days", "2", "-newkey", "rsa:2048"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += ["-keyout", str(key), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(path.read_text() + key.read_text())
+    return path
+
+
+class Relay:
+    """Passes bytes on to a server, from a thread of its own.
+
+    With a `certificate` it speaks TLS to its clients. Without a `target` it is a proxy, which
+    connects to where it is told by ``CONNECT``, or refuses with the status `refusal`.
+    """
+
+    def __init__(self, target: str = "", certificate: Path | None = None, refusal: int = 0) -> None:
+        self.asked: list[str] = []
+        self.connections = 0
+        self._target = urlsplit(target)
+        self._refusal = refusal
+        self._tls = None
+        if certificate:
+            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._tls.load_cert_chain(certificate)
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://localhost:{self._port}"
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._relay, "127.0.0.1", 0, ssl=self._tls)
+        self._port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._end.wait()
+        server.close()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        host, port = self._target.hostname, self._target.port
+        if not host:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.asked.append(head)
+            if self._refusal:
+                writer.write(f"HTTP/1.1 {self._refusal} No\r\n\r\n".encode())
+                writer.close()
+                return
+            host, _, number = head.split()[1].partition(":")
+            port = int(number)
+            writer.write(b"HTTP/1.1 200 Connection established\r\nVia: a test\r\n\r\n")
+        there, back = await asyncio.open_connection(host, port)
+        try:
+            await asyncio.gather(_pass(reader, back), _pass(there, writer))
+        finally:
+            back.transport.abort()
+            writer.transport.abort()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while piece := await reader.read(1 << 16):
+            writer.write(piece)
+            await writer.drain()
+    with suppress(OSError, RuntimeError):
+        writer.close()
