@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -37,6 +38,8 @@ BUCKET = "data.binance.vision"
 START, DAYS = date(2023, 1, 1), 400
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "XRPUSDT", "SOLUSDT")
 LATENCIES = (0.0, 0.05)
+#: Bytes a second: all that this machine's memory gives, and a line of 1 Gbit/s.
+BANDWIDTHS = (None, 125e6)
 HERE = Path(__file__).parent
 
 
@@ -87,12 +90,13 @@ def large_trades(root: Path, count: int, size: int) -> list[str]:
 
 
 @contextmanager
-def serving(root: Path, latency: float = 0.0) -> Iterator[str]:
+def serving(root: Path, latency: float = 0.0, bandwidth: float | None = None) -> Iterator[str]:
     """Serve a folder from a process of its own; give the endpoint."""
     command = [sys.executable, "-m", "binance_archive_kit.local_s3", str(root)]
-    with subprocess.Popen(
-        [*command, "--latency", str(latency)], stdout=subprocess.PIPE, text=True
-    ) as server:
+    command += ["--latency", str(latency)]
+    if bandwidth:
+        command += ["--bandwidth", str(bandwidth)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         try:
@@ -236,8 +240,8 @@ def large(folder: Path, runs: int) -> None:
     """Collect ten objects of 100 MB with their sidecars."""
     root = folder / "large"
     keys = large_trades(root, 10, 100 * 1000 * 1000)
-    for latency in LATENCIES:
-        with serving(root, latency) as url:
+    for bandwidth, latency in itertools.product(BANDWIDTHS, LATENCIES):
+        with serving(root, latency, bandwidth) as url:
             medians = compare(
                 folder,
                 runs,
@@ -250,7 +254,9 @@ def large(folder: Path, runs: int) -> None:
                     ),
                 },
             )
-        report(f"Ten objects of 100 MB, {latency * 1000:.0f} ms latency, {runs} runs", medians)
+        line = f"{bandwidth / 1e6:.0f} MB/s" if bandwidth else "memory speed"
+        title = f"Ten objects of 100 MB, {line}, {latency * 1000:.0f} ms latency, {runs} runs"
+        report(title, medians)
     shutil.rmtree(root)
 
 
