@@ -38,6 +38,8 @@ _HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
 _TRIES = 5
+#: Seconds before a connection that could not be made is tried again.
+_PAUSE = 1.0
 #: An answer that does not come is waited for no more than this often.
 _STALLS = 2
 
@@ -126,20 +128,17 @@ class Checksums:
             task.add_done_callback(self._connected)
 
     async def _connect(self) -> None:
-        connection = _Connection(self)
+        """Open a connection; it reports by itself when it can be used."""
         try:
             async with asyncio.timeout(self._timeout):
-                await self._way.connect(connection)
+                await self._way.connect(_Connection(self))
         except Exception as problem:
             if self._open:
-                # So many it takes, and no more.
-                self._most = len(self._open)
+                # The endpoint may take no more than it has; the others go on meanwhile.
+                await asyncio.sleep(_PAUSE)
             elif self._waiting:
                 # Whoever waits longest would have been asked for on this connection.
                 self.failed(self._waiting.popleft(), problem)
-        else:
-            self._open.add(connection)
-            self._idle.append(connection)
 
     def _connected(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
@@ -178,7 +177,8 @@ class Checksums:
             self._setback(question, ConnectionLost(question.key, said))
 
     def free(self, connection: _Connection) -> None:
-        """Take back a connection that has its answer."""
+        """Take a connection that is new, or has its answer."""
+        self._open.add(connection)
         self._idle.append(connection)
         self._serve()
 
@@ -224,6 +224,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._owner.free(self)
 
     def ask(self, question: _Question) -> None:
         """Ask for one digest."""

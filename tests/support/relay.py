@@ -30,14 +30,16 @@ class Relay:
     """Passes bytes on to a server, from a thread of its own.
 
     With a `certificate` it speaks TLS to its clients. Without a `target` it is a proxy, which
-    connects to where it is told by ``CONNECT``, or refuses with the status `refusal`.
+    connects to where it is told by ``CONNECT``, and refuses all but the first `most`.
     """
 
-    def __init__(self, target: str = "", certificate: Path | None = None, refusal: int = 0) -> None:
+    def __init__(
+        self, target: str = "", certificate: Path | None = None, most: int = 10_000
+    ) -> None:
         self.asked: list[str] = []
         self.connections = 0
         self._target = urlsplit(target)
-        self._refusal = refusal
+        self._most = most
         self._tls = None
         if certificate:
             self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -68,12 +70,13 @@ class Relay:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        refused = self.connections > self._most
         host, port = self._target.hostname, self._target.port
         if not host:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.asked.append(head)
-            if self._refusal:
-                writer.write(f"HTTP/1.1 {self._refusal} No\r\n\r\n".encode())
+            if refused:
+                writer.write(b"HTTP/1.1 429 Too Many Requests\r\n\r\n")
                 writer.close()
                 return
             host, _, number = head.split()[1].partition(":")

@@ -122,13 +122,13 @@ def test_digests_are_fetched_through_a_proxy(
 
 def test_a_proxy_that_refuses_is_named(server: LocalS3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksums, "_TRIES", 2)
-    with Relay(refusal=407) as proxy:
+    with Relay(most=0) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         answers = fetch(server.url, KEYS[:3])
     assert len(answers) == 3
     for answer in answers.values():
         assert isinstance(answer, ConnectionLost)
-        assert "proxy answered with status 407" in answer.detail
+        assert "proxy answered with status 429" in answer.detail
     assert server.requests == []
 
 
@@ -184,3 +184,12 @@ def test_only_a_digest_is_read_as_one() -> None:
     assert read_digest("k", b"  " + b"AB" * 32 + b"  name.zip\r\n") == "ab" * 32
     for body in (b"", b"<html>", b"ab" * 31, b"ab" * 33):
         assert isinstance(read_digest("k", body), BadChecksum)
+
+
+def test_few_connections_do_where_no_more_are_to_be_had(
+    server: LocalS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Relay(most=2) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert fetch(server.url, KEYS, 20) == DIGESTS
+        assert len(proxy.asked) > 2
