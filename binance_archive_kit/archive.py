@@ -19,8 +19,8 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 
-import anyio._backends._asyncio  # noqa: F401 - else in the middle of the first request
-import httpcore  # noqa: F401 - the same
+import anyio  # noqa: F401 - else httpx imports both in the middle of the first request
+import httpcore  # noqa: F401
 import httpx
 
 from binance_archive_kit.enums import Partition
