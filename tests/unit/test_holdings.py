@@ -1,0 +1,347 @@
+"""No row is served twice and none is lost, and what changes in the folder is seen at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import binance_archive_kit as bak
+from binance_archive_kit.enums import Partition
+from binance_archive_kit.keys import ObjectKey
+from tests.support.stores import (
+    Rows,
+    assert_same,
+    in_order,
+    kline,
+    naive_rows,
+    of_partition,
+    other,
+    promised,
+    put,
+    scan_rows,
+    schema_of,
+    view_rows,
+)
+
+MONTH = kline("BTCUSDT", "2025-07")
+DAYS = [kline("BTCUSDT", f"2025-07-{day:02}") for day in range(1, 32)]
+
+
+# Monthly and daily files overlap
+
+
+def served(root: Path, keys: list[ObjectKey], prefer: str) -> Rows:
+    """Say which rows a view must give: of each day from one file, the preferred one first.
+
+    A daily file serves its day if it has rows at all, a monthly one from the first day it has
+    rows of to the last.
+    """
+    rows: Rows = []
+    taken: set[tuple[object, ...]] = set()
+    for partition in sorted(Partition, key=lambda each: each != prefer):
+        days: set[tuple[object, ...]] = set()
+        for key in in_order(of_partition(keys, partition)):
+            own = naive_rows(root, key)
+            rows += [row for row in own if row[1:4] not in taken]
+            days |= {(*row[1:3], day) for row in own for day in _covered(key, own)}
+        taken |= days
+    return promised(rows, schema_of(keys[0]))
+
+
+def _covered(key: ObjectKey, rows: Rows) -> list[date]:
+    if key.stream.partition is Partition.DAILY:
+        return [key.start]
+    found = [row[3] for row in rows if isinstance(row[3], date)]
+    return [min(found) + timedelta(days=at) for at in range((max(found) - min(found)).days + 1)]
+
+
+def assert_serves(root: Path, keys: list[ObjectKey], **options: Any) -> Rows:
+    """View and scan give each row once."""
+    expected = served(root, keys, options.get("prefer", "daily"))
+    assert_same(scan_rows(bak.scan(root, "spot", "klines", **options)), expected)
+    with bak.connect(root, **options) as con:
+        assert_same(promised(view_rows(con, "spot_klines"), schema_of(keys[0])), expected)
+        assert con.sql("SELECT count(*) FROM spot_klines").fetchall() == [(len(expected),)]
+    return expected
+
+
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_a_covered_day_comes_from_the_preferred_file(tmp_path: Path, prefer: str) -> None:
+    keys = [MONTH, *DAYS[4:9], kline("BTCUSDT", "2025-06-30"), kline("ETHUSDT", "2025-07-05")]
+    put(tmp_path, MONTH, 744)
+    for key in keys[1:]:
+        put(tmp_path, key)
+    rows = assert_serves(tmp_path, keys, prefer=prefer, cache=False)
+    assert len(rows) == 744 + 24 + 24
+    assert sum(row[4] == "daily" for row in rows) == (7 * 24 if prefer == "daily" else 48)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_rows_of_both_partitions_come_in_the_order_of_time(
+    tmp_path: Path, prefer: str, cache: bool
+) -> None:
+    put(tmp_path, MONTH, 744, edit=lambda csv: b"".join(csv.splitlines(keepends=True)[:600]))
+    for key in DAYS[9:12] + DAYS[28:]:
+        put(tmp_path, key)
+    store = bak.store(tmp_path, prefer=prefer, cache=cache)
+    store.warm()
+    times = bak.scan(store, "spot", "klines").select("open_time").collect()["open_time"]
+    assert times.n_unique() == len(times) > 600
+    assert times.is_sorted()
+
+
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_an_empty_daily_file_covers_nothing(tmp_path: Path, prefer: str) -> None:
+    put(tmp_path, MONTH, 744)
+    put(tmp_path, DAYS[3], 0)
+    put(tmp_path, DAYS[4])
+    rows = assert_serves(tmp_path, [MONTH, DAYS[3], DAYS[4]], prefer=prefer, cache=False)
+    assert len(rows) == 744
+
+
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_a_monthly_file_of_seven_days_leaves_the_others_to_daily_files(
+    tmp_path: Path, prefer: str
+) -> None:
+    put(tmp_path, MONTH, 744, edit=lambda csv: b"".join(csv.splitlines(keepends=True)[: 7 * 24]))
+    for key in DAYS[5:12]:
+        put(tmp_path, key)
+    rows = assert_serves(tmp_path, [MONTH, *DAYS[5:12]], prefer=prefer, cache=False)
+    assert len(rows) == 12 * 24
+    assert len({row[6] for row in rows}) == 12 * 24
+
+
+def test_an_empty_monthly_file_covers_nothing(tmp_path: Path) -> None:
+    put(tmp_path, MONTH, 0)
+    put(tmp_path, DAYS[3])
+    rows = assert_serves(tmp_path, [MONTH, DAYS[3]], prefer="monthly", cache=False)
+    assert len(rows) == 24
+
+
+@settings(max_examples=15)
+@given(
+    st.sets(st.sampled_from(DAYS[:6]), max_size=4),
+    st.sampled_from(["daily", "monthly"]),
+    st.data(),
+)
+def test_no_mixture_gives_a_row_twice(
+    tmp_path_factory: pytest.TempPathFactory, days: set[ObjectKey], prefer: str, data: st.DataObject
+) -> None:
+    root = tmp_path_factory.mktemp("store")
+    sizes = st.sampled_from([0, 1, 24])
+    kept = data.draw(st.sets(st.integers(0, 143), max_size=20), "rows of the month")
+    put(
+        root,
+        MONTH,
+        744,
+        edit=lambda csv: b"".join(
+            line for at, line in enumerate(csv.splitlines(True)) if at in kept
+        ),
+    )
+    for key in sorted(days):
+        put(root, key, data.draw(sizes, "rows of a day"))
+    keys = [MONTH, *sorted(days)]
+    scanned = scan_rows(bak.scan(root, "spot", "klines", prefer=prefer, cache=False))
+    assert_same(promised(scanned, schema_of(MONTH)), served(root, keys, prefer))
+
+
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_a_filter_on_one_day_finds_the_file_that_serves_it(tmp_path: Path, prefer: str) -> None:
+    put(tmp_path, MONTH, 744)
+    put(tmp_path, DAYS[4])
+    everything = served(tmp_path, [MONTH, DAYS[4]], prefer)
+    store = bak.store(tmp_path, prefer=prefer, cache=False)
+    with bak.connect(store) as con:
+        for day in (date(2025, 7, 5), date(2025, 7, 6)):
+            expected = [row for row in everything if row[3] == day]
+            assert len(expected) == 24
+            lazy = bak.scan(store, "spot", "klines")
+            assert_same(scan_rows(lazy.filter(date=day)), expected)
+            assert_same(view_rows(con, "spot_klines", f"date = '{day}'"), expected)
+            by_partition = [row for row in expected if row[4] == "monthly"]
+            assert_same(scan_rows(lazy.filter(date=day, partition="monthly")), by_partition)
+            where = f"date = '{day}' AND partition = 'monthly'"
+            assert_same(view_rows(con, "spot_klines", where), by_partition)
+
+
+# Doubled rows
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        other("metrics", "BTCUSDT", "2021-05-01"),
+        other("liquidationSnapshot", "BTCUSDT", "2023-06-25"),
+    ],
+    ids=["metrics", "liquidationSnapshot"],
+)
+def test_repeated_rows_are_served_as_they_are_or_once(tmp_path: Path, key: ObjectKey) -> None:
+    put(tmp_path, key, 40)
+    expected = naive_rows(tmp_path, key)
+    once = list(dict.fromkeys(expected))
+    assert len(once) < len(expected) == 40
+    market, data_type = key.stream.market, key.stream.data_type
+    view = f"futures_um_{data_type.name.lower()}"
+    assert_same(scan_rows(bak.scan(tmp_path, market, data_type)), expected)
+    assert_same(scan_rows(bak.scan(tmp_path, market, data_type, distinct=True)), once)
+    with bak.connect(tmp_path) as con, bak.connect(tmp_path, distinct=True) as distinct:
+        assert_same(view_rows(con, view), expected)
+        assert_same(sorted(view_rows(distinct, view), key=str), sorted(once, key=str))
+
+
+# What changes is in the next query
+
+
+@pytest.fixture
+def con(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    put(tmp_path, DAYS[0])
+    with bak.connect(tmp_path) as con:
+        assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, DAYS[0]))
+        yield con
+
+
+def test_a_file_that_arrives_is_there(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    for at in range(1, 4):
+        put(tmp_path, DAYS[at])
+        assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, *DAYS[: at + 1]))
+
+
+def test_a_symbol_that_arrives_is_there(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    keys = [DAYS[0], kline("ETHUSDT", "2025-07-01"), kline("ETHUSDT", "2025-07-01", "1m")]
+    put(tmp_path, keys[1])
+    put(tmp_path, keys[2])
+    assert len(view_rows(con, "spot_klines", "symbol = 'ETHUSDT'")) == 48
+    assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, *in_order(keys)))
+
+
+def test_a_feed_that_arrives_is_there(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    key = other("metrics", "BTCUSDT", "2025-07-01")
+    put(tmp_path, key)
+    assert_same(view_rows(con, "futures_um_metrics"), naive_rows(tmp_path, key))
+    assert {row[0] for row in con.sql("FROM store_streams").fetchall()} == {
+        "spot_klines",
+        "futures_um_metrics",
+    }
+
+
+def test_a_file_of_other_content_is_read_anew(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    before = view_rows(con, "spot_klines")
+    put(tmp_path, DAYS[0], 20, seed=1)
+    expected = naive_rows(tmp_path, DAYS[0])
+    assert expected != before
+    assert con.sql("SELECT count(*) FROM spot_klines").fetchall() == [(20,)]
+    assert_same(view_rows(con, "spot_klines"), expected)
+
+
+def test_a_file_put_in_place_under_the_old_ones_coarse_time_is_read_anew(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    """As `cp -p`, `rsync -t` or s5cmd leave it: times in whole seconds, of the past."""
+    path = tmp_path / str(DAYS[0])
+    os.utime(path, (1_750_000_000, 1_750_000_000))
+    view_rows(con, "spot_klines")
+    new = put(tmp_path / "elsewhere", DAYS[0], 23, seed=1)
+    os.utime(new, (1_750_000_001, 1_750_000_001))
+    new.replace(path)
+    assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, DAYS[0]))
+    assert con.sql("SELECT count(*) FROM spot_klines").fetchall() == [(23,)]
+
+
+def test_a_folder_whose_time_was_set_back_shows_what_arrived_in_it(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    folder = (tmp_path / str(DAYS[0])).parent
+    os.utime(folder, (1_750_000_000, 1_750_000_000))
+    view_rows(con, "spot_klines")
+    put(tmp_path, DAYS[1])
+    assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, *DAYS[:2]))
+
+
+def test_a_file_that_arrives_within_a_tick_of_a_coarse_clock_is_there(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    """File systems that keep whole seconds show the same time before and after."""
+    folder = (tmp_path / str(DAYS[0])).parent
+    for at in range(1, 4):
+        second = int(time.time())
+        os.utime(folder, (second, second))
+        assert len(view_rows(con, "spot_klines")) == at * 24
+        put(tmp_path, DAYS[at])
+        os.utime(folder, (second, second))
+        assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, *DAYS[: at + 1]))
+
+
+def test_a_file_that_goes_is_gone(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
+    put(tmp_path, DAYS[1])
+    assert len(view_rows(con, "spot_klines")) == 48
+    (tmp_path / str(DAYS[0])).unlink()
+    assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, DAYS[1]))
+
+
+def test_a_feed_that_goes_says_so_and_comes_back(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises((duckdb.Error, bak.ConfigurationError), match="; collect some first"):
+        view_rows(con, "spot_klines")
+    put(tmp_path, DAYS[1])
+    assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, DAYS[1]))
+
+
+def test_a_scan_made_before_a_file_arrived_has_it(tmp_path: Path) -> None:
+    put(tmp_path, DAYS[0])
+    lazy = bak.scan(tmp_path, "spot", "klines", symbols="BTCUSDT")
+    assert lazy.select(pl.len()).collect().item() == 24
+    put(tmp_path, DAYS[1])
+    assert_same(scan_rows(lazy), naive_rows(tmp_path, *DAYS[:2]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BTCUSDT-1h-2025-07-02.zip.part",
+        "BTCUSDT-1h-2025-7-2.zip",
+        "BTCUSDT-1h-2025-07-32.zip",
+        "BTCUSDT-1h-2025-07.zip",
+        "ETHUSDT-1h-2025-07-02.zip",
+        "BTCUSDT-1m-2025-07-02.zip",
+        "copy of BTCUSDT-1h-2025-07-02.zip",
+        "notes.txt",
+    ],
+)
+def test_what_is_no_file_of_the_archive_is_overlooked(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection, name: str
+) -> None:
+    (tmp_path / str(DAYS[0])).with_name(name).write_bytes(b"whatever")
+    assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, DAYS[0]))
+
+
+def test_a_period_that_spans_a_month_of_a_long_interval_is_not_lost(tmp_path: Path) -> None:
+    """Candles of a week may begin before the month whose file has them."""
+    july, august = kline("BTCUSDT", "2025-07", "1w"), kline("BTCUSDT", "2025-08", "1w")
+    put(tmp_path, july, 10)
+    put(tmp_path, august, 10)
+    expected = naive_rows(tmp_path, july, august)
+    lazy = bak.scan(tmp_path, "spot", "klines", intervals="1w")
+    assert_same(scan_rows(lazy), expected)
+    moment = datetime(2025, 7, 28)
+    same = [row for row in expected if row[6] == moment]
+    assert len(same) == 1
+    assert_same(
+        scan_rows(lazy.filter(pl.col("open_time") == pl.lit(moment).dt.replace_time_zone("UTC"))),
+        same,
+    )
