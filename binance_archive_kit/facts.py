@@ -36,7 +36,8 @@ class Facts:
     inflated : int
         Bytes of its csv.
     checked : bool
-        Whether every row's fields were counted, and not only rows and times looked at.
+        Whether every row was looked at; else only the first and the last one, whose times
+        bound those of all as long as the file is in order.
     """
 
     size: int

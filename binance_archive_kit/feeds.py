@@ -6,7 +6,7 @@ where a row comes from, and go on with the columns of its files.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 
 import polars as pl
 import pyarrow as pa
@@ -185,3 +185,9 @@ class Feed:
                 for name, dtype in self.columns.items()
             }
         )
+
+
+@cache
+def feed_of(market: Market, data_type: DataType, *, decimals: bool = False) -> Feed:
+    """Make a feed, once: it never changes."""
+    return Feed(market, data_type, decimals=decimals)

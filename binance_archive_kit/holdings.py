@@ -8,7 +8,6 @@ cache, and then the reading of the rest.
 from __future__ import annotations
 
 import os
-import threading
 import time
 import warnings
 from collections import deque
@@ -27,7 +26,7 @@ import pyarrow.dataset as ds
 
 from binance_archive_kit import render
 from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, read_months, touch
-from binance_archive_kit.enums import DataType, Market, Partition
+from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
@@ -35,7 +34,7 @@ from binance_archive_kit.errors import (
     unknown,
 )
 from binance_archive_kit.facts import Facts, merged
-from binance_archive_kit.feeds import Feed, read_feed
+from binance_archive_kit.feeds import Feed, feed_of, read_feed
 from binance_archive_kit.inventory import HeldStream, Inventory
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
@@ -221,8 +220,6 @@ class Holdings:
         self._servings = Servings(
             self.root, self._store, self.cache, first=Partition(prefer), skip=self._skip
         )
-        self._feeds: dict[tuple[Market, DataType], Feed] = {}
-        self._lock = threading.Lock()
         self._keeper = _Keeper(self)
 
     # Feeds
@@ -239,11 +236,7 @@ class Holdings:
         ConfigurationError
             If there is no such feed in the archive.
         """
-        name = read_feed(market, data_type)
-        with self._lock:
-            if name not in self._feeds:
-                self._feeds[name] = Feed(*name, decimals=self._decimals)
-            return self._feeds[name]
+        return feed_of(*read_feed(market, data_type), decimals=self._decimals)
 
     def nothing_of(self, feed: Feed) -> str:
         """Say that the store has no file of a feed, and what to do about it."""
@@ -523,5 +516,5 @@ class _Keeper:
 
 
 def _workers() -> int:
-    """Threads to parse with; parsing itself uses more."""
-    return max(2, min(os.cpu_count() or 1, 8))
+    """Threads to read with: one more than there are cores, as one of them often waits."""
+    return min(os.cpu_count() or 1, 8) + 1

@@ -1,8 +1,9 @@
 """From zips to rows: inflate, check, parse; in the order of the files, a few at a time.
 
 Nothing is believed of a file that its bytes do not show: columns go by position, and the
-first time a file is read its every row is held against what the file's name promises:
-number of columns, unit of the times, days it covers, order. What was learned are the
+first time rows of a file are read its every row is held against what the file's name
+promises: number of columns, unit of the times, days it covers, order. (When rows are only
+counted, the times of the first and the last one have to do.) What was learned are the
 file's `Facts`; a file whose facts are known, and whose size and time have not changed
 since, is not checked again.
 
@@ -29,12 +30,12 @@ from binance_archive_kit.errors import FileError, OutOfPeriod, WrongUnit, WrongV
 from binance_archive_kit.facts import EPOCH, Facts, Source, period_of
 from binance_archive_kit.feeds import MOMENT, Feed
 from binance_archive_kit.inventory import HeldFile
-from binance_archive_kit.texts import Text, Unpacker, first_numbers
+from binance_archive_kit.texts import Text, Unpacker, outer_rows
 
 T = TypeVar("T")
 
 #: Bytes of zip up to which a file is small, and up to which small files are joined.
-_SMALL = 2 << 20
+_SMALL = 4 << 20
 #: Rows that are handed out in one go when nothing but their number is asked.
 _ROWS = 1 << 20
 #: From this value on a count since 1970 is one of microseconds.
@@ -193,25 +194,26 @@ class Reader:
         return [piece for one in sources for piece in self._read_small([one], columns, skip)]
 
     def _glance(self, texts: Sequence[Text], columns: set[str]) -> Piece | None:
-        """Look at nothing but the times that rows begin with, if no more is asked.
+        """Look at the first and the last row only, if rows are to be counted and not read.
 
-        None if they begin with something else, or with days that others serve.
+        None if more is asked, or if those two do not tell the times of all.
         """
-        first = self.schema.columns[0].column
-        if self._time.kind != "epoch" or first != self._time.column:
+        time = self._time
+        if time.kind != "epoch" or not self.schema.sorted:
             return None
         if self._asked(columns) or texts[0].source.without:
             return None
         learned = []
         for text in texts:
-            numbers = first_numbers(text) if text.rows else np.array([], np.int64)
-            if numbers is None:
-                return None
             file = text.source.file
-            unit = self._time.unit_on(file.start)
-            if text.rows:
-                self._check_unit(int(numbers.min()), int(numbers.max()), file, first, unit)
-            times = numbers * (1_000 if unit == "ms" else 1)
+            unit = time.unit_on(file.start)
+            fields = [row[self._positions[time.column]] for row in outer_rows(text)]
+            if not all(map(bytes.isdigit, fields)):
+                return None
+            times = np.array(fields, np.int64)
+            for value in times.tolist():
+                self._check_unit(value, value, file, time.column, unit)
+            times *= 1_000 if unit == "ms" else 1
             learned.append(self._facts(text, times, checked=False))
         spans = [(text.source, text.rows) for text in texts]
         return Piece(spans, pl.DataFrame(), learned, sum(len(text.body) for text in texts))
@@ -236,7 +238,7 @@ class Reader:
         for text, ends in _with_end(self._unpacker.texts(source)):
 
             def work(text: Text = text, ends: bool = ends) -> list[T]:
-                piece = self._parse([text], columns)
+                piece = self._glance([text], columns) or self._parse([text], columns)
                 piece.ends = ends
                 return [finish(piece)]
 
@@ -349,7 +351,7 @@ class Reader:
         first, last = int(times.min()), int(times.max())
         self._check_period(text.source, first, last)
         in_order = bool((times[1:] >= times[:-1]).all())
-        return Facts(file.size, file.mtime, len(times), first, last, in_order, size, checked)
+        return Facts(file.size, file.mtime, text.rows, first, last, in_order, size, checked)
 
     def _blame_nulls(self, moments: pl.Series, texts: Sequence[Text]) -> None:
         at = 0

@@ -29,9 +29,7 @@ PIECE = 8 << 20
 _READ = 1 << 18
 #: A block that is larger than any that is asked for again and again.
 _LARGE = 24 << 20
-#: Digits of numbers that floating point holds exactly.
-_EXACT_DIGITS = 16
-_NEWLINE, _COMMA, _ZERO = b"\n,0"
+_NEWLINE, _COMMA = b"\n,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,28 +188,13 @@ class Unpacker:
             raise WrongColumns(text.source.file.key, f"row {row:,} does not have {columns} fields")
 
 
-def first_numbers(text: Text) -> npt.NDArray[np.int64] | None:
-    """Read the whole number that each row begins with, all at once.
-
-    Returns
-    -------
-    ndarray of int64, or None
-        None unless each row begins with a number of the same digits, and a comma.
-    """
-    width = text.body.find(b",")
-    if not 0 < width <= _EXACT_DIGITS:
-        return None
-    letters = _letters(text.body)
-    ends = np.flatnonzero(letters == _NEWLINE)
-    if len(ends) != text.rows:
-        return None
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    heads = np.lib.stride_tricks.sliding_window_view(letters, width + 1)[starts]
-    digits = heads[:, :width] - np.uint8(_ZERO)
-    if (digits > 9).any() or (heads[:, width] != _COMMA).any():
-        return None
-    numbers: npt.NDArray[np.float64] = digits @ (10.0 ** np.arange(width - 1, -1, -1))
-    return numbers.astype(np.int64)
+def outer_rows(text: Text) -> list[list[bytes]]:
+    """Give the fields of the first and the last row; of no row if there is none."""
+    if not text.rows:
+        return []
+    body = text.body
+    first, last = body[: body.find(b"\n")], body[body.rfind(b"\n", 0, -1) + 1 : -1]
+    return [first.split(b","), last.split(b",")]
 
 
 def _letters(body: bytes) -> npt.NDArray[np.uint8]:
