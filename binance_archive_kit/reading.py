@@ -30,7 +30,7 @@ from binance_archive_kit.errors import FileError, OutOfPeriod, WrongUnit, WrongV
 from binance_archive_kit.facts import EPOCH, Facts, Source, period_of
 from binance_archive_kit.feeds import MOMENT, Feed
 from binance_archive_kit.inventory import HeldFile
-from binance_archive_kit.texts import Text, Unpacker, outer_rows
+from binance_archive_kit.texts import Cut, Text, Unpacker, outer_rows
 
 T = TypeVar("T")
 
@@ -230,14 +230,16 @@ class Reader:
         if skip is not None and source.facts is None:
             # Rows that were handed out cannot be taken back, so look at all of them first.
             try:
-                for text in self._unpacker.texts(source):
-                    self._parse([text], set())
+                for cut in self._unpacker.cut(source):
+                    self._parse([self._unpacker.joined(cut)], set())
             except FileError as error:
                 skip(error)
                 return
-        for text, ends in _with_end(self._unpacker.texts(source)):
+        # Inflating is what only one thread can do: all the rest is for the others.
+        for cut, ends in _with_end(self._unpacker.cut(source)):
 
-            def work(text: Text = text, ends: bool = ends) -> list[T]:
+            def work(cut: Cut = cut, ends: bool = ends) -> list[T]:
+                text = self._unpacker.joined(cut)
                 piece = self._glance([text], columns) or self._parse([text], columns)
                 piece.ends = ends
                 return [finish(piece)]
@@ -265,7 +267,9 @@ class Reader:
         if self.schema.sorted:
             frame = self._sorted(frame, learned, spans)
         if "date" in columns or without:
-            frame = frame.with_columns(pl.col(self._time.column).cast(pl.Date).alias("date"))
+            # Each of these few columns by itself costs less than a query for them together.
+            days = frame[self._time.column].cast(pl.Date).alias("date")
+            frame = frame.drop("date", strict=False).hstack([days])
         if without:
             frame = frame.filter(~pl.col("date").is_in(without))
             spans = [(spans[0][0], frame.height)]
@@ -273,8 +277,8 @@ class Reader:
         if words:
             # Nothing and "" are the same nothing.
             frame = frame.with_columns(pl.col(words).replace("", None))
-        asked = [name for name in frame.columns if name in columns]
-        return Piece(spans, frame.select(asked), learned, sum(len(text.body) for text in texts))
+        asked = frame[[name for name in frame.columns if name in columns]]
+        return Piece(spans, asked, learned, sum(len(text.body) for text in texts))
 
     def _parsed(self, texts: Sequence[Text], needed: list[int]) -> pl.DataFrame:
         """Parse some of the columns, by their positions."""
@@ -313,8 +317,11 @@ class Reader:
         file = texts[0].source.file
         unit = time.unit_on(file.start)
         for name in epochs:
-            self._check_unit(frame[name].min(), frame[name].max(), file, name, unit)
-        return frame.with_columns((pl.col(epochs) * (1_000 if unit == "ms" else 1)).cast(MOMENT))
+            values = frame[name]
+            self._check_unit(values.min(), values.max(), file, name, unit)
+            moments = (values * 1_000 if unit == "ms" else values).cast(MOMENT)
+            frame.replace_column(frame.get_column_index(name), moments)
+        return frame
 
     def _check_unit(self, low: Any, high: Any, file: HeldFile, name: str, unit: str | None) -> None:
         """Hold the magnitude of times since 1970 against the unit that files of the day have."""

@@ -25,8 +25,8 @@ from binance_archive_kit.members import BadMemberError, Member, find_member
 from binance_archive_kit.schemas import Schema
 
 #: Bytes of csv that are handed out in one go.
-PIECE = 8 << 20
-_READ = 1 << 18
+PIECE = 12 << 20
+_READ = 1 << 20
 #: A block that is larger than any that is asked for again and again.
 _LARGE = 24 << 20
 _NEWLINE, _COMMA = b"\n,"
@@ -39,6 +39,15 @@ class Text:
     source: Source
     body: bytes
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A piece of a large file's csv, as it comes from inflating: whole rows, in parts."""
+
+    source: Source
+    parts: list[bytes | memoryview]
+    first: bool
 
 
 class Unpacker:
@@ -86,33 +95,39 @@ class Unpacker:
         body = self._without_header(name, body)
         return Text(source, body, self._count(name, body))
 
-    def texts(self, source: Source) -> Iterator[Text]:
+    def cut(self, source: Source) -> Iterator[Cut]:
         """Inflate a large file piece by piece, each ending with a whole row.
 
         Raises
         ------
-        UnreadableZip, WrongColumns
+        UnreadableZip
             Once the piece is reached that shows it.
         """
-        name = source.file.key
         parts: list[bytes | memoryview] = []
-        size, begun = 0, False
-        for chunk in self._inflate(name):
+        size, first = 0, True
+        for chunk in self._inflate(source.file.key):
             end = chunk.rfind(b"\n") + 1
             if size + end < PIECE or not end:
                 parts.append(chunk)
                 size += len(chunk)
                 continue
-            body = b"".join([*parts, memoryview(chunk)[:end]])
-            parts, size = [memoryview(chunk)[end:]], len(chunk) - end
-            if not begun:
-                body, begun = self._without_header(name, body), True
-            yield Text(source, body, self._count(name, body))
-        body = b"".join(parts)
-        if not begun:
+            yield Cut(source, [*parts, memoryview(chunk)[:end]], first)
+            parts, size, first = [memoryview(chunk)[end:]], len(chunk) - end, False
+        if size or first:
+            yield Cut(source, parts, first)
+
+    def joined(self, cut: Cut) -> Text:
+        """Put a piece of a large file together, its header taken off.
+
+        Raises
+        ------
+        WrongColumns
+        """
+        name = cut.source.file.key
+        body = b"".join(cut.parts)
+        if cut.first:
             body = self._without_header(name, body)
-        if body or not begun:
-            yield Text(source, body, self._count(name, body))
+        return Text(cut.source, body, self._count(name, body))
 
     def _inflate(self, name: str) -> Iterator[bytes]:
         try:
