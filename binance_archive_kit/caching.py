@@ -16,9 +16,11 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
@@ -32,6 +34,8 @@ from binance_archive_kit.storage import PRIVATE
 _VERSION = 1
 #: Rows in a group of a Parquet file: what one thread of a query takes at a time.
 _ROW_GROUP = 122_880
+#: Rows that tell whether a column's values repeat.
+_SAMPLE = 20_000
 #: Bytes that all months together may take, unless told otherwise.
 DEFAULT_LIMIT = 20 << 30
 _PART = ".part"
@@ -180,15 +184,10 @@ class Cache:
             If there is no room, or the folder cannot be written to.
         """
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{_PART}")
-        words = [field.name for field in schema if _is_text(field.type)]
         with suppress(FileNotFoundError, FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with pq.ParquetWriter(
-                    part, schema, compression="zstd", compression_level=1, use_dictionary=words
-                ) as writer:
-                    for table in _in_groups(batches, schema):
-                        writer.write_table(table, row_group_size=_ROW_GROUP)
+                _write(part, schema, _in_groups(batches, schema))
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
@@ -255,8 +254,23 @@ def touch(paths: Iterable[Path]) -> None:
             os.utime(path)
 
 
-def _is_text(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_dictionary(dtype) or pa.types.is_large_string(dtype))
+def _write(path: Path, schema: pa.Schema, groups: Iterator[pa.Table]) -> None:
+    """Write row groups; columns whose values come again and again as dictionaries."""
+    first = next(groups, schema.empty_table())
+    words = [name for name in schema.names if _repeats(first[name])]
+    with pq.ParquetWriter(
+        path, schema, compression="zstd", compression_level=1, use_dictionary=words
+    ) as writer:
+        for group in chain([first], groups):
+            writer.write_table(group, row_group_size=_ROW_GROUP)
+
+
+def _repeats(values: pa.ChunkedArray) -> bool:
+    """Tell whether a column has so few different values that a dictionary pays."""
+    if pa.types.is_dictionary(values.type):
+        return True
+    sample = values.slice(0, _SAMPLE)
+    return bool(pc.count_distinct(sample).as_py() < len(sample) / 2)
 
 
 def _in_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:

@@ -306,7 +306,8 @@ class Holdings:
                     report.rows += batch.num_rows
                     yield batch
             report.complete = True
-            self._keeper.take(feed, months)
+            if question.reads:
+                self._keeper.take(feed, months)
         finally:
             report.seconds = time.perf_counter() - began
             self.cache.remember(feed, tally.learned)

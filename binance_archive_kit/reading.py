@@ -444,6 +444,9 @@ def _path_word(source: Source, name: str) -> str | None:
 def _repeated(words: Sequence[str | None], counts: Sequence[int]) -> pa.DictionaryArray:
     """Repeat each word as often as its rows are, as a dictionary array."""
     known = list(dict.fromkeys(word for word in words if word is not None))
+    if len(set(words)) == len(known) == 1:
+        same = pa.array(np.zeros(sum(counts), np.int32))
+        return pa.DictionaryArray.from_arrays(same, pa.array(known, pa.string()))
     places: dict[str | None, int] = {word: at for at, word in enumerate(known)}
     indices = np.repeat([places.get(word, -1) for word in words], counts).astype(np.int32)
     absent = indices < 0
