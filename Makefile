@@ -20,6 +20,7 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.collecting
+	$(BIN)/python -m tests.benchmarks.reading
 
 notebooks: $(VENV)/.dev
 	$(BIN)/jupyter lab notebooks

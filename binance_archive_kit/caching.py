@@ -16,17 +16,21 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
+from datetime import date
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from binance_archive_kit import render
 from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
+from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream
 from binance_archive_kit.storage import PRIVATE
 
@@ -39,6 +43,9 @@ _SAMPLE = 20_000
 #: Bytes that all months together may take, unless told otherwise.
 DEFAULT_LIMIT = 20 << 30
 _PART = ".part"
+_WORDS = [name for name in PATH_COLUMNS if name != "date"]
+_FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
+_SYSTEM = pafs.LocalFileSystem()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Cache:
     def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         self._facts: dict[str, dict[str, Facts]] = {}
+        self._fragments: dict[Path, ds.Fragment] = {}
         self._lock = threading.Lock()
         self.folder = _place(root) if keep else None
 
@@ -163,14 +171,7 @@ class Cache:
         """
         if self.folder is None:
             return None
-        said = hashlib.sha256(str(_VERSION).encode())
-        start = None
-        for source in sources:
-            file = source.file
-            start = start or file.start
-            days = ",".join(sorted(map(str, source.without)))
-            said.update(f"{file.key} {file.size} {file.mtime} {days}\n".encode())
-        name = f"{start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
+        name = _name(tuple((source.file, source.without) for source in sources))
         return self.folder / feed.table / stream.symbol / (stream.interval or "") / name
 
     def write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
@@ -196,6 +197,28 @@ class Cache:
             if other != path:
                 other.unlink(missing_ok=True)
 
+    def read(
+        self,
+        paths: Iterable[Path],
+        schema: pa.Schema,
+        columns: list[str],
+        where: ds.Expression | None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Read months that are kept, in their order.
+
+        Raises
+        ------
+        OSError, pyarrow.ArrowInvalid
+            If one of them was deleted, or damaged.
+        """
+        # What a month's file says of itself is read once: under its name it never changes.
+        fragments = [
+            self._fragments.setdefault(path, _FORM.make_fragment(str(path), _SYSTEM))
+            for path in paths
+        ]
+        months = ds.FileSystemDataset(fragments, schema, _FORM, _SYSTEM)
+        yield from months.scanner(columns=columns, filter=where, batch_size=_ROW_GROUP).to_reader()
+
     def use(self) -> CacheUse:
         """Say what the months take."""
         sizes = [size for _, _, size in self._months()]
@@ -212,12 +235,14 @@ class Cache:
     def discard(self, paths: Iterable[Path]) -> None:
         """Remove months that cannot be read."""
         for path in paths:
+            self._fragments.pop(path, None)
             with suppress(OSError):
                 path.unlink()
 
     def clear(self) -> None:
         """Forget everything."""
         self._facts.clear()
+        self._fragments.clear()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -233,18 +258,14 @@ class Cache:
                         yield stat.st_mtime_ns, path, stat.st_size
 
 
-def read_months(
-    paths: Iterable[Path], schema: pa.Schema, columns: list[str], where: ds.Expression | None
-) -> Iterator[pa.RecordBatch]:
-    """Read months that are kept, in their order."""
-    names = [name for name in PATH_COLUMNS if name != "date"]
-    options = ds.ParquetReadOptions(dictionary_columns=names)
-    months = ds.dataset(
-        [str(path) for path in paths],
-        schema=schema,
-        format=ds.ParquetFileFormat(read_options=options),
-    )
-    yield from months.scanner(columns=columns, filter=where, batch_size=_ROW_GROUP).to_reader()
+@lru_cache(maxsize=1 << 16)
+def _name(files: tuple[tuple[HeldFile, frozenset[date]], ...]) -> str:
+    """Name a month by its files: another name as soon as one of them is another."""
+    said = hashlib.sha256(str(_VERSION).encode())
+    for file, without in files:
+        days = ",".join(sorted(map(str, without)))
+        said.update(f"{file.key} {file.size} {file.mtime} {days}\n".encode())
+    return f"{files[0][0].start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 
 def touch(paths: Iterable[Path]) -> None:

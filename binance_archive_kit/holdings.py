@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from binance_archive_kit import render
-from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, read_months, touch
+from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, touch
 from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
@@ -316,17 +316,18 @@ class Holdings:
         self, question: _Question, months: Sequence[Month], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read months from the cache; from the zips, should that fail."""
+        feed = question.feed
         paths = [month.kept for month in months if month.kept is not None]
         given = 0
         try:
-            for batch in read_months(paths, question.feed.arrow, question.names, question.where):
+            for batch in self.cache.read(paths, feed.arrow, question.names, question.where):
                 given += batch.num_rows
                 yield batch
         except (pa.ArrowInvalid, OSError):
             # Deleted, or damaged. The same rows come from the zips, in the same order.
             self.cache.discard(paths)
             for month in months:
-                month.sources = self._servings.sources(question.feed, month.needed, {})
+                month.sources = self._servings.sources(feed, month.needed, {})
             for batch in self._unzipped(question, months, tally):
                 over = min(given, batch.num_rows)
                 given -= over

@@ -20,9 +20,7 @@ from typing import Any
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.keys import Stream, is_symbol, parse_period, period_end
 
-#: A folder that changed less than this many nanoseconds before it was read may change
-#: again without its time moving: clocks of file systems are that coarse.
-_COARSEST_CLOCK = 2_000_000_000
+_SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class Inventory:
             known = self._folders.get(folder)
             if known is not None and known.settled and known.mtime == mtime:
                 return known
-            settled = time.time_ns() - mtime > _COARSEST_CLOCK
+            settled = time.time_ns() - mtime > _coarseness(mtime)
             found = _Folder(mtime, settled, [], [])
             with os.scandir(path) as entries:
                 for entry in entries:
@@ -155,6 +153,15 @@ class Inventory:
 
 
 _INTERVALS = frozenset(Interval)
+
+
+def _coarseness(mtime: int) -> int:
+    """Tell for how long a folder may change again without its time moving, in nanoseconds.
+
+    Clocks of file systems tick a hundred times a second or more often; those that know
+    whole seconds only tick every second or two.
+    """
+    return 2 * _SECOND if mtime % _SECOND == 0 else _SECOND // 10
 
 
 def _held_files(stream: Stream, found: list[tuple[str, int, int]]) -> Iterator[HeldFile]:

@@ -50,7 +50,8 @@ def write_object(root: Path, key: ObjectKey, csv: bytes) -> None:
     """Write a zip with its sidecar below `root`."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(zipfile.ZipInfo(key.member, (2025, 1, 1, 0, 0, 0)), csv)
+        member = zipfile.ZipInfo(key.member, (2025, 1, 1, 0, 0, 0))
+        file.writestr(member, csv, zipfile.ZIP_DEFLATED)
     path = root / str(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(packed.getvalue())
@@ -274,6 +275,12 @@ def again(folder: Path, runs: int) -> None:
         shutil.rmtree(each)
 
 
+#: A process begins with the peak of the one it was forked from, so a small one stands between.
+_BETWEEN = [
+    *(sys.executable, "-c"),
+    "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)",
+]
+
 _PLAN = """
 import resource, time, binance_archive_kit as bak
 symbols = [f"C{at:03d}USDT" for at in range(275)]
@@ -293,7 +300,11 @@ def plan(folder: Path, runs: int) -> None:
     taken, peaks, count = [], [], 0
     for _ in range(runs):
         said = subprocess.run(
-            [sys.executable, "-c", _PLAN], check=True, capture_output=True, text=True, cwd=folder
+            [*_BETWEEN, sys.executable, "-c", _PLAN],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=folder,
         )
         objects, seconds, peak = said.stdout.split()
         count = int(objects)
@@ -330,7 +341,7 @@ def memory(folder: Path, runs: int) -> None:
         for symbols in (5, 25, 100):
             output = folder / "kept"
             said = subprocess.run(
-                [sys.executable, "-c", _COLLECT, url, str(output), str(symbols)],
+                [*_BETWEEN, sys.executable, "-c", _COLLECT, url, str(output), str(symbols)],
                 check=True,
                 capture_output=True,
                 text=True,
