@@ -15,7 +15,6 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
-from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -45,15 +44,6 @@ from binance_archive_kit.storage import Store
 
 Prefer = Literal["daily", "monthly"]
 OnError = Literal["raise", "skip"]
-
-#: What is recorded of proven files, by the prefix of their stream and their key.
-_Proofs = dict[str, dict[str, tuple[int, int, str]]]
-
-#: Seconds after which a file that is not the proven one is looked at once more: a
-#: collection records the proof of a file just after it has put the file in place.
-_SETTLING = 1.0
-_DAY_ZERO = date(1970, 1, 1)
-_DAY_MICROSECONDS = 86_400_000_000
 
 
 @dataclass(slots=True)
@@ -455,13 +445,13 @@ class Holdings:
                 todo += [(feed, month) for month in months if month.kept is None]
             progress.begin("filling the cache", len(todo), unit="months")
             for feed, month in todo:
-                self.keep(feed, month)
+                self.keep(feed, month, workers=_workers())
                 progress.done += 1
                 bar.update()
         self.cache.trim()
         return self.cache.use()
 
-    def keep(self, feed: Feed, month: Month) -> None:
+    def keep(self, feed: Feed, month: Month, *, workers: int) -> None:
         """Put a month into the cache."""
         sources = self._servings.sources(feed, month.serving, {})
         path = self.cache.month(feed, month.serving[0].held.stream, sources)
@@ -471,7 +461,7 @@ class Holdings:
 
         def rows() -> Iterator[pa.RecordBatch]:
             pieces = Reader(self.root, feed).pieces(
-                sources, feed.arrow.names, lambda piece: piece, workers=_workers()
+                sources, feed.arrow.names, lambda piece: piece, workers=workers
             )
             for piece in pieces:
                 tally.count(piece)
@@ -502,16 +492,16 @@ class _Keeper:
 
     def _go_on(self) -> None:
         """Start the next month, one at a time: so a program that ends waits for one at most."""
-        if self._todo:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, "cache")
-            with suppress(RuntimeError):  # the program is ending
-                self._pool.submit(self._keep, *self._todo.popleft())
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "cache")
+        # There is no next one, or the program is ending.
+        with suppress(IndexError, RuntimeError):
+            self._pool.submit(self._keep, *self._todo.popleft())
 
     def _keep(self, feed: Feed, month: Month) -> None:
         # The zips are there whatever becomes of this: a full disk, a bad file, a lost folder.
         with suppress(OSError, FileError):
-            self._holdings.keep(feed, month)
+            self._holdings.keep(feed, month, workers=1)
         if not self._todo:
             self._holdings.cache.trim()
         self._go_on()

@@ -35,7 +35,7 @@ from binance_archive_kit.texts import Cut, Text, Unpacker, outer_rows
 T = TypeVar("T")
 
 #: Bytes of zip up to which a file is small, and up to which small files are joined.
-_SMALL = 4 << 20
+SMALL = 4 << 20
 #: Rows that are handed out in one go when nothing but their number is asked.
 _ROWS = 1 << 20
 #: From this value on a count since 1970 is one of microseconds.
@@ -136,7 +136,7 @@ class Reader:
         wanted = set(columns)
         with _Ordered[T](workers) as ordered:
             for batch in self._batches(sources, wanted):
-                if batch[0].file.size > _SMALL and not self._is_known(batch[0], wanted):
+                if batch[0].file.size > SMALL and not self._is_known(batch[0], wanted):
                     yield from self._read_large(batch[0], wanted, finish, ordered, skip)
                     continue
 
@@ -163,8 +163,9 @@ class Reader:
         for source in sources:
             known = self._is_known(source, columns)
             size = (source.facts.rows if source.facts else 0) if known else source.file.size
-            its = known, source.without, self._time.unit_on(source.file.start)
-            most = _ROWS if known else _SMALL
+            alone = source if source.without else None
+            its = known, alone, self._time.unit_on(source.file.start)
+            most = _ROWS if known else SMALL
             if batch and (weight + size > most or its != kind):
                 yield batch
                 batch, weight = [], 0
@@ -227,11 +228,11 @@ class Reader:
         skip: Callable[[FileError], None] | None,
     ) -> Iterator[T]:
         """Read a file piece by piece: the next one is inflated while others are parsed."""
-        if skip is not None and source.facts is None:
+        if skip is not None:
             # Rows that were handed out cannot be taken back, so look at all of them first.
             try:
                 for cut in self._unpacker.cut(source):
-                    self._parse([self._unpacker.joined(cut)], set())
+                    self._parse([self._unpacker.joined(cut)], columns)
             except FileError as error:
                 skip(error)
                 return
