@@ -211,8 +211,10 @@ def test_an_interrupt_cleans_up_before_it_is_raised(
 
 def stop_downloader(url: str) -> None:
     """Suspend the s5cmd that talks to an endpoint: it will not end when asked to."""
-    command = ["pgrep", "-f", f"^[^ ]*/bin/s5cmd .*{url}"]
-    (found,) = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    # By its own name, which the Python that starts it has not, and by what it was told.
+    command = ["pgrep", "-x", "s5cmd"]
+    running = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    (found,) = (pid for pid in running if url in Path(f"/proc/{pid}/cmdline").read_text())
     os.kill(int(found), signal.SIGSTOP)
 
 
