@@ -24,9 +24,11 @@ from binance_archive_kit.keys import member_of
 from binance_archive_kit.members import BadMemberError, Member, find_member
 from binance_archive_kit.schemas import Schema
 
-#: Bytes of csv that are handed out in one go.
+#: Bytes of csv that are handed out in one go: few at first, as a few rows may be all that
+#: is asked for, and then twice as many each time, up to this.
 PIECE = 12 << 20
-_READ = 1 << 20
+_FIRST_PIECE = 1 << 20
+_READ = 1 << 19
 #: A block that is larger than any that is asked for again and again.
 _LARGE = 24 << 20
 _NEWLINE, _COMMA = b"\n,"
@@ -104,15 +106,16 @@ class Unpacker:
             Once the piece is reached that shows it.
         """
         parts: list[bytes | memoryview] = []
-        size, first = 0, True
+        size, first, enough = 0, True, _FIRST_PIECE
         for chunk in self._inflate(source.file.key):
             end = chunk.rfind(b"\n") + 1
-            if size + end < PIECE or not end:
+            if size + end < enough or not end:
                 parts.append(chunk)
                 size += len(chunk)
                 continue
             yield Cut(source, [*parts, memoryview(chunk)[:end]], first)
             parts, size, first = [memoryview(chunk)[end:]], len(chunk) - end, False
+            enough = min(2 * enough, PIECE)
         if size or first:
             yield Cut(source, parts, first)
 
