@@ -31,7 +31,7 @@ from binance_archive_kit import render
 from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.inventory import HeldFile
-from binance_archive_kit.keys import Stream
+from binance_archive_kit.keys import Stream, key_range
 from binance_archive_kit.storage import PRIVATE
 
 #: Changes when files are read in another way than before, so that nothing old is taken up.
@@ -100,7 +100,7 @@ class Cache:
 
     # Facts
 
-    def known(self, feed: Feed) -> Mapping[str, Facts]:
+    def known(self, feed: Feed) -> dict[str, Facts]:
         """Give what is known of the files of a feed, by their keys; it grows with time."""
         with self._lock:
             if feed.view not in self._facts:
@@ -109,8 +109,7 @@ class Cache:
 
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
-        self.known(feed)
-        self._facts[feed.view].update(facts)
+        self.known(feed).update(facts)
         if self.folder is None or not facts:
             return
         rows = [(key, *astuple(each)) for key, each in facts.items()]
@@ -126,9 +125,8 @@ class Cache:
             return
         with suppress(sqlite3.Error), closing(self._connect()) as connection:
             for prefix in feed.prefixes:
-                # Keys sort by their bytes, so a prefix is a range: "0" follows "/".
                 rows = connection.execute(
-                    "SELECT * FROM facts WHERE key >= ? AND key < ?", (prefix, f"{prefix[:-1]}0")
+                    "SELECT * FROM facts WHERE key >= ? AND key < ?", key_range(prefix)
                 )
                 for key, size, mtime, count, first, last, in_order, inflated, checked in rows:
                     yield (

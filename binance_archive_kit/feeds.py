@@ -11,7 +11,14 @@ from functools import cache, cached_property
 import polars as pl
 import pyarrow as pa
 
-from binance_archive_kit.enums import MARKET_ALIASES, DataType, Interval, Market, Partition
+from binance_archive_kit.enums import (
+    MARKET_ALIASES,
+    PREMIUM_INDEX,
+    DataType,
+    Interval,
+    Market,
+    Partition,
+)
 from binance_archive_kit.errors import ConfigurationError, unknown
 from binance_archive_kit.schemas import Column, Schema, load_schemas, schema
 
@@ -68,7 +75,7 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
     if market not in set(Market):
         raise ConfigurationError(unknown("market", market, Market))
     spelled = {each.name.lower(): each for each in DataType} | {each: each for each in DataType}
-    spelled |= {"premiumIndex": DataType.PREMIUM_INDEX_KLINES}
+    spelled |= {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
     of_market = [each for place, each in load_schemas() if place == market]
     if spelled.get(data_type) not in of_market:
         raise ConfigurationError(unknown(f"data type of {market}", data_type, of_market))

@@ -373,26 +373,13 @@ class Holdings:
             ``first`` and ``last`` (UTC days that files cover, both inclusive), ``files``,
             ``bytes`` (of the zips) and ``proven`` (files whose proof still stands).
         """
-        rows = [self._line(feed, held) for feed in self.feeds() for held in self.streams(feed)]
+        rows: list[tuple[object, ...]] = []
+        for feed in self.feeds():
+            proofs: dict[str, tuple[int, int, str]] = {}
+            for prefix in feed.prefixes:
+                proofs |= self._store.recorded(prefix)
+            rows += (_line(feed, held, proofs) for held in self.streams(feed))
         return pl.DataFrame(rows, schema=STREAMS, orient="row")
-
-    def _line(self, feed: Feed, held: HeldStream) -> tuple[object, ...]:
-        stream, files = held.stream, held.files
-        proofs = self._store.recorded(stream.prefix)
-        proven = sum(proofs.get(file.key, ())[:2] == (file.size, file.mtime) for file in files)
-        return (
-            feed.view,
-            stream.market.value,
-            stream.data_type.value,
-            stream.partition.value,
-            stream.symbol,
-            stream.interval and stream.interval.value,
-            files[0].start,
-            max(file.end for file in files),
-            len(files),
-            sum(file.size for file in files),
-            proven,
-        )
 
     def problems_frame(self) -> pl.DataFrame:
         """Give the files that were left out: ``file``, ``reason``, ``detail``."""
@@ -505,6 +492,27 @@ class _Keeper:
         if not self._todo:
             self._holdings.cache.trim()
         self._go_on()
+
+
+def _line(
+    feed: Feed, held: HeldStream, proofs: dict[str, tuple[int, int, str]]
+) -> tuple[object, ...]:
+    """Say what there is of a stream, and how much of it is proven."""
+    stream, files = held.stream, held.files
+    proven = sum(proofs.get(file.key, ())[:2] == (file.size, file.mtime) for file in files)
+    return (
+        feed.view,
+        stream.market.value,
+        stream.data_type.value,
+        stream.partition.value,
+        stream.symbol,
+        stream.interval and stream.interval.value,
+        files[0].start,
+        max(file.end for file in files),
+        len(files),
+        sum(file.size for file in files),
+        proven,
+    )
 
 
 def _workers() -> int:

@@ -198,6 +198,17 @@ class ObjectKey:
         return self.stream.key(self.period)
 
 
+def key_range(prefix: str) -> tuple[str, str]:
+    """Give the range of keys that begin with a prefix, which ends in ``/``.
+
+    From, inclusive; to, exclusive. Keys sort by their bytes, and ``0`` comes next after ``/``.
+
+    >>> key_range("data/spot/daily/trades/BTCUSDT/")
+    ('data/spot/daily/trades/BTCUSDT/', 'data/spot/daily/trades/BTCUSDT0')
+    """
+    return prefix, f"{prefix[:-1]}0"
+
+
 def member_of(name: str) -> str:
     """Name the one csv member of the zip called `name` (a key or a base name).
 

@@ -67,11 +67,6 @@ class Piece:
     inflated: int | None = None
     ends: bool = True
 
-    @property
-    def rows(self) -> int:
-        """Count the rows."""
-        return sum(count for _, count in self.spans)
-
 
 class Reader:
     """Reads the files of one feed.
@@ -428,11 +423,11 @@ def batch_of(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
     arrays = []
     for name in schema.names:
         if name in own.column_names:
-            arrays.append(own.column(name))
+            arrays.append(own.column(name).combine_chunks())
         else:
             words = [_path_word(source, name) for source, _ in piece.spans]
             arrays.append(_repeated(words, counts))
-    return pa.RecordBatch.from_arrays([_whole(array) for array in arrays], schema=schema)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _path_word(source: Source, name: str) -> str | None:
@@ -454,10 +449,6 @@ def _repeated(words: Sequence[str | None], counts: Sequence[int]) -> pa.Dictiona
     return pa.DictionaryArray.from_arrays(
         pa.array(indices, mask=absent if absent.any() else None), pa.array(known, pa.string())
     )
-
-
-def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _unread(sources: Sequence[Source]) -> Piece:

@@ -43,7 +43,7 @@ from binance_archive_kit.errors import (
     ObjectError,
     StaleChecksum,
 )
-from binance_archive_kit.keys import member_of
+from binance_archive_kit.keys import key_range, member_of
 from binance_archive_kit.members import BadMemberError, check_member
 from binance_archive_kit.planning import INVENTORY_SCHEMA
 
@@ -158,11 +158,10 @@ class Store:
             try:
                 with closing(self._connect()) as connection:
                     for prefix in prefixes:
-                        # Keys sort by their bytes, so a prefix is a range: "0" follows "/".
                         rows += connection.execute(
                             "SELECT key, size, mtime, etag, proven_by FROM proofs"
                             " WHERE key >= ? AND key < ?",
-                            (prefix, f"{prefix[:-1]}0"),
+                            key_range(prefix),
                         )
             except sqlite3.OperationalError:
                 raise
@@ -239,7 +238,7 @@ class Store:
         with closing(self._connect()) as connection:
             rows = connection.execute(
                 "SELECT key, size, mtime, sha256 FROM proofs WHERE key >= ? AND key < ?",
-                (prefix, f"{prefix[:-1]}0"),
+                key_range(prefix),
             )
             return {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
 
