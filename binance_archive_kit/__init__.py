@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from binance_archive_kit.collection import collect as collect
     from binance_archive_kit.collection import plan as plan
     from binance_archive_kit.config import CollectionConfig as CollectionConfig
+    from binance_archive_kit.covering import backtest_coverage as backtest_coverage
+    from binance_archive_kit.covering import coverage as coverage
     from binance_archive_kit.datasets import connect as connect
     from binance_archive_kit.datasets import klines_with_funding as klines_with_funding
     from binance_archive_kit.datasets import load_klines as load_klines
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import ArchiveKitError as ArchiveKitError
     from binance_archive_kit.errors import ArchiveKitWarning as ArchiveKitWarning
     from binance_archive_kit.errors import ConfigurationError as ConfigurationError
+    from binance_archive_kit.errors import CoverageError as CoverageError
     from binance_archive_kit.errors import DiskSpaceError as DiskSpaceError
     from binance_archive_kit.errors import FileError as FileError
     from binance_archive_kit.errors import ListingError as ListingError
@@ -46,6 +49,8 @@ _HOMES = {
     "collect": "collection",
     "plan": "collection",
     "CollectionConfig": "config",
+    "backtest_coverage": "covering",
+    "coverage": "covering",
     "connect": "datasets",
     "klines_with_funding": "datasets",
     "load_klines": "datasets",
@@ -57,6 +62,7 @@ _HOMES = {
     "ArchiveKitError": "errors",
     "ArchiveKitWarning": "errors",
     "ConfigurationError": "errors",
+    "CoverageError": "errors",
     "DiskSpaceError": "errors",
     "FileError": "errors",
     "ListingError": "errors",

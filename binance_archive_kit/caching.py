@@ -1,4 +1,4 @@
-"""What was read before: facts of files, and months of rows as Parquet.
+"""What was read before: facts and contents of files, and months of rows as Parquet.
 
 Everything here can be had again from the zips, so the folder may be deleted at any
 moment. A month is kept under a name that its files' names, sizes and times give: when
@@ -20,7 +20,9 @@ from datetime import date
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -28,6 +30,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from binance_archive_kit import render
+from binance_archive_kit.contents import NO_RUNS, Contents
 from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.inventory import HeldFile
@@ -94,6 +97,8 @@ class Cache:
     def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         self._facts: dict[str, dict[str, Facts]] = {}
+        self._contents: dict[str, dict[str, Contents]] = {}
+        self._compared: dict[str, dict[str, tuple[str, str]]] = {}
         self._fragments: dict[Path, ds.Fragment] = {}
         self._lock = threading.Lock()
         self.folder = _place(root) if keep else None
@@ -110,31 +115,89 @@ class Cache:
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         self.known(feed).update(facts)
-        if self.folder is None or not facts:
+        self._insert("facts", [(key, *astuple(each)) for key, each in facts.items()])
+
+    def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
+        for row in self._select("facts", feed):
+            key, size, mtime, rows, first, last, in_order, inflated, checked = row
+            facts = Facts(size, mtime, rows, first, last, bool(in_order), inflated, bool(checked))
+            yield key, facts
+
+    # Contents
+
+    def contents(self, feed: Feed) -> dict[str, Contents]:
+        """Give what is in the files of a feed, as far as it was seen, by their keys."""
+        with self._lock:
+            if feed.view not in self._contents:
+                self._contents[feed.view] = dict(self._read_contents(feed))
+            return self._contents[feed.view]
+
+    def remember_contents(self, feed: Feed, contents: Mapping[str, Contents]) -> None:
+        """Keep what is in files for the next time."""
+        self.contents(feed).update(contents)
+        rows = [
+            (key, c.size, c.mtime, c.rows, c.repeats, c.strays, c.in_order, c.longest, _packed(c))
+            for key, c in contents.items()
+        ]
+        self._insert("contents", rows)
+
+    def _read_contents(self, feed: Feed) -> Iterator[tuple[str, Contents]]:
+        for row in self._select("contents", feed):
+            key, size, mtime, rows, repeats, strays, in_order, longest, packed = row
+            runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
+            yield key, Contents(size, mtime, rows, repeats, strays, bool(in_order), longest, runs)
+
+    # Comparisons
+
+    def compared(self, feed: Feed, month: str, files: Iterable[HeldFile]) -> str | None:
+        """Give what a comparison of these very files has found; None if there was none.
+
+        Parameters
+        ----------
+        feed : Feed
+        month : str
+            Key of the monthly file.
+        files : iterable of HeldFile
+            All that were compared.
+        """
+        with self._lock:
+            if feed.view not in self._compared:
+                rows = self._select("comparisons", feed)
+                self._compared[feed.view] = {key: (name, found) for key, name, found in rows}
+        name, found = self._compared[feed.view].get(month, ("", ""))
+        return found if name == _name_of(files) else None
+
+    def remember_compared(
+        self, feed: Feed, month: str, files: Iterable[HeldFile], found: str
+    ) -> None:
+        """Keep what a comparison has found for the next time."""
+        name = _name_of(files)
+        self._compared.setdefault(feed.view, {})[month] = name, found
+        self._insert("comparisons", [(month, name, found)])
+
+    # All of them
+
+    def _insert(self, table: str, rows: list[tuple[Any, ...]]) -> None:
+        if self.folder is None or not rows:
             return
-        rows = [(key, *astuple(each)) for key, each in facts.items()]
         with suppress(sqlite3.Error, OSError):
             self._database.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection, connection:
+                places = ",".join("?" * len(rows[0]))
                 connection.executemany(
-                    "INSERT OR REPLACE INTO facts VALUES (?,?,?,?,?,?,?,?,?)", rows
+                    f"INSERT OR REPLACE INTO {table} VALUES ({places})",  # noqa: S608 -- our word
+                    rows,
                 )
 
-    def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
+    def _select(self, table: str, feed: Feed) -> Iterator[tuple[Any, ...]]:
         if self.folder is None or not self._database.exists():
             return
         with suppress(sqlite3.Error), closing(self._connect()) as connection:
             for prefix in feed.prefixes:
-                rows = connection.execute(
-                    "SELECT * FROM facts WHERE key >= ? AND key < ?", key_range(prefix)
+                yield from connection.execute(
+                    f"SELECT * FROM {table} WHERE key >= ? AND key < ?",  # noqa: S608 -- our word
+                    key_range(prefix),
                 )
-                for key, size, mtime, count, first, last, in_order, inflated, checked in rows:
-                    yield (
-                        key,
-                        Facts(
-                            size, mtime, count, first, last, bool(in_order), inflated, bool(checked)
-                        ),
-                    )
 
     @property
     def _database(self) -> Path:
@@ -148,6 +211,15 @@ class Cache:
                 "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
                 " mtime INTEGER, rows INTEGER, first INTEGER, last INTEGER, in_order INTEGER,"
                 " inflated INTEGER, checked INTEGER) WITHOUT ROWID"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS contents (key TEXT PRIMARY KEY, size INTEGER,"
+                " mtime INTEGER, rows INTEGER, repeats INTEGER, strays INTEGER, in_order INTEGER,"
+                " longest INTEGER, runs BLOB) WITHOUT ROWID"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS comparisons (key TEXT PRIMARY KEY, name TEXT,"
+                " found TEXT) WITHOUT ROWID"
             )
         except sqlite3.DatabaseError:
             connection.close()
@@ -240,6 +312,8 @@ class Cache:
     def clear(self) -> None:
         """Forget everything."""
         self._facts.clear()
+        self._contents.clear()
+        self._compared.clear()
         self._fragments.clear()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -304,6 +378,19 @@ def _in_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator
             held, rows = [], 0
     if held:
         yield pa.Table.from_batches(held, schema).unify_dictionaries()
+
+
+def _name_of(files: Iterable[HeldFile]) -> str:
+    """Name a group of files: another name as soon as one of them is another."""
+    said = hashlib.sha256()
+    for file in files:
+        said.update(f"{file.key} {file.size} {file.mtime}\n".encode())
+    return said.hexdigest()
+
+
+def _packed(contents: Contents) -> bytes:
+    """Spell the runs of a file as bytes that every machine reads alike."""
+    return contents.runs.astype("<i8").tobytes()
 
 
 def _place(root: Path) -> Path:

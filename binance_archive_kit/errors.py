@@ -7,6 +7,7 @@
     ├── ListingError                      the archive's listing could not be read
     ├── DiskSpaceError                    the plan does not fit on the disk
     ├── WorkflowError                     not one object could be had; carries the result
+    ├── CoverageError                     the data are not enough for what is wanted of them
     ├── FileError                         a file of the store is not what its name says
     │   ├── UnreadableZip       unreadable_zip       not one intact csv member
     │   ├── WrongColumns        wrong_columns        other columns than the feed has
@@ -79,6 +80,10 @@ class WorkflowError(ArchiveKitError):
     def __init__(self, message: str, result: CollectionResult | None = None) -> None:
         super().__init__(message)
         self.result = result
+
+
+class CoverageError(ArchiveKitError):
+    """Data do not cover what is wanted of them; the message is the report's verdict."""
 
 
 class ObjectError(ArchiveKitError):

@@ -183,6 +183,10 @@ class Fetch:
             seconds=time.monotonic() - self._began,
             created_at=self._created_at,
         )
+        self._store.note_missing(
+            {each.key: each.detail for each in result.missing if each.key},
+            [failure.key for failure in self._failures],
+        )
         if result.outcome == "failed":
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
         return result

@@ -7,14 +7,15 @@ cache, and then the reading of the rest.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,8 @@ import pyarrow.dataset as ds
 
 from binance_archive_kit import render
 from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, touch
+from binance_archive_kit.comparing import Disagreement, compare
+from binance_archive_kit.contents import Contents, Examiner, joined
 from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
@@ -32,12 +35,13 @@ from binance_archive_kit.errors import (
     FileError,
     unknown,
 )
-from binance_archive_kit.facts import Facts, merged
+from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed, feed_of, read_feed
-from binance_archive_kit.inventory import HeldStream, Inventory
+from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of
+from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import load_schemas
 from binance_archive_kit.serving import Month, Servings
 from binance_archive_kit.storage import Store
@@ -204,11 +208,12 @@ class Holdings:
         self.last_scan: ScanReport | None = None
         self.cache = Cache(self.root, keep=cache, limit=cache_limit)
         self._decimals = decimals
+        self._first = Partition(prefer)
         self._store = Store(self.root)
         self._inventory = Inventory(self.root)
         self._skip = self._leave_out if on_error == "skip" else None
         self._servings = Servings(
-            self.root, self._store, self.cache, first=Partition(prefer), skip=self._skip
+            self.root, self._store, self.cache, first=self._first, skip=self._skip
         )
         self._keeper = _Keeper(self)
 
@@ -354,6 +359,124 @@ class Holdings:
                 if batch.num_rows:
                     yield batch
 
+    # Examining
+
+    def proofs(self, feed: Feed) -> dict[str, tuple[int, int, str]]:
+        """Give size, time and SHA-256 of a feed's proven files, by their keys."""
+        proofs: dict[str, tuple[int, int, str]] = {}
+        for prefix in feed.prefixes:
+            proofs |= self._store.recorded(prefix)
+        return proofs
+
+    def serving(self, feed: Feed, pruner: Pruner, skip: Callable[[FileError], None]) -> list[Month]:
+        """Tell which files give each day, month by month; from the zips, whatever the cache has.
+
+        Parameters
+        ----------
+        feed : Feed
+        pruner : Pruner
+        skip : callable
+            Told of files that are not what they were when they were proven.
+        """
+        servings = Servings(self.root, self._store, self.cache, first=self._first, skip=skip)
+        return servings.months(feed, self.streams(feed), pruner, cached=False)
+
+    def contents(
+        self,
+        feed: Feed,
+        sources: Iterable[Source],
+        skip: Callable[[FileError], None],
+        done: Callable[[int], None],
+    ) -> dict[str, Contents]:
+        """See what is in files, reading those that were not seen before.
+
+        Parameters
+        ----------
+        feed : Feed
+        sources : iterable of Source
+        skip : callable
+            Told of files that cannot be read, which are not among the result.
+        done : callable
+            Told of each number of files that were read.
+
+        Returns
+        -------
+        dict of str to Contents
+            By the keys of the files.
+        """
+        remembered = self.cache.contents(feed)
+        seen: dict[str, Contents] = {}
+        unseen: list[Source] = []
+        for source in sources:
+            known = remembered.get(source.file.key)
+            if known and (known.size, known.mtime) == (source.file.size, source.file.mtime):
+                seen[source.file.key] = known
+            else:
+                unseen.append(replace(source, without=frozenset()))
+        new = dict(self._examined(feed, unseen, skip, done))
+        self.cache.remember_contents(feed, new)
+        return seen | new
+
+    def compared(
+        self, feed: Feed, monthly: HeldStream, daily: HeldStream, at: HeldFile
+    ) -> list[Disagreement]:
+        """Hold a monthly file against the daily files of its days, unless that was done before.
+
+        Parameters
+        ----------
+        feed : Feed
+        monthly, daily : HeldStream
+            Of one symbol and interval.
+        at : HeldFile
+            The monthly file.
+
+        Raises
+        ------
+        FileError
+            For a file that is not what its name says.
+        """
+        days = [file for file in daily.files if at.start <= file.start <= at.end]
+        if not days:
+            return []
+        known = self.cache.compared(feed, at.key, [at, *days])
+        if known is not None:
+            return [Disagreement(*each) for each in json.loads(known)]
+        month = Source(at, monthly.stream)
+        sources = [Source(file, daily.stream) for file in days]
+        found = compare(self.root, feed, month, sources, workers=_workers())
+        said = json.dumps([astuple(each) for each in found])
+        self.cache.remember_compared(feed, at.key, [at, *days], said)
+        return found
+
+    def _examined(
+        self,
+        feed: Feed,
+        sources: Sequence[Source],
+        skip: Callable[[FileError], None],
+        done: Callable[[int], None],
+    ) -> Iterator[tuple[str, Contents]]:
+        """Read files for what is in them."""
+        examiner = Examiner(feed)
+        tally = _Tally(ScanReport(feed.view))
+        # Files of one interval follow each other at its pace.
+        for interval, group in groupby(sources, lambda source: source.stream.interval):
+            rhythm = rhythm_of(feed.market, feed.data_type, interval)
+            begun: dict[str, Contents] = {}
+            pieces = Reader(self.root, feed).pieces(
+                list(group), examiner.columns, examiner.seen, workers=_workers(), skip=skip
+            )
+            with closing(pieces):
+                for piece, contents in pieces:
+                    tally.count(piece)
+                    for (source, _), more in zip(piece.spans, contents, strict=True):
+                        key = source.file.key
+                        begun[key] = joined(rhythm, begun.get(key), more)
+                    if piece.ends:
+                        done(len(begun))
+                        yield from begun.items()
+                        begun.clear()
+        self.cache.remember(feed, tally.learned)
+
     def _leave_out(self, error: FileError) -> None:
         """Leave a file out, and say so."""
         first = error.file not in self.problems
@@ -375,9 +498,7 @@ class Holdings:
         """
         rows: list[tuple[object, ...]] = []
         for feed in self.feeds():
-            proofs: dict[str, tuple[int, int, str]] = {}
-            for prefix in feed.prefixes:
-                proofs |= self._store.recorded(prefix)
+            proofs = self.proofs(feed)
             rows += (_line(feed, held, proofs) for held in self.streams(feed))
         return pl.DataFrame(rows, schema=STREAMS, orient="row")
 

@@ -324,6 +324,52 @@ def load_matrix(matrix_path: str | Path | None = None) -> Matrix:
     return Matrix(facts, feeds, corrections)
 
 
+class SemanticChange(_Facts):
+    """A day from which the values of some feeds mean something else.
+
+    Attributes
+    ----------
+    on : date
+        First UTC day of the new meaning.
+    what : str
+    """
+
+    markets: tuple[Market, ...]
+    data_types: tuple[DataType, ...]
+    on: date
+    what: str
+    confidence: Confidence
+    source: str
+
+
+class KnownHalt(_Facts):
+    """A time at which a market stood still, UTC, `end` exclusive."""
+
+    market: Market
+    start: datetime
+    end: datetime
+    what: str
+    confidence: Confidence
+    source: str
+
+
+class Annotations(_Facts):
+    """What a reader of the files should know besides their columns."""
+
+    changes: tuple[SemanticChange, ...]
+    halts: tuple[KnownHalt, ...]
+
+
+@cache
+def load_annotations() -> Annotations:
+    """Read the shipped annotations, once.
+
+    >>> [str(change.on) for change in load_annotations().changes if Market.SPOT in change.markets]
+    ['2025-01-01']
+    """
+    return Annotations.model_validate_json(shipped("annotations.json").read_bytes())
+
+
 @cache
 def _shipped_facts() -> _MatrixFile:
     return _read(shipped(DEFAULT_MATRIX))

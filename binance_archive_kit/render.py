@@ -64,6 +64,39 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def percent(part: float, whole: float) -> str:
+    """Spell a share; only the whole is 100 %, and only nothing is 0 %.
+
+    >>> percent(743, 744), percent(999_999, 1_000_000), percent(1, 1_000_000), percent(5, 5)
+    ('99.86 %', '99.99 %', '0.01 %', '100 %')
+    """
+    if not whole:
+        return "—"
+    if part == whole:
+        return "100 %"
+    share = int(part / whole * 10_000) / 100
+    return f"{min(max(share, 0.01 if part else 0.0), 99.99):.2f} %" if part else "0 %"
+
+
+def counted(count: int, what: str) -> str:
+    """Count things for people.
+
+    >>> counted(1, "stream"), counted(1200, "stretch")
+    ('1 stream', '1,200 stretches')
+    """
+    ending = "" if count == 1 else "es" if what.endswith("ch") else "s"
+    return f"{count:,} {what}{ending}"
+
+
+def plain(word: object) -> str:
+    """Spell a word of ours as people do.
+
+    >>> plain("missing_in_archive")
+    'missing in archive'
+    """
+    return str(word).replace("_", " ")
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = ()) -> str:
     """Lay rows out as an HTML table; columns in `numeric` are set flush right."""
 

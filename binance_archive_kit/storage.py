@@ -4,7 +4,8 @@ Layout below the store's root::
 
     data/…                              zips under their archive key, each one proven
     quarantine/…                        bytes that failed their proof, with the reason
-    .binance_archive_kit/proofs.sqlite  what was proven: size, time, digest, ETag, how
+    .binance_archive_kit/proofs.sqlite  what was proven: size, time, digest, ETag, how; and
+                                        what the archive was found to lack
     .binance_archive_kit/staging/…      downloads on their way, private to each run
 
 A file reaches its final name by one atomic rename, after its proof. The proofs
@@ -25,7 +26,7 @@ import sqlite3
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -242,6 +243,43 @@ class Store:
             )
             return {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
 
+    def note_missing(self, missing: Mapping[str, str], there: Iterable[str]) -> None:
+        """Remember which objects the archive was found to lack, for reports without it.
+
+        Parameters
+        ----------
+        missing : mapping of str to str
+            What was said of each, by its key.
+        there : iterable of str
+            Keys of objects that it does not lack, whatever was found before.
+        """
+        gone = [(key,) for key in there]
+        if not (missing or gone) or not self._database.exists():
+            return
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+        rows = [(key, f"{said}, asked on {now} UTC") for key, said in missing.items()]
+        with closing(self._connect()) as connection, connection:
+            connection.executemany("DELETE FROM missing WHERE key = ?", gone)
+            connection.executemany("INSERT OR REPLACE INTO missing VALUES (?,?)", rows)
+
+    def missing(self, prefix: str) -> dict[str, str]:
+        """Say which objects below a prefix the archive was found to lack, and when."""
+        if not self._database.exists():
+            return {}
+        with closing(self._connect()) as connection:
+            rows = connection.execute(
+                "SELECT key, said FROM missing WHERE key >= ? AND key < ?", key_range(prefix)
+            )
+            return dict(rows)
+
+    def quarantined(self, prefix: str) -> dict[str, str]:
+        """Say which objects below a prefix have bytes set aside, and for which reason."""
+        found = {}
+        for path in sorted((self.root / "quarantine" / prefix).glob("*.bad.json")):
+            said = json.loads(path.read_text(encoding="utf-8"))
+            found[said["key"]] = f"{said['reason']}: {said['detail']}"
+        return found
+
     def hash(self, key: str) -> str:
         """Hash the file that lies under a key: its SHA-256 in hex."""
         with self.path(key).open("rb") as file:
@@ -350,6 +388,9 @@ class Store:
                 "CREATE TABLE IF NOT EXISTS proofs (key TEXT PRIMARY KEY, size INTEGER,"
                 " mtime INTEGER, sha256 TEXT, etag TEXT, proven_by TEXT, proven_at TEXT)"
                 " WITHOUT ROWID"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS missing (key TEXT PRIMARY KEY, said TEXT) WITHOUT ROWID"
             )
         except sqlite3.DatabaseError:
             connection.close()

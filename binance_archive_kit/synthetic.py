@@ -11,10 +11,8 @@ What it holds:
   2025-06 as monthly ones of 1h, 1d, 1w and 1mo, of spot, USD-M and COIN-M symbols;
 * candles of 1m for all these days of spot BTCUSDT and ETHUSDT, from 2025-07-09 on for
   USD-M and from 2025-07-13 on for the other symbols;
-* the other running feeds of 2025-07-13 to 2025-07-15, thinned to stay small: 240
-  aggregated trades a day instead of a million, a book depth snapshot every 15
-  minutes instead of every 30 seconds, a volatility index value a minute instead of
-  one a second;
+* the other running feeds of 2025-07-13 to 2025-07-15, to stay small only a few trades (240
+  aggregated ones a day instead of a million), and book depth of the last day only;
 * a few days of older eras and of feeds that have ended.
 
 It agrees with itself as the real archive does: long candles are made of short ones,
@@ -29,6 +27,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import isqrt
@@ -175,6 +174,15 @@ PLANTED: tuple[Planted, ...] = (
             "rows come in no order",
         )
         for day in (22, 23)
+    ),
+    *(
+        Planted(
+            "unsorted_rows",
+            f"data/futures/um/daily/bookTicker/BTCUSDT/BTCUSDT-bookTicker-2024-03-{day}.zip",
+            *_day(2024, 3, day),
+            "some updates come after later ones",
+        )
+        for day in (29, 30)
     ),
 )
 
@@ -557,16 +565,18 @@ def _metrics_rows(of: _Instrument, candles: pl.DataFrame) -> _Rows:
 
 
 def _book_depth_rows(of: _Instrument, candles: pl.DataFrame) -> _Rows:
-    """Depth within ±1 % to ±5 %, a snapshot every 15 minutes: thinned from two a minute."""
+    """Depth within ±1 % to ±5 %, two snapshots a minute."""
     bands = pl.DataFrame({"band": [-5, -4, -3, -2, -1, 1, 2, 3, 4, 5]})
-    snapshots = _late(candles).filter(_minute() % 15 == 0)
+    halves = pl.DataFrame({"after": ["4s", "34s"]})
+    last_day = candles.filter(pl.col("time").dt.date() == LAST_DAY)
+    snapshots = last_day.join(halves, how="cross", maintain_order="left_right")
     amount = of.most * 20 * pl.col("band").abs() + _noise(_minute(), of.salt + 10) % of.most
     # What rests in a band was offered, on the whole, in its middle.
     price = pl.col("close") * (200 + pl.col("band")) // 200
     return _rows(
         Stream(of.market, Partition.DAILY, DataType.BOOK_DEPTH, of.symbol),
         snapshots.join(bands, how="cross", maintain_order="left_right"),
-        _text(pl.col("time").dt.offset_by("4s")),
+        _text(pl.col("time").dt.offset_by(pl.col("after"))),
         pl.col("band").cast(pl.String),
         _fixed(amount, of.amount_places, 8),
         _fixed(of.value(amount, price), of.value_places, 8),
@@ -589,7 +599,7 @@ def _funding_rows(of: _Instrument) -> _Rows:
 
 
 def _volatility_rows(asset: _Asset, level: int) -> _Rows:
-    """One value a minute: thinned from about one a second."""
+    """About one value a second, each good for a minute; of all but Bitcoin the last day only."""
     walk = _walk(
         _Asset(f"{asset.name}BVOL", 4, level, 40),
         datetime(FIRST_LATE_DAY.year, FIRST_LATE_DAY.month, FIRST_LATE_DAY.day),
@@ -597,11 +607,16 @@ def _volatility_rows(asset: _Asset, level: int) -> _Rows:
         1,
         level,
     )
+    if asset is not _BTC:
+        walk = walk.filter(pl.col("time").dt.date() == LAST_DAY)
+    seconds = pl.DataFrame({"second": range(60)})
+    walk = walk.join(seconds, how="cross", maintain_order="left_right")
+    late = pl.col("second") * 1_000 + _noise(_minute(), level) % 3
     base = f"{asset.name}BVOL"
     return _rows(
         Stream(Market.OPTIONS, Partition.DAILY, DataType.BVOL_INDEX, f"{base}USDT"),
         walk,
-        (pl.col("time").dt.epoch("ms") + _noise(_minute(), level) % 3).cast(pl.String),
+        (pl.col("time").dt.epoch("ms") + late).cast(pl.String),
         pl.lit(f"{base}USDT"),
         pl.lit(base),
         pl.lit("USDT"),
@@ -799,6 +814,10 @@ def _files(stream: Stream, rows: pl.DataFrame) -> Iterator[tuple[ObjectKey, str]
         yield key, "\n".join(texts) + "\n"
 
 
+#: Bytes of csv from which on a file is large, here.
+_LARGE = 1 << 20
+
+
 def _zipped(key: ObjectKey, text: str) -> bytes:
     """Zip one csv the way the archive does, at a fixed time so that the bytes never change."""
     member = zipfile.ZipInfo(key.member, (2025, 8, 1, 0, 0, 0))
@@ -806,8 +825,10 @@ def _zipped(key: ObjectKey, text: str) -> bytes:
     member.create_system = 3  # Unix, on whatever system this runs
     member.external_attr = 0o644 << 16
     buffer = io.BytesIO()
+    data = text.encode()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(member, text.encode(), compresslevel=6)
+        # The archive's level takes its time over the few large files.
+        archive.writestr(member, data, compresslevel=6 if len(data) < _LARGE else 1)
     return buffer.getvalue()
 
 
@@ -822,12 +843,13 @@ def build() -> dict[str, bytes]:
         csv texts are the same everywhere.
     """
     objects = {}
-    for stream, rows in _feeds():
-        for key, text in _files(stream, rows):
-            data = _zipped(key, text)
+    files = [file for stream, rows in _feeds() for file in _files(stream, rows)]
+    with ThreadPoolExecutor() as pool:
+        zips = pool.map(lambda file: _zipped(*file), files)
+        for (key, _), data in zip(files, zips, strict=True):
             digest = hashlib.sha256(data).hexdigest()
             # Spot sidecars end without a newline.
-            end = "" if stream.market is Market.SPOT else "\n"
+            end = "" if key.stream.market is Market.SPOT else "\n"
             objects[str(key)] = data
             objects[key.checksum] = f"{digest}  {key.name}{end}".encode()
     return dict(sorted(objects.items()))

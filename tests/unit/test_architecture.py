@@ -49,15 +49,22 @@ MODULES: dict[str, set[str]] = {
     "facts": set(),
     "texts": {"numpy", "isal"},
     "reading": {"numpy", "polars", "pyarrow"},
-    "caching": {"pyarrow"},
+    "rhythms": {"numpy"},
+    "contents": {"numpy", "polars"},
+    "comparing": {"polars"},
+    "caching": {"numpy", "pyarrow"},
     "pruning": {"polars", "pyarrow"},
     "serving": set(),
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
     # verbs and faces
-    "coverage": {"polars"},
-    "reports": {"polars", "matplotlib"},
+    # whether data can be trusted
+    "gaps": {"numpy"},
+    "pictures": {"matplotlib", "numpy", "polars"},
+    "reports": {"IPython", "polars"},
+    "backtests": {"polars"},
+    "covering": {"numpy", "pyarrow"},
     "widgets": {"ipywidgets", "IPython", "polars"},
     "workflow": set(),
     "flows": {"prefect"},
@@ -70,7 +77,7 @@ MODULES: dict[str, set[str]] = {
 }
 #: Modules that are listed above and need not be here.
 OPTIONAL = {
-    *("coverage", "reports", "widgets", "workflow", "flows"),
+    *("widgets", "workflow", "flows"),
     *("synthetic", "cli"),
 }
 ORDER = [*MODULES]

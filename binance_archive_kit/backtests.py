@@ -1,0 +1,253 @@
+"""What several streams can support together: a window, its weakest stream, what to skip."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from html import escape
+from typing import Any
+
+import polars as pl
+
+from binance_archive_kit import render
+from binance_archive_kit.errors import CoverageError
+from binance_archive_kit.reports import MOMENT, WHAT, CoverageReport, lacks_of, name_of
+from binance_archive_kit.wishes import Absence, Reason
+
+#: Streams of a table before only the worst are shown.
+_ROWS = 25
+_SKIP = pl.Schema(
+    [("start", MOMENT), ("end", MOMENT), ("streams", pl.String()), ("kinds", pl.String())]
+)
+
+
+class BacktestCoverage:
+    """What several streams can support together.
+
+    Parameters
+    ----------
+    report : CoverageReport
+    min_coverage : float
+        Share of what is due, 0 to 1, that every stream must have.
+
+    Attributes
+    ----------
+    report : CoverageReport
+    min_coverage : float
+    asked : (date, date) or None
+        UTC days that were asked for, both inclusive.
+    window : (date, date) or None
+        UTC days, both inclusive, from the first to the last of which every stream has rows;
+        None when there is no such day.
+    streams : polars.DataFrame
+        What there is of each stream within the window: ``market``, ``data_type``, ``symbol``,
+        ``interval``, ``first``, ``last`` (its own first and last day with rows), ``expected``,
+        ``present`` (rows, null where they cannot be counted), ``coverage`` and ``measure``
+        (``rows`` or ``days``).
+    skip : polars.DataFrame
+        Times within the window of which some stream lacks rows, which a strategy must not
+        trade through: ``start``, ``end`` (UTC, `end` exclusive), ``streams`` and ``kinds``.
+    expected_files, actual_files : int
+        Files that should be there, and those that are.
+    """
+
+    def __init__(self, report: CoverageReport, min_coverage: float) -> None:
+        self.report = report
+        self.min_coverage = min_coverage
+        self.expected_files = int(report.streams["expected_files"].sum())
+        self.actual_files = int(report.streams["actual_files"].sum())
+        extents = _extents(report)
+        self.asked = _outer(report.streams)
+        self.window = _common(extents)
+        self.streams = _within(report, extents, self.window)
+        self.skip = _to_skip(report, self.window)
+
+    @property
+    def completeness(self) -> float:
+        """Files that are there, of those that should be, in percent: 0 where none should."""
+        return 100 * self.actual_files / self.expected_files if self.expected_files else 0.0
+
+    @property
+    def coverage(self) -> float | None:
+        """What the weakest stream has within the window, 0 to 1; None without a window."""
+        weakest = self.weakest
+        return None if weakest is None else float(weakest["coverage"])
+
+    @property
+    def weakest(self) -> dict[str, Any] | None:
+        """The stream with the least coverage within the window, as a row of `streams`."""
+        due = self.streams.drop_nulls("coverage").sort("coverage", maintain_order=True)
+        return due.row(0, named=True) if due.height else None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every stream has enough of all days that were asked for."""
+        enough = self.coverage is not None and self.coverage >= self.min_coverage
+        return enough and self.window == self.asked and not self._never_there
+
+    @property
+    def verdict(self) -> str:
+        """Say in a sentence what can be done with the data, with the numbers."""
+        weakest, window, asked = self.weakest, self.window, self.asked
+        if weakest is None or window is None or asked is None:
+            return f"Not ready: {self._why_not()}"
+        begins = "Ready" if self.is_ready else "Not ready"
+        days = f"{window[0]} to {window[1]}"
+        if window != asked:
+            days += f" is all that every stream has of {asked[0]} to {asked[1]}"
+        own = render.percent(weakest["coverage"], 1.0)
+        words = f"{begins}: {days}; the weakest stream, {name_of(weakest)}, has {own}"
+        words += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:g} %)"
+        if self.skip.height:
+            words += f"; skip {render.counted(self.skip.height, 'stretch')}"
+        if self._never_there:
+            words += f"; never there: {self._never_there[0]}"
+        return words
+
+    @property
+    def _never_there(self) -> list[Absence]:
+        """What was asked for and cannot be had; but not that a market lacks another's feed."""
+        return [each for each in self.report.unavailable if each.reason is not Reason.NO_SUCH_FEED]
+
+    def _why_not(self) -> str:
+        if not self.report.streams.height:
+            return self.report.verdict
+        empty = self.streams.filter(pl.col("first").is_null())
+        if empty.height:
+            return f"{name_of(empty.row(0, named=True))} has no rows; {self.report.verdict}"
+        return f"there is no day of which every stream has rows; {self.report.verdict}"
+
+    def raise_if_not_ready(self) -> None:
+        """Raise the verdict unless the data are ready.
+
+        Raises
+        ------
+        CoverageError
+        """
+        if not self.is_ready:
+            raise CoverageError(self.verdict)
+
+    def __repr__(self) -> str:
+        """Give the verdict, and the documented count of files beside it."""
+        return f"Backtest · {self.verdict}\n  {self._files()}"
+
+    def _files(self) -> str:
+        share = render.percent(self.actual_files, self.expected_files)
+        return (
+            f"{self.actual_files:,} of {self.expected_files:,} files ({share}); a file that is "
+            "there may lack rows, which the coverage above counts"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        rows = [
+            (
+                name_of(row),
+                f"{row['first']} to {row['last']}" if row["first"] else "no rows",
+                "" if row["coverage"] is None else render.percent(row["coverage"], 1.0),
+                row["measure"],
+            )
+            for row in self.streams.sort("coverage", maintain_order=True)
+            .head(_ROWS)
+            .iter_rows(named=True)
+        ]
+        skips = [
+            f"{row['start']:%Y-%m-%d %H:%M} to {row['end']:%Y-%m-%d %H:%M} UTC: {row['streams']} "
+            f"({row['kinds']})"
+            for row in self.skip.iter_rows(named=True)
+        ]
+        more = self.streams.height - _ROWS
+        return render.panel(
+            "Backtest",
+            self.verdict,
+            "good" if self.is_ready else "bad" if self.window is None else "warn",
+            render.table(("stream", "has rows (UTC)", "coverage", "of"), rows, numeric={2}),
+            f"<p>… and {more:,} more streams, none of them worse</p>" if more > 0 else "",
+            f"<p>{escape(self._files())}</p>",
+            render.details("warn", f"{render.counted(len(skips), 'stretch')} to skip", skips)
+            if skips
+            else "",
+            render.absences_html((), (), self.report.unavailable),
+        )
+
+
+def _extents(report: CoverageReport) -> pl.DataFrame:
+    """Give the first and the last day of which each stream has rows."""
+    keys = [*WHAT]
+    there = report.days.filter(pl.col("present") > 0)
+    ends = there.group_by(keys).agg(first=pl.col("date").min(), last=pl.col("date").max())
+    return report.streams.select(keys).join(
+        ends, on=keys, how="left", nulls_equal=True, maintain_order="left"
+    )
+
+
+def _outer(streams: pl.DataFrame) -> tuple[date, date] | None:
+    """Give the days that streams are about, all together."""
+    first, last = streams["first"].min(), streams["last"].max()
+    return (first, last) if isinstance(first, date) and isinstance(last, date) else None
+
+
+def _common(extents: pl.DataFrame) -> tuple[date, date] | None:
+    """Give the days between the first and the last of which every stream has rows."""
+    if not extents.height or extents["first"].null_count():
+        return None
+    first, last = extents["first"].max(), extents["last"].min()
+    if not isinstance(first, date) or not isinstance(last, date) or first > last:
+        return None
+    return first, last
+
+
+def _within(
+    report: CoverageReport, extents: pl.DataFrame, window: tuple[date, date] | None
+) -> pl.DataFrame:
+    """Say what there is of each stream within a window."""
+    keys = [*WHAT]
+    if window is None:
+        inside = report.days.clear()
+    else:
+        inside = report.days.filter(pl.col("date").is_between(*window))
+    whole = pl.col("kind").is_null() & (pl.col("present") > 0)
+    counted = inside.group_by(keys).agg(
+        expected=pl.when(pl.col("expected").is_not_null().all()).then(pl.col("expected").sum()),
+        present=pl.col("present").sum(),
+        days=whole.mean(),
+    )
+    by_rows = pl.col("expected") > 0
+    known = report.streams.select(*keys, counts=pl.col("expected").is_not_null())
+    return (
+        extents.join(known, on=keys, how="left", nulls_equal=True, maintain_order="left")
+        .join(counted, on=keys, how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(by_rows=(by_rows & pl.col("counts")).fill_null(False))
+        .select(
+            *keys,
+            "first",
+            "last",
+            "expected",
+            "present",
+            coverage=pl.when("by_rows")
+            .then(pl.col("present") / pl.col("expected"))
+            .otherwise("days"),
+            measure=pl.when("by_rows").then(pl.lit("rows")).otherwise(pl.lit("days")),
+        )
+    )
+
+
+def _to_skip(report: CoverageReport, window: tuple[date, date] | None) -> pl.DataFrame:
+    """Put together the times within a window that some stream lacks."""
+    if window is None:
+        return pl.DataFrame(schema=_SKIP)
+    early = datetime.combine(window[0], datetime.min.time(), UTC)
+    late = datetime.combine(window[1] + timedelta(days=1), datetime.min.time(), UTC)
+    joined: list[tuple[datetime, datetime, dict[str, None], dict[str, None]]] = []
+    for row in lacks_of(report.gaps).sort("start").iter_rows(named=True):
+        start, end = max(row["start"], early), min(row["end"], late)
+        if start >= end:
+            continue
+        if joined and start <= joined[-1][1]:
+            _, until, names, kinds = joined[-1]
+            joined[-1] = joined[-1][0], max(until, end), names, kinds
+        else:
+            joined.append((start, end, {}, {}))
+        joined[-1][2][name_of(row)] = None
+        joined[-1][3][render.plain(row["kind"])] = None
+    rows = [(start, end, ", ".join(n), ", ".join(k)) for start, end, n, k in joined]
+    return pl.DataFrame(rows, _SKIP, orient="row")

@@ -1,0 +1,166 @@
+"""Rows of a monthly file held against those of the daily files of the same days."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from binance_archive_kit.facts import Source
+from binance_archive_kit.feeds import Feed
+from binance_archive_kit.reading import Reader
+from binance_archive_kit.rhythms import rhythm_of
+
+_ONLY = "only"
+#: Values of one row that are told before the others are left out.
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """Neighbouring rows in which two files do not say the same.
+
+    Attributes
+    ----------
+    start, end : int
+        Microseconds since 1970 UTC, `end` exclusive.
+    rows : int
+    what : str
+        How the first of them differs: ``close is 104.5 in the daily file and 104.0 in the
+        monthly one``.
+    """
+
+    start: int
+    end: int
+    rows: int
+    what: str
+
+
+def compare(
+    root: Path, feed: Feed, monthly: Source, daily: Sequence[Source], *, workers: int
+) -> list[Disagreement]:
+    """Find the rows of a month in which its file and the daily files differ.
+
+    Parameters
+    ----------
+    root : Path
+        The store's root.
+    feed : Feed
+    monthly : Source
+    daily : sequence of Source
+        Files of its days, in their order. Days without one are not compared.
+    workers : int
+        Threads to read with.
+
+    Raises
+    ------
+    FileError
+        For a file that is not what its name says.
+    """
+    rhythm = rhythm_of(feed.market, feed.data_type, monthly.stream.interval)
+    found: list[Disagreement] = []
+    for time, what in _compared(root, feed, monthly, daily, workers):
+        end = time + max(rhythm.step, 1)
+        last = found[-1] if found else None
+        if last is not None and last.end >= time and _kind(last.what) == _kind(what):
+            found[-1] = replace(last, end=end, rows=last.rows + 1)
+        else:
+            found.append(Disagreement(time, end, 1, what))
+    return found
+
+
+def _kind(what: str) -> str:
+    """Say whether a row is in one file only, and in which."""
+    return what if what.startswith(_ONLY) else ""
+
+
+def _compared(
+    root: Path, feed: Feed, monthly: Source, daily: Sequence[Source], workers: int
+) -> Iterator[tuple[int, str]]:
+    """Give the time of each row that differs, and how it does."""
+    of_month = _by_day(root, feed, [monthly], workers)
+    of_days = _by_day(root, feed, daily, workers)
+    days = {source.file.start for source in daily}
+    with closing(of_month), closing(of_days):
+        one, other = next(of_month, None), next(of_days, None)
+        while one is not None or other is not None:
+            day = min(each[0] for each in (one, other) if each is not None)
+            here = there = None
+            if one is not None and one[0] == day:
+                here, one = one[1], next(of_month, None)
+            if other is not None and other[0] == day:
+                there, other = other[1], next(of_days, None)
+            if day in days:
+                yield from _differences(feed, here, there)
+
+
+def _by_day(
+    root: Path, feed: Feed, sources: Sequence[Source], workers: int
+) -> Generator[tuple[date, pl.DataFrame]]:
+    """Read files, and give their rows day by day."""
+    reader = Reader(root, feed)
+    held: list[pl.DataFrame] = []
+    at: date | None = None
+    columns = [*feed.columns, "date"]
+    pieces = reader.pieces(sources, columns, lambda piece: piece.frame, workers=workers)
+    with closing(pieces):
+        for frame in pieces:
+            for rows in frame.partition_by("date", maintain_order=True):
+                day = rows["date"][0]
+                if held and at is not None and day != at:
+                    yield at, pl.concat(held)
+                    held = []
+                at = day
+                held.append(rows.drop("date"))
+    if held and at is not None:
+        yield at, pl.concat(held)
+
+
+def _differences(
+    feed: Feed, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
+) -> Iterator[tuple[int, str]]:
+    """Hold the rows of one day against each other."""
+    one = daily if daily is not None else monthly
+    if one is None or (daily is not None and monthly is not None and daily.equals(monthly)):
+        return
+    key = [name for name in feed.schema.key if name in one.columns] or one.columns
+    key = list(dict.fromkeys([feed.time, *key]))
+    values = [name for name in one.columns if name not in key]
+    sides = [
+        (one.clear() if each is None else each.unique(key, maintain_order=True)).with_columns(
+            pl.lit(True).alias(there)
+        )
+        for each, there in ((daily, _DAILY), (monthly, _MONTHLY))
+    ]
+    both = sides[0].join(
+        sides[1], on=key, how="full", coalesce=True, suffix=_MONTHLY, nulls_equal=True
+    )
+    others = [pl.col(name).ne_missing(pl.col(f"{name}{_MONTHLY}")) for name in values]
+    alone = pl.col(_DAILY).is_null() | pl.col(_MONTHLY).is_null()
+    different = both.filter(pl.any_horizontal(alone, *others)).sort(feed.time)
+    times = different[feed.time].to_physical().to_list()
+    for time, row in zip(times, different.iter_rows(named=True), strict=True):
+        yield time, _told(row, values)
+
+
+#: Names of columns that no feed has.
+_DAILY, _MONTHLY = " daily", " monthly"
+
+
+def _told(row: dict[str, Any], values: Sequence[str]) -> str:
+    """Say how the two rows differ."""
+    for here, word in ((_DAILY, "monthly"), (_MONTHLY, "daily")):
+        if row[here] is None:
+            return f"{_ONLY} the {word} file has it"
+    told = [
+        f"{name} is {row[name]} in the daily file and {row[f'{name}{_MONTHLY}']} in the monthly one"
+        for name in values
+        if row[name] != row[f"{name}{_MONTHLY}"]
+    ]
+    more = f", and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+    return f"{'; '.join(told[:_SHOWN])}{more}"

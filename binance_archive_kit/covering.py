@@ -1,0 +1,600 @@
+"""Whether data can be trusted: what was wanted, what the archive has, and what is inside.
+
+`coverage` holds what is due against what is there, down to single rows, and says of every
+gap of which kind it is. `backtest_coverage` says what several streams can support together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binance_archive_kit.backtests import BacktestCoverage
+from binance_archive_kit.collection import plan
+from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.contents import Contents
+from binance_archive_kit.datasets import OpenStore
+from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.errors import ConfigurationError, FileError
+from binance_archive_kit.feeds import Feed
+from binance_archive_kit.gaps import (
+    Finding,
+    FindingKind,
+    GapKind,
+    Line,
+    Owner,
+    Word,
+    day_at,
+    day_of,
+    examine,
+    micros_of,
+    moment_of,
+    tell_halts,
+)
+from binance_archive_kit.holdings import Holdings, Prefer
+from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.keys import ObjectKey, Stream, period_end, periods
+from binance_archive_kit.matrix import Matrix, load_annotations, load_matrix
+from binance_archive_kit.planning import Plan
+from binance_archive_kit.progress import Bar, Progress
+from binance_archive_kit.pruning import Range
+from binance_archive_kit.reports import CoverageReport, report_on
+from binance_archive_kit.rhythms import DAY, rhythm_of
+from binance_archive_kit.storage import Store
+from binance_archive_kit.wishes import Absence, Reason
+
+Source = str | Path | Holdings | CollectionConfig | Plan
+#: What a line is about.
+Name = tuple[Market, DataType, str, Interval | None]
+
+_ONE_DAY = timedelta(days=1)
+_MIDNIGHT = datetime.min.time()
+#: How long ago a period may have ended that is not published yet.
+_RECENT = timedelta(days=62)
+#: Words for what the archive says of days it has no file of. Other absences are no gaps in
+#: something: there never was such a thing.
+_KINDS = {
+    Reason.HOLE: GapKind.MISSING_IN_ARCHIVE,
+    Reason.AFTER_LAST: GapKind.AFTER_DELISTING,
+    Reason.NOT_PUBLISHED: GapKind.NOT_PUBLISHED,
+    Reason.NOT_BEGUN: GapKind.BEFORE_LISTING,
+    Reason.BEFORE_FIRST: GapKind.BEFORE_LISTING,
+    Reason.ENDED: GapKind.ENDED_FEED,
+}
+
+
+def coverage(
+    source: Source,
+    *,
+    start: str | date | None = None,
+    end: str | date | None = None,
+    prefer: Prefer = "daily",
+) -> CoverageReport:
+    """Report what is there of what is due: files, rows, and every gap with its reason.
+
+    Reads each file once; what is in it is remembered beside its proof, so that a second
+    report reads only what is new. Shows its progress.
+
+    Parameters
+    ----------
+    source : str, Path, Holdings, CollectionConfig or Plan
+        A store's folder, or what `store` gives of it: what is there is held against itself,
+        from the first to the last file of each stream, without asking the archive. A
+        configuration (or the path of its JSON): what it wants is held against what the
+        archive lists and its output folder has; this asks the archive's listing. A plan: as
+        its configuration, without asking again.
+    start, end : str or date, optional
+        UTC days, both inclusive: only these. For a folder they may lie beyond its files.
+    prefer : {"daily", "monthly"}
+        Which file serves a day that a daily and a monthly file cover both, as for `store`.
+
+    Returns
+    -------
+    CoverageReport
+        Shows itself in a notebook; see its ``gaps``, ``findings`` and ``to_frame()``.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such folder, or a day or a field of the configuration cannot be meant.
+    ListingError
+        If a configuration is given and the archive's listing cannot be read.
+
+    Examples
+    --------
+    >>> import binance_archive_kit as bak
+    >>> report = bak.coverage("data/research")  # doctest: +SKIP
+    >>> report.gaps  # doctest: +SKIP
+    """
+    span = _day("start", start), _day("end", end)
+    if span[0] and span[1] and span[0] > span[1]:
+        raise ConfigurationError(f"start: {start} is after end: {end}")
+    if isinstance(source, str | Path) and Path(source).is_file():
+        source = CollectionConfig.from_json(source)
+    if isinstance(source, CollectionConfig):
+        source = plan(source)
+    if isinstance(source, Plan):
+        folder = Path(source.config.output_directory)
+        held = OpenStore(folder, prefer=prefer) if folder.is_dir() else None
+        matrix = load_matrix(source.config.matrix_path)
+        return _Survey(held, matrix, _Asked.of_plan(source, span)).report(str(folder))
+    holdings = source if isinstance(source, Holdings) else OpenStore(source, prefer=prefer)
+    survey = _Survey(holdings, load_matrix(), _Asked.of_folder(holdings, span))
+    return survey.report(str(holdings.root))
+
+
+def backtest_coverage(
+    source: Source,
+    *,
+    min_coverage: float = 0.999,
+    start: str | date | None = None,
+    end: str | date | None = None,
+    prefer: Prefer = "daily",
+) -> BacktestCoverage:
+    """Say what several streams can support together.
+
+    Parameters
+    ----------
+    source, start, end, prefer
+        As for `coverage`.
+    min_coverage : float
+        Share of the rows that are due, 0 to 1, which every stream must have.
+
+    Returns
+    -------
+    BacktestCoverage
+        The common window, the weakest stream, what a strategy must skip, and a verdict.
+
+    Raises
+    ------
+    ConfigurationError, ListingError
+        As for `coverage`.
+
+    Examples
+    --------
+    >>> import binance_archive_kit as bak
+    >>> ready = bak.backtest_coverage("data/research", min_coverage=0.99)  # doctest: +SKIP
+    >>> ready.raise_if_not_ready()  # doctest: +SKIP
+    """
+    if isinstance(min_coverage, bool) or not 0 < min_coverage <= 1:
+        raise ConfigurationError(
+            f"min_coverage: {min_coverage!r} is no share of rows; give one above 0, up to 1, "
+            "such as 0.999"
+        )
+    report = coverage(source, start=start, end=end, prefer=prefer)
+    return BacktestCoverage(report, min_coverage)
+
+
+def _day(name: str, value: str | date | None) -> date | None:
+    if isinstance(value, datetime):
+        raise ConfigurationError(f"{name}: {value} is a moment; coverage is told of whole UTC days")
+    if value is None or isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ConfigurationError(f"{name}: {value!r} is not a day; write 2025-07-01") from None
+
+
+# What is wanted
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What is wanted of one line.
+
+    Attributes
+    ----------
+    first, last : date
+        UTC days, both inclusive.
+    listed : list of (str, date, date)
+        Keys that the archive lists, and the days of each.
+    absent : list of Absence
+        Days that the archive has no file of.
+    """
+
+    first: date
+    last: date
+    listed: list[tuple[str, date, date]] = field(default_factory=list)
+    absent: list[Absence] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What a report is to be about.
+
+    Attributes
+    ----------
+    wanted : dict of Name to _Wanted
+    unavailable : list of Absence
+        What was asked for and never was.
+    listed : bool
+        Whether the archive was asked what it has.
+    """
+
+    wanted: dict[Name, _Wanted]
+    unavailable: list[Absence]
+    listed: bool
+
+    @classmethod
+    def of_plan(cls, planned: Plan, span: tuple[date | None, date | None]) -> _Asked:
+        """Read what a configuration wants, and what the archive says to it."""
+        days = planned.config.days()
+        first, last = max(days.start, span[0] or days.start), min(days.end, span[1] or days.end)
+        wanted: dict[Name, _Wanted] = {}
+
+        def of(name: Name) -> _Wanted:
+            return wanted.setdefault(name, _Wanted(first, last))
+
+        columns = planned.frame.select(
+            "market", "data_type", "symbol", "interval", "key", "start", "end"
+        )
+        for market, data_type, symbol, interval, *listed in columns.iter_rows():
+            at = None if interval is None else Interval(interval)
+            its = of((Market(market), DataType(data_type), symbol, at))
+            its.listed.append((listed[0], listed[1], listed[2]))
+        lacking = (*planned.missing, *planned.not_published, *planned.unavailable)
+        unavailable = []
+        for absence in lacking:
+            of_line = _name_of(absence)
+            if of_line is None or absence.reason not in _KINDS:
+                unavailable.append(absence)
+            elif absence.start <= last and absence.end >= first:
+                of(of_line).absent.append(absence)
+        for name, its in list(wanted.items()):
+            # Of a symbol and interval that the archive has nothing of, no day can be lacking.
+            if not its.listed and all(a.reason is Reason.BEFORE_FIRST for a in its.absent):
+                unavailable += wanted.pop(name).absent
+        return cls(wanted, unavailable, planned.config.listing)
+
+    @classmethod
+    def of_folder(cls, holdings: Holdings, span: tuple[date | None, date | None]) -> _Asked:
+        """Want what is there, from the first file of each line to the last."""
+        wanted: dict[Name, _Wanted] = {}
+        for feed in holdings.feeds():
+            for held in holdings.streams(feed):
+                stream = held.stream
+                name = stream.market, stream.data_type, stream.symbol, stream.interval
+                first = held.files[0].start
+                last = max(file.end for file in held.files)
+                its = wanted.setdefault(name, _Wanted(first, last))
+                its.first, its.last = min(its.first, first), max(its.last, last)
+        for name, its in list(wanted.items()):
+            its.first, its.last = span[0] or its.first, span[1] or its.last
+            if its.first > its.last:
+                del wanted[name]
+        return cls(wanted, [], listed=False)
+
+
+def _name_of(absence: Absence) -> Name | None:
+    """Name the line an absence is of; None if it is of many."""
+    if absence.symbol is None or absence.data_type.has_intervals != (absence.interval is not None):
+        return None
+    interval = None if absence.interval is None else Interval(absence.interval)
+    return absence.market, absence.data_type, absence.symbol, interval
+
+
+# What is there
+
+
+class _Survey:
+    """Goes through a store, feed by feed, and holds it against what is wanted."""
+
+    def __init__(self, holdings: Holdings | None, matrix: Matrix, asked: _Asked) -> None:
+        self._holdings = holdings
+        self._matrix = matrix
+        self._asked = asked
+        self._now = datetime.now(UTC).replace(tzinfo=None)
+        self._progress = Progress()
+        self._problems: dict[str, FileError] = {}
+        self._findings: list[Finding] = []
+        self._bar: Bar | None = None
+        self._store = None if holdings is None else Store(holdings.root)
+
+    def report(self, title: str) -> CoverageReport:
+        """Look at everything, and say what there is."""
+        lines: list[Line] = []
+        with Bar(self._progress) as self._bar:
+            for (market, data_type), group in groupby(
+                sorted(self._asked.wanted, key=_order), key=lambda name: name[:2]
+            ):
+                lines += self._lines(market, data_type, list(group))
+            for line in lines:
+                examine(line)
+            tell_halts(lines, _known_halt, self._traded)
+        for line in lines:
+            self._findings += _changes(line)
+        findings = sorted(self._findings, key=lambda each: each.start)
+        return report_on(lines, findings, self._asked.unavailable, self._problems, title)
+
+    def _lines(self, market: Market, data_type: DataType, names: Sequence[Name]) -> list[Line]:
+        """Look at the files of one feed."""
+        wanted = {name: self._asked.wanted[name] for name in names}
+        owners: dict[Name, list[tuple[Owner, frozenset[date]]]] = {name: [] for name in names}
+        held: dict[Name, list[HeldStream]] = {name: [] for name in names}
+        if self._holdings is not None:
+            feed = self._holdings.feed(market, data_type)
+            for stream in self._holdings.streams(feed):
+                s = stream.stream
+                name = s.market, s.data_type, s.symbol, s.interval
+                if name in held:
+                    held[name].append(stream)
+            self._own(feed, wanted, owners)
+            for name, streams in held.items():
+                self._compare(feed, name, streams, wanted[name])
+        lines = []
+        for name in names:
+            line = self._line(name, wanted[name], owners[name], held[name])
+            lines.append(line)
+            self._findings += _flaws(line)
+        return lines
+
+    def _own(
+        self,
+        feed: Feed,
+        wanted: Mapping[Name, _Wanted],
+        owners: dict[Name, list[tuple[Owner, frozenset[date]]]],
+    ) -> None:
+        """Find out which files give the days of each line, and what is in them."""
+        holdings = self._holdings
+        if holdings is None:
+            return
+        pruner = Range(
+            frozenset(name[2] for name in wanted),
+            None if not feed.data_type.has_intervals else frozenset(str(n[3]) for n in wanted),
+            datetime.combine(min(each.first for each in wanted.values()), _MIDNIGHT),
+            datetime.combine(max(each.last for each in wanted.values()), _MIDNIGHT) + _ONE_DAY,
+        )
+        months = holdings.serving(feed, pruner, self._skip)
+        sources = [source for month in months for source in month.sources]
+        self._progress.begin(f"looking into {feed.view}", len(sources), unit="files")
+
+        def done(count: int) -> None:
+            self._progress.done += count
+            if self._bar is not None:
+                self._bar.update()
+
+        contents = holdings.contents(feed, sources, self._skip, done)
+        there = {source.file.key for source in sources}
+        proofs = holdings.proofs(feed)
+        for month in months:
+            for served in month.needed:
+                key = served.file.key
+                stream = served.held.stream
+                name = stream.market, stream.data_type, stream.symbol, stream.interval
+                if name not in owners or (key not in there and key not in self._problems):
+                    continue
+                owner = self._owner(served.file, contents.get(key), proofs.get(key))
+                owners[name].append((owner, served.without))
+
+    def _owner(
+        self, file: HeldFile, contents: Contents | None, proof: tuple[int, int, str] | None
+    ) -> Owner:
+        problem = self._problems.get(file.key)
+        return Owner(
+            file.key,
+            day_of(file.start) * DAY,
+            (day_of(file.end) + 1) * DAY,
+            contents,
+            "" if problem is None else str(problem),
+            proof is not None and proof[:2] == (file.size, file.mtime),
+        )
+
+    def _skip(self, error: FileError) -> None:
+        self._problems[error.file] = error
+
+    def _line(
+        self,
+        name: Name,
+        wanted: _Wanted,
+        owned: Sequence[tuple[Owner, frozenset[date]]],
+        held: Sequence[HeldStream],
+    ) -> Line:
+        """Put the days of a line together."""
+        first, end = day_of(wanted.first), day_of(wanted.last) + 1
+        of_day = np.full(end - first, -1, np.int64)
+        owners: list[Owner] = []
+        for owner, without in owned:
+            days = np.arange(max(owner.start // DAY, first), min(owner.end // DAY, end))
+            if without:
+                days = days[~np.isin(days, [day_of(day) for day in without])]
+            if len(days):
+                of_day[days - first] = len(owners)
+                owners.append(owner)
+        line = Line(*name, first, end, owners, of_day, [])
+        for word, start, until in self._words(name, wanted):
+            line.words.append(word)
+            its = slice(max(day_of(start), first) - first, max(day_of(until) + 1 - first, 0))
+            of_day[its] = np.where(of_day[its] < 0, -len(line.words), of_day[its])
+        self._count_files(line, wanted, held)
+        return line
+
+    def _words(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
+        """Give what is known of days that no file gives; what comes later knows better."""
+        if self._asked.listed:
+            said = "the archive has it and the store has not; collect(...) fetches it"
+        else:
+            said = "the store has no file, and the archive was not asked; coverage(config) asks it"
+        yield Word(GapKind.NOT_COLLECTED, said), wanted.first, wanted.last
+        if not self._asked.listed:
+            yield from self._unlisted(name, wanted)
+        for absence in wanted.absent:
+            yield Word(_KINDS[absence.reason], absence.detail), absence.start, absence.end
+        yield from self._quarantined(name)
+
+    def _unlisted(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
+        """Give what the matrix and earlier collections know of days without a file."""
+        market, data_type = name[:2]
+        feed = self._matrix.feed(market, data_type)
+        if feed is None:
+            return
+        title = f"{market.title} {data_type}"
+        facts = feed.partitioned.values()
+        if all(each.first for each in facts):
+            begins = min(each.first for each in facts if each.first)
+            word = Word(GapKind.BEFORE_LISTING, f"{title} begins on {begins}")
+            yield word, date.min, begins - _ONE_DAY
+        for each in facts:
+            for gap in each.known_gaps:
+                start, _, end = gap.partition("..")
+                word = Word(GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive")
+                yield word, date.fromisoformat(start), date.fromisoformat(end or start)
+        if all(each.last for each in facts):
+            ends = max(period_end(f.last, p) for p, f in feed.partitioned.items() if f.last)
+            word = Word(GapKind.ENDED_FEED, f"{title} ended on {ends}")
+            yield word, ends + _ONE_DAY, date.max
+        partition = min(feed.partitioned)
+        for begins in periods(self._now.date() - _RECENT, wanted.last, partition):
+            if self._matrix.due(begins, partition) > self._now:
+                yield Word(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
+                break
+        for key, said in self._noted(name, Store.missing).items():
+            found = ObjectKey.parse(key)
+            yield Word(GapKind.MISSING_IN_ARCHIVE, said), found.start, found.end
+
+    def _quarantined(self, name: Name) -> Iterator[tuple[Word, date, date]]:
+        for key, said in self._noted(name, Store.quarantined).items():
+            found = ObjectKey.parse(key)
+            yield Word(GapKind.CORRUPT, f"in quarantine, {said}"), found.start, found.end
+
+    def _noted(self, name: Name, notes: Callable[[Store, str], dict[str, str]]) -> dict[str, str]:
+        """Look up what the store has noted of the objects of a line."""
+        market, data_type, symbol, interval = name
+        noted: dict[str, str] = {}
+        if self._store is not None:
+            for partition in Partition:
+                prefix = Stream(market, partition, data_type, symbol, interval).prefix
+                noted |= notes(self._store, prefix)
+        return noted
+
+    def _count_files(self, line: Line, wanted: _Wanted, held: Sequence[HeldStream]) -> None:
+        """Count the files that are there, and those that should be."""
+        files = {
+            file.key: stream.stream.partition
+            for stream in held
+            for file in stream.files
+            if file.start <= wanted.last and file.end >= wanted.first
+        }
+        if self._asked.listed:
+            lacking = {a.key for a in wanted.absent if a.key and _KINDS[a.reason].is_lack}
+            line.expected_files = len(wanted.listed) + len(lacking)
+            line.actual_files = sum(key in files for key, _, _ in wanted.listed)
+            return
+        absent = [
+            (day_at(start // DAY), day_at((end - 1) // DAY))
+            for start, end, code in line.stretches(line.start, line.end)
+            if code < 0 and line.words[-1 - code].kind.is_lack
+        ]
+        monthly = set(files.values()) == {Partition.MONTHLY}
+        partition = Partition.MONTHLY if monthly else Partition.DAILY
+        lacking_files = sum(len(list(periods(*days, partition))) for days in absent)
+        line.actual_files = len(files)
+        line.expected_files = len(files) + lacking_files
+
+    def _compare(
+        self, feed: Feed, name: Name, streams: Sequence[HeldStream], wanted: _Wanted
+    ) -> None:
+        """Hold monthly files against the daily ones of the same days."""
+        by_partition = {each.stream.partition: each for each in streams}
+        if len(by_partition) < len(Partition) or self._holdings is None:
+            return
+        monthly, daily = by_partition[Partition.MONTHLY], by_partition[Partition.DAILY]
+        early, late = day_of(wanted.first) * DAY, (day_of(wanted.last) + 1) * DAY
+        for file in monthly.files:
+            if file.start > wanted.last or file.end < wanted.first:
+                continue
+            try:
+                found = self._holdings.compared(feed, monthly, daily, file)
+            except FileError as error:
+                self._skip(error)
+                continue
+            self._findings += (
+                Finding(*name, each.start, each.end, each.rows, FindingKind.DISAGREEMENT, each.what)
+                for each in found
+                if each.start < late and each.end > early
+            )
+
+    def _traded(self, line: Line, start: int, end: int) -> str | None:
+        """Look whether anything was traded in a time of which candles are lacking."""
+        if line.data_type is not DataType.KLINES or self._holdings is None:
+            return None
+        days = _Wanted(day_at(start // DAY), day_at((end - 1) // DAY))
+        for data_type in (DataType.AGG_TRADES, DataType.TRADES):
+            if rhythm_of(line.market, data_type, None).kind != "ids":
+                continue
+            feed = self._holdings.feed(line.market, data_type)
+            name = line.market, data_type, line.symbol, None
+            owners: dict[Name, list[tuple[Owner, frozenset[date]]]] = {name: []}
+            self._own(feed, {name: days}, owners)
+            trades = self._line(name, days, owners[name], ())
+            examine(trades)
+            if any(gap.start < end and gap.end > start for gap in trades.gaps):
+                continue
+            asked = Range(frozenset([line.symbol]), None, *(_naive(time) for time in (start, end)))
+            where = pc.field(feed.time) >= pa.scalar(start, pa.timestamp("us"))
+            where &= pc.field(feed.time) < pa.scalar(end, pa.timestamp("us"))
+            where &= pc.field("symbol") == line.symbol
+            rows = self._holdings.scan(feed, [feed.time], asked, where)
+            with closing(rows):
+                traded = any(batch.num_rows for batch in rows)
+            return "" if traded else f"nothing was traded: {data_type} are there without a gap"
+        return None
+
+
+def _order(name: Name) -> tuple[int, int, str, int]:
+    """Order lines by market, data type, symbol and interval, as the enums have them."""
+    market, data_type, symbol, interval = name
+    at = -1 if interval is None else list(Interval).index(interval)
+    return list(Market).index(market), list(DataType).index(data_type), symbol, at
+
+
+def _naive(time: int) -> datetime:
+    return moment_of(time).replace(tzinfo=None)
+
+
+def _flaws(line: Line) -> Iterator[Finding]:
+    """Say what is wrong with the files of a line, apart from what is lacking."""
+    for owner in line.owners:
+        contents = owner.contents
+        if contents is None:
+            continue
+        of = (line.market, line.data_type, line.symbol, line.interval, owner.start, owner.end)
+        rows = f"of its {contents.rows:,} rows"
+        if contents.repeats:
+            said = f"{owner.name}: {contents.repeats:,} {rows} stand there before"
+            yield Finding(*of, contents.repeats, FindingKind.DUPLICATE, said)
+        if not contents.in_order:
+            said = f"{owner.name}: rows do not come in the order of time"
+            yield Finding(*of, contents.rows, FindingKind.UNSORTED, said)
+        if contents.strays:
+            said = f"{owner.name}: {contents.strays:,} {rows} lie between the steps"
+            yield Finding(*of, contents.strays, FindingKind.OFF_GRID, said)
+
+
+def _changes(line: Line) -> Iterator[Finding]:
+    """Say where the meaning of values changes within a line."""
+    for change in load_annotations().changes:
+        day = day_of(change.on)
+        concerned = line.market in change.markets and line.data_type in change.data_types
+        if concerned and line.first_day < day < line.end_day and len(line.runs):
+            of = (line.market, line.data_type, line.symbol, line.interval)
+            said = f"{change.what} [{change.source}]"
+            yield Finding(*of, day * DAY, (day + 1) * DAY, 0, FindingKind.SEMANTIC_CHANGE, said)
+
+
+def _known_halt(line: Line, start: int, end: int) -> str:
+    """Say in which known halt a time lies; empty if in none."""
+    for halt in load_annotations().halts:
+        if halt.market == line.market:
+            first, last = micros_of(halt.start), micros_of(halt.end)
+            if first <= start and end <= last:
+                return f"a known halt: {halt.what} [{halt.source}]"
+    return ""

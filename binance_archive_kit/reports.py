@@ -1,0 +1,541 @@
+"""Coverage as people look at it: a verdict, a table, a picture; as frames and as HTML.
+
+Nothing found is never complete, and a share is never rounded up to a whole.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from binance_archive_kit import render
+from binance_archive_kit.enums import DataType, Interval, Market
+from binance_archive_kit.errors import FileError
+from binance_archive_kit.gaps import (
+    Finding,
+    FindingKind,
+    GapKind,
+    Line,
+    day_at,
+    said,
+)
+from binance_archive_kit.pictures import COMPLETE, Picture, picture_of
+from binance_archive_kit.rhythms import DAY
+from binance_archive_kit.wishes import Absence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOMENT = pl.Datetime("us", "UTC")
+WHAT: dict[str, Any] = {
+    "market": pl.Enum(Market),
+    "data_type": pl.Enum(DataType),
+    "symbol": pl.String,
+    "interval": pl.Enum(Interval),
+}
+GAPS_SCHEMA = pl.Schema(
+    WHAT
+    | {
+        "start": MOMENT,
+        "end": MOMENT,
+        "missing": pl.Int64,
+        "kind": pl.Enum(GapKind),
+        "evidence": pl.String,
+    }
+)
+FINDINGS_SCHEMA = pl.Schema(
+    WHAT
+    | {
+        "start": MOMENT,
+        "end": MOMENT,
+        "rows": pl.Int64,
+        "kind": pl.Enum(FindingKind),
+        "evidence": pl.String,
+    }
+)
+STREAMS_SCHEMA = pl.Schema(
+    WHAT
+    | {
+        "first": pl.Date,
+        "last": pl.Date,
+        "expected_files": pl.Int64,
+        "actual_files": pl.Int64,
+        "expected_days": pl.Int64,
+        "actual_days": pl.Int64,
+        "expected": pl.Int64,
+        "present": pl.Int64,
+        "missing": pl.Int64,
+        "coverage": pl.Float64,
+        "state": pl.String,
+    }
+)
+DAYS_SCHEMA = pl.Schema(
+    WHAT
+    | {
+        "date": pl.Date,
+        "expected": pl.Int64,
+        "present": pl.Int64,
+        "kind": pl.Enum(GapKind),
+    }
+)
+
+INCOMPLETE = "incomplete"
+EVERY_DAY, NOTHING, NOT_DUE = "every day there", "nothing there", "nothing due"
+#: A mark beside the word of each state.
+_MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", NOTHING: "○", NOT_DUE: "·"}
+#: Rows of a table before only the worst are shown.
+_ROWS = 25
+#: Streams in a text, and gaps in a page, before the rest is only counted.
+_TOLD, _LISTED = 12, 1_000
+
+
+@dataclass(frozen=True, repr=False)
+class CoverageReport:
+    """What is there of what is due.
+
+    Attributes
+    ----------
+    title : str
+        What it is about, such as the folder of the store.
+    streams : polars.DataFrame
+        A row for each symbol, feed and interval: ``market``, ``data_type``, ``symbol``,
+        ``interval``, ``first`` and ``last`` (UTC days, both inclusive), ``expected_files``,
+        ``actual_files``, ``expected_days`` (days of which rows are due), ``actual_days`` (of
+        which any are there), ``expected``, ``present`` and ``missing`` (different rows; null
+        where the rows of a feed do not tell how many are due), ``coverage`` (0 to 1: of rows,
+        or of days where rows cannot be counted; null when nothing is due) and ``state``.
+    gaps : polars.DataFrame
+        ``market``, ``data_type``, ``symbol``, ``interval``, ``start``, ``end`` (UTC, `end`
+        exclusive), ``missing`` (rows; null if not known; 0 where none were due), ``kind`` (see
+        `GapKind`) and ``evidence``. Neighbouring gaps of one kind are one row.
+    findings : polars.DataFrame
+        What is worth knowing and no gap: as ``gaps``, with ``rows`` instead of ``missing``, and
+        the kinds of `FindingKind`.
+    days : polars.DataFrame
+        A row for each day of each stream: ``expected`` and ``present`` rows, and ``kind``, the
+        kind of gap that takes most of it, if any does.
+    unavailable : tuple of Absence
+        Asked for, and never was.
+    problems : dict of str to FileError
+        Files that cannot be believed, by their path inside the store.
+    """
+
+    title: str
+    streams: pl.DataFrame
+    gaps: pl.DataFrame
+    findings: pl.DataFrame
+    days: pl.DataFrame
+    unavailable: tuple[Absence, ...] = ()
+    problems: Mapping[str, FileError] = field(default_factory=dict)
+
+    # In words
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of what is due that is there, 0 to 1; None when nothing is due.
+
+        Of rows where they can be counted, over all streams; of days where of no stream they
+        can.
+        """
+        part, whole, _ = self._share()
+        return part / whole if whole else None
+
+    @property
+    def weakest(self) -> dict[str, Any] | None:
+        """The stream with the least coverage, as a row of `streams`; None when nothing is due."""
+        due = self.streams.drop_nulls("coverage").sort("coverage", maintain_order=True)
+        return due.row(0, named=True) if due.height else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether something is due, and all of it is there."""
+        due = self.streams.filter(pl.col("state") != NOT_DUE)["state"]
+        return len(due) > 0 and due.is_in([COMPLETE, EVERY_DAY]).all()
+
+    @property
+    def verdict(self) -> str:
+        """Sum it up in a sentence, with the numbers."""
+        if not self.streams.height:
+            if self.unavailable:
+                return f"Nothing is due: {self.unavailable[0]}"
+            return f"Nothing found: {self.title} has no file of the archive for these days"
+        part, whole, what = self._share()
+        if not whole:
+            return f"Nothing is due: {_tally(self.gaps)}"
+        due = self.streams.filter(pl.col("state") != NOT_DUE)
+        begins = "Complete" if self.is_complete else "Incomplete" if part else "Nothing there"
+        lacks = _tally(lacks_of(self.gaps))
+        return (
+            f"{begins}: {render.percent(part, whole)} of the {what} due are there ({part:,} of "
+            f"{whole:,}), in {due['actual_files'].sum():,} of {due['expected_files'].sum():,} "
+            f"files of {render.counted(due.height, 'stream')}{f'; {lacks}' if lacks else ''}"
+        )
+
+    def _share(self) -> tuple[int, int, str]:
+        """Count what is there and what is due, in rows; in days where rows cannot be counted."""
+        counted = self.streams.drop_nulls("expected")
+        if counted["expected"].sum():
+            return int(counted["present"].sum()), int(counted["expected"].sum()), "rows"
+        days = self.streams["actual_days", "expected_days"].sum().row(0)
+        return int(days[0]), int(days[1]), "days"
+
+    def to_frame(self) -> pl.DataFrame:
+        """Give `streams`."""
+        return self.streams
+
+    def __str__(self) -> str:
+        """Say it in a few lines."""
+        lines = [f"Coverage · {self.verdict}"]
+        lines += ["  " + " · ".join(filter(None, row)) for row in self._rows(_TOLD)]
+        if self.streams.height > _TOLD:
+            lines.append(f"  … and {self.streams.height - _TOLD:,} more, none of them worse")
+        lines += [f"  {line}" for line in self._notes()]
+        lines += render.absences_text((), (), self.unavailable)
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _rows(self, most: int) -> Iterator[tuple[str, ...]]:
+        """Spell a line for each stream, the worst ones first if there are too many."""
+        streams = self.streams.with_row_index("at")
+        if streams.height > most:
+            worst = pl.col("coverage").fill_null(2.0)
+            streams = streams.sort(worst, "at").head(most).sort("at")
+        keys = [*WHAT]
+        lacks = lacks_of(self.gaps).join(streams.select(*keys), on=keys, nulls_equal=True)
+        by_stream = lacks.partition_by(keys, as_dict=True)
+        for row in streams.iter_rows(named=True):
+            gaps = by_stream.get(tuple(row[key] for key in keys), lacks.clear())
+            files = f"{row['actual_files']:,} of {row['expected_files']:,}"
+            yield (
+                " ".join(filter(None, (row[key] for key in keys))),
+                f"{row['first']} to {row['last']}",
+                f"{files} files",
+                _amount(row),
+                _spelled(row),
+                row["state"],
+                _tally(gaps),
+            )
+
+    def _notes(self) -> list[str]:
+        """Say what was found besides gaps, kind by kind, and which files cannot be believed."""
+        counts = self.findings.group_by("kind", maintain_order=True).agg(
+            pl.len(), pl.col("evidence").first()
+        )
+        notes = [
+            f"{count:,} {kind}: {FindingKind(kind).meaning}; {evidence}"
+            for kind, count, evidence in counts.iter_rows()
+        ]
+        return notes + [str(error) for error in self.problems.values()]
+
+    # In HTML
+
+    def _panel(self) -> str:
+        """Lay the report out, without its picture."""
+        head = ("stream", "days (UTC)", "files", "rows or days", "coverage", "state", "gaps")
+        table = render.table(
+            head,
+            [(*row[:5], f"{_MARKS[row[5]]} {row[5]}", row[6]) for row in self._rows(_ROWS)],
+            numeric={3, 4},
+        )
+        hidden = self.streams.height - _ROWS
+        more = f"<p>… and {hidden:,} more streams, none of them worse</p>" if hidden > 0 else ""
+        return render.panel(
+            "Coverage",
+            self.verdict,
+            self._look(),
+            table,
+            more,
+            self._findings_html(),
+            render.absences_html((), (), self.unavailable),
+        )
+
+    def _look(self) -> str:
+        if self.is_complete:
+            return "good"
+        part, whole, _ = self._share()
+        if not self.streams.height or not whole:
+            return "idle"
+        return "warn" if part and not self.problems else "bad"
+
+    def _findings_html(self) -> str:
+        parts = (
+            [
+                render.details(
+                    "bad",
+                    f"{render.counted(len(self.problems), 'file')} that cannot be believed",
+                    [str(error) for error in self.problems.values()],
+                )
+            ]
+            if self.problems
+            else []
+        )
+        for (kind,), found in self.findings.group_by("kind", maintain_order=True):
+            lines = [
+                f"{name_of(row)}, {row['start']:%Y-%m-%d %H:%M} UTC: {row['evidence']}"
+                for row in found.iter_rows(named=True)
+            ]
+            summary = f"{found.height:,} {render.plain(kind)} ({FindingKind(kind).meaning})"
+            parts.append(render.details("warn", summary, lines))
+        return "".join(parts)
+
+    def _repr_html_(self) -> str:
+        """Show the report where HTML is shown."""
+        return self._panel()
+
+    def _ipython_display_(self) -> None:
+        """Show the report in a notebook: the words, and the picture as an output of its own."""
+        from IPython.display import display
+
+        display({"text/html": self._panel(), "text/plain": str(self)}, raw=True)  # type: ignore[no-untyped-call]
+        if self.days.height:
+            alt = f"Days of each stream: {self.verdict}"
+            display(  # type: ignore[no-untyped-call]
+                {"image/png": base64.b64encode(self._picture().png()).decode(), "text/plain": alt},
+                raw=True,
+                metadata={"image/png": {"alt": alt}},
+            )
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Make a page of the report that stands for itself: no script, nothing to load.
+
+        Parameters
+        ----------
+        path : str or Path, optional
+            Where to write it.
+
+        Returns
+        -------
+        str
+            The page.
+        """
+        picture = ""
+        if self.days.height:
+            alt = escape(f"Days of each stream: {self.verdict}")
+            code = base64.b64encode(self._picture().png()).decode()
+            picture = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{code}">'
+        gaps = render.table(
+            ("stream", "start (UTC)", "end (exclusive)", "missing", "kind", "evidence"),
+            [
+                (
+                    name_of(row),
+                    f"{row['start']:%Y-%m-%d %H:%M:%S}",
+                    f"{row['end']:%Y-%m-%d %H:%M:%S}",
+                    "not known" if row["missing"] is None else f"{row['missing']:,}",
+                    render.plain(row["kind"]),
+                    row["evidence"],
+                )
+                for row in self.gaps.head(_LISTED).iter_rows(named=True)
+            ],
+            numeric={3},
+        )
+        left = self.gaps.height - _LISTED
+        more = f"<p>… and {left:,} more gaps; report.gaps has them all</p>" if left > 0 else ""
+        page = _PAGE.format(
+            title=escape(f"Coverage of {self.title}"),
+            body=f"{self._panel()}{picture}<h2>Gaps</h2>{gaps or '<p>None.</p>'}{more}",
+        )
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    # In a picture
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the days of each stream, coloured by what is lacking of them.
+
+        Days are put together where there are too many, and the worst of them shows; of many
+        streams the worst are drawn. A single stream of many years is drawn year by year.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            Where to draw; by default on a figure of its own.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        return self._picture().plot(axes)
+
+    def _picture(self) -> Picture:
+        names = [name_of(row) for row in self.streams.iter_rows(named=True)]
+        keys = [*WHAT]
+        days = self.days.join(
+            self.streams.select(*keys).with_row_index("row"),
+            on=keys,
+            nulls_equal=True,
+            maintain_order="left",
+        )
+        return picture_of(names, days["row"], days["date"], days["kind"])
+
+
+def lacks_of(gaps: pl.DataFrame) -> pl.DataFrame:
+    """Choose the gaps in which rows that were due are lacking."""
+    return gaps.filter(pl.col("kind").is_in([kind for kind in GapKind if kind.is_lack]))
+
+
+def _tally(gaps: pl.DataFrame) -> str:
+    """Count gaps kind by kind: ``1 halt (2 rows), 3 hole (7 rows)``."""
+    counts = gaps.group_by("kind").agg(pl.len(), pl.col("missing").sum()).sort("kind")
+    return ", ".join(
+        f"{count:,} {render.plain(kind)}{f' ({missing:,} rows)' if missing else ''}"
+        for kind, count, missing in counts.iter_rows()
+    )
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """Name the stream that a row of a frame is about, as people do."""
+    return " ".join(filter(None, (row[key] for key in WHAT)))
+
+
+def _amount(row: Mapping[str, Any]) -> str:
+    if row["expected"] is not None:
+        return f"{row['present']:,} of {row['expected']:,} rows"
+    return f"{row['actual_days']:,} of {row['expected_days']:,} days"
+
+
+def _spelled(row: Mapping[str, Any]) -> str:
+    if row["expected"] is not None:
+        return render.percent(row["present"], row["expected"])
+    return render.percent(row["actual_days"], row["expected_days"])
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 14px/1.5 system-ui, sans-serif; max-width: 75rem }}
+body {{ margin: 2rem auto; padding: 0 1rem }}
+table {{ font-variant-numeric: tabular-nums }}
+</style></head>
+<body><h1>{title}</h1>{body}</body></html>
+"""
+
+
+# From lines to frames
+
+
+def report_on(
+    lines: Sequence[Line],
+    findings: Iterable[Finding],
+    unavailable: Iterable[Absence],
+    problems: Mapping[str, FileError],
+    title: str,
+) -> CoverageReport:
+    """Put what was found into frames."""
+    whats = [(line.market, line.data_type, line.symbol, line.interval) for line in lines]
+    gaps = [
+        (*what, gap.start, gap.end, gap.missing, gap.kind, said(gap.evidence))
+        for what, line in zip(whats, lines, strict=True)
+        for gap in line.gaps
+    ]
+    days = [_days_of(line) for line in lines]
+    streams = [
+        (*what, *_summed(line, day)) for what, line, day in zip(whats, lines, days, strict=True)
+    ]
+    frames = [
+        day.select(
+            *(
+                pl.lit(value, dtype).alias(name)
+                for value, (name, dtype) in zip(what, WHAT.items(), strict=True)
+            ),
+            *day.columns,
+        )
+        for what, day in zip(whats, days, strict=True)
+    ]
+    told = [
+        (e.market, e.data_type, e.symbol, e.interval, e.start, e.end, e.rows, e.kind, e.evidence)
+        for e in findings
+    ]
+    return CoverageReport(
+        title,
+        pl.DataFrame(streams, STREAMS_SCHEMA, orient="row"),
+        _framed(gaps, GAPS_SCHEMA),
+        _framed(told, FINDINGS_SCHEMA),
+        pl.concat([pl.DataFrame(schema=DAYS_SCHEMA), *frames]),
+        tuple(unavailable),
+        dict(problems),
+    )
+
+
+def _framed(rows: Sequence[tuple[Any, ...]], schema: pl.Schema) -> pl.DataFrame:
+    """Make a frame of rows whose times are microseconds since 1970."""
+    raw = {name: pl.Int64() if dtype == MOMENT else dtype for name, dtype in schema.items()}
+    frame = pl.DataFrame(rows, raw, orient="row")
+    times = [name for name, dtype in schema.items() if dtype == MOMENT]
+    return frame.with_columns(pl.col(times).cast(MOMENT))
+
+
+def _days_of(line: Line) -> pl.DataFrame:
+    """Count what is due and what is there of each day of a line."""
+    present, missing = line.present, line.missing
+    counts = line.rhythm.kind != "events"
+    kinds: list[str | None] = [None] * len(present)
+    # The one that takes most of a day comes last.
+    for gap in sorted(line.gaps, key=lambda gap: (gap.kind.is_lack, gap.end - gap.start)):
+        first = max(gap.start // DAY - line.first_day, 0)
+        end = min((gap.end - 1) // DAY + 1 - line.first_day, len(kinds))
+        whole = -(-gap.start // DAY) - line.first_day, gap.end // DAY - line.first_day
+        for at in range(first, end):
+            # A day that has rows is not one of which none are due.
+            if gap.kind.is_lack or (whole[0] <= at < whole[1] and not present[at]):
+                kinds[at] = gap.kind
+    return pl.DataFrame(
+        {
+            "date": [day_at(day) for day in range(line.first_day, line.end_day)],
+            "expected": present + missing if counts else [None] * len(present),
+            "present": present,
+            "kind": kinds,
+        },
+        {name: DAYS_SCHEMA[name] for name in ("date", "expected", "present", "kind")},
+    )
+
+
+def _summed(line: Line, days: pl.DataFrame) -> tuple[Any, ...]:
+    """Sum a line up, as `STREAMS_SCHEMA` has it."""
+    present = int(days["present"].sum())
+    lacks = [gap for gap in line.gaps if gap.kind.is_lack]
+    known = line.rhythm.kind != "events" and all(gap.missing is not None for gap in lacks)
+    missing = sum(gap.missing or 0 for gap in lacks) if known else None
+    outside = [kind for kind in GapKind if not kind.is_lack]
+    due = days.filter(pl.col("kind").is_null() | ~pl.col("kind").is_in(outside))
+    short = (due["kind"].is_not_null() & (due["present"] > 0)).sum() if missing is None else 0
+    actual_days = int((due["present"] > 0).sum())
+    expected = None if missing is None else present + missing
+    # A day that is there in part is not there.
+    part, whole = (
+        (actual_days - int(short), due.height) if expected is None else (present, expected)
+    )
+    coverage = part / whole if whole else None
+    state = _state(coverage, present, bool(lacks), known)
+    return (
+        day_at(line.first_day),
+        day_at(line.end_day - 1),
+        line.expected_files,
+        line.actual_files,
+        due.height,
+        actual_days - int(short),
+        expected,
+        present,
+        missing,
+        coverage,
+        state,
+    )
+
+
+def _state(coverage: float | None, present: int, lacks: bool, known: bool) -> str:
+    if coverage is None:
+        return NOT_DUE
+    if not present:
+        return NOTHING
+    if lacks:
+        return INCOMPLETE
+    return COMPLETE if known else EVERY_DAY
