@@ -330,21 +330,16 @@ def examine(line: Line) -> None:
 
 def _served(line: Line) -> Runs:
     """Put together the runs that the files give of the days they give."""
-    parts = []
-    for at, owner in enumerate(line.owners):
-        if owner.contents is None:
-            continue
-        runs = owner.contents.runs
-        days = runs[:, 0] // DAY - line.first_day
-        inside = (days >= 0) & (days < len(line.of_day))
-        if not line.rhythm.is_long:
-            its = np.zeros(len(runs), np.bool_)
-            its[inside] = line.of_day[days[inside]] == at
-            inside = its
-        parts.append(runs[inside])
-    if not parts:
+    read = [(at, owner.contents.runs) for at, owner in enumerate(line.owners) if owner.contents]
+    if not read:
         return NO_RUNS
-    runs = np.concatenate(parts)
+    runs = np.concatenate([each for _, each in read])
+    giver = np.repeat([at for at, _ in read], [len(each) for _, each in read])
+    days = runs[:, 0] // DAY - line.first_day
+    taken = (days >= 0) & (days < len(line.of_day))
+    if not line.rhythm.is_long:
+        taken[taken] = line.of_day[days[taken]] == giver[taken]
+    runs = runs[taken]
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     if line.rhythm.is_long and len(runs):
         # A candle that lies in two months may be in the files of both.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -147,6 +148,7 @@ def length(interval: Interval) -> int:
     return int(interval[:-1]) * _UNITS[interval[-1]]
 
 
+@cache
 def rhythm_of(market: Market, data_type: DataType, interval: Interval | None) -> Rhythm:
     """Tell how the rows of a feed follow each other.
 
