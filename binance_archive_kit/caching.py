@@ -13,11 +13,9 @@ import shutil
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
-from datetime import date
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -30,7 +28,6 @@ import pyarrow.parquet as pq
 from binance_archive_kit import render
 from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
-from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
 from binance_archive_kit.storage import PRIVATE
 
@@ -156,7 +153,7 @@ class Cache:
 
     # Months
 
-    def month(self, feed: Feed, stream: Stream, sources: Iterable[Source]) -> Path | None:
+    def month(self, feed: Feed, stream: Stream, sources: Sequence[Source]) -> Path | None:
         """Say where the rows of a month of files lie, or would lie; None if nothing is kept.
 
         Parameters
@@ -164,13 +161,13 @@ class Cache:
         feed : Feed
         stream : Stream
             Whose symbol and interval the files have.
-        sources : iterable of Source
+        sources : sequence of Source
             All files that give the month's rows.
         """
         if self.folder is None:
             return None
-        name = _name(tuple((source.file, source.without) for source in sources))
-        return self.folder / feed.table / stream.symbol / (stream.interval or "") / name
+        folder = self.folder / feed.table / stream.symbol / (stream.interval or "")
+        return folder / _name(sources)
 
     def write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
         """Write a month in one step: it is there whole, or not at all.
@@ -209,13 +206,13 @@ class Cache:
         OSError, pyarrow.ArrowInvalid
             If one of them was deleted, or damaged.
         """
-        # What a month's file says of itself is read once: under its name it never changes.
-        fragments = [
-            self._fragments.setdefault(path, _FORM.make_fragment(str(path), _SYSTEM))
-            for path in paths
-        ]
-        months = ds.FileSystemDataset(fragments, schema, _FORM, _SYSTEM)
+        months = ds.FileSystemDataset(map(self._fragment, paths), schema, _FORM, _SYSTEM)
         yield from months.scanner(columns=columns, filter=where, batch_size=_ROW_GROUP).to_reader()
+
+    def _fragment(self, path: Path) -> ds.Fragment:
+        """Open a month; what it says of itself is read once: under its name it never changes."""
+        known = self._fragments.get(path)
+        return known or self._fragments.setdefault(path, _FORM.make_fragment(str(path), _SYSTEM))
 
     def use(self) -> CacheUse:
         """Say what the months take."""
@@ -256,14 +253,13 @@ class Cache:
                         yield stat.st_mtime_ns, path, stat.st_size
 
 
-@lru_cache(maxsize=1 << 16)
-def _name(files: tuple[tuple[HeldFile, frozenset[date]], ...]) -> str:
+def _name(sources: Sequence[Source]) -> str:
     """Name a month by its files: another name as soon as one of them is another."""
     said = hashlib.sha256(str(_VERSION).encode())
-    for file, without in files:
-        days = ",".join(sorted(map(str, without)))
+    for source in sources:
+        file, days = source.file, ",".join(sorted(map(str, source.without)))
         said.update(f"{file.key} {file.size} {file.mtime} {days}\n".encode())
-    return f"{files[0][0].start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
+    return f"{sources[0].file.start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 
 def touch(paths: Iterable[Path]) -> None:
