@@ -13,11 +13,9 @@ import shutil
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
-from datetime import date
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,6 @@ from binance_archive_kit import render
 from binance_archive_kit.contents import NO_RUNS, Contents
 from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
-from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
 from binance_archive_kit.storage import PRIVATE
 
@@ -228,7 +225,7 @@ class Cache:
 
     # Months
 
-    def month(self, feed: Feed, stream: Stream, sources: Iterable[Source]) -> Path | None:
+    def month(self, feed: Feed, stream: Stream, sources: Sequence[Source]) -> Path | None:
         """Say where the rows of a month of files lie, or would lie; None if nothing is kept.
 
         Parameters
@@ -236,13 +233,13 @@ class Cache:
         feed : Feed
         stream : Stream
             Whose symbol and interval the files have.
-        sources : iterable of Source
+        sources : sequence of Source
             All files that give the month's rows.
         """
         if self.folder is None:
             return None
-        name = _name(tuple((source.file, source.without) for source in sources))
-        return self.folder / feed.table / stream.symbol / (stream.interval or "") / name
+        folder = self.folder / feed.table / stream.symbol / (stream.interval or "")
+        return folder / _name(sources)
 
     def write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
         """Write a month in one step: it is there whole, or not at all.
@@ -281,13 +278,13 @@ class Cache:
         OSError, pyarrow.ArrowInvalid
             If one of them was deleted, or damaged.
         """
-        # What a month's file says of itself is read once: under its name it never changes.
-        fragments = [
-            self._fragments.setdefault(path, _FORM.make_fragment(str(path), _SYSTEM))
-            for path in paths
-        ]
-        months = ds.FileSystemDataset(fragments, schema, _FORM, _SYSTEM)
+        months = ds.FileSystemDataset(map(self._fragment, paths), schema, _FORM, _SYSTEM)
         yield from months.scanner(columns=columns, filter=where, batch_size=_ROW_GROUP).to_reader()
+
+    def _fragment(self, path: Path) -> ds.Fragment:
+        """Open a month; what it says of itself is read once: under its name it never changes."""
+        known = self._fragments.get(path)
+        return known or self._fragments.setdefault(path, _FORM.make_fragment(str(path), _SYSTEM))
 
     def use(self) -> CacheUse:
         """Say what the months take."""
@@ -330,14 +327,13 @@ class Cache:
                         yield stat.st_mtime_ns, path, stat.st_size
 
 
-@lru_cache(maxsize=1 << 16)
-def _name(files: tuple[tuple[HeldFile, frozenset[date]], ...]) -> str:
+def _name(sources: Sequence[Source]) -> str:
     """Name a month by its files: another name as soon as one of them is another."""
     said = hashlib.sha256(str(_VERSION).encode())
-    for file, without in files:
-        days = ",".join(sorted(map(str, without)))
+    for source in sources:
+        file, days = source.file, ",".join(sorted(map(str, source.without)))
         said.update(f"{file.key} {file.size} {file.mtime} {days}\n".encode())
-    return f"{files[0][0].start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
+    return f"{sources[0].file.start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 
 def touch(paths: Iterable[Path]) -> None:
@@ -348,14 +344,28 @@ def touch(paths: Iterable[Path]) -> None:
 
 
 def _write(path: Path, schema: pa.Schema, groups: Iterator[pa.Table]) -> None:
-    """Write row groups; columns whose values come again and again as dictionaries."""
+    """Write row groups, each column in the way that is small and read fast.
+
+    Whole numbers and times as differences, others whose values repeat as dictionaries.
+    """
     first = next(groups, schema.empty_table())
-    words = [name for name in schema.names if _repeats(first[name])]
+    whole = {field.name for field in schema if _is_whole(field.type)}
+    words = [name for name in schema.names if name not in whole and _repeats(first[name])]
     with pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=1, use_dictionary=words
+        path,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=words,
+        column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
     ) as writer:
         for group in chain([first], groups):
             writer.write_table(group, row_group_size=_ROW_GROUP)
+
+
+def _is_whole(dtype: pa.DataType) -> bool:
+    """Tell whether values are whole numbers, as times are."""
+    return bool(pa.types.is_integer(dtype) or pa.types.is_timestamp(dtype))
 
 
 def _repeats(values: pa.ChunkedArray) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from binance_archive_kit.enums import Interval
-from binance_archive_kit.inventory import HeldFile
+from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import Stream
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,7 +75,8 @@ class Source:
     Attributes
     ----------
     file : HeldFile
-    stream : Stream
+    held : HeldStream
+        The stream it belongs to.
     facts : Facts or None
         None when it has not been read before, or was changed since.
     without : frozenset of date
@@ -83,9 +84,19 @@ class Source:
     """
 
     file: HeldFile
-    stream: Stream
+    held: HeldStream
     facts: Facts | None = None
     without: frozenset[date] = frozenset()
+
+    @property
+    def stream(self) -> Stream:
+        """The stream it belongs to, without its files."""
+        return self.held.stream
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows it gives, if that is known."""
+        return None if self.facts is None or self.without else self.facts.rows
 
 
 def period_of(stream: Stream, file: HeldFile) -> tuple[int, int]:

@@ -40,7 +40,7 @@ from binance_archive_kit.feeds import Feed, feed_of, read_feed
 from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
-from binance_archive_kit.reading import Piece, Reader, batch_of
+from binance_archive_kit.reading import Piece, Reader, batch_of, counted
 from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import load_schemas
 from binance_archive_kit.serving import Month, Servings
@@ -136,6 +136,16 @@ class _Question:
         """Whether rows have to be looked at, and not only counted."""
         return any(name == "date" or name in self.feed.columns for name in self.looked_at)
 
+    def rows_of(self, piece: Piece) -> pa.RecordBatch:
+        """Choose the rows and columns of a piece that are to be given."""
+        batch = batch_of(piece, pa.schema([self.feed.arrow.field(n) for n in self.looked_at]))
+        if self.where is not None:
+            groups = groupby((source for source, _ in piece.spans), lambda source: source.held)
+            covered = (self.pruner.covers(held, [s.file for s in group]) for held, group in groups)
+            if not all(covered):
+                batch = batch.filter(self.where)
+        return batch.select(self.names)
+
 
 class _Tally:
     """What the pieces of a scan have cost, and what they have shown of their files."""
@@ -147,9 +157,8 @@ class _Tally:
         self._begun: dict[str, Facts] = {}
 
     def count(self, piece: Piece) -> None:
-        if piece.inflated is not None:
-            self.report.opened += len(piece.spans) if piece.ends else 0
-            self.report.inflated += piece.inflated
+        self.report.opened += len(piece.spans) if piece.ends else 0
+        self.report.inflated += piece.inflated
         for (source, _), facts in zip(piece.spans, piece.learned, strict=False):
             key = source.file.key
             shown = merged(self._begun.pop(key, None), facts)
@@ -294,18 +303,39 @@ class Holdings:
         began = time.perf_counter()
         try:
             months = self._servings.months(feed, streams, question.pruner, cached=question.reads)
-            # Neighbours that lie in the same place are read together.
-            for is_kept, run in groupby(months, lambda month: month.kept is not None):
-                read = self._kept if is_kept else self._unzipped
-                for batch in read(question, list(run), tally):
-                    report.rows += batch.num_rows
-                    yield batch
+            read = self._read if question.reads else self._counted
+            for batch in read(question, months, tally):
+                report.rows += batch.num_rows
+                yield batch
             report.complete = True
             if question.reads:
                 self._keeper.take(feed, months)
         finally:
             report.seconds = time.perf_counter() - began
             self.cache.remember(feed, tally.learned)
+
+    def _read(
+        self, question: _Question, months: Sequence[Month], tally: _Tally
+    ) -> Iterator[pa.RecordBatch]:
+        """Read months; neighbours that lie in the same place together."""
+        for is_kept, run in groupby(months, lambda month: month.kept is not None):
+            if is_kept:
+                yield from self._kept(question, list(run), tally)
+            else:
+                sources = [source for month in run for source in month.sources]
+                yield from self._unzipped(question, sources, tally)
+
+    def _counted(
+        self, question: _Question, months: Sequence[Month], tally: _Tally
+    ) -> Iterator[pa.RecordBatch]:
+        """Give as many rows as files are known to have; open only the others."""
+        by_file = "file" in question.looked_at
+        spans = (span for month in months for span in month.spans(by_file=by_file))
+        for is_known, run in groupby(spans, lambda span: span[1] is not None):
+            if is_known:
+                yield from map(question.rows_of, counted(run))
+            else:
+                yield from self._unzipped(question, [source for source, _ in run], tally)
 
     def _kept(
         self, question: _Question, months: Sequence[Month], tally: _Tally
@@ -321,9 +351,9 @@ class Holdings:
         except (pa.ArrowInvalid, OSError):
             # Deleted, or damaged. The same rows come from the zips, in the same order.
             self.cache.discard(paths)
-            for month in months:
-                month.sources = self._servings.sources(feed, month.needed, {})
-            for batch in self._unzipped(question, months, tally):
+            needed = [each for month in months for each in month.needed]
+            sources = self._servings.sources(feed, needed, {})
+            for batch in self._unzipped(question, sources, tally):
                 over = min(given, batch.num_rows)
                 given -= over
                 if over < batch.num_rows:
@@ -333,25 +363,15 @@ class Holdings:
             touch(paths)
 
     def _unzipped(
-        self, question: _Question, months: Sequence[Month], tally: _Tally
+        self, question: _Question, sources: Sequence[Source], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
-        """Read months from the zips."""
-        held = {each.file.key: each.held for month in months for each in month.needed}
-        wide = pa.schema([question.feed.arrow.field(name) for name in question.looked_at])
-
-        def finish(piece: Piece) -> tuple[Piece, pa.RecordBatch]:
-            batch = batch_of(piece, wide)
-            if question.where is not None:
-                files = [source.file for source, _ in piece.spans]
-                groups = groupby(files, lambda file: held[file.key])
-                if not all(question.pruner.covers(each, list(group)) for each, group in groups):
-                    batch = batch.filter(question.where)
-            return piece, batch.select(question.names)
-
-        reader = Reader(self.root, question.feed)
-        sources = [source for month in months for source in month.sources]
-        pieces = reader.pieces(
-            sources, question.looked_at, finish, workers=_workers(), skip=self._skip
+        """Read files from the zips."""
+        pieces = Reader(self.root, question.feed).pieces(
+            sources,
+            question.looked_at,
+            lambda piece: (piece, question.rows_of(piece)),
+            workers=_workers(),
+            skip=self._skip,
         )
         with closing(pieces):
             for piece, batch in pieces:
@@ -441,8 +461,8 @@ class Holdings:
         known = self.cache.compared(feed, at.key, [at, *days])
         if known is not None:
             return [Disagreement(*each) for each in json.loads(known)]
-        month = Source(at, monthly.stream)
-        sources = [Source(file, daily.stream) for file in days]
+        month = Source(at, monthly)
+        sources = [Source(file, daily) for file in days]
         found = compare(self.root, feed, month, sources, workers=_workers())
         said = json.dumps([astuple(each) for each in found])
         self.cache.remember_compared(feed, at.key, [at, *days], said)

@@ -56,6 +56,8 @@ class HeldStream:
     months: tuple[tuple[HeldFile, ...], ...] = field(init=False)
     #: What was worked out of groups of these files, by the first and the last of them.
     guarantees: dict[tuple[HeldFile, HeldFile], Any] = field(init=False, default_factory=dict)
+    #: Which files were chosen to give the rows of a month, by its first file.
+    choices: dict[HeldFile, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Group the files by the month they begin in."""

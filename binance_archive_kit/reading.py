@@ -14,10 +14,12 @@ that memory stays flat and thousands of little files cost hardly more than one l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -37,7 +39,7 @@ T = TypeVar("T")
 #: Bytes of zip up to which a file is small, and up to which small files are joined.
 SMALL = 4 << 20
 #: Rows that are handed out in one go when nothing but their number is asked.
-_ROWS = 1 << 20
+_ROWS = 1 << 18
 #: From this value on a count since 1970 is one of microseconds.
 _MICROSECONDS = 10**14
 _UNITS = {"ms": "milliseconds", "us": "microseconds"}
@@ -55,8 +57,8 @@ class Piece:
         The columns asked for; no columns at all when only rows were asked for.
     learned : list of Facts
         For each span, what these rows show of its file; empty when it was known.
-    inflated : int or None
-        Bytes of csv that were parsed; None when no file was opened.
+    inflated : int
+        Bytes of csv that were parsed.
     ends : bool
         Whether the last span's file ends with this piece.
     """
@@ -64,7 +66,7 @@ class Piece:
     spans: list[tuple[Source, int]]
     frame: pl.DataFrame
     learned: list[Facts] = field(default_factory=list)
-    inflated: int | None = None
+    inflated: int = 0
     ends: bool = True
 
 
@@ -130,42 +132,32 @@ class Reader:
         """
         wanted = set(columns)
         with _Ordered[T](workers) as ordered:
-            for batch in self._batches(sources, wanted):
-                if batch[0].file.size > SMALL and not self._is_known(batch[0], wanted):
+            for batch in self._batches(sources):
+                if batch[0].file.size > SMALL:
                     yield from self._read_large(batch[0], wanted, finish, ordered, skip)
                     continue
 
                 def work(batch: Sequence[Source] = batch) -> list[T]:
-                    if self._is_known(batch[0], wanted):
-                        return [finish(_unread(batch))]
                     return [finish(piece) for piece in self._read_small(batch, wanted, skip)]
 
                 yield from ordered.submit(work)
             yield from ordered.rest()
 
-    def _is_known(self, source: Source, columns: set[str]) -> bool:
-        """Whether nothing is asked of a file that its facts do not say: its number of rows."""
-        return source.facts is not None and not source.without and not self._asked(columns)
-
     def _asked(self, columns: set[str]) -> bool:
         return "date" in columns or not columns.isdisjoint(self.feed.columns)
 
-    def _batches(self, sources: Sequence[Source], columns: set[str]) -> Iterator[list[Source]]:
-        """Join neighbours that can be read as one: small, of one unit, all known or none."""
+    def _batches(self, sources: Sequence[Source]) -> Iterator[list[Source]]:
+        """Join neighbours that can be read as one: small, and of one unit."""
         batch: list[Source] = []
         weight = 0
         kind: object = None
         for source in sources:
-            known = self._is_known(source, columns)
-            size = (source.facts.rows if source.facts else 0) if known else source.file.size
-            alone = source if source.without else None
-            its = known, alone, self._time.unit_on(source.file.start)
-            most = _ROWS if known else SMALL
-            if batch and (weight + size > most or its != kind):
+            its = source if source.without else None, self._time.unit_on(source.file.start)
+            if batch and (weight + source.file.size > SMALL or its != kind):
                 yield batch
                 batch, weight = [], 0
             batch.append(source)
-            weight += size
+            weight += source.file.size
             kind = its
         if batch:
             yield batch
@@ -409,6 +401,23 @@ def _days(source: Source) -> str:
     return str(file.start) if file.start == file.end else f"{file.start} to {file.end}"
 
 
+def counted(spans: Iterable[tuple[Source, int | None]]) -> Iterator[Piece]:
+    """Give rows of which nothing else is asked than how many there are, some at a time."""
+    some: list[tuple[Source, int]] = []
+    room = _ROWS
+    for source, rows in spans:
+        left = rows or 0
+        while left:
+            taken = min(left, room)
+            some.append((source, taken))
+            left, room = left - taken, room - taken
+            if not room:
+                yield Piece(some, pl.DataFrame())
+                some, room = [], _ROWS
+    if some:
+        yield Piece(some, pl.DataFrame())
+
+
 def batch_of(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
     """Put the path columns beside what was read.
 
@@ -418,43 +427,41 @@ def batch_of(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
     schema : pyarrow.Schema
         Columns to give, in their order: path columns, and columns of the piece's frame.
     """
-    counts = [count for _, count in piece.spans]
     own = piece.frame.to_arrow()
+    streams = [
+        (held.stream, sum(rows for _, rows in spans))
+        for held, spans in groupby(piece.spans, lambda span: span[0].held)
+    ]
     arrays = []
     for name in schema.names:
         if name in own.column_names:
             arrays.append(own.column(name).combine_chunks())
+        elif name == "file":
+            arrays.append(_repeated([(source.file.key, rows) for source, rows in piece.spans]))
         else:
-            words = [_path_word(source, name) for source, _ in piece.spans]
-            arrays.append(_repeated(words, counts))
+            arrays.append(_repeated([(getattr(stream, name), rows) for stream, rows in streams]))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _path_word(source: Source, name: str) -> str | None:
-    if name == "file":
-        return source.file.key
-    word = getattr(source.stream, name)
-    return None if word is None else str(word)
-
-
-def _repeated(words: Sequence[str | None], counts: Sequence[int]) -> pa.DictionaryArray:
+def _repeated(runs: Sequence[tuple[str | None, int]]) -> pa.DictionaryArray:
     """Repeat each word as often as its rows are, as a dictionary array."""
+    words, counts = zip(*runs, strict=True) if runs else ((), ())
     known = list(dict.fromkeys(word for word in words if word is not None))
-    if len(set(words)) == len(known) == 1:
-        same = pa.array(np.zeros(sum(counts), np.int32))
-        return pa.DictionaryArray.from_arrays(same, pa.array(known, pa.string()))
     places: dict[str | None, int] = {word: at for at, word in enumerate(known)}
-    indices = np.repeat([places.get(word, -1) for word in words], counts).astype(np.int32)
-    absent = indices < 0
+    if len(known) == len(set(words)) == 1 and sum(counts) <= _ROWS:
+        indices = _zeros()[: sum(counts)]
+    else:
+        indices = np.repeat([places.get(word, -1) for word in words], counts).astype(np.int32)
+    absent = indices < 0 if None in words else None
     return pa.DictionaryArray.from_arrays(
-        pa.array(indices, mask=absent if absent.any() else None), pa.array(known, pa.string())
+        pa.array(indices, mask=absent), pa.array(map(str, known), pa.string()), safe=False
     )
 
 
-def _unread(sources: Sequence[Source]) -> Piece:
-    """Give the rows of files of which nothing else is asked than how many there are."""
-    spans = [(source, source.facts.rows) for source in sources if source.facts is not None]
-    return Piece(spans, pl.DataFrame())
+@cache
+def _zeros() -> npt.NDArray[np.int32]:
+    """Give the places of one word again and again, made once: nobody writes to them."""
+    return np.zeros(_ROWS, np.int32)
 
 
 def _with_end(items: Iterator[T]) -> Iterator[tuple[T, bool]]:

@@ -27,6 +27,7 @@ from binance_archive_kit.storage import Store
 
 #: What is recorded of proven files, by the prefix of their stream and their key.
 _Proofs = dict[str, dict[str, tuple[int, int, str]]]
+_Stamps = dict[str, list[tuple[str, int, int]]]
 _Part = tuple[HeldStream, tuple[HeldFile, ...]]
 
 #: Seconds after which a file that is not the proven one is looked at once more: a
@@ -60,16 +61,69 @@ class Month:
         The files that give its rows.
     needed : list of Served
         Those of them that may hold a row of the answer.
-    sources : list of Source
+    sources : sequence of Source
         The needed ones as they lie there now; none when the month is kept.
+    rows : int or None
+        How many rows they give, if that is known and all are of one stream.
     kept : Path or None
         Where its rows are in the cache.
     """
 
     serving: list[Served]
     needed: list[Served]
-    sources: list[Source] = field(default_factory=list)
+    sources: Sequence[Source] = ()
+    rows: int | None = None
     kept: Path | None = None
+
+    def spans(self, *, by_file: bool) -> list[tuple[Source, int | None]]:
+        """Give the needed files, and how many rows each gives, as far as that is known.
+
+        Unless asked file by file, one may stand for all whose rows have the same path
+        columns but for the file.
+        """
+        if self.rows is not None and not by_file:
+            return [(self.sources[0], self.rows)]
+        return [(source, source.rows) for source in self.sources]
+
+
+@dataclass(slots=True)
+class _Choice:
+    """Which of a month's files give its rows; it stands as long as they stay as they are.
+
+    Attributes
+    ----------
+    parts : list of (HeldStream, tuple of HeldFile)
+        All files of the month.
+    serving : list of Served
+    sources : list of Source
+        The chosen ones as they lay there.
+    known : dict of str to Facts
+        What was known of files then; forgotten, it is another.
+    path : Path or None
+        Where the month's rows would be kept, if all is known of it and anything is kept.
+    stamps : dict of str to list of (str, int, int)
+        Names, sizes and times of the chosen files by folder, for a settled choice.
+    rows : int or None
+        How many rows they give, if that is known and all are of one stream.
+    """
+
+    parts: list[_Part]
+    serving: list[Served]
+    sources: list[Source]
+    known: dict[str, Facts]
+    path: Path | None = None
+    stamps: _Stamps = field(default_factory=dict)
+    rows: int | None = None
+
+    def settle(self) -> None:
+        """Note what the next question would otherwise have to gather again."""
+        for source in self.sources:
+            prefix, file = source.stream.prefix, source.file
+            stamp = file.key.removeprefix(prefix), file.size, file.mtime
+            self.stamps.setdefault(prefix, []).append(stamp)
+        rows = [source.rows for source in self.sources if source.rows is not None]
+        if len(rows) == len(self.sources) and len(self.stamps) == 1:
+            self.rows = sum(rows)
 
 
 class Servings:
@@ -127,31 +181,85 @@ class Servings:
             name = held.stream.symbol, _RANKS.get(held.stream.interval, -1)
             by_name.setdefault(name, []).append(held)
         proofs: _Proofs = {}
-        months: list[Month] = []
+        months: list[Month | None] = []
         for _, held_streams in sorted(by_name.items()):
             if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
-                found = self._months_of(feed, held_streams, pruner, proofs)
-                months += (self._located(feed, month, proofs, cached=cached) for month in found)
-        return months
+                months += (
+                    self._month(feed, parts, pruner, proofs, cached=cached)
+                    for parts in _meant(held_streams, pruner)
+                )
+        return [month for month in months if month is not None]
 
-    def _months_of(
-        self, feed: Feed, held_streams: Sequence[HeldStream], pruner: Pruner, proofs: _Proofs
-    ) -> Iterator[Month]:
-        """Choose the files of one symbol and interval."""
-        parts: dict[tuple[int, int], list[_Part]] = {}
-        meant: set[tuple[int, int]] = set()
-        for held in held_streams:
-            keeps = pruner.keeps(held, held.months)
-            for files, keep in zip(held.months, keeps, strict=True):
-                month = files[0].start.year, files[0].start.month
-                parts.setdefault(month, []).append((held, files))
-                if keep:
-                    meant.add(month)
-        for at in sorted(meant):
-            serving = self._serving(feed, parts[at], proofs)
-            found = Month(serving, _kept(pruner, serving))
-            if found.needed:
-                yield found
+    def _month(
+        self, feed: Feed, parts: list[_Part], pruner: Pruner, proofs: _Proofs, *, cached: bool
+    ) -> Month | None:
+        """Choose the files of a month, and find out where its rows are: in the cache or the zips.
+
+        None if none of them can hold a row of the answer.
+        """
+        choice = self._recalled(feed, parts)
+        serving = choice.serving if choice else self._serving(feed, parts, proofs)
+        whole = all(pruner.covers(held, files) for held, files in parts)
+        needed = serving if whole else _kept(pruner, serving)
+        if not needed:
+            return None
+        choice = choice or self._chosen(feed, parts, serving, needed, proofs)
+        if cached and choice.path is not None and choice.path.exists():
+            return Month(serving, needed, kept=choice.path)
+        if needed is serving:
+            return Month(serving, needed, choice.sources, choice.rows)
+        keys = {each.file.key for each in needed}
+        return Month(serving, needed, [each for each in choice.sources if each.file.key in keys])
+
+    def _recalled(self, feed: Feed, parts: list[_Part]) -> _Choice | None:
+        """Recall the choice among the files of a month, if it still stands."""
+        [(held, files), *_] = parts
+        choice: _Choice | None = held.choices.get(files[0])
+        if choice is None or choice.parts != parts:
+            return None
+        if choice.known is not self._cache.known(feed) or not self._unchanged(choice.stamps):
+            return None
+        return choice
+
+    def _unchanged(self, stamps: _Stamps) -> bool:
+        """Tell whether files are as they were; when one is rewritten, its folder does not show it.
+
+        Where folders cannot be opened they count as changed.
+        """
+        try:
+            for prefix, files in stamps.items():
+                # In an open folder a name is found faster than by its path, thousands of times.
+                folder = os.open(f"{self._root}/{prefix}", os.O_RDONLY)
+                try:
+                    for name, size, mtime in files:
+                        stat = os.stat(name, dir_fd=folder)
+                        if stat.st_mtime_ns != mtime or stat.st_size != size:
+                            return False
+                finally:
+                    os.close(folder)
+        except OSError:
+            return False
+        return True
+
+    def _chosen(
+        self,
+        feed: Feed,
+        parts: list[_Part],
+        serving: list[Served],
+        needed: list[Served],
+        proofs: _Proofs,
+    ) -> _Choice:
+        """Look at the files that serve a month; recall them once they were read through."""
+        sources = self.sources(feed, serving, proofs, {each.file.key for each in needed})
+        choice = _Choice(parts, serving, sources, self._cache.known(feed))
+        facts = [source.facts for source in sources if source.facts is not None]
+        if len(facts) == len(serving):
+            [(held, files), *_] = parts
+            choice.path = self._cache.month(feed, held.stream, sources)
+            if all(each.checked for each in facts):
+                choice.settle()
+                held.choices[files[0]] = choice
+        return choice
 
     def _serving(self, feed: Feed, parts: Sequence[_Part], proofs: _Proofs) -> list[Served]:
         """Choose one file for each day of a month."""
@@ -203,17 +311,6 @@ class Servings:
             self._cache.remember(feed, {source.file.key: facts})
         return facts
 
-    def _located(self, feed: Feed, month: Month, proofs: _Proofs, *, cached: bool) -> Month:
-        """Find out where the rows of a month are: kept in the cache, or in the zips."""
-        needed = {each.file.key for each in month.needed}
-        sources = self.sources(feed, month.serving, proofs, needed)
-        if cached and len(sources) == len(month.serving) and all(each.facts for each in sources):
-            path = self._cache.month(feed, month.serving[0].held.stream, sources)
-            month.kept = path if path is not None and path.exists() else None
-        if month.kept is None:
-            month.sources = [source for source in sources if source.file.key in needed]
-        return month
-
     def sources(
         self,
         feed: Feed,
@@ -250,7 +347,7 @@ class Servings:
                         raise
                     self._skip(error)
                     continue
-            sources.append(Source(file, each.held.stream, facts, each.without))
+            sources.append(Source(file, each.held, facts, each.without))
         return sources
 
     def _check_proof(self, prefix: str, file: HeldFile, proofs: _Proofs) -> None:
@@ -283,6 +380,21 @@ def _runs(days: Collection[date]) -> Iterator[set[date]]:
     """Group days into runs of neighbours."""
     for _, run in groupby(enumerate(sorted(days)), lambda each: each[1] - timedelta(days=each[0])):
         yield {day for _, day in run}
+
+
+def _meant(held_streams: Sequence[HeldStream], pruner: Pruner) -> Iterator[list[_Part]]:
+    """Give all files of each month of one symbol and interval that may hold a row of the answer."""
+    parts: dict[tuple[int, int], list[_Part]] = {}
+    meant: set[tuple[int, int]] = set()
+    for held in held_streams:
+        keeps = pruner.keeps(held, held.months)
+        for files, keep in zip(held.months, keeps, strict=True):
+            month = files[0].start.year, files[0].start.month
+            parts.setdefault(month, []).append((held, files))
+            if keep:
+                meant.add(month)
+    for month in sorted(meant):
+        yield parts[month]
 
 
 def _kept(pruner: Pruner, serving: Sequence[Served]) -> list[Served]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -17,8 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
-from binance_archive_kit.enums import Partition
+from binance_archive_kit.enums import DataType, Market, Partition
+from binance_archive_kit.facts import Source
+from binance_archive_kit.inventory import Inventory
 from binance_archive_kit.keys import ObjectKey
+from binance_archive_kit.reading import counted
 from tests.support.stores import (
     Rows,
     assert_same,
@@ -245,6 +249,97 @@ def test_a_file_of_other_content_is_read_anew(
     assert expected != before
     assert con.sql("SELECT count(*) FROM spot_klines").fetchall() == [(20,)]
     assert_same(view_rows(con, "spot_klines"), expected)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_a_file_rewritten_where_it_lies_is_read_anew(
+    tmp_path: Path, prefer: str, *, cache: bool
+) -> None:
+    """Its folder shows nothing of it, and what is known of the month speaks for the old one."""
+    root, elsewhere = tmp_path / "store", tmp_path / "elsewhere"
+    keys = [MONTH, *DAYS[3:5], kline("ETHUSDT", "2025-07-01"), kline("ETHUSDT", "2025-07-02")]
+    for key in keys:
+        put(root, key, 744 if key == MONTH else 24)
+    store = bak.store(root, prefer=prefer, cache=cache)
+    with bak.connect(store) as con:
+
+        def assert_all_agree() -> None:
+            expected = served(root, keys, prefer)
+            for _ in range(2):
+                found = con.sql("SELECT symbol, count(*) FROM spot_klines GROUP BY ALL")
+                assert dict(found.fetchall()) == Counter(row[1] for row in expected)
+                rows = view_rows(con, "spot_klines")
+                assert_same(promised(rows, schema_of(MONTH)), expected)
+
+        store.warm()
+        assert_all_agree()
+        # An empty daily file gives its day back to the monthly one.
+        for key, rows in ((DAYS[3], 0), (MONTH, 700), (DAYS[3], 24), (keys[-1], 20)):
+            path = root / str(key)
+            before = path.parent.stat().st_mtime_ns
+            path.write_bytes(put(elsewhere, key, rows, seed=1).read_bytes())
+            assert path.parent.stat().st_mtime_ns == before
+            assert_all_agree()
+
+
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+@pytest.mark.parametrize("there", [MONTH, DAYS[3]], ids=["monthly", "daily"])
+def test_a_file_of_the_other_partition_shares_a_known_month(
+    tmp_path: Path, prefer: str, there: ObjectKey
+) -> None:
+    [arrives] = {MONTH, DAYS[3]} - {there}
+    put(tmp_path, there, 744 if there == MONTH else 24)
+    with bak.connect(tmp_path, prefer=prefer, cache=False) as con:
+        for keys in ([there], [there, arrives], [there]):
+            if arrives in keys:
+                put(tmp_path, arrives, 744 if arrives == MONTH else 24, seed=1)
+            else:
+                (tmp_path / str(arrives)).unlink(missing_ok=True)
+            expected = served(tmp_path, keys, prefer)
+            for _ in range(2):
+                rows = view_rows(con, "spot_klines")
+                assert_same(promised(rows, schema_of(MONTH)), expected)
+
+
+def test_rows_are_counted_by_what_paths_say(tmp_path: Path) -> None:
+    """Of files that were read before, none is opened for it."""
+    days, month = kline("ETHUSDT", "2025-07-01"), kline("ETHUSDT", "2025-08")
+    keys = [*DAYS[:3], days, month]
+    for at, key in enumerate(keys):
+        put(tmp_path, key, 20 + at)
+    store = bak.store(tmp_path, cache=False)
+    with bak.connect(store) as con:
+        rows = view_rows(con, "spot_klines")
+        for by, at in {"symbol": 1, "partition": 4, "file": 5}.items():
+            for where, meant in {
+                "true": keys,
+                "symbol = 'ETHUSDT'": [days, month],
+                "partition = 'daily'": keys[:4],
+                f"file = '{DAYS[1]}'": [DAYS[1]],
+                f"symbol = 'ETHUSDT' OR file = '{DAYS[1]}'": [DAYS[1], days, month],
+            }.items():
+                counted = con.sql(
+                    f"SELECT {by}, count(*) FROM spot_klines WHERE {where} GROUP BY 1"
+                )
+                own = [row for row in rows if row[5] in set(map(str, meant))]
+                assert dict(counted.fetchall()) == Counter(row[at] for row in own), (by, where)
+                assert store.last_scan.opened == 0
+
+
+def test_many_rows_are_counted_some_at_a_time(tmp_path: Path) -> None:
+    for key in DAYS[:3]:
+        put(tmp_path, key)
+    [held] = Inventory(tmp_path).streams(Market.SPOT, DataType.KLINES)
+    spans = [
+        (Source(file, held), rows) for file, rows in zip(held.files, (7, 0, 10**7), strict=True)
+    ]
+    given: Counter[str] = Counter()
+    for piece in counted(spans):
+        assert 0 < sum(rows for _, rows in piece.spans) < 10**6
+        for source, rows in piece.spans:
+            given[source.file.key] += rows
+    assert given == {str(DAYS[0]): 7, str(DAYS[2]): 10**7}
 
 
 def test_a_file_put_in_place_under_the_old_ones_coarse_time_is_read_anew(
