@@ -31,6 +31,7 @@ from binance_archive_kit import render
 from binance_archive_kit.contents import NO_RUNS, Contents
 from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
+from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
 from binance_archive_kit.storage import PRIVATE
 

@@ -142,10 +142,12 @@ class Picture:
         for spine in axes.spines.values():
             spine.set_visible(False)
         there = [code for at, code in enumerate(_CODES) if (self.codes == at).any()]
+        # As far below the days whatever their number.
         axes.legend(
             handles=[Patch(color=_colour(code), label=render.plain(code)) for code in there],
             loc="upper left",
-            bbox_to_anchor=(0, -0.25 / len(self.names) ** 0.5 if len(self.names) < 4 else -0.06),
+            bbox_to_anchor=(0, 0),
+            borderaxespad=2.5,
             ncols=6,
             frameon=False,
             fontsize=8,
@@ -163,10 +165,12 @@ class Picture:
         months = [at for at, day in enumerate(self.starts) if self._begins(at, day.month, "month")]
         step = -(-len(self.starts) // _MOST_TICKS)
         days = [*range(0, len(self.starts), step)]
-        for ticks, form in ((years, "%Y"), (months, "%Y-%m"), (days, "%m-%d")):
-            if len(ticks) >= _FEWEST_TICKS:
-                break
-        return ticks, [f"{self.starts[at]:{form}}" for at in ticks]
+        if len(years) >= _FEWEST_TICKS:
+            return years, [f"{self.starts[at]:%Y}" for at in years]
+        if len(months) >= _FEWEST_TICKS:
+            return months, [f"{self.starts[at]:%Y-%m}" for at in months]
+        # The first one says which year it is.
+        return days, [f"{self.starts[at]:{'%m-%d' if at else '%Y-%m-%d'}}" for at in days]
 
     def _begins(self, at: int, value: int, what: str) -> bool:
         return at == 0 or getattr(self.starts[at - 1], what) != value

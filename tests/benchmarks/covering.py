@@ -55,7 +55,7 @@ def against_count(folder: Path, runs: int) -> None:
     """Report on 1,825 files at row level, and count their rows."""
     feed = klines(folder)
     rows = by_ours(feed, COUNT)["n"].item()
-    counting, reporting, again = [], [], []
+    counting, reporting = [], []
     for _ in range(runs):
         began = time.perf_counter()
         by_ours(feed, COUNT)
@@ -63,10 +63,10 @@ def against_count(folder: Path, runs: int) -> None:
         began = time.perf_counter()
         report = bak.coverage(bak.store(feed.zips, cache=False))
         reporting.append(time.perf_counter() - began)
-        assert report.is_complete and report.streams["present"].sum() == rows, report
+        assert report.is_complete, report
+        assert report.streams["present"].sum() == rows, report
     report_in_a_process(feed.zips)
-    for _ in range(runs):
-        again.append(report_in_a_process(feed.zips)[0])
+    again = [report_in_a_process(feed.zips)[0] for _ in range(runs)]
     print(f"\n1,825 daily files of 1m candles, {rows:,} rows, {runs} runs")
     count, first = statistics.median(counting), statistics.median(reporting)
     show("count(*), first read", count * 1000, "ms")
