@@ -261,8 +261,7 @@ class _Asked:
         wanted: dict[Name, _Wanted] = {}
         for feed in holdings.feeds():
             for held in holdings.streams(feed):
-                stream = held.stream
-                name = stream.market, stream.data_type, stream.symbol, stream.interval
+                name = _name_of_stream(held.stream)
                 first = held.files[0].start
                 last = max(file.end for file in held.files)
                 its = wanted.setdefault(name, _Wanted(first, last))
@@ -280,6 +279,10 @@ def _name_of(absence: Absence) -> Name | None:
         return None
     interval = None if absence.interval is None else Interval(absence.interval)
     return absence.market, absence.data_type, absence.symbol, interval
+
+
+def _name_of_stream(stream: Stream) -> Name:
+    return stream.market, stream.data_type, stream.symbol, stream.interval
 
 
 # What is there
@@ -302,6 +305,7 @@ class _Survey:
     def report(self, title: str) -> CoverageReport:
         """Look at everything, and say what there is."""
         lines: list[Line] = []
+        self._progress.begin("looking into files", self._count(), unit="files")
         with Bar(self._progress) as self._bar:
             for (market, data_type), group in groupby(
                 sorted(self._asked.wanted, key=_order), key=lambda name: name[:2]
@@ -323,8 +327,7 @@ class _Survey:
         if self._holdings is not None:
             feed = self._holdings.feed(market, data_type)
             for stream in self._holdings.streams(feed):
-                s = stream.stream
-                name = s.market, s.data_type, s.symbol, s.interval
+                name = _name_of_stream(stream.stream)
                 if name in held:
                     held[name].append(stream)
             self._own(feed, wanted, owners)
@@ -355,25 +358,34 @@ class _Survey:
         )
         months = holdings.serving(feed, pruner, self._skip)
         sources = [source for month in months for source in month.sources]
-        self._progress.begin(f"looking into {feed.view}", len(sources), unit="files")
-
-        def done(count: int) -> None:
-            self._progress.done += count
-            if self._bar is not None:
-                self._bar.update()
-
-        contents = holdings.contents(feed, sources, self._skip, done)
+        contents = holdings.contents(feed, sources, self._skip, self._done)
         there = {source.file.key for source in sources}
         proofs = holdings.proofs(feed)
         for month in months:
             for served in month.needed:
                 key = served.file.key
-                stream = served.held.stream
-                name = stream.market, stream.data_type, stream.symbol, stream.interval
+                name = _name_of_stream(served.held.stream)
                 if name not in owners or (key not in there and key not in self._problems):
                     continue
                 owner = self._owner(served.file, contents.get(key), proofs.get(key))
                 owners[name].append((owner, served.without))
+
+    def _count(self) -> int:
+        """Count the files to look into."""
+        if self._holdings is None:
+            return 0
+        return sum(
+            file.start <= wanted.last and file.end >= wanted.first
+            for feed in {name[:2] for name in self._asked.wanted}
+            for held in self._holdings.streams(self._holdings.feed(*feed))
+            if (wanted := self._asked.wanted.get(_name_of_stream(held.stream))) is not None
+            for file in held.files
+        )
+
+    def _done(self, count: int) -> None:
+        self._progress.done = min(self._progress.done + count, self._progress.total)
+        if self._bar is not None:
+            self._bar.update()
 
     def _owner(
         self, file: HeldFile, contents: Contents | None, proof: tuple[int, int, str] | None

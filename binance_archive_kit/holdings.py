@@ -417,7 +417,7 @@ class Holdings:
         skip : callable
             Told of files that cannot be read, which are not among the result.
         done : callable
-            Told of each number of files that were read.
+            Told how many more files are seen into.
 
         Returns
         -------
@@ -433,6 +433,7 @@ class Holdings:
                 seen[source.file.key] = known
             else:
                 unseen.append(replace(source, without=frozenset()))
+        done(len(seen))
         new = dict(self._examined(feed, unseen, skip, done))
         self.cache.remember_contents(feed, new)
         return seen | new

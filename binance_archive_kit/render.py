@@ -97,14 +97,25 @@ def plain(word: object) -> str:
     return str(word).replace("_", " ")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = ()) -> str:
-    """Lay rows out as an HTML table; columns in `numeric` are set flush right."""
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numeric: Collection[int] = (),
+    unbroken: Collection[int] = (),
+) -> str:
+    """Lay rows out as an HTML table.
+
+    Columns in `numeric` are set flush right, the text of those in `unbroken` in one line.
+    """
+
+    def style(at: int) -> str:
+        flush = "right" if at in numeric else "left"
+        wrap = ";white-space:nowrap" if at in unbroken else ""
+        return f"text-align:{flush};padding:2px 10px 2px 0{wrap}"
 
     def cells(tag: str, row: Sequence[str]) -> str:
         return "".join(
-            f'<{tag} style="text-align:{"right" if at in numeric else "left"};'
-            f'padding:2px 10px 2px 0">{escape(str(cell))}</{tag}>'
-            for at, cell in enumerate(row)
+            f'<{tag} style="{style(at)}">{escape(str(cell))}</{tag}>' for at, cell in enumerate(row)
         )
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)

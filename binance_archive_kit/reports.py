@@ -192,7 +192,8 @@ class CoverageReport:
     def __str__(self) -> str:
         """Say it in a few lines."""
         lines = [f"Coverage · {self.verdict}"]
-        lines += ["  " + " · ".join(filter(None, row)) for row in self._rows(_TOLD)]
+        for name, days, files, *words in self._rows(_TOLD):
+            lines.append("  " + " · ".join(filter(None, (name, days, f"{files} files", *words))))
         if self.streams.height > _TOLD:
             lines.append(f"  … and {self.streams.height - _TOLD:,} more, none of them worse")
         lines += [f"  {line}" for line in self._notes()]
@@ -216,7 +217,7 @@ class CoverageReport:
             yield (
                 " ".join(filter(None, (row[key] for key in keys))),
                 f"{row['first']} to {row['last']}",
-                f"{files} files",
+                files,
                 _amount(row),
                 _spelled(row),
                 row["state"],
@@ -238,12 +239,9 @@ class CoverageReport:
 
     def _panel(self) -> str:
         """Lay the report out, without its picture."""
-        head = ("stream", "days (UTC)", "files", "rows or days", "coverage", "state", "gaps")
-        table = render.table(
-            head,
-            [(*row[:5], f"{_MARKS[row[5]]} {row[5]}", row[6]) for row in self._rows(_ROWS)],
-            numeric={3, 4},
-        )
+        head = ("stream", "days (UTC)", "files", "rows", "coverage", "state", "gaps")
+        rows = [(*row[:5], f"{_MARKS[row[5]]} {row[5]}", row[6]) for row in self._rows(_ROWS)]
+        table = render.table(head, rows, numeric={2, 3, 4}, unbroken=range(6))
         hidden = self.streams.height - _ROWS
         more = f"<p>… and {hidden:,} more streams, none of them worse</p>" if hidden > 0 else ""
         return render.panel(
@@ -382,12 +380,19 @@ def lacks_of(gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def _tally(gaps: pl.DataFrame) -> str:
-    """Count gaps kind by kind: ``1 halt (2 rows), 3 hole (7 rows)``."""
+    """Count gaps kind by kind: ``2 halts (4 rows), 1 stretch missing in archive``."""
     counts = gaps.group_by("kind").agg(pl.len(), pl.col("missing").sum()).sort("kind")
     return ", ".join(
-        f"{count:,} {render.plain(kind)}{f' ({missing:,} rows)' if missing else ''}"
+        f"{_number_of(GapKind(kind), count)}{f' ({missing:,} rows)' if missing else ''}"
         for kind, count, missing in counts.iter_rows()
     )
+
+
+def _number_of(kind: GapKind, count: int) -> str:
+    word = render.plain(kind)
+    if kind in (GapKind.HALT, GapKind.HOLE, GapKind.SHORT_FILE, GapKind.EMPTY_FILE):
+        return render.counted(count, word)
+    return f"{render.counted(count, 'stretch')} {word}"
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -397,7 +402,7 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 def _amount(row: Mapping[str, Any]) -> str:
     if row["expected"] is not None:
-        return f"{row['present']:,} of {row['expected']:,} rows"
+        return f"{row['present']:,} of {row['expected']:,}"
     return f"{row['actual_days']:,} of {row['expected_days']:,} days"
 
 
