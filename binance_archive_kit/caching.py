@@ -32,7 +32,7 @@ from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
-from binance_archive_kit.storage import PRIVATE
+from binance_archive_kit.layout import PRIVATE
 
 #: Changes when files are read in another way than before, so that nothing old is taken up.
 _VERSION = 1
@@ -262,7 +262,7 @@ def _name(files: tuple[tuple[HeldFile, frozenset[date]], ...]) -> str:
     said = hashlib.sha256(str(_VERSION).encode())
     for file, without in files:
         days = ",".join(sorted(map(str, without)))
-        said.update(f"{file.key} {file.size} {file.mtime} {days}\n".encode())
+        said.update(f"{file.place} {file.size} {file.mtime} {days}\n".encode())
     return f"{files[0][0].start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 

@@ -207,6 +207,7 @@ class Fetch:
 
     async def _collect(self) -> None:
         try:
+            await asyncio.to_thread(self._store.remember, self._plan.frame["key"])
             staging = self._store.staging()
             with (
                 staging as folder,

@@ -205,7 +205,7 @@ class Holdings:
         self.cache = Cache(self.root, keep=cache, limit=cache_limit)
         self._decimals = decimals
         self._store = Store(self.root)
-        self._inventory = Inventory(self.root)
+        self._inventory = Inventory(self.root, self._store.places)
         self._skip = self._leave_out if on_error == "skip" else None
         self._servings = Servings(
             self.root, self._store, self.cache, first=Partition(prefer), skip=self._skip

@@ -19,6 +19,7 @@ from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.errors import nearest
 from binance_archive_kit.keys import Stream, period_end, spell_period
+from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix
 from binance_archive_kit.wishes import Absence, Reason, Span, Wish, Wishes
 
@@ -114,6 +115,8 @@ class Plan:
         Will exist; it is too early.
     notes : tuple of str
         How the question was read, where that is worth knowing.
+    storage : BaseStorage or None
+        What decides where files lie; None for under their key, or where they were placed once.
     """
 
     config: CollectionConfig
@@ -122,6 +125,7 @@ class Plan:
     missing: tuple[Absence, ...] = ()
     not_published: tuple[Absence, ...] = ()
     notes: tuple[str, ...] = ()
+    storage: BaseStorage | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Count the objects."""

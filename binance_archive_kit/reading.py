@@ -292,9 +292,9 @@ class Reader:
             for text in texts:
                 self._unpacker.check_rows(text)
             said = str(error).partition("\n")[0]
-            raise WrongValues(texts[0].source.file.key, said) from None
+            raise WrongValues(texts[0].source.file.place, said) from None
         if frame.height != sum(text.rows for text in texts):
-            raise WrongValues(texts[0].source.file.key, "its rows are not one to a line")
+            raise WrongValues(texts[0].source.file.place, "its rows are not one to a line")
         return frame
 
     def _with_times(self, frame: pl.DataFrame, texts: Sequence[Text]) -> pl.DataFrame:
@@ -325,7 +325,7 @@ class Reader:
             if value is not None and (value >= _MICROSECONDS) != (unit == "us"):
                 found = "us" if value >= _MICROSECONDS else "ms"
                 raise WrongUnit(
-                    file.key,
+                    file.place,
                     f"{name} holds {_UNITS[found]}, as {value} shows, and files of {file.start} "
                     f"hold {_UNITS[unit or 'ms']}",
                 )
@@ -361,7 +361,7 @@ class Reader:
         for text in texts:
             if moments.slice(at, text.rows).null_count():
                 raise WrongValues(
-                    text.source.file.key, f"a row has no {self._time.column}, or no readable one"
+                    text.source.file.place, f"a row has no {self._time.column}, or no readable one"
                 )
             at += text.rows
 
@@ -370,7 +370,8 @@ class Reader:
         if first < early or last >= late:
             found = first if first < early else last
             raise OutOfPeriod(
-                source.file.key, f"a row is of {_moment(found)}, and its name says {_days(source)}"
+                source.file.place,
+                f"a row is of {_moment(found)}, and its name says {_days(source)}",
             )
 
     def _check_symbol(self, source: Source, values: pl.Series) -> None:
@@ -379,7 +380,7 @@ class Reader:
         if len(others) or values.null_count():
             other = others[0] if len(others) else None
             raise WrongValues(
-                source.file.key,
+                source.file.place,
                 f"a row is of symbol {other!r}, and it lies in the folder of another",
             )
 
@@ -432,7 +433,7 @@ def batch_of(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
 
 def _path_word(source: Source, name: str) -> str | None:
     if name == "file":
-        return source.file.key
+        return source.file.place
     word = getattr(source.stream, name)
     return None if word is None else str(word)
 

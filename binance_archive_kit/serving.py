@@ -233,7 +233,7 @@ class Servings:
         for each in serving:
             file = each.file
             try:
-                stat = os.stat(f"{self._root}/{file.key}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{self._root}/{file.place}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
             size, mtime = stat.st_size, stat.st_mtime_ns
@@ -262,14 +262,14 @@ class Servings:
         time.sleep(_SETTLING)
         proofs[prefix] = self._store.recorded(prefix)
         if self._contradicts(file, proofs[prefix]):
-            raise ChangedFile(file.key, "its bytes are not the ones that were proven")
+            raise ChangedFile(file.place, "its bytes are not the ones that were proven")
 
     def _contradicts(self, file: HeldFile, proofs: dict[str, tuple[int, int, str]]) -> bool:
         """Hold a file against its proof, if it has one; read it only if its time moved."""
         size, mtime, sha256 = proofs.get(file.key, (file.size, file.mtime, ""))
         if size != file.size:
             return True
-        return mtime != file.mtime and self._store.hash(file.key) != sha256
+        return mtime != file.mtime and self._store.hash(file.place) != sha256
 
 
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}

@@ -30,6 +30,7 @@ MODULES: dict[str, set[str]] = {
     "config": {"pydantic"},
     "render": set(),
     "wishes": set(),
+    "layout": set(),
     # decisions, pure
     "planning": {"polars"},
     # edges, one outside thing each
