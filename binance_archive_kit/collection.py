@@ -217,9 +217,12 @@ class _Question:
                 f"storage: {storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
                 "trade_type=, symbol=, partition_date=)"
             )
+        now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
-        asked = read_wishes(config, matrix, datetime.now(UTC))
+        asked = read_wishes(config, matrix, now)
+        # From here on "yesterday" stays the same day, however long it takes.
+        config = config.settled(now)
         for warning in asked.warnings if warn else ():
             warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
         return cls(config, matrix, flags, _endpoint(config, flags, matrix), asked, storage)
