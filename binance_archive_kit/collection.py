@@ -26,7 +26,8 @@ from binance_archive_kit.fetching import Fetch
 from binance_archive_kit.keys import Stream, spell_period
 from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix, load_matrix
-from binance_archive_kit.planning import Plan, StreamListing, make_plan
+from binance_archive_kit.metrics import Events, MetricsCollector
+from binance_archive_kit.planning import Action, Plan, StreamListing, make_plan
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.result import CollectionResult
 from binance_archive_kit.s5cmd import Flags
@@ -91,6 +92,7 @@ def collect(
     /,
     *,
     storage: BaseStorage | None = None,
+    metrics: MetricsCollector | None = None,
     **fields: Any,
 ) -> CollectionResult:
     """Download what the archive has of what is asked for, and prove every file.
@@ -106,6 +108,8 @@ def collect(
         Decides where files lie below ``output_directory``, by its ``get_partition_path``.
         The store remembers which file lies where: views, and later calls without a storage,
         find them there. Files that lie elsewhere in the store are not moved, but fetched.
+    metrics : MetricsCollector, optional
+        Is told what happens as it happens, see `metrics`.
     **fields
         The fields of a configuration, instead of one; or changes to the given one.
 
@@ -135,8 +139,11 @@ def collect(
     ...     date_range={"start": "2025-07-01", "end": "2025-07-15"},
     ... )  # doctest: +SKIP
     """
-    work, progress = _collecting(config, storage, fields)
-    return _wait(work, progress)
+    work, progress, events = _collecting(config, storage, metrics, fields)
+    try:
+        return _wait(work, progress)
+    finally:
+        _say_trouble(events)
 
 
 async def acollect(
@@ -144,11 +151,15 @@ async def acollect(
     /,
     *,
     storage: BaseStorage | None = None,
+    metrics: MetricsCollector | None = None,
     **fields: Any,
 ) -> CollectionResult:
     """Do what `collect` does, for code that awaits; cancelling it leaves nothing behind."""
-    work, progress = _collecting(config, storage, fields)
-    return await _await(work, progress)
+    work, progress, events = _collecting(config, storage, metrics, fields)
+    try:
+        return await _await(work, progress)
+    finally:
+        _say_trouble(events)
 
 
 def _config(config: CollectionConfig | None, fields: dict[str, Any]) -> CollectionConfig:
@@ -160,28 +171,32 @@ def _config(config: CollectionConfig | None, fields: dict[str, Any]) -> Collecti
 def _collecting(
     config: CollectionConfig | Plan | None,
     storage: BaseStorage | None,
+    metrics: MetricsCollector | None,
     fields: dict[str, Any],
-) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress]:
+) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress, Events]:
     """Prepare a collection; what is wrong with the question is raised here."""
+    progress, events = Progress(), Events(metrics)
     ready = config if isinstance(config, Plan) else None
     given = [*fields, *(["storage"] if storage is not None else [])]
-    if ready is not None and given:
-        raise ConfigurationError(
-            f"{', '.join(given)}: a plan is carried out as it stands; "
-            "change its configuration and plan again"
+    with events.complaining():
+        if ready is not None and given:
+            raise ConfigurationError(
+                f"{', '.join(given)}: a plan is carried out as it stands; "
+                "change its configuration and plan again"
+            )
+        question = _Question.read(
+            ready.config
+            if ready is not None
+            else _config(config if isinstance(config, CollectionConfig) else None, fields),
+            storage,
+            warn=ready is None,
         )
-    question = _Question.read(
-        ready.config
-        if ready is not None
-        else _config(config if isinstance(config, CollectionConfig) else None, fields),
-        storage,
-        warn=ready is None,
-    )
-    progress = Progress()
 
     async def work() -> CollectionResult:
         created, began = datetime.now(UTC), time.monotonic()
+        events.tell("run_started", output_directory=str(question.config.output_directory))
         what = ready if ready is not None else await question.plan(progress)
+        _tell_planned(events, what)
         fetch = Fetch(
             what,
             Store(what.config.output_directory, what.storage),
@@ -189,12 +204,50 @@ def _collecting(
             question.matrix,
             question.flags,
             progress,
+            events,
             created,
             began,
         )
         return await fetch.run()
 
-    return work, progress
+    async def told() -> CollectionResult:
+        try:
+            with events.complaining():
+                result = await work()
+        except BaseException as error:
+            failed = getattr(error, "result", None)
+            stats = failed.collection_stats if failed is not None else {}
+            interrupted = isinstance(error, asyncio.CancelledError)
+            events.tell("run_finished", outcome="interrupted" if interrupted else "failed", **stats)
+            raise
+        events.tell("run_finished", outcome=result.outcome, **result.collection_stats)
+        return result
+
+    return told, progress, events
+
+
+def _tell_planned(events: Events, what: Plan) -> None:
+    keep = what.count(Action.KEEP) if events else 0
+    events.tell(
+        "tasks_planned",
+        total_tasks=len(what),
+        to_download=len(what) - keep,
+        to_keep=keep,
+        download_bytes=what.download_bytes if events else None,
+        missing=len(what.missing),
+        unavailable=len(what.unavailable),
+    )
+
+
+def _say_trouble(events: Events) -> None:
+    """Say that a metrics collector failed, on the thread of whoever gave it."""
+    if (trouble := events.trouble) is not None:
+        warnings.warn(
+            f"metrics: the collector raised {type(trouble).__name__}: {trouble}; "
+            "what it kept is not complete",
+            ArchiveKitWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)

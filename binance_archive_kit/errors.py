@@ -7,6 +7,7 @@
     ├── ListingError                      the archive's listing could not be read
     ├── DiskSpaceError                    the plan does not fit on the disk
     ├── WorkflowError                     not one object could be had; carries the result
+    ├── MissingExtraError (ImportError)   something optional is not installed
     ├── FileError                         a file of the store is not what its name says
     │   ├── UnreadableZip       unreadable_zip       not one intact csv member
     │   ├── WrongColumns        wrong_columns        other columns than the feed has
@@ -79,6 +80,19 @@ class WorkflowError(ArchiveKitError):
     def __init__(self, message: str, result: CollectionResult | None = None) -> None:
         super().__init__(message)
         self.result = result
+
+
+class MissingExtraError(ArchiveKitError, ImportError):
+    """Something was asked for that needs an optional part of the package.
+
+    >>> print(MissingExtraError("prefect", "a deployment"))
+    a deployment needs the prefect extra: pip install 'binance-archive-kit[prefect]'
+    """
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(
+            f"{what} needs the {extra} extra: pip install 'binance-archive-kit[{extra}]'"
+        )
 
 
 class ObjectError(ArchiveKitError):

@@ -242,6 +242,9 @@ def _unavailable(
             Reason.NOT_IN_PARTITION,
             f"{name} has daily files only; partition='daily' or 'auto' takes them",
         )
+    if choice is not PartitionChoice.AUTO:
+        # The other partition may have ended on another day.
+        ways = {each: ways[each] for each in ways if each.value == choice.value} or ways
     # A doubtful date must not stop us from asking the archive.
     if any(facts.confidence is Confidence.HEARSAY for facts in ways.values()):
         return None
