@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import WorkflowError as WorkflowError
     from binance_archive_kit.layout import BaseStorage as BaseStorage
     from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
+    from binance_archive_kit.verifying import verify as verify
 
 #: Where each public name is defined.
 _HOMES = {
@@ -68,6 +69,7 @@ _HOMES = {
     "WorkflowError": "errors",
     "BaseStorage": "layout",
     "MetricsCollector": "metrics",
+    "verify": "verifying",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -27,7 +27,7 @@ from binance_archive_kit.keys import Stream, spell_period
 from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix, load_matrix
 from binance_archive_kit.metrics import Events, MetricsCollector
-from binance_archive_kit.planning import Action, Plan, StreamListing, make_plan
+from binance_archive_kit.planning import Plan, StreamListing, make_plan
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.result import CollectionResult
 from binance_archive_kit.s5cmd import Flags
@@ -85,6 +85,17 @@ async def aplan(
     question = _Question.read(_config(config, fields), storage)
     progress = Progress()
     return await _await(lambda: question.plan(progress), progress)
+
+
+def check(config: CollectionConfig) -> None:
+    """See whether a configuration can be meant, as `plan` would; asks nobody.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant: no such matrix, a flag that s5cmd does not have, …
+    """
+    _Question.read(config, None, warn=False)
 
 
 def collect(
@@ -196,7 +207,7 @@ def _collecting(
         created, began = datetime.now(UTC), time.monotonic()
         events.tell("run_started", output_directory=str(question.config.output_directory))
         what = ready if ready is not None else await question.plan(progress)
-        _tell_planned(events, what)
+        events.planned(what)
         fetch = Fetch(
             what,
             Store(what.config.output_directory, what.storage),
@@ -224,19 +235,6 @@ def _collecting(
         return result
 
     return told, progress, events
-
-
-def _tell_planned(events: Events, what: Plan) -> None:
-    keep = what.count(Action.KEEP) if events else 0
-    events.tell(
-        "tasks_planned",
-        total_tasks=len(what),
-        to_download=len(what) - keep,
-        to_keep=keep,
-        download_bytes=what.download_bytes if events else None,
-        missing=len(what.missing),
-        unavailable=len(what.unavailable),
-    )
 
 
 def _say_trouble(events: Events) -> None:
@@ -350,15 +348,22 @@ def _months_due(wish: Wish, matrix: Matrix, now: datetime) -> list[str]:
 
 
 def _endpoint(config: CollectionConfig, flags: Flags, matrix: Matrix) -> str:
-    """Choose the endpoint: s5cmd flag, configuration, environment, else Binance's."""
-    chosen = (
-        flags.general.get("--endpoint-url")
-        or config.endpoint_url
-        or os.environ.get("S3_ENDPOINT_URL")
-        or matrix.archive.endpoint
-    )
+    """Choose the endpoint of a configuration; a flag of s5cmd wins."""
+    return endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
+
+
+def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
+    """Choose the endpoint: the given one, the environment's, else Binance's.
+
+    Raises
+    ------
+    ConfigurationError
+        If it can be none.
+    """
     try:
-        return check_endpoint(chosen)
+        return check_endpoint(
+            endpoint_url or os.environ.get("S3_ENDPOINT_URL") or matrix.archive.endpoint
+        )
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from binance_archive_kit.errors import (
     AbsentChecksum,
@@ -30,6 +30,9 @@ from binance_archive_kit.errors import (
     ObjectError,
     StaleChecksum,
 )
+
+if TYPE_CHECKING:
+    from binance_archive_kit.planning import Plan
 
 _CHECKSUM_FAILURES = (AbsentChecksum, BadChecksum, Corrupt, StaleChecksum)
 
@@ -128,6 +131,20 @@ class Events:
         except BaseException as error:
             self.complain(str(error), kind=type(error).__name__)
             raise
+
+    def planned(self, plan: Plan) -> None:
+        """Tell what is to be done."""
+        if self:
+            keep = plan.count("keep")
+            self.tell(
+                "tasks_planned",
+                total_tasks=len(plan),
+                to_download=len(plan) - keep,
+                to_keep=keep,
+                download_bytes=plan.download_bytes,
+                missing=len(plan.missing),
+                unavailable=len(plan.unavailable),
+            )
 
     # Objects and their batches
 

@@ -8,7 +8,7 @@ for everything that was asked for and cannot be had.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -148,6 +148,17 @@ class Plan:
     def count(self, action: Action | str) -> int:
         """Count the objects with an action: ``download``, ``update`` or ``keep``."""
         return int((self.frame["action"] == Action(action).value).sum())
+
+    def part(self, rows: Sequence[int]) -> Plan:
+        """Give the plan for some of the objects, by their rows; nothing absent is in it."""
+        return replace(
+            self,
+            frame=self.frame[rows],
+            unavailable=(),
+            missing=(),
+            not_published=(),
+            notes=(),
+        )
 
     def headline(self) -> str:
         """Sum the plan up in one line."""

@@ -397,6 +397,13 @@ class Store:
 
             yield record
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget the proofs of files: they are to be proven again, or fetched."""
+        rows = [(key,) for key in keys]
+        if rows and self._database.exists():
+            with closing(self._connect()) as connection, connection:
+                connection.executemany("DELETE FROM proofs WHERE key = ?", rows)
+
     def quarantine(self, file: Path, error: ObjectError, expected: Expected) -> Path:
         """Set bytes aside that failed their proof, with the reason in a file beside them.
 

@@ -57,6 +57,7 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "verifying": {"polars"},
     # verbs and faces
     "coverage": {"polars"},
     "reports": {"polars", "matplotlib"},
