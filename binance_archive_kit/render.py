@@ -143,6 +143,22 @@ def _first(lines: Sequence[str]) -> list[str]:
     return [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN:,} more"]
 
 
+def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Spell a table as text, in columns.
+
+    >>> print(text_table(("name", "size"), [("a", "1 KB"), ("long name", "2 KB")]))
+    name       size
+    a          1 KB
+    long name  2 KB
+    """
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     r"""Spell a table in Markdown.
 

@@ -69,7 +69,8 @@ MODULES: dict[str, set[str]] = {
     "synthetic": {"polars"},
     "demo": set(),
     # the command line
-    "cli": {"duckdb"},
+    "commands": {"duckdb"},
+    "cli": {"shtab"},
 }
 #: Modules that are listed above and need not be here.
 OPTIONAL = {
