@@ -39,8 +39,12 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import DiskSpaceError as DiskSpaceError
     from binance_archive_kit.errors import FileError as FileError
     from binance_archive_kit.errors import ListingError as ListingError
+    from binance_archive_kit.errors import MissingExtraError as MissingExtraError
     from binance_archive_kit.errors import ObjectError as ObjectError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
+    from binance_archive_kit.layout import BaseStorage as BaseStorage
+    from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
+    from binance_archive_kit.verifying import verify as verify
 
 #: Where each public name is defined.
 _HOMES = {
@@ -66,8 +70,12 @@ _HOMES = {
     "DiskSpaceError": "errors",
     "FileError": "errors",
     "ListingError": "errors",
+    "MissingExtraError": "errors",
     "ObjectError": "errors",
     "WorkflowError": "errors",
+    "BaseStorage": "layout",
+    "MetricsCollector": "metrics",
+    "verify": "verifying",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -33,7 +33,7 @@ from binance_archive_kit.facts import Facts, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
-from binance_archive_kit.storage import PRIVATE
+from binance_archive_kit.layout import PRIVATE
 
 #: Changes when files are read in another way than before, so that nothing old is taken up.
 _VERSION = 1
@@ -333,7 +333,7 @@ def _name(sources: Sequence[Source]) -> str:
     said = hashlib.sha256(str(_VERSION).encode())
     for source in sources:
         file, days = source.file, ",".join(sorted(map(str, source.without)))
-        said.update(f"{file.key} {file.size} {file.mtime} {days}\n".encode())
+        said.update(f"{file.place} {file.size} {file.mtime} {days}\n".encode())
     return f"{sources[0].file.start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 
@@ -395,7 +395,7 @@ def _name_of(files: Iterable[HeldFile]) -> str:
     """Name a group of files: another name as soon as one of them is another."""
     said = hashlib.sha256()
     for file in files:
-        said.update(f"{file.key} {file.size} {file.mtime}\n".encode())
+        said.update(f"{file.place} {file.size} {file.mtime}\n".encode())
     return said.hexdigest()
 
 

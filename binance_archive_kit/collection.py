@@ -12,9 +12,9 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -24,7 +24,9 @@ from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, ConfigurationError
 from binance_archive_kit.fetching import Fetch
 from binance_archive_kit.keys import Stream, spell_period
+from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix, load_matrix
+from binance_archive_kit.metrics import Events, MetricsCollector
 from binance_archive_kit.planning import Plan, StreamListing, make_plan
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.result import CollectionResult
@@ -35,7 +37,13 @@ from binance_archive_kit.wishes import Wish, Wishes, read_wishes, settle
 T = TypeVar("T")
 
 
-def plan(config: CollectionConfig | None = None, /, **fields: Any) -> Plan:
+def plan(
+    config: CollectionConfig | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    **fields: Any,
+) -> Plan:
     """Say what a collection would do, from what the archive lists and the store has.
 
     Asks the archive's listing over the network and looks at the store; downloads
@@ -44,6 +52,8 @@ def plan(config: CollectionConfig | None = None, /, **fields: Any) -> Plan:
     Parameters
     ----------
     config : CollectionConfig, optional
+    storage : BaseStorage, optional
+        Decides where files lie below ``output_directory``, as for `collect`.
     **fields
         The fields of a configuration, instead of one; or changes to the given one.
 
@@ -59,19 +69,43 @@ def plan(config: CollectionConfig | None = None, /, **fields: Any) -> Plan:
     ListingError
         If the archive's listing cannot be read.
     """
-    question = _Question.read(_config(config, fields))
+    question = _Question.read(_config(config, fields), storage)
     progress = Progress()
     return _wait(lambda: question.plan(progress), progress)
 
 
-async def aplan(config: CollectionConfig | None = None, /, **fields: Any) -> Plan:
+async def aplan(
+    config: CollectionConfig | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    **fields: Any,
+) -> Plan:
     """Do what `plan` does, for code that awaits."""
-    question = _Question.read(_config(config, fields))
+    question = _Question.read(_config(config, fields), storage)
     progress = Progress()
     return await _await(lambda: question.plan(progress), progress)
 
 
-def collect(config: CollectionConfig | Plan | None = None, /, **fields: Any) -> CollectionResult:
+def check(config: CollectionConfig) -> None:
+    """See whether a configuration can be meant, as `plan` would; asks nobody.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant: no such matrix, a flag that s5cmd does not have, …
+    """
+    _Question.read(config, None, warn=False)
+
+
+def collect(
+    config: CollectionConfig | Plan | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    metrics: MetricsCollector | None = None,
+    **fields: Any,
+) -> CollectionResult:
     """Download what the archive has of what is asked for, and prove every file.
 
     Files reach their final name, ``output_directory`` / their archive key, only when
@@ -81,6 +115,12 @@ def collect(config: CollectionConfig | Plan | None = None, /, **fields: Any) -> 
     ----------
     config : CollectionConfig or Plan, optional
         A plan is carried out as it stands, without asking the archive again.
+    storage : BaseStorage, optional
+        Decides where files lie below ``output_directory``, by its ``get_partition_path``.
+        The store remembers which file lies where: views, and later calls without a storage,
+        find them there. Files that lie elsewhere in the store are not moved, but fetched.
+    metrics : MetricsCollector, optional
+        Is told what happens as it happens, see `metrics`.
     **fields
         The fields of a configuration, instead of one; or changes to the given one.
 
@@ -110,16 +150,27 @@ def collect(config: CollectionConfig | Plan | None = None, /, **fields: Any) -> 
     ...     date_range={"start": "2025-07-01", "end": "2025-07-15"},
     ... )  # doctest: +SKIP
     """
-    work, progress = _collecting(config, fields)
-    return _wait(work, progress)
+    work, progress, events = _collecting(config, storage, metrics, fields)
+    try:
+        return _wait(work, progress)
+    finally:
+        _say_trouble(events)
 
 
 async def acollect(
-    config: CollectionConfig | Plan | None = None, /, **fields: Any
+    config: CollectionConfig | Plan | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    metrics: MetricsCollector | None = None,
+    **fields: Any,
 ) -> CollectionResult:
     """Do what `collect` does, for code that awaits; cancelling it leaves nothing behind."""
-    work, progress = _collecting(config, fields)
-    return await _await(work, progress)
+    work, progress, events = _collecting(config, storage, metrics, fields)
+    try:
+        return await _await(work, progress)
+    finally:
+        _say_trouble(events)
 
 
 def _config(config: CollectionConfig | None, fields: dict[str, Any]) -> CollectionConfig:
@@ -129,39 +180,72 @@ def _config(config: CollectionConfig | None, fields: dict[str, Any]) -> Collecti
 
 
 def _collecting(
-    config: CollectionConfig | Plan | None, fields: dict[str, Any]
-) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress]:
+    config: CollectionConfig | Plan | None,
+    storage: BaseStorage | None,
+    metrics: MetricsCollector | None,
+    fields: dict[str, Any],
+) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress, Events]:
     """Prepare a collection; what is wrong with the question is raised here."""
+    progress, events = Progress(), Events(metrics)
     ready = config if isinstance(config, Plan) else None
-    if ready is not None and fields:
-        raise ConfigurationError(
-            f"{', '.join(fields)}: a plan is carried out as it stands; "
-            "change its configuration and plan again"
+    given = [*fields, *(["storage"] if storage is not None else [])]
+    with events.complaining():
+        if ready is not None and given:
+            raise ConfigurationError(
+                f"{', '.join(given)}: a plan is carried out as it stands; "
+                "change its configuration and plan again"
+            )
+        question = _Question.read(
+            ready.config
+            if ready is not None
+            else _config(config if isinstance(config, CollectionConfig) else None, fields),
+            storage,
+            warn=ready is None,
         )
-    question = _Question.read(
-        ready.config
-        if ready is not None
-        else _config(config if isinstance(config, CollectionConfig) else None, fields),
-        warn=ready is None,
-    )
-    progress = Progress()
 
     async def work() -> CollectionResult:
         created, began = datetime.now(UTC), time.monotonic()
+        events.tell("run_started", output_directory=str(question.config.output_directory))
         what = ready if ready is not None else await question.plan(progress)
+        events.planned(what)
         fetch = Fetch(
             what,
-            Store(what.config.output_directory),
+            Store(what.config.output_directory, what.storage),
             question.endpoint,
             question.matrix,
             question.flags,
             progress,
+            events,
             created,
             began,
         )
         return await fetch.run()
 
-    return work, progress
+    async def told() -> CollectionResult:
+        try:
+            with events.complaining():
+                result = await work()
+        except BaseException as error:
+            failed = getattr(error, "result", None)
+            stats = failed.collection_stats if failed is not None else {}
+            interrupted = isinstance(error, asyncio.CancelledError)
+            events.tell("run_finished", outcome="interrupted" if interrupted else "failed", **stats)
+            raise
+        events.tell("run_finished", outcome=result.outcome, **result.collection_stats)
+        return result
+
+    return told, progress, events
+
+
+def _say_trouble(events: Events) -> None:
+    """Say that a metrics collector failed, on the thread of whoever gave it."""
+    if (trouble := events.trouble) is not None:
+        warnings.warn(
+            f"metrics: the collector raised {type(trouble).__name__}: {trouble}; "
+            "what it kept is not complete",
+            ArchiveKitWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)
@@ -173,20 +257,31 @@ class _Question:
     flags: Flags
     endpoint: str
     asked: Wishes
+    storage: BaseStorage | None
 
     @classmethod
-    def read(cls, config: CollectionConfig, *, warn: bool = True) -> _Question:
+    def read(
+        cls, config: CollectionConfig, storage: BaseStorage | None, *, warn: bool = True
+    ) -> _Question:
+        if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
+            raise ConfigurationError(
+                f"storage: {storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
+                "trade_type=, symbol=, partition_date=)"
+            )
+        now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
-        asked = read_wishes(config, matrix, datetime.now(UTC))
+        asked = read_wishes(config, matrix, now)
+        # From here on "yesterday" stays the same day, however long it takes.
+        config = config.settled(now)
         for warning in asked.warnings if warn else ():
             warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
-        return cls(config, matrix, flags, _endpoint(config, flags, matrix), asked)
+        return cls(config, matrix, flags, _endpoint(config, flags, matrix), asked, storage)
 
     async def plan(self, progress: Progress) -> Plan:
         """Ask the archive and the store, and decide."""
         now = datetime.now(UTC).replace(tzinfo=None)
-        store = Store(self.config.output_directory)
+        store = Store(self.config.output_directory, self.storage)
         listing: dict[Stream, StreamListing] | None = None
         symbols: dict[str, list[str]] = {}
         if self.config.listing:
@@ -202,9 +297,13 @@ class _Question:
                 for settled in settle(wish, _months_due(wish, self.matrix, now))
             ]
         prefixes = dict.fromkeys(wish.stream.prefix for wish in wishes)
-        inventory = await asyncio.to_thread(store.inventory, prefixes)
+        keys = [] if self.storage is None else _keys(wishes, listing)
+        inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
         asked = Wishes(wishes, self.asked.unavailable, self.asked.notes, self.asked.warnings)
-        return make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols)
+        made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols)
+        if self.storage is not None:
+            await asyncio.to_thread(store.decide, made.frame["key"])
+        return replace(made, storage=self.storage)
 
     async def _list(
         self, archive: Archive, progress: Progress
@@ -227,6 +326,16 @@ class _Question:
         return wishes, listing
 
 
+def _keys(wishes: Sequence[Wish], listing: Mapping[Stream, StreamListing] | None) -> list[str]:
+    """Spell the keys of all objects that are wished for; of those that are listed, if known."""
+    return [
+        wish.stream.key(period)
+        for wish in wishes
+        for period in (spell_period(start, wish.stream.partition) for start in wish.starts())
+        if listing is None or (wish.stream in listing and period in listing[wish.stream].objects)
+    ]
+
+
 def _months_due(wish: Wish, matrix: Matrix, now: datetime) -> list[str]:
     """Months that should be published by now, as spelled in the key."""
     if wish.instead is None:
@@ -239,15 +348,22 @@ def _months_due(wish: Wish, matrix: Matrix, now: datetime) -> list[str]:
 
 
 def _endpoint(config: CollectionConfig, flags: Flags, matrix: Matrix) -> str:
-    """Choose the endpoint: s5cmd flag, configuration, environment, else Binance's."""
-    chosen = (
-        flags.general.get("--endpoint-url")
-        or config.endpoint_url
-        or os.environ.get("S3_ENDPOINT_URL")
-        or matrix.archive.endpoint
-    )
+    """Choose the endpoint of a configuration; a flag of s5cmd wins."""
+    return endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
+
+
+def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
+    """Choose the endpoint: the given one, the environment's, else Binance's.
+
+    Raises
+    ------
+    ConfigurationError
+        If it can be none.
+    """
     try:
-        return check_endpoint(chosen)
+        return check_endpoint(
+            endpoint_url or os.environ.get("S3_ENDPOINT_URL") or matrix.archive.endpoint
+        )
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 

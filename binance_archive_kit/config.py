@@ -7,6 +7,7 @@ use; it goes to JSON and back, and prints itself as the Python that makes it.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +21,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_serializer,
     field_validator,
@@ -62,10 +65,28 @@ def _day(value: object) -> object:
             raise ValueError
         return parse_period(value, Partition.DAILY)
     except ValueError:
-        raise ValueError(f"{value!r} is not a day; write it like '2025-07-15'") from None
+        raise ValueError(
+            f"{value!r} is not a day; write it like '2025-07-15', or count from today: "
+            "'today', 'yesterday', '-7d'"
+        ) from None
 
 
 Day = Annotated[date, BeforeValidator(_day)]
+
+_DAYS_AGO = {"today": 0, "yesterday": 1}
+_AGO = re.compile(r"-(\d{1,5})d", re.ASCII)
+
+
+def days_ago(value: object) -> int | None:
+    """Read a day that is counted from today; None if it is another value.
+
+    >>> days_ago("yesterday"), days_ago("-7d"), days_ago("2025-07-15")
+    (1, 7, None)
+    """
+    if not isinstance(value, str):
+        return None
+    found = _AGO.fullmatch(value)
+    return int(found[1]) if found else _DAYS_AGO.get(value)
 
 
 class DateRange(BaseModel):
@@ -81,6 +102,70 @@ class DateRange(BaseModel):
         if self.start > self.end:
             raise ValueError(f"start {self.start} is after end {self.end}; both are inclusive")
         return self
+
+
+def _day_or_ago(value: object) -> object:
+    return value if days_ago(value) is not None else _day(value)
+
+
+AnyDay = Annotated[date | str, BeforeValidator(_day_or_ago)]
+
+
+class RelativeRange(BaseModel):
+    """Whole UTC days, both inclusive, of which one or both are counted from today.
+
+    ``"today"``, ``"yesterday"`` and ``"-7d"`` (seven days before today) mean other days
+    every day: which ones is settled when a plan is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: AnyDay
+    end: AnyDay
+
+    def on(self, today: date) -> DateRange:
+        """Give the days that are meant today.
+
+        >>> RelativeRange(start="-7d", end="yesterday").on(date(2025, 7, 16))
+        DateRange(start=datetime.date(2025, 7, 9), end=datetime.date(2025, 7, 15))
+        """
+        start, end = (_settled(day, today) for day in (self.start, self.end))
+        if start > end:
+            raise ConfigurationError(
+                f"date_range: start {_said(self.start, start)} is after end "
+                f"{_said(self.end, end)}; both are inclusive"
+            )
+        return DateRange(start=start, end=end)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RelativeRange:
+        ago = [days_ago(day) for day in (self.start, self.end)]
+        if ago[0] is not None and ago[1] is not None and ago[0] < ago[1]:
+            raise ValueError(f"start {self.start} is after end {self.end}; both are inclusive")
+        return self
+
+
+def _settled(day: date | str, today: date) -> date:
+    ago = days_ago(day)
+    return date.fromisoformat(str(day)) if ago is None else today - timedelta(days=ago)
+
+
+def _said(day: date | str, meant: date) -> str:
+    return str(day) if str(day) == str(meant) else f"{day} ({meant})"
+
+
+def _kind_of_range(value: object) -> str:
+    """Tell days that are named from days of which any is counted from today."""
+    ends = value.values() if isinstance(value, Mapping) else ()
+    relative = isinstance(value, RelativeRange) or any(days_ago(end) is not None for end in ends)
+    return _RELATIVE if relative else _NAMED
+
+
+_NAMED, _RELATIVE = "named days", "relative days"
+AnyRange = Annotated[
+    Annotated[DateRange, Tag(_NAMED)] | Annotated[RelativeRange, Tag(_RELATIVE)],
+    Discriminator(_kind_of_range),
+]
 
 
 def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Word]) -> Word:
@@ -134,7 +219,8 @@ class CollectionConfig(BaseModel):
         (``premiumIndex`` alone: ``1m``). ``1M`` means ``1mo``.
     date_range : dict, optional
         ``{"start": day, "end": day}``, whole UTC days, **both inclusive**; yesterday
-        (UTC) when left out.
+        (UTC) when left out. Days may be counted from today, ``"yesterday"`` or ``"-7d"``:
+        which ones are meant is settled anew by each plan, so a schedule moves on.
     output_directory : str or Path
         The store: files lie below it at their archive key.
     partition : {"daily", "monthly", "auto"}
@@ -195,7 +281,7 @@ class CollectionConfig(BaseModel):
     symbols: tuple[str, ...] | dict[Market, tuple[str, ...]]
     data_types: tuple[DataType, ...]
     intervals: dict[DataType, tuple[str, ...]] = Field(default_factory=dict)
-    date_range: DateRange | None = None
+    date_range: AnyRange | None = None
     output_directory: Path
     partition: PartitionChoice = PartitionChoice.DAILY
     batch_size: int = Field(default=100, ge=1)
@@ -279,7 +365,7 @@ class CollectionConfig(BaseModel):
     @field_validator("date_range", mode="before")
     @classmethod
     def _read_date_range(cls, value: object) -> object:
-        if value is None or isinstance(value, Mapping | DateRange):
+        if value is None or isinstance(value, Mapping | DateRange | RelativeRange):
             return value
         raise ValueError(
             f"date_range: {value!r} is not a range of days; "
@@ -307,11 +393,23 @@ class CollectionConfig(BaseModel):
         return self.symbols
 
     def days(self, now: datetime | None = None) -> DateRange:
-        """Days asked for, both ends inclusive: `date_range`, or yesterday (UTC)."""
-        if self.date_range is not None:
+        """Days asked for, both ends inclusive: `date_range`, or yesterday (UTC).
+
+        Raises
+        ------
+        ConfigurationError
+            If days that are counted from today end before they start.
+        """
+        if isinstance(self.date_range, DateRange):
             return self.date_range
-        yesterday = (now or datetime.now(UTC)).date() - timedelta(days=1)
-        return DateRange(start=yesterday, end=yesterday)
+        asked = self.date_range or RelativeRange(start="yesterday", end="yesterday")
+        return asked.on((now or datetime.now(UTC)).date())
+
+    def settled(self, now: datetime) -> CollectionConfig:
+        """Name the days that are meant now, where they are counted from today."""
+        if isinstance(self.date_range, DateRange):
+            return self
+        return self.model_copy(update={"date_range": self.days(now)})
 
     def replace(self, **changes: Any) -> CollectionConfig:
         """Return a configuration with some fields changed, validated like a new one."""
@@ -422,7 +520,7 @@ def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoRetu
     """Turn pydantic's findings into one error that names field, value and what is valid."""
     lines = []
     for found in error.errors():
-        path = [str(part) for part in found["loc"]]
+        path = [str(part) for part in found["loc"] if part not in (_NAMED, _RELATIVE)]
         field = path[0] if path else ""
         cause = found.get("ctx", {}).get("error")
         if found["type"] == "missing":

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from binance_archive_kit.backtests import BacktestCoverage
 from binance_archive_kit.collection import plan
-from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.config import CollectionConfig, days_ago
 from binance_archive_kit.contents import Contents
 from binance_archive_kit.datasets import OpenStore
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
@@ -92,7 +92,8 @@ def coverage(
         archive lists and its output folder has; this asks the archive's listing. A plan: as
         its configuration, without asking again.
     start, end : str or date, optional
-        UTC days, both inclusive: only these. For a folder they may lie beyond its files.
+        UTC days, both inclusive: only these. ``"yesterday"`` and ``"-7d"`` count from today.
+        For a folder they may lie beyond its files.
     prefer : {"daily", "monthly"}
         Which file serves a day that a daily and a monthly file cover both, as for `store`.
 
@@ -164,13 +165,25 @@ def backtest_coverage(
     >>> ready = bak.backtest_coverage("data/research", min_coverage=0.99)  # doctest: +SKIP
     >>> ready.raise_if_not_ready()  # doctest: +SKIP
     """
+    check_share(min_coverage)
+    report = coverage(source, start=start, end=end, prefer=prefer)
+    return BacktestCoverage(report, min_coverage)
+
+
+def check_share(min_coverage: float) -> float:
+    """Give a share of rows back if it is one.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not above 0 and at most 1.
+    """
     if isinstance(min_coverage, bool) or not 0 < min_coverage <= 1:
         raise ConfigurationError(
             f"min_coverage: {min_coverage!r} is no share of rows; give one above 0, up to 1, "
             "such as 0.999"
         )
-    report = coverage(source, start=start, end=end, prefer=prefer)
-    return BacktestCoverage(report, min_coverage)
+    return min_coverage
 
 
 def _day(name: str, value: str | date | None) -> date | None:
@@ -178,10 +191,15 @@ def _day(name: str, value: str | date | None) -> date | None:
         raise ConfigurationError(f"{name}: {value} is a moment; coverage is told of whole UTC days")
     if value is None or isinstance(value, date):
         return value
+    ago = days_ago(value)
+    if ago is not None:
+        return datetime.now(UTC).date() - timedelta(days=ago)
     try:
         return date.fromisoformat(value)
     except ValueError:
-        raise ConfigurationError(f"{name}: {value!r} is not a day; write 2025-07-01") from None
+        raise ConfigurationError(
+            f"{name}: {value!r} is not a day; write 2025-07-01, yesterday or -7d"
+        ) from None
 
 
 # What is wanted
@@ -365,7 +383,9 @@ class _Survey:
             for served in month.needed:
                 key = served.file.key
                 name = _name_of_stream(served.held.stream)
-                if name not in owners or (key not in there and key not in self._problems):
+                if name not in owners or (
+                    key not in there and served.file.place not in self._problems
+                ):
                     continue
                 owner = self._owner(served.file, contents.get(key), proofs.get(key))
                 owners[name].append((owner, served.without))
@@ -390,7 +410,7 @@ class _Survey:
     def _owner(
         self, file: HeldFile, contents: Contents | None, proof: tuple[int, int, str] | None
     ) -> Owner:
-        problem = self._problems.get(file.key)
+        problem = self._problems.get(file.place)
         return Owner(
             file.key,
             day_of(file.start) * DAY,

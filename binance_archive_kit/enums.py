@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from binance_archive_kit.errors import ConfigurationError, unknown
+
 
 class Market(StrEnum):
     """One of the four markets whose history is published.
@@ -54,6 +56,25 @@ MARKET_ALIASES = {
     "cm": Market.FUTURES_CM,
     "option": Market.OPTIONS,
 }
+
+
+def read_market(market: str) -> Market:
+    """Read the name of a market, in any of its accepted spellings.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such market.
+
+    Examples
+    --------
+    >>> read_market("um")
+    <Market.FUTURES_UM: 'futures_um'>
+    """
+    market = MARKET_ALIASES.get(market, market)
+    if market not in set(Market):
+        raise ConfigurationError(unknown("market", market, Market))
+    return Market(market)
 
 
 class Partition(StrEnum):

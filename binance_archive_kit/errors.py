@@ -8,6 +8,7 @@
     ├── DiskSpaceError                    the plan does not fit on the disk
     ├── WorkflowError                     not one object could be had; carries the result
     ├── CoverageError                     the data are not enough for what is wanted of them
+    ├── MissingExtraError (ImportError)   something optional is not installed
     ├── FileError                         a file of the store is not what its name says
     │   ├── UnreadableZip       unreadable_zip       not one intact csv member
     │   ├── WrongColumns        wrong_columns        other columns than the feed has
@@ -84,6 +85,19 @@ class WorkflowError(ArchiveKitError):
 
 class CoverageError(ArchiveKitError):
     """Data do not cover what is wanted of them; the message is the report's verdict."""
+
+
+class MissingExtraError(ArchiveKitError, ImportError):
+    """Something was asked for that needs an optional part of the package.
+
+    >>> print(MissingExtraError("prefect", "a deployment"))
+    a deployment needs the prefect extra: pip install 'binance-archive-kit[prefect]'
+    """
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(
+            f"{what} needs the {extra} extra: pip install 'binance-archive-kit[{extra}]'"
+        )
 
 
 class ObjectError(ArchiveKitError):

@@ -12,12 +12,12 @@ import polars as pl
 import pyarrow as pa
 
 from binance_archive_kit.enums import (
-    MARKET_ALIASES,
     PREMIUM_INDEX,
     DataType,
     Interval,
     Market,
     Partition,
+    read_market,
 )
 from binance_archive_kit.errors import ConfigurationError, unknown
 from binance_archive_kit.schemas import Column, Schema, load_schemas, schema
@@ -71,9 +71,7 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
     >>> read_feed("spot", "agg_trades")[1].value
     'aggTrades'
     """
-    market = MARKET_ALIASES.get(market, market)
-    if market not in set(Market):
-        raise ConfigurationError(unknown("market", market, Market))
+    market = read_market(market)
     spelled = {each.name.lower(): each for each in DataType} | {each: each for each in DataType}
     spelled |= {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
     of_market = [each for place, each in load_schemas() if place == market]

@@ -45,6 +45,7 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.matrix import Matrix
+from binance_archive_kit.metrics import Events
 from binance_archive_kit.planning import Action, Plan
 from binance_archive_kit.progress import Progress
 from binance_archive_kit.result import CollectionResult, State
@@ -116,6 +117,7 @@ class Fetch:
     flags : Flags
         The user's flags for s5cmd.
     progress : Progress
+    events : Events
     created_at : datetime
         When the run began, UTC.
     began : float
@@ -130,6 +132,7 @@ class Fetch:
         matrix: Matrix,
         flags: Flags,
         progress: Progress,
+        events: Events,
         created_at: datetime,
         began: float,
     ) -> None:
@@ -140,6 +143,7 @@ class Fetch:
         self._matrix = matrix
         self._flags = flags
         self._progress = progress
+        self._events = events
         self._created_at = created_at
         self._began = began
         self._states = bytearray(len(plan))
@@ -197,6 +201,12 @@ class Fetch:
         for row in kept:
             self._states[row] = State.KEPT
         self._proven_bytes = int(self._plan.frame["size"].gather(kept).sum())
+        if self._events:
+            for key, size in self._plan.frame.select("key", "size")[kept].iter_rows():
+                self._tell_skipped(key, size)
+
+    def _tell_skipped(self, key: str, size: int) -> None:
+        self._events.tell("file_skipped", key=key, path=str(self._store.path(key)), size_bytes=size)
 
     def _check_space(self) -> None:
         need = self._plan.download_bytes
@@ -211,6 +221,7 @@ class Fetch:
 
     async def _collect(self) -> None:
         try:
+            await asyncio.to_thread(self._store.remember, self._plan.frame["key"])
             staging = self._store.staging()
             with (
                 staging as folder,
@@ -345,7 +356,13 @@ class Fetch:
                 for key in copy.keys:
                     self._tasks[key] = rows.pop(key)
             self._ask(key for copy in batch for key in copy.keys)
+            if self._events:
+                self._tell_begun([key for copy in batch for key in copy.keys])
             yield batch
+
+    def _tell_begun(self, keys: Sequence[str]) -> None:
+        sizes = [self._tasks[key].size for key in keys]
+        self._events.begun(keys, None if None in sizes else sum(filter(None, sizes)))
 
     def _retried(self, keys: Sequence[str]) -> Iterator[Sequence[Copy]]:
         most = self._config.batch_size
@@ -491,9 +508,15 @@ class Fetch:
             self._stale.append(key)
         self._progress.done += 1
         self._progress.done_bytes += proof.size
+        if self._events and task.adopted:
+            self._tell_skipped(key, proof.size)
+        elif self._events:
+            path, by = str(self._store.path(key)), proof.by.value
+            self._events.downloaded(key, path=path, size_bytes=proof.size, proven_by=by)
 
     def _setback(self, key: str, task: _Task, error: ObjectError) -> None:
         """Try again what may yet succeed; what cannot has failed."""
+        self._events.doubted(error)
         if isinstance(error, StaleChecksum | BadChecksum) and not task.doubted:
             # It may be the digest that was damaged on its way, and that is soon told.
             task.doubted, task.answer = True, None
@@ -541,6 +564,7 @@ class Fetch:
         self._leave(key)
         self._states[task.row] = State.FAILED
         self._failures.append(error)
+        self._events.failed(error)
         self._progress.done += 1
         self._progress.failed += 1
 

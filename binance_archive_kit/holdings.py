@@ -219,7 +219,7 @@ class Holdings:
         self._decimals = decimals
         self._first = Partition(prefer)
         self._store = Store(self.root)
-        self._inventory = Inventory(self.root)
+        self._inventory = Inventory(self.root, self._store.places)
         self._skip = self._leave_out if on_error == "skip" else None
         self._servings = Servings(
             self.root, self._store, self.cache, first=self._first, skip=self._skip

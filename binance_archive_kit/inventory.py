@@ -1,7 +1,8 @@
 """What a store has: its files by stream, kept fresh at the cost of a look at its folders.
 
 The folder may be one that `collect` filled, or one that any other tool filled in the
-bucket's layout. A folder is read again when its time of change moved, so that files
+bucket's layout. Files that a storage placed elsewhere are known by the store's record of
+their places. A folder is read again when its time of change moved, so that files
 which arrive between two questions are there for the second one.
 """
 
@@ -10,15 +11,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.keys import Stream, is_symbol, parse_period, period_end
+from binance_archive_kit.keys import ObjectKey, Stream, is_symbol, parse_period, period_end
 
 _SECOND = 1_000_000_000
 
@@ -30,7 +32,9 @@ class HeldFile:
     Attributes
     ----------
     key : str
-        Its path inside the store, which is its key in the archive.
+        Its key in the archive: what it is.
+    place : str
+        Its path inside the store: where it lies. The key, unless a storage decided otherwise.
     start, end : date
         First and last UTC day it covers, both inclusive.
     size : int
@@ -40,6 +44,7 @@ class HeldFile:
     """
 
     key: str
+    place: str
     start: date
     end: date
     size: int
@@ -65,7 +70,7 @@ class HeldStream:
         self.months = tuple(tuple(files) for _, files in months)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Folder:
     """A folder as it was read: what lies in it, and whether it may have changed unseen."""
 
@@ -74,6 +79,23 @@ class _Folder:
     folders: list[str]
     files: list[tuple[str, int, int]]
     held: HeldStream | None = None
+
+    @cached_property
+    def stats(self) -> dict[str, tuple[int, int]]:
+        """Size and time of each file, by its name."""
+        return {name: (size, mtime) for name, size, mtime in self.files}
+
+
+_Streams = dict[tuple[Market, DataType], dict[Stream, list[tuple[ObjectKey, str]]]]
+
+
+@dataclass(slots=True)
+class _Placed:
+    """Files that do not lie under their key, by feed and stream; and how they were last found."""
+
+    places: Mapping[str, str]
+    streams: _Streams
+    held: dict[Stream, HeldStream] = field(default_factory=dict)
 
 
 class Inventory:
@@ -84,21 +106,29 @@ class Inventory:
     Parameters
     ----------
     root : Path
+    places : callable, optional
+        Gives the places of files that do not lie under their key, by key; the same mapping
+        as long as nothing changed.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, places: Callable[[], Mapping[str, str]] = dict) -> None:
         self.root = root
+        self._places = places
+        self._placed = _Placed({}, {})
         self._folders: dict[str, _Folder] = {}
         self._lock = threading.Lock()
 
     def feeds(self) -> list[tuple[Market, DataType]]:
         """Tell which feeds have a folder with something in it, in the order of the enums."""
-        return [
-            (market, data_type)
-            for market in Market
-            for data_type in DataType
-            if any(True for _ in self._leaves(market, data_type))
-        ]
+        with self._lock:
+            placed = self._read_places().streams
+            return [
+                (market, data_type)
+                for market in Market
+                for data_type in DataType
+                if (market, data_type) in placed
+                or any(True for _ in self._leaves(market, data_type))
+            ]
 
     def streams(self, market: Market, data_type: DataType) -> list[HeldStream]:
         """List the streams of a feed that have files, in the order of their names."""
@@ -106,7 +136,47 @@ class Inventory:
             held = [
                 self._held(stream, folder) for stream, folder in self._leaves(market, data_type)
             ]
+            if placed := self._read_places().streams.get((market, data_type)):
+                held = self._with_placed(held, placed)
         return [each for each in held if each.files]
+
+    # Files that lie elsewhere
+
+    def _read_places(self) -> _Placed:
+        """Group the places of files by stream, unless that was done and they are the same."""
+        places = self._places()
+        if places is not self._placed.places:
+            streams: _Streams = {}
+            for key, place in places.items():
+                found = ObjectKey.parse(key)
+                feed = streams.setdefault((found.stream.market, found.stream.data_type), {})
+                feed.setdefault(found.stream, []).append((found, place))
+            self._placed = _Placed(places, streams)
+        return self._placed
+
+    def _with_placed(
+        self, held: list[HeldStream], placed: Mapping[Stream, list[tuple[ObjectKey, str]]]
+    ) -> list[HeldStream]:
+        """Add files that lie elsewhere to those that lie under their key."""
+        found = {each.stream: each for each in held}
+        for stream, its in placed.items():
+            files = {file.key: file for file in found[stream].files} if stream in found else {}
+            for key, place in its:
+                if (file := self._placed_file(key, place)) is not None:
+                    files[file.key] = file
+            in_order = tuple(sorted(files.values(), key=lambda file: file.start))
+            known = self._placed.held.get(stream)
+            if known is None or known.files != in_order:
+                known = self._placed.held[stream] = HeldStream(stream, in_order)
+            found[stream] = known
+        return sorted(found.values(), key=lambda each: each.stream)
+
+    def _placed_file(self, key: ObjectKey, place: str) -> HeldFile | None:
+        folder, _, name = place.rpartition("/")
+        stat = self._read(folder).stats.get(name)
+        return None if stat is None else HeldFile(str(key), place, key.start, key.end, *stat)
+
+    # Files under their key
 
     def _leaves(self, market: Market, data_type: DataType) -> Iterator[tuple[Stream, _Folder]]:
         """Walk the folders of a feed that hold files: one for each stream."""
@@ -175,4 +245,5 @@ def _held_files(stream: Stream, found: list[tuple[str, int, int]]) -> Iterator[H
                 start = parse_period(name[len(stem) : -len(".zip")], partition)
             except ValueError:
                 continue
-            yield HeldFile(f"{prefix}{name}", start, period_end(start, partition), size, mtime)
+            key = f"{prefix}{name}"
+            yield HeldFile(key, key, start, period_end(start, partition), size, mtime)

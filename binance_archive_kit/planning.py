@@ -8,7 +8,7 @@ for everything that was asked for and cannot be had.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -19,6 +19,7 @@ from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.errors import nearest
 from binance_archive_kit.keys import Stream, period_end, spell_period
+from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix
 from binance_archive_kit.wishes import Absence, Reason, Span, Wish, Wishes
 
@@ -114,6 +115,8 @@ class Plan:
         Will exist; it is too early.
     notes : tuple of str
         How the question was read, where that is worth knowing.
+    storage : BaseStorage or None
+        What decides where files lie; None for under their key, or where they were placed once.
     """
 
     config: CollectionConfig
@@ -122,6 +125,7 @@ class Plan:
     missing: tuple[Absence, ...] = ()
     not_published: tuple[Absence, ...] = ()
     notes: tuple[str, ...] = ()
+    storage: BaseStorage | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Count the objects."""
@@ -144,6 +148,17 @@ class Plan:
     def count(self, action: Action | str) -> int:
         """Count the objects with an action: ``download``, ``update`` or ``keep``."""
         return int((self.frame["action"] == Action(action).value).sum())
+
+    def part(self, rows: Sequence[int]) -> Plan:
+        """Give the plan for some of the objects, by their rows; nothing absent is in it."""
+        return replace(
+            self,
+            frame=self.frame[rows],
+            unavailable=(),
+            missing=(),
+            not_published=(),
+            notes=(),
+        )
 
     def headline(self) -> str:
         """Sum the plan up in one line."""

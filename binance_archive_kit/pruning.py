@@ -181,7 +181,7 @@ class ArrowPruner:
             if stream.interval is not None:
                 found &= ds.field("interval") == stream.interval.value
             if len(group) == 1:
-                found &= ds.field("file") == group[0].key
+                found &= ds.field("file") == group[0].place
             held.guarantees[group[0], group[-1]] = found
         return found
 
@@ -238,7 +238,7 @@ class PolarsPruner:
 
     def _may_hold(self, stream: Stream, group: Group) -> bool:
         early, late = _moments(stream, group)
-        file = group[0].key if len(group) == 1 else None
+        file = group[0].place if len(group) == 1 else None
         paths = {"market": stream.market, "symbol": stream.symbol, "file": file}
         paths |= {"interval": stream.interval, "partition": stream.partition}
         # Whether the file is meant is known of a single file only.

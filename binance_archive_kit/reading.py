@@ -284,9 +284,9 @@ class Reader:
             for text in texts:
                 self._unpacker.check_rows(text)
             said = str(error).partition("\n")[0]
-            raise WrongValues(texts[0].source.file.key, said) from None
+            raise WrongValues(texts[0].source.file.place, said) from None
         if frame.height != sum(text.rows for text in texts):
-            raise WrongValues(texts[0].source.file.key, "its rows are not one to a line")
+            raise WrongValues(texts[0].source.file.place, "its rows are not one to a line")
         return frame
 
     def _with_times(self, frame: pl.DataFrame, texts: Sequence[Text]) -> pl.DataFrame:
@@ -317,7 +317,7 @@ class Reader:
             if value is not None and (value >= _MICROSECONDS) != (unit == "us"):
                 found = "us" if value >= _MICROSECONDS else "ms"
                 raise WrongUnit(
-                    file.key,
+                    file.place,
                     f"{name} holds {_UNITS[found]}, as {value} shows, and files of {file.start} "
                     f"hold {_UNITS[unit or 'ms']}",
                 )
@@ -353,7 +353,7 @@ class Reader:
         for text in texts:
             if moments.slice(at, text.rows).null_count():
                 raise WrongValues(
-                    text.source.file.key, f"a row has no {self._time.column}, or no readable one"
+                    text.source.file.place, f"a row has no {self._time.column}, or no readable one"
                 )
             at += text.rows
 
@@ -362,7 +362,8 @@ class Reader:
         if first < early or last >= late:
             found = first if first < early else last
             raise OutOfPeriod(
-                source.file.key, f"a row is of {_moment(found)}, and its name says {_days(source)}"
+                source.file.place,
+                f"a row is of {_moment(found)}, and its name says {_days(source)}",
             )
 
     def _check_symbol(self, source: Source, values: pl.Series) -> None:
@@ -371,7 +372,7 @@ class Reader:
         if len(others) or values.null_count():
             other = others[0] if len(others) else None
             raise WrongValues(
-                source.file.key,
+                source.file.place,
                 f"a row is of symbol {other!r}, and it lies in the folder of another",
             )
 
@@ -437,7 +438,7 @@ def batch_of(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
         if name in own.column_names:
             arrays.append(own.column(name).combine_chunks())
         elif name == "file":
-            arrays.append(_repeated([(source.file.key, rows) for source, rows in piece.spans]))
+            arrays.append(_repeated([(source.file.place, rows) for source, rows in piece.spans]))
         else:
             arrays.append(_repeated([(getattr(stream, name), rows) for stream, rows in streams]))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

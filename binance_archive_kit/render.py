@@ -7,6 +7,7 @@ the page. No script, no external resource, so a saved notebook shows the same.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
@@ -184,3 +185,45 @@ def _first(lines: Sequence[str]) -> list[str]:
     if len(lines) <= _SHOWN + 1:
         return list(lines)
     return [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN:,} more"]
+
+
+def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Spell a table as text, in columns.
+
+    >>> print(text_table(("name", "size"), [("a", "1 KB"), ("long name", "2 KB")]))
+    name       size
+    a          1 KB
+    long name  2 KB
+    """
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""Spell a table in Markdown.
+
+    >>> print(markdown_table(("a", "b"), [("1", "x|y")]))
+    | a | b |
+    | --- | --- |
+    | 1 | x\|y |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(_markdown, line))} |" for line in lines)
+
+
+def markdown_list(title: str, items: Sequence[str], most: int = 20) -> str:
+    """Spell a list in Markdown, the first few items of it."""
+    more = [f"… and {len(items) - most:,} more"] if len(items) > most else []
+    return "\n".join(
+        [f"**{title}**", "", *(f"- {_markdown(each)}" for each in [*items[:most], *more])]
+    )
+
+
+def _markdown(text: str) -> str:
+    """Keep text from being read as Markdown or HTML."""
+    plain = " ".join(str(text).split())
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", plain)

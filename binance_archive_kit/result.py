@@ -144,6 +144,8 @@ class CollectionResult(Mapping[str, Any]):
     ) -> None:
         self.plan = plan
         self._states = states
+        self._spell = spell
+        self._stale = tuple(stale)
         states_of = pl.Series("state", states, dtype=pl.UInt8)
         done = states_of.is_in([State.DOWNLOADED.value, State.KEPT.value])
         keys = plan.frame["key"]
@@ -190,6 +192,36 @@ class CollectionResult(Mapping[str, Any]):
             errors=[str(failure) for failure in failures],
             source_files=Files(keys.filter(states_of != State.ABSENT.value)),
             output_files=self.output_files,
+        )
+
+    @classmethod
+    def joined(
+        cls,
+        plan: Plan,
+        parts: Sequence[tuple[Sequence[int], CollectionResult]],
+        *,
+        seconds: float,
+        created_at: datetime,
+    ) -> CollectionResult:
+        """Put the results of a plan's parts together; each is given with the rows it is of."""
+        states = bytearray(len(plan))
+        for rows, part in parts:
+            for row, state in zip(rows, part._states, strict=True):
+                states[row] = state
+        results = [part for _, part in parts]
+        stats = [part.collection_stats for part in results]
+        return cls(
+            plan,
+            states,
+            failures=[failure for part in results for failure in part.failures],
+            missing=[absence for part in results for absence in part.missing],
+            not_published=[absence for part in results for absence in part.not_published],
+            stale=[key for part in results for key in part._stale],
+            spell=results[0]._spell if results else str,
+            proven_bytes=sum(int(each["total_size_bytes"]) for each in stats),
+            downloaded_bytes=sum(int(each["downloaded_bytes"]) for each in stats),
+            seconds=seconds,
+            created_at=created_at,
         )
 
     # The documented dictionary
@@ -249,6 +281,26 @@ class CollectionResult(Mapping[str, Any]):
 
     # How it looks
 
+    def summary(self) -> pl.DataFrame:
+        """Count objects per feed: one row per market, data type and partition.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``market``, ``data_type``, ``partition``, ``downloaded``, ``kept`` and ``failed``.
+        """
+        return (
+            self.plan.frame.select(pl.col("market", "data_type", "partition").cast(pl.String))
+            .with_columns(pl.Series("state", self._states, dtype=pl.UInt8))
+            .group_by("market", "data_type", "partition", maintain_order=True)
+            .agg(
+                *[
+                    (pl.col("state") == state.value).sum().alias(state.name.lower())
+                    for state in (State.DOWNLOADED, State.KEPT, State.FAILED)
+                ]
+            )
+        )
+
     def headline(self) -> str:
         """Sum the run up in one line."""
         stats = self.collection_stats
@@ -292,18 +344,9 @@ class CollectionResult(Mapping[str, Any]):
 
     def _repr_html_(self) -> str:
         kind = {"complete": "good", "partial": "warn", "failed": "bad", "empty": "idle"}
-        by_feed = (
-            self.plan.frame.select("market", "data_type", "partition")
-            .with_columns(pl.Series("state", self._states, dtype=pl.UInt8))
-            .group_by("market", "data_type", "partition", maintain_order=True)
-            .agg(
-                *[
-                    (pl.col("state") == state.value).sum().alias(state.name)
-                    for state in (State.DOWNLOADED, State.KEPT, State.FAILED)
-                ]
-            )
-        )
-        rows = [(*map(str, row[:3]), *(f"{n:,}" for n in row[3:])) for row in by_feed.iter_rows()]
+        rows = [
+            (*map(str, row[:3]), *(f"{n:,}" for n in row[3:])) for row in self.summary().iter_rows()
+        ]
         head = ("market", "data type", "partition", "downloaded", "kept", "failed")
         failed = render.table(("failed because", "object", "detail"), self._failure_rows())
         notes = [note for note in (self._more_failures(), self._stale_note()) if note]

@@ -118,11 +118,11 @@ class _Choice:
     def settle(self) -> None:
         """Note what the next question would otherwise have to gather again."""
         for source in self.sources:
-            prefix, file = source.stream.prefix, source.file
-            stamp = file.key.removeprefix(prefix), file.size, file.mtime
-            self.stamps.setdefault(prefix, []).append(stamp)
+            file = source.file
+            folder, _, name = file.place.rpartition("/")
+            self.stamps.setdefault(folder, []).append((name, file.size, file.mtime))
         rows = [source.rows for source in self.sources if source.rows is not None]
-        if len(rows) == len(self.sources) and len(self.stamps) == 1:
+        if len(rows) == len(self.sources) and len({each.stream for each in self.sources}) == 1:
             self.rows = sum(rows)
 
 
@@ -227,9 +227,9 @@ class Servings:
         Where folders cannot be opened they count as changed.
         """
         try:
-            for prefix, files in stamps.items():
+            for path, files in stamps.items():
                 # In an open folder a name is found faster than by its path, thousands of times.
-                folder = os.open(f"{self._root}/{prefix}", os.O_RDONLY)
+                folder = os.open(f"{self._root}/{path}", os.O_RDONLY)
                 try:
                     for name, size, mtime in files:
                         stat = os.stat(name, dir_fd=folder)
@@ -330,7 +330,7 @@ class Servings:
         for each in serving:
             file = each.file
             try:
-                stat = os.stat(f"{self._root}/{file.key}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{self._root}/{file.place}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
             size, mtime = stat.st_size, stat.st_mtime_ns
@@ -359,14 +359,14 @@ class Servings:
         time.sleep(_SETTLING)
         proofs[prefix] = self._store.recorded(prefix)
         if self._contradicts(file, proofs[prefix]):
-            raise ChangedFile(file.key, "its bytes are not the ones that were proven")
+            raise ChangedFile(file.place, "its bytes are not the ones that were proven")
 
     def _contradicts(self, file: HeldFile, proofs: dict[str, tuple[int, int, str]]) -> bool:
         """Hold a file against its proof, if it has one; read it only if its time moved."""
         size, mtime, sha256 = proofs.get(file.key, (file.size, file.mtime, ""))
         if size != file.size:
             return True
-        return mtime != file.mtime and self._store.hash(file.key) != sha256
+        return mtime != file.mtime and self._store.hash(file.place) != sha256
 
 
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}

@@ -4,8 +4,9 @@ Layout below the store's root::
 
     data/…                              zips under their archive key, each one proven
     quarantine/…                        bytes that failed their proof, with the reason
-    .binance_archive_kit/proofs.sqlite  what was proven: size, time, digest, ETag, how; and
-                                        what the archive was found to lack
+    .binance_archive_kit/proofs.sqlite  what was proven: size, time, digest, ETag, how; what
+                                        the archive was found to lack; and where files lie
+                                        that a storage placed elsewhere
     .binance_archive_kit/staging/…      downloads on their way, private to each run
 
 A file reaches its final name by one atomic rename, after its proof. The proofs
@@ -24,6 +25,7 @@ import re
 import shutil
 import sqlite3
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +34,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import polars as pl
 from filelock import FileLock, Timeout
@@ -40,19 +42,20 @@ from filelock import FileLock, Timeout
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
     BadZip,
+    ConfigurationError,
     Corrupt,
     ObjectError,
     StaleChecksum,
 )
 from binance_archive_kit.keys import key_range, member_of
+from binance_archive_kit.layout import PRIVATE, QUARANTINE, BaseStorage, place_of
 from binance_archive_kit.members import BadMemberError, check_member
 from binance_archive_kit.planning import INVENTORY_SCHEMA
 
-#: Folder below the store's root for everything that is not data.
-PRIVATE = ".binance_archive_kit"
-
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CHUNK = 1 << 20
+#: Nanoseconds for which a file may change again without its time moving.
+_UNSETTLED = 2_000_000_000
 
 
 class ProvenBy(StrEnum):
@@ -102,28 +105,110 @@ class Store:
     ----------
     root : str or Path
         Need not exist; created when the first file arrives.
+    storage : BaseStorage, optional
+        Decides where files lie. Without one they lie where a storage once placed them, and
+        all others under their key.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, storage: BaseStorage | None = None) -> None:
         self.root = Path(root).absolute()
+        self._storage = storage
         self._made: set[str] = set()
+        #: Places by key, as the storage decided them.
+        self._decided: dict[str, str] = {}
+        #: Places by key, as they are recorded, and when that was last looked up.
+        self._remembered: dict[str, str] = {}
+        self._read_at: tuple[int, int] | None = None
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
+    # Where files lie
+
     def path(self, key: str) -> Path:
         """Where the object with this key lies, once it is proven."""
-        return self.root / key
+        return self.root / self.place(key)
+
+    def place(self, key: str) -> str:
+        """Give the path inside the store of the object with this key, once it is proven."""
+        if self._storage is None:
+            return (self._remembered if self._read_at else self.places()).get(key, key)
+        place = self._decided.get(key)
+        if place is None:
+            place = self._decided[key] = place_of(self._storage, key, self.root)
+        return place
+
+    def places(self) -> Mapping[str, str]:
+        """Give the remembered places of files that do not lie under their key, by key.
+
+        Costs a look at one file's time unless something was recorded since the last call.
+        """
+        try:
+            stat = os.stat(self._database)  # noqa: PTH116 -- asked for every question
+        except FileNotFoundError:
+            self._remembered, self._read_at = {}, (0, 0)
+            return self._remembered
+        if self._read_at != (stat.st_mtime_ns, stat.st_size):
+            there = self._select("SELECT 1 FROM sqlite_master WHERE name = ?", [("places",)])
+            rows = self._select("SELECT key, place FROM places", [()]) if there else []
+            self._remembered = dict(rows)
+            settled = time.time_ns() - stat.st_mtime_ns > _UNSETTLED
+            self._read_at = (stat.st_mtime_ns, stat.st_size) if settled else (0, 0)
+        return self._remembered
+
+    def decide(self, keys: Iterable[str]) -> dict[str, str]:
+        """Give the places of objects that will not lie under their key, by key.
+
+        Raises
+        ------
+        ConfigurationError
+            If the storage has one place for two of them.
+        """
+        places = {key: place for key in keys if (place := self.place(key)) != key}
+        owners: dict[str, str] = {}
+        for key, place in places.items():
+            if owners.setdefault(place, key) != key:
+                raise _shared(place, owners[place], key)
+        return places
+
+    def remember(self, keys: Iterable[str]) -> None:
+        """Remember where objects will lie, before they do: a place alone says no key.
+
+        Raises
+        ------
+        ConfigurationError
+            If one of their places is that of another file.
+        """
+        if self._storage is None:
+            return
+        keys = list(keys)
+        places = self.decide(keys)
+        with closing(self._connect()) as connection, connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS places (key TEXT PRIMARY KEY, place TEXT UNIQUE)"
+                " WITHOUT ROWID"
+            )
+            connection.executemany("DELETE FROM places WHERE key = ?", ((key,) for key in keys))
+            for key, place in places.items():
+                try:
+                    connection.execute("INSERT INTO places VALUES (?,?)", (key, place))
+                except sqlite3.IntegrityError:
+                    [(owner,)] = connection.execute(
+                        "SELECT key FROM places WHERE place = ?", (place,)
+                    )
+                    raise _shared(place, owner, key) from None
 
     # What there is
 
-    def inventory(self, prefixes: Iterable[str]) -> pl.DataFrame:
+    def inventory(self, prefixes: Iterable[str], keys: Iterable[str] = ()) -> pl.DataFrame:
         """Look at the files below some prefixes, and at their proofs; reads no file.
 
         Parameters
         ----------
         prefixes : iterable of str
             Each ending in ``/``.
+        keys : iterable of str
+            Objects below them that are asked for; only a storage's are looked at one by one.
 
         Returns
         -------
@@ -132,6 +217,12 @@ class Store:
         """
         found: list[tuple[str, int, int]] = []
         held: list[str] = []
+        if self._storage is not None:
+            held = list(prefixes)
+            return self._inventory(self._look_at({key: self.place(key) for key in keys}), held)
+        placed: dict[str, dict[str, str]] = {}
+        for key, place in self.places().items():
+            placed.setdefault(f"{key.rpartition('/')[0]}/", {})[key] = place
         for prefix in prefixes:
             try:
                 with os.scandir(self.root / prefix) as entries:
@@ -142,10 +233,30 @@ class Store:
                         for stat in (entry.stat(),)
                     ]
             except (FileNotFoundError, NotADirectoryError):
-                continue
+                stats = []
+            if elsewhere := placed.get(prefix):
+                stats = [each for each in stats if each[0] not in elsewhere]
+                stats += self._look_at(elsewhere)
             if stats:
                 held.append(prefix)
                 found += stats
+        return self._inventory(found, held)
+
+    def _look_at(self, places: Mapping[str, str]) -> list[tuple[str, int, int]]:
+        """Look at files by their places: key, size and time of those that are there."""
+        stats = []
+        for key, place in places.items():
+            try:
+                stat = os.stat(f"{self.root}/{place}")  # noqa: PTH116 -- of thousands of files
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            stats.append((key, stat.st_size, stat.st_mtime_ns))
+        return stats
+
+    def _inventory(
+        self, found: Sequence[tuple[str, int, int]], held: Sequence[str]
+    ) -> pl.DataFrame:
+        """Put the proofs below some prefixes beside the files that were found there."""
         columns = list(INVENTORY_SCHEMA.items())
         files = pl.DataFrame(found, schema=columns[:3], orient="row")
         proofs = self._proofs(held, [columns[0], *columns[3:]])
@@ -154,23 +265,28 @@ class Store:
     def _proofs(
         self, prefixes: Sequence[str], columns: Sequence[tuple[str, pl.DataType]]
     ) -> pl.DataFrame:
-        rows: list[tuple[object, ...]] = []
-        if prefixes and self._database.exists():
-            try:
-                with closing(self._connect()) as connection:
-                    for prefix in prefixes:
-                        rows += connection.execute(
-                            "SELECT key, size, mtime, etag, proven_by FROM proofs"
-                            " WHERE key >= ? AND key < ?",
-                            key_range(prefix),
-                        )
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError as error:
-                # Damaged further in than a look at its first page shows.
-                self._set_aside(error)
-                rows = []
+        rows = self._select(
+            "SELECT key, size, mtime, etag, proven_by FROM proofs WHERE key >= ? AND key < ?",
+            map(key_range, prefixes),
+        )
         return pl.DataFrame(rows, schema=list(columns), orient="row")
+
+    def _select(self, query: str, each: Iterable[Sequence[str]]) -> list[tuple[Any, ...]]:
+        """Ask for what is recorded, once for each set of values.
+
+        Nothing is where there is no database, or a damaged one.
+        """
+        if not self._database.exists():
+            return []
+        try:
+            with closing(self._connect()) as connection:
+                return [row for values in each for row in connection.execute(query, values)]
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            # Damaged further in than a look at its first page shows.
+            self._set_aside(error)
+            return []
 
     def free_bytes(self) -> int:
         """Bytes free on the disk that holds the store, or will hold it."""
@@ -234,14 +350,11 @@ class Store:
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        if not self._database.exists():
-            return {}
-        with closing(self._connect()) as connection:
-            rows = connection.execute(
-                "SELECT key, size, mtime, sha256 FROM proofs WHERE key >= ? AND key < ?",
-                key_range(prefix),
-            )
-            return {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
+        rows = self._select(
+            "SELECT key, size, mtime, sha256 FROM proofs WHERE key >= ? AND key < ?",
+            [key_range(prefix)],
+        )
+        return {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
 
     def note_missing(self, missing: Mapping[str, str], there: Iterable[str]) -> None:
         """Remember which objects the archive was found to lack, for reports without it.
@@ -264,35 +377,33 @@ class Store:
 
     def missing(self, prefix: str) -> dict[str, str]:
         """Say which objects below a prefix the archive was found to lack, and when."""
-        if not self._database.exists():
-            return {}
-        with closing(self._connect()) as connection:
-            rows = connection.execute(
-                "SELECT key, said FROM missing WHERE key >= ? AND key < ?", key_range(prefix)
-            )
-            return dict(rows)
+        rows = self._select(
+            "SELECT key, said FROM missing WHERE key >= ? AND key < ?", [key_range(prefix)]
+        )
+        return dict(rows)
 
     def quarantined(self, prefix: str) -> dict[str, str]:
         """Say which objects below a prefix have bytes set aside, and for which reason."""
         found = {}
-        for path in sorted((self.root / "quarantine" / prefix).glob("*.bad.json")):
+        for path in sorted((self.root / QUARANTINE / prefix).glob("*.bad.json")):
             said = json.loads(path.read_text(encoding="utf-8"))
             found[said["key"]] = f"{said['reason']}: {said['detail']}"
         return found
 
-    def hash(self, key: str) -> str:
-        """Hash the file that lies under a key: its SHA-256 in hex."""
-        with self.path(key).open("rb") as file:
+    def hash(self, place: str) -> str:
+        """Hash the file that lies at a path inside the store: its SHA-256 in hex."""
+        with (self.root / place).open("rb") as file:
             return _hash(file, "sha256")
 
     def admit(self, key: str, staged: str | Path) -> None:
         """Move a proven file to its final name, replacing what lies there, atomically."""
-        folder = key.rpartition("/")[0]
+        place = self.place(key)
+        folder = place.rpartition("/")[0]
         if folder not in self._made:
-            self.path(folder).mkdir(parents=True, exist_ok=True)
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
             self._made.add(folder)
         # As text: putting a Path together takes longer than the rename itself.
-        os.replace(staged, f"{self.root}/{key}")  # noqa: PTH105
+        os.replace(staged, f"{self.root}/{place}")  # noqa: PTH105
 
     @contextmanager
     def recorder(self) -> Iterator[Callable[[Sequence[Proof]], None]]:
@@ -321,6 +432,13 @@ class Store:
 
             yield record
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget the proofs of files: they are to be proven again, or fetched."""
+        rows = [(key,) for key in keys]
+        if rows and self._database.exists():
+            with closing(self._connect()) as connection, connection:
+                connection.executemany("DELETE FROM proofs WHERE key = ?", rows)
+
     def quarantine(self, file: Path, error: ObjectError, expected: Expected) -> Path:
         """Set bytes aside that failed their proof, with the reason in a file beside them.
 
@@ -332,7 +450,7 @@ class Store:
         """
         with file.open("rb") as source:
             sha256 = _hash(source, "sha256")
-        aside = self.root / "quarantine" / f"{error.key}.{sha256[:12]}.bad"
+        aside = self.root / QUARANTINE / f"{error.key}.{sha256[:12]}.bad"
         aside.parent.mkdir(parents=True, exist_ok=True)
         file.replace(aside)
         said = {
@@ -433,6 +551,13 @@ def _sweep(home: Path) -> None:
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         lock.release()
         path.unlink(missing_ok=True)
+
+
+def _shared(place: str, one: str, other: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"storage: get_partition_path has one place, {place}, for two files: {one} and {other}; "
+        "let the folder tell them apart, by trade_type, data_type and symbol"
+    )
 
 
 def _is_full(error: sqlite3.Error) -> bool:

@@ -77,7 +77,7 @@ class Unpacker:
         ------
         UnreadableZip, WrongColumns
         """
-        name = source.file.key
+        name = source.file.place
         try:
             with open(f"{self._root}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 -- often
                 length = os.fstat(file.fileno()).st_size
@@ -107,7 +107,7 @@ class Unpacker:
         """
         parts: list[bytes | memoryview] = []
         size, first, enough = 0, True, _FIRST_PIECE
-        for chunk in self._inflate(source.file.key):
+        for chunk in self._inflate(source.file.place):
             end = chunk.rfind(b"\n") + 1
             if size + end < enough or not end:
                 parts.append(chunk)
@@ -126,7 +126,7 @@ class Unpacker:
         ------
         WrongColumns
         """
-        name = cut.source.file.key
+        name = cut.source.file.place
         body = b"".join(cut.parts)
         if cut.first:
             body = self._without_header(name, body)
@@ -203,7 +203,8 @@ class Unpacker:
         ends = marks[columns - 1 :: columns] == _NEWLINE
         if len(marks) != text.rows * columns or not ends.all():
             row = int(np.argmin(ends)) + 1
-            raise WrongColumns(text.source.file.key, f"row {row:,} does not have {columns} fields")
+            name = text.source.file.place
+            raise WrongColumns(name, f"row {row:,} does not have {columns} fields")
 
 
 def outer_rows(text: Text) -> list[list[bytes]]:

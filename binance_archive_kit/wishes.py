@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from binance_archive_kit.config import CollectionConfig, PartitionChoice
+from binance_archive_kit.config import CollectionConfig, PartitionChoice, RelativeRange
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.keys import Stream, period_end, periods, spell_period
 from binance_archive_kit.matrix import Confidence, Entry, Matrix, PartitionFacts, WrongSymbolError
@@ -131,6 +131,11 @@ def read_wishes(config: CollectionConfig, matrix: Matrix, now: datetime) -> Wish
     """
     found = Wishes()
     days = config.days(now)
+    if isinstance(config.date_range, RelativeRange):
+        asked = config.date_range
+        found.notes.append(
+            f"date_range: {asked.start} to {asked.end} means {days.start} to {days.end} today"
+        )
     for name, words in config.intervals.items():
         if name in config.data_types and not name.has_intervals:
             found.warnings.append(
@@ -237,6 +242,9 @@ def _unavailable(
             Reason.NOT_IN_PARTITION,
             f"{name} has daily files only; partition='daily' or 'auto' takes them",
         )
+    if choice is not PartitionChoice.AUTO:
+        # The other partition may have ended on another day.
+        ways = {each: ways[each] for each in ways if each.value == choice.value} or ways
     # A doubtful date must not stop us from asking the archive.
     if any(facts.confidence is Confidence.HEARSAY for facts in ways.values()):
         return None

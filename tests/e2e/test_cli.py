@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import binance_archive_kit as bak
+from binance_archive_kit.cli import main, parser
+from binance_archive_kit.commands import read_config
+from binance_archive_kit.enums import Market
 from binance_archive_kit.local_s3 import Fault, LocalS3, Request
 from tests.support.bucket import daily_klines
+from tests.support.checks import assert_no_downloader, assert_nothing_staged
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "binance_archive_kit.cli", *arguments],
         cwd=cwd,
         env={**os.environ, **environment},
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=60,
@@ -147,3 +157,326 @@ def test_an_interrupt_exits_with_130_and_leaves_only_proven_files(
     assert "run it again" in complaint
     for path in (tmp_path / "out" / "data").rglob("*.zip"):
         assert path.read_bytes() == BUCKET[path.relative_to(tmp_path / "out").as_posix()]
+
+
+# A configuration by flags
+
+FLAGS = [
+    *("--markets", "spot", "--symbols", "BTCUSDT", "--data-types", "klines"),
+    *("--intervals", "1h", "--start", "2025-07-01", "--end", "2025-07-03"),
+    *("--output-directory", "out"),
+]
+
+
+@pytest.fixture
+def archive() -> Iterator[LocalS3]:
+    with LocalS3(BUCKET) as server:
+        yield server
+
+
+def test_flags_take_the_place_of_a_file(tmp_path: Path, archive: LocalS3) -> None:
+    said = run("collect", *FLAGS, cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "3 downloaded, 0 kept" in said.stdout
+
+
+def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: LocalS3) -> None:
+    changes = ["--start=2025-07-02", "--end=2025-07-02", "--no-download-checksum"]
+    for source, stdin in (("config.json", ""), ("-", config.read_text())):
+        said = run("plan", source, *changes, cwd=tmp_path, stdin=stdin, S3_ENDPOINT_URL=archive.url)
+        assert (said.returncode, said.stderr) == (0, "")
+        assert "1 objects: 1 to download" in said.stdout
+    said = run("collect", "config.json", *changes, cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+    assert said.returncode == 0
+    assert not any(".CHECKSUM" in key for _, key in archive.requests)
+
+
+def test_every_field_has_its_flag() -> None:
+    """Flags are read as the fields of a configuration, and mean the same."""
+    said = parser().parse_args(
+        [
+            *("plan", "--markets", "spot,um", "--markets", "options"),
+            *("--data-types", "klines,trades", "--symbols", "spot=BTCUSDT,ETHUSDT"),
+            *("--symbols", "um=BTCUSDT", "--intervals", "klines=1m,1h", "--start=-7d"),
+            *("--partition", "auto", "--output-directory", "x", "--endpoint-url", "http://h:1"),
+            *("--matrix-path", "m.json", "--batch-size", "5", "--max-parallel-downloads", "6"),
+            *("--timeout-seconds", "7.5", "--part-size-mb", "8", "--no-enable-resume"),
+            *("--s5cmd-extra-args=--numworkers 4 --part-size=100MB", "--force-redownload"),
+            *("--no-download-checksum", "--accept-stale-checksum", "--no-enable-batch-mode"),
+            "--no-listing",
+        ]
+    )
+    expected = bak.CollectionConfig(
+        markets=["spot", "um", "options"],
+        data_types=["klines", "trades"],
+        symbols={"spot": ["BTCUSDT", "ETHUSDT"], "um": ["BTCUSDT"]},
+        intervals={"klines": ["1m", "1h"]},
+        date_range={"start": "-7d", "end": "yesterday"},
+        partition="auto",
+        output_directory="x",
+        endpoint_url="http://h:1",
+        matrix_path="m.json",
+        batch_size=5,
+        max_parallel_downloads=6,
+        timeout_seconds=7.5,
+        part_size_mb=8,
+        enable_resume=False,
+        s5cmd_extra_args=["--numworkers", "4", "--part-size=100MB"],
+        force_redownload=True,
+        download_checksum=False,
+        accept_stale_checksum=True,
+        enable_batch_mode=False,
+        listing=False,
+    )
+    assert read_config(said) == expected
+    assert set(expected.chosen()) == set(bak.CollectionConfig.model_fields) - {"workflow_type"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan"], "config: give a JSON file, or say what to collect by flags"),
+        (["plan", "--markets", "sport"], "'sport' is not valid; did you mean 'spot'?"),
+        (["plan", "--markets", "spot"], "symbols: required, and not given"),
+        (["plan", *FLAGS, "--end", "-x"], "expected one argument"),
+        (["plan", *FLAGS, "--start=tomorrow"], "'tomorrow' is not a day"),
+        (["plan", *FLAGS, "--batch-size", "x"], "batch_size: 'x' is not valid"),
+        (["plan", *FLAGS, "--symbols", "spot=A"], "'BTCUSDT' is for all, and others are for one"),
+        (["collect", "-"], "standard input holds no JSON object"),
+        (["verify", "nowhere"], "'nowhere' is not a folder"),
+        (["sql", ".", "SELEKT 1"], "Parser Error"),
+        (["symbols", "sport"], "market: 'sport' is not valid; did you mean 'spot'?"),
+        (["symbols", "spot", "metrics"], "data type of spot: 'metrics' is not valid"),
+        (["symbols", "um", "metrics", "--partition", "monthly"], "Valid: daily"),
+        (["matrix", "--matrix-path", "x.json"], "neither a file here nor a shipped one"),
+        (["frobnicate"], "invalid choice"),
+    ],
+)
+def test_wrong_questions_end_with_2(
+    tmp_path: Path,
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("no JSON"))
+    try:
+        code = main(arguments)
+    except SystemExit as end:  # argparse's own
+        code = int(str(end.code))
+    answer = capsys.readouterr()
+    assert (code, answer.out) == (2, "")
+    assert said in answer.err
+
+
+def test_days_ago_stand_apart_from_their_flag(tmp_path: Path, archive: LocalS3) -> None:
+    flags = [*FLAGS[:8], "--output-directory", "out", "--start", "-2d", "--end", "-1d"]
+    said = run("plan", *flags, cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+    assert said.returncode == 3
+    assert "date_range: -2d to -1d means " in said.stdout
+
+
+# For machines
+
+
+def test_json_says_what_was_planned_and_collected(tmp_path: Path, archive: LocalS3) -> None:
+    there = {"S3_ENDPOINT_URL": archive.url}
+    flags = [*FLAGS, "--data-types", "bookDepth", "--end", "2025-07-04", "--json"]
+    planned = run("plan", *flags, cwd=tmp_path, **there)
+    said = json.loads(planned.stdout)
+    assert (said["objects"], said["to_download"], said["to_keep"]) == (3, 3, 0)
+    assert [each["reason"] for each in said["unavailable"]] == ["no_such_feed"]
+    assert [each["start"] for each in said["missing"]] == ["2025-07-04"]
+    assert said["feeds"][0]["objects"] == 3
+    collected = run("collect", *flags, cwd=tmp_path, **there)
+    assert (collected.returncode, collected.stderr) == (0, "")
+    said = json.loads(collected.stdout)
+    assert said["outcome"] == "complete"
+    assert said["collection_stats"]["successful_tasks"] == 3
+    assert sorted(said["output_files"]) == sorted(map(str, tmp_path.rglob("*.zip")))
+    assert said["failures"] == []
+
+
+def test_keys_can_be_handed_on(tmp_path: Path, archive: LocalS3) -> None:
+    said = run("plan", *FLAGS, "--keys", cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+    assert said.stdout.splitlines() == [key for key in BUCKET if key.endswith(".zip")]
+
+
+def test_json_says_what_failed(tmp_path: Path) -> None:
+    def forbid_all(request: Request) -> Fault | None:
+        return Fault(status=403) if request.key else None
+
+    with LocalS3(BUCKET, fault=forbid_all) as server:
+        said = run("collect", *FLAGS, "--json", cwd=tmp_path, S3_ENDPOINT_URL=server.url)
+    assert said.returncode == 1
+    failures = json.loads(said.stdout)["failures"]
+    assert [each["reason"] for each in failures] == ["forbidden"] * 3
+    assert "nothing was collected" in said.stderr
+
+
+def test_nothing_to_do_ends_with_3(tmp_path: Path, archive: LocalS3) -> None:
+    flags = [*FLAGS, "--symbols", "NOSUCHUSDT", "--output-directory", "out"]
+    flags[flags.index("BTCUSDT")] = "NOSUCHUSDT"
+    for command in ("plan", "collect"):
+        said = run(command, *flags, cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+        assert said.returncode == 3
+        assert "the archive has no" in said.stdout
+    (tmp_path / "empty").mkdir()
+    said = run("verify", "empty", cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (3, "Store sound · no file of the archive is here\n")
+
+
+# What there is
+
+
+def test_symbols_are_those_of_the_listing(tmp_path: Path, archive: LocalS3) -> None:
+    said = run("symbols", "spot", cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "BTCUSDT\n", "")
+    url = ["--endpoint-url", archive.url]
+    said = run("symbols", "spot", "klines", "--like", "BTC*", "--json", *url, cwd=tmp_path)
+    assert json.loads(said.stdout) == ["BTCUSDT"]
+    assert run("symbols", "spot", "--like", "*BUSD", *url, cwd=tmp_path).returncode == 3
+    assert run("symbols", "option", *url, cwd=tmp_path).returncode == 3
+
+
+def test_the_matrix_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", "um"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["market", "data", "type", "files", "first", "last", "intervals"]
+    assert {line.split()[0] for line in lines[1:]} == {"futures_um"}
+    assert main(["matrix", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["market"] for row in rows} == set(Market)
+    [ended] = [
+        row for row in rows if (row["market"], row["data_type"]) == ("options", "EOHSummary")
+    ]
+    assert (ended["partition"], ended["last"]) == ("daily", "2023-10-23")
+
+
+def test_sql_reads_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    said = run("sql", "store", "-", "--json", cwd=tmp_path, stdin="SELECT 1 AS one")
+    assert (said.returncode, said.stdout) == (0, '{"one": 1}\n')
+
+
+# Proving again
+
+
+def test_verify_finds_what_rotted_and_collect_mends_it(tmp_path: Path, archive: LocalS3) -> None:
+    there = {"S3_ENDPOINT_URL": archive.url}
+    run("collect", *FLAGS, cwd=tmp_path, **there)
+    said = run("verify", "out", cwd=tmp_path)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout == "Store sound · 3 of 3 files read; 3 proven\n"
+    # A flipped byte, of which size and time say nothing.
+    rotten = next((tmp_path / "out").rglob("*07-02.zip"))
+    good, stat = rotten.read_bytes(), rotten.stat()
+    rotten.write_bytes(good[:-30] + bytes([good[-30] ^ 1]) + good[-29:])
+    os.utime(rotten, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert "3 kept" in run("collect", *FLAGS, cwd=tmp_path, **there).stdout
+    sampled = json.loads(run("verify", "out", "--sample", "0", "--json", cwd=tmp_path).stdout)
+    assert (sampled["read"], sampled["proven"], sampled["sound"]) == (0, 3, True)
+    said = run("verify", "out", "--json", cwd=tmp_path)
+    assert said.returncode == 1
+    [problem] = json.loads(said.stdout)["problems"]
+    assert (problem["reason"], problem["file"]) == (
+        "changed",
+        rotten.relative_to(tmp_path / "out").as_posix(),
+    )
+    assert "1 downloaded, 2 kept" in run("collect", *FLAGS, cwd=tmp_path, **there).stdout
+    assert rotten.read_bytes() == good
+    assert run("verify", "out", cwd=tmp_path).returncode == 0
+
+
+def test_verify_can_ask_the_archive(tmp_path: Path, archive: LocalS3) -> None:
+    there = {"S3_ENDPOINT_URL": archive.url}
+    run("collect", *FLAGS, cwd=tmp_path, **there)
+    (tmp_path / "out/.binance_archive_kit/proofs.sqlite").unlink()
+    assert "3 without a proof" in run("verify", "out", cwd=tmp_path).stdout
+    said = run("verify", "out", "--archive", cwd=tmp_path, **there)
+    assert said.stdout == "Store sound · 3 of 3 files read; 3 proven\n"
+    other = daily_klines("BTCUSDT", days=3, issue=2)
+    with LocalS3(BUCKET | {key: other[key] for key in other if "07-03" in key}) as server:
+        said = run("verify", "out", "--archive", "--endpoint-url", server.url, cwd=tmp_path)
+    assert said.returncode == 1
+    assert "and the archive publishes" in said.stdout
+
+
+# Among other programs
+
+
+def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=True
+    )
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m binance_archive_kit.cli matrix --json | head -c 10"
+    said = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert (said.stdout, said.stderr) == ('[{"market"', "")
+
+
+def test_it_prints_whatever_the_encoding(tmp_path: Path, config: Path) -> None:
+    bucket = daily_klines("币安人生USDT", days=1)
+    flags = ["--symbols", "币安人生USDT", "--endpoint-url"]
+    with LocalS3(bucket) as server:
+        said = run(
+            "plan", "config.json", *flags, server.url, cwd=tmp_path, PYTHONIOENCODING="ascii"
+        )
+    assert said.returncode == 0
+    assert "1 objects" in said.stdout
+
+
+def test_a_schedule_that_ends_it_interrupts_it(tmp_path: Path) -> None:
+    """A scheduler sends SIGTERM: what is on its way is cleaned up as after Ctrl-C."""
+    with LocalS3(BUCKET, fault=lambda request: Fault(hang_after=0) if request.key else None) as it:
+        command = [sys.executable, "-m", "binance_archive_kit.cli", "collect", *FLAGS]
+        with subprocess.Popen(
+            [*command, "--endpoint-url", it.url],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        ) as child:
+            while not any(key.endswith(".zip") for _, key in it.requests):
+                assert child.poll() is None
+                time.sleep(0.01)
+            child.send_signal(signal.SIGTERM)
+            _, complaint = child.communicate(timeout=20)
+        assert_no_downloader(it.url, within=2)
+    assert child.returncode == 130
+    assert "interrupted" in complaint
+    assert_nothing_staged(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["ver"], {"verify"}),
+        (["plan", "--mark"], {"--markets"}),
+        (["plan", "--markets", "fut"], {"futures_um", "futures_cm"}),
+        (["symbols", "op"], {"options"}),
+        (["completion", "z"], {"zsh"}),
+    ],
+)
+def test_bash_completes(
+    tmp_path: Path, words: list[str], offered: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    line = " ".join(["binance-archive", *words])
+    ask = (
+        f"source ./script; COMP_WORDS=({line}); COMP_CWORD={len(words)}; COMP_LINE='{line}'; "
+        "COMP_POINT=${#COMP_LINE}; _shtab_binance_archive; printf '%s\\n' \"${COMPREPLY[@]}\""
+    )
+    said = bash(ask, tmp_path)
+    assert {word.strip() for word in said.stdout.splitlines()} == offered

@@ -22,6 +22,7 @@ MODULES: dict[str, set[str]] = {
     "errors": set(),
     "enums": set(),
     "keys": set(),
+    "metrics": set(),
     "environment": {"certifi"},
     # facts
     "matrix": {"pydantic"},
@@ -30,6 +31,7 @@ MODULES: dict[str, set[str]] = {
     "config": {"pydantic"},
     "render": set(),
     "wishes": set(),
+    "layout": set(),
     # decisions, pure
     "planning": {"polars"},
     # edges, one outside thing each
@@ -58,6 +60,7 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "verifying": {"polars"},
     # verbs and faces
     # whether data can be trusted
     "gaps": {"numpy"},
@@ -73,7 +76,8 @@ MODULES: dict[str, set[str]] = {
     "synthetic": {"polars"},
     "demo": set(),
     # the command line
-    "cli": {"duckdb"},
+    "commands": {"duckdb"},
+    "cli": {"shtab"},
 }
 #: Modules that are listed above and need not be here.
 OPTIONAL = {

@@ -939,6 +939,13 @@ def test_the_default_is_yesterday() -> None:
     assert spans_of(plan) == ["BTCUSDT-trades-2025-08-19.zip"]
 
 
+def test_days_counted_from_today_are_named_in_a_note() -> None:
+    config = config_of(data_types=["trades"], date_range={"start": "-2d", "end": "yesterday"})
+    plan = plan_of(config)
+    assert spans_of(plan) == ["BTCUSDT-trades-2025-08-18.zip", "BTCUSDT-trades-2025-08-19.zip"]
+    assert "date_range: -2d to yesterday means 2025-08-18 to 2025-08-19 today" in plan.notes
+
+
 @pytest.mark.parametrize("symbol", ["币安人生USDT"])
 def test_symbols_that_are_not_ascii(symbol: str) -> None:
     plan = plan_of(config_of(symbols=[symbol], data_types=["trades"]))

@@ -1,0 +1,179 @@
+"""The documented workflow: its names and its manners, over the one engine of `collect`.
+
+::
+
+    config = WorkflowConfig({"workflow_type": "archive_collection", ...})
+    workflow = PrefectArchiveCollectionWorkflow(config)
+    result = await workflow.execute()
+    print(result["status"], result["collection_stats"]["successful_tasks"])
+
+`archive_collection_flow` does the same in one call. With the ``prefect`` extra it is a
+Prefect flow, see `flows`; without it a plain coroutine function, and only what needs
+Prefect asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from binance_archive_kit.collection import acollect
+from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    ConfigurationError,
+    MissingExtraError,
+    WorkflowError,
+)
+from binance_archive_kit.layout import BaseStorage
+from binance_archive_kit.metrics import Events, MetricsCollector
+from binance_archive_kit.result import CollectionResult
+
+if TYPE_CHECKING:
+    #: A Prefect flow with the ``prefect`` extra, else a `PlainFlow`.
+    archive_collection_flow: Any
+
+__all__ = [
+    "BaseStorage",
+    "ConfigurationError",
+    "MetricsCollector",
+    "PrefectArchiveCollectionWorkflow",
+    "WorkflowConfig",
+    "WorkflowError",
+    "archive_collection_flow",
+]
+
+_REQUIRED = (
+    "workflow_type",
+    "matrix_path",
+    "output_directory",
+    "markets",
+    "symbols",
+    "data_types",
+)
+_FLOWS = "binance_archive_kit.flows"
+
+
+class WorkflowConfig(dict[str, Any]):
+    """A configuration as a plain dictionary, checked when it is carried out and not before.
+
+    Examples
+    --------
+    >>> config = WorkflowConfig({"markets": ["sport"]})
+    >>> config.read()
+    Traceback (most recent call last):
+    binance_archive_kit.errors.ConfigurationError: workflow_type: required, and not given
+    matrix_path: required, and not given
+    output_directory: required, and not given
+    symbols: required, and not given
+    data_types: required, and not given
+    """
+
+    def read(self) -> CollectionConfig:
+        """Check the configuration, and give it as a `CollectionConfig`.
+
+        Raises
+        ------
+        ConfigurationError
+            If a required field is not there, or a value cannot be meant.
+        """
+        for name in self:
+            if not isinstance(name, str):
+                raise ConfigurationError(f"{name!r}: not the name of a field; names are text")
+        absent = [name for name in _REQUIRED if name not in self]
+        if absent:
+            raise ConfigurationError(
+                "\n".join(f"{name}: required, and not given" for name in absent)
+            )
+        return CollectionConfig(**self)
+
+
+class PrefectArchiveCollectionWorkflow:
+    """A collection that is ready to be carried out.
+
+    Parameters
+    ----------
+    config : WorkflowConfig, dict or CollectionConfig
+    metrics : MetricsCollector, optional
+        Is told what happens as it happens.
+
+    Attributes
+    ----------
+    storage : BaseStorage or None
+        May be set: its ``get_partition_path`` then decides where files lie.
+    """
+
+    def __init__(
+        self,
+        config: dict[str, Any] | CollectionConfig,
+        metrics: MetricsCollector | None = None,
+    ) -> None:
+        self.config = config
+        self.metrics = metrics
+        self.storage: BaseStorage | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config!r})"
+
+    async def execute(self) -> CollectionResult:
+        """Collect what is asked for, and prove every file.
+
+        Returns
+        -------
+        CollectionResult
+            Read by key or by attribute.
+
+        Raises
+        ------
+        ConfigurationError
+            If a value cannot be meant; before any network use. Trying again is of no use.
+        WorkflowError
+            If nothing could be had: every object failed, the archive could not be asked, or
+            the disk has no room. Trying again may help.
+        """
+        config = self.config
+        if not isinstance(config, CollectionConfig):
+            with Events(self.metrics).complaining():
+                config = WorkflowConfig(config).read()
+        try:
+            return await acollect(config, storage=self.storage, metrics=self.metrics)
+        except (ConfigurationError, WorkflowError):
+            raise
+        except ArchiveKitError as error:
+            raise WorkflowError(str(error)) from error
+
+
+class PlainFlow:
+    """`archive_collection_flow` where Prefect is not installed: awaitable, not deployable."""
+
+    __name__ = "archive_collection_flow"
+
+    def __call__(
+        self,
+        config: dict[str, Any] | CollectionConfig,
+        metrics: MetricsCollector | None = None,
+    ) -> Coroutine[Any, Any, CollectionResult]:
+        """Collect what is asked for, as `PrefectArchiveCollectionWorkflow.execute` does."""
+        return PrefectArchiveCollectionWorkflow(config, metrics).execute()
+
+    def __repr__(self) -> str:
+        return "PlainFlow(archive_collection_flow, without Prefect)"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise MissingExtraError("prefect", f"archive_collection_flow.{name}")
+
+
+def __getattr__(name: str) -> Any:
+    """Load `archive_collection_flow` when it is asked for: Prefect takes seconds to import."""
+    if name != "archive_collection_flow":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        import_module("prefect")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "prefect":
+            raise  # Prefect is there, and lacks something
+        return PlainFlow()
+    return import_module(_FLOWS).archive_collection_flow
