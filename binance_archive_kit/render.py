@@ -139,7 +139,7 @@ def panel(title: str, headline: str, kind: str, *parts: str) -> str:
 
 def details(kind: str, summary: str, lines: Sequence[str]) -> str:
     """Fold lines of text under a summary; a long list ends in a count of the rest."""
-    items = "".join(f"<li>{escape(line)}</li>" for line in _first(lines))
+    items = "".join(f"<li>{escape(line)}</li>" for line in first(lines))
     return (
         f'<details><summary><span aria-hidden="true" style="color:{COLOURS[kind]}">■</span> '
         f'{escape(summary)}</summary><ul style="margin:2px 0">{items}</ul></details>'
@@ -166,7 +166,7 @@ def absences_text(*kinds: Sequence[Absence]) -> list[str]:
     for (word, _, meaning), absences in zip(_ABSENCES, kinds, strict=True):
         if absences:
             lines.append(f"  {_tally(word, meaning, absences)}")
-            lines += [f"    {line}" for line in _first(_lines(absences))]
+            lines += [f"    {line}" for line in first(_lines(absences))]
     return lines
 
 
@@ -181,7 +181,8 @@ def _lines(absences: Sequence[Absence]) -> list[str]:
     return [str(absence) if at <= _SHOWN else "" for at, absence in enumerate(absences)]
 
 
-def _first(lines: Sequence[str]) -> list[str]:
+def first(lines: Sequence[str]) -> list[str]:
+    """Give the first of some lines, and how many more there are."""
     if len(lines) <= _SHOWN + 1:
         return list(lines)
     return [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN:,} more"]

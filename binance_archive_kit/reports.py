@@ -233,7 +233,7 @@ class CoverageReport:
             f"{count:,} {kind}: {FindingKind(kind).meaning}; {evidence}"
             for kind, count, evidence in counts.iter_rows()
         ]
-        return notes + [str(error) for error in self.problems.values()]
+        return notes + render.first([str(error) for error in self.problems.values()])
 
     # In HTML
 
