@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import ListingError as ListingError
     from binance_archive_kit.errors import ObjectError as ObjectError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
+    from binance_archive_kit.widgets import ConfigForm as ConfigForm
 
 #: Where each public name is defined.
 _HOMES = {
@@ -62,6 +63,7 @@ _HOMES = {
     "ListingError": "errors",
     "ObjectError": "errors",
     "WorkflowError": "errors",
+    "ConfigForm": "widgets",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -59,14 +59,14 @@ def plan(config: CollectionConfig | None = None, /, **fields: Any) -> Plan:
     ListingError
         If the archive's listing cannot be read.
     """
-    question = _Question.read(_config(config, fields))
+    question = Question.read(_config(config, fields))
     progress = Progress()
     return _wait(lambda: question.plan(progress), progress)
 
 
 async def aplan(config: CollectionConfig | None = None, /, **fields: Any) -> Plan:
     """Do what `plan` does, for code that awaits."""
-    question = _Question.read(_config(config, fields))
+    question = Question.read(_config(config, fields))
     progress = Progress()
     return await _await(lambda: question.plan(progress), progress)
 
@@ -138,7 +138,7 @@ def _collecting(
             f"{', '.join(fields)}: a plan is carried out as it stands; "
             "change its configuration and plan again"
         )
-    question = _Question.read(
+    question = Question.read(
         ready.config
         if ready is not None
         else _config(config if isinstance(config, CollectionConfig) else None, fields),
@@ -165,7 +165,7 @@ def _collecting(
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
     """A configuration, read against the matrix; nothing has been asked of anyone yet."""
 
     config: CollectionConfig
@@ -175,7 +175,7 @@ class _Question:
     asked: Wishes
 
     @classmethod
-    def read(cls, config: CollectionConfig, *, warn: bool = True) -> _Question:
+    def read(cls, config: CollectionConfig, *, warn: bool = True) -> Question:
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
         asked = read_wishes(config, matrix, datetime.now(UTC))
@@ -252,7 +252,7 @@ def _endpoint(config: CollectionConfig, flags: Flags, matrix: Matrix) -> str:
         raise ConfigurationError(str(error)) from None
 
 
-class _Worker:
+class Worker:
     """Runs one coroutine on an event loop in a thread of its own."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
@@ -328,7 +328,7 @@ async def _await(
 
     A second interrupt is not held up: the work then cleans up on its own thread.
     """
-    worker = _Worker(work)
+    worker = Worker(work)
     with Bar(progress) as bar:
         worker.start()
         try:

@@ -46,7 +46,7 @@ from binance_archive_kit.errors import (
 from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.matrix import Matrix
 from binance_archive_kit.planning import Action, Plan
-from binance_archive_kit.progress import Progress
+from binance_archive_kit.progress import Arrivals, Progress
 from binance_archive_kit.result import CollectionResult, State
 from binance_archive_kit.s5cmd import (
     Copied,
@@ -153,6 +153,7 @@ class Fetch:
         self._pending: list[Absence] = []
         self._stale: list[str] = []
         self._downloaded_bytes = 0
+        self._arrivals = Arrivals()
         self._proven_bytes = 0
         self._disk_full: DiskFull | None = None
         self._jobs: set[asyncio.Future[None]] = set()
@@ -169,7 +170,13 @@ class Fetch:
         self._keep_proven()
         self._check_space()
         if plan.count(Action.KEEP) < len(plan) or (frame["reason"] == "to be proven").any():
-            await self._collect()
+            watch = asyncio.ensure_future(self._watch_arrivals())
+            try:
+                await self._collect()
+            finally:
+                watch.cancel()
+        seconds = time.monotonic() - self._began
+        self._arrivals.note(seconds, self._downloaded_bytes, final=True)
         result = CollectionResult(
             plan,
             self._states,
@@ -180,12 +187,19 @@ class Fetch:
             spell=lambda key: str(self._store.path(key)),
             proven_bytes=self._proven_bytes,
             downloaded_bytes=self._downloaded_bytes,
-            seconds=time.monotonic() - self._began,
+            seconds=seconds,
             created_at=self._created_at,
+            arrivals=self._arrivals.moments,
         )
         if result.outcome == "failed":
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
         return result
+
+    async def _watch_arrivals(self) -> None:
+        while True:
+            await asyncio.sleep(self._arrivals.step)
+            come = self._downloaded_bytes + self._progress.arriving
+            self._arrivals.note(time.monotonic() - self._began, come)
 
     def _keep_proven(self) -> None:
         """Count what is there and proven; sizes of a plan without listing are the files' own."""

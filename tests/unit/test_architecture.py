@@ -23,12 +23,12 @@ MODULES: dict[str, set[str]] = {
     "enums": set(),
     "keys": set(),
     "environment": {"certifi"},
+    "render": set(),
     # facts
     "matrix": {"pydantic"},
     "schemas": {"pydantic"},
     # wishes
     "config": {"pydantic"},
-    "render": set(),
     "wishes": set(),
     # decisions, pure
     "planning": {"polars"},
@@ -40,7 +40,7 @@ MODULES: dict[str, set[str]] = {
     "s5cmd": set(),
     "progress": {"IPython"},
     # verbs
-    "result": {"polars"},
+    "result": {"matplotlib", "numpy", "polars"},
     "fetching": {"polars"},
     "collection": set(),
     # rows: from the store's zips to SQL and frames
@@ -58,7 +58,8 @@ MODULES: dict[str, set[str]] = {
     # verbs and faces
     "coverage": {"polars"},
     "reports": {"polars", "matplotlib"},
-    "widgets": {"ipywidgets", "IPython", "polars"},
+    "choices": set(),
+    "widgets": {"anywidget", "traitlets"},
     "workflow": set(),
     "flows": {"prefect"},
     # a practice archive
@@ -70,7 +71,7 @@ MODULES: dict[str, set[str]] = {
 }
 #: Modules that are listed above and need not be here.
 OPTIONAL = {
-    *("coverage", "reports", "widgets", "workflow", "flows"),
+    *("coverage", "reports", "workflow", "flows"),
     *("synthetic", "cli"),
 }
 ORDER = [*MODULES]
@@ -79,6 +80,7 @@ HEAVY = [
     "matplotlib",
     "IPython",
     "ipywidgets",
+    "anywidget",
     "jupyterlab",
     "prefect",
     "polars",
@@ -163,7 +165,7 @@ def test_no_module_does_anything_on_import(name: str) -> None:
 
 def test_pure_modules_touch_nothing_outside() -> None:
     outside = {"os", "socket", "subprocess", "sqlite3", "pathlib", "time", "shutil", "asyncio"}
-    for name in ("errors", "enums", "keys", "render", "wishes", "planning", "result"):
+    for name in ("errors", "enums", "keys", "render", "wishes", "planning", "result", "choices"):
         assert not {i.partition(".")[0] for i in imports(tree(name))} & outside, name
 
 
