@@ -89,12 +89,18 @@ def last_month(today: date) -> dict[str, str]:
 
 def chosen_markets(fields: Fields) -> list[Market]:
     """List the markets that are chosen, in the order in which they were."""
-    return [Market(word) for word in fields.get("markets", ()) if word in set(Market)]
+    return [Market(word) for word in _words(fields, "markets") if word in set(Market)]
 
 
 def chosen_types(fields: Fields) -> list[DataType]:
     """List the data types that are chosen, in the order in which they were."""
-    return [DataType(word) for word in fields.get("data_types", ()) if word in set(DataType)]
+    return [DataType(word) for word in _words(fields, "data_types") if word in set(DataType)]
+
+
+def _words(fields: Fields, name: str) -> list[str]:
+    """List the words of a field, which code may have set to anything."""
+    words = fields.get(name)
+    return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
 
 
 def market_choices(fields: Fields) -> list[dict[str, Any]]:
@@ -121,8 +127,10 @@ def type_choices(fields: Fields, matrix: Matrix) -> list[dict[str, Any]]:
         hints = []
         if owners and len(owners) < len(markets):
             hints.append(f"{_listed(market.title for market in owners)} only")
+        # Days tell the end better than months; both are in the order of `Partition`.
         lasts = [
-            facts.last for each in feeds.values() if each for facts in each.partitioned.values()
+            next((each.partitioned[way].last for way in Partition if way in each.partitioned), None)
+            for each in filter(None, feeds.values())
         ]
         if lasts and all(lasts):
             hints.append(f"ended {max(filter(None, lasts))}")
@@ -495,7 +503,7 @@ def _titled(text: str) -> str:
 def split_symbols(text: str) -> list[str]:
     """Take a typed or pasted list of symbols apart, whatever it is separated by.
 
-    >>> split_symbols('btcusdt, "ETHUSDT";\\n币安人生USDT\\tBTCUSDT')
+    >>> split_symbols('btcusdt, "ETHUSDT"; 币安人生USDT BTCUSDT')
     ['BTCUSDT', 'ETHUSDT', '币安人生USDT']
     """
     words = re.split(r"""[\s,;|"'`\[\](){}]+""", text)

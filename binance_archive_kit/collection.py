@@ -176,6 +176,7 @@ class Question:
 
     @classmethod
     def read(cls, config: CollectionConfig, *, warn: bool = True) -> Question:
+        """Read a configuration; what is not used of it is a warning, if `warn`."""
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
         asked = read_wishes(config, matrix, datetime.now(UTC))
@@ -266,6 +267,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="binance-archive", daemon=True)
 
     def start(self) -> None:
+        """Begin."""
         self._thread.start()
 
     def _run(self) -> None:
@@ -291,6 +293,7 @@ class Worker:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def result(self) -> Any:
+        """Give what the work has given, or raise what it has raised; waits for its end."""
         self._thread.join()
         if isinstance(self._error, ArchiveKitError):
             # Where in the worker it arose tells a user nothing.

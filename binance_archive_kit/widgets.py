@@ -34,7 +34,7 @@ _PAUSE = 0.4
 #: Seconds between two words on how far the archive has answered.
 _TOLD_EVERY = 0.3
 #: Folders up to which the archive is asked after every edit, not just when told to.
-_ASKED_AT_ONCE = 1_000
+_ASKED_AT_ONCE = 500
 
 
 class ConfigForm(anywidget.AnyWidget):
@@ -88,12 +88,6 @@ class ConfigForm(anywidget.AnyWidget):
     def __init__(
         self, config: CollectionConfig | None = None, *, endpoint_url: str | None = None
     ) -> None:
-        fields = choices.starting_fields(_today()) if config is None else config.chosen()
-        if endpoint_url is not None:
-            try:
-                fields["endpoint_url"] = check_endpoint(endpoint_url)
-            except ValueError as error:
-                raise ConfigurationError(str(error)) from None
         # Edits, the archive's answers and the user's own code come in on several threads.
         self._lock = threading.RLock()
         self._matrix = load_matrix()
@@ -103,6 +97,12 @@ class ConfigForm(anywidget.AnyWidget):
         self._planning: Worker | None = None
         self._question: Question | None = None
         self._answered: list[Any] = []
+        fields = choices.starting_fields(_today()) if config is None else config.chosen()
+        if endpoint_url is not None:
+            try:
+                fields["endpoint_url"] = check_endpoint(endpoint_url)
+            except ValueError as error:
+                raise ConfigurationError(str(error)) from None
         super().__init__()
         self.on_msg(self._told)
         self.observe(self._changed, "fields")
