@@ -359,6 +359,10 @@ class ConfigForm(anywidget.AnyWidget):
             say(**choices.estimate_of(plan, Store(question.config.output_directory).free_bytes()))
         except (ArchiveKitError, OSError) as error:
             say("failed", f"The plan cannot be made: {error}")
+        finally:
+            # From the outside in, so that every connection is closed by the one that opened it.
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     def _estimate(self, state: str, text: str, html: str = "") -> None:
         self.estimate = {"state": state, "text": text, "html": html}

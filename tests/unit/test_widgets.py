@@ -178,9 +178,12 @@ def test_the_archive_is_not_asked_without_its_listing(
     assert not server.requests
 
 
-def test_many_folders_are_asked_for_when_told_to(show: Show, config: bak.CollectionConfig) -> None:
+def test_many_folders_are_asked_for_when_told_to(
+    show: Show, server: LocalS3, config: bak.CollectionConfig
+) -> None:
     form = show(config.replace(symbols=[f"COIN{at}USDT" for at in range(700)]))
     assert planned(form, "held").startswith("700 folders of the archive")
+    server.latency = 0.4
     told(form, do="plan")
     until(lambda: form.estimate["text"].endswith(" of 700 folders"), "how far it is")
 
