@@ -99,7 +99,10 @@ def _listed(field: str, value: object) -> list[Any]:
     if isinstance(value, str) or not isinstance(value, Iterable) or isinstance(value, Mapping):
         raise ValueError(f"{field}: {value!r} is not a list; write {field}=[{value!r}]")
     given = list(value)
-    items = [item for at, item in enumerate(given) if item not in given[:at]]
+    try:
+        items = list(dict.fromkeys(given))
+    except TypeError:  # what cannot be hashed is no word either, and said to be none below
+        items = given
     if not items:
         raise ValueError(f"{field}: the list is empty; name at least one")
     return items

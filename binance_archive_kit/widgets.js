@@ -32,8 +32,10 @@ const CHIPS = 40;
 // Milliseconds without a key before what is typed is told.
 const PAUSE = 250;
 
+// Each form on the page has a module of its own, and no id may be had twice.
+const module = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 let ids = 0;
-const fresh = () => `bak-${++ids}`;
+const fresh = () => `bak-${module}-${++ids}`;
 
 // Make an element; properties that begin with "on" listen, texts are never read as HTML.
 function make(tag, properties = {}, ...children) {
@@ -843,7 +845,7 @@ function keep(model, tell) {
 // ---------------------------------------------------------------------------------------
 
 function render({ model, el }) {
-  const me = fresh() + Math.random();
+  const me = fresh();
   let turn = 0;
   const tell = (message) => model.send({ ...message, turn: [me, ++turn] });
   const where = make("small", {});

@@ -13,19 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import nbformat
 import pytest
 
 from tests.support.kernels import free_port
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -135,3 +136,104 @@ def page(browser: Browser) -> Iterator[Page]:
     page.set_default_timeout(20_000)
     yield page
     context.close()
+
+
+class Notebook:
+    """A notebook that is open in the browser."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self._url = url
+
+    def open(self, *, reset: bool) -> None:
+        """Load the page, and wait until JupyterLab is there and the kernel is idle."""
+        self.page.goto(f"{self._url}{'?reset' if reset else ''}")
+        self.page.wait_for_function(
+            "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+        )
+        self.page.evaluate("jupyterapp.restored")
+        self.idle()
+        # Its own dialogs and side bars are not what is looked at.
+        self.page.evaluate(
+            "if (!jupyterapp.shell.leftCollapsed)"
+            " jupyterapp.commands.execute('application:toggle-left-area')"
+        )
+
+    def idle(self) -> None:
+        """Wait until the kernel has nothing to do."""
+        self.page.wait_for_function(
+            "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
+            timeout=60_000,
+        )
+
+    def run_through(self, words: str, *, wait: bool = True) -> Locator:
+        """Run the cells up to the first one not run yet that holds some words.
+
+        Returns that cell.
+        """
+        at = self.page.evaluate(
+            """words => {
+              const {content} = jupyterapp.shell.currentWidget;
+              const cells = content.widgets.map(cell => cell.model);
+              const at = cells.findIndex(
+                cell => cell.type === 'code' && cell.sharedModel.source.includes(words));
+              const done = cells.slice(0, at).findLastIndex(cell => cell.executionCount);
+              content.activeCellIndex = done + 1;
+              content.deselectAll();
+              if (at > done + 1) content.extendContiguousSelectionTo(at);
+              return at;
+            }""",
+            words,
+        )
+        assert at >= 0, f"no cell holds {words!r}"
+        cell = self.page.locator(".jp-Notebook .jp-Cell").nth(at)
+        self.page.evaluate("void jupyterapp.commands.execute('notebook:run-cell')")
+        if wait:
+            self.page.wait_for_function(
+                "at => jupyterapp.shell.currentWidget.content.widgets[at].model.executionCount",
+                arg=at,
+                timeout=60_000,
+            )
+            self.idle()
+        return cell
+
+    def interrupt(self) -> None:
+        """Press the button with the square."""
+        self.page.get_by_role("button", name="Interrupt the kernel").first.click()
+
+    def theme(self, name: str) -> None:
+        """Change to the light or the dark theme."""
+        self.page.evaluate(
+            f"jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})"
+        )
+        light = str(name == "Light").lower()
+        self.page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
+
+    def come_back(self) -> None:
+        """Close the tab, and open the notebook in another one; its kernel ran on."""
+        self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+        context = self.page.context
+        self.page.close()
+        self.page = context.new_page()
+        self.open(reset=False)
+
+    def shut_down(self) -> None:
+        """End its kernel."""
+        self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+
+
+Open = Callable[[str, "nbformat.NotebookNode"], Notebook]
+
+
+@pytest.fixture
+def open_notebook(lab: Lab, page: Page) -> Open:
+    """Lend a function that opens a notebook in the browser."""
+
+    def make(name: str, source: nbformat.NotebookNode) -> Notebook:
+        source.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(source, lab.folder / name)
+        notebook = Notebook(page, f"{lab.url}/lab/tree/{name}")
+        notebook.open(reset=True)
+        return notebook
+
+    return make
