@@ -454,7 +454,7 @@ def days_in_words(fields: Fields) -> str:
     """Count the days asked for; empty when they cannot be read.
 
     >>> days_in_words({"date_range": {"start": "2025-07-01", "end": "2025-07-31"}})
-    '31 days (UTC), both ends included'
+    '2025-07-01 to 2025-07-31: 31 days (UTC), both ends included'
     """
     days = fields.get("date_range")
     if days is None:
@@ -465,7 +465,9 @@ def days_in_words(fields: Fields) -> str:
         return ""
     if count < 1:
         return ""
-    return f"{count:,} day{'s' * (count > 1)} (UTC), both ends included"
+    # The browser writes dates as its language does, which may be read in two ways.
+    spelled = f"{days['start']} to {days['end']}"
+    return f"{spelled}: {count:,} day{'s' * (count > 1)} (UTC), both ends included"
 
 
 def estimate_of(plan: Plan, free: int) -> dict[str, str]:
@@ -483,7 +485,7 @@ def estimate_of(plan: Plan, free: int) -> dict[str, str]:
     if need is not None and need > free:
         state, room = "full", f"does not fit: only {room}"
     elif need:
-        room += f", {render.size(free - need)} left after it"
+        room += f", {render.size(free - need)} left afterwards"
     return {"state": state, "text": f"{plan.headline()}; {room}", "html": plan.tables_html()}
 
 

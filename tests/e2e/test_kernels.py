@@ -145,3 +145,6 @@ def test_it_collects_wherever_it_is_called(
             assert kernel.value("(result.outcome, len(result.output_files))") == (
                 f"('complete', {DAYS})"
             )
+        # A connection shows what it has, in a real notebook.
+        format_it = "get_ipython().display_formatter.format(bak.connect(config.output_directory))"
+        assert "spot_klines" in kernel.value(f"{format_it}[0]['text/html']")

@@ -296,7 +296,7 @@ def test_an_estimate_says_what_is_left_on_the_disk() -> None:
     enough = choices.estimate_of(plan, 10 << 20)
     assert enough["state"] == "ready"
     assert enough["text"].endswith(
-        "3.0 MB to fetch; 10.0 MB free on the disk, 7.0 MB left after it"
+        "3.0 MB to fetch; 10.0 MB free on the disk, 7.0 MB left afterwards"
     )
     assert "<table" in enough["html"]
     little = choices.estimate_of(plan, 1 << 20)

@@ -124,7 +124,7 @@ def test_the_form_downloads_nothing(
 ) -> None:
     form = show(config)
     assert planned(form).startswith("5 objects: 5 to download; ")
-    assert " left after it" in form.estimate["text"]
+    assert " left afterwards" in form.estimate["text"]
     assert "<table" in form.estimate["html"]
     told(form, do="add", market=None, text="ETHUSDT")
     until(lambda: form.estimate["text"].startswith("10 objects"), "a plan of both")
