@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.layout import BaseStorage as BaseStorage
     from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
     from binance_archive_kit.verifying import verify as verify
+    from binance_archive_kit.widgets import ConfigForm as ConfigForm
 
 #: Where each public name is defined.
 _HOMES = {
@@ -76,6 +77,7 @@ _HOMES = {
     "BaseStorage": "layout",
     "MetricsCollector": "metrics",
     "verify": "verifying",
+    "ConfigForm": "widgets",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -69,7 +69,7 @@ def plan(
     ListingError
         If the archive's listing cannot be read.
     """
-    question = _Question.read(_config(config, fields), storage)
+    question = Question.read(_config(config, fields), storage)
     progress = Progress()
     return _wait(lambda: question.plan(progress), progress)
 
@@ -82,7 +82,7 @@ async def aplan(
     **fields: Any,
 ) -> Plan:
     """Do what `plan` does, for code that awaits."""
-    question = _Question.read(_config(config, fields), storage)
+    question = Question.read(_config(config, fields), storage)
     progress = Progress()
     return await _await(lambda: question.plan(progress), progress)
 
@@ -95,7 +95,7 @@ def check(config: CollectionConfig) -> None:
     ConfigurationError
         If a field cannot be meant: no such matrix, a flag that s5cmd does not have, …
     """
-    _Question.read(config, None, warn=False)
+    Question.read(config, warn=False)
 
 
 def collect(
@@ -195,7 +195,7 @@ def _collecting(
                 f"{', '.join(given)}: a plan is carried out as it stands; "
                 "change its configuration and plan again"
             )
-        question = _Question.read(
+        question = Question.read(
             ready.config
             if ready is not None
             else _config(config if isinstance(config, CollectionConfig) else None, fields),
@@ -249,7 +249,7 @@ def _say_trouble(events: Events) -> None:
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
     """A configuration, read against the matrix; nothing has been asked of anyone yet."""
 
     config: CollectionConfig
@@ -261,8 +261,9 @@ class _Question:
 
     @classmethod
     def read(
-        cls, config: CollectionConfig, storage: BaseStorage | None, *, warn: bool = True
-    ) -> _Question:
+        cls, config: CollectionConfig, storage: BaseStorage | None = None, *, warn: bool = True
+    ) -> Question:
+        """Read a configuration; what is not used of it is a warning, if `warn`."""
         if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
             raise ConfigurationError(
                 f"storage: {storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
@@ -368,7 +369,7 @@ def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
         raise ConfigurationError(str(error)) from None
 
 
-class _Worker:
+class Worker:
     """Runs one coroutine on an event loop in a thread of its own."""
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
@@ -382,6 +383,7 @@ class _Worker:
         self._thread = threading.Thread(target=self._run, name="binance-archive", daemon=True)
 
     def start(self) -> None:
+        """Begin."""
         self._thread.start()
 
     def _run(self) -> None:
@@ -407,6 +409,7 @@ class _Worker:
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def result(self) -> Any:
+        """Give what the work has given, or raise what it has raised; waits for its end."""
         self._thread.join()
         if isinstance(self._error, ArchiveKitError):
             # Where in the worker it arose tells a user nothing.
@@ -444,7 +447,7 @@ async def _await(
 
     A second interrupt is not held up: the work then cleans up on its own thread.
     """
-    worker = _Worker(work)
+    worker = Worker(work)
     with Bar(progress) as bar:
         worker.start()
         try:

@@ -30,6 +30,7 @@ from pydantic import (
     model_validator,
 )
 
+from binance_archive_kit import render
 from binance_archive_kit.enums import (
     INTERVAL_ALIASES,
     MARKET_ALIASES,
@@ -183,7 +184,10 @@ def _listed(field: str, value: object) -> list[Any]:
     if isinstance(value, str) or not isinstance(value, Iterable) or isinstance(value, Mapping):
         raise ValueError(f"{field}: {value!r} is not a list; write {field}=[{value!r}]")
     given = list(value)
-    items = [item for at, item in enumerate(given) if item not in given[:at]]
+    try:
+        items = list(dict.fromkeys(given))
+    except TypeError:  # what cannot be hashed is no word either, and said to be none below
+        items = given
     if not items:
         raise ValueError(f"{field}: the list is empty; name at least one")
     return items
@@ -472,6 +476,36 @@ class CollectionConfig(BaseModel):
         ]
         return "\n".join(["bak.CollectionConfig(", *lines, ")"])
 
+    # How it looks
+
+    def headline(self) -> str:
+        """Sum the configuration up in one line, however much it asks for."""
+        given = self.symbols.values() if isinstance(self.symbols, dict) else [self.symbols]
+        symbols = list(dict.fromkeys(symbol for some in given for symbol in some))
+        days = self.date_range
+        when = "yesterday" if days is None else f"{days.start} to {days.end}"
+        what = f"{', '.join(self.markets)}: {', '.join(self.data_types)} of {_few(symbols, 3)}"
+        return f"{what}, {when}, into {self.output_directory.as_posix()!r}"
+
+    def __repr__(self) -> str:
+        return f"CollectionConfig({self.headline()})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what was chosen; long lists are cut short."""
+        rows = []
+        for name, value in self.chosen().items():
+            if isinstance(value, dict) and name != "date_range":
+                rows += [(f"{name}, {key}", _few(words, 12)) for key, words in value.items()]
+            elif isinstance(value, dict):
+                rows.append((name, f"{value['start']} to {value['end']}, UTC, both inclusive"))
+            else:
+                rows.append((name, _few(value, 12) if isinstance(value, list) else str(value)))
+        return render.panel(
+            "Configuration", self.headline(), "idle", render.table(("field", "value"), rows)
+        )
+
     def chosen(self) -> dict[str, Any]:
         """Fields that differ from their default, as JSON values."""
         return self.model_dump(mode="json", exclude_defaults=True)
@@ -505,6 +539,13 @@ def check_endpoint(url: str) -> str:
             f"like '{parts.scheme}://{parts.netloc}'"
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _few(words: Any, most: int) -> str:
+    """Spell the first words of a list, and count the rest."""
+    words = list(words) if isinstance(words, list | tuple) else [words]
+    rest = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(map(str, words[:most])) + rest
 
 
 def _literal(value: Any) -> str:

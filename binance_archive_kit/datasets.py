@@ -21,8 +21,9 @@ from binance_archive_kit.enums import INTERVAL_ALIASES, DataType, Interval
 from binance_archive_kit.errors import ConfigurationError, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
+from binance_archive_kit.progress import running_shell
 from binance_archive_kit.pruning import Both, PolarsPruner, Pruner, Range, without_hints
-from binance_archive_kit.views import open_views
+from binance_archive_kit.views import open_views, show_connections
 
 if TYPE_CHECKING:
     import duckdb
@@ -226,7 +227,7 @@ def connect(
     -------
     duckdb.DuckDBPyConnection
         A plain connection: cursors and threads see the views too. Timestamps are naive
-        and UTC, prices and amounts are DOUBLE.
+        and UTC, prices and amounts are DOUBLE. In a notebook it shows which views have rows.
 
     Raises
     ------
@@ -241,7 +242,10 @@ def connect(
     ...     "SELECT date, max(high) FROM spot_klines WHERE symbol = 'BTCUSDT' GROUP BY ALL"
     ... ).pl()  # doctest: +SKIP
     """
-    return open_views(_holdings(source, options), database=database, distinct=distinct)
+    connection = open_views(_holdings(source, options), database=database, distinct=distinct)
+    if (shell := running_shell()) is not None:
+        show_connections(shell)
+    return connection
 
 
 def scan(

@@ -47,7 +47,7 @@ from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.matrix import Matrix
 from binance_archive_kit.metrics import Events
 from binance_archive_kit.planning import Action, Plan
-from binance_archive_kit.progress import Progress
+from binance_archive_kit.progress import Arrivals, Progress
 from binance_archive_kit.result import CollectionResult, State
 from binance_archive_kit.s5cmd import (
     Copied,
@@ -157,6 +157,7 @@ class Fetch:
         self._pending: list[Absence] = []
         self._stale: list[str] = []
         self._downloaded_bytes = 0
+        self._arrivals = Arrivals()
         self._proven_bytes = 0
         self._disk_full: DiskFull | None = None
         self._jobs: set[asyncio.Future[None]] = set()
@@ -173,7 +174,13 @@ class Fetch:
         self._keep_proven()
         self._check_space()
         if plan.count(Action.KEEP) < len(plan) or (frame["reason"] == "to be proven").any():
-            await self._collect()
+            watch = asyncio.ensure_future(self._watch_arrivals())
+            try:
+                await self._collect()
+            finally:
+                watch.cancel()
+        seconds = time.monotonic() - self._began
+        self._arrivals.note(seconds, self._downloaded_bytes, final=True)
         result = CollectionResult(
             plan,
             self._states,
@@ -184,8 +191,9 @@ class Fetch:
             spell=lambda key: str(self._store.path(key)),
             proven_bytes=self._proven_bytes,
             downloaded_bytes=self._downloaded_bytes,
-            seconds=time.monotonic() - self._began,
+            seconds=seconds,
             created_at=self._created_at,
+            arrivals=self._arrivals.moments,
         )
         self._store.note_missing(
             {each.key: each.detail for each in result.missing if each.key},
@@ -194,6 +202,12 @@ class Fetch:
         if result.outcome == "failed":
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
         return result
+
+    async def _watch_arrivals(self) -> None:
+        while True:
+            await asyncio.sleep(self._arrivals.step)
+            come = self._downloaded_bytes + self._progress.arriving
+            self._arrivals.note(time.monotonic() - self._began, come)
 
     def _keep_proven(self) -> None:
         """Count what is there and proven; sizes of a plan without listing are the files' own."""

@@ -42,6 +42,15 @@ def is_symbol(text: str) -> bool:
     return not _NOT_A_SYMBOL.search(text)
 
 
+def feed_prefix(market: Market, partition: Partition, data_type: DataType) -> str:
+    """Spell the prefix under which all symbols of a feed lie; ends in ``/``.
+
+    >>> feed_prefix(Market.OPTIONS, Partition.DAILY, DataType.BVOL_INDEX)
+    'data/option/daily/BVOLIndex/'
+    """
+    return f"data/{market.path}/{partition}/{data_type}/"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Stream:
     """One folder of the archive: every file of one symbol, feed and interval.
@@ -78,7 +87,7 @@ class Stream:
         >>> Stream(Market.SPOT, Partition.DAILY, DataType.TRADES, "BTCUSDT").parent
         'data/spot/daily/trades/'
         """
-        return f"data/{self.market.path}/{self.partition}/{self.data_type}/"
+        return feed_prefix(self.market, self.partition, self.data_type)
 
     @property
     def prefix(self) -> str:

@@ -195,10 +195,17 @@ class Plan:
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        """Sum the plan up in one line."""
+        return f"Plan({self.headline()})"
 
     def _repr_html_(self) -> str:
         """Show the plan in a notebook."""
+        kind = "good" if len(self) else "idle"
+        return render.panel("Plan", self.headline(), kind, self.tables_html())
+
+    def tables_html(self) -> str:
+        """Show feed by feed what there is, and fold what there is not."""
         rows = [
             (
                 row["market"],
@@ -212,13 +219,12 @@ class Plan:
             for row in self.summary().iter_rows(named=True)
         ]
         head = ("market", "data type", "partition", "objects", *Action, "size", "days (UTC)")
-        return render.panel(
-            "Plan",
-            self.headline(),
-            "idle" if not len(self) else "good",
-            render.table(head, rows, numeric={3, 4, 5, 6, 7}),
-            render.absences_html(self.missing, self.not_published, self.unavailable),
-            render.notes_html(self.notes),
+        return "".join(
+            (
+                render.table(head, rows, numeric={3, 4, 5, 6, 7}),
+                render.absences_html(self.missing, self.not_published, self.unavailable),
+                render.notes_html(self.notes),
+            )
         )
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
@@ -19,6 +19,12 @@ from binance_archive_kit import render
 from binance_archive_kit.errors import ObjectError, WorkflowError
 from binance_archive_kit.planning import Plan
 from binance_archive_kit.wishes import Absence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Steps that a picture of the speed has at most.
+_STEPS = 60
 
 
 class State(IntEnum):
@@ -141,8 +147,10 @@ class CollectionResult(Mapping[str, Any]):
         downloaded_bytes: int,
         seconds: float,
         created_at: datetime,
+        arrivals: Sequence[tuple[float, int]] = (),
     ) -> None:
         self.plan = plan
+        self._arrivals = tuple(arrivals)
         self._states = states
         self._spell = spell
         self._stale = tuple(stale)
@@ -340,7 +348,44 @@ class CollectionResult(Mapping[str, Any]):
         lines += [f"  note: {note}" for note in self.plan.notes]
         return "\n".join(lines)
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return f"CollectionResult({self.outcome}: {self.headline()})"
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw how fast the files came.
+
+        Parameters
+        ----------
+        axes : matplotlib.axes.Axes, optional
+            Where to draw; a new figure of its own if not given.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Seconds since the run began against MB/s of zips.
+        """
+        import numpy as np
+        from matplotlib import pyplot
+
+        if axes is None:
+            _, axes = pyplot.subplots(figsize=(9, 2.6), layout="constrained")
+        axes.set(title=f"Collection {self.outcome}", xlabel="seconds", ylabel="MB/s")
+        come = self.collection_stats["downloaded_bytes"]
+        if not come or len(self._arrivals) < 2:
+            kept = self.collection_stats["skipped_tasks"]
+            words = f"nothing was downloaded: {kept:,} objects kept"
+            axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center")
+            axes.set(xticks=[], yticks=[])
+            return axes
+        seconds, count = np.array(self._arrivals, dtype=float).T
+        edges = np.linspace(0, seconds[-1], min(_STEPS, len(seconds) - 1) + 1)
+        speed = np.diff(np.interp(edges, seconds, count)) / np.diff(edges) / 2**20
+        mean = come / seconds[-1] / 2**20
+        axes.stairs(speed, edges, fill=True, alpha=0.45, label="as they came")
+        axes.axhline(mean, color="tab:orange", linestyle="--", label=f"on average, {mean:.2f} MB/s")
+        axes.set(xlim=(0, seconds[-1]), ylim=(0, None))
+        axes.legend(loc="upper left")
+        return axes
 
     def _repr_html_(self) -> str:
         kind = {"complete": "good", "partial": "warn", "failed": "bad", "empty": "idle"}

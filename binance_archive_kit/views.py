@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from binance_archive_kit import render
 from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import Feed
@@ -181,6 +182,43 @@ def open_views(
         connection.close()
         raise
     return connection
+
+
+def show_connections(shell: Any) -> None:
+    """Have an IPython show connections with our views as tables, and all others as before.
+
+    DuckDB's connections cannot show themselves in another way than they do, nor be made to.
+    """
+    shown = shell.display_formatter.formatters["text/html"]
+    if duckdb.DuckDBPyConnection not in shown.type_printers:
+        shown.for_type(duckdb.DuckDBPyConnection, connection_html)
+
+
+def connection_html(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Show which views of a connection have rows; None if it has none of our views."""
+    try:
+        # A cursor, so that an answer which is still being read is left in peace.
+        with connection.cursor() as cursor:
+            rows = cursor.execute(
+                """SELECT view, count(DISTINCT symbol), min("first"), max("last"), sum(files),
+                          sum(bytes) FROM store_streams GROUP BY view ORDER BY view"""
+            ).fetchall()
+            [(database,)] = cursor.execute("SELECT current_database()").fetchall()
+    except duckdb.Error:
+        return None
+    files, size = sum(row[4] for row in rows), sum(row[5] for row in rows)
+    table = [
+        (view, f"{symbols:,}", f"{first}", f"{last}", f"{count:,}", render.size(weight))
+        for view, symbols, first, last, count, weight in rows
+    ]
+    return render.panel(
+        f"DuckDB connection to {database}",
+        f"{len(rows):,} views have rows, of {files:,} files, {render.size(size)}",
+        "good" if rows else "idle",
+        render.table(
+            ("view", "symbols", "first day", "last day", "files", "size"), table, numeric={1, 4, 5}
+        ),
+    )
 
 
 def _create_views(

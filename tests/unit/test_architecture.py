@@ -24,12 +24,12 @@ MODULES: dict[str, set[str]] = {
     "keys": set(),
     "metrics": set(),
     "environment": {"certifi"},
+    "render": set(),
     # facts
     "matrix": {"pydantic"},
     "schemas": {"pydantic"},
     # wishes
     "config": {"pydantic"},
-    "render": set(),
     "wishes": set(),
     "layout": set(),
     # decisions, pure
@@ -42,7 +42,7 @@ MODULES: dict[str, set[str]] = {
     "s5cmd": set(),
     "progress": {"IPython"},
     # verbs
-    "result": {"polars"},
+    "result": {"matplotlib", "numpy", "polars"},
     "fetching": {"polars"},
     "collection": set(),
     # rows: from the store's zips to SQL and frames
@@ -61,14 +61,15 @@ MODULES: dict[str, set[str]] = {
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
     "verifying": {"polars"},
-    # verbs and faces
     # whether data can be trusted
     "gaps": {"numpy"},
     "pictures": {"matplotlib", "numpy", "polars"},
     "reports": {"IPython", "polars"},
     "backtests": {"polars"},
     "covering": {"numpy", "pyarrow"},
-    "widgets": {"ipywidgets", "IPython", "polars"},
+    # faces
+    "choices": set(),
+    "widgets": {"anywidget", "traitlets"},
     "workflow": set(),
     "flows": {"prefect"},
     # a practice archive
@@ -79,17 +80,13 @@ MODULES: dict[str, set[str]] = {
     "commands": {"duckdb"},
     "cli": {"shtab"},
 }
-#: Modules that are listed above and need not be here.
-OPTIONAL = {
-    *("widgets", "workflow", "flows"),
-    *("synthetic", "cli"),
-}
 ORDER = [*MODULES]
 #: Imported on first use, never by the package itself.
 HEAVY = [
     "matplotlib",
     "IPython",
     "ipywidgets",
+    "anywidget",
     "jupyterlab",
     "prefect",
     "polars",
@@ -133,7 +130,7 @@ PRESENT = [path.stem for path in sorted(PACKAGE.glob("*.py")) if path.stem != "_
 
 def test_the_package_is_flat_and_every_module_is_listed() -> None:
     assert not list(PACKAGE.glob("*/*.py"))
-    assert set(MODULES) - OPTIONAL <= set(PRESENT) <= set(MODULES)
+    assert set(PRESENT) == set(MODULES)
     assert not {"utils", "common", "helpers", "manager"} & set(PRESENT)
 
 
@@ -151,9 +148,7 @@ def test_third_parties_stay_where_they_belong(name: str) -> None:
     allowed = MODULES[name]
     used = {imported.partition(".")[0] for imported in imports(tree(name))}
     others = used - set(sys.stdlib_module_names) - {"binance_archive_kit"}
-    assert others <= allowed
-    if name not in OPTIONAL:
-        assert others == allowed
+    assert others == allowed
 
 
 @pytest.mark.parametrize("name", PRESENT)
@@ -174,7 +169,7 @@ def test_no_module_does_anything_on_import(name: str) -> None:
 
 def test_pure_modules_touch_nothing_outside() -> None:
     outside = {"os", "socket", "subprocess", "sqlite3", "pathlib", "time", "shutil", "asyncio"}
-    for name in ("errors", "enums", "keys", "render", "wishes", "planning", "result"):
+    for name in ("errors", "enums", "keys", "render", "wishes", "planning", "result", "choices"):
         assert not {i.partition(".")[0] for i in imports(tree(name))} & outside, name
 
 

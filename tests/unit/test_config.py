@@ -537,3 +537,37 @@ def test_a_good_configuration_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make(max_parallel_downloads=4)
+
+
+# How it looks
+
+
+def test_a_configuration_is_one_line_however_much_it_asks_for() -> None:
+    symbols = [f"COIN{at}USDT" for at in range(3_000)]
+    config = CollectionConfig(
+        markets=["spot", "um"],
+        symbols=symbols,
+        data_types=["klines"],
+        date_range={"start": "2025-07-01", "end": "2025-07-31"},
+        output_directory="data/x",
+    )
+    assert repr(config) == str(config)
+    assert repr(config) == (
+        "CollectionConfig(spot, futures_um: klines of COIN0USDT, COIN1USDT, COIN2USDT and "
+        "2,997 more, 2025-07-01 to 2025-07-31, into 'data/x')"
+    )
+    page = config._repr_html_()
+    assert "and 2,988 more" in page
+    assert len(page) < 4_000
+    apart = config.replace(symbols={"spot": ["BTCUSDT"]}, intervals={"klines": ["1h"]})
+    for words in ("symbols, spot", "intervals, klines", "2025-07-01 to 2025-07-31, UTC"):
+        assert words in apart._repr_html_()
+
+
+def test_a_configuration_is_escaped_where_it_is_shown() -> None:
+    config = CollectionConfig(
+        markets=["spot"], symbols=["A&B"], data_types=["klines"], output_directory="<script>"
+    )
+    assert "<script>" not in config._repr_html_()
+    assert "A&amp;B" in config._repr_html_()
+    assert "yesterday" in repr(config)

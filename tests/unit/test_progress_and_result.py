@@ -19,7 +19,7 @@ from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.enums import DataType, Market
 from binance_archive_kit.errors import Corrupt, NotFound, ObjectError, WorkflowError
 from binance_archive_kit.planning import PLAN_SCHEMA, Plan
-from binance_archive_kit.progress import Bar, Progress
+from binance_archive_kit.progress import Arrivals, Bar, Progress
 from binance_archive_kit.result import CollectionResult, Files, State
 from binance_archive_kit.wishes import Absence, Reason
 
@@ -575,3 +575,36 @@ def test_each_failure_has_its_own_word_and_stands_in_the_tree() -> None:
         assert str(error) == f"data/x.zip: {kind.reason}: why"
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), again.key, again.detail) == (kind, "data/x.zip", "why")
+
+
+# The picture of the speed
+
+
+def test_the_speed_is_drawn_over_time() -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    result = result_of(D, D, arrivals=[(0.0, 0), (0.5, 1 << 20), (1.0, 3 << 20), (3.0, 3 << 20)])
+    axes = result.plot()
+    [steps] = axes.patches
+    values, edges, _ = steps.get_data()  # type: ignore[attr-defined]
+    # What was drawn is as much as came.
+    assert sum(values * (edges[1:] - edges[:-1])) == pytest.approx(3)
+    assert axes.get_xlim() == (0, 3)
+    assert "on average" in axes.get_legend().get_texts()[1].get_text()
+    assert result.plot(axes) is axes
+    nothing = result_of(K, K).plot()
+    assert "nothing was downloaded: 2 objects kept" in nothing.texts[0].get_text()
+    pyplot.close("all")
+
+
+def test_moments_stay_few_and_bytes_never_go_back() -> None:
+    arrivals = Arrivals()
+    for at in range(20_000):
+        arrivals.note(at / 100, at if at != 500 else 3)
+    arrivals.note(200.0, 20_000, final=True)
+    assert len(arrivals.moments) <= 512
+    assert arrivals.moments[-1] == (200.0, 20_000)
+    assert arrivals.moments == sorted(arrivals.moments, key=lambda moment: moment[1])

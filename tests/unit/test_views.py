@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 import binance_archive_kit as bak
 from binance_archive_kit.cli import main
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.feeds import view_name
 from binance_archive_kit.schemas import load_schemas
+from binance_archive_kit.views import connection_html, show_connections
 from tests.support import naive
 from tests.support.stores import (
     assert_same,
@@ -316,3 +319,32 @@ def test_the_command_answers_in_sql(root: Path, capsys: pytest.CaptureFixture[st
     assert "nothing" in capsys.readouterr().err
     assert main(["sql", str(root / "nowhere"), "SELECT 1"]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+# How a connection shows itself in a notebook
+
+
+def test_a_connection_shows_which_views_have_rows(
+    con: duckdb.DuckDBPyConnection, root: Path, tmp_path: Path
+) -> None:
+    pending = con.execute("FROM spot_klines")
+    pending.fetchone()
+    page = connection_html(con)
+    assert page is not None
+    assert "spot_klines" in page
+    # An answer that is being read goes on.
+    assert len(pending.fetchall()) > 0
+    with bak.connect(bak.store(tmp_path)) as empty:
+        assert "0 views have rows" in str(connection_html(empty))
+    with bak.connect(root, database=tmp_path / "<b>.duckdb") as hostile:
+        assert "<b>" not in str(connection_html(hostile))
+
+
+def test_other_connections_look_as_before(con: duckdb.DuckDBPyConnection) -> None:
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    show_connections(shell)
+    show_connections(shell)
+    with duckdb.connect() as plain:
+        assert connection_html(plain) is None
+        assert set(shell.display_formatter.format(plain)[0]) == {"text/plain"}
+    assert "spot_klines" in shell.display_formatter.format(con)[0]["text/html"]

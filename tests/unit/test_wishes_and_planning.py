@@ -996,7 +996,7 @@ def test_a_plan_reads_well() -> None:
     assert "spot trades (daily): 2 objects, 2025-07-09 to 2025-07-11" in text
     assert "1 missing (could exist, the archive lacks it): 1 hole" in text
     assert "2 unavailable (cannot exist)" in text
-    assert text == repr(plan)
+    assert repr(plan) == f"Plan({plan.headline()})"
     unlisted = plan_of(config, listed=False)
     assert unlisted.headline().endswith("size unknown")
     assert "unknown" in unlisted._repr_html_()

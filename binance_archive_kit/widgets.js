@@ -1,0 +1,891 @@
+// The form of ConfigForm: drawn from what Python says, and every edit told to Python.
+// No choice is made here; only the search among the symbols runs in the browser.
+
+const LEVELS = {
+  wrong: ["✕", "Wrong"],
+  cannot: ["⊘", "Cannot exist"],
+  note: ["ℹ", "Note"],
+};
+const STATES = {
+  open: ["○", "Not complete"],
+  held: ["◔", "Not asked"],
+  asking: ["◔", "Asking"],
+  ready: ["●", "Ready"],
+  empty: ["⊘", "Nothing there"],
+  full: ["✕", "Too large"],
+  failed: ["✕", "No plan"],
+};
+const LISTED = {
+  loading: ["◔", "Symbols loading"],
+  ready: ["●", "Symbols known"],
+  offline: ["○", "Symbols not known"],
+  off: ["○", "Symbols not asked for"],
+};
+const FILES = [
+  ["daily", "Daily", "one file a day"],
+  ["monthly", "Monthly", "one file a month"],
+  ["auto", "Automatic", "whole months as monthly files where there are any, days elsewhere"],
+];
+// Matches and chips that are drawn at a time; the rest is counted.
+const MATCHES = 60;
+const CHIPS = 40;
+// Milliseconds without a key before what is typed is told.
+const PAUSE = 250;
+
+// Each form on the page has a module of its own, and no id may be had twice.
+const module = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+let ids = 0;
+const fresh = () => `bak-${module}-${++ids}`;
+
+// Make an element; properties that begin with "on" listen, texts are never read as HTML.
+function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "class") element.className = value;
+    else if (["checked", "value", "disabled", "hidden", "open"].includes(name)) element[name] = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+const sign = (text) => make("span", { class: "bak-sign", "aria-hidden": "true" }, text);
+
+// Draw again only what has changed, so that the focus stays where it is.
+function redrawer(element, draw) {
+  let before;
+  return (...data) => {
+    const now = JSON.stringify(data);
+    if (now === before) return;
+    before = now;
+    draw(element, ...data);
+  };
+}
+
+// Keep one child for each item, by its key, and change in place those that stay.
+function keyed(parent, items, key, create, update) {
+  const present = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const wanted = items.map((item) => {
+    const child = present.get(key(item)) ?? create(item);
+    child.dataset.key = key(item);
+    update(child, item);
+    return child;
+  });
+  const keep = new Set(wanted);
+  for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
+  wanted.forEach((child, at) => {
+    if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null);
+  });
+}
+
+function findings(field) {
+  const id = fresh();
+  const element = make("div", { id, class: "bak-findings", "aria-live": "polite" });
+  const refresh = redrawer(element, (_, found) => {
+    element.replaceChildren(
+      ...found.map(({ level, text }) =>
+        make(
+          "p",
+          { class: `bak-finding bak-${level}` },
+          sign(LEVELS[level][0]),
+          make("strong", {}, `${LEVELS[level][1]}: `),
+          text,
+        ),
+      ),
+    );
+  });
+  return { id, element, refresh: (view) => refresh(view.findings[field] ?? []) };
+}
+
+// A labelled row of the form, with what is said of its field below it.
+function row(title, field, ...children) {
+  const label = fresh();
+  const said = findings(field);
+  const element = make(
+    "div",
+    { class: "bak-row", role: "group", "aria-labelledby": label, "aria-describedby": said.id },
+    make("div", { class: "bak-label", id: label }, title),
+    make("div", { class: "bak-field" }, ...children, said.element),
+  );
+  return { element, refresh: said.refresh, label, said: said.id };
+}
+
+// A checkbox that looks like a chip: ticked and framed, never told by its colour alone.
+function tick(text, about, onchange) {
+  const box = make("input", { type: "checkbox", onchange: () => onchange(box.checked) });
+  const small = make("small", {}, about);
+  return make("label", { class: "bak-tick" }, box, make("span", {}, text, small));
+}
+
+// A text field that tells what is typed after a pause, and is not written into while in use.
+function typed(properties, tell) {
+  let timer;
+  let last;
+  const flush = () => {
+    clearTimeout(timer);
+    if (input.value !== last) tell((last = input.value));
+  };
+  const input = make("input", {
+    autocomplete: "off",
+    spellcheck: "false",
+    ...properties,
+    oninput: () => {
+      clearTimeout(timer);
+      timer = setTimeout(flush, PAUSE);
+    },
+    onchange: flush,
+  });
+  input.show = (value) => {
+    if (document.activeElement === input) return;
+    input.value = last = value;
+  };
+  return input;
+}
+
+// ---------------------------------------------------------------------------------------
+// Symbols: searched as they are typed, chosen by key or mouse, or pasted as a list
+
+function rank(symbol, sought) {
+  if (symbol === sought) return 0;
+  return (symbol.startsWith(sought) ? 1 : 3) + (/(USDT|USD_PERP)$/.test(symbol) ? 0 : 1);
+}
+
+function search(symbols, text) {
+  const sought = text.trim().toUpperCase();
+  if (!sought) return symbols;
+  return symbols
+    .filter((symbol) => symbol.includes(sought))
+    .map((symbol) => [rank(symbol, sought), symbol.length, symbol])
+    .sort((a, b) => a[0] - b[0] || a[1] - b[1] || (a[2] < b[2] ? -1 : 1))
+    .map(([, , symbol]) => symbol);
+}
+
+function symbolField(market, title, known, tell) {
+  const listId = fresh();
+  const inputId = fresh();
+  const areaId = fresh();
+  const chosen = new Set();
+  let options = [];
+  let active = -1;
+
+  const input = make("input", {
+    id: inputId,
+    type: "text",
+    role: "combobox",
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder: "Search: BTC, ETHUSDT …",
+    "aria-expanded": "false",
+    "aria-controls": listId,
+    "aria-autocomplete": "list",
+    oninput: () => open(),
+    onfocus: () => open(),
+    onclick: () => open(),
+    onblur: () => close(),
+    onkeydown: (event) => key(event),
+    onpaste: (event) => {
+      const text = event.clipboardData.getData("text");
+      if (!/[\s,;]/.test(text.trim())) return;
+      event.preventDefault();
+      tell({ do: "add", market, text });
+    },
+  });
+  const list = make("div", {
+    id: listId,
+    class: "bak-options",
+    role: "listbox",
+    "aria-label": `Symbols of the archive${title ? `, ${title}` : ""}`,
+    "aria-multiselectable": "true",
+  });
+  const all = make("button", {
+    type: "button",
+    class: "bak-link",
+    onclick: () => {
+      tell({ do: "add", market, text: matches().join(" ") });
+      input.value = "";
+      close();
+    },
+  });
+  const count = make("span", {});
+  // The mouse must not take the focus away, or the list would close before the click.
+  const popup = make(
+    "div",
+    { class: "bak-popup", hidden: true, onmousedown: (event) => event.preventDefault() },
+    list,
+    make("div", { class: "bak-popup-foot" }, count, all),
+  );
+
+  function matches() {
+    return search(known(market).names, input.value);
+  }
+
+  function open() {
+    const found = matches();
+    const sought = input.value.trim().toUpperCase();
+    const shown = found.slice(0, MATCHES).map((symbol) => ({ symbol, text: symbol }));
+    if (sought && found[0] !== sought) {
+      shown.push({ symbol: sought, text: `Add ${sought} as typed` });
+    }
+    options = shown;
+    active = shown.length && sought ? 0 : -1;
+    list.replaceChildren(
+      ...shown.map(({ symbol, text }, at) =>
+        make(
+          "div",
+          {
+            id: `${listId}-${at}`,
+            class: "bak-option",
+            role: "option",
+            "aria-selected": String(chosen.has(symbol)),
+            onclick: () => pick(at),
+          },
+          sign(chosen.has(symbol) ? "✓" : ""),
+          make("span", {}, text),
+          make("small", {}, known(market).where(symbol)),
+        ),
+      ),
+    );
+    count.textContent =
+      found.length > MATCHES
+        ? `${MATCHES} of ${found.length.toLocaleString("en")} shown`
+        : `${found.length.toLocaleString("en")} found`;
+    all.textContent = `Add all ${found.length.toLocaleString("en")}`;
+    all.hidden = found.length < 2;
+    popup.hidden = shown.length === 0;
+    input.setAttribute("aria-expanded", String(!popup.hidden));
+    mark(active);
+  }
+
+  function close() {
+    popup.hidden = true;
+    active = -1;
+    input.setAttribute("aria-expanded", "false");
+    input.removeAttribute("aria-activedescendant");
+  }
+
+  function mark(at) {
+    list.children[active]?.classList.remove("bak-active");
+    active = at;
+    const option = list.children[at];
+    if (!option) return input.removeAttribute("aria-activedescendant");
+    option.classList.add("bak-active");
+    input.setAttribute("aria-activedescendant", option.id);
+    option.scrollIntoView({ block: "nearest" });
+  }
+
+  function pick(at) {
+    const { symbol } = options[at];
+    tell({ do: chosen.has(symbol) ? "remove" : "add", market, text: symbol });
+    input.value = "";
+    chosen.has(symbol) ? chosen.delete(symbol) : chosen.add(symbol);
+    open();
+  }
+
+  function key(event) {
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      if (popup.hidden) open();
+      const step = event.key === "ArrowDown" ? 1 : -1;
+      mark((active + step + options.length) % options.length);
+    } else if (event.key === "Enter" || event.key === ",") {
+      event.preventDefault();
+      if (active >= 0) pick(active);
+      else if (input.value.trim()) {
+        tell({ do: "add", market, text: input.value });
+        input.value = "";
+        open();
+      }
+    } else if (event.key === "Escape" && !popup.hidden) {
+      event.stopPropagation();
+      close();
+    }
+  }
+
+  const chips = make("div", { class: "bak-chips" });
+  const more = make("button", { type: "button", class: "bak-link", onclick: () => edit(true) });
+  const area = make("textarea", { id: areaId, rows: "4", spellcheck: "false" });
+  const editor = make(
+    "div",
+    { class: "bak-editor", hidden: true },
+    make("label", { for: areaId }, "All symbols, separated by commas, spaces or lines"),
+    area,
+    make(
+      "button",
+      {
+        type: "button",
+        class: "bak-button",
+        onclick: () => {
+          tell({ do: "replace", market, text: area.value });
+          edit(false);
+        },
+      },
+      "Take this list",
+    ),
+    make(
+      "button",
+      { type: "button", class: "bak-button", onclick: () => edit(false) },
+      "Cancel",
+    ),
+  );
+  function edit(on) {
+    editor.hidden = !on;
+    if (!on) return;
+    area.value = [...chosen].join("\n");
+    area.focus();
+  }
+  const clear = make(
+    "button",
+    {
+      type: "button",
+      class: "bak-link",
+      onclick: () => tell({ do: "replace", market, text: "" }),
+    },
+    "Remove all",
+  );
+  const element = make(
+    "div",
+    { class: "bak-symbols" },
+    make("label", { for: inputId, class: "bak-sublabel" }, title || "Add a symbol"),
+    make("div", { class: "bak-search" }, input, popup),
+    make(
+      "button",
+      { type: "button", class: "bak-button", onclick: () => edit(editor.hidden) },
+      "Paste a list …",
+    ),
+    chips,
+    editor,
+  );
+
+  const draw = redrawer(chips, (_, names) => {
+    const shown = names.length > CHIPS ? names.slice(0, CHIPS) : names;
+    more.textContent = `… and ${(names.length - shown.length).toLocaleString("en")} more`;
+    more.hidden = names.length <= CHIPS;
+    clear.hidden = names.length < 2;
+    const focused = [...chips.children].indexOf(document.activeElement?.closest(".bak-chip"));
+    chips.replaceChildren(
+      ...shown.map((symbol) =>
+        make(
+          "span",
+          { class: "bak-chip" },
+          symbol,
+          make(
+            "button",
+            {
+              type: "button",
+              "aria-label": `Remove ${symbol}`,
+              title: `Remove ${symbol}`,
+              onclick: () => tell({ do: "remove", market, text: symbol }),
+            },
+            "✕",
+          ),
+        ),
+      ),
+      more,
+      clear,
+    );
+    // Where one was removed by key, the next one has the focus.
+    if (focused >= 0) {
+      (chips.children[Math.min(focused, shown.length - 1)]?.querySelector("button") ?? input).focus();
+    }
+  });
+
+  return {
+    element,
+    refresh(names) {
+      chosen.clear();
+      for (const name of names) chosen.add(name);
+      draw(names);
+      if (!popup.hidden && document.activeElement === input) {
+        [...list.children].forEach((option, at) => {
+          const on = chosen.has(options[at].symbol);
+          option.setAttribute("aria-selected", String(on));
+          option.firstChild.textContent = on ? "✓" : "";
+        });
+      }
+    },
+    listed() {
+      if (!popup.hidden) open();
+    },
+  };
+}
+
+function symbols(model, tell) {
+  // One list of names for each market, and one of all of them.
+  let index = new Map();
+  let where = new Map();
+  let several = false;
+  function reindex() {
+    const { symbols: byMarket = {} } = model.get("listed");
+    const titles = model.get("view").titles;
+    where = new Map();
+    for (const [market, names] of Object.entries(byMarket)) {
+      index.set(market, names);
+      for (const name of names) where.set(name, [...(where.get(name) ?? []), titles[market]]);
+    }
+    several = Object.keys(byMarket).length > 1;
+    index = new Map(Object.entries(byMarket));
+    index.set("", [...where.keys()].sort());
+  }
+  const known = (market) => ({
+    names: index.get(market ?? "") ?? [],
+    where: (symbol) => (several && !market ? (where.get(symbol) ?? []).join(", ") : ""),
+  });
+
+  const state = make("p", { class: "bak-state", role: "status" });
+  const retry = make(
+    "button",
+    { type: "button", class: "bak-link", onclick: () => tell({ do: "list" }) },
+    "Ask again",
+  );
+  const share = make("input", {
+    type: "checkbox",
+    onchange: () => tell({ do: "share", on: !share.checked }),
+  });
+  const apart = make(
+    "label",
+    { class: "bak-plain" },
+    share,
+    "Other symbols for each market",
+  );
+  const fields = make("div", {});
+  const body = row("Symbols", "symbols", fields, apart, state);
+  const parts = new Map();
+
+  const sayListed = redrawer(state, (_, { state: name, text }) => {
+    const [mark, title] = LISTED[name];
+    state.replaceChildren(sign(mark), make("strong", {}, title), `: ${text} `);
+    if (name === "offline") state.append(retry);
+  });
+
+  return {
+    element: body.element,
+    refresh(view) {
+      body.refresh(view);
+      const chosen = view.fields.symbols ?? [];
+      const shared = Array.isArray(chosen);
+      const on = view.markets.filter((market) => market.on).map((market) => market.value);
+      share.checked = !shared;
+      apart.hidden = shared && on.length < 2;
+      const shown = shared ? [""] : [...new Set([...on, ...Object.keys(chosen)])];
+      keyed(
+        fields,
+        shown,
+        (market) => market,
+        (market) => {
+          const title = market && view.titles[market];
+          const part = symbolField(market || null, title, known, tell);
+          parts.set(market, part);
+          return part.element;
+        },
+        (_, market) => parts.get(market).refresh(shared ? chosen : (chosen[market] ?? [])),
+      );
+    },
+    listed() {
+      reindex();
+      const { state: name, text } = model.get("listed");
+      if (name) sayListed({ state: name, text });
+      for (const part of parts.values()) part.listed();
+    },
+  };
+}
+
+// ---------------------------------------------------------------------------------------
+// The other fields
+
+function markets(tell) {
+  const ticks = make("div", { class: "bak-ticks" });
+  const body = row("Markets", "markets", ticks);
+  return {
+    element: body.element,
+    refresh(view) {
+      body.refresh(view);
+      keyed(
+        ticks,
+        view.markets,
+        (item) => item.value,
+        (item) =>
+          tick(item.title, "", (on) =>
+            tell({ do: "check", field: "markets", value: item.value, on }),
+          ),
+        (element, item) => (element.querySelector("input").checked = item.on),
+      );
+    },
+  };
+}
+
+function dataTypes(tell) {
+  const ticks = make("div", { class: "bak-cards" });
+  const body = row("Data types", "data_types", ticks);
+  return {
+    element: body.element,
+    refresh(view) {
+      body.refresh(view);
+      keyed(
+        ticks,
+        view.data_types,
+        (item) => item.value,
+        (item) =>
+          tick(item.value, "", (on) =>
+            tell({ do: "check", field: "data_types", value: item.value, on }),
+          ),
+        (element, item) => {
+          element.querySelector("input").checked = item.on;
+          element.classList.toggle("bak-impossible", !item.possible);
+          const about = [item.about, item.hint && `(${item.hint})`].filter(Boolean).join(" ");
+          element.querySelector("small").textContent = about;
+        },
+      );
+    },
+  };
+}
+
+function intervals(tell) {
+  const rows = make("div", {});
+  const body = row("Intervals", "intervals", rows);
+  return {
+    element: body.element,
+    refresh(view) {
+      body.refresh(view);
+      body.element.hidden = view.intervals.length === 0;
+      keyed(
+        rows,
+        view.intervals,
+        (item) => item.data_type,
+        (item) => {
+          const label = fresh();
+          return make(
+            "div",
+            { class: "bak-intervals", role: "group", "aria-labelledby": label },
+            make("span", { id: label, class: "bak-sublabel" }, item.data_type),
+            make("div", { class: "bak-ticks" }),
+            make("small", {}),
+          );
+        },
+        (element, item) => {
+          element.querySelector(":scope > small").textContent = item.hint;
+          const every = { value: "", on: item.all, possible: true };
+          keyed(
+            element.querySelector(".bak-ticks"),
+            [every, ...item.words],
+            (word) => word.value,
+            (word) =>
+              tick(word.value || "all", "", (on) =>
+                tell({
+                  do: "interval",
+                  data_type: item.data_type,
+                  value: word.value || null,
+                  on,
+                }),
+              ),
+            (box, word) => {
+              box.querySelector("input").checked = word.on;
+              box.classList.toggle("bak-impossible", !word.possible);
+              box.querySelector("small").textContent = word.possible ? "" : "cannot exist";
+            },
+          );
+        },
+      );
+    },
+  };
+}
+
+function days(tell) {
+  const group = fresh();
+  const set = (value) => tell({ do: "set", field: "date_range", value });
+  const day = (label) => {
+    const id = fresh();
+    const input = typed({ id, type: "date" }, () => set({ start: from.input.value, end: to.input.value }));
+    return { input, element: make("label", { for: id, class: "bak-day" }, `${label} `, input) };
+  };
+  const from = day("from");
+  const to = day("to");
+  let shortcuts = {};
+  const range = make("input", {
+    type: "radio",
+    name: group,
+    onchange: () => set(shortcuts["Last 7 days"]),
+  });
+  const yesterday = make("input", { type: "radio", name: group, onchange: () => set(null) });
+  const quick = make("div", { class: "bak-quick" });
+  const count = make("p", { class: "bak-state" });
+  const body = row(
+    "Days",
+    "date_range",
+    make(
+      "div",
+      { class: "bak-line" },
+      make("label", { class: "bak-plain" }, range, "These"),
+      from.element,
+      to.element,
+      quick,
+    ),
+    make("label", { class: "bak-plain" }, yesterday, "Yesterday, whenever it is collected"),
+    count,
+  );
+  const drawQuick = redrawer(quick, (_, found) => {
+    quick.replaceChildren(
+      ...Object.entries(found).map(([title, value]) =>
+        make("button", { type: "button", class: "bak-link", onclick: () => set(value) }, title),
+      ),
+    );
+  });
+  return {
+    element: body.element,
+    refresh(view) {
+      body.refresh(view);
+      shortcuts = view.shortcuts;
+      drawQuick(shortcuts);
+      const chosen = view.fields.date_range ?? null;
+      range.checked = chosen !== null;
+      yesterday.checked = chosen === null;
+      for (const [part, name] of [[from, "start"], [to, "end"]]) {
+        part.input.disabled = chosen === null;
+        if (chosen) part.input.show(chosen[name]);
+      }
+      count.textContent = view.days;
+      count.hidden = !view.days;
+    },
+  };
+}
+
+function files(tell) {
+  const group = fresh();
+  const boxes = FILES.map(([value, title, about]) => {
+    const box = make("input", {
+      type: "radio",
+      name: group,
+      value,
+      onchange: () => tell({ do: "set", field: "partition", value }),
+    });
+    return [value, box, make("label", { class: "bak-plain" }, box, title, make("small", {}, about))];
+  });
+  const body = row("Files", "partition", ...boxes.map(([, , label]) => label));
+  return {
+    element: body.element,
+    refresh(view) {
+      body.refresh(view);
+      const chosen = view.fields.partition ?? "daily";
+      for (const [value, box] of boxes) box.checked = value === chosen;
+    },
+  };
+}
+
+function folder(tell) {
+  const id = fresh();
+  const input = typed({ id, type: "text", class: "bak-wide" }, (value) =>
+    tell({ do: "set", field: "output_directory", value }),
+  );
+  const body = row(
+    make("label", { for: id }, "Output folder"),
+    "output_directory",
+    input,
+  );
+  return {
+    element: body.element,
+    refresh(view) {
+      body.refresh(view);
+      input.show(view.fields.output_directory ?? "");
+    },
+  };
+}
+
+function engine(tell) {
+  const rows = make("div", { class: "bak-options-grid" });
+  const changed = make("span", { class: "bak-state" });
+  const drawer = make(
+    "details",
+    { class: "bak-engine" },
+    make("summary", {}, "Engine options ", changed),
+    rows,
+  );
+  const said = new Map();
+  return {
+    element: drawer,
+    refresh(view) {
+      const count = view.engine.filter((option) => option.changed).length;
+      changed.textContent = count ? `${count} changed` : "as usual";
+      if (view.engine.some((option) => view.wrong.includes(option.name))) drawer.open = true;
+      keyed(
+        rows,
+        view.engine,
+        (option) => option.name,
+        (option) => {
+          const note = findings(option.name);
+          said.set(option.name, note);
+          const set = (value) => tell({ do: "set", field: option.name, value });
+          if (option.kind === "flag") {
+            const box = make("input", { type: "checkbox", onchange: () => set(box.checked) });
+            const label = make("label", { class: "bak-plain" }, box, option.label, make("small", {}, option.about));
+            return make("div", { class: "bak-option-row" }, label, note.element);
+          }
+          const id = fresh();
+          const wide = option.kind === "text" || option.kind === "words";
+          return make(
+            "div",
+            { class: "bak-option-row" },
+            make("label", { for: id }, option.label, make("small", {}, option.about)),
+            typed(
+              { id, type: "text", inputmode: wide ? "text" : "decimal", class: wide ? "bak-wide" : "bak-short", "aria-describedby": note.id },
+              set,
+            ),
+            note.element,
+          );
+        },
+        (element, option) => {
+          const input = element.querySelector("input");
+          if (option.kind === "flag") input.checked = option.value;
+          else input.show(option.value);
+          said.get(option.name).refresh(view);
+        },
+      );
+    },
+  };
+}
+
+function plan(model, tell) {
+  const words = make("p", { class: "bak-summary", role: "status" });
+  const tables = make("div", { class: "bak-plan" });
+  const now = make(
+    "button",
+    { type: "button", class: "bak-button", onclick: () => tell({ do: "plan" }) },
+  );
+  const body = row("Plan", "", words, tables, now);
+  return {
+    element: body.element,
+    refresh: body.refresh,
+    estimated() {
+      const { state, text, html } = model.get("estimate");
+      if (!state) return;
+      const [mark, title] = STATES[state];
+      words.className = `bak-summary bak-is-${state}`;
+      words.replaceChildren(sign(mark), make("strong", {}, `${title}: `), text);
+      now.hidden = ["open", "asking"].includes(state);
+      now.textContent = state === "held" ? "Ask the archive now" : "Ask again";
+      tables.classList.toggle("bak-old", state === "asking");
+      // The plan's own HTML, as a cell would show it: escaped where it is made.
+      if (html || state !== "asking") tables.innerHTML = html;
+    },
+  };
+}
+
+function keep(model, tell) {
+  const id = fresh();
+  const path = make("input", { id, type: "text", value: "config.json", spellcheck: "false" });
+  const said = make("p", { class: "bak-state", role: "status" });
+  const text = make("textarea", { class: "bak-text", readonly: true, rows: "10", spellcheck: "false" });
+  const title = make("strong", {});
+  const shown = make(
+    "div",
+    { class: "bak-shown", hidden: true },
+    title,
+    make(
+      "button",
+      { type: "button", class: "bak-link", onclick: () => (shown.hidden = true) },
+      "Close",
+    ),
+    text,
+  );
+  let sure = false;
+  const button = (label, onclick) =>
+    make("button", { type: "button", class: "bak-button", onclick }, label);
+  const write = button("Save", () => tell({ do: "save", path: path.value, sure }));
+  path.addEventListener("input", () => unsure(false));
+  function unsure(on) {
+    sure = on;
+    write.textContent = on ? "Replace it" : "Save";
+  }
+  const body = row(
+    "Keep it",
+    "keep",
+    make(
+      "div",
+      { class: "bak-line" },
+      button("Copy as Python", () => tell({ do: "copy", as: "python" })),
+      button("Copy as JSON", () => tell({ do: "copy", as: "json" })),
+      make("label", { for: id, class: "bak-day" }, "JSON file ", path),
+      write,
+      button("Load", () => tell({ do: "load", path: path.value })),
+    ),
+    said,
+    shown,
+  );
+  function say(mark, ...words) {
+    said.replaceChildren(sign(mark), ...words);
+  }
+  return {
+    element: body.element,
+    refresh: body.refresh,
+    async replied() {
+      const reply = model.get("reply");
+      unsure(Boolean(reply.unsure));
+      if (reply.error) say("✕", make("strong", {}, "Not done: "), reply.error);
+      else if (reply.unsure) say("✕", make("strong", {}, "Not saved: "), reply.unsure);
+      else if (reply.said) say("✓", reply.said);
+      else if (reply.copy) {
+        const language = { python: "Python", json: "JSON" }[reply.copy];
+        title.textContent = `${language} `;
+        text.value = reply.text;
+        text.setAttribute("aria-label", `The configuration as ${language}`);
+        shown.hidden = false;
+        try {
+          await navigator.clipboard.writeText(reply.text);
+          say("✓", `Copied as ${language}`);
+        } catch {
+          text.focus();
+          text.select();
+          say("ℹ", "Selected: press Ctrl+C or ⌘C to copy it");
+        }
+      }
+    },
+  };
+}
+
+// ---------------------------------------------------------------------------------------
+
+function render({ model, el }) {
+  const me = fresh();
+  let turn = 0;
+  const tell = (message) => model.send({ ...message, turn: [me, ++turn] });
+  const where = make("small", {});
+  const symbolRow = symbols(model, tell);
+  const planRow = plan(model, tell);
+  const keepRow = keep(model, tell);
+  const parts = [
+    markets(tell), dataTypes(tell), intervals(tell), symbolRow, days(tell), files(tell),
+    folder(tell), engine(tell), planRow, keepRow,
+  ];
+  const form = make(
+    "div",
+    // Keys are the form's own here, not the notebook's shortcuts.
+    { class: "bak-form", role: "form", "aria-label": "What to collect", "data-lm-suppress-shortcuts": "true" },
+    make("div", { class: "bak-head" }, make("strong", {}, "What to collect"), where),
+    ...parts.map((part) => part.element),
+  );
+  el.append(form);
+
+  const refresh = () => {
+    const view = model.get("view");
+    const [who, answered] = view.answered ?? [];
+    // Older than what was done here since: the answer to that follows.
+    if (who === me && answered < turn) return;
+    where.textContent = view.archive ? `from ${view.archive}` : "";
+    for (const part of parts) part.refresh(view);
+  };
+  const listeners = {
+    "change:view": refresh,
+    "change:listed": symbolRow.listed,
+    "change:estimate": planRow.estimated,
+    "change:reply": keepRow.replied,
+  };
+  symbolRow.listed();
+  refresh();
+  planRow.estimated();
+  for (const [event, listener] of Object.entries(listeners)) model.on(event, listener);
+  return () => {
+    for (const [event, listener] of Object.entries(listeners)) model.off(event, listener);
+  };
+}
+
+export default { render };

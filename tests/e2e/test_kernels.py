@@ -1,0 +1,150 @@
+"""Cells in a real kernel: interrupted, left alone, and two notebooks on one store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from binance_archive_kit.collection import collect
+from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.local_s3 import LocalS3
+from tests.e2e.conftest import Ask, Serve
+from tests.support.bucket import Bucket, daily_klines, zips_of
+from tests.support.checks import (
+    assert_holds,
+    assert_no_downloader,
+    assert_nothing_staged,
+    assert_whole,
+    files_of,
+)
+from tests.support.kernels import Kernel
+
+SYMBOLS = [f"COIN{at}USDT" for at in range(10)]
+DAYS = 30
+COLLECT, AWAIT = "result = bak.collect(config)", "result = await bak.acollect(config)"
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Bucket:
+    return {k: v for symbol in SYMBOLS for k, v in daily_klines(symbol, days=DAYS).items()}
+
+
+@pytest.fixture
+def server(serve: Serve, bucket: Bucket) -> LocalS3:
+    """Serve slowly enough to be interrupted."""
+    server = serve(bucket)
+    server.latency = 0.05
+    return server
+
+
+@pytest.fixture
+def config(ask: Ask, server: LocalS3) -> CollectionConfig:
+    return ask(server, *SYMBOLS, days=DAYS, max_parallel_downloads=8)
+
+
+def ready(kernel: Kernel, config: CollectionConfig) -> None:
+    """Run the first cells of a notebook."""
+    code = f"import binance_archive_kit as bak\nconfig = {config.to_python()}"
+    assert kernel.reply(kernel.begin(code))["status"] == "ok"
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
+def under_way(store: Path) -> None:
+    until(lambda: len(files_of(store)) >= 20, "20 files have come")
+
+
+def test_an_interrupted_cell_leaves_all_sound(
+    tmp_path: Path, server: LocalS3, config: CollectionConfig, bucket: Bucket
+) -> None:
+    store = config.output_directory
+    with Kernel(tmp_path) as kernel:
+        ready(kernel, config)
+        for code in (COLLECT, AWAIT):
+            held = len(files_of(store))
+            cell = kernel.begin(code)
+            until(lambda held=held: len(files_of(store)) >= held + 20, "20 more files")  # type: ignore[misc]
+            pressed = time.monotonic()
+            kernel.interrupt()
+            ended = kernel.reply(cell)
+            assert time.monotonic() - pressed < 2
+            assert ended["status"] == "error"
+            assert ended["ename"] in ("KeyboardInterrupt", "CancelledError")
+            assert_no_downloader(server.url)
+            assert_nothing_staged(store)
+            assert held < assert_whole(store, zips_of(bucket)) < len(zips_of(bucket))
+        server.latency = 0.0
+        assert kernel.reply(kernel.begin(COLLECT))["status"] == "ok"
+        assert kernel.value("result.outcome") == "'complete'"
+    assert_holds(store, zips_of(bucket))
+
+
+def test_a_cell_goes_on_while_nobody_looks(
+    tmp_path: Path, server: LocalS3, config: CollectionConfig, bucket: Bucket
+) -> None:
+    with Kernel(tmp_path) as kernel:
+        ready(kernel, config)
+        kernel.begin(COLLECT)
+        under_way(config.output_directory)
+        kernel.leave()
+        server.latency = 0.0
+        until(lambda: len(files_of(config.output_directory)) == len(zips_of(bucket)), "all files")
+        kernel.join()
+        assert kernel.value("result.outcome") == "'complete'"
+        assert ", 300 kept; " in kernel.value("bak.collect(config).headline()")
+    assert_holds(config.output_directory, zips_of(bucket))
+
+
+def test_two_notebooks_share_a_store(
+    tmp_path: Path, server: LocalS3, config: CollectionConfig, bucket: Bucket
+) -> None:
+    with Kernel(tmp_path) as one, Kernel(tmp_path) as other:
+        ready(one, config)
+        ready(other, config)
+        first, second = one.begin(COLLECT), other.begin(COLLECT)
+        under_way(config.output_directory)
+        one.interrupt()
+        assert one.reply(first)["ename"] == "KeyboardInterrupt"
+        server.latency = 0.0
+        assert other.reply(second)["status"] == "ok"
+        assert other.value("result.outcome") == "'complete'"
+        assert one.reply(one.begin(COLLECT))["status"] == "ok"
+        assert one.value("result.outcome") == "'complete'"
+    assert files_of(config.output_directory) == zips_of(bucket)
+    assert collect(config).collection_stats["skipped_tasks"] == len(zips_of(bucket))
+    assert_holds(config.output_directory, zips_of(bucket))
+
+
+def test_it_collects_wherever_it_is_called(
+    tmp_path: Path, server: LocalS3, config: CollectionConfig
+) -> None:
+    server.latency = 0.0
+    thread = (
+        "import concurrent.futures\n"
+        "with concurrent.futures.ThreadPoolExecutor() as pool:\n"
+        "    result = pool.submit(bak.collect, config).result()"
+    )
+    loop = "async def inside():\n    return bak.collect(config)\nresult = await inside()"
+    button = (
+        "import ipywidgets\nbutton, found = ipywidgets.Button(), []\n"
+        "button.on_click(lambda _: found.append(bak.collect(config)))\n"
+        "button.click()\nresult = found[0]"
+    )
+    with Kernel(tmp_path) as kernel:
+        for symbol, code in zip(SYMBOLS, (thread, loop, button), strict=False):
+            ready(kernel, config.replace(symbols=[symbol]))
+            assert kernel.reply(kernel.begin(code))["status"] == "ok"
+            assert kernel.value("(result.outcome, len(result.output_files))") == (
+                f"('complete', {DAYS})"
+            )
+        # A connection shows what it has, in a real notebook.
+        format_it = "get_ipython().display_formatter.format(bak.connect(config.output_directory))"
+        assert "spot_klines" in kernel.value(f"{format_it}[0]['text/html']")
