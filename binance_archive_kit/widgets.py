@@ -66,7 +66,7 @@ class ConfigForm(anywidget.AnyWidget):
     Examples
     --------
     >>> import binance_archive_kit as bak
-    >>> form = bak.ConfigForm()
+    >>> form = bak.ConfigForm(endpoint_url="http://127.0.0.1:9000")
     >>> form
     ConfigForm(not complete: symbols)
     >>> form.close()
