@@ -14,9 +14,12 @@ from binance_archive_kit.local_s3 import LocalS3
 from tests.support.bucket import FIRST
 from tests.support.checks import assert_no_downloader, assert_nothing_staged
 from tests.support.faults import Rule
+from tests.support.prefect_server import prefect_server, served_minutely
 
 Serve = Callable[..., LocalS3]
 Ask = Callable[..., CollectionConfig]
+#: The folder of a deployment that is served, and the archive it collects from.
+Served = tuple[Path, LocalS3]
 
 
 @pytest.fixture
@@ -70,3 +73,21 @@ def ask(store: Path) -> Ask:
         return CollectionConfig(**fields | changes)
 
     return config
+
+
+@pytest.fixture(scope="session")
+def prefect_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Start a Prefect server on loopback, and give the environment that leads to it."""
+    pytest.importorskip("prefect", reason="the prefect extra is not installed")
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def served(
+    prefect_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """Serve a deployment with a one-minute schedule while other tests run."""
+    folder = tmp_path_factory.mktemp("served")
+    with served_minutely(folder, prefect_env) as server:
+        yield folder, server

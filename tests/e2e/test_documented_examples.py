@@ -146,7 +146,11 @@ def ran(
 
     @cache
     def once(name: str) -> Said:
-        more = request.getfixturevalue("prefect_env") if name == "prefect_deployment" else {}
+        more = {}
+        if name == "prefect_deployment":
+            more = request.getfixturevalue("prefect_env")
+            # A later test waits for it: the sooner it begins, the shorter.
+            request.getfixturevalue("served")
         return example(name, tmp_path_factory.mktemp(name), archive, **more)
 
     return once

@@ -1,0 +1,236 @@
+"""The workflow as a Prefect flow: under a server, under the harness, served, and without Prefect.
+
+Flows run in processes of their own, as they do for users.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from binance_archive_kit.local_s3 import Fault, LocalS3, Request
+from tests.e2e.conftest import Served
+from tests.support.bucket import zips_of
+from tests.support.checks import assert_holds
+from tests.support.prefect_server import BUCKET, PRELUDE, QUIET, ROOT, ask, config_for
+
+Script = Callable[..., str]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    """Lend a function that runs Python code, which finds a configuration in ``config``."""
+
+    def run(code: str, config: dict[str, Any], **environment: str) -> str:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        (tmp_path / "script.py").write_text(f"{PRELUDE}\n{code}")
+        done = subprocess.run(
+            [sys.executable, "script.py"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-5000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(served: Served) -> None:
+    """Let the served deployment run meanwhile."""
+
+
+# Under a server
+
+_RUN = """
+from binance_archive_kit.workflow import MetricsCollector, archive_collection_flow
+
+metrics = MetricsCollector()
+result = asyncio.run(archive_collection_flow(config, metrics))
+print(json.dumps({
+    "stats": result["collection_stats"],
+    "outcome": result["outcome"],
+    "files": list(result["output_files"]),
+    "events": metrics.events,
+}))
+"""
+
+
+def test_the_api_shows_the_run_and_its_steps(
+    script: Script, tmp_path: Path, prefect_env: dict[str, str]
+) -> None:
+    """The archive refuses its listing once: the plan is made again, and the run goes on."""
+
+    def refuse(request: Request) -> Fault | None:
+        return Fault(status=403) if not request.key and request.attempt == 1 else None
+
+    with LocalS3(BUCKET, fault=refuse) as server:
+        said = json.loads(script(_RUN, config_for(server, tmp_path), **prefect_env))
+    assert said["outcome"] == "complete"
+    assert said["stats"]["successful_tasks"] == 5
+    assert_holds(tmp_path / "store", zips_of(BUCKET))
+
+    [run] = ask(
+        prefect_env,
+        "flow_runs",
+        flows={"name": {"any_": ["archive-collection"]}},
+        flow_runs={
+            "parent_task_run_id": {"is_null_": True},
+            "tags": {"is_null_": True},
+        },
+    )
+    assert run["state_type"] == "COMPLETED"
+    assert run["parameters"]["config"]["symbols"] == ["BTCUSDT"]
+    of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    steps = {step["name"]: step for step in ask(prefect_env, "task_runs", **of_run)}
+    kinds = {name.rpartition("-")[0] or name: step for name, step in steps.items()}
+    assert set(kinds) == {
+        *("validate", "plan", "prove", "report"),
+        *("collect 1 of 3", "collect 2 of 3", "collect 3 of 3"),
+    }
+    assert {step["state_type"] for step in steps.values()} == {"COMPLETED"}
+    assert kinds["plan"]["run_count"] == 2
+    logs = "\n".join(
+        line["message"]
+        for line in ask(prefect_env, "logs", logs={"flow_run_id": {"any_": [run["id"]]}})
+    )
+    assert "Plan · 5 objects: 5 to download" in logs
+    assert "batch 3 of 3: 1 of 1 objects proven on disk" in logs
+    [artifact] = ask(prefect_env, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
+    assert artifact["key"] == "archive-collection"
+    assert "| spot | klines | daily | 5 | 0 | 0 | 100.0 % |" in artifact["data"]
+    assert "the archive has no spot bookDepth" in artifact["data"]
+    # The batches' events are those of one collection.
+    events = [each["event"] for each in said["events"]]
+    assert events[:2] == ["run_started", "tasks_planned"]
+    assert events[-1] == "run_finished"
+    batches = [
+        each["details"]["batch"] for each in said["events"] if each["event"] == "batch_started"
+    ]
+    assert batches == [1, 2, 3]
+
+
+# Under the harness
+
+_HARNESS = """
+from prefect.testing.utilities import prefect_test_harness
+from binance_archive_kit.workflow import ConfigurationError, WorkflowError, archive_collection_flow
+
+stubborn = archive_collection_flow.with_options(retries=3, retry_delay_seconds=60)
+with prefect_test_harness(server_startup_timeout=120):
+    wrong = [{"markets": ["sport"]}, {"matrix_path": "x.json"}, {"s5cmd_extra_args": ["--frob"]}]
+    for change in wrong:
+        began = time.monotonic()
+        try:
+            asyncio.run(stubborn(config | change))
+        except ConfigurationError as error:
+            print(f"refused: {error}")
+            assert time.monotonic() - began < 30
+    try:
+        asyncio.run(stubborn.with_options(retries=0)(config))
+    except WorkflowError as error:
+        print(f"failed: {error.result.collection_stats['failed_tasks']}")
+    print(asyncio.run(archive_collection_flow(config | {"markets": ["options"]}))["outcome"])
+"""
+
+
+def test_what_can_only_fail_is_not_tried_again(script: Script, tmp_path: Path) -> None:
+    def forbid(request: Request) -> Fault | None:
+        return Fault(status=403) if request.key else None
+
+    with LocalS3(BUCKET, fault=forbid) as server:
+        environment = {**QUIET, "PREFECT_HOME": str(tmp_path / "home")}
+        config = config_for(server, tmp_path)
+        said = script(_HARNESS, config, **environment, PREFECT_API_URL="").splitlines()
+        asked = [key for method, key in server.requests if method == "GET" and key]
+    assert [line.partition(":")[0] for line in said] == ["refused"] * 3 + ["failed", "empty"]
+    assert "'sport' is not valid" in said[0]
+    assert said[3] == "failed: 5"
+    # Each of the three batches was tried by one task run alone.
+    assert max(asked.count(key) for key in zips_of(BUCKET)) <= 3
+
+
+# Without Prefect
+
+_WITHOUT = """
+sys.modules["prefect"] = None
+import binance_archive_kit as bak
+from binance_archive_kit import workflow
+from binance_archive_kit.workflow import *
+for name in (*bak.__all__, *workflow.__all__):
+    getattr(bak if name in bak.__all__ else workflow, name)
+result = asyncio.run(archive_collection_flow(WorkflowConfig(config)))
+print(result["outcome"], repr(archive_collection_flow))
+for name in ("to_deployment", "serve", "deploy", "with_options"):
+    try:
+        getattr(archive_collection_flow, name)(name="x", cron="0 6 * * *")
+    except ImportError as error:
+        assert isinstance(error, bak.MissingExtraError)
+        print(error)
+assert not any(name.startswith("prefect.") for name in sys.modules)
+from binance_archive_kit.cli import main
+print(main(["matrix", "spot"]))
+"""
+
+
+def test_without_prefect_all_else_works(script: Script, tmp_path: Path) -> None:
+    with LocalS3(BUCKET) as server:
+        said = script(_WITHOUT, config_for(server, tmp_path)).splitlines()
+    assert said[0] == "complete PlainFlow(archive_collection_flow, without Prefect)"
+    assert said[1:5] == [
+        f"archive_collection_flow.{name} needs the prefect extra: "
+        "pip install 'binance-archive-kit[prefect]'"
+        for name in ("to_deployment", "serve", "deploy", "with_options")
+    ]
+    assert said[-1] == "0"
+    assert_holds(tmp_path / "store", zips_of(BUCKET))
+
+
+def test_the_workflow_loads_no_prefect(script: Script, tmp_path: Path) -> None:
+    code = "import binance_archive_kit.workflow as w; w.WorkflowConfig"
+    assert script(f"{code}; print('prefect' in sys.modules)", {}) == "False\n"
+
+
+# At last
+
+
+def test_a_served_deployment_collects_each_minute_and_keeps_what_it_has(
+    served: Served, prefect_env: dict[str, str]
+) -> None:
+    """It was begun with the first test that needs the server, and had time since."""
+    folder, server = served
+    until = time.monotonic() + 180
+    runs: list[dict[str, Any]] = []
+    while len(runs) < 2:
+        assert time.monotonic() < until, (folder / "log").read_text()[-5000:]
+        time.sleep(1)
+        runs = ask(
+            prefect_env,
+            "flow_runs",
+            flow_runs={"tags": {"all_": ["served"]}, "state": {"type": {"any_": ["COMPLETED"]}}},
+            sort="EXPECTED_START_TIME_ASC",
+        )
+    starts = [run["expected_start_time"] for run in runs[:2]]
+    assert starts[0][14:16] != starts[1][14:16]  # another minute
+    said = []
+    for run in runs[:2]:
+        of_run = {"flow_run_id": {"any_": [run["id"]]}}
+        [artifact] = ask(prefect_env, "artifacts", artifacts=of_run)
+        said.append(artifact["description"])
+    assert "5 downloaded, 0 kept" in said[0]
+    assert "0 downloaded, 5 kept" in said[1]
+    assert_holds(folder / "store", zips_of(BUCKET))
+    fetched = [key for method, key in server.requests if method == "GET" and key.endswith(".zip")]
+    assert sorted(fetched) == sorted(zips_of(BUCKET))
