@@ -69,12 +69,15 @@ def percent(part: float, whole: float) -> str:
 
     >>> percent(743, 744), percent(999_999, 1_000_000), percent(1, 1_000_000), percent(5, 5)
     ('99.86 %', '99.99 %', '0.01 %', '100 %')
+    >>> percent(57, 100), percent(0.57, 1)
+    ('57.00 %', '57.00 %')
     """
     if not whole:
         return "—"
     if part == whole:
         return "100 %"
-    share = int(part / whole * 10_000) / 100
+    # Rounded first, as 57 of 100 are a little less than 0.57 to a computer.
+    share = int(round(part / whole * 10_000, 6)) / 100
     return f"{min(max(share, 0.01 if part else 0.0), 99.99):.2f} %" if part else "0 %"
 
 
@@ -127,7 +130,7 @@ def panel(title: str, headline: str, kind: str, *parts: str) -> str:
 
 def details(kind: str, summary: str, lines: Sequence[str]) -> str:
     """Fold lines of text under a summary; a long list ends in a count of the rest."""
-    items = "".join(f"<li>{escape(line)}</li>" for line in _first(lines))
+    items = "".join(f"<li>{escape(line)}</li>" for line in first(lines))
     return (
         f'<details><summary><span aria-hidden="true" style="color:{COLOURS[kind]}">■</span> '
         f'{escape(summary)}</summary><ul style="margin:2px 0">{items}</ul></details>'
@@ -154,7 +157,7 @@ def absences_text(*kinds: Sequence[Absence]) -> list[str]:
     for (word, _, meaning), absences in zip(_ABSENCES, kinds, strict=True):
         if absences:
             lines.append(f"  {_tally(word, meaning, absences)}")
-            lines += [f"    {line}" for line in _first(_lines(absences))]
+            lines += [f"    {line}" for line in first(_lines(absences))]
     return lines
 
 
@@ -169,7 +172,8 @@ def _lines(absences: Sequence[Absence]) -> list[str]:
     return [str(absence) if at <= _SHOWN else "" for at, absence in enumerate(absences)]
 
 
-def _first(lines: Sequence[str]) -> list[str]:
+def first(lines: Sequence[str]) -> list[str]:
+    """Give the first of some lines, and count the rest."""
     if len(lines) <= _SHOWN + 1:
         return list(lines)
     return [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN:,} more"]
