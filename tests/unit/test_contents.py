@@ -225,7 +225,7 @@ def test_funding_follows_at_the_hours_it_says() -> None:
     for first_of_four in (4, 8):
         hours = [8] * 4 + [first_of_four] + [4] * 6 + [8] * 4
         times = [at(DAY_OF)]
-        for before, own in zip(hours, hours[1:], strict=False):
+        for before, own in pairwise(hours):
             times.append(times[-1] + (own if first_of_four == 4 else before) * HOUR)
         late = [time + 3_000 for time in times]
         contents = examined(FUNDING, late, hours=hours)
