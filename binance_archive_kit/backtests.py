@@ -11,7 +11,6 @@ import polars as pl
 from binance_archive_kit import render
 from binance_archive_kit.errors import CoverageError
 from binance_archive_kit.reports import MOMENT, WHAT, CoverageReport, lacks_of, name_of
-from binance_archive_kit.wishes import Absence, Reason
 
 #: Streams of a table before only the worst are shown.
 _ROWS = 25
@@ -82,7 +81,7 @@ class BacktestCoverage:
     def is_ready(self) -> bool:
         """Whether every stream has enough of all days that were asked for."""
         enough = self.coverage is not None and self.coverage >= self.min_coverage
-        return enough and self.window == self.asked and not self._never_there
+        return enough and self.window == self.asked and not self.report.never_there
 
     @property
     def verdict(self) -> str:
@@ -96,17 +95,12 @@ class BacktestCoverage:
             days += f" is all that every stream has of {asked[0]} to {asked[1]}"
         own = render.percent(weakest["coverage"], 1.0)
         words = f"{begins}: {days}; the weakest stream, {name_of(weakest)}, has {own}"
-        words += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:g} %)"
+        words += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:.10g} %)"
         if self.skip.height:
             words += f"; skip {render.counted(self.skip.height, 'stretch')}"
-        if self._never_there:
-            words += f"; never there: {self._never_there[0]}"
+        if self.report.never_there:
+            words += f"; never there: {self.report.never_there[0]}"
         return words
-
-    @property
-    def _never_there(self) -> list[Absence]:
-        """What was asked for and cannot be had; but not that a market lacks another's feed."""
-        return [each for each in self.report.unavailable if each.reason is not Reason.NO_SUCH_FEED]
 
     def _why_not(self) -> str:
         if not self.report.streams.height:

@@ -6,15 +6,17 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from binance_archive_kit.facts import Source
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.reading import Reader
-from binance_archive_kit.rhythms import rhythm_of
+from binance_archive_kit.rhythms import Rhythm, rhythm_of
 
 _ONLY = "only"
 #: Values of one row that are told before the others are left out.
@@ -64,13 +66,12 @@ def compare(
     """
     rhythm = rhythm_of(feed.market, feed.data_type, monthly.stream.interval)
     found: list[Disagreement] = []
-    for time, what in _compared(root, feed, monthly, daily, workers):
-        end = time + max(rhythm.step, 1)
+    for one in _compared(root, feed, rhythm, monthly, daily, workers):
         last = found[-1] if found else None
-        if last is not None and last.end >= time and _kind(last.what) == _kind(what):
-            found[-1] = replace(last, end=end, rows=last.rows + 1)
+        if last is not None and last.end >= one.start and _kind(last.what) == _kind(one.what):
+            found[-1] = replace(last, end=one.end, rows=last.rows + one.rows)
         else:
-            found.append(Disagreement(time, end, 1, what))
+            found.append(one)
     return found
 
 
@@ -80,9 +81,14 @@ def _kind(what: str) -> str:
 
 
 def _compared(
-    root: Path, feed: Feed, monthly: Source, daily: Sequence[Source], workers: int
-) -> Iterator[tuple[int, str]]:
-    """Give the time of each row that differs, and how it does."""
+    root: Path,
+    feed: Feed,
+    rhythm: Rhythm,
+    monthly: Source,
+    daily: Sequence[Source],
+    workers: int,
+) -> Iterator[Disagreement]:
+    """Go through both, day by day, and give the neighbouring rows of each that differ."""
     of_month = _by_day(root, feed, [monthly], workers)
     of_days = _by_day(root, feed, daily, workers)
     days = {source.file.start for source in daily}
@@ -96,7 +102,7 @@ def _compared(
             if other is not None and other[0] == day:
                 there, other = other[1], next(of_days, None)
             if day in days:
-                yield from _differences(feed, here, there)
+                yield from _differences(feed, rhythm, here, there)
 
 
 def _by_day(
@@ -122,8 +128,8 @@ def _by_day(
 
 
 def _differences(
-    feed: Feed, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
-) -> Iterator[tuple[int, str]]:
+    feed: Feed, rhythm: Rhythm, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
+) -> Iterator[Disagreement]:
     """Hold the rows of one day against each other."""
     one = daily if daily is not None else monthly
     if one is None or (daily is not None and monthly is not None and daily.equals(monthly)):
@@ -137,19 +143,33 @@ def _differences(
         )
         for each, there in ((daily, _DAILY), (monthly, _MONTHLY))
     ]
-    both = sides[0].join(
-        sides[1], on=key, how="full", coalesce=True, suffix=_MONTHLY, nulls_equal=True
+    both = (
+        sides[0]
+        .join(sides[1], on=key, how="full", coalesce=True, suffix=_MONTHLY, nulls_equal=True)
+        .sort(key)
+        .with_row_index(_PLACE)
     )
     others = [pl.col(name).ne_missing(pl.col(f"{name}{_MONTHLY}")) for name in values]
     alone = pl.col(_DAILY).is_null() | pl.col(_MONTHLY).is_null()
-    different = both.filter(pl.any_horizontal(alone, *others)).sort(feed.time)
-    times = different[feed.time].to_physical().to_list()
-    for time, row in zip(times, different.iter_rows(named=True), strict=True):
-        yield time, _told(row, values)
+    different = both.filter(pl.any_horizontal(alone, *others))
+    if rhythm.kind == "grid":
+        apart = pl.col(feed.time).to_physical().diff() > rhythm.step
+    else:
+        # Rows are neighbours when none that agree are between them.
+        apart = pl.col(_PLACE).cast(pl.Int64).diff() > 1
+    sides_change = [pl.col(side).is_null().cast(pl.Int8).diff() != 0 for side in (_DAILY, _MONTHLY)]
+    begins = different.select(pl.any_horizontal(apart, *sides_change).fill_null(True)).to_series()
+    times = different[feed.time].to_physical()
+    bounds = [*begins.arg_true().to_list(), different.height]
+    firsts = different.filter(begins).iter_rows(named=True)
+    for (first, end), row in zip(pairwise(bounds), firsts, strict=True):
+        last = np.array([times[end - 1]])
+        after = int(rhythm.after(last, np.array([max(rhythm.step, 1)]))[0])
+        yield Disagreement(times[first], after, end - first, _told(row, values))
 
 
 #: Names of columns that no feed has.
-_DAILY, _MONTHLY = " daily", " monthly"
+_DAILY, _MONTHLY, _PLACE = " daily", " monthly", " place"
 
 
 def _told(row: dict[str, Any], values: Sequence[str]) -> str:

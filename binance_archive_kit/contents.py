@@ -29,7 +29,7 @@ class Run(NamedTuple):
 
     first: int
     last: int
-    rows: int  #: different ones
+    rows: int  #: different ones; where rows come by time, different times
     step: int  #: microseconds from its last row to the one after it; 0 where there is no step
     first_id: int
     last_id: int
@@ -122,7 +122,8 @@ class Examiner:
         rhythm = rhythm_of(self._feed.market, self._feed.data_type, spans[0][0].stream.interval)
         times = slots(rhythm, self._feed.data_type, _numbers(frame, self._feed.time))
         times = times - self._shifts(spans, counts, times)
-        repeats = self._repeats(frame, file, len(spans))
+        new = self._new(frame, file)
+        repeats = np.bincount(file[~new], minlength=len(spans))
         ids = _numbers(frame, rhythm.number) if rhythm.number else np.zeros(len(times), np.int64)
         if rhythm.hours:
             steps = _numbers(frame, rhythm.hours) * HOUR
@@ -131,11 +132,13 @@ class Examiner:
         on = rhythm.is_on(times)
         strays = np.bincount(file[~on], minlength=len(spans))
         # Nearly all files are in order, on the grid and without repeats: then nothing moves.
-        if (np.diff(times)[np.diff(file) == 0] < 0).any():
-            order = np.lexsort((ids, times, file))
-            file, on = file[order], on[order]
+        # Clocks may be some milliseconds apart, so that it is numbers that follow each other.
+        follow = ids if rhythm.number else times
+        if (np.diff(follow)[np.diff(file) == 0] < 0).any():
+            order = np.lexsort((times, follow, file))
+            file, on, new, follow = file[order], on[order], new[order], follow[order]
             times, ids, steps = times[order], ids[order], steps[order]
-        taken = on & _is_new(file, ids if rhythm.number else times)
+        taken = new if rhythm.kind == "events" else on & _is_new(file, follow)
         if not taken.all():
             file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
         runs, at = _runs(rhythm, file, times, ids, steps)
@@ -174,64 +177,111 @@ class Examiner:
             counts,
         )
 
-    def _repeats(self, frame: pl.DataFrame, file: Times, files: int) -> Times:
-        """Count the rows of each file that came before."""
+    def _new(self, frame: pl.DataFrame, file: Times) -> npt.NDArray[np.bool_]:
+        """Tell which rows of each file did not come before."""
         if self._key == [self._feed.time]:
             times = _numbers(frame, self._feed.time)
             order = np.lexsort((times, file)) if (times[1:] < times[:-1]).any() else slice(None)
-            again = ~_is_new(file[order], times[order])
-            return np.bincount(file[order][again], minlength=files)
-        marked = frame.select(self._key).with_columns(pl.Series("", file))
-        different = marked.unique().group_by("").len()
-        counts = np.bincount(file, minlength=files)
-        counts[different[""].to_numpy()] -= different["len"].to_numpy().astype(np.int64)
-        return counts
+            new = np.empty(len(times), np.bool_)
+            new[order] = _is_new(file[order], times[order])
+            return new
+        marked = frame.select(self._key).with_columns(pl.Series(_FILE, file))
+        firsts = marked.with_row_index(_AT).unique(marked.columns, keep="first")[_AT]
+        new = np.zeros(len(file), np.bool_)
+        new[firsts.to_numpy()] = True
+        return new
+
+
+#: Names of columns that no feed has.
+_FILE, _AT = " file", " at"
 
 
 def joined(rhythm: Rhythm, contents: Contents | None, more: Contents) -> Contents:
-    """Put together what is in two pieces of a file, the second following the first."""
+    """Put together what is in two pieces of a file, the second following the first.
+
+    Of rows that stand in both, those that come by steps or numbers are counted once.
+    """
     if contents is None:
         return more
-    rows = contents.rows + more.rows
     runs = np.concatenate([contents.runs, more.runs])
-    longest = max(contents.longest, more.longest)
     repeats = contents.repeats + more.repeats
+    longest = max(contents.longest, more.longest)
+    in_order = contents.in_order and more.in_order
     if len(contents.runs) and len(more.runs):
         seam = len(contents.runs)
         before, after = Run(*runs[seam - 1]), Run(*runs[seam])
         longest = max(longest, after.first - before.last)
-        same_day = before.last // DAY == after.first // DAY
-        if same_day and _follows(rhythm, before, after):
-            run = Run(
-                min(before.first, after.first),
-                max(before.last, after.last),
-                before.rows + after.rows,
-                after.step,
-                before.first_id,
-                after.last_id,
-            )
-            runs = np.concatenate([runs[: seam - 1], [run], runs[seam + 1 :]])
+        in_order = in_order and before.last <= after.first
+        at = Run._fields.index("first_id" if rhythm.kind == "ids" else "first")
+        if _is_ascending(runs[seam - 1 : seam + 1, at]):
+            near, far, runs = runs[: seam - 1], runs[seam + 1 :], runs[seam - 1 : seam + 1]
+        else:
+            near, far, runs = NO_RUNS, NO_RUNS, runs[np.argsort(runs[:, at], kind="stable")]
+        whole = runs[:, 2].sum()
+        runs = _folded(rhythm, runs)
+        if rhythm.kind in ("grid", "ids"):
+            repeats += int(whole - runs[:, 2].sum())
+        runs = np.concatenate([near, runs, far])
     return replace(
         contents,
-        rows=rows,
+        rows=contents.rows + more.rows,
         repeats=repeats,
         strays=contents.strays + more.strays,
-        in_order=contents.in_order and more.in_order,
+        in_order=in_order,
         longest=longest,
         runs=runs,
     )
 
 
+def _is_ascending(values: Times) -> bool:
+    return bool((np.diff(values) >= 0).all())
+
+
+def _folded(rhythm: Rhythm, runs: Runs) -> Runs:
+    """Make one of runs of a day that follow each other, or overlap."""
+    folded: list[Run] = []
+    for run in (Run(*each) for each in runs.tolist()):
+        last = folded[-1] if folded else None
+        if last is None or last.first // DAY != run.first // DAY or not _follows(rhythm, last, run):
+            folded.append(run)
+            continue
+        ends = max(last, run, key=lambda each: (each.last_id, each.last))
+        folded[-1] = Run(
+            min(last.first, run.first),
+            max(last.last, run.last),
+            last.rows + run.rows - _common(rhythm, last, run),
+            ends.step,
+            last.first_id,
+            ends.last_id,
+        )
+    return np.array(folded, np.int64).reshape(-1, len(Run._fields))
+
+
 def _follows(rhythm: Rhythm, before: Run, after: Run) -> bool:
+    """Tell whether a run, which begins no earlier than another one, goes on with that one."""
     match rhythm.kind:
         case "events":
             return True
         case "ids":
-            return after.first_id - before.last_id == 1
+            return after.first_id - before.last_id <= 1
         case "pace":
             return 2 * (after.first - before.last) < 3 * before.step
         case _:
-            return after.first - before.last == before.step
+            return after.first - before.last <= before.step
+
+
+def _common(rhythm: Rhythm, before: Run, after: Run) -> int:
+    """Count the rows that stand in both of two runs; those that keep a pace by their ends."""
+    match rhythm.kind:
+        case "events":
+            return 0
+        case "ids":
+            return max(min(before.last_id, after.last_id) - after.first_id + 1, 0)
+        case "pace":
+            return int(after.first == before.last)
+        case _:
+            shared = min(before.last, after.last) - after.first
+            return shared // max(before.step, 1) + 1 if shared >= 0 else 0
 
 
 def _runs(

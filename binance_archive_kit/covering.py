@@ -54,6 +54,8 @@ from binance_archive_kit.wishes import Absence, Reason
 Source = str | Path | Holdings | CollectionConfig | Plan
 #: What a line is about.
 Name = tuple[Market, DataType, str, Interval | None]
+#: Files of a line by their keys, and the days of each that another one gives instead.
+_Owned = dict[str, tuple[Owner, frozenset[date]]]
 
 _ONE_DAY = timedelta(days=1)
 _MIDNIGHT = datetime.min.time()
@@ -340,7 +342,7 @@ class _Survey:
     def _lines(self, market: Market, data_type: DataType, names: Sequence[Name]) -> list[Line]:
         """Look at the files of one feed."""
         wanted = {name: self._asked.wanted[name] for name in names}
-        owners: dict[Name, list[tuple[Owner, frozenset[date]]]] = {name: [] for name in names}
+        owners: dict[Name, _Owned] = {name: {} for name in names}
         held: dict[Name, list[HeldStream]] = {name: [] for name in names}
         if self._holdings is not None:
             feed = self._holdings.feed(market, data_type)
@@ -362,7 +364,7 @@ class _Survey:
         self,
         feed: Feed,
         wanted: Mapping[Name, _Wanted],
-        owners: dict[Name, list[tuple[Owner, frozenset[date]]]],
+        owners: dict[Name, _Owned],
     ) -> None:
         """Find out which files give the days of each line, and what is in them."""
         holdings = self._holdings
@@ -375,20 +377,23 @@ class _Survey:
             datetime.combine(max(each.last for each in wanted.values()), _MIDNIGHT) + _ONE_DAY,
         )
         months = holdings.serving(feed, pruner, self._skip)
-        sources = [source for month in months for source in month.sources]
-        contents = holdings.contents(feed, sources, self._skip, self._done)
-        there = {source.file.key for source in sources}
+        sources = {source.file.key: source for month in months for source in month.sources}
+        contents = holdings.contents(feed, sources.values(), self._skip, self._done)
         proofs = holdings.proofs(feed)
         for month in months:
             for served in month.needed:
                 key = served.file.key
                 name = _name_of_stream(served.held.stream)
-                if name not in owners or (
-                    key not in there and served.file.place not in self._problems
-                ):
+                there = key in sources or served.file.place in self._problems
+                if name not in owners or not there:
+                    continue
+                if key in owners[name]:
+                    # It serves what is before the days of another one, and what is after.
+                    owner, without = owners[name][key]
+                    owners[name][key] = owner, without & served.without
                     continue
                 owner = self._owner(served.file, contents.get(key), proofs.get(key))
-                owners[name].append((owner, served.without))
+                owners[name][key] = owner, served.without
 
     def _count(self) -> int:
         """Count the files to look into."""
@@ -427,14 +432,15 @@ class _Survey:
         self,
         name: Name,
         wanted: _Wanted,
-        owned: Sequence[tuple[Owner, frozenset[date]]],
+        owned: _Owned,
         held: Sequence[HeldStream],
     ) -> Line:
         """Put the days of a line together."""
         first, end = day_of(wanted.first), day_of(wanted.last) + 1
         of_day = np.full(end - first, -1, np.int64)
         owners: list[Owner] = []
-        for owner, without in owned:
+        # A day that two files are named after is given by the one that has rows.
+        for owner, without in sorted(owned.values(), key=lambda each: each[0].has_rows):
             days = np.arange(max(owner.start // DAY, first), min(owner.end // DAY, end))
             if without:
                 days = days[~np.isin(days, [day_of(day) for day in without])]
@@ -564,7 +570,7 @@ class _Survey:
                 continue
             feed = self._holdings.feed(line.market, data_type)
             name = line.market, data_type, line.symbol, None
-            owners: dict[Name, list[tuple[Owner, frozenset[date]]]] = {name: []}
+            owners: dict[Name, _Owned] = {name: {}}
             self._own(feed, {name: days}, owners)
             trades = self._line(name, days, owners[name], ())
             examine(trades)

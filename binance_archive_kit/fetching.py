@@ -78,6 +78,8 @@ _TRIES_OF = {Corrupt: 2, Stalled: 2}
 #: Bytes that are known to be wrong, wherever they lie.
 _BAD_BYTES = (Corrupt, BadZip, StaleChecksum)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+#: States of objects that the archive was seen to have.
+_THERE = [State.DOWNLOADED, State.KEPT, State.FAILED]
 
 
 @dataclass(slots=True)
@@ -195,9 +197,10 @@ class Fetch:
             created_at=self._created_at,
             arrivals=self._arrivals.moments,
         )
+        there = pl.Series(self._states, dtype=pl.UInt8).is_in(_THERE)
         self._store.note_missing(
             {each.key: each.detail for each in result.missing if each.key},
-            [failure.key for failure in self._failures],
+            frame["key"].filter(there),
         )
         if result.outcome == "failed":
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)

@@ -597,7 +597,8 @@ def said(evidence: Sequence[str]) -> str:
 # Lines side by side
 
 _MAY_BE_HALTS = (GapKind.HOLE, GapKind.SHORT_FILE)
-Span = tuple[int, int]
+#: From, to, and of how many lines.
+Span = tuple[int, int, int]
 
 
 def tell_halts(
@@ -622,7 +623,7 @@ def tell_halts(
         side = list(group)
         halted = _halted(side)
         for line in side:
-            line.gaps = merge(_told(line, halted, len(side), known, traded))
+            line.gaps = merge(_told(line, halted, known, traded))
 
 
 def _kin(line: Line) -> tuple[str, str, str]:
@@ -641,7 +642,7 @@ def _halted(lines: Sequence[Line]) -> list[Span]:
     points = np.unique(
         [
             *(each for span in lacks for each in span),
-            *(d for span in lacks for d in _midnights(span)),
+            *(midnight for span in lacks for midnight in _midnights(*span)),
         ]
     )
     lacking = np.zeros(len(points), np.int64)
@@ -661,17 +662,19 @@ def _halted(lines: Sequence[Line]) -> list[Span]:
                 days = points[its] // DAY - line.first_day
                 giving[its] -= line.of_day[days] >= 0
     still = (lacking >= 2) & (lacking == giving)
-    return [(int(points[at]), int(points[at + 1])) for at in np.flatnonzero(still[:-1]).tolist()]
+    return [
+        (int(points[at]), int(points[at + 1]), int(giving[at]))
+        for at in np.flatnonzero(still[:-1]).tolist()
+    ]
 
 
-def _midnights(span: Span) -> range:
-    return range((span[0] // DAY + 1) * DAY, span[1], DAY)
+def _midnights(start: int, end: int) -> range:
+    return range((start // DAY + 1) * DAY, end, DAY)
 
 
 def _told(
     line: Line,
     halted: Sequence[Span],
-    count: int,
     known: Callable[[Line, int, int], str],
     traded: Callable[[Line, int, int], str | None],
 ) -> Iterator[Gap]:
@@ -681,13 +684,13 @@ def _told(
             yield gap
             continue
         at = gap.start
-        for start, end in halted:
+        for start, end, count in halted:
             start, end = max(start, at), min(end, gap.end)
             if start >= end:
                 continue
             if at < start:
                 yield _checked(line, part(line, gap, at, start), known, traded)
-            why = f"none of the {count} symbols here has these candles"
+            why = f"none of the {count} symbols with files of this time has these candles"
             yield replace(part(line, gap, start, end), kind=GapKind.HALT, evidence=(why,))
             at = end
         if at < gap.end:

@@ -426,15 +426,17 @@ class Holdings:
         """
         remembered = self.cache.contents(feed)
         seen: dict[str, Contents] = {}
-        unseen: list[Source] = []
+        unseen: dict[str, Source] = {}
         for source in sources:
-            known = remembered.get(source.file.key)
+            key = source.file.key
+            known = remembered.get(key)
             if known and (known.size, known.mtime) == (source.file.size, source.file.mtime):
-                seen[source.file.key] = known
+                seen[key] = known
             else:
-                unseen.append(replace(source, without=frozenset()))
+                # A file that serves several stretches of days is looked at once.
+                unseen[key] = replace(source, without=frozenset())
         done(len(seen))
-        new = dict(self._examined(feed, unseen, skip, done))
+        new = dict(self._examined(feed, list(unseen.values()), skip, done))
         self.cache.remember_contents(feed, new)
         return seen | new
 

@@ -130,10 +130,11 @@ class Picture:
             edgecolors="none",
             rasterized=True,
         )
-        for row in range(1, len(self.names)):
-            axes.axhline(row, color=_INK, linewidth=0.3, alpha=0.6)
-        axes.invert_yaxis()
-        families, names = _legible(self.names)
+        rows = np.arange(1, len(self.names))
+        axes.hlines(rows, 0, len(self.starts), color=_INK, linewidth=0.3, alpha=0.6)
+        axes.set_xlim(0, len(self.starts))
+        axes.set_ylim(len(self.names), 0)
+        families, [note, *names] = _legible([self.note, *self.names])
         places = np.arange(len(names)) + 0.5
         axes.set_yticks(places, names, fontsize=8, color=_INK, fontfamily=families)
         ticks, labels = self._ticks()
@@ -147,14 +148,19 @@ class Picture:
             handles=[Patch(color=_colour(code), label=render.plain(code)) for code in there],
             loc="upper left",
             bbox_to_anchor=(0, 0),
-            borderaxespad=2.5,
-            ncols=6,
+            borderaxespad=3.5,
+            ncols=self._legend_columns(names),
             frameon=False,
             fontsize=8,
             labelcolor=_INK,
         )
-        if self.note:
-            axes.set_title(self.note, fontsize=9, color=_INK, loc="left")
+        if note:
+            axes.set_title(note, fontsize=9, color=_INK, loc="left", fontfamily=families)
+
+    def _legend_columns(self, names: Sequence[str]) -> int:
+        """Choose how many words the legend has side by side: beside long names fewer."""
+        room = self.inches[0] - _LETTER * max(map(len, names)) - _INDENT
+        return min(max(int(room / _WORD), 2), 6)
 
     def _ticks(self) -> tuple[list[int], list[str]]:
         """Choose days to write below the field: of years, months, weeks, or each of them."""
@@ -167,16 +173,26 @@ class Picture:
         days = [*range(0, len(self.starts), step)]
         if len(years) >= _FEWEST_TICKS:
             return years, [f"{self.starts[at]:%Y}" for at in years]
+        # The first one, and the first of each year, says which year it is.
         if len(months) >= _FEWEST_TICKS:
-            return months, [f"{self.starts[at]:%Y-%m}" for at in months]
-        # The first one says which year it is.
-        return days, [f"{self.starts[at]:{'%m-%d' if at else '%Y-%m-%d'}}" for at in days]
+            return months, self._dated(months, "%b")
+        return days, self._dated(days, "%m-%d")
+
+    def _dated(self, places: Sequence[int], form: str) -> list[str]:
+        """Spell days, with the year below where it is another one than before."""
+        labels, year = [], 0
+        for day in (self.starts[at] for at in places):
+            labels.append(f"{day:{form}}" if day.year == year else f"{day:{form}}\n{day.year}")
+            year = day.year
+        return labels
 
     def _begins(self, at: int, value: int, what: str) -> bool:
         return at == 0 or getattr(self.starts[at - 1], what) != value
 
 
 _FEWEST_TICKS, _MOST_TICKS = 4, 14
+#: Inches that a letter of a name takes, the legend's indent, and its longest word.
+_LETTER, _INDENT, _WORD = 0.07, 0.5, 1.35
 
 #: Fonts that have the characters of symbols which most fonts lack.
 _FONTS = (

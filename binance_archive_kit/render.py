@@ -70,12 +70,15 @@ def percent(part: float, whole: float) -> str:
 
     >>> percent(743, 744), percent(999_999, 1_000_000), percent(1, 1_000_000), percent(5, 5)
     ('99.86 %', '99.99 %', '0.01 %', '100 %')
+    >>> percent(57, 100), percent(0.57, 1)
+    ('57.00 %', '57.00 %')
     """
     if not whole:
         return "—"
     if part == whole:
         return "100 %"
-    share = int(part / whole * 10_000) / 100
+    # Rounded first, as 57 of 100 are a little less than 0.57 to a computer.
+    share = int(round(part / whole * 10_000, 6)) / 100
     return f"{min(max(share, 0.01 if part else 0.0), 99.99):.2f} %" if part else "0 %"
 
 

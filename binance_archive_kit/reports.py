@@ -27,7 +27,7 @@ from binance_archive_kit.gaps import (
 )
 from binance_archive_kit.pictures import COMPLETE, Picture, picture_of
 from binance_archive_kit.rhythms import DAY
-from binance_archive_kit.wishes import Absence
+from binance_archive_kit.wishes import Absence, Reason
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,7 +175,13 @@ class CoverageReport:
             f"{begins}: {render.percent(part, whole)} of the {what} due are there ({part:,} of "
             f"{whole:,}), in {due['actual_files'].sum():,} of {due['expected_files'].sum():,} "
             f"files of {render.counted(due.height, 'stream')}{f'; {lacks}' if lacks else ''}"
+            f"{f'; never there: {self.never_there[0]}' if self.never_there else ''}"
         )
+
+    @property
+    def never_there(self) -> list[Absence]:
+        """What was asked for and cannot be had; but not that a market lacks another's feed."""
+        return [each for each in self.unavailable if each.reason is not Reason.NO_SUCH_FEED]
 
     def _share(self) -> tuple[int, int, str]:
         """Count what is there and what is due, in rows; in days where rows cannot be counted."""

@@ -366,13 +366,15 @@ class Store:
         there : iterable of str
             Keys of objects that it does not lack, whatever was found before.
         """
-        gone = [(key,) for key in there]
-        if not (missing or gone) or not self._database.exists():
+        if not self._database.exists():
             return
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows = [(key, f"{said}, asked on {now} UTC") for key, said in missing.items()]
         with closing(self._connect()) as connection, connection:
-            connection.executemany("DELETE FROM missing WHERE key = ?", gone)
+            noted = {key for (key,) in connection.execute("SELECT key FROM missing")}
+            # Few are missing, and there may be a million.
+            gone = noted.intersection(there) if noted else ()
+            connection.executemany("DELETE FROM missing WHERE key = ?", [(key,) for key in gone])
             connection.executemany("INSERT OR REPLACE INTO missing VALUES (?,?)", rows)
 
     def missing(self, prefix: str) -> dict[str, str]:

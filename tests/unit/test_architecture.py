@@ -53,7 +53,7 @@ MODULES: dict[str, set[str]] = {
     "reading": {"numpy", "polars", "pyarrow"},
     "rhythms": {"numpy"},
     "contents": {"numpy", "polars"},
-    "comparing": {"polars"},
+    "comparing": {"numpy", "polars"},
     "caching": {"numpy", "pyarrow"},
     "pruning": {"polars", "pyarrow"},
     "serving": set(),

@@ -1,0 +1,190 @@
+"""Files whose rows come at times of our choice, to plant in them whatever is to be found.
+
+Times are microseconds since 1970 UTC; values mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from binance_archive_kit.contents import Contents, Examiner
+from binance_archive_kit.enums import DataType
+from binance_archive_kit.facts import Source
+from binance_archive_kit.feeds import feed_of
+from binance_archive_kit.gaps import GapKind, Line, Owner, Word
+from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.keys import ObjectKey
+from tests.support.dialects import write, zip_of
+from tests.support.stores import schema_of
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+def at(text: str) -> int:
+    """Read a moment such as ``2025-07-01 04:00``."""
+    moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def every(step: int, start: str, end: str) -> list[int]:
+    """Give the times from one moment to another, exclusive."""
+    return list(range(at(start), at(end), step))
+
+
+def moment(time: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=time)
+
+
+# Rows that are examined without any file
+
+
+def source_of(key: ObjectKey) -> Source:
+    file = HeldFile(str(key), str(key), key.start, key.end, 1, 1)
+    return Source(file, HeldStream(key.stream, (file,)))
+
+
+def examined(
+    key: ObjectKey, times: Sequence[int], *, ids: Sequence[int] = (), hours: Sequence[int] = ()
+) -> Contents:
+    """See what is in a file of rows at these times, in this order."""
+    return examined_together([(key, times)], ids=ids, hours=hours)[0]
+
+
+def examined_together(
+    files: Sequence[tuple[ObjectKey, Sequence[int]]],
+    *,
+    ids: Sequence[int] = (),
+    hours: Sequence[int] = (),
+) -> list[Contents]:
+    """See what is in files that were read together."""
+    stream = files[0][0].stream
+    feed = feed_of(stream.market, stream.data_type)
+    examiner = Examiner(feed)
+    times = [time for _, its in files for time in its]
+    columns: dict[str, pl.Series] = {
+        feed.time: pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us"))
+    }
+    for name in examiner.columns:
+        if name == "funding_interval_hours":
+            columns[name] = pl.Series(hours or [8] * len(times), dtype=pl.Int64)
+        elif name not in columns:
+            columns[name] = pl.Series(ids or range(len(times)), dtype=pl.Int64)
+    in_order = [list(its) == sorted(its) for _, its in files]
+    spans = [(source_of(key), len(its)) for key, its in files]
+    return examiner.examine(spans, pl.DataFrame(columns), in_order)
+
+
+def owner_of(key: ObjectKey, contents: Contents | None, problem: str = "") -> Owner:
+    start = at(str(key.start))
+    return Owner(str(key), start, at(str(key.end)) + DAY, contents, problem)
+
+
+#: What is said of days without a file, unless a test says something else.
+ABSENT = Word(GapKind.NOT_COLLECTED, "no file")
+
+
+def line_of(
+    owners: Sequence[tuple[ObjectKey, Contents | None]],
+    start: str = "",
+    end: str = "",
+    words: Iterable[tuple[str, Word]] = (),
+    stream_of: ObjectKey | None = None,
+) -> Line:
+    """Make a line of files; `start` and `end` are its first and last day.
+
+    `words` are known of single days.
+    """
+    stream = (stream_of or owners[0][0]).stream
+    first = at(start or str(owners[0][0].start)) // DAY
+    until = at(end or str(owners[-1][0].end)) // DAY + 1
+    of_day = np.full(until - first, -1, np.int64)
+    line = Line(
+        stream.market, stream.data_type, stream.symbol, stream.interval, first, until,
+        [owner_of(key, contents) for key, contents in owners], of_day, [ABSENT],
+    )  # fmt: skip
+    for number, owner in enumerate(line.owners):
+        of_day[max(owner.start // DAY - first, 0) : owner.end // DAY - first] = number
+    for day, word in words:
+        line.words.append(word)
+        of_day[at(day) // DAY - first] = -len(line.words)
+    return line
+
+
+def told(line: Line) -> list[tuple[str, str, str, int | None]]:
+    """Give the gaps of a line: kind, start, end, missing rows."""
+    return [
+        (str(gap.kind), f"{moment(gap.start):%m-%d %H:%M}", f"{moment(gap.end):%m-%d %H:%M}",
+         gap.missing)
+        for gap in line.gaps
+    ]  # fmt: skip
+
+
+# Files
+
+
+def spelled(key: ObjectKey, time: int, day: date) -> str:
+    """Spell a time as the files of a day do."""
+    schema = schema_of(key)
+    if schema.time.format:
+        return f"{moment(time):%Y-%m-%d %H:%M:%S}"
+    return str(time if schema.time.unit_on(day) == "us" else time // 1_000)
+
+
+def csv_at(
+    key: ObjectKey,
+    times: Sequence[int],
+    *,
+    ids: Sequence[int] = (),
+    hours: Sequence[int] = (),
+    value: Sequence[int] = (),
+) -> bytes:
+    """Spell a file with a row at each of these times; `value` is what is its own of each."""
+    numbers = ids or range(len(times))
+    spans = hours or [8] * len(times)
+    values = value or [1] * len(times)
+    lines = []
+    for time, number, hour, price in zip(times, numbers, spans, values, strict=True):
+        when = spelled(key, time, key.start)
+        match key.stream.data_type:
+            case DataType.AGG_TRADES:
+                flags = "True,True" if key.stream.market == "spot" else "true"
+                cells = f"{number},{price},1,{number},{number},{when},{flags}"
+            case DataType.TRADES:
+                flags = "True,True" if key.stream.market == "spot" else "true"
+                cells = f"{number},{price},1,1,{when},{flags}"
+            case DataType.FUNDING_RATE:
+                cells = f"{when},{hour},{price}"
+            case DataType.METRICS:
+                cells = f"{when},{key.stream.symbol},{price},1,1,1,1,1"
+            case DataType.BOOK_DEPTH:
+                cells = f"{when},-1,{price},1\n{when},1,{price},1"
+            case DataType.BVOL_INDEX:
+                cells = f"{when},{key.stream.symbol},BTCBVOL,USDT,{price}"
+            case _:
+                cells = f"{when},{price},{price},{price},{price},1,{when},1,1,1,1,0"
+        lines.append(cells)
+    if schema_of(key).header == "present":
+        lines.insert(0, schema_of(key).header_line)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def plant(
+    root: Path,
+    key: ObjectKey,
+    times: Sequence[int],
+    *,
+    ids: Sequence[int] = (),
+    hours: Sequence[int] = (),
+    value: Sequence[int] = (),
+) -> Path:
+    """Put a file with rows at these times into a store."""
+    return write(root, key, zip_of(key, csv_at(key, times, ids=ids, hours=hours, value=value)))
