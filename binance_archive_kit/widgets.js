@@ -275,11 +275,17 @@ function symbolField(market, title, known, tell) {
     option.scrollIntoView({ block: "nearest" });
   }
 
-  function pick(at) {
+  // A click takes away again what it gave; a typed symbol is always meant to be there.
+  function pick(at, typed = false) {
     const { symbol } = options[at];
-    tell({ do: chosen.has(symbol) ? "remove" : "add", market, text: symbol });
     input.value = "";
-    chosen.has(symbol) ? chosen.delete(symbol) : chosen.add(symbol);
+    if (!chosen.has(symbol)) {
+      tell({ do: "add", market, text: symbol });
+      chosen.add(symbol);
+    } else if (!typed) {
+      tell({ do: "remove", market, text: symbol });
+      chosen.delete(symbol);
+    }
     open();
   }
 
@@ -291,7 +297,7 @@ function symbolField(market, title, known, tell) {
       mark((active + step + options.length) % options.length);
     } else if (event.key === "Enter" || event.key === ",") {
       event.preventDefault();
-      if (active >= 0) pick(active);
+      if (active >= 0) pick(active, true);
       else if (input.value.trim()) {
         tell({ do: "add", market, text: input.value });
         input.value = "";

@@ -20,7 +20,7 @@ import traitlets
 
 from binance_archive_kit import choices
 from binance_archive_kit.archive import Archive
-from binance_archive_kit.choices import Finding, Findings, Level
+from binance_archive_kit.choices import Findings, Level
 from binance_archive_kit.collection import Question, Worker
 from binance_archive_kit.config import CollectionConfig, check_endpoint
 from binance_archive_kit.enums import Market
@@ -157,8 +157,7 @@ class ConfigForm(anywidget.AnyWidget):
         super().close()
 
     def __repr__(self) -> str:
-        wrong = [name for name in _wrong(self.view.get("findings", {})) if name]
-        if wrong:
+        if wrong := self.view.get("wrong"):
             return f"ConfigForm(not complete: {', '.join(wrong)})"
         return f"ConfigForm({self.config!r})"
 
@@ -283,7 +282,7 @@ class ConfigForm(anywidget.AnyWidget):
         elif unknown:
             state, text = "loading", f"asking {question.endpoint} for its symbols …"
         elif refused:
-            state, text = "offline", f"not known, type them as the archive does: {refused[0]}"
+            state, text = "offline", f"type them as the archive spells them ({refused[0]})"
         else:
             total = len({name for names in known.values() for name in names})
             state, text = "ready", f"{total:,} symbols in the archive"
@@ -372,17 +371,11 @@ def _today() -> Any:
     return datetime.now(UTC).date()
 
 
-def _wrong(findings: Mapping[str, Any]) -> list[str]:
+def _wrong(findings: Findings) -> list[str]:
     """Name the fields because of which there is no configuration."""
     return [
-        name
-        for name, found in findings.items()
-        if any(_level(each) == Level.WRONG.value for each in found)
+        name for name, found in findings.items() if any(each.level is Level.WRONG for each in found)
     ]
-
-
-def _level(finding: Finding | Mapping[str, str]) -> str:
-    return finding.level.value if isinstance(finding, Finding) else finding["level"]
 
 
 def _question(config: CollectionConfig) -> tuple[Question | None, Findings]:
