@@ -1,0 +1,91 @@
+"""Proving again: what changed, what is gone, and what no size or time tells of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import binance_archive_kit as bak
+from binance_archive_kit.verifying import Verification
+from tests.e2e.conftest import Ask, Serve
+from tests.support.bucket import FIRST as DAY
+from tests.support.bucket import daily_klines, kline_key
+
+
+class Flat(bak.BaseStorage):
+    def get_partition_path(self, **of: Any) -> str:
+        return f"flat/{of['symbol']}"
+
+
+def rot(path: Path) -> None:
+    """Flip a byte, leaving size and time as they were."""
+    body, stat = bytearray(path.read_bytes()), path.stat()
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("storage", [None, Flat()], ids=["under their key", "placed"])
+def test_each_kind_of_trouble_is_told_and_mended(
+    serve: Serve, ask: Ask, store: Path, storage: bak.BaseStorage | None
+) -> None:
+    config = ask(serve(daily_klines("BTCUSDT", days=6)), days=6)
+    files = sorted(bak.collect(config, storage=storage).output_files)
+    assert str(bak.verify(store)) == "Store sound · 6 of 6 files read; 6 proven"
+    Path(files[0]).unlink()
+    rot(Path(files[1]))
+    Path(files[2]).write_bytes(b"x")
+    found = bak.verify(store)
+    assert not found.sound
+    assert (found.files, found.read, found.proven, found.unproven) == (5, 5, 3, 0)
+    places = dict(found.frame.select("file", "reason").iter_rows())
+    inside = [os.path.relpath(file, store) for file in files]
+    gone = kline_key("BTCUSDT", DAY)
+    assert places == {gone: "gone", inside[1]: "changed", inside[2]: "changed"}
+    assert "2 changed; 1 gone" in str(found)
+    assert "changed" in found._repr_html_()
+    result = bak.collect(config)
+    assert result.collection_stats["successful_tasks"] == 3
+    assert sorted(result.output_files) == files
+    assert bak.verify(store).sound
+
+
+def test_a_sample_is_a_sample(serve: Serve, ask: Ask, store: Path) -> None:
+    config = ask(serve(daily_klines("BTCUSDT", days=12)), days=12)
+    files = sorted(bak.collect(config).output_files)
+    for file in files[:6]:
+        rot(Path(file))
+    assert bak.verify(store, sample=0).sound
+    one, same = (bak.verify(store, sample=4, seed=7) for _ in range(2))
+    assert one.read == same.read == 4
+    # What was found before has no proof any more, and is now told by its own CRC-32.
+    assert set(one.frame["file"]) == set(same.frame["file"])
+    assert bak.verify(store).frame.height == 6
+    with pytest.raises(bak.ConfigurationError, match="sample: -1"):
+        bak.verify(store, sample=-1)
+
+
+def test_files_without_a_proof_are_read_and_said_to_be_without(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    config = ask(serve(daily_klines("BTCUSDT", days=3)), days=3)
+    files = sorted(bak.collect(config).output_files)
+    (store / ".binance_archive_kit" / "proofs.sqlite").unlink()
+    rot(Path(files[0]))
+    found = bak.verify(store)
+    assert (found.read, found.proven, found.unproven) == (3, 0, 2)
+    assert found.frame["reason"].to_list() == ["bad_zip"]
+
+
+def test_the_archive_can_be_asked_from_a_running_loop(serve: Serve, ask: Ask, store: Path) -> None:
+    server = serve(daily_klines("BTCUSDT", days=3))
+    bak.collect(ask(server, days=3))
+
+    async def cell() -> Verification:
+        return bak.verify(store, archive=True, endpoint_url=server.url)
+
+    assert asyncio.run(cell()).proven == 3
