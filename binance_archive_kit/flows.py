@@ -38,7 +38,7 @@ from binance_archive_kit.metrics import Events, MetricsCollector
 from binance_archive_kit.planning import Action, Plan
 from binance_archive_kit.result import CollectionResult
 from binance_archive_kit.verifying import verify
-from binance_archive_kit.workflow import WorkflowConfig
+from binance_archive_kit.workflow import documented_errors, read_config
 
 #: Batches that a run shows as steps, at most: a large plan has larger ones.
 _MOST_BATCHES = 100
@@ -57,7 +57,7 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
 @task(name="validate", cache_policy=NO_CACHE)
 def validate(config: Any) -> CollectionConfig:
     """Check the configuration."""
-    read = config if isinstance(config, CollectionConfig) else WorkflowConfig(config).read()
+    read = read_config(config)
     check(read)
     return read
 
@@ -72,7 +72,7 @@ def validate(config: Any) -> CollectionConfig:
 async def make_plan(config: Any) -> Plan:
     """Ask the archive what it has, and decide what to do."""
     plan = await aplan(config)
-    get_run_logger().info("%s", plan)
+    get_run_logger().info("plan: %s", plan.headline())
     return plan
 
 
@@ -109,7 +109,7 @@ def prove(result: Any) -> int:
 @task(name="report", cache_policy=NO_CACHE)
 async def report(result: Any) -> None:
     """Keep what came out of the run as an artifact."""
-    get_run_logger().info("%s", result)
+    get_run_logger().info("%s: %s", result.outcome, result.headline())
     await acreate_markdown_artifact(
         summary_markdown(result), key="archive-collection", description=result.headline()
     )
@@ -211,16 +211,22 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
     events = Events(metrics)
     try:
         with events.complaining():
-            return await _steps(config, metrics, events)
+            asked = validate(quote(config))
+        with documented_errors(), events.run(asked.output_directory) as finish:
+            result = await _steps(asked, metrics, events)
+            if result.outcome == "failed":
+                raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
+            finish(result)
     except ConfigurationError:
         await _retry_no_more()
         raise
+    return result
 
 
-async def _steps(config: Any, metrics: MetricsCollector | None, events: Events) -> CollectionResult:
+async def _steps(
+    asked: CollectionConfig, metrics: MetricsCollector | None, events: Events
+) -> CollectionResult:
     created, began = datetime.now(UTC), time.monotonic()
-    asked = validate(quote(config))
-    events.tell("run_started", output_directory=str(asked.output_directory))
     plan = await make_plan(quote(asked))
     events.planned(plan)
     teller = None if metrics is None else _OneRun(metrics)
@@ -242,9 +248,6 @@ async def _steps(config: Any, metrics: MetricsCollector | None, events: Events) 
     result = CollectionResult.joined(plan, parts, seconds=seconds, created_at=created)
     prove(quote(result))
     await report(quote(result))
-    events.tell("run_finished", outcome=result.outcome, **result.collection_stats)
-    if result.outcome == "failed":
-        raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
     return result
 
 

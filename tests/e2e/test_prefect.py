@@ -106,7 +106,7 @@ def test_the_api_shows_the_run_and_its_steps(
         line["message"]
         for line in ask(prefect_env, "logs", logs={"flow_run_id": {"any_": [run["id"]]}})
     )
-    assert "Plan · 5 objects: 5 to download" in logs
+    assert "plan: 5 objects: 5 to download" in logs
     assert "batch 3 of 3: 1 of 1 objects proven on disk" in logs
     [artifact] = ask(prefect_env, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
     assert artifact["key"] == "archive-collection"
