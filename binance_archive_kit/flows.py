@@ -16,9 +16,11 @@ times within its step. A question that cannot be meant is not retried at all.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from prefect import Flow, get_run_logger, task
@@ -198,6 +200,9 @@ class ArchiveCollectionFlow(Flow[[Any], Any]):
 def _deployed(config: Any, options: dict[str, Any]) -> dict[str, Any]:
     if config is not None:
         plain = config.chosen() if isinstance(config, CollectionConfig) else dict(config)
+        if isinstance(folder := plain.get("output_directory"), str | os.PathLike):
+            # Workers carry runs out in folders of their own.
+            plain["output_directory"] = str(Path(folder).absolute())
         options["parameters"] = {**(options.get("parameters") or {}), "config": plain}
     return {"entrypoint_type": EntrypointType.MODULE_PATH, **options}
 
