@@ -205,7 +205,6 @@ def _collecting(
 
     async def work() -> CollectionResult:
         created, began = datetime.now(UTC), time.monotonic()
-        events.tell("run_started", output_directory=str(question.config.output_directory))
         what = ready if ready is not None else await question.plan(progress)
         events.planned(what)
         fetch = Fetch(
@@ -222,16 +221,9 @@ def _collecting(
         return await fetch.run()
 
     async def told() -> CollectionResult:
-        try:
-            with events.complaining():
-                result = await work()
-        except BaseException as error:
-            failed = getattr(error, "result", None)
-            stats = failed.collection_stats if failed is not None else {}
-            interrupted = isinstance(error, asyncio.CancelledError)
-            events.tell("run_finished", outcome="interrupted" if interrupted else "failed", **stats)
-            raise
-        events.tell("run_finished", outcome=result.outcome, **result.collection_stats)
+        with events.run(question.config.output_directory) as finish:
+            result = await work()
+            finish(result)
         return result
 
     return told, progress, events

@@ -16,9 +16,11 @@ times within its step. A question that cannot be meant is not retried at all.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from prefect import Flow, get_run_logger, task
@@ -38,7 +40,7 @@ from binance_archive_kit.metrics import Events, MetricsCollector
 from binance_archive_kit.planning import Action, Plan
 from binance_archive_kit.result import CollectionResult
 from binance_archive_kit.verifying import verify
-from binance_archive_kit.workflow import WorkflowConfig
+from binance_archive_kit.workflow import documented_errors, read_config
 
 #: Batches that a run shows as steps, at most: a large plan has larger ones.
 _MOST_BATCHES = 100
@@ -57,7 +59,7 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
 @task(name="validate", cache_policy=NO_CACHE)
 def validate(config: Any) -> CollectionConfig:
     """Check the configuration."""
-    read = config if isinstance(config, CollectionConfig) else WorkflowConfig(config).read()
+    read = read_config(config)
     check(read)
     return read
 
@@ -72,7 +74,7 @@ def validate(config: Any) -> CollectionConfig:
 async def make_plan(config: Any) -> Plan:
     """Ask the archive what it has, and decide what to do."""
     plan = await aplan(config)
-    get_run_logger().info("%s", plan)
+    get_run_logger().info("plan: %s", plan.headline())
     return plan
 
 
@@ -109,7 +111,7 @@ def prove(result: Any) -> int:
 @task(name="report", cache_policy=NO_CACHE)
 async def report(result: Any) -> None:
     """Keep what came out of the run as an artifact."""
-    get_run_logger().info("%s", result)
+    get_run_logger().info("%s: %s", result.outcome, result.headline())
     await acreate_markdown_artifact(
         summary_markdown(result), key="archive-collection", description=result.headline()
     )
@@ -198,6 +200,9 @@ class ArchiveCollectionFlow(Flow[[Any], Any]):
 def _deployed(config: Any, options: dict[str, Any]) -> dict[str, Any]:
     if config is not None:
         plain = config.chosen() if isinstance(config, CollectionConfig) else dict(config)
+        if isinstance(folder := plain.get("output_directory"), str | os.PathLike):
+            # Workers carry runs out in folders of their own.
+            plain["output_directory"] = str(Path(folder).absolute())
         options["parameters"] = {**(options.get("parameters") or {}), "config": plain}
     return {"entrypoint_type": EntrypointType.MODULE_PATH, **options}
 
@@ -211,16 +216,22 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
     events = Events(metrics)
     try:
         with events.complaining():
-            return await _steps(config, metrics, events)
+            asked = validate(quote(config))
+        with documented_errors(), events.run(asked.output_directory) as finish:
+            result = await _steps(asked, metrics, events)
+            if result.outcome == "failed":
+                raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
+            finish(result)
     except ConfigurationError:
         await _retry_no_more()
         raise
+    return result
 
 
-async def _steps(config: Any, metrics: MetricsCollector | None, events: Events) -> CollectionResult:
+async def _steps(
+    asked: CollectionConfig, metrics: MetricsCollector | None, events: Events
+) -> CollectionResult:
     created, began = datetime.now(UTC), time.monotonic()
-    asked = validate(quote(config))
-    events.tell("run_started", output_directory=str(asked.output_directory))
     plan = await make_plan(quote(asked))
     events.planned(plan)
     teller = None if metrics is None else _OneRun(metrics)
@@ -242,9 +253,6 @@ async def _steps(config: Any, metrics: MetricsCollector | None, events: Events) 
     result = CollectionResult.joined(plan, parts, seconds=seconds, created_at=created)
     prove(quote(result))
     await report(quote(result))
-    events.tell("run_finished", outcome=result.outcome, **result.collection_stats)
-    if result.outcome == "failed":
-        raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
     return result
 
 

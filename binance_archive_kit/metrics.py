@@ -17,7 +17,8 @@ Events, in the order in which they come; details are numbers and words, ready fo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ from binance_archive_kit.errors import (
 
 if TYPE_CHECKING:
     from binance_archive_kit.planning import Plan
+    from binance_archive_kit.result import CollectionResult
 
 _CHECKSUM_FAILURES = (AbsentChecksum, BadChecksum, Corrupt, StaleChecksum)
 
@@ -145,6 +147,29 @@ class Events:
                 missing=len(plan.missing),
                 unavailable=len(plan.unavailable),
             )
+
+    @contextmanager
+    def run(self, output_directory: object) -> Iterator[Callable[[CollectionResult], None]]:
+        """Tell that a run begins, and that it ends, with its result or by an error.
+
+        Lends a function that is to be called with the result.
+        """
+        self.tell("run_started", output_directory=str(output_directory))
+        try:
+            with self.complaining():
+                yield self._finished
+        except BaseException as error:
+            failed = getattr(error, "result", None)
+            interrupted = isinstance(error, CancelledError | KeyboardInterrupt)
+            self.tell(
+                "run_finished",
+                outcome="interrupted" if interrupted else "failed",
+                **(failed.collection_stats if failed is not None else {}),
+            )
+            raise
+
+    def _finished(self, result: CollectionResult) -> None:
+        self.tell("run_finished", outcome=result.outcome, **result.collection_stats)
 
     # Objects and their batches
 

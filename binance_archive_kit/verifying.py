@@ -10,8 +10,9 @@ import os
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,8 @@ from binance_archive_kit.schemas import load_schemas
 from binance_archive_kit.storage import Expected, Store
 
 _CONNECTIONS = 64
+#: Seconds after which the proof of a file that was just put in place is recorded.
+_SETTLING = 1.0
 #: Files that may wait for being read, so that a million of them do not.
 _WAITING = 512
 PROBLEMS: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(
@@ -166,6 +169,8 @@ def verify(
     read = {each.file.key for each in chosen}
     others = [each for each in checks if each.file.key not in read]
     found += [_by_record(each) for each in others]
+    if any(problem for _, problem in found):
+        found = list(_again(store, found))
     wrong = [(each.file.key, each.file.place, *problem) for each, problem in found if problem]
     store.forget([key for key, *_ in wrong])
     wrong += [(key, key, "gone", "it was proven, and is not there any more") for key in gone]
@@ -197,6 +202,22 @@ def _checks(holdings: Holdings, store: Store) -> tuple[list[_Check], list[str]]:
             checks += [_Check(file, proofs.pop(file.key, None)) for file in held.files]
         gone += proofs
     return checks, gone
+
+
+def _again(
+    store: Store, found: Iterable[tuple[_Check, _Problem | None]]
+) -> Iterator[tuple[_Check, _Problem | None]]:
+    """Spare files that a collection has replaced meanwhile: a moment later their proof is there."""
+    time.sleep(_SETTLING)
+    for check, problem in found:
+        key = check.file.key
+        if problem is not None:
+            with suppress(OSError):
+                stat = (store.root / check.file.place).stat()
+                proof = store.recorded(f"{key.rpartition('/')[0]}/").get(key)
+                if proof != check.proof and proof and proof[:2] == (stat.st_size, stat.st_mtime_ns):
+                    problem = None
+        yield check, problem
 
 
 def _by_record(check: _Check) -> tuple[_Check, _Problem | None]:

@@ -14,7 +14,8 @@ Prefect asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -132,16 +133,38 @@ class PrefectArchiveCollectionWorkflow:
             If nothing could be had: every object failed, the archive could not be asked, or
             the disk has no room. Trying again may help.
         """
-        config = self.config
-        if not isinstance(config, CollectionConfig):
-            with Events(self.metrics).complaining():
-                config = WorkflowConfig(config).read()
-        try:
+        with Events(self.metrics).complaining():
+            config = read_config(self.config)
+        with documented_errors():
             return await acollect(config, storage=self.storage, metrics=self.metrics)
-        except (ConfigurationError, WorkflowError):
-            raise
-        except ArchiveKitError as error:
-            raise WorkflowError(str(error)) from error
+
+
+def read_config(config: object) -> CollectionConfig:
+    """Read a configuration in any of the forms that the workflow takes.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none, or a value cannot be meant.
+    """
+    if isinstance(config, CollectionConfig):
+        return config
+    if not isinstance(config, Mapping):
+        raise ConfigurationError(
+            f"config: {config!r} is not a configuration; give a dict, as WorkflowConfig({{...}})"
+        )
+    return WorkflowConfig(config).read()
+
+
+@contextmanager
+def documented_errors() -> Iterator[None]:
+    """Raise what goes wrong as one of the two documented errors."""
+    try:
+        yield
+    except (ConfigurationError, WorkflowError):
+        raise
+    except ArchiveKitError as error:
+        raise WorkflowError(str(error)) from error
 
 
 class PlainFlow:

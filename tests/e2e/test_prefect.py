@@ -106,7 +106,7 @@ def test_the_api_shows_the_run_and_its_steps(
         line["message"]
         for line in ask(prefect_env, "logs", logs={"flow_run_id": {"any_": [run["id"]]}})
     )
-    assert "Plan · 5 objects: 5 to download" in logs
+    assert "plan: 5 objects: 5 to download" in logs
     assert "batch 3 of 3: 1 of 1 objects proven on disk" in logs
     [artifact] = ask(prefect_env, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
     assert artifact["key"] == "archive-collection"
@@ -143,6 +143,9 @@ with prefect_test_harness(server_startup_timeout=120):
     except WorkflowError as error:
         print(f"failed: {error.result.collection_stats['failed_tasks']}")
     print(asyncio.run(archive_collection_flow(config | {"markets": ["options"]}))["outcome"])
+    relative = config | {"output_directory": "here"}
+    deployment = archive_collection_flow.to_deployment("daily", config=relative, cron="0 6 * * *")
+    print(deployment.parameters["config"]["output_directory"])
 """
 
 
@@ -155,7 +158,10 @@ def test_what_can_only_fail_is_not_tried_again(script: Script, tmp_path: Path) -
         config = config_for(server, tmp_path)
         said = script(_HARNESS, config, **environment, PREFECT_API_URL="").splitlines()
         asked = [key for method, key in server.requests if method == "GET" and key]
-    assert [line.partition(":")[0] for line in said] == ["refused"] * 3 + ["failed", "empty"]
+    assert [line.partition(":")[0] for line in said] == [
+        *("refused", "refused", "refused", "failed", "empty"),
+        str(tmp_path / "here"),
+    ]
     assert "'sport' is not valid" in said[0]
     assert said[3] == "failed: 5"
     # Each of the three batches was tried by one task run alone.
