@@ -391,7 +391,8 @@ def _tally(gaps: pl.DataFrame) -> str:
     """Count gaps kind by kind: ``1 halt (2 rows), 3 hole (7 rows)``."""
     counts = gaps.group_by("kind").agg(pl.len(), pl.col("missing").sum()).sort("kind")
     return ", ".join(
-        f"{count:,} {render.plain(kind)}{f' ({missing:,} rows)' if missing else ''}"
+        f"{count:,} {render.plain(kind)}"
+        + (f" ({render.counted(missing, 'row')})" if missing else "")
         for kind, count, missing in counts.iter_rows()
     )
 
