@@ -39,9 +39,9 @@ class BacktestCoverage:
         None when there is no such day.
     streams : polars.DataFrame
         What there is of each stream within the window: ``market``, ``data_type``, ``symbol``,
-        ``interval``, ``first``, ``last`` (its own first and last day with rows), ``expected``,
-        ``present`` (rows, null where they cannot be counted), ``coverage`` and ``measure``
-        (``rows`` or ``days``).
+        ``interval``, ``first``, ``last`` (the first and the last day of which it has what is
+        due, or some of it), ``expected``, ``present`` (rows, null where they cannot be
+        counted), ``coverage`` and ``measure`` (``rows`` or ``days``).
     skip : polars.DataFrame
         Times within the window of which some stream lacks rows, which a strategy must not
         trade through: ``start``, ``end`` (UTC, `end` exclusive), ``streams`` and ``kinds``.
@@ -165,10 +165,27 @@ class BacktestCoverage:
 
 
 def _extents(report: CoverageReport) -> pl.DataFrame:
-    """Give the first and the last day of which each stream has rows."""
+    """Give the first and the last day of which each stream has what is due.
+
+    That is from its first to its last row, and the days around of which no row is due, as
+    of most days of a week's candles.
+    """
     keys = [*WHAT]
-    there = report.days.filter(pl.col("present") > 0)
-    ends = there.group_by(keys).agg(first=pl.col("date").min(), last=pl.col("date").max())
+    day = pl.col("date")
+    has = pl.col("present") > 0
+    idle = (pl.col("expected") == 0) & pl.col("kind").is_null()
+    lacks = ~(has | idle.fill_null(False))
+    first, last = day.filter(has).min(), day.filter(has).max()
+    before, after = day.filter(lacks & (day < first)).max(), day.filter(lacks & (day > last)).min()
+    one = pl.duration(days=1)
+    ends = (
+        report.days.filter(has.any().over(keys))
+        .group_by(keys)
+        .agg(
+            first=pl.coalesce(before + one, day.min()),
+            last=pl.coalesce(after - one, day.max()),
+        )
+    )
     return report.streams.select(keys).join(
         ends, on=keys, how="left", nulls_equal=True, maintain_order="left"
     )

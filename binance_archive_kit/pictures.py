@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -136,7 +136,9 @@ class Picture:
         axes.set_ylim(len(self.names), 0)
         families, [note, *names] = _legible([self.note, *self.names])
         places = np.arange(len(names)) + 0.5
-        axes.set_yticks(places, names, fontsize=8, color=_INK, fontfamily=families)
+        axes.set_yticks(
+            places, names, fontsize=8, color=_INK, fontfamily=families, parse_math=False
+        )
         ticks, labels = self._ticks()
         axes.set_xticks(ticks, labels, fontsize=8, color=_INK)
         axes.tick_params(length=2, color=_INK)
@@ -155,7 +157,9 @@ class Picture:
             labelcolor=_INK,
         )
         if note:
-            axes.set_title(note, fontsize=9, color=_INK, loc="left", fontfamily=families)
+            axes.set_title(
+                note, fontsize=9, color=_INK, loc="left", fontfamily=families, parse_math=False
+            )
 
     def _legend_columns(self, names: Sequence[str]) -> int:
         """Choose how many words the legend has side by side: beside long names fewer."""
@@ -167,30 +171,36 @@ class Picture:
         if self.yearly:
             firsts = [at for at, day in enumerate(self.starts) if day.day == 1]
             return firsts, [f"{self.starts[at]:%b}" for at in firsts]
-        years = [at for at, day in enumerate(self.starts) if self._begins(at, day.year, "year")]
-        months = [at for at, day in enumerate(self.starts) if self._begins(at, day.month, "month")]
-        step = -(-len(self.starts) // _MOST_TICKS)
-        days = [*range(0, len(self.starts), step)]
+        years = self._firsts(lambda day: day.year)
+        months = self._firsts(lambda day: day.month)
         if len(years) >= _FEWEST_TICKS:
             return years, [f"{self.starts[at]:%Y}" for at in years]
-        # The first one, and the first of each year, says which year it is.
         if len(months) >= _FEWEST_TICKS:
+            step = next(each for each in _MONTHS if len(months) <= each * _MOST_TICKS)
+            months = [at for at in months if (self.starts[at].month - 1) % step == 0]
             return months, self._dated(months, "%b")
+        days = [*range(0, len(self.starts), -(-len(self.starts) // _MOST_TICKS))]
         return days, self._dated(days, "%m-%d")
 
+    def _firsts(self, part: Callable[[date], int]) -> list[int]:
+        """Find the columns that a year or a month begins with; not one that hardly begins it."""
+        parts = [part(day) for day in self.starts]
+        firsts = [at for at, each in enumerate(parts) if at == 0 or each != parts[at - 1]]
+        crowded = len(firsts) > 1 and firsts[1] < len(self.starts) / _MOST_LABELS
+        return firsts[1:] if crowded else firsts
+
     def _dated(self, places: Sequence[int], form: str) -> list[str]:
-        """Spell days, with the year below where it is another one than before."""
+        """Spell days; the first one, and the first of each year, with the year below."""
         labels, year = [], 0
         for day in (self.starts[at] for at in places):
             labels.append(f"{day:{form}}" if day.year == year else f"{day:{form}}\n{day.year}")
             year = day.year
         return labels
 
-    def _begins(self, at: int, value: int, what: str) -> bool:
-        return at == 0 or getattr(self.starts[at - 1], what) != value
-
 
 _FEWEST_TICKS, _MOST_TICKS = 4, 14
+#: Every how many months one is written, and as many labels as fit below a picture.
+_MONTHS, _MOST_LABELS = (1, 2, 3, 6), 24
 #: Inches that a letter of a name takes, the legend's indent, and its longest word.
 _LETTER, _INDENT, _WORD = 0.07, 0.5, 1.35
 

@@ -389,7 +389,8 @@ def _tally(gaps: pl.DataFrame) -> str:
     """Count gaps kind by kind: ``2 halts (4 rows), 1 stretch missing in archive``."""
     counts = gaps.group_by("kind").agg(pl.len(), pl.col("missing").sum()).sort("kind")
     return ", ".join(
-        f"{_number_of(GapKind(kind), count)}{f' ({missing:,} rows)' if missing else ''}"
+        _number_of(GapKind(kind), count)
+        + (f" ({render.counted(missing, 'row')})" if missing else "")
         for kind, count, missing in counts.iter_rows()
     )
 

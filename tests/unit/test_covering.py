@@ -621,6 +621,27 @@ def test_enough_of_all_days_is_ready(tmp_path: Path) -> None:
     assert "a file that is there may lack rows" in repr(ready)
 
 
+@pytest.mark.parametrize("interval", ["1w", "1mo"])
+def test_long_candles_leave_the_window_whole(tmp_path: Path, interval: str) -> None:
+    """Most days have no candle of a week, and lack none."""
+    for month, end in (("2025-05", "2025-06-01"), ("2025-06", "2025-07-01")):
+        plant(tmp_path, kline("BTCUSDT", month, "4h"), every(4 * HOUR, f"{month}-01", end))
+        days = every(DAY, f"{month}-01", end)
+        opens = [time for time in days if moment(time).weekday() == 0]
+        key = kline("BTCUSDT", month, interval)
+        plant(tmp_path, key, opens if interval == "1w" else days[:1])
+    ready = bak.backtest_coverage(tmp_path)
+    assert ready.window == ready.asked == (date(2025, 5, 1), date(2025, 6, 30))
+    assert ready.is_ready
+    assert (ready.coverage, ready.skip.height) == (1.0, 0)
+    # The second month has none: then it ends with what was due of the first.
+    plant(tmp_path, kline("BTCUSDT", "2025-06", interval), [])
+    ready = bak.backtest_coverage(tmp_path)
+    assert not ready.is_ready
+    last = date(2025, 6, 1) if interval == "1w" else date(2025, 5, 31)
+    assert ready.window == (date(2025, 5, 1), last)
+
+
 def test_what_is_wanted_is_not_rounded_up(tmp_path: Path) -> None:
     backtest_store(tmp_path)
     verdict = bak.backtest_coverage(tmp_path, min_coverage=0.9999999).verdict
