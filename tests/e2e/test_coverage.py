@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from binance_archive_kit.errors import CoverageError
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.reports import CoverageReport
 from binance_archive_kit.synthetic import PLANTED, SYMBOLS
+from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars
 from tests.support.dialects import zip_of
@@ -561,3 +563,74 @@ def test_what_came_to_be_is_no_longer_missing(serve: Serve, ask: Ask, store: Pat
     # Where it lies now, it may also go again: it is not the archive that lacks it.
     (store / str(kline("BTCUSDT", str(FIVE[2])))).unlink()
     assert kinds_of(bak.coverage(store)) == [("not_collected", FIVE[2], FIVE[3])]
+
+
+# The documented backtest
+
+
+MINUTE = HOUR // 60
+#: Days of the documented example, June 1 to July 15.
+BACKTEST_DAYS = [date(2025, 6, 1) + timedelta(days=n) for n in range(45)]
+
+
+def backtest_bucket() -> Bucket:
+    """Hold whole days of all that the documented backtest asks for and that there was then."""
+    zips: Bucket = {}
+
+    def add(key: ObjectKey, times: list[int], **more: Any) -> None:
+        zips[str(key)] = zip_of(key, csv_at(key, times, **more))
+
+    steps = {"1m": MINUTE, "5m": 5 * MINUTE, "1h": HOUR}
+    for market in ("spot", "futures/um"):
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            for n, day in enumerate(BACKTEST_DAYS):
+                begin, end = str(day), str(day + timedelta(days=1))
+                for interval, step in steps.items():
+                    add(kline(symbol, begin, interval, market), every(step, begin, end))
+                key = f"data/{market}/daily/trades/{symbol}/{symbol}-trades-{day}.zip"
+                ids = list(range(24 * n, 24 * n + 24))
+                add(ObjectKey.parse(key), every(HOUR, begin, end), ids=ids)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        for begin, end in (("2025-06-01", "2025-07-01"), ("2025-07-01", "2025-08-01")):
+            folder = f"data/futures/um/monthly/fundingRate/{symbol}"
+            key = ObjectKey.parse(f"{folder}/{symbol}-fundingRate-{begin[:7]}.zip")
+            add(key, every(8 * HOUR, begin, end))
+    return with_sidecars(zips)
+
+
+def test_the_documented_backtest_is_complete_and_the_report_agrees(
+    serve: Serve, store: Path
+) -> None:
+    asked = {
+        "workflow_type": "archive_collection",
+        "matrix_path": "enhanced_binance_archive_matrix.json",
+        "output_directory": str(store),
+        "markets": ["spot", "futures_um"],
+        "symbols": ["BTCUSDT", "ETHUSDT"],
+        "data_types": ["klines", "trades", "fundingRate", "liquidationSnapshot"],
+        "intervals": {"klines": ["1m", "5m", "1h"]},
+        "date_range": {"start": "2025-06-01", "end": "2025-07-15"},
+        "batch_size": 150,
+        "enable_resume": True,
+        "endpoint_url": serve(backtest_bucket()).url,
+    }
+    workflow = PrefectArchiveCollectionWorkflow(WorkflowConfig(asked))
+    result = asyncio.run(workflow.execute())
+    assert result["collection_stats"]["total_tasks"] == 724
+
+    # As the example counts: 45 days, 2 symbols, 3 intervals, 2 markets.
+    expected = 45 * 2 * 3 * 2
+    actual = len([file for file in result["metadata"].output_files if "klines" in file])
+    assert f"{100 * actual / expected:.1f}%" == "100.0%"
+
+    config = CollectionConfig(**asked)
+    ready = bak.backtest_coverage(config)
+    assert (ready.actual_files, ready.expected_files, ready.completeness) == (724, 724, 100.0)
+    assert ready.report.is_complete
+    assert ready.coverage == 1.0
+    assert ready.window == ready.asked == (BACKTEST_DAYS[0], BACKTEST_DAYS[-1])
+    # Liquidations ended the year before: a strategy that needs them cannot run.
+    assert not ready.is_ready
+    assert "liquidationSnapshot ended on 2024-03-31" in ready.verdict
+    without = config.replace(data_types=["klines", "trades", "fundingRate"])
+    bak.backtest_coverage(without).raise_if_not_ready()
