@@ -218,18 +218,22 @@ def test_of_two_files_of_a_day_one_counts_and_both_are_compared(
         for place in range(day * 3, day * 3 + 3)
         if (place in places) != (place in of_month) or (place in places and place in changed)
     }
+    changed_there = {place for its in of_days.values() for place in its} & changed & set(of_month)
     found = report.findings
     assert set(found["kind"]) <= {"disagreement"}
     assert found["rows"].sum() == len(differing)
     told = set()
     for row in found.iter_rows(named=True):
         began, end = (int(row[name].timestamp()) * SECOND for name in ("start", "end"))
-        told |= {(time - start) // step for time in range(began, end, step)}
+        places = {(time - start) // step for time in range(began, end, step)}
+        told |= places
+        by_month = places & set(of_month)
         if "only the daily" in row["evidence"]:
-            assert (began - start) // step not in of_month
+            assert not by_month
         elif "only the monthly" in row["evidence"]:
-            assert (began - start) // step in of_month
+            assert by_month == places <= differing - changed_there
         else:
+            assert places <= changed_there
             assert "is 2.0 in the daily file and 1.0 in the monthly one" in row["evidence"]
     assert told == differing
 
