@@ -181,7 +181,9 @@ class Examiner:
         """Tell which rows of each file did not come before."""
         if self._key == [self._feed.time]:
             times = _numbers(frame, self._feed.time)
-            order = np.lexsort((times, file)) if (times[1:] < times[:-1]).any() else slice(None)
+            if not (times[1:] < times[:-1]).any():
+                return _is_new(file, times)
+            order = np.lexsort((times, file))
             new = np.empty(len(times), np.bool_)
             new[order] = _is_new(file[order], times[order])
             return new

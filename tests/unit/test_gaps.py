@@ -411,6 +411,13 @@ def test_one_symbol_alone_tells_nothing() -> None:
     assert told(lines[0]) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
 
 
+def test_the_only_symbol_with_a_file_tells_nothing() -> None:
+    lines = market([2, 3])
+    later = looked_at(line_of(candles((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
+    tell_halts([*lines, later], nothing_known, nobody_knows)
+    assert told(lines[0]) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
+
+
 def test_only_what_all_lack_is_a_halt() -> None:
     lines = market([2, 3, 4], [3, 4, 5], [1, 2, 3, 4])
     tell_halts(lines, nothing_known, nobody_knows)

@@ -345,9 +345,12 @@ def test_no_text_has_a_colour_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("make", [many, long])
-def test_a_large_report_is_a_small_page(make: Callable[[], CoverageReport]) -> None:
+def test_a_large_report_is_a_small_page_and_made_soon(make: Callable[[], CoverageReport]) -> None:
     report = make()
+    began = time.perf_counter()
     panel, page = report._repr_html_(), report.to_html()
+    assert time.perf_counter() - began < 8
+    assert len(page) < 1_000_000
     assert panel.count("<tr>") <= 26
     assert len(panel) < 30_000
     assert page.count("<tr>") <= 26 + 1_001
@@ -485,18 +488,6 @@ def test_days_are_put_together_where_there_are_too_many(days: int, columns: int,
     assert lacks <= drawn
 
 
-@pytest.mark.parametrize("make", [many, long])
-def test_a_picture_is_made_soon_and_all_of_it_is_on_it(
-    make: Callable[[], CoverageReport],
-) -> None:
-    report = make()
-    began = time.perf_counter()
-    png = report._picture().png()
-    assert time.perf_counter() - began < 8
-    assert png.startswith(b"\x89PNG")
-    assert len(png) < 400_000
-
-
 def seasons() -> CoverageReport:
     return large(2, date(2022, 12, 24), 700, 9)
 
@@ -535,12 +526,14 @@ def test_words_lie_within_the_picture_and_apart(
 
 def test_symbols_are_no_formulas_and_no_boxes() -> None:
     """No font here may have the characters; drawing them would warn."""
-    for symbol in (EVIL, "币安人生USDT", "$x^2$", "$\\bad{"):
-        picture = small(symbol)._picture()
-        assert picture.png().startswith(b"\x89PNG")
-        line = large(1, date(2018, 1, 1), 800, 4)
-        renamed = replace(line, streams=line.streams.with_columns(symbol=pl.lit(symbol)),
-                          days=line.days.with_columns(symbol=pl.lit(symbol)))  # fmt: skip
+    for symbol in (EVIL, "币安人生USDT", "$\\bad{"):
+        assert small(symbol)._picture().png().startswith(b"\x89PNG")
+        years = large(1, date(2024, 1, 1), 500, 4)
+        renamed = replace(
+            years,
+            streams=years.streams.with_columns(symbol=pl.lit(symbol)),
+            days=years.days.with_columns(symbol=pl.lit(symbol)),
+        )
         assert renamed._picture().png().startswith(b"\x89PNG")
 
 
