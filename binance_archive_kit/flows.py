@@ -16,6 +16,7 @@ times within its step. A question that cannot be meant is not retried at all.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from prefect.utilities.annotations import quote
 from binance_archive_kit import render
 from binance_archive_kit.collection import acollect, aplan, check
 from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.covering import coverage
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.metrics import Events, MetricsCollector
 from binance_archive_kit.planning import Action, Plan
@@ -110,10 +112,15 @@ def prove(result: Any) -> int:
 
 @task(name="report", cache_policy=NO_CACHE)
 async def report(result: Any) -> None:
-    """Keep what came out of the run as an artifact."""
+    """Keep what came out of the run as artifacts: what was collected, and what it covers."""
     get_run_logger().info("%s: %s", result.outcome, result.headline())
     await acreate_markdown_artifact(
         summary_markdown(result), key="archive-collection", description=result.headline()
+    )
+    found = await asyncio.to_thread(coverage, result.plan)
+    get_run_logger().info("coverage: %s", found.verdict)
+    await acreate_markdown_artifact(
+        found.to_markdown(), key="archive-coverage", description=found.verdict
     )
 
 

@@ -216,18 +216,18 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     | 1 | x\|y |
     """
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(_markdown, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(markdown_text, line))} |" for line in lines)
 
 
 def markdown_list(title: str, items: Sequence[str], most: int = 20) -> str:
     """Spell a list in Markdown, the first few items of it."""
     more = [f"… and {len(items) - most:,} more"] if len(items) > most else []
     return "\n".join(
-        [f"**{title}**", "", *(f"- {_markdown(each)}" for each in [*items[:most], *more])]
+        [f"**{title}**", "", *(f"- {markdown_text(each)}" for each in [*items[:most], *more])]
     )
 
 
-def _markdown(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Keep text from being read as Markdown or HTML."""
     plain = " ".join(str(text).split())
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", plain)

@@ -89,6 +89,7 @@ INCOMPLETE = "incomplete"
 EVERY_DAY, NOTHING, NOT_DUE = "every day there", "nothing there", "nothing due"
 #: A mark beside the word of each state.
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", NOTHING: "○", NOT_DUE: "·"}
+_HEAD = ("stream", "days (UTC)", "files", "rows", "coverage", "state", "gaps")
 #: Rows of a table before only the worst are shown.
 _ROWS = 25
 #: Streams in a text, and gaps in a page, before the rest is only counted.
@@ -245,9 +246,8 @@ class CoverageReport:
 
     def _panel(self) -> str:
         """Lay the report out, without its picture."""
-        head = ("stream", "days (UTC)", "files", "rows", "coverage", "state", "gaps")
         rows = [(*row[:5], f"{_MARKS[row[5]]} {row[5]}", row[6]) for row in self._rows(_ROWS)]
-        table = render.table(head, rows, numeric={2, 3, 4}, unbroken=range(6))
+        table = render.table(_HEAD, rows, numeric={2, 3, 4}, unbroken=range(6))
         hidden = self.streams.height - _ROWS
         more = f"<p>… and {hidden:,} more streams, none of them worse</p>" if hidden > 0 else ""
         return render.panel(
@@ -348,6 +348,17 @@ class CoverageReport:
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
         return page
+
+    def to_markdown(self) -> str:
+        """Lay the report out in Markdown, without its picture, for pages that show no HTML."""
+        rows = [*self._rows(_ROWS)]
+        hidden = self.streams.height - len(rows)
+        parts = ["# Coverage", render.markdown_text(self.verdict)]
+        parts += [render.markdown_table(_HEAD, rows)] if rows else []
+        parts += [f"… and {hidden:,} more streams, none of them worse"] if hidden else []
+        notes = self._notes()
+        parts += [render.markdown_list("Worth knowing", notes)] if notes else []
+        return "\n\n".join(parts)
 
     # In a picture
 

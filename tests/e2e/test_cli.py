@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -413,7 +414,8 @@ def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m binance_archive_kit.cli matrix --json | head -c 10"
+    python = shlex.quote(sys.executable)
+    command = f"{python} -m binance_archive_kit.cli matrix --json | head -c 10"
     said = subprocess.run(
         ["bash", "-c", command],
         cwd=tmp_path,

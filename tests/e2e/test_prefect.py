@@ -108,10 +108,15 @@ def test_the_api_shows_the_run_and_its_steps(
     )
     assert "plan: 5 objects: 5 to download" in logs
     assert "batch 3 of 3: 1 of 1 objects proven on disk" in logs
-    [artifact] = ask(prefect_env, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
-    assert artifact["key"] == "archive-collection"
-    assert "| spot | klines | daily | 5 | 0 | 0 | 100.0 % |" in artifact["data"]
-    assert "the archive has no spot bookDepth" in artifact["data"]
+    kept = ask(prefect_env, "artifacts", artifacts={"flow_run_id": {"any_": [run["id"]]}})
+    artifacts = {artifact["key"]: artifact for artifact in kept}
+    assert set(artifacts) == {"archive-collection", "archive-coverage"}
+    collection = artifacts["archive-collection"]["data"]
+    assert "| spot | klines | daily | 5 | 0 | 0 | 100.0 % |" in collection
+    assert "the archive has no spot bookDepth" in collection
+    covers = artifacts["archive-coverage"]
+    assert "100 % of the rows due are there (120 of 120)" in covers["description"]
+    assert "5 of 5 | 120 of 120 | 100 % |" in covers["data"]
     # The batches' events are those of one collection.
     events = [each["event"] for each in said["events"]]
     assert events[:2] == ["run_started", "tasks_planned"]
@@ -232,7 +237,7 @@ def test_a_served_deployment_collects_each_minute_and_keeps_what_it_has(
     assert starts[0][14:16] != starts[1][14:16]  # another minute
     said = []
     for run in runs[:2]:
-        of_run = {"flow_run_id": {"any_": [run["id"]]}}
+        of_run = {"flow_run_id": {"any_": [run["id"]]}, "key": {"any_": ["archive-collection"]}}
         [artifact] = ask(prefect_env, "artifacts", artifacts=of_run)
         said.append(artifact["description"])
     assert "5 downloaded, 0 kept" in said[0]
