@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(BIN)/binance-archive demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/browser
+	$(BIN)/python -m pytest --ignore=tests/browser --numprocesses=auto --dist=loadscope
 
 browser: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/browser

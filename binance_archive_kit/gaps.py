@@ -546,6 +546,8 @@ def _edge_word(line: Line, owner: Owner, start: int, end: int) -> Word:
     outside = GapKind.BEFORE_LISTING if begins else GapKind.AFTER_DELISTING
     if begins:
         said = f"{owner.name}: its first row is of {spell(first)}"
+        if beside < line.first_day:
+            said += "; of a symbol that was listed then, nothing is lacking"
     else:
         said = f"{owner.name}: its last row is of {spell(last)}"
     if word is not None and word.kind is outside:
