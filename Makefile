@@ -10,7 +10,7 @@ demo: $(VENV)/.demo
 	$(BIN)/binance-archive demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/browser --numprocesses=auto --dist=loadscope
+	$(BIN)/python -m pytest --ignore=tests/browser --numprocesses=auto --dist=loadscope --no-loadscope-reorder
 
 browser: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/browser
@@ -24,6 +24,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.collecting
 	$(BIN)/python -m tests.benchmarks.reading
+	$(BIN)/python -m tests.benchmarks.covering
 
 notebooks: $(VENV)/.dev
 	$(BIN)/jupyter lab notebooks

@@ -11,17 +11,27 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from binance_archive_kit.local_s3 import LocalS3
-from tests.support.bucket import daily_klines
+from tests.support.bucket import FIRST, with_sidecars
+from tests.support.dialects import zip_of
+from tests.support.planted import HOUR, csv_at, every
+from tests.support.stores import kline
 
 ROOT = Path(__file__).parents[2]
 #: What the archive of these tests holds.
-BUCKET = daily_klines("BTCUSDT", days=5)
+BUCKET = with_sidecars(
+    {
+        str(key): zip_of(key, csv_at(key, every(HOUR, str(day), str(day + timedelta(days=1)))))
+        for day in (FIRST + timedelta(days=at) for at in range(5))
+        for key in [kline("BTCUSDT", str(day))]
+    }
+)
 #: Nothing leaves the machine.
 QUIET = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
