@@ -484,7 +484,7 @@ def _silences(line: Line) -> Iterator[tuple[int, int, Word]]:
         first, last = int(runs[0, 0]), int(runs[-1, 1])
         before, after = first - owner.start, owner.end - last
         late = _is_too_long(line, before, max(contents.longest, after))
-        if late and _gives(line, at, owner.start // DAY) and not _goes_on(line, runs[0]):
+        if late and _gives(line, at, owner.start // DAY) and not _follows(line, runs[0]):
             yield owner.start, first, _edge_word(line, owner, owner.start, first)
         early = _is_too_long(line, after, max(contents.longest, before))
         if early and _gives(line, at, owner.end // DAY - 1) and not _goes_on(line, runs[-1]):
@@ -503,19 +503,20 @@ def _gives(line: Line, at: int, day: int) -> bool:
     return line.first_day <= day < line.end_day and line.code(day) == at
 
 
-def _goes_on(line: Line, run: npt.NDArray[np.int64]) -> bool:
-    """Tell whether the numbers of a run at the edge of a file go on in the next one."""
+def _follows(line: Line, run: npt.NDArray[np.int64]) -> bool:
+    """Tell whether the numbers of a run go on where those of the one before it end."""
     if line.rhythm.kind != "ids":
         return False
-    edge = Run(*run.tolist())
-    firsts, lasts = line.runs[:, 4], line.runs[:, 5]
-    at = int(np.searchsorted(line.runs[:, 0], edge.first))
-    before = at > 0 and lasts[at - 1] + 1 == edge.first_id
-    after = at + 1 < len(firsts) and firsts[at + 1] - 1 == edge.last_id
-    first_of_file = at == 0 or line.code(int(line.runs[at - 1, 0]) // DAY) != line.code(
-        edge.first // DAY
-    )
-    return bool(before if first_of_file and not after else after)
+    at = int(np.searchsorted(line.runs[:, 0], run[0]))
+    return at > 0 and Run(*line.runs[at - 1]).last_id + 1 == Run(*run).first_id
+
+
+def _goes_on(line: Line, run: npt.NDArray[np.int64]) -> bool:
+    """Tell whether the numbers of a run go on in the one after it."""
+    if line.rhythm.kind != "ids":
+        return False
+    at = int(np.searchsorted(line.runs[:, 0], run[0])) + 1
+    return at < len(line.runs) and Run(*line.runs[at]).first_id - 1 == Run(*run).last_id
 
 
 # Words for what is lacking

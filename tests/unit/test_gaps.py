@@ -279,6 +279,24 @@ def test_of_two_missing_stretches_no_numbers_tell_apart() -> None:
     ]
 
 
+def cut_short(day: str, first: int) -> tuple[ObjectKey, Contents]:
+    """Make a day of 960 trades of which only the first third is there."""
+    key, _ = numbered(day, first, 960)
+    times = [at(day) + n * (DAY // 960) for n in range(320)]
+    return key, examined(key, times, ids=range(first, first + 320))
+
+
+@pytest.mark.parametrize("then", ["another file", "nothing"])
+def test_a_file_that_ends_early_is_short_whatever_its_numbers_follow(then: str) -> None:
+    files = [numbered(DAYS[0], 0, 960), cut_short(DAYS[1], 960)]
+    if then == "another file":
+        files.append(numbered(DAYS[2], 1920, 960))
+    [gap] = looked_at(line_of(files)).gaps
+    assert gap.kind is GapKind.SHORT_FILE
+    assert gap.start == at(DAYS[1]) + 319 * (DAY // 960)
+    assert gap.missing == (640 if then == "another file" else None)
+
+
 def test_a_file_of_numbers_that_ends_early_is_short() -> None:
     key, _ = numbered(DAYS[0], 0, 960)
     step = DAY // 960
