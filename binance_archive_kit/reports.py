@@ -172,10 +172,18 @@ class CoverageReport:
         due = self.streams.filter(pl.col("state") != NOT_DUE)
         begins = "Complete" if self.is_complete else "Incomplete" if part else "Nothing there"
         lacks = _tally(lacks_of(self.gaps))
+        uncounted = due.filter(pl.col("expected").is_null()) if what == "rows" else due.clear()
+        days = (
+            f" and {uncounted['actual_days'].sum():,} of {uncounted['expected_days'].sum():,} days "
+            "where rows cannot be counted,"
+            if uncounted.height
+            else ""
+        )
         return (
             f"{begins}: {render.percent(part, whole)} of the {what} due are there ({part:,} of "
-            f"{whole:,}), in {due['actual_files'].sum():,} of {due['expected_files'].sum():,} "
-            f"files of {render.counted(due.height, 'stream')}{f'; {lacks}' if lacks else ''}"
+            f"{whole:,}){days or ','} in {due['actual_files'].sum():,} of "
+            f"{due['expected_files'].sum():,} files of {render.counted(due.height, 'stream')}"
+            f"{f'; {lacks}' if lacks else ''}"
             f"{f'; never there: {self.never_there[0]}' if self.never_there else ''}"
         )
 

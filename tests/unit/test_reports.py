@@ -183,8 +183,9 @@ def test_the_verdict_has_its_numbers() -> None:
     present, missing = report.streams.drop_nulls("expected")["present", "missing"].sum().row(0)
     assert (present, missing) == (46 + 28, 2 + 20)
     assert verdict.startswith(
-        f"Incomplete: {percent(present, 96)} of the rows due are there ({present} of 96), in 5 of "
-        "5 files of 3 streams; 2 halts (4 rows), 2 short files (17 rows), 1 hole (1 row)"
+        f"Incomplete: {percent(present, 96)} of the rows due are there ({present} of 96) and 0 of "
+        "1 days where rows cannot be counted, in 5 of 5 files of 3 streams; "
+        "2 halts (4 rows), 2 short files (17 rows), 1 hole (1 row)"
     )
     assert verdict.endswith(
         "never there: spot klines ETHUSDTT 1h, 2025-07-01: "
