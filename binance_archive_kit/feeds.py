@@ -126,7 +126,7 @@ class Feed:
     def __repr__(self) -> str:
         return f"Feed({self.view!r})"
 
-    @property
+    @cached_property
     def view(self) -> str:
         """Name of its view, such as ``spot_agg_trades``."""
         return view_name(self.market, self.data_type)
