@@ -48,7 +48,7 @@ from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import Range
 from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.rhythms import DAY, rhythm_of
-from binance_archive_kit.storage import Store
+from binance_archive_kit.storage import Recorded, Store
 from binance_archive_kit.wishes import Absence, Reason
 
 Source = str | Path | Holdings | CollectionConfig | Plan
@@ -412,9 +412,7 @@ class _Survey:
         if self._bar is not None:
             self._bar.update()
 
-    def _owner(
-        self, file: HeldFile, contents: Contents | None, proof: tuple[int, int, str] | None
-    ) -> Owner:
+    def _owner(self, file: HeldFile, contents: Contents | None, proof: Recorded | None) -> Owner:
         problem = self._problems.get(file.place)
         return Owner(
             file.key,
@@ -422,7 +420,7 @@ class _Survey:
             (day_of(file.end) + 1) * DAY,
             contents,
             "" if problem is None else str(problem),
-            proof is not None and proof[:2] == (file.size, file.mtime),
+            proof is not None and proof.is_of(file.size, file.mtime),
         )
 
     def _skip(self, error: FileError) -> None:

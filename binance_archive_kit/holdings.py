@@ -44,7 +44,7 @@ from binance_archive_kit.reading import Piece, Reader, batch_of, counted
 from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import load_schemas
 from binance_archive_kit.serving import Month, Servings
-from binance_archive_kit.storage import Store
+from binance_archive_kit.storage import Recorded, Store
 
 Prefer = Literal["daily", "monthly"]
 OnError = Literal["raise", "skip"]
@@ -381,9 +381,9 @@ class Holdings:
 
     # Examining
 
-    def proofs(self, feed: Feed) -> dict[str, tuple[int, int, str]]:
-        """Give size, time and SHA-256 of a feed's proven files, by their keys."""
-        proofs: dict[str, tuple[int, int, str]] = {}
+    def proofs(self, feed: Feed) -> dict[str, Recorded]:
+        """Give what was recorded of a feed's proven files, by their keys."""
+        proofs: dict[str, Recorded] = {}
         for prefix in feed.prefixes:
             proofs |= self._store.recorded(prefix)
         return proofs
@@ -638,12 +638,12 @@ class _Keeper:
         self._go_on()
 
 
-def _line(
-    feed: Feed, held: HeldStream, proofs: dict[str, tuple[int, int, str]]
-) -> tuple[object, ...]:
+def _line(feed: Feed, held: HeldStream, proofs: dict[str, Recorded]) -> tuple[object, ...]:
     """Say what there is of a stream, and how much of it is proven."""
     stream, files = held.stream, held.files
-    proven = sum(proofs.get(file.key, ())[:2] == (file.size, file.mtime) for file in files)
+    proven = sum(
+        file.key in proofs and proofs[file.key].is_of(file.size, file.mtime) for file in files
+    )
     return (
         feed.view,
         stream.market.value,

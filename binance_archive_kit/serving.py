@@ -23,16 +23,13 @@ from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.pruning import Pruner
 from binance_archive_kit.reading import Reader
-from binance_archive_kit.storage import Store
+from binance_archive_kit.storage import SETTLING, Recorded, Store
 
 #: What is recorded of proven files, by the prefix of their stream and their key.
-_Proofs = dict[str, dict[str, tuple[int, int, str]]]
+_Proofs = dict[str, dict[str, Recorded]]
 _Stamps = dict[str, list[tuple[str, int, int]]]
 _Part = tuple[HeldStream, tuple[HeldFile, ...]]
 
-#: Seconds after which a file that is not the proven one is looked at once more: a
-#: collection records the proof of a file just after it has put the file in place.
-_SETTLING = 1.0
 _DAY_ZERO = date(1970, 1, 1)
 _DAY_MICROSECONDS = 86_400_000_000
 
@@ -356,17 +353,18 @@ class Servings:
             proofs[prefix] = self._store.recorded(prefix)
         if not self._contradicts(file, proofs[prefix]):
             return
-        time.sleep(_SETTLING)
+        # A collection may have put it in place, and not recorded its proof yet.
+        time.sleep(SETTLING)
         proofs[prefix] = self._store.recorded(prefix)
         if self._contradicts(file, proofs[prefix]):
             raise ChangedFile(file.place, "its bytes are not the ones that were proven")
 
-    def _contradicts(self, file: HeldFile, proofs: dict[str, tuple[int, int, str]]) -> bool:
+    def _contradicts(self, file: HeldFile, proofs: dict[str, Recorded]) -> bool:
         """Hold a file against its proof, if it has one; read it only if its time moved."""
-        size, mtime, sha256 = proofs.get(file.key, (file.size, file.mtime, ""))
-        if size != file.size:
-            return True
-        return mtime != file.mtime and self._store.hash(file.place) != sha256
+        proof = proofs.get(file.key)
+        if proof is None or proof.is_of(file.size, file.mtime):
+            return False
+        return proof.size != file.size or self._store.hash(file.place) != proof.sha256
 
 
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}

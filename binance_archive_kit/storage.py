@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import polars as pl
 from filelock import FileLock, Timeout
@@ -96,6 +96,22 @@ class Proof:
     etag: str | None
     by: ProvenBy
     proven_at: str
+
+
+class Recorded(NamedTuple):
+    """What was recorded of a file when it was proven."""
+
+    size: int
+    mtime: int
+    sha256: str
+
+    def is_of(self, size: int, mtime: int) -> bool:
+        """Tell whether a file of this size and time is still the one that was proven."""
+        return (self.size, self.mtime) == (size, mtime)
+
+
+#: Seconds in which a file may lie in place while its proof is not recorded yet.
+SETTLING = 1.0
 
 
 class Store:
@@ -345,7 +361,7 @@ class Store:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return Proof(key, stat.st_size, stat.st_mtime_ns, sha256, expected.etag, by, now)
 
-    def recorded(self, prefix: str) -> dict[str, tuple[int, int, str]]:
+    def recorded(self, prefix: str) -> dict[str, Recorded]:
         """Give size, time and SHA-256 of the proven files whose keys begin with a prefix.
 
         Reads no file; the files may have changed, or gone, since they were proven.
@@ -354,7 +370,7 @@ class Store:
             "SELECT key, size, mtime, sha256 FROM proofs WHERE key >= ? AND key < ?",
             [key_range(prefix)],
         )
-        return {key: (size, mtime, sha256) for key, size, mtime, sha256 in rows}
+        return {key: Recorded(*proof) for key, *proof in rows}
 
     def note_missing(self, missing: Mapping[str, str], there: Iterable[str]) -> None:
         """Remember which objects the archive was found to lack, for reports without it.

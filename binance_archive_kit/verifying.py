@@ -28,11 +28,9 @@ from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.matrix import load_matrix
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.schemas import load_schemas
-from binance_archive_kit.storage import Expected, Store
+from binance_archive_kit.storage import SETTLING, Expected, Recorded, Store
 
 _CONNECTIONS = 64
-#: Seconds after which the proof of a file that was just put in place is recorded.
-_SETTLING = 1.0
 #: Files that may wait for being read, so that a million of them do not.
 _WAITING = 512
 PROBLEMS: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(
@@ -106,10 +104,10 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """A file to look at, and the proof that is recorded of it, if any: size, time, SHA-256."""
+    """A file to look at, and the proof that is recorded of it, if any."""
 
     file: HeldFile
-    proof: tuple[int, int, str] | None
+    proof: Recorded | None
 
 
 def verify(
@@ -154,7 +152,7 @@ def verify(
         raise ConfigurationError(f"sample: {sample} is not a number of files")
     holdings = Holdings(folder, cache=False)
     store = Store(holdings.root)
-    checks, gone = _checks(holdings, store)
+    checks, gone = _checks(holdings)
     chosen = checks
     if sample is not None and sample < len(checks):
         chosen = random.Random(seed).sample(checks, sample)
@@ -189,15 +187,13 @@ def verify(
 _Problem = tuple[str, str]
 
 
-def _checks(holdings: Holdings, store: Store) -> tuple[list[_Check], list[str]]:
+def _checks(holdings: Holdings) -> tuple[list[_Check], list[str]]:
     """List the files of a store with their proofs, and the keys of proofs without a file."""
     checks: list[_Check] = []
     gone: list[str] = []
     for name in load_schemas():
         feed = holdings.feed(*name)
-        proofs: dict[str, tuple[int, int, str]] = {}
-        for prefix in feed.prefixes:
-            proofs |= store.recorded(prefix)
+        proofs = holdings.proofs(feed)
         for held in holdings.streams(feed):
             checks += [_Check(file, proofs.pop(file.key, None)) for file in held.files]
         gone += proofs
@@ -208,21 +204,22 @@ def _again(
     store: Store, found: Iterable[tuple[_Check, _Problem | None]]
 ) -> Iterator[tuple[_Check, _Problem | None]]:
     """Spare files that a collection has replaced meanwhile: a moment later their proof is there."""
-    time.sleep(_SETTLING)
+    time.sleep(SETTLING)
     for check, problem in found:
         key = check.file.key
         if problem is not None:
             with suppress(OSError):
                 stat = (store.root / check.file.place).stat()
                 proof = store.recorded(f"{key.rpartition('/')[0]}/").get(key)
-                if proof != check.proof and proof and proof[:2] == (stat.st_size, stat.st_mtime_ns):
+                newer = proof if proof != check.proof else None
+                if newer and newer.is_of(stat.st_size, stat.st_mtime_ns):
                     problem = None
         yield check, problem
 
 
 def _by_record(check: _Check) -> tuple[_Check, _Problem | None]:
     """Compare size and time with the proof; reads nothing."""
-    stands = check.proof is None or check.proof[:2] == (check.file.size, check.file.mtime)
+    stands = check.proof is None or check.proof.is_of(check.file.size, check.file.mtime)
     return check, None if stands else ("changed", "its size or its time is not the proven one")
 
 
@@ -237,7 +234,7 @@ def _read(
 
     def work(check: _Check) -> _Problem | None:
         key = check.file.key
-        digest: Answer | None = check.proof[2] if check.proof is not None else None
+        digest: Answer | None = check.proof.sha256 if check.proof is not None else None
         if digests is not None:
             digest = digests[key]
         if isinstance(digest, ObjectError):
