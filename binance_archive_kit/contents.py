@@ -17,8 +17,9 @@ import polars as pl
 from binance_archive_kit.enums import DataType
 from binance_archive_kit.facts import Source
 from binance_archive_kit.feeds import Feed
+from binance_archive_kit.moments import DAY, HOUR
 from binance_archive_kit.reading import Piece
-from binance_archive_kit.rhythms import DAY, HOUR, Rhythm, Times, label_shift, rhythm_of, slots
+from binance_archive_kit.rhythms import Rhythm, Times, label_shift, rhythm_of, slots
 
 #: A row for each run.
 Runs = npt.NDArray[np.int64]

@@ -32,22 +32,19 @@ from binance_archive_kit.gaps import (
     Line,
     Owner,
     Word,
-    day_at,
-    day_of,
     examine,
-    micros_of,
-    moment_of,
     tell_halts,
 )
 from binance_archive_kit.holdings import Holdings, Prefer
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import ObjectKey, Stream, period_end, periods
 from binance_archive_kit.matrix import Matrix, load_annotations, load_matrix
+from binance_archive_kit.moments import DAY, day_at, day_of, micros_of, naive_of
 from binance_archive_kit.planning import Plan
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import Range
 from binance_archive_kit.reports import CoverageReport, report_on
-from binance_archive_kit.rhythms import DAY, rhythm_of
+from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.storage import Recorded, Store
 from binance_archive_kit.wishes import Absence, Reason
 
@@ -479,10 +476,8 @@ class _Survey:
             word = Word(GapKind.BEFORE_LISTING, f"{title} begins on {begins}")
             yield word, date.min, begins - _ONE_DAY
         for each in facts:
-            for gap in each.known_gaps:
-                start, _, end = gap.partition("..")
-                word = Word(GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive")
-                yield word, date.fromisoformat(start), date.fromisoformat(end or start)
+            for start, end in each.gaps:
+                yield Word(GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive"), start, end
         if all(each.last for each in facts):
             ends = max(period_end(f.last, p) for p, f in feed.partitioned.items() if f.last)
             word = Word(GapKind.ENDED_FEED, f"{title} ended on {ends}")
@@ -574,7 +569,7 @@ class _Survey:
             examine(trades)
             if any(gap.start < end and gap.end > start for gap in trades.gaps):
                 continue
-            asked = Range(frozenset([line.symbol]), None, *(_naive(time) for time in (start, end)))
+            asked = Range(frozenset([line.symbol]), None, naive_of(start), naive_of(end))
             where = pc.field(feed.time) >= pa.scalar(start, pa.timestamp("us"))
             where &= pc.field(feed.time) < pa.scalar(end, pa.timestamp("us"))
             where &= pc.field("symbol") == line.symbol
@@ -590,10 +585,6 @@ def _order(name: Name) -> tuple[int, int, str, int]:
     market, data_type, symbol, interval = name
     at = -1 if interval is None else list(Interval).index(interval)
     return list(Market).index(market), list(DataType).index(data_type), symbol, at
-
-
-def _naive(time: int) -> datetime:
-    return moment_of(time).replace(tzinfo=None)
 
 
 def _flaws(line: Line) -> Iterator[Finding]:

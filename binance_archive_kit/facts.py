@@ -8,10 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 from binance_archive_kit.enums import Interval
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import Stream
+from binance_archive_kit.moments import micros_of
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
-_MICROSECOND = timedelta(microseconds=1)
 
 #: Candles that do not divide the month may begin in the one before.
 _LONG = {Interval.D3: timedelta(days=3), Interval.W1: timedelta(days=7)}
@@ -110,7 +109,7 @@ def period_of(stream: Stream, file: HeldFile) -> tuple[int, int]:
     before, after = _slack(stream)
     start = datetime.combine(file.start, datetime.min.time(), UTC)
     end = datetime.combine(file.end, datetime.min.time(), UTC) + _DAY
-    return (start - before - EPOCH) // _MICROSECOND, (end + after - EPOCH) // _MICROSECOND
+    return micros_of(start - before), micros_of(end + after)
 
 
 def _slack(stream: Stream) -> tuple[timedelta, timedelta]:

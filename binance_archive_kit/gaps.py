@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -19,10 +18,9 @@ import numpy.typing as npt
 
 from binance_archive_kit.contents import NO_RUNS, Contents, Run, Runs
 from binance_archive_kit.enums import DataType, Interval, Market
-from binance_archive_kit.facts import EPOCH
-from binance_archive_kit.rhythms import DAY, HOUR, MINUTE, MONTH, Rhythm, month_start, rhythm_of
+from binance_archive_kit.moments import DAY, HOUR, MINUTE, spell
+from binance_archive_kit.rhythms import MONTH, Rhythm, month_start, rhythm_of
 
-_DAY_ZERO = date(1970, 1, 1)
 #: A file is silent for too long at its end when it never is for a tenth of that elsewhere.
 _SILENCE = 10
 _FEWEST_LIQUIDATIONS = 3
@@ -283,38 +281,6 @@ class Line:
         days = [first, *(first + cuts).tolist(), last + 1]
         for day, until in pairwise(days):
             yield max(start, day * DAY), min(end, until * DAY), self.code(day)
-
-
-def day_of(day: date) -> int:
-    """Count the days since 1970."""
-    return (day - _DAY_ZERO).days
-
-
-def day_at(count: int) -> date:
-    """Give the day that is so many after 1970 began."""
-    return _DAY_ZERO + timedelta(days=count)
-
-
-def micros_of(moment: datetime) -> int:
-    """Turn a moment into microseconds since 1970 UTC."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
-
-
-def spell(time: int) -> str:
-    """Write a moment for people, UTC, no finer than it is.
-
-    >>> spell(0), spell(90_000_000), spell(1_500_000)
-    ('1970-01-01 00:00', '1970-01-01 00:01:30', '1970-01-01 00:00:01.500')
-    """
-    moment = moment_of(time)
-    if time % 1_000_000:
-        return f"{moment:%Y-%m-%d %H:%M:%S}.{time % 1_000_000 // 1000:03}"
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if time % MINUTE else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def moment_of(time: int) -> datetime:
-    """Turn microseconds since 1970 into a moment, UTC."""
-    return EPOCH + timedelta(microseconds=time)
 
 
 # One line

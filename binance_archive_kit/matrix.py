@@ -101,6 +101,12 @@ class PartitionFacts(_Facts):
     confidence: Confidence
     source: str
 
+    @property
+    def gaps(self) -> list[tuple[date, date]]:
+        """The known gaps: first and last UTC day of each, both inclusive."""
+        spans = [text.split("..") for text in self.known_gaps]
+        return [(date.fromisoformat(span[0]), date.fromisoformat(span[-1])) for span in spans]
+
 
 class _Alias(_Facts):
     default_intervals: tuple[Interval, ...]

@@ -382,7 +382,7 @@ def _absences(
     stream, facts = wish.stream, wish.facts
     name = f"{stream.market.title} {stream.data_type}"
     last_here = max(here.objects, default="")
-    gaps = [_parse_gap(text) for text in facts.known_gaps]
+    gaps = facts.gaps
     lost = here.probed and here.first is None
     known = known_symbols.get(stream.parent, ())
 
@@ -435,11 +435,6 @@ def _absences(
             run = None
     if run is not None:
         yield run
-
-
-def _parse_gap(text: str) -> Span:
-    first, _, last = text.partition("..")
-    return date.fromisoformat(first), date.fromisoformat(last or first)
 
 
 def decide(

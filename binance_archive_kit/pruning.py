@@ -24,9 +24,9 @@ from binance_archive_kit.enums import Interval, Market, Partition
 from binance_archive_kit.facts import period_of
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import Stream
+from binance_archive_kit.moments import naive_of
 
 _MICROSECOND = timedelta(microseconds=1)
-_EPOCH = datetime.min.replace(year=1970)
 
 Group = Sequence[HeldFile]
 
@@ -114,7 +114,7 @@ def _moments(stream: Stream, group: Group) -> tuple[datetime, datetime]:
     """Give the times rows of neighbouring files may have, naive UTC: from; to, exclusive."""
     early, _ = period_of(stream, group[0])
     _, late = period_of(stream, max(group, key=lambda file: file.end))
-    return _EPOCH + timedelta(microseconds=early), _EPOCH + timedelta(microseconds=late)
+    return naive_of(early), naive_of(late)
 
 
 # Arrow

@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -29,9 +28,10 @@ import polars as pl
 import pyarrow as pa
 
 from binance_archive_kit.errors import FileError, OutOfPeriod, WrongUnit, WrongValues
-from binance_archive_kit.facts import EPOCH, Facts, Source, period_of
+from binance_archive_kit.facts import Facts, Source, period_of
 from binance_archive_kit.feeds import MOMENT, Feed
 from binance_archive_kit.inventory import HeldFile
+from binance_archive_kit.moments import moment_of
 from binance_archive_kit.texts import Cut, Text, Unpacker, outer_rows
 
 T = TypeVar("T")
@@ -394,7 +394,7 @@ _UNITS = {"ms": "milliseconds", "us": "microseconds"}
 
 
 def _moment(micros: int) -> str:
-    return f"{EPOCH + timedelta(microseconds=micros):%Y-%m-%d %H:%M:%S.%f}"
+    return f"{moment_of(micros):%Y-%m-%d %H:%M:%S.%f}"
 
 
 def _days(source: Source) -> str:

@@ -22,11 +22,10 @@ from binance_archive_kit.gaps import (
     FindingKind,
     GapKind,
     Line,
-    day_at,
     said,
 )
+from binance_archive_kit.moments import DAY, day_at
 from binance_archive_kit.pictures import COMPLETE, Picture, picture_of
-from binance_archive_kit.rhythms import DAY
 from binance_archive_kit.wishes import Absence, Reason
 
 if TYPE_CHECKING:

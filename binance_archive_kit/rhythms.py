@@ -16,7 +16,7 @@ Four rhythms are known:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import cache
 from typing import Literal
 
@@ -24,13 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from binance_archive_kit.enums import DataType, Interval, Market
+from binance_archive_kit.moments import DAY, HOUR, MINUTE, SECOND, day_of
 
 Times = npt.NDArray[np.int64]
 
-SECOND = 1_000_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
 _WEEK = 7 * DAY
 
 #: Candles longer than a day by far begin with the month; this stands for their step.
@@ -205,7 +202,7 @@ def label_shift(market: Market, data_type: DataType, day: date, times: Times) ->
     """
     if data_type is not DataType.METRICS:
         return 0
-    start = (day - date(1970, 1, 1)) // timedelta(microseconds=1)
+    start = day_of(day) * DAY
     by_end = market is Market.FUTURES_UM and day < METRICS_LABEL_CHANGE
     if len(times) and times.max() >= start + DAY:
         by_end = True

@@ -21,6 +21,7 @@ from binance_archive_kit.errors import ChangedFile, FileError
 from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.moments import DAY, day_at
 from binance_archive_kit.pruning import Pruner
 from binance_archive_kit.reading import Reader
 from binance_archive_kit.storage import SETTLING, Recorded, Store
@@ -29,9 +30,6 @@ from binance_archive_kit.storage import SETTLING, Recorded, Store
 _Proofs = dict[str, dict[str, Recorded]]
 _Stamps = dict[str, list[tuple[str, int, int]]]
 _Part = tuple[HeldStream, tuple[HeldFile, ...]]
-
-_DAY_ZERO = date(1970, 1, 1)
-_DAY_MICROSECONDS = 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,10 +287,7 @@ class Servings:
             return set()
         if held.stream.partition is Partition.DAILY:
             return named
-        first, last = (
-            _DAY_ZERO + timedelta(days=each // _DAY_MICROSECONDS)
-            for each in (facts.first, facts.last)
-        )
+        first, last = (day_at(each // DAY) for each in (facts.first, facts.last))
         return named & _span(first, last)
 
     def _facts(self, feed: Feed, source: Source) -> Facts | None:

@@ -22,6 +22,7 @@ MODULES: dict[str, set[str]] = {
     "errors": set(),
     "enums": set(),
     "keys": set(),
+    "moments": set(),
     "metrics": set(),
     "environment": {"certifi"},
     "render": set(),

@@ -38,11 +38,11 @@ from binance_archive_kit.gaps import (
     GapKind,
     Line,
     Word,
-    day_of,
     examine,
     merge,
     tell_halts,
 )
+from binance_archive_kit.moments import day_of
 from binance_archive_kit.render import percent
 from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.wishes import Absence, Reason
