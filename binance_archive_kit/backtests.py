@@ -10,10 +10,17 @@ import polars as pl
 
 from binance_archive_kit import render
 from binance_archive_kit.errors import CoverageError
-from binance_archive_kit.reports import MOMENT, WHAT, CoverageReport, lacks_of, name_of
+from binance_archive_kit.reports import (
+    MOMENT,
+    ROWS,
+    WHAT,
+    CoverageReport,
+    lacks_of,
+    more_html,
+    name_of,
+    weakest_of,
+)
 
-#: Streams of a table before only the worst are shown.
-_ROWS = 25
 _SKIP = pl.Schema(
     [("start", MOMENT), ("end", MOMENT), ("streams", pl.String()), ("kinds", pl.String())]
 )
@@ -74,8 +81,7 @@ class BacktestCoverage:
     @property
     def weakest(self) -> dict[str, Any] | None:
         """The stream with the least coverage within the window, as a row of `streams`."""
-        due = self.streams.drop_nulls("coverage").sort("coverage", maintain_order=True)
-        return due.row(0, named=True) if due.height else None
+        return weakest_of(self.streams)
 
     @property
     def is_ready(self) -> bool:
@@ -141,7 +147,7 @@ class BacktestCoverage:
                 row["measure"],
             )
             for row in self.streams.sort("coverage", maintain_order=True)
-            .head(_ROWS)
+            .head(ROWS)
             .iter_rows(named=True)
         ]
         skips = [
@@ -149,13 +155,12 @@ class BacktestCoverage:
             f"({row['kinds']})"
             for row in self.skip.iter_rows(named=True)
         ]
-        more = self.streams.height - _ROWS
         return render.panel(
             "Backtest",
             self.verdict,
             "good" if self.is_ready else "bad" if self.window is None else "warn",
             render.table(("stream", "has rows (UTC)", "coverage", "of"), rows, numeric={2}),
-            f"<p>… and {more:,} more streams, none of them worse</p>" if more > 0 else "",
+            more_html(self.streams.height - ROWS),
             f"<p>{escape(self._files())}</p>",
             render.details("warn", f"{render.counted(len(skips), 'stretch')} to skip", skips)
             if skips

@@ -146,7 +146,18 @@ class RelativeRange(BaseModel):
         return self
 
 
-def _settled(day: date | str, today: date) -> date:
+def read_day(value: object, today: date) -> date:
+    """Read a UTC day, also one that is counted from today.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    return _settled(_day_or_ago(value), today)
+
+
+def _settled(day: object, today: date) -> date:
     ago = days_ago(day)
     return date.fromisoformat(str(day)) if ago is None else today - timedelta(days=ago)
 

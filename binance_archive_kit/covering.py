@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from binance_archive_kit.backtests import BacktestCoverage
 from binance_archive_kit.collection import plan
-from binance_archive_kit.config import CollectionConfig, days_ago
+from binance_archive_kit.config import CollectionConfig, read_day
 from binance_archive_kit.contents import Contents
 from binance_archive_kit.datasets import OpenStore
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
@@ -188,17 +188,10 @@ def check_share(min_coverage: float) -> float:
 def _day(name: str, value: str | date | None) -> date | None:
     if isinstance(value, datetime):
         raise ConfigurationError(f"{name}: {value} is a moment; coverage is told of whole UTC days")
-    if value is None or isinstance(value, date):
-        return value
-    ago = days_ago(value)
-    if ago is not None:
-        return datetime.now(UTC).date() - timedelta(days=ago)
     try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise ConfigurationError(
-            f"{name}: {value!r} is not a day; write 2025-07-01, yesterday or -7d"
-        ) from None
+        return None if value is None else read_day(value, datetime.now(UTC).date())
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
 
 
 # What is wanted
@@ -222,6 +215,10 @@ class _Wanted:
     last: date
     listed: list[tuple[str, date, date]] = field(default_factory=list)
     absent: list[Absence] = field(default_factory=list)
+
+    def touches(self, file: HeldFile) -> bool:
+        """Tell whether a file covers any of these days."""
+        return file.start <= self.last and file.end >= self.first
 
 
 @dataclass(slots=True)
@@ -397,7 +394,7 @@ class _Survey:
         if self._holdings is None:
             return 0
         return sum(
-            file.start <= wanted.last and file.end >= wanted.first
+            wanted.touches(file)
             for feed in {name[:2] for name in self._asked.wanted}
             for held in self._holdings.streams(self._holdings.feed(*feed))
             if (wanted := self._asked.wanted.get(_name_of_stream(held.stream))) is not None
@@ -512,7 +509,7 @@ class _Survey:
             file.key: stream.stream.partition
             for stream in held
             for file in stream.files
-            if file.start <= wanted.last and file.end >= wanted.first
+            if wanted.touches(file)
         }
         if self._asked.listed:
             lacking = {a.key for a in wanted.absent if a.key and _KINDS[a.reason].is_lack}
@@ -540,7 +537,7 @@ class _Survey:
         monthly, daily = by_partition[Partition.MONTHLY], by_partition[Partition.DAILY]
         early, late = day_of(wanted.first) * DAY, (day_of(wanted.last) + 1) * DAY
         for file in monthly.files:
-            if file.start > wanted.last or file.end < wanted.first:
+            if not wanted.touches(file):
                 continue
             try:
                 found = self._holdings.compared(feed, monthly, daily, file)
@@ -593,7 +590,7 @@ def _flaws(line: Line) -> Iterator[Finding]:
         contents = owner.contents
         if contents is None:
             continue
-        of = (line.market, line.data_type, line.symbol, line.interval, owner.start, owner.end)
+        of = (*line.what, owner.start, owner.end)
         rows = f"of its {contents.rows:,} rows"
         if contents.repeats:
             said = f"{owner.name}: {contents.repeats:,} {rows} stand there before"
@@ -612,9 +609,10 @@ def _changes(line: Line) -> Iterator[Finding]:
         day = day_of(change.on)
         concerned = line.market in change.markets and line.data_type in change.data_types
         if concerned and line.first_day < day < line.end_day and len(line.runs):
-            of = (line.market, line.data_type, line.symbol, line.interval)
             said = f"{change.what} [{change.source}]"
-            yield Finding(*of, day * DAY, (day + 1) * DAY, 0, FindingKind.SEMANTIC_CHANGE, said)
+            yield Finding(
+                *line.what, day * DAY, (day + 1) * DAY, 0, FindingKind.SEMANTIC_CHANGE, said
+            )
 
 
 def _known_halt(line: Line, start: int, end: int) -> str:

@@ -248,9 +248,9 @@ class Line:
         return self.end_day * DAY
 
     @property
-    def name(self) -> str:
-        """Name it as people do."""
-        return " ".join(filter(None, (self.market, self.data_type, self.symbol, self.interval)))
+    def what(self) -> tuple[Market, DataType, str, Interval | None]:
+        """What it is about: market, data type, symbol and interval."""
+        return self.market, self.data_type, self.symbol, self.interval
 
     @property
     def present(self) -> npt.NDArray[np.int64]:

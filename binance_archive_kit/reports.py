@@ -90,7 +90,7 @@ EVERY_DAY, NOTHING, NOT_DUE = "every day there", "nothing there", "nothing due"
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", NOTHING: "○", NOT_DUE: "·"}
 _HEAD = ("stream", "days (UTC)", "files", "rows", "coverage", "state", "gaps")
 #: Rows of a table before only the worst are shown.
-_ROWS = 25
+ROWS = 25
 #: Streams in a text, and gaps in a page, before the rest is only counted.
 _TOLD, _LISTED = 12, 1_000
 
@@ -149,8 +149,7 @@ class CoverageReport:
     @property
     def weakest(self) -> dict[str, Any] | None:
         """The stream with the least coverage, as a row of `streams`; None when nothing is due."""
-        due = self.streams.drop_nulls("coverage").sort("coverage", maintain_order=True)
-        return due.row(0, named=True) if due.height else None
+        return weakest_of(self.streams)
 
     @property
     def is_complete(self) -> bool:
@@ -253,16 +252,15 @@ class CoverageReport:
 
     def _panel(self) -> str:
         """Lay the report out, without its picture."""
-        rows = [(*row[:5], f"{_MARKS[row[5]]} {row[5]}", row[6]) for row in self._rows(_ROWS)]
+        rows = [(*row[:5], f"{_MARKS[row[5]]} {row[5]}", row[6]) for row in self._rows(ROWS)]
         table = render.table(_HEAD, rows, numeric={2, 3, 4}, unbroken=range(6))
-        hidden = self.streams.height - _ROWS
-        more = f"<p>… and {hidden:,} more streams, none of them worse</p>" if hidden > 0 else ""
+        hidden = self.streams.height - ROWS
         return render.panel(
             "Coverage",
             self.verdict,
             self._look(),
             table,
-            more,
+            more_html(hidden),
             self._findings_html(),
             render.absences_html((), (), self.unavailable),
         )
@@ -358,11 +356,11 @@ class CoverageReport:
 
     def to_markdown(self) -> str:
         """Lay the report out in Markdown, without its picture, for pages that show no HTML."""
-        rows = [*self._rows(_ROWS)]
+        rows = [*self._rows(ROWS)]
         hidden = self.streams.height - len(rows)
         parts = ["# Coverage", render.markdown_text(self.verdict)]
         parts += [render.markdown_table(_HEAD, rows)] if rows else []
-        parts += [f"… and {hidden:,} more streams, none of them worse"] if hidden else []
+        parts += [_more(hidden)] if hidden else []
         notes = self._notes()
         parts += [render.markdown_list("Worth knowing", notes)] if notes else []
         return "\n\n".join(parts)
@@ -396,6 +394,21 @@ class CoverageReport:
             maintain_order="left",
         )
         return picture_of(names, days["row"], days["date"], days["kind"])
+
+
+def weakest_of(streams: pl.DataFrame) -> dict[str, Any] | None:
+    """Choose the stream with the least coverage; None when nothing is due of any."""
+    due = streams.drop_nulls("coverage").sort("coverage", maintain_order=True)
+    return due.row(0, named=True) if due.height else None
+
+
+def more_html(hidden: int) -> str:
+    """Say how many streams a table leaves out, if it does."""
+    return f"<p>{_more(hidden)}</p>" if hidden > 0 else ""
+
+
+def _more(hidden: int) -> str:
+    return f"… and {hidden:,} more streams, none of them worse"
 
 
 def lacks_of(gaps: pl.DataFrame) -> pl.DataFrame:
@@ -461,7 +474,7 @@ def report_on(
     title: str,
 ) -> CoverageReport:
     """Put what was found into frames."""
-    whats = [(line.market, line.data_type, line.symbol, line.interval) for line in lines]
+    whats = [line.what for line in lines]
     gaps = [
         (*what, gap.start, gap.end, gap.missing, gap.kind, said(gap.evidence))
         for what, line in zip(whats, lines, strict=True)

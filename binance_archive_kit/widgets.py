@@ -21,7 +21,7 @@ import traitlets
 from binance_archive_kit import choices
 from binance_archive_kit.archive import Archive
 from binance_archive_kit.choices import Findings, Level
-from binance_archive_kit.collection import Question, Worker
+from binance_archive_kit.collection import Question, Worker, check
 from binance_archive_kit.config import CollectionConfig, check_endpoint
 from binance_archive_kit.enums import Market
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
@@ -120,7 +120,7 @@ class ConfigForm(anywidget.AnyWidget):
             If the form is not complete, or something in it is wrong.
         """
         config = CollectionConfig(**self.fields)
-        Question.read(config, warn=False)
+        check(config)
         return config
 
     @config.setter
