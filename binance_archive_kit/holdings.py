@@ -43,7 +43,7 @@ from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
 from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import load_schemas
-from binance_archive_kit.serving import Month, Servings
+from binance_archive_kit.serving import Month, Served, Servings
 from binance_archive_kit.storage import Recorded, Store
 
 Prefer = Literal["daily", "monthly"]
@@ -461,14 +461,19 @@ class Holdings:
         days = [file for file in daily.files if at.start <= file.start <= at.end]
         if not days:
             return []
-        known = self.cache.compared(feed, at.key, [at, *days])
+        # A file that is rewritten in place shows it nowhere but in its own size and time.
+        chosen = [Served(monthly, at), *(Served(daily, file) for file in days)]
+        sources = {each.file.key: each for each in self._servings.sources(feed, chosen, {})}
+        files = [source.file for source in sources.values()]
+        month = sources.pop(at.key, None)
+        if month is None or not sources:
+            return []
+        known = self.cache.compared(feed, at.key, files)
         if known is not None:
             return [Disagreement(*each) for each in json.loads(known)]
-        month = Source(at, monthly)
-        sources = [Source(file, daily) for file in days]
-        found = compare(self.root, feed, month, sources, workers=_workers())
+        found = compare(self.root, feed, month, [*sources.values()], workers=_workers())
         said = json.dumps([astuple(each) for each in found])
-        self.cache.remember_compared(feed, at.key, [at, *days], said)
+        self.cache.remember_compared(feed, at.key, files, said)
         return found
 
     def _examined(

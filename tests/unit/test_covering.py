@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import polars as pl
@@ -21,7 +22,7 @@ from binance_archive_kit.errors import ConfigurationError, CoverageError
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.reports import CoverageReport
 from tests.support.dialects import write, zip_of
-from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, every, moment, plant
+from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
 from tests.support.stores import kline, other, put
 
 DAYS = [f"2025-07-{day:02}" for day in range(1, 32)]
@@ -165,6 +166,19 @@ def test_all_that_is_planted_in_candles_is_found(
 
 
 # Monthly and daily files of the same days
+
+
+def test_a_month_rewritten_where_it_lies_is_compared_anew(tmp_path: Path) -> None:
+    month, day = kline("BTCUSDT", "2025-07", "8h"), kline("BTCUSDT", DAYS[0], "8h")
+    times = [at(DAYS[0]) + n * 8 * HOUR for n in range(3)]
+    path = plant(tmp_path, month, times)
+    plant(tmp_path, day, times)
+    store = bak.store(tmp_path)
+    sleep(0.2)  # until its folder counts as settled
+    assert bak.coverage(store).findings.is_empty()
+    path.write_bytes(zip_of(month, csv_at(month, times, value=[1, 2, 1])))
+    [finding] = bak.coverage(store).findings.iter_rows(named=True)
+    assert (finding["kind"], finding["rows"]) == ("disagreement", 1)
 
 
 @st.composite
