@@ -500,51 +500,41 @@ function symbols(model, tell) {
 // ---------------------------------------------------------------------------------------
 // The other fields
 
-function markets(tell) {
-  const ticks = make("div", { class: "bak-ticks" });
-  const body = row("Markets", "markets", ticks);
+// One box for each of what the view offers for a field.
+function boxes(title, field, look, tell, update = () => {}) {
+  const ticks = make("div", { class: look });
+  const body = row(title, field, ticks);
   return {
     element: body.element,
     refresh(view) {
       body.refresh(view);
       keyed(
         ticks,
-        view.markets,
+        view[field],
         (item) => item.value,
         (item) =>
-          tick(item.title, "", (on) =>
-            tell({ do: "check", field: "markets", value: item.value, on }),
+          tick(item.title ?? item.value, "", (on) =>
+            tell({ do: "check", field, value: item.value, on }),
           ),
-        (element, item) => (element.querySelector("input").checked = item.on),
+        (element, item) => {
+          element.querySelector("input").checked = item.on;
+          update(element, item);
+        },
       );
     },
   };
 }
 
+function markets(tell) {
+  return boxes("Markets", "markets", "bak-ticks", tell);
+}
+
 function dataTypes(tell) {
-  const ticks = make("div", { class: "bak-cards" });
-  const body = row("Data types", "data_types", ticks);
-  return {
-    element: body.element,
-    refresh(view) {
-      body.refresh(view);
-      keyed(
-        ticks,
-        view.data_types,
-        (item) => item.value,
-        (item) =>
-          tick(item.value, "", (on) =>
-            tell({ do: "check", field: "data_types", value: item.value, on }),
-          ),
-        (element, item) => {
-          element.querySelector("input").checked = item.on;
-          element.classList.toggle("bak-impossible", !item.possible);
-          const about = [item.about, item.hint && `(${item.hint})`].filter(Boolean).join(" ");
-          element.querySelector("small").textContent = about;
-        },
-      );
-    },
-  };
+  return boxes("Data types", "data_types", "bak-cards", tell, (element, item) => {
+    element.classList.toggle("bak-impossible", !item.possible);
+    const about = [item.about, item.hint && `(${item.hint})`].filter(Boolean).join(" ");
+    element.querySelector("small").textContent = about;
+  });
 }
 
 function intervals(tell) {

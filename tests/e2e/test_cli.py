@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -131,6 +131,30 @@ def test_an_endpoint_that_is_not_there_is_named(tmp_path: Path, config: Path) ->
     assert "Traceback" not in said.stderr
 
 
+def ended_by(
+    number: signal.Signals,
+    flags: Sequence[str],
+    server: LocalS3,
+    folder: Path,
+    reached: Callable[[str, str], bool],
+) -> tuple[int, str]:
+    """Collect, and send a signal once a request has reached the server; code and complaint."""
+    command = [sys.executable, "-m", "binance_archive_kit.cli", "collect", *flags]
+    with subprocess.Popen(
+        [*command, "--endpoint-url", server.url],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as child:
+        while not any(reached(verb, key) for verb, key in server.requests):
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(number)
+        _, complaint = child.communicate(timeout=20)
+    return child.returncode, complaint
+
+
 def test_an_interrupt_exits_with_130_and_leaves_only_proven_files(
     tmp_path: Path, config: Path
 ) -> None:
@@ -139,22 +163,12 @@ def test_an_interrupt_exits_with_130_and_leaves_only_proven_files(
         return Fault(hang_after=10) if wanted else None
 
     with LocalS3(BUCKET, fault=hang) as server:
-        command = [sys.executable, "-m", "binance_archive_kit.cli", "collect", "config.json"]
-        with subprocess.Popen(
-            [*command, "--endpoint-url", server.url],
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        ) as child:
-            while not any(
-                verb == "GET" and key.endswith("07-02.zip") for verb, key in server.requests
-            ):
-                assert child.poll() is None
-                time.sleep(0.01)
-            child.send_signal(signal.SIGINT)
-            _, complaint = child.communicate(timeout=20)
-    assert child.returncode == 130
+
+        def reached(verb: str, key: str) -> bool:
+            return verb == "GET" and key.endswith("07-02.zip")
+
+        code, complaint = ended_by(signal.SIGINT, ["config.json"], server, tmp_path, reached)
+    assert code == 130
     assert "run it again" in complaint
     for path in (tmp_path / "out" / "data").rglob("*.zip"):
         assert path.read_bytes() == BUCKET[path.relative_to(tmp_path / "out").as_posix()]
@@ -441,21 +455,11 @@ def test_it_prints_whatever_the_encoding(tmp_path: Path, config: Path) -> None:
 def test_a_schedule_that_ends_it_interrupts_it(tmp_path: Path) -> None:
     """A scheduler sends SIGTERM: what is on its way is cleaned up as after Ctrl-C."""
     with LocalS3(BUCKET, fault=lambda request: Fault(hang_after=0) if request.key else None) as it:
-        command = [sys.executable, "-m", "binance_archive_kit.cli", "collect", *FLAGS]
-        with subprocess.Popen(
-            [*command, "--endpoint-url", it.url],
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        ) as child:
-            while not any(key.endswith(".zip") for _, key in it.requests):
-                assert child.poll() is None
-                time.sleep(0.01)
-            child.send_signal(signal.SIGTERM)
-            _, complaint = child.communicate(timeout=20)
+        code, complaint = ended_by(
+            signal.SIGTERM, FLAGS, it, tmp_path, lambda verb, key: key.endswith(".zip")
+        )
         assert_no_downloader(it.url, within=2)
-    assert child.returncode == 130
+    assert code == 130
     assert "interrupted" in complaint
     assert_nothing_staged(tmp_path / "out")
 

@@ -12,7 +12,7 @@ from binance_archive_kit.collection import collect
 from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.local_s3 import LocalS3
 from tests.e2e.conftest import Ask, Serve
-from tests.support.bucket import Bucket, daily_klines, zips_of
+from tests.support.bucket import DAYS, SYMBOLS, Bucket, many_klines, zips_of
 from tests.support.checks import (
     assert_holds,
     assert_no_downloader,
@@ -22,14 +22,12 @@ from tests.support.checks import (
 )
 from tests.support.kernels import Kernel
 
-SYMBOLS = [f"COIN{at}USDT" for at in range(10)]
-DAYS = 30
 COLLECT, AWAIT = "result = bak.collect(config)", "result = await bak.acollect(config)"
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Bucket:
-    return {k: v for symbol in SYMBOLS for k, v in daily_klines(symbol, days=DAYS).items()}
+    return many_klines()
 
 
 @pytest.fixture

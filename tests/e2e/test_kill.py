@@ -21,7 +21,7 @@ from binance_archive_kit.collection import acollect, collect
 from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.local_s3 import LocalS3
 from tests.e2e.conftest import Ask, Serve
-from tests.support.bucket import Bucket, daily_klines, zips_of
+from tests.support.bucket import DAYS, SYMBOLS, Bucket, many_klines, zips_of
 from tests.support.checks import (
     assert_holds,
     assert_no_downloader,
@@ -30,9 +30,6 @@ from tests.support.checks import (
     files_of,
 )
 
-SYMBOLS = [f"COIN{at}USDT" for at in range(10)]
-#: Most of them are fetched by wildcards, and the last of each symbol by its name.
-DAYS = 30
 #: Seconds that s5cmd may take to notice that nobody wants it any more.
 SOON = 5.0
 
@@ -48,7 +45,7 @@ collect(CollectionConfig.from_json(sys.argv[1]))
 
 @pytest.fixture(scope="module")
 def bucket() -> Bucket:
-    return {k: v for symbol in SYMBOLS for k, v in daily_klines(symbol, days=DAYS).items()}
+    return many_klines()
 
 
 @pytest.fixture

@@ -77,3 +77,14 @@ def daily_klines(
 def zips_of(bucket: Mapping[str, bytes]) -> Bucket:
     """Leave the sidecars out."""
     return {key: body for key, body in bucket.items() if key.endswith(".zip")}
+
+
+#: What takes long enough to be interrupted: so many symbols, and days of each. Most are
+#: fetched by wildcards, and the last of each symbol by its name.
+SYMBOLS = [f"COIN{at}USDT" for at in range(10)]
+DAYS = 30
+
+
+def many_klines() -> Bucket:
+    """Make a bucket of all of these."""
+    return {k: v for symbol in SYMBOLS for k, v in daily_klines(symbol, days=DAYS).items()}
