@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,9 +14,9 @@ import pytest
 from binance_archive_kit.local_s3 import Fault, LocalS3, Request
 from tests.support.checks import assert_no_downloader
 from tests.support.documented import DAILY, EXAMPLES, ONE_DAY
+from tests.support.examples import Said, assert_gives, example, run
 from tests.support.existed import bucket
 
-ROOT = Path(__file__).parents[2]
 #: Objects that exist of what each example asks for.
 TOTALS = {
     "basic": 2,
@@ -38,7 +33,6 @@ TOTALS = {
     "single_day": 28,
     "weekly": 32,
     "monthly": 31,
-    "prefect_deployment": 12,
     "custom_storage": 2,
     "metrics": 2,
     "robust": 13,
@@ -59,7 +53,6 @@ PRINTS = {
     "order_book": ["Order book files: 2"],
     "liquidations": ["Liquidation files collected: 0"],
     "high_throughput": ["Throughput: ", " MB/s"],
-    "prefect_deployment": ["Deployment: 0 6 * * * ['crypto', 'daily', 'archive']"],
     "robust": ["Collection completed successfully!"],
     "partial_handling": [
         "Total tasks: 324",
@@ -73,15 +66,6 @@ PRINTS = {
     "unit_tests": ["'invalid_type' is not valid"],
     "performance": ["Success rate: 100.0%"],
 }
-ENTRIES = {
-    *("status", "outcome", "metadata", "collection_stats", "success_rate", "total_size_formatted"),
-    *("output_directory", "storage_zones_used", "ingestion_metadata_id", "output_files"),
-    *("failures", "unavailable", "missing"),
-}
-METADATA = {
-    *("task_id", "status", "created_at", "updated_at", "records_processed", "bytes_processed"),
-    *("errors", "source_files", "output_files"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -91,67 +75,18 @@ def archive() -> Iterator[LocalS3]:
         assert_no_downloader(server.url)
 
 
-@dataclass
-class Said:
-    """What a process printed, and what came out of its run."""
-
-    printed: str
-    complained: str
-    code: int
-    seconds: float
-    folder: Path
-
-    @property
-    def result(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.printed.splitlines()[-1])
-        return found
-
-
-def environment(url: str, **more: str) -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "S3_ENDPOINT_URL": url, "PYTHONPATH": str(ROOT), **more}
-
-
-def run(command: list[str], folder: Path, url: str, **more: str) -> Said:
-    began = time.monotonic()
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment(url, **more),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return Said(done.stdout, done.stderr, done.returncode, time.monotonic() - began, folder)
-
-
-def example(name: str, folder: Path, server: LocalS3, **more: str) -> Said:
-    command = [sys.executable, "-m", "tests.support.documented", name]
-    said = run(command, folder, server.url, **more)
-    assert said.code == 0, said.complained
-    return said
-
-
 def kinds(files: list[str]) -> Counter[str]:
     """Count files by data type and market, as their folders tell."""
     return Counter("/".join(file.split("/data/")[1].split("/")[:-2]) for file in files)
 
 
 @pytest.fixture(scope="module")
-def ran(
-    archive: LocalS3, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Callable[[str], Said]:
+def ran(archive: LocalS3, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Said]:
     """Run an example in a fresh folder, once for all tests that look at it."""
 
     @cache
     def once(name: str) -> Said:
-        more = {}
-        if name == "prefect_deployment":
-            more = request.getfixturevalue("prefect_env")
-            # A later test waits for it: the sooner it begins, the shorter.
-            request.getfixturevalue("served")
-        return example(name, tmp_path_factory.mktemp(name), archive, **more)
+        return example(name, tmp_path_factory.mktemp(name), archive)
 
     return once
 
@@ -159,25 +94,14 @@ def ran(
 @pytest.mark.parametrize("name", TOTALS)
 def test_it_gives_what_existed(name: str, ran: Callable[[str], Said]) -> None:
     said = ran(name)
-    result = said.result
-    stats = result["stats"]
-    assert stats["total_tasks"] == stats["successful_tasks"] == TOTALS[name]
-    assert stats["skipped_tasks"] == stats["failed_tasks"] == 0
-    assert result["status"] == "success"
-    assert result["outcome"] == ("complete" if TOTALS[name] else "empty")
-    assert result["missing"] == result["not_published"] == result["failures"] == []
-    assert set(result["entries"]) >= ENTRIES
-    assert set(result["metadata"]) == METADATA
+    assert_gives(said, TOTALS[name])
     for words in PRINTS.get(name, ()):
         assert words in said.printed
-    # All that is said to be there is there, and nothing else.
-    below = {str(path) for path in said.folder.rglob("*.zip")}
-    assert below == {str(said.folder / file) for file in result["files"]}
-    assert len(below) == TOTALS[name]
 
 
 def test_every_example_is_looked_at() -> None:
-    assert set(EXAMPLES) - {"robust_against_a_wrong_question"} == set(TOTALS)
+    elsewhere = {"robust_against_a_wrong_question", "prefect_deployment"}  # below; test_prefect
+    assert set(EXAMPLES) - elsewhere == set(TOTALS)
 
 
 # What single examples promise beside their counts
