@@ -30,14 +30,20 @@ notebooks: $(VENV)/.dev
 	$(BIN)/jupyter lab notebooks
 
 # Stamps, so that setting up happens once and again when the dependencies change.
+# The pip of Python 3.11 takes twice as long, and so does compiling all that is never imported.
+INSTALL := $(BIN)/python -m pip install --quiet
+LOCKED := $(INSTALL) --no-compile --constraint constraints.txt --editable
+
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv "$(VENV)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) --upgrade pip
+	$(LOCKED) .
 	touch "$@"
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv "$(VENV)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(INSTALL) --upgrade pip
+	$(LOCKED) ".[dev]"
 	touch "$@"
 
 clean:
