@@ -54,6 +54,8 @@ _STREAMS = 32
 #: objects that a wildcard did not find never report, and must not hold up the rest.
 _QUIET = 2.0
 _READ = 1 << 16
+#: Seconds that s5cmd has to end when it is asked to.
+_GRACE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -588,7 +590,7 @@ class _Run:
         if self._process.returncode is None:
             self._signal(signal.SIGTERM)
             try:
-                await asyncio.wait_for(self._process.wait(), 2)
+                await asyncio.wait_for(self._process.wait(), _GRACE)
             except TimeoutError:
                 self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
                 await self._process.wait()

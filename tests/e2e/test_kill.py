@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit
+from binance_archive_kit import s5cmd
 from binance_archive_kit.collection import acollect, collect
 from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.local_s3 import LocalS3
@@ -27,18 +28,23 @@ from tests.support.checks import (
     assert_no_downloader,
     assert_nothing_staged,
     assert_whole,
+    downloaders,
     files_of,
 )
 
-#: Seconds that s5cmd may take to notice that nobody wants it any more.
-SOON = 5.0
+#: Seconds that a process may take to notice that nobody wants it any more, on a busy machine.
+SOON = 20.0
+#: Seconds that s5cmd has to end, where nobody is to wait for that.
+LONG = 60.0
 
 CHILD = """\
 import signal, sys
+from binance_archive_kit import s5cmd
 from binance_archive_kit.collection import collect
 from binance_archive_kit.config import CollectionConfig
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored before
+s5cmd._GRACE = float(sys.argv[2])
 collect(CollectionConfig.from_json(sys.argv[1]))
 """
 
@@ -78,10 +84,12 @@ class Children:
     def __init__(self) -> None:
         self._all: list[subprocess.Popen[bytes]] = []
 
-    def start(self, config: CollectionConfig) -> subprocess.Popen[bytes]:
+    def start(
+        self, config: CollectionConfig, *, grace: float = s5cmd._GRACE
+    ) -> subprocess.Popen[bytes]:
         home = Path(binance_archive_kit.__file__).parents[1]
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, config.to_json()],
+            [sys.executable, "-c", CHILD, config.to_json(), str(grace)],
             env={**os.environ, "PYTHONPATH": str(home)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -206,29 +214,30 @@ def test_an_interrupt_cleans_up_before_it_is_raised(
     finish(config, server, bucket)
 
 
-def stop_downloader(url: str) -> None:
-    """Suspend the s5cmd that talks to an endpoint: it will not end when asked to."""
+def stop_downloader(url: str) -> int:
+    """Suspend the s5cmd that talks to an endpoint: it will not end when asked to. Tell its id."""
     # By its own name, which the Python that starts it has not, and by what it was told.
     command = ["pgrep", "-x", "s5cmd"]
     running = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     (found,) = (pid for pid in running if url in Path(f"/proc/{pid}/cmdline").read_text())
     os.kill(int(found), signal.SIGSTOP)
+    return int(found)
 
 
 def test_a_second_interrupt_does_not_wait_for_the_clean_up(
-    server: LocalS3, config: CollectionConfig, bucket: Bucket
+    server: LocalS3, config: CollectionConfig, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main = threading.main_thread().ident
     assert main is not None
-    second = 0.0
+    monkeypatch.setattr(s5cmd, "_GRACE", LONG)
+    held = 0
 
     def interrupt() -> None:
-        nonlocal second
+        nonlocal held
         started(server, 20)
-        stop_downloader(server.url)
+        held = stop_downloader(server.url)
         signal.pthread_kill(main, signal.SIGINT)
         time.sleep(0.5)
-        second = time.monotonic()
         signal.pthread_kill(main, signal.SIGINT)
 
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -237,12 +246,12 @@ def test_a_second_interrupt_does_not_wait_for_the_clean_up(
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the thread belongs to it
             thread.start()
             collect(config)
-        raised = time.monotonic()
     finally:
         signal.signal(signal.SIGINT, usual)
         thread.join()
-    assert second < raised < second + 0.5
-    # It goes on by itself, and leaves as little behind.
+    assert downloaders(server.url)
+    # The clean-up goes on by itself, and leaves as little behind.
+    os.kill(held, signal.SIGCONT)
     assert_no_downloader(server.url, within=SOON)
     until = time.monotonic() + SOON
     while any(thread.name == "binance-archive" for thread in threading.enumerate()):
@@ -255,16 +264,14 @@ def test_a_second_interrupt_does_not_wait_for_the_clean_up(
 def test_a_process_may_be_interrupted_twice(
     server: LocalS3, config: CollectionConfig, bucket: Bucket, children: Children
 ) -> None:
-    child = children.start(config)
+    child = children.start(config, grace=LONG)
     started(server, 20)
     stop_downloader(server.url)
     child.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert child.poll() is None
-    began = time.monotonic()
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=SOON)
-    assert time.monotonic() - began < 1
     assert said.rstrip().endswith(b"KeyboardInterrupt")
     assert b"Fatal" not in said
     assert_no_downloader(server.url, within=SOON)
@@ -283,11 +290,12 @@ def test_a_loop_runs_on_while_it_collects(server: LocalS3, config: CollectionCon
 
     async def main() -> None:
         ticking = asyncio.create_task(tick())
+        began = time.monotonic()
         assert (await acollect(config)).outcome == "complete"
         ticking.cancel()
+        assert longest < (time.monotonic() - began) / 2
 
     asyncio.run(main())
-    assert longest < 1
 
 
 def test_several_collections_at_once_share_a_store(

@@ -231,7 +231,7 @@ def test_the_import_loads_nothing_heavy() -> None:
     )
     took, *loaded = said.split()
     assert not set(HEAVY) & set(loaded)
-    assert float(took) < 0.3
+    assert float(took) < 1
 
 
 @pytest.mark.parametrize(

@@ -157,14 +157,14 @@ def test_trouble_of_one_is_no_others(
         return fault if request.key.startswith(KEYS[7]) else None
 
     server.fault = rule
-    answers = fetch(server.url, KEYS, timeout=0.5)
+    answers = fetch(server.url, KEYS, timeout=1)
     assert isinstance(answers.pop(KEYS[7]), kind)
     assert answers == {key: digest for key, digest in DIGESTS.items() if key != KEYS[7]}
 
 
 def test_an_answer_that_comes_slowly_is_waited_for(server: LocalS3) -> None:
     server.fault = lambda _: Fault(bytes_per_second=60)
-    assert fetch(server.url, KEYS[:3], timeout=0.5) == {key: DIGESTS[key] for key in KEYS[:3]}
+    assert fetch(server.url, KEYS[:3], timeout=1) == {key: DIGESTS[key] for key in KEYS[:3]}
 
 
 def test_connections_that_close_are_opened_anew(server: LocalS3) -> None:
