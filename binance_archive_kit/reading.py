@@ -198,11 +198,13 @@ class Reader:
             fields = [row[self._positions[time.column]] for row in outer_rows(text)]
             if not all(map(bytes.isdigit, fields)):
                 return None
-            times = np.array(fields, np.int64)
-            for value in times.tolist():
+            outer = [int(field) for field in fields]
+            for value in outer:
                 self._check_unit(value, value, file, time.column, unit)
-            times *= 1_000 if unit == "ms" else 1
-            learned.append(self._facts(text, times, checked=False))
+            times = [value * 1_000 for value in outer] if unit == "ms" else outer
+            span = (min(times), max(times)) if times else None
+            in_order = not times or times[0] <= times[-1]
+            learned.append(self._facts(text, span, in_order, checked=False))
         spans = [(text.source, text.rows) for text in texts]
         return Piece(spans, pl.DataFrame(), learned, sum(len(text.body) for text in texts))
 
@@ -333,19 +335,21 @@ class Reader:
         for text in texts:
             if text.rows and "symbol" in frame.columns:
                 self._check_symbol(text.source, frame["symbol"].slice(at, text.rows))
-            learned.append(self._facts(text, times[at : at + text.rows], checked=True))
+            its = times[at : at + text.rows]
+            span = (int(its.min()), int(its.max())) if text.rows else None
+            in_order = bool((its[1:] >= its[:-1]).all())
+            learned.append(self._facts(text, span, in_order, checked=True))
             at += text.rows
         return learned
 
-    def _facts(self, text: Text, times: npt.NDArray[np.int64], *, checked: bool) -> Facts:
-        """Hold the times of a file's rows against its name, and note what they show."""
-        file = text.source.file
-        size = len(text.body)
-        if not len(times):
-            return Facts(file.size, file.mtime, 0, None, None, True, size, checked)
-        first, last = int(times.min()), int(times.max())
-        self._check_period(text.source, first, last)
-        in_order = bool((times[1:] >= times[:-1]).all())
+    def _facts(
+        self, text: Text, span: tuple[int, int] | None, in_order: bool, *, checked: bool
+    ) -> Facts:
+        """Hold the first and the last time of a file against its name, and note what was seen."""
+        if span is not None:
+            self._check_period(text.source, *span)
+        first, last = span or (None, None)
+        file, size = text.source.file, len(text.body)
         return Facts(file.size, file.mtime, text.rows, first, last, in_order, size, checked)
 
     def _blame_nulls(self, moments: pl.Series, texts: Sequence[Text]) -> None:
