@@ -151,10 +151,16 @@ _ABOUT = {
 
 
 #: What is written again and again, once. Volumes of COIN-M are contracts, as in its view.
+#: A bar that ends within a candle would know what is after its end.
 _MACROS = """
 CREATE OR REPLACE MACRO vwap(value, amount) AS sum(value) / nullif(sum(amount), 0);
 CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
-    SELECT symbol, time_bucket(every, open_time) AS open_time,
+    SELECT symbol, time_bucket(CASE
+               WHEN epoch_us(every) % epoch_us(CASE of_interval
+                   WHEN '1mo' THEN INTERVAL 1 MONTH ELSE TRY_CAST(of_interval AS INTERVAL) END) = 0
+               THEN every ELSE error('every: ' || CAST(every AS VARCHAR)
+                   || ' is no whole multiple of the interval ' || of_interval)
+           END, open_time) AS open_time,
            arg_min(open, open_time) AS open, max(high) AS high, min(low) AS low,
            arg_max(close, open_time) AS close, sum(volume) AS volume, count(*) AS candles
     FROM query_table(bars) WHERE symbol = of_symbol AND interval = of_interval
@@ -177,6 +183,8 @@ def open_views(
     """
     connection = duckdb.connect(str(database) if database is not None else ":memory:")
     try:
+        # Moments with a zone are compared with ours, which are UTC; cursors heed it too.
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
         _create_views(connection, holdings, in_file=database is not None, distinct=distinct)
     except BaseException:
         connection.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -287,7 +290,42 @@ def test_a_store_in_a_folder_of_an_unusual_name(tmp_path: Path) -> None:
         assert_same(view_rows(con, "spot_klines"), naive_rows(root, KEYS[0]))
 
 
+_ZONED = """
+import sys
+from datetime import datetime, timezone
+import binance_archive_kit as bak
+con = bak.connect(sys.argv[1])
+day = [datetime(2025, 7, at, tzinfo=timezone.utc) for at in (1, 2)]
+count = "SELECT min(open_time), count(*) FROM spot_klines WHERE symbol = 'BTCUSDT'"
+for each in con, con.cursor():
+    print(each.execute(f"{count} AND open_time >= $1 AND open_time < $2", day).fetchone())
+frame = bak.load_klines(sys.argv[1], "BTCUSDT", "1h")
+join = "FROM frame JOIN spot_klines AS k USING (open_time, close) WHERE symbol = 'BTCUSDT'"
+print(con.execute(f"SELECT count(*) {join}").fetchone())
+"""
+
+
+def test_moments_with_a_zone_are_right_wherever_the_machine_stands(root: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", _ZONED, str(root)],
+        env={**os.environ, "TZ": "America/New_York"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = "(datetime.datetime(2025, 7, 1, 0, 0), 24)"
+    assert said.stdout.splitlines() == [rows, rows, "(48,)"]
+
+
 # Macros and the command line
+
+
+@pytest.mark.parametrize("every", ["90 MINUTE", "30 MINUTE"])
+def test_the_macro_makes_no_bar_that_ends_within_a_candle(
+    con: duckdb.DuckDBPyConnection, every: str
+) -> None:
+    with pytest.raises(duckdb.Error, match="no whole multiple of the interval 1h"):
+        con.sql(f"FROM ohlcv('spot_klines', 'BTCUSDT', '1h', INTERVAL {every})").fetchall()
 
 
 def test_the_macros_resample_and_weigh(con: duckdb.DuckDBPyConnection) -> None:
