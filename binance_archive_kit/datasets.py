@@ -6,7 +6,8 @@ any other tool filled in the bucket's layout. Times are UTC, at microseconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from binance_archive_kit.enums import INTERVAL_ALIASES, DataType, Interval
 from binance_archive_kit.errors import ConfigurationError, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
+from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.progress import running_shell
 from binance_archive_kit.pruning import Both, PolarsPruner, Pruner, Range, without_hints
 from binance_archive_kit.views import open_views, show_connections
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 Moment = str | date | datetime
 Source = str | Path | Holdings
 _DAY = timedelta(days=1)
+#: How late a funding may be before the one before it is no longer known to hold.
+_LATE = timedelta(minutes=1)
 #: Streams up to which each is shown in a line of its own.
 _FEW = 24
 
@@ -374,9 +378,13 @@ def ohlcv(
     market: str = "spot",
     start: Moment | None = None,
     end: Moment | None = None,
+    interval: str | None = None,
     **options: Any,
 ) -> pl.DataFrame:
-    """Resample candles to any length, from the finest interval that the store has.
+    """Resample candles to a longer length.
+
+    They are made from the candles whose files cover most of the days asked for, of these the
+    finest, and only from such as fit into `every` a whole number of times.
 
     Parameters
     ----------
@@ -388,6 +396,8 @@ def ohlcv(
     market : str
     start, end : str, date or datetime, optional
         Of ``open_time``, UTC; as for `scan`.
+    interval : str, optional
+        Interval of the candles to make them from.
     **options
         As for `store`.
 
@@ -401,18 +411,13 @@ def ohlcv(
     Raises
     ------
     ConfigurationError
-        If the store has no candles of the symbol, or `every` is shorter than they are.
+        If the store has no candles of the symbol that fit into `every`.
     """
     holdings = _holdings(source, options)
     feed = holdings.feed(market, DataType.KLINES)
-    held = {each.stream.interval for each in holdings.streams(feed) if each.stream.symbol == symbol}
-    finest = next((interval for interval in Interval if interval in held), Interval.M1)
-    if _length(every) < _length(finest):
-        raise ConfigurationError(
-            f"every: {every!r} is shorter than the finest candles that the store has of {symbol}, "
-            f"{finest}"
-        )
-    candles = load_klines(holdings, symbol, finest, market=market, start=start, end=end)
+    chosen = _choice(holdings, feed, symbol, interval, start, end)
+    fitting = _fitting(holdings.streams(feed), chosen, every)
+    candles = load_klines(holdings, symbol, fitting, market=market, start=start, end=end)
     sums = [name for name in candles.columns if name.endswith("volume") or name == "count"]
     grown = candles.group_by_dynamic("open_time", every=every).agg(
         pl.col("open").first(),
@@ -451,7 +456,7 @@ def klines_with_funding(
     polars.DataFrame
         As `load_klines`, with ``calc_time``, ``funding_interval_hours`` and
         ``last_funding_rate`` of the latest funding at or before ``open_time``; null where
-        the store has none before.
+        the store has none before, and where a later one was due that the store lacks.
 
     Raises
     ------
@@ -464,7 +469,15 @@ def klines_with_funding(
     candles = load_klines(holdings, symbol, interval, market=market, start=start, end=end)
     funding = scan(holdings, market, DataType.FUNDING_RATE, symbols=symbol)
     known = funding.drop(*PATH_COLUMNS).sort("calc_time").collect()
-    return candles.join_asof(known, left_on="open_time", right_on="calc_time", coalesce=False)
+    hours = pl.max_horizontal("funding_interval_hours", pl.col("funding_interval_hours").shift(-1))
+    stale = (pl.col("calc_time") + pl.duration(hours=hours) + _LATE).alias("stale")
+    joined = candles.join_asof(
+        known.with_columns(stale), left_on="open_time", right_on="calc_time", coalesce=False
+    )
+    fresh = pl.when(pl.col("open_time") < pl.col("stale"))
+    return joined.with_columns(fresh.then(pl.col(name)).alias(name) for name in known.columns).drop(
+        "stale"
+    )
 
 
 # What is asked for
@@ -531,19 +544,30 @@ def read_moment(name: str, value: Moment | None) -> datetime | None:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise ConfigurationError(
-                f"{name}: {value!r} is neither a day nor a moment; write 2025-07-01 or "
-                "2025-07-01T12:00"
-            ) from None
+            raise ConfigurationError(_no_moment(name, value)) from None
+    elif not isinstance(value, date):
+        raise ConfigurationError(_no_moment(name, value))
     elif not isinstance(value, datetime):
         value = datetime.combine(value, datetime.min.time())
     return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
 
 
+def _no_moment(name: str, value: object) -> str:
+    return f"{name}: {value!r} is neither a day nor a moment; write 2025-07-01 or 2025-07-01T12:00"
+
+
 def is_day(value: Moment | None) -> bool:
-    """Tell whether a value names a whole day."""
+    """Tell whether a value names a whole day, in any of the ways that ISO 8601 has.
+
+    >>> is_day("2025-07-15"), is_day("20250715"), is_day("2025-07-15T00:00")
+    (True, True, False)
+    """
     if isinstance(value, str):
-        return len(value) == len("2025-07-01")
+        try:
+            date.fromisoformat(value)
+        except ValueError:
+            return False
+        return True
     return isinstance(value, date) and not isinstance(value, datetime)
 
 
@@ -568,6 +592,57 @@ def _length(every: str) -> timedelta:
         raise ConfigurationError(f"every: {every!r} is no length of time: {error}") from None
     length: timedelta = end - start
     return length
+
+
+def _fitting(streams: Sequence[HeldStream], chosen: Range, every: str) -> Interval:
+    """Choose the candles of a symbol to make longer ones from."""
+    days: dict[Interval, set[date]] = {}
+    for held in streams:
+        groups = [[file] for file in held.files]
+        kept = [
+            file for [file], keep in zip(groups, chosen.keeps(held, groups), strict=True) if keep
+        ]
+        if kept:
+            own = days.setdefault(Interval(held.stream.interval or ""), set())
+            own.update(day for file in kept for day in _days_within(file, chosen))
+    there = [interval for interval in Interval if interval in days]
+    fitting = [interval for interval in there if _fits(interval, every)]
+    if there and not fitting:
+        raise ConfigurationError(
+            f"every: {every!r} is no whole multiple of the candles that the store has of "
+            f"{', '.join(chosen.symbols or ())}: {', '.join(there)}; {_nearest(there[0], every)}"
+        )
+    return max(fitting, key=lambda interval: len(days[interval]), default=Interval.M1)
+
+
+def _days_within(file: HeldFile, chosen: Range) -> Iterator[date]:
+    first = file.start if chosen.start is None else max(file.start, chosen.start.date())
+    last = file.end if chosen.end is None else min(file.end, chosen.end.date())
+    yield from (first + timedelta(days=at) for at in range((last - first).days + 1))
+
+
+def _fits(interval: Interval, every: str) -> bool:
+    """Tell whether candles never reach over the end of a longer one.
+
+    >>> _fits(Interval.H1, "4h"), _fits(Interval.H1, "90m"), _fits(Interval.D1, "1mo")
+    (True, False, True)
+    """
+    length = _length(every)
+    if interval is Interval.W1:
+        return re.fullmatch(r"\d+w", every) is not None
+    if interval is Interval.MO1:
+        return re.fullmatch(r"\d+(mo|q|y)", every) is not None
+    # Nobody promises on which days candles of three days begin.
+    return interval is not Interval.D3 and not length % _length(interval)
+
+
+def _nearest(interval: Interval, every: str) -> str:
+    """Say which lengths would do."""
+    if interval in (Interval.D3, Interval.W1, Interval.MO1):
+        return "weeks are made of 1w, months of 1mo, and nothing of 3d, which begin on any day"
+    number, unit = int(interval[:-1]), interval[-1]
+    times = _length(every) // _length(interval)
+    return "write " + " or ".join(f"{number * at}{unit}" for at in (times, times + 1) if at)
 
 
 def _reach(holdings: Holdings, feed: Feed, symbol: str, interval: str) -> str:

@@ -165,11 +165,51 @@ def test_coin_margined_candles_have_no_price_of_contracts(root: Path) -> None:
     assert "vwap" not in found.columns
 
 
-def test_candles_cannot_be_made_finer(root: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"'30m' is shorter.*1h"):
-        bak.ohlcv(root, "BTCUSDT", "30m")
-    with pytest.raises(ConfigurationError, match=r"'1h' is shorter.*1d"):
-        bak.ohlcv(root, "ETHUSDT", "1h")
+@pytest.mark.parametrize(
+    ("symbol", "every", "said"),
+    [
+        ("BTCUSDT", "30m", "'30m' is no whole multiple .* of BTCUSDT: 1h, 4h; write 1h$"),
+        ("BTCUSDT", "90m", "'90m' is no whole multiple .*; write 1h or 2h$"),
+        ("ETHUSDT", "1h", "'1h' is no whole multiple .* of ETHUSDT: 1d; write 1d$"),
+        ("ETHUSDT", "36h", "write 1d or 2d$"),
+    ],
+)
+def test_no_candle_reaches_over_the_end_of_a_longer_one(
+    root: Path, symbol: str, every: str, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        bak.ohlcv(root, symbol, every)
+
+
+@pytest.mark.parametrize("interval", ["3d", "1w", "1mo"])
+def test_long_candles_fit_only_into_their_own_kind(tmp_path: Path, interval: str) -> None:
+    day = "2025-07" if interval == "1mo" else "2025-07-07"
+    put(tmp_path, kline("BTCUSDT", day, interval), 1)
+    fits = {"1w": "2w", "1mo": "1q"}.get(interval)
+    for every in ("12d", "2w", "1q"):
+        if every == fits:
+            assert bak.ohlcv(tmp_path, "BTCUSDT", every)["candles"].to_list() == [1]
+        else:
+            with pytest.raises(ConfigurationError, match="nothing of 3d"):
+                bak.ohlcv(tmp_path, "BTCUSDT", every)
+
+
+def test_candles_are_resampled_from_those_of_the_most_days(tmp_path: Path) -> None:
+    """A day of minutes does not hide the days that have hours alone."""
+    for day in DAYS:
+        put(tmp_path, day)
+    put(tmp_path, kline("BTCUSDT", "2025-07-03", "1m"), 1440)
+    assert bak.ohlcv(tmp_path, "BTCUSDT", "1d")["candles"].to_list() == [24, 24, 24]
+    of_a_day = bak.ohlcv(tmp_path, "BTCUSDT", "1d", start="2025-07-03")
+    assert of_a_day["candles"].to_list() == [1440]
+    assert bak.ohlcv(tmp_path, "BTCUSDT", "1d", interval="1m")["candles"].to_list() == [1440]
+    with pytest.raises(ConfigurationError, match="Valid: 1m, 1h"):
+        bak.ohlcv(tmp_path, "BTCUSDT", "1d", interval="2h")
+    with pytest.raises(ConfigurationError, match="no candle between 2026-01-01"):
+        bak.ohlcv(tmp_path, "BTCUSDT", "1d", start="2026-01-01")
+
+
+def test_a_length_is_a_length(root: Path) -> None:
     with pytest.raises(ConfigurationError, match="no length of time"):
         bak.ohlcv(root, "BTCUSDT", "soon")
 
@@ -211,6 +251,17 @@ def test_funding_is_the_latest_known_when_a_candle_opened(
     assert found["last_funding_rate"].drop_nulls().unique().sort().to_list() == [0.00008, 0.00016]
 
 
+def test_funding_is_not_carried_on_beyond_the_next_that_was_due(
+    funded: tuple[Path, ObjectKey, ObjectKey],
+) -> None:
+    root, *_ = funded
+    put(root, kline("BTCUSDT", "2025-07-02", market="futures/um"))
+    found = bak.klines_with_funding(root, "BTCUSDT", "1h", start="2025-07-02")
+    # The last was calculated 7 ms after midnight, and holds until the one due at 08:00.
+    assert found["last_funding_rate"].to_list() == [0.00016, *[0.00024] * 8, *[None] * 15]
+    assert found["calc_time"].null_count() == found["funding_interval_hours"].null_count() == 15
+
+
 def test_funding_that_is_not_there_is_told(root: Path) -> None:
     put(root, kline("BTCUSDT", "2025-07-01", market="futures/um"), 5)
     with pytest.raises(ConfigurationError, match=r"has no USD.*fundingRate"):
@@ -247,6 +298,7 @@ def test_funding_that_is_not_there_is_told(root: Path) -> None:
             "is not before",
         ),
         (lambda root: bak.scan(root, "spot", "klines", start="yesterday"), "neither a day nor"),
+        (lambda root: bak.scan(root, "spot", "klines", start=1751328000000), "neither a day nor"),
         (
             lambda root: bak.load_klines(root, "BTCUSDT", "1h", start="2026-01-01"),
             "2025-07-01 to 2025-07-03",
