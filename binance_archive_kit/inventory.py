@@ -205,7 +205,12 @@ class Inventory:
             with os.scandir(path) as entries:
                 for entry in entries:
                     if entry.name.endswith(".zip"):
-                        stat = entry.stat()
+                        try:
+                            stat = entry.stat()
+                        except FileNotFoundError:
+                            # Gone since the folder was opened, or a link to nothing.
+                            found.settled = False
+                            continue
                         found.files.append((entry.name, stat.st_size, stat.st_mtime_ns))
                     elif entry.is_dir():
                         found.folders.append(entry.name)

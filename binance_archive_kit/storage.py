@@ -29,7 +29,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -246,7 +246,7 @@ class Store:
                         (f"{prefix}{entry.name}", stat.st_size, stat.st_mtime_ns)
                         for entry in entries
                         if entry.name.endswith(".zip") and entry.is_file()
-                        for stat in (entry.stat(),)
+                        for stat in _stat_of(entry)
                     ]
             except (FileNotFoundError, NotADirectoryError):
                 stats = []
@@ -609,3 +609,9 @@ def _hash(source: BinaryIO, name: str) -> str:
     while count := source.readinto(buffer):  # type: ignore[attr-defined]
         digest.update(buffer[:count])
     return digest.hexdigest()
+
+
+def _stat_of(entry: os.DirEntry[str]) -> Iterator[os.stat_result]:
+    """Give what is known of a file, or nothing: it may go while its folder is read."""
+    with suppress(FileNotFoundError):
+        yield entry.stat()

@@ -387,6 +387,14 @@ def test_a_file_that_goes_is_gone(tmp_path: Path, con: duckdb.DuckDBPyConnection
     assert_same(view_rows(con, "spot_klines"), naive_rows(tmp_path, DAYS[1]))
 
 
+def test_a_file_that_goes_while_its_folder_is_read_takes_no_other_along(tmp_path: Path) -> None:
+    put(tmp_path, DAYS[0])
+    lost = tmp_path / str(DAYS[1])
+    lost.symlink_to(tmp_path / "nowhere.zip")
+    assert_same(scan_rows(bak.scan(tmp_path, "spot", "klines")), naive_rows(tmp_path, DAYS[0]))
+    assert bak.verify(tmp_path).files == 1
+
+
 def test_a_feed_that_goes_says_so_and_comes_back(
     tmp_path: Path, con: duckdb.DuckDBPyConnection
 ) -> None:
