@@ -308,6 +308,9 @@ def _half_lines(tree: Any) -> Iterator[pl.Expr]:
 
     What is neither a comparison with a constant nor ``is_between`` gives none.
     """
+    if json.dumps(tree).count('"Column"') != 1:
+        # What it is compared with comes from a column too: it is another in every row.
+        return
     node = tree.get("BinaryExpr")
     if node is not None and node["op"] in ("Lt", "LtEq", "Gt", "GtEq", "Eq"):
         sides = [node["left"], node["right"]]
