@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,6 +57,11 @@ class Verification:
     frame : polars.DataFrame
         What is wrong, a row for each file: ``key``, ``file`` (its path inside the store),
         ``reason`` (``gone``, ``changed``, or what collecting calls it) and ``detail``.
+    untold : int
+        Files of `frame` that the archive told no digest of; their bytes may be right.
+    forgotten : bool
+        Whether the proofs of files whose bytes are wrong are forgotten; they are not where
+        the store cannot be written to.
     """
 
     root: Path
@@ -64,15 +70,26 @@ class Verification:
     proven: int
     unproven: int
     frame: pl.DataFrame
+    untold: int = 0
+    forgotten: bool = True
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.frame.height
+        """Whether there are files, and nothing is wrong with any."""
+        return bool(self.files) and not self.frame.height
+
+    @property
+    def state(self) -> str:
+        """One of ``sound``, ``not sound``, ``not proven again`` and ``empty``."""
+        if not self.files and not self.frame.height:
+            return "empty"
+        if self.sound:
+            return "sound"
+        return "not proven again" if self.untold == self.frame.height else "not sound"
 
     def headline(self) -> str:
         """Sum it up in one line."""
-        if not self.files and self.sound:
+        if self.state == "empty":
             return "no file of the archive is here"
         counted = Counter(self.frame["reason"])
         words = [f"{self.read:,} of {self.files:,} files read", f"{self.proven:,} proven"]
@@ -85,19 +102,23 @@ class Verification:
 
     def __str__(self) -> str:
         """Say it in a few lines."""
-        state = "sound" if self.sound else "not sound"
-        lines = [f"Store {state} · {self.headline()}"]
+        lines = [f"Store {self.state} · {self.headline()}"]
         lines += [f"  {reason}: {file}: {detail}" for reason, file, detail in self._rows()]
         more = self.frame.height - 20
         lines += [f"  … and {more:,} more"] if more > 0 else []
-        lines += [] if self.sound else ["  collect again what is wrong: its proofs are forgotten"]
+        if self.untold:
+            lines.append(f"  proofs stay of the {self.untold:,} that the archive told nothing of")
+        if self.frame.height > self.untold:
+            proofs = "are forgotten" if self.forgotten else "stay: the store cannot be written to"
+            lines.append(f"  collect again what is wrong: its proofs {proofs}")
         return "\n".join(lines)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""
-        state = "idle" if not self.files else "good" if self.sound else "bad"
+        states = {"empty": "idle", "sound": "good", "not proven again": "warn"}
+        state = states.get(self.state, "bad")
         table = render.table(("reason", "file", "detail"), self._rows())
         return render.panel("Verification", f"{self.root}: {self.headline()}", state, table)
 
@@ -120,8 +141,8 @@ def verify(
 ) -> Verification:
     """Prove the files of a store again, from their bytes.
 
-    Nothing is moved or fetched. The proofs of files that fail are forgotten, so that the
-    next `collect` sets them aside and fetches them again. Shows its progress.
+    Nothing is moved or fetched. The proofs of files whose bytes are wrong are forgotten, so
+    that the next `collect` sets them aside and fetches them again. Shows its progress.
 
     Parameters
     ----------
@@ -148,8 +169,8 @@ def verify(
     ConfigurationError
         If there is no such folder, or `sample` is below 0.
     """
-    if sample is not None and sample < 0:
-        raise ConfigurationError(f"sample: {sample} is not a number of files")
+    if sample is not None and (not isinstance(sample, int) or sample < 0):
+        raise ConfigurationError(f"sample: {sample!r} is not a number of files")
     holdings = Holdings(folder, cache=False)
     store = Store(holdings.root)
     checks, gone = _checks(holdings)
@@ -170,10 +191,15 @@ def verify(
     if any(problem for _, problem in found):
         found = list(_again(store, found))
     wrong = [(each.file.key, each.file.place, *problem) for each, problem in found if problem]
-    store.forget([key for key, *_ in wrong])
+    untold = {key for key, digest in digests.items() if isinstance(digest, ObjectError)}
+    forgotten = True
+    try:
+        store.forget([key for key, *_ in wrong if key not in untold])
+    except (sqlite3.Error, OSError):
+        forgotten = False
     wrong += [(key, key, "gone", "it was proven, and is not there any more") for key in gone]
     sound = [each for each, problem in found if not problem]
-    proven = len(sound) if archive else sum(each.proof is not None for each in sound)
+    proven = sum(each.proof is not None or (archive and each.file.key in read) for each in sound)
     return Verification(
         holdings.root,
         len(checks),
@@ -181,6 +207,8 @@ def verify(
         proven,
         len(sound) - proven,
         pl.DataFrame(wrong, schema=PROBLEMS, orient="row"),
+        sum(key in untold for key, *_ in wrong),
+        forgotten,
     )
 
 

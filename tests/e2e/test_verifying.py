@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import binance_archive_kit as bak
+from binance_archive_kit.local_s3 import Fault
+from binance_archive_kit.storage import Store
 from binance_archive_kit.verifying import Verification
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST as DAY
@@ -89,3 +92,41 @@ def test_the_archive_can_be_asked_from_a_running_loop(serve: Serve, ask: Ask, st
         return bak.verify(store, archive=True, endpoint_url=server.url)
 
     assert asyncio.run(cell()).proven == 3
+
+
+def test_an_archive_that_does_not_answer_costs_no_proof(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    server = serve(daily_klines("BTCUSDT", days=3))
+    bak.collect(ask(server, days=3))
+    server.fault = lambda request: Fault(status=403) if request.key else None
+    found = bak.verify(store, archive=True, endpoint_url=server.url)
+    assert (found.state, found.untold, found.proven) == ("not proven again", 3, 0)
+    assert "proofs stay of the 3 that the archive told nothing of" in str(found)
+    assert str(bak.verify(store)) == "Store sound · 3 of 3 files read; 3 proven"
+
+
+def test_a_file_that_nobody_read_is_not_proven(serve: Serve, ask: Ask, store: Path) -> None:
+    server = serve(daily_klines("BTCUSDT", days=3))
+    files = sorted(bak.collect(ask(server, days=3)).output_files)
+    (store / ".binance_archive_kit" / "proofs.sqlite").unlink()
+    Path(files[0]).write_bytes(b"x")
+    for archive in (False, True):
+        found = bak.verify(store, sample=0, archive=archive, endpoint_url=server.url)
+        assert (found.read, found.proven, found.unproven) == (0, 0, 3)
+
+
+def test_what_is_wrong_is_told_where_nothing_can_be_written(
+    serve: Serve, ask: Ask, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(bak.collect(ask(serve(daily_klines("BTCUSDT", days=2)), days=2)).output_files)
+    rot(Path(files[0]))
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    # Root, as in a container, may write anywhere.
+    monkeypatch.setattr(Store, "forget", refuse)
+    found = bak.verify(store)
+    assert found.frame["reason"].to_list() == ["changed"]
+    assert "its proofs stay: the store cannot be written to" in str(found)
