@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
@@ -311,7 +311,11 @@ class CoverageReport:
                 metadata={"image/png": {"alt": alt}},
             )
 
-    def to_html(self, path: str | Path | None = None) -> str:
+    @overload
+    def to_html(self, path: None = None) -> str: ...
+    @overload
+    def to_html(self, path: str | Path) -> None: ...
+    def to_html(self, path: str | Path | None = None) -> str | None:
         """Make a page of the report that stands for itself: no script, nothing to load.
 
         Parameters
@@ -321,8 +325,8 @@ class CoverageReport:
 
         Returns
         -------
-        str
-            The page.
+        str or None
+            The page; None when it is written, so that a cell does not show its text.
         """
         picture = ""
         if self.days.height:
@@ -352,6 +356,7 @@ class CoverageReport:
         )
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
+            return None
         return page
 
     def to_markdown(self) -> str:
