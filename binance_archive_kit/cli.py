@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Whoever read us has enough; Python would complain once more at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _BROKEN_PIPE
+        except OSError as error:
+            return _complain(error, Exit.PARTIAL)
 
 
 def parser() -> argparse.ArgumentParser:

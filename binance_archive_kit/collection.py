@@ -16,10 +16,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from binance_archive_kit.archive import Archive
-from binance_archive_kit.config import CollectionConfig, check_endpoint
+from binance_archive_kit.config import CollectionConfig, Config, check_endpoint, read_config
 from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, ConfigurationError
 from binance_archive_kit.fetching import Fetch
@@ -38,7 +39,7 @@ T = TypeVar("T")
 
 
 def plan(
-    config: CollectionConfig | None = None,
+    config: Config | None = None,
     /,
     *,
     storage: BaseStorage | None = None,
@@ -51,7 +52,8 @@ def plan(
 
     Parameters
     ----------
-    config : CollectionConfig, optional
+    config : CollectionConfig, dict, str or Path, optional
+        A configuration, its fields, JSON text, or the path of a JSON file.
     storage : BaseStorage, optional
         Decides where files lie below ``output_directory``, as for `collect`.
     **fields
@@ -75,7 +77,7 @@ def plan(
 
 
 async def aplan(
-    config: CollectionConfig | None = None,
+    config: Config | None = None,
     /,
     *,
     storage: BaseStorage | None = None,
@@ -99,7 +101,7 @@ def check(config: CollectionConfig) -> None:
 
 
 def collect(
-    config: CollectionConfig | Plan | None = None,
+    config: Config | Plan | None = None,
     /,
     *,
     storage: BaseStorage | None = None,
@@ -113,8 +115,8 @@ def collect(
 
     Parameters
     ----------
-    config : CollectionConfig or Plan, optional
-        A plan is carried out as it stands, without asking the archive again.
+    config : CollectionConfig, dict, str, Path or Plan, optional
+        As for `plan`. A plan is carried out as it stands, without asking the archive again.
     storage : BaseStorage, optional
         Decides where files lie below ``output_directory``, by its ``get_partition_path``.
         The store remembers which file lies where: views, and later calls without a storage,
@@ -158,7 +160,7 @@ def collect(
 
 
 async def acollect(
-    config: CollectionConfig | Plan | None = None,
+    config: Config | Plan | None = None,
     /,
     *,
     storage: BaseStorage | None = None,
@@ -173,21 +175,22 @@ async def acollect(
         _say_trouble(events)
 
 
-def _config(config: CollectionConfig | None, fields: dict[str, Any]) -> CollectionConfig:
+def _config(config: Config | None, fields: dict[str, Any]) -> CollectionConfig:
     if config is None:
         return CollectionConfig(**fields)
-    return config.replace(**fields) if fields else config
+    known = read_config(config)
+    return known.replace(**fields) if fields else known
 
 
 def _collecting(
-    config: CollectionConfig | Plan | None,
+    config: Config | Plan | None,
     storage: BaseStorage | None,
     metrics: MetricsCollector | None,
     fields: dict[str, Any],
 ) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress, Events]:
     """Prepare a collection; what is wrong with the question is raised here."""
     progress, events = Progress(), Events(metrics)
-    ready = config if isinstance(config, Plan) else None
+    ready, wanted = (config, None) if isinstance(config, Plan) else (None, config)
     given = [*fields, *(["storage"] if storage is not None else [])]
     with events.complaining():
         if ready is not None and given:
@@ -196,9 +199,7 @@ def _collecting(
                 "change its configuration and plan again"
             )
         question = Question.read(
-            ready.config
-            if ready is not None
-            else _config(config if isinstance(config, CollectionConfig) else None, fields),
+            ready.config if ready is not None else _config(wanted, fields),
             storage,
             warn=ready is None,
         )
@@ -227,6 +228,15 @@ def _collecting(
         return result
 
     return told, progress, events
+
+
+def _check_folder(folder: Path) -> None:
+    """See that a folder is there or can be made, as far as that can be told without making it."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise ConfigurationError(
+            f"output_directory: {str(folder)!r} cannot be a folder: {str(there)!r} is a file"
+        )
 
 
 def _say_trouble(events: Events) -> None:
@@ -261,6 +271,7 @@ class Question:
                 f"storage: {storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
                 "trade_type=, symbol=, partition_date=)"
             )
+        _check_folder(config.output_directory)
         now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)

@@ -351,12 +351,12 @@ def _verify(asked: argparse.Namespace) -> int:
         seed=asked.seed,
     )
     if asked.json:
-        counts = ("files", "read", "proven", "unproven", "sound")
+        counts = ("state", "files", "read", "proven", "unproven", "sound")
         problems = {"problems": found.frame.to_dicts()}
         _print_json({name: getattr(found, name) for name in counts} | problems)
     else:
         print(found)
-    if not found.sound:
+    if found.frame.height:
         return Exit.PARTIAL
     return Exit.COMPLETE if found.files else Exit.NOTHING
 
@@ -389,9 +389,12 @@ def _coverage(asked: argparse.Namespace) -> int:
     from binance_archive_kit.covering import check_share, coverage
 
     least = None if asked.min_coverage is None else check_share(asked.min_coverage)
+    page: Path | None = asked.html
+    if page is not None and (page.is_dir() or not page.parent.is_dir()):
+        raise ConfigurationError(f"--html: {str(page)!r} is no file in a folder that is there")
     report = coverage(asked.source, start=asked.start, end=asked.end)
-    if asked.html is not None:
-        report.to_html(asked.html)
+    if page is not None:
+        report.to_html(page)
     if asked.json:
         _print_json(
             {
@@ -487,6 +490,8 @@ def _symbols(asked: argparse.Namespace) -> int:
     else:
         for symbol in found:
             print(symbol)
+    if not found:
+        print(f"binance-archive: no symbol is like {asked.like!r}", file=sys.stderr)
     return Exit.COMPLETE if found else Exit.NOTHING
 
 

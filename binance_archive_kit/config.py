@@ -397,6 +397,11 @@ class CollectionConfig(BaseModel):
     def _read_endpoint(cls, value: str | None) -> str | None:
         return None if value is None else check_endpoint(value)
 
+    @field_validator("output_directory")
+    @classmethod
+    def _read_home(cls, value: Path) -> Path:
+        return value.expanduser()
+
     @field_serializer("output_directory")
     def _spell_path(self, path: Path) -> str:
         return path.as_posix()
@@ -520,6 +525,30 @@ class CollectionConfig(BaseModel):
     def chosen(self) -> dict[str, Any]:
         """Fields that differ from their default, as JSON values."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+
+#: What stands for a configuration.
+Config = CollectionConfig | Mapping[str, Any] | str | Path
+
+
+def read_config(source: Config) -> CollectionConfig:
+    """Read a configuration: one that is made, its fields, JSON text, or the path of a JSON file.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none of these, or a value cannot be meant.
+    """
+    if isinstance(source, CollectionConfig):
+        return source
+    if isinstance(source, Mapping):
+        return CollectionConfig(**source)
+    if isinstance(source, str | Path):
+        return CollectionConfig.from_json(source)
+    raise ConfigurationError(
+        f"config: {type(source).__name__} is no configuration; give a CollectionConfig, a dict of "
+        "its fields, or the path of a JSON file"
+    )
 
 
 def check_endpoint(url: str) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Moment = str | date | datetime
 Source = str | Path | Holdings
 _DAY = timedelta(days=1)
+_OPTIONS = ("cache", "cache_limit", "prefer", "on_error", "decimals")
 #: How late a funding may be before the one before it is no longer known to hold.
 _LATE = timedelta(minutes=1)
 #: Streams up to which each is shown in a line of its own.
@@ -195,7 +196,7 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     ConfigurationError
         If there is no such folder, or an option cannot be meant.
     """
-    return OpenStore(folder, **options)
+    return _open(folder, options)
 
 
 def connect(
@@ -210,10 +211,12 @@ def connect(
     Views are called ``spot_klines``, ``futures_um_agg_trades``, ``options_bvol_index`` and
     so on; ``store_streams`` says which of them have rows. Each has the columns ``market,
     symbol, interval, date, partition, file`` and those of its files; their meaning and
-    unit stand in the catalogue (``duckdb_columns()``). Two macros come with them: ``FROM
-    ohlcv('spot_klines', 'BTCUSDT', '1m', INTERVAL 4 HOUR)`` makes longer candles of short
-    ones, and ``vwap(quote_volume, volume)`` is the mean price. Conditions on them, and on the time
-    columns, decide which files are opened. Files that arrive later are in the next query.
+    unit stand in the catalogue (``duckdb_columns()``) for feeds that have files by then.
+
+    Two macros come with them: ``FROM ohlcv('spot_klines', 'BTCUSDT', '1m', INTERVAL 4 HOUR)``
+    makes longer candles of short ones, and ``vwap(quote_volume, volume)`` is the mean price.
+    Conditions on the path columns, and on the time columns, decide which files are opened.
+    Files that arrive later are in the next query.
 
     Parameters
     ----------
@@ -230,8 +233,9 @@ def connect(
     Returns
     -------
     duckdb.DuckDBPyConnection
-        A plain connection: cursors and threads see the views too. Timestamps are naive
-        and UTC, prices and amounts are DOUBLE. In a notebook it shows which views have rows.
+        A plain connection: cursors and threads see the views too. Its time zone is UTC,
+        timestamps are naive and UTC, prices and amounts are DOUBLE. In a notebook it shows
+        which views have rows.
 
     Raises
     ------
@@ -483,9 +487,16 @@ def klines_with_funding(
 # What is asked for
 
 
+def _open(folder: str | Path, options: dict[str, Any]) -> OpenStore:
+    for name in options:
+        if name not in _OPTIONS:
+            raise ConfigurationError(unknown("option", name, _OPTIONS))
+    return OpenStore(folder, **options)
+
+
 def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
     if not isinstance(source, Holdings):
-        return OpenStore(source, **options)
+        return _open(source, options)
     if options:
         raise ConfigurationError(
             f"{', '.join(options)}: a store that is open already has its options; "

@@ -28,7 +28,7 @@ from binance_archive_kit import render
 from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, touch
 from binance_archive_kit.comparing import Disagreement, compare
 from binance_archive_kit.contents import Contents, Examiner, joined
-from binance_archive_kit.enums import Partition
+from binance_archive_kit.enums import Market, Partition
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
@@ -38,6 +38,7 @@ from binance_archive_kit.errors import (
 from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed, feed_of, read_feed
 from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory
+from binance_archive_kit.layout import PRIVATE
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
@@ -207,11 +208,21 @@ class Holdings:
         ):
             if value not in valid:
                 raise ConfigurationError(unknown(name, value, valid))
-        self.root = Path(root).absolute()
+        for name, flag in (("cache", cache), ("decimals", decimals)):
+            if not isinstance(flag, bool):
+                raise ConfigurationError(f"{name}: {flag!r} is neither True nor False")
+        if not isinstance(cache_limit, int) or cache_limit < 0:
+            raise ConfigurationError(f"cache_limit: {cache_limit!r} is not a number of bytes")
+        self.root = Path(root).expanduser().absolute()
         if not self.root.is_dir():
             raise ConfigurationError(
                 f"store: {str(root)!r} is not a folder; collect something into it first, or name "
                 "a folder that another tool filled in the bucket's layout"
+            )
+        if self.root.name == "data" and _is_part_of_a_layout(self.root):
+            raise ConfigurationError(
+                f"store: {str(root)!r} is the part of the bucket's layout that begins with data/; "
+                f"name the folder above it, {str(self.root.parent)!r}"
             )
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
@@ -662,6 +673,12 @@ def _line(feed: Feed, held: HeldStream, proofs: dict[str, Recorded]) -> tuple[ob
         sum(file.size for file in files),
         proven,
     )
+
+
+def _is_part_of_a_layout(folder: Path) -> bool:
+    """Tell whether a folder holds what a store holds below ``data``."""
+    markets = {market.path.partition("/")[0] for market in Market}
+    return not (folder / PRIVATE).exists() and any((folder / name).is_dir() for name in markets)
 
 
 def _workers() -> int:

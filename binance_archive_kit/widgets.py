@@ -22,7 +22,7 @@ from binance_archive_kit import choices
 from binance_archive_kit.archive import Archive
 from binance_archive_kit.choices import Findings, Level
 from binance_archive_kit.collection import Question, Worker, check
-from binance_archive_kit.config import CollectionConfig, check_endpoint
+from binance_archive_kit.config import CollectionConfig, Config, check_endpoint, read_config
 from binance_archive_kit.enums import Market
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.matrix import load_matrix
@@ -46,8 +46,9 @@ class ConfigForm(anywidget.AnyWidget):
 
     Parameters
     ----------
-    config : CollectionConfig, optional
-        Where to begin; hourly spot candles of the last seven days if not given.
+    config : CollectionConfig, dict, str or Path, optional
+        Where to begin: a configuration, its fields, JSON text, or the path of a JSON file;
+        hourly spot candles of the last seven days if not given.
     endpoint_url : str, optional
         Any S3-compatible endpoint that holds the bucket, as in a configuration.
 
@@ -85,9 +86,7 @@ class ConfigForm(anywidget.AnyWidget):
     #: What came of the latest button.
     reply = traitlets.Dict().tag(sync=True)
 
-    def __init__(
-        self, config: CollectionConfig | None = None, *, endpoint_url: str | None = None
-    ) -> None:
+    def __init__(self, config: Config | None = None, *, endpoint_url: str | None = None) -> None:
         # Edits, the archive's answers and the user's own code come in on several threads.
         self._lock = threading.RLock()
         self._matrix = load_matrix()
@@ -97,7 +96,9 @@ class ConfigForm(anywidget.AnyWidget):
         self._planning: Worker | None = None
         self._question: Question | None = None
         self._answered: list[Any] = []
-        fields = choices.starting_fields(_today()) if config is None else config.chosen()
+        fields = (
+            choices.starting_fields(_today()) if config is None else read_config(config).chosen()
+        )
         if endpoint_url is not None:
             try:
                 fields["endpoint_url"] = check_endpoint(endpoint_url)

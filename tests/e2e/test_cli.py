@@ -339,7 +339,26 @@ def test_nothing_to_do_ends_with_3(tmp_path: Path, archive: LocalS3) -> None:
         assert "the archive has no" in said.stdout
     (tmp_path / "empty").mkdir()
     said = run("verify", "empty", cwd=tmp_path)
-    assert (said.returncode, said.stdout) == (3, "Store sound · no file of the archive is here\n")
+    assert (said.returncode, said.stdout) == (3, "Store empty · no file of the archive is here\n")
+    said = run("symbols", "spot", "--like", "NOSUCH*", cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+    assert (said.returncode, said.stdout) == (3, "")
+    assert "no symbol is like 'NOSUCH*'" in said.stderr
+
+
+def test_a_path_that_cannot_be_is_a_wrong_question(tmp_path: Path, archive: LocalS3) -> None:
+    (tmp_path / "taken").write_text("")
+    (tmp_path / "store").mkdir()
+    wrong = {
+        "is a file": ("plan", *FLAGS, "--output-directory", "taken/below"),
+        "no file in a folder": ("coverage", "store", "--html", "nowhere/report.html"),
+        "the part of the bucket's layout": ("verify", "copy/data"),
+    }
+    (tmp_path / "copy" / "data" / "spot").mkdir(parents=True)
+    for words, command in wrong.items():
+        said = run(*command, cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+        assert said.returncode == 2, said.stderr
+        assert words in said.stderr
+        assert "Traceback" not in said.stderr
 
 
 # What there is

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import binance_archive_kit as bak
-from binance_archive_kit.config import CollectionConfig, DateRange, PartitionChoice
+from binance_archive_kit.config import CollectionConfig, DateRange, PartitionChoice, read_config
 from binance_archive_kit.enums import (
     INTERVAL_ALIASES,
     MARKET_ALIASES,
@@ -501,6 +501,15 @@ def test_json_files(tmp_path: Path) -> None:
     assert "币安人生USDT" in path.read_text(encoding="utf-8")
     for source in (path, str(path), path.read_text(encoding="utf-8"), "\n " + config.to_json()):
         assert CollectionConfig.from_json(source) == config
+    for stand_in in (config, config.chosen(), path, str(path), config.to_json()):
+        assert read_config(stand_in) == config
+    with pytest.raises(ConfigurationError, match="int is no configuration; give a Coll"):
+        read_config(7)  # type: ignore[arg-type]
+
+
+def test_a_folder_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/trader")
+    assert make(output_directory="~/data").output_directory == Path("/home/trader/data")
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,10 @@ def test_funding_that_is_not_there_is_told(root: Path) -> None:
         (lambda root: bak.connect(root / "nowhere"), "is not a folder"),
         (lambda root: bak.scan(bak.store(root), "spot", "klines", prefer="monthly"), "prefer"),
         (lambda root: bak.connect(bak.store(root), cache=False), "already has its options"),
+        (lambda root: bak.connect(root, on_eror="skip"), "did you mean 'on_error'"),
+        (lambda root: bak.store(root, cache="no"), "cache: 'no' is neither True nor False"),
+        (lambda root: bak.store(root, cache_limit="1GB"), "'1GB' is not a number of bytes"),
+        (lambda root: bak.store(root / "data"), "name the folder above it"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_words(root: Path, ask: Any, said: str) -> None:
