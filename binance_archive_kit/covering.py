@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +49,7 @@ from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.storage import Recorded, Store
 from binance_archive_kit.wishes import Absence, Reason
 
+T = TypeVar("T")
 Source = str | Path | Holdings | CollectionConfig | Plan
 #: What a line is about.
 Name = tuple[Market, DataType, str, Interval | None]
@@ -440,14 +442,16 @@ class _Survey:
                 of_day[days - first] = len(owners)
                 owners.append(owner)
         line = Line(*name, first, end, owners, of_day, [])
-        for word, start, until in self._words(name, wanted):
+        for word, start, until in self._words(name, wanted, held):
             line.words.append(word)
             its = slice(max(day_of(start), first) - first, max(day_of(until) + 1 - first, 0))
             of_day[its] = np.where(of_day[its] < 0, -len(line.words), of_day[its])
         self._count_files(line, wanted, held)
         return line
 
-    def _words(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
+    def _words(
+        self, name: Name, wanted: _Wanted, held: Sequence[HeldStream]
+    ) -> Iterator[tuple[Word, date, date]]:
         """Give what is known of days that no file gives; what comes later knows better."""
         if self._asked.listed:
             said = "the archive has it and the store has not; collect(...) fetches it"
@@ -456,6 +460,7 @@ class _Survey:
         yield Word(GapKind.NOT_COLLECTED, said), wanted.first, wanted.last
         if not self._asked.listed:
             yield from self._unlisted(name, wanted)
+            yield from self._found_lacking(name, held)
         for absence in wanted.absent:
             yield Word(_KINDS[absence.reason], absence.detail), absence.start, absence.end
         yield from self._quarantined(name)
@@ -484,19 +489,32 @@ class _Survey:
             if self._matrix.due(begins, partition) > self._now:
                 yield Word(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
                 break
-        for key, said in self._noted(name, Store.missing).items():
+
+    def _found_lacking(
+        self, name: Name, held: Sequence[HeldStream]
+    ) -> Iterator[tuple[Word, date, date]]:
+        """Give what earlier collections were told of objects that the archive lacks."""
+        last = max((file.end for stream in held for file in stream.files), default=date.min)
+        told = []
+        for key, (reason, said) in self._noted(name, Store.missing).items():
             found = ObjectKey.parse(key)
-            yield Word(GapKind.MISSING_IN_ARCHIVE, said), found.start, found.end
+            kind = _KINDS[reason]
+            if kind is GapKind.AFTER_DELISTING and found.start <= last:
+                # A later file is here, so what was told then was not the end.
+                kind = GapKind.MISSING_IN_ARCHIVE
+            told.append((Word(kind, said), found.start, found.end))
+        # Where the daily and the monthly object of a day differ, a lack is not to be hidden.
+        yield from sorted(told, key=lambda each: each[0].kind.is_lack)
 
     def _quarantined(self, name: Name) -> Iterator[tuple[Word, date, date]]:
         for key, said in self._noted(name, Store.quarantined).items():
             found = ObjectKey.parse(key)
             yield Word(GapKind.CORRUPT, f"in quarantine, {said}"), found.start, found.end
 
-    def _noted(self, name: Name, notes: Callable[[Store, str], dict[str, str]]) -> dict[str, str]:
+    def _noted(self, name: Name, notes: Callable[[Store, str], dict[str, T]]) -> dict[str, T]:
         """Look up what the store has noted of the objects of a line."""
         market, data_type, symbol, interval = name
-        noted: dict[str, str] = {}
+        noted: dict[str, T] = {}
         if self._store is not None:
             for partition in Partition:
                 prefix = Stream(market, partition, data_type, symbol, interval).prefix

@@ -454,6 +454,34 @@ def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
     assert report.streams["expected_files"].to_list() == [1]
 
 
+def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, store: Path) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE[:3])))
+    bak.collect(config)
+    report = bak.coverage(store, end=FIVE[4])
+    assert (
+        kinds_of(report)
+        == kinds_of(bak.coverage(config))
+        == [("after_delisting", FIVE[3], FIRST + timedelta(days=5))]
+    )
+    assert report.is_complete
+    assert "(72 of 72), in 3 of 3 files" in report.verdict
+    [said] = report.gaps["evidence"]
+    assert "the archive's last file of it is of 2025-07-03; delisted?, asked on 20" in said
+
+
+def test_what_was_told_of_an_end_that_was_none_is_a_lack(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    """A later day was collected afterwards, and the archive not asked of those between again."""
+    bucket = candles_of("BTCUSDT", FIVE[:2])
+    server = serve(bucket)
+    bak.collect(ask(server, days=4))
+    bucket |= candles_of("BTCUSDT", FIVE[4:])
+    bak.collect(ask(server, start=FIVE[4], days=1))
+    assert kinds_of(bak.coverage(store)) == [("missing_in_archive", FIVE[2], FIVE[4])]
+    assert kinds_of(bak.coverage(store, end=FIVE[3])) == [("missing_in_archive", FIVE[2], FIVE[4])]
+
+
 def test_a_range_before_the_listing_has_nothing_due(serve: Serve, ask: Ask) -> None:
     config = ask(serve(candles_of("BTCUSDT", FIVE)), start=date(2025, 5, 1), days=3)
     report = bak.coverage(config)
