@@ -39,7 +39,7 @@ from binance_archive_kit.gaps import (
 from binance_archive_kit.holdings import Holdings, Prefer
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import ObjectKey, Stream, period_end, periods
-from binance_archive_kit.matrix import Matrix, load_annotations, load_matrix
+from binance_archive_kit.matrix import Matrix, PartitionFacts, load_annotations, load_matrix
 from binance_archive_kit.moments import DAY, day_at, day_of, micros_of, naive_of
 from binance_archive_kit.planning import Plan
 from binance_archive_kit.progress import Bar, Progress
@@ -468,11 +468,11 @@ class _Survey:
     def _unlisted(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
         """Give what the matrix and earlier collections know of days without a file."""
         market, data_type = name[:2]
-        feed = self._matrix.feed(market, data_type)
-        if feed is None:
+        ways = self._ways(name)
+        if not ways:
             return
         title = f"{market.title} {data_type}"
-        facts = feed.partitioned.values()
+        facts = ways.values()
         if all(each.first for each in facts):
             begins = min(each.first for each in facts if each.first)
             word = Word(GapKind.BEFORE_LISTING, f"{title} begins on {begins}")
@@ -481,14 +481,20 @@ class _Survey:
             for start, end in each.gaps:
                 yield Word(GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive"), start, end
         if all(each.last for each in facts):
-            ends = max(period_end(f.last, p) for p, f in feed.partitioned.items() if f.last)
+            ends = max(period_end(f.last, p) for p, f in ways.items() if f.last)
             word = Word(GapKind.ENDED_FEED, f"{title} ended on {ends}")
             yield word, ends + _ONE_DAY, date.max
-        partition = min(feed.partitioned)
+        partition = min(ways)  # daily before monthly
         for begins in periods(self._now.date() - _RECENT, wanted.last, partition):
             if self._matrix.due(begins, partition) > self._now:
                 yield Word(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
                 break
+
+    def _ways(self, name: Name) -> Mapping[Partition, PartitionFacts]:
+        """Give the partitions in which the archive keeps a line; none if it is not known."""
+        market, data_type, _, interval = name
+        feed = self._matrix.feed(market, data_type)
+        return {} if feed is None else feed.holding(interval) or feed.partitioned
 
     def _found_lacking(
         self, name: Name, held: Sequence[HeldStream]
@@ -539,8 +545,8 @@ class _Survey:
             for start, end, code in line.stretches(line.start, line.end)
             if code < 0 and line.words[-1 - code].kind.is_lack
         ]
-        monthly = set(files.values()) == {Partition.MONTHLY}
-        partition = Partition.MONTHLY if monthly else Partition.DAILY
+        # Files like those that are there, or like those that there can be.
+        partition = min(set(files.values()) or self._ways(line.what), default=Partition.DAILY)
         lacking_files = sum(len(list(periods(*days, partition))) for days in absent)
         line.actual_files = len(files)
         line.expected_files = len(files) + lacking_files

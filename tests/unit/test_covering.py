@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
+from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import ConfigurationError, CoverageError
-from binance_archive_kit.keys import ObjectKey
+from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.reports import CoverageReport
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
@@ -526,6 +527,37 @@ def test_a_month_that_lacks_is_one_file(tmp_path: Path) -> None:
     report = bak.coverage(tmp_path)
     assert gaps_of(report) == [("not_collected", "06-01 00:00", "07-01 00:00", 30)]
     assert "in 2 of 3 files" in report.verdict
+
+
+def long_candles(root: Path, interval: str, *months: str) -> None:
+    """Plant months of candles that begin on Mondays, or with the month."""
+    for month in months:
+        key = kline("BTCUSDT", month, interval)
+        days = every(DAY, str(key.start), f"{key.end + timedelta(days=1)}")
+        mondays = [time for time in days if moment(time).weekday() == 0]
+        plant(root, key, mondays if interval == "1w" else days[:1])
+
+
+@pytest.mark.parametrize("interval", ["1w", "1mo"])
+def test_what_only_a_file_of_the_running_month_can_hold_is_not_published(
+    tmp_path: Path, interval: str
+) -> None:
+    this = datetime.now(UTC).date().replace(day=1)
+    last = (this - timedelta(days=1)).replace(day=1)
+    before = (last - timedelta(days=1)).replace(day=1)
+    long_candles(tmp_path, interval, f"{before:%Y-%m}", f"{last:%Y-%m}")
+    report = bak.coverage(tmp_path, end=period_end(this, Partition.MONTHLY))
+    [gap] = report.gaps.rows(named=True)
+    assert (gap["kind"], gap["missing"], gap["start"].month) == ("not_published", 0, this.month)
+    assert report.is_complete
+    assert "in 2 of 2 files" in report.verdict
+
+
+def test_files_of_long_candles_are_counted_by_the_month(tmp_path: Path) -> None:
+    long_candles(tmp_path, "1w", "2025-04", "2025-05")
+    report = bak.coverage(tmp_path, start="2025-07-01", end="2025-08-31")
+    assert report.verdict.startswith("Nothing there: 0 % of the rows due are there (0 of 8), in 0 ")
+    assert "in 0 of 2 files" in report.verdict
 
 
 # What was seen is remembered
