@@ -94,7 +94,8 @@ def coverage(
         its configuration, without asking again.
     start, end : str or date, optional
         UTC days, both inclusive: only these. ``"yesterday"`` and ``"-7d"`` count from today.
-        For a folder they may lie beyond its files.
+        For a folder they may lie beyond its files; of a configuration's days, only those
+        that lie within.
     prefer : {"daily", "monthly"}
         Which file serves a day that a daily and a monthly file cover both, as for `store`.
 
@@ -234,17 +235,23 @@ class _Asked:
         What was asked for and never was.
     listed : bool
         Whether the archive was asked what it has.
+    nothing : str
+        Why nothing is wanted, where no day is.
     """
 
     wanted: dict[Name, _Wanted]
     unavailable: list[Absence]
     listed: bool
+    nothing: str = ""
 
     @classmethod
     def of_plan(cls, planned: Plan, span: tuple[date | None, date | None]) -> _Asked:
         """Read what a configuration wants, and what the archive says to it."""
         days = planned.config.days()
         first, last = max(days.start, span[0] or days.start), min(days.end, span[1] or days.end)
+        if first > last:
+            said = f"the configuration wants {days.start} to {days.end}, none of which is asked for"
+            return cls({}, [], planned.config.listing, said)
         wanted: dict[Name, _Wanted] = {}
 
         def of(name: Name) -> _Wanted:
@@ -253,10 +260,12 @@ class _Asked:
         columns = planned.frame.select(
             "market", "data_type", "symbol", "interval", "key", "start", "end"
         )
-        for market, data_type, symbol, interval, *listed in columns.iter_rows():
-            at = None if interval is None else Interval(interval)
-            its = of((Market(market), DataType(data_type), symbol, at))
-            its.listed.append((listed[0], listed[1], listed[2]))
+        for market, data_type, symbol, interval, key, start, end in columns.iter_rows():
+            if start <= last and end >= first:
+                at = None if interval is None else Interval(interval)
+                of((Market(market), DataType(data_type), symbol, at)).listed.append(
+                    (key, start, end)
+                )
         lacking = (*planned.missing, *planned.not_published, *planned.unavailable)
         unavailable = []
         for absence in lacking:
@@ -333,7 +342,10 @@ class _Survey:
         for line in lines:
             self._findings += _changes(line)
         findings = sorted(self._findings, key=lambda each: each.start)
-        return report_on(lines, findings, self._asked.unavailable, self._problems, title)
+        asked = self._asked
+        return report_on(
+            lines, findings, asked.unavailable, self._problems, title, nothing=asked.nothing
+        )
 
     def _lines(self, market: Market, data_type: DataType, names: Sequence[Name]) -> list[Line]:
         """Look at the files of one feed."""

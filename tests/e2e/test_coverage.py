@@ -258,6 +258,36 @@ def test_a_report_says_what_the_plan_says(demo: dict[str, CollectionConfig]) -> 
     assert len(report.unavailable) == 18
 
 
+@pytest.mark.parametrize("name", ["running", "months"])
+def test_some_days_of_a_plan_are_as_a_plan_of_these_days(
+    demo: dict[str, CollectionConfig], name: str
+) -> None:
+    span = {"start": date(2025, 6, 26), "end": date(2025, 7, 3)}
+    days = demo[name].days()
+    within = {"start": span["start"], "end": min(span["end"], days.end)}
+    report = bak.coverage(demo[name], **span)
+    alone = bak.coverage(demo[name].replace(date_range=within))
+    assert report.streams.equals(alone.streams)
+    assert report.gaps.equals(alone.gaps)
+    assert report.verdict.split("; never there")[0] == alone.verdict.split("; never there")[0]
+
+
+@pytest.mark.parametrize("asked", [{"start": "2025-08-01"}, {"end": "2025-06-01"}])
+def test_of_days_beyond_a_plan_nothing_is_due(
+    demo: dict[str, CollectionConfig], asked: dict[str, str]
+) -> None:
+    days = demo["running"].days()
+    report = bak.coverage(demo["running"], **asked)  # type: ignore[arg-type]
+    assert (report.streams.height, report.coverage, report.is_complete) == (0, None, False)
+    assert report.verdict == (
+        f"Nothing is due: the configuration wants {days.start} to {days.end}, none of which is "
+        "asked for"
+    )
+    ready = bak.backtest_coverage(demo["running"], **asked)  # type: ignore[arg-type]
+    assert not ready.is_ready
+    assert ready.verdict == f"Not ready: {report.verdict}"
+
+
 def test_a_second_report_opens_no_file(
     demo: dict[str, CollectionConfig], of_folder: CoverageReport, tmp_path: Path
 ) -> None:
@@ -440,6 +470,15 @@ def test_a_symbol_that_is_not_known_is_named_beside_those_that_are(serve: Serve,
     assert "never there: spot klines NOPEUSDT 1h" in ready.verdict
     with pytest.raises(CoverageError, match="NOPEUSDT"):
         ready.raise_if_not_ready()
+
+
+def test_only_the_files_of_some_days_are_counted(serve: Serve, ask: Ask) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE)))
+    bak.collect(config)
+    ready = bak.backtest_coverage(config, start=FIVE[1], end=FIVE[3])
+    assert (ready.actual_files, ready.expected_files, ready.completeness) == (3, 3, 100.0)
+    assert ready.is_ready
+    assert "(72 of 72), in 3 of 3 files of 1 stream" in ready.report.verdict
 
 
 def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
