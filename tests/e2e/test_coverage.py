@@ -319,7 +319,9 @@ def test_several_streams_support_what_all_of_them_have(demo: dict[str, Collectio
     assert ready.asked == (date(2025, 6, 15), date(2025, 7, 15))
     assert ready.coverage == 1.0
     assert not ready.is_ready
-    assert "is all that every stream has of 2025-06-15 to 2025-07-15" in ready.verdict
+    assert "is all that every stream has of 2025-06-15 to 2025-07-15, as futures_um aggTrades" in (
+        ready.verdict
+    )
     # 31 + 30 files of candles, 3 + 3 of trades, 2 + 2 of funding, and one the archive lacks.
     assert (ready.actual_files, ready.expected_files) == (71, 72)
     assert "71 of 72 files (98.61 %)" in repr(ready)
