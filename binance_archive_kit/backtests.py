@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from html import escape
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import polars as pl
 
 from binance_archive_kit import render
+from binance_archive_kit.enums import DataType, Market, Partition
 from binance_archive_kit.errors import CoverageError
+from binance_archive_kit.matrix import load_matrix
 from binance_archive_kit.reports import (
     MOMENT,
     ROWS,
@@ -40,7 +43,11 @@ class BacktestCoverage:
     report : CoverageReport
     min_coverage : float
     asked : (date, date) or None
-        UTC days that were asked for, both inclusive.
+        UTC days that were asked for, both inclusive. Where nobody asked for days, as of a
+        folder without start and end: from the first to the last day of its files. Files that
+        the archive has for whole months only (funding rates, candles of 3d, 1w and 1mo) do
+        not count for this when there are others: a month's file beside some daily ones of
+        that month does not mean that all of the month was wanted.
     window : (date, date) or None
         UTC days, both inclusive, from the first to the last of which every stream has rows;
         None when there is no such day.
@@ -62,7 +69,7 @@ class BacktestCoverage:
         self.expected_files = int(report.streams["expected_files"].sum())
         self.actual_files = int(report.streams["actual_files"].sum())
         extents = _extents(report)
-        self.asked = _outer(report.streams)
+        self.asked = _outer(_chosen_by_day(report.streams))
         self.window = _common(extents)
         self.streams = _within(report, extents, self.window)
         self.skip = _to_skip(report, self.window)
@@ -97,16 +104,28 @@ class BacktestCoverage:
             return f"Not ready: {self._why_not()}"
         begins = "Ready" if self.is_ready else "Not ready"
         days = f"{window[0]} to {window[1]}"
+        inside = ""
         if window != asked:
-            days += f" is all that every stream has of {asked[0]} to {asked[1]}"
+            days += f" is all that every stream has of {asked[0]} to {asked[1]}, as "
+            days += " and ".join(self._bounds(window, asked))
+            inside = "of these days "
         own = render.percent(weakest["coverage"], 1.0)
-        words = f"{begins}: {days}; the weakest stream, {name_of(weakest)}, has {own}"
+        words = f"{begins}: {days}; {inside}the weakest stream, {name_of(weakest)}, has {own}"
         words += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:.10g} %)"
         if self.skip.height:
             words += f"; skip {render.counted(self.skip.height, 'stretch')}"
         if self.report.never_there:
             words += f"; never there: {self.report.never_there[0]}"
         return words
+
+    def _bounds(self, window: tuple[date, date], asked: tuple[date, date]) -> Iterator[str]:
+        """Say which streams begin after the first, or end before the last day asked for."""
+        if window[0] > asked[0]:
+            late = self.streams.filter(pl.col("first") == window[0])
+            yield f"{_named(late, 'begins', 'begin')} on {window[0]}"
+        if window[1] < asked[1]:
+            early = self.streams.filter(pl.col("last") == window[1])
+            yield f"{_named(early, 'ends', 'end')} on {window[1]}"
 
     def _why_not(self) -> str:
         if not self.report.streams.height:
@@ -194,6 +213,22 @@ def _extents(report: CoverageReport) -> pl.DataFrame:
     return report.streams.select(keys).join(
         ends, on=keys, how="left", nulls_equal=True, maintain_order="left"
     )
+
+
+def _named(streams: pl.DataFrame, one: str, several: str) -> str:
+    """Name the first of some streams and count the others, with the verb that fits."""
+    name, more = name_of(streams.row(0, named=True)), streams.height - 1
+    return f"{name} and {more:,} more {several}" if more else f"{name} {one}"
+
+
+def _chosen_by_day(streams: pl.DataFrame) -> pl.DataFrame:
+    """Leave out the streams that the archive has for whole months only, unless all are."""
+    matrix = load_matrix()
+    by_day = []
+    for market, data_type, interval in streams.select("market", "data_type", "interval").rows():
+        feed = matrix.feed(Market(market), DataType(data_type))
+        by_day.append(feed is None or set(feed.holding(interval)) != {Partition.MONTHLY})
+    return streams.filter(by_day) if any(by_day) else streams
 
 
 def _outer(streams: pl.DataFrame) -> tuple[date, date] | None:

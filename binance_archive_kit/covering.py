@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +39,7 @@ from binance_archive_kit.gaps import (
 from binance_archive_kit.holdings import Holdings, Prefer
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import ObjectKey, Stream, period_end, periods
-from binance_archive_kit.matrix import Matrix, load_annotations, load_matrix
+from binance_archive_kit.matrix import Matrix, PartitionFacts, load_annotations, load_matrix
 from binance_archive_kit.moments import DAY, day_at, day_of, micros_of, naive_of
 from binance_archive_kit.planning import Plan
 from binance_archive_kit.progress import Bar, Progress
@@ -48,6 +49,7 @@ from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.storage import Recorded, Store
 from binance_archive_kit.wishes import Absence, Reason
 
+T = TypeVar("T")
 Source = str | Path | Holdings | CollectionConfig | Plan
 #: What a line is about.
 Name = tuple[Market, DataType, str, Interval | None]
@@ -92,7 +94,8 @@ def coverage(
         its configuration, without asking again.
     start, end : str or date, optional
         UTC days, both inclusive: only these. ``"yesterday"`` and ``"-7d"`` count from today.
-        For a folder they may lie beyond its files.
+        For a folder they may lie beyond its files; of a configuration's days, only those
+        that lie within.
     prefer : {"daily", "monthly"}
         Which file serves a day that a daily and a monthly file cover both, as for `store`.
 
@@ -232,17 +235,23 @@ class _Asked:
         What was asked for and never was.
     listed : bool
         Whether the archive was asked what it has.
+    nothing : str
+        Why nothing is wanted, where no day is.
     """
 
     wanted: dict[Name, _Wanted]
     unavailable: list[Absence]
     listed: bool
+    nothing: str = ""
 
     @classmethod
     def of_plan(cls, planned: Plan, span: tuple[date | None, date | None]) -> _Asked:
         """Read what a configuration wants, and what the archive says to it."""
         days = planned.config.days()
         first, last = max(days.start, span[0] or days.start), min(days.end, span[1] or days.end)
+        if first > last:
+            said = f"the configuration wants {days.start} to {days.end}, none of which is asked for"
+            return cls({}, [], planned.config.listing, said)
         wanted: dict[Name, _Wanted] = {}
 
         def of(name: Name) -> _Wanted:
@@ -251,10 +260,12 @@ class _Asked:
         columns = planned.frame.select(
             "market", "data_type", "symbol", "interval", "key", "start", "end"
         )
-        for market, data_type, symbol, interval, *listed in columns.iter_rows():
-            at = None if interval is None else Interval(interval)
-            its = of((Market(market), DataType(data_type), symbol, at))
-            its.listed.append((listed[0], listed[1], listed[2]))
+        for market, data_type, symbol, interval, key, start, end in columns.iter_rows():
+            if start <= last and end >= first:
+                at = None if interval is None else Interval(interval)
+                of((Market(market), DataType(data_type), symbol, at)).listed.append(
+                    (key, start, end)
+                )
         lacking = (*planned.missing, *planned.not_published, *planned.unavailable)
         unavailable = []
         for absence in lacking:
@@ -331,7 +342,10 @@ class _Survey:
         for line in lines:
             self._findings += _changes(line)
         findings = sorted(self._findings, key=lambda each: each.start)
-        return report_on(lines, findings, self._asked.unavailable, self._problems, title)
+        asked = self._asked
+        return report_on(
+            lines, findings, asked.unavailable, self._problems, title, nothing=asked.nothing
+        )
 
     def _lines(self, market: Market, data_type: DataType, names: Sequence[Name]) -> list[Line]:
         """Look at the files of one feed."""
@@ -440,14 +454,16 @@ class _Survey:
                 of_day[days - first] = len(owners)
                 owners.append(owner)
         line = Line(*name, first, end, owners, of_day, [])
-        for word, start, until in self._words(name, wanted):
+        for word, start, until in self._words(name, wanted, held):
             line.words.append(word)
             its = slice(max(day_of(start), first) - first, max(day_of(until) + 1 - first, 0))
             of_day[its] = np.where(of_day[its] < 0, -len(line.words), of_day[its])
         self._count_files(line, wanted, held)
         return line
 
-    def _words(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
+    def _words(
+        self, name: Name, wanted: _Wanted, held: Sequence[HeldStream]
+    ) -> Iterator[tuple[Word, date, date]]:
         """Give what is known of days that no file gives; what comes later knows better."""
         if self._asked.listed:
             said = "the archive has it and the store has not; collect(...) fetches it"
@@ -456,6 +472,7 @@ class _Survey:
         yield Word(GapKind.NOT_COLLECTED, said), wanted.first, wanted.last
         if not self._asked.listed:
             yield from self._unlisted(name, wanted)
+            yield from self._found_lacking(name, held)
         for absence in wanted.absent:
             yield Word(_KINDS[absence.reason], absence.detail), absence.start, absence.end
         yield from self._quarantined(name)
@@ -463,11 +480,11 @@ class _Survey:
     def _unlisted(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
         """Give what the matrix and earlier collections know of days without a file."""
         market, data_type = name[:2]
-        feed = self._matrix.feed(market, data_type)
-        if feed is None:
+        ways = self._ways(name)
+        if not ways:
             return
         title = f"{market.title} {data_type}"
-        facts = feed.partitioned.values()
+        facts = ways.values()
         if all(each.first for each in facts):
             begins = min(each.first for each in facts if each.first)
             word = Word(GapKind.BEFORE_LISTING, f"{title} begins on {begins}")
@@ -476,27 +493,46 @@ class _Survey:
             for start, end in each.gaps:
                 yield Word(GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive"), start, end
         if all(each.last for each in facts):
-            ends = max(period_end(f.last, p) for p, f in feed.partitioned.items() if f.last)
+            ends = max(period_end(f.last, p) for p, f in ways.items() if f.last)
             word = Word(GapKind.ENDED_FEED, f"{title} ended on {ends}")
             yield word, ends + _ONE_DAY, date.max
-        partition = min(feed.partitioned)
+        partition = min(ways)  # daily before monthly
         for begins in periods(self._now.date() - _RECENT, wanted.last, partition):
             if self._matrix.due(begins, partition) > self._now:
                 yield Word(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
                 break
-        for key, said in self._noted(name, Store.missing).items():
+
+    def _ways(self, name: Name) -> Mapping[Partition, PartitionFacts]:
+        """Give the partitions in which the archive keeps a line; none if it is not known."""
+        market, data_type, _, interval = name
+        feed = self._matrix.feed(market, data_type)
+        return {} if feed is None else feed.holding(interval) or feed.partitioned
+
+    def _found_lacking(
+        self, name: Name, held: Sequence[HeldStream]
+    ) -> Iterator[tuple[Word, date, date]]:
+        """Give what earlier collections were told of objects that the archive lacks."""
+        last = max((file.end for stream in held for file in stream.files), default=date.min)
+        told = []
+        for key, (reason, said) in self._noted(name, Store.missing).items():
             found = ObjectKey.parse(key)
-            yield Word(GapKind.MISSING_IN_ARCHIVE, said), found.start, found.end
+            kind = _KINDS[reason]
+            if kind is GapKind.AFTER_DELISTING and found.start <= last:
+                # A later file is here, so what was told then was not the end.
+                kind = GapKind.MISSING_IN_ARCHIVE
+            told.append((Word(kind, said), found.start, found.end))
+        # Where the daily and the monthly object of a day differ, a lack is not to be hidden.
+        yield from sorted(told, key=lambda each: each[0].kind.is_lack)
 
     def _quarantined(self, name: Name) -> Iterator[tuple[Word, date, date]]:
         for key, said in self._noted(name, Store.quarantined).items():
             found = ObjectKey.parse(key)
             yield Word(GapKind.CORRUPT, f"in quarantine, {said}"), found.start, found.end
 
-    def _noted(self, name: Name, notes: Callable[[Store, str], dict[str, str]]) -> dict[str, str]:
+    def _noted(self, name: Name, notes: Callable[[Store, str], dict[str, T]]) -> dict[str, T]:
         """Look up what the store has noted of the objects of a line."""
         market, data_type, symbol, interval = name
-        noted: dict[str, str] = {}
+        noted: dict[str, T] = {}
         if self._store is not None:
             for partition in Partition:
                 prefix = Stream(market, partition, data_type, symbol, interval).prefix
@@ -521,8 +557,8 @@ class _Survey:
             for start, end, code in line.stretches(line.start, line.end)
             if code < 0 and line.words[-1 - code].kind.is_lack
         ]
-        monthly = set(files.values()) == {Partition.MONTHLY}
-        partition = Partition.MONTHLY if monthly else Partition.DAILY
+        # Files like those that are there, or like those that there can be.
+        partition = min(set(files.values()) or self._ways(line.what), default=Partition.DAILY)
         lacking_files = sum(len(list(periods(*days, partition))) for days in absent)
         line.actual_files = len(files)
         line.expected_files = len(files) + lacking_files

@@ -198,10 +198,7 @@ class Fetch:
             arrivals=self._arrivals.moments,
         )
         there = pl.Series(self._states, dtype=pl.UInt8).is_in(_THERE)
-        self._store.note_missing(
-            {each.key: each.detail for each in result.missing if each.key},
-            frame["key"].filter(there),
-        )
+        self._store.note_missing(result.missing, frame["key"].filter(there))
         if result.outcome == "failed":
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
         return result

@@ -150,6 +150,14 @@ class Entry(_Facts):
         """The facts of each partition; empty when the entry states none."""
         return self.partition_facts or {}
 
+    def holding(self, interval: str | None) -> Mapping[Partition, PartitionFacts]:
+        """Give the facts of the partitions that hold an interval; None: a feed without."""
+        return {
+            partition: facts
+            for partition, facts in self.partitioned.items()
+            if interval is None or interval in facts.intervals
+        }
+
 
 class _SymbolFormFacts(_Facts):
     description: str

@@ -124,6 +124,8 @@ class CoverageReport:
         Asked for, and never was.
     problems : dict of str to FileError
         Files that cannot be believed, by their path inside the store.
+    nothing : str
+        Why no day of any stream is reported on, where that is known.
     """
 
     title: str
@@ -133,6 +135,7 @@ class CoverageReport:
     days: pl.DataFrame
     unavailable: tuple[Absence, ...] = ()
     problems: Mapping[str, FileError] = field(default_factory=dict)
+    nothing: str = ""
 
     # In words
 
@@ -161,6 +164,8 @@ class CoverageReport:
     def verdict(self) -> str:
         """Sum it up in a sentence, with the numbers."""
         if not self.streams.height:
+            if self.nothing:
+                return f"Nothing is due: {self.nothing}"
             if self.unavailable:
                 return f"Nothing is due: {self.unavailable[0]}"
             return f"Nothing found: {self.title} has no file of the archive for these days"
@@ -477,6 +482,7 @@ def report_on(
     unavailable: Iterable[Absence],
     problems: Mapping[str, FileError],
     title: str,
+    nothing: str = "",
 ) -> CoverageReport:
     """Put what was found into frames."""
     whats = [line.what for line in lines]
@@ -511,6 +517,7 @@ def report_on(
         pl.concat([pl.DataFrame(schema=DAYS_SCHEMA), *frames]),
         tuple(unavailable),
         dict(problems),
+        nothing,
     )
 
 

@@ -51,6 +51,7 @@ from binance_archive_kit.keys import key_range, member_of
 from binance_archive_kit.layout import PRIVATE, QUARANTINE, BaseStorage, place_of
 from binance_archive_kit.members import BadMemberError, check_member
 from binance_archive_kit.planning import INVENTORY_SCHEMA
+from binance_archive_kit.wishes import Absence, Reason
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CHUNK = 1 << 20
@@ -108,6 +109,13 @@ class Recorded(NamedTuple):
     def is_of(self, size: int, mtime: int) -> bool:
         """Tell whether a file of this size and time is still the one that was proven."""
         return (self.size, self.mtime) == (size, mtime)
+
+
+class Lacking(NamedTuple):
+    """What was noted of an object that the archive was found to lack."""
+
+    reason: Reason
+    said: str
 
 
 #: Seconds in which a file may lie in place while its proof is not recorded yet.
@@ -372,33 +380,38 @@ class Store:
         )
         return {key: Recorded(*proof) for key, *proof in rows}
 
-    def note_missing(self, missing: Mapping[str, str], there: Iterable[str]) -> None:
+    def note_missing(self, missing: Iterable[Absence], there: Iterable[str]) -> None:
         """Remember which objects the archive was found to lack, for reports without it.
 
         Parameters
         ----------
-        missing : mapping of str to str
-            What was said of each, by its key.
+        missing : iterable of Absence
+            Those without a key are about no object, and are left out.
         there : iterable of str
             Keys of objects that it does not lack, whatever was found before.
         """
         if not self._database.exists():
             return
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-        rows = [(key, f"{said}, asked on {now} UTC") for key, said in missing.items()]
+        rows = [
+            (each.key, f"{each.detail}, asked on {now} UTC", each.reason.value)
+            for each in missing
+            if each.key
+        ]
         with closing(self._connect()) as connection, connection:
+            connection.execute("BEGIN IMMEDIATE")
+            _make_room_for_reasons(connection)
             noted = {key for (key,) in connection.execute("SELECT key FROM missing")}
             # Few are missing, and there may be a million.
             gone = noted.intersection(there) if noted else ()
             connection.executemany("DELETE FROM missing WHERE key = ?", [(key,) for key in gone])
-            connection.executemany("INSERT OR REPLACE INTO missing VALUES (?,?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO missing VALUES (?,?,?)", rows)
 
-    def missing(self, prefix: str) -> dict[str, str]:
-        """Say which objects below a prefix the archive was found to lack, and when."""
-        rows = self._select(
-            "SELECT key, said FROM missing WHERE key >= ? AND key < ?", [key_range(prefix)]
-        )
-        return dict(rows)
+    def missing(self, prefix: str) -> dict[str, Lacking]:
+        """Say which objects below a prefix the archive was found to lack, why, and when."""
+        # All columns: a store that was last written before reasons were noted has none.
+        rows = self._select("SELECT * FROM missing WHERE key >= ? AND key < ?", [key_range(prefix)])
+        return {key: Lacking(_reason_of(*reason), said) for key, said, *reason in rows}
 
     def quarantined(self, prefix: str) -> dict[str, str]:
         """Say which objects below a prefix have bytes set aside, and for which reason."""
@@ -526,7 +539,8 @@ class Store:
                 " WITHOUT ROWID"
             )
             connection.execute(
-                "CREATE TABLE IF NOT EXISTS missing (key TEXT PRIMARY KEY, said TEXT) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS missing (key TEXT PRIMARY KEY, said TEXT, reason TEXT)"
+                " WITHOUT ROWID"
             )
         except sqlite3.DatabaseError:
             connection.close()
@@ -576,6 +590,18 @@ def _shared(place: str, one: str, other: str) -> ConfigurationError:
         f"storage: get_partition_path has one place, {place}, for two files: {one} and {other}; "
         "let the folder tell them apart, by trade_type, data_type and symbol"
     )
+
+
+def _make_room_for_reasons(connection: sqlite3.Connection) -> None:
+    """Make room for reasons in a store that was made before they were noted."""
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(missing)")}
+    if "reason" not in columns:
+        connection.execute("ALTER TABLE missing ADD COLUMN reason TEXT")
+
+
+def _reason_of(word: str | None = None) -> Reason:
+    """Read a noted reason; one that is not known counts as a lack, which hides nothing."""
+    return Reason(word) if word in set(Reason) else Reason.HOLE
 
 
 def _is_full(error: sqlite3.Error) -> bool:

@@ -181,11 +181,7 @@ def _wish_feed(
     if not filed:
         return
     for interval in _intervals(config, feed):
-        ways = {
-            partition: facts
-            for partition, facts in feed.partitioned.items()
-            if interval is None or interval in facts.intervals
-        }
+        ways = feed.holding(interval)
         problem = _unavailable(config.partition, feed, interval, ways, days)
         if problem is not None:
             found.unavailable.append(problem)

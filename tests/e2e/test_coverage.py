@@ -258,6 +258,36 @@ def test_a_report_says_what_the_plan_says(demo: dict[str, CollectionConfig]) -> 
     assert len(report.unavailable) == 18
 
 
+@pytest.mark.parametrize("name", ["running", "months"])
+def test_some_days_of_a_plan_are_as_a_plan_of_these_days(
+    demo: dict[str, CollectionConfig], name: str
+) -> None:
+    span = {"start": date(2025, 6, 26), "end": date(2025, 7, 3)}
+    days = demo[name].days()
+    within = {"start": span["start"], "end": min(span["end"], days.end)}
+    report = bak.coverage(demo[name], **span)
+    alone = bak.coverage(demo[name].replace(date_range=within))
+    assert report.streams.equals(alone.streams)
+    assert report.gaps.equals(alone.gaps)
+    assert report.verdict.split("; never there")[0] == alone.verdict.split("; never there")[0]
+
+
+@pytest.mark.parametrize("asked", [{"start": "2025-08-01"}, {"end": "2025-06-01"}])
+def test_of_days_beyond_a_plan_nothing_is_due(
+    demo: dict[str, CollectionConfig], asked: dict[str, str]
+) -> None:
+    days = demo["running"].days()
+    report = bak.coverage(demo["running"], **asked)  # type: ignore[arg-type]
+    assert (report.streams.height, report.coverage, report.is_complete) == (0, None, False)
+    assert report.verdict == (
+        f"Nothing is due: the configuration wants {days.start} to {days.end}, none of which is "
+        "asked for"
+    )
+    ready = bak.backtest_coverage(demo["running"], **asked)  # type: ignore[arg-type]
+    assert not ready.is_ready
+    assert ready.verdict == f"Not ready: {report.verdict}"
+
+
 def test_a_second_report_opens_no_file(
     demo: dict[str, CollectionConfig], of_folder: CoverageReport, tmp_path: Path
 ) -> None:
@@ -289,7 +319,9 @@ def test_several_streams_support_what_all_of_them_have(demo: dict[str, Collectio
     assert ready.asked == (date(2025, 6, 15), date(2025, 7, 15))
     assert ready.coverage == 1.0
     assert not ready.is_ready
-    assert "is all that every stream has of 2025-06-15 to 2025-07-15" in ready.verdict
+    assert "is all that every stream has of 2025-06-15 to 2025-07-15, as futures_um aggTrades" in (
+        ready.verdict
+    )
     # 31 + 30 files of candles, 3 + 3 of trades, 2 + 2 of funding, and one the archive lacks.
     assert (ready.actual_files, ready.expected_files) == (71, 72)
     assert "71 of 72 files (98.61 %)" in repr(ready)
@@ -442,6 +474,15 @@ def test_a_symbol_that_is_not_known_is_named_beside_those_that_are(serve: Serve,
         ready.raise_if_not_ready()
 
 
+def test_only_the_files_of_some_days_are_counted(serve: Serve, ask: Ask) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE)))
+    bak.collect(config)
+    ready = bak.backtest_coverage(config, start=FIVE[1], end=FIVE[3])
+    assert (ready.actual_files, ready.expected_files, ready.completeness) == (3, 3, 100.0)
+    assert ready.is_ready
+    assert "(72 of 72), in 3 of 3 files of 1 stream" in ready.report.verdict
+
+
 def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
     config = ask(serve(candles_of("BTCUSDT", FIVE[2:3])), start=FIRST - timedelta(days=1), days=8)
     bak.collect(config)
@@ -452,6 +493,34 @@ def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
     ]
     assert report.is_complete
     assert report.streams["expected_files"].to_list() == [1]
+
+
+def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, store: Path) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE[:3])))
+    bak.collect(config)
+    report = bak.coverage(store, end=FIVE[4])
+    assert (
+        kinds_of(report)
+        == kinds_of(bak.coverage(config))
+        == [("after_delisting", FIVE[3], FIRST + timedelta(days=5))]
+    )
+    assert report.is_complete
+    assert "(72 of 72), in 3 of 3 files" in report.verdict
+    [said] = report.gaps["evidence"]
+    assert "the archive's last file of it is of 2025-07-03; delisted?, asked on 20" in said
+
+
+def test_what_was_told_of_an_end_that_was_none_is_a_lack(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    """A later day was collected afterwards, and the archive not asked of those between again."""
+    bucket = candles_of("BTCUSDT", FIVE[:2])
+    server = serve(bucket)
+    bak.collect(ask(server, days=4))
+    bucket |= candles_of("BTCUSDT", FIVE[4:])
+    bak.collect(ask(server, start=FIVE[4], days=1))
+    assert kinds_of(bak.coverage(store)) == [("missing_in_archive", FIVE[2], FIVE[4])]
+    assert kinds_of(bak.coverage(store, end=FIVE[3])) == [("missing_in_archive", FIVE[2], FIVE[4])]
 
 
 def test_a_range_before_the_listing_has_nothing_due(serve: Serve, ask: Ask) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -18,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
+from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import ConfigurationError, CoverageError
-from binance_archive_kit.keys import ObjectKey
+from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.reports import CoverageReport
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
@@ -528,6 +530,37 @@ def test_a_month_that_lacks_is_one_file(tmp_path: Path) -> None:
     assert "in 2 of 3 files" in report.verdict
 
 
+def long_candles(root: Path, interval: str, *months: str) -> None:
+    """Plant months of candles that begin on Mondays, or with the month."""
+    for month in months:
+        key = kline("BTCUSDT", month, interval)
+        days = every(DAY, str(key.start), f"{key.end + timedelta(days=1)}")
+        mondays = [time for time in days if moment(time).weekday() == 0]
+        plant(root, key, mondays if interval == "1w" else days[:1])
+
+
+@pytest.mark.parametrize("interval", ["1w", "1mo"])
+def test_what_only_a_file_of_the_running_month_can_hold_is_not_published(
+    tmp_path: Path, interval: str
+) -> None:
+    this = datetime.now(UTC).date().replace(day=1)
+    last = (this - timedelta(days=1)).replace(day=1)
+    before = (last - timedelta(days=1)).replace(day=1)
+    long_candles(tmp_path, interval, f"{before:%Y-%m}", f"{last:%Y-%m}")
+    report = bak.coverage(tmp_path, end=period_end(this, Partition.MONTHLY))
+    [gap] = report.gaps.rows(named=True)
+    assert (gap["kind"], gap["missing"], gap["start"].month) == ("not_published", 0, this.month)
+    assert report.is_complete
+    assert "in 2 of 2 files" in report.verdict
+
+
+def test_files_of_long_candles_are_counted_by_the_month(tmp_path: Path) -> None:
+    long_candles(tmp_path, "1w", "2025-04", "2025-05")
+    report = bak.coverage(tmp_path, start="2025-07-01", end="2025-08-31")
+    assert report.verdict.startswith("Nothing there: 0 % of the rows due are there (0 of 8), in 0 ")
+    assert "in 0 of 2 files" in report.verdict
+
+
 # What was seen is remembered
 
 
@@ -612,8 +645,9 @@ def test_streams_support_together_what_all_of_them_have(tmp_path: Path) -> None:
     ]
     assert ready.verdict == (
         "Not ready: 2025-07-02 to 2025-07-05 is all that every stream has of 2025-07-01 to "
-        "2025-07-05; the weakest stream, futures_um klines ETHUSDT 1h, has 97.91 % of its rows "
-        "(wanted 99.9 %); skip 1 stretch"
+        "2025-07-05, as futures_um aggTrades BTCUSDT begins on 2025-07-02; of these days the "
+        "weakest stream, futures_um klines ETHUSDT 1h, has 97.91 % of its rows (wanted 99.9 %); "
+        "skip 1 stretch"
     )
     with pytest.raises(CoverageError, match="Not ready: 2025-07-02 to 2025-07-05"):
         ready.raise_if_not_ready()
@@ -621,6 +655,49 @@ def test_streams_support_together_what_all_of_them_have(tmp_path: Path) -> None:
     assert (ready.actual_files, ready.expected_files) == (15, 16)
     assert ready.completeness == 100 * 15 / 16
     assert "15 of 16 files (93.75 %)" in repr(ready)
+
+
+def test_the_streams_that_end_the_window_are_named(tmp_path: Path) -> None:
+    reach = {"BTCUSDT": DAYS[:5], "ETHUSDT": DAYS[2:5], "XRPUSDT": DAYS[:4], "ADAUSDT": DAYS[:4]}
+    for symbol, days in reach.items():
+        for day in days:
+            plant(tmp_path, kline(symbol, day), hours(day))
+    ready = bak.backtest_coverage(tmp_path)
+    assert ready.verdict == (
+        "Not ready: 2025-07-03 to 2025-07-04 is all that every stream has of 2025-07-01 to "
+        "2025-07-05, as spot klines ETHUSDT 1h begins on 2025-07-03 and spot klines ADAUSDT 1h "
+        "and 1 more end on 2025-07-04; of these days the weakest stream, spot klines ADAUSDT 1h, "
+        "has 100 % of its rows (wanted 99.9 %)"
+    )
+    only_start = bak.backtest_coverage(tmp_path, end=DAYS[3]).verdict
+    assert "as spot klines ETHUSDT 1h begins on 2025-07-03; of" in only_start
+
+
+def test_a_month_of_funding_does_not_ask_for_all_of_the_month(tmp_path: Path) -> None:
+    backtest_store(tmp_path)
+    ready = bak.backtest_coverage(tmp_path, min_coverage=0.97)
+    assert ready.asked == (date(2025, 7, 1), date(2025, 7, 5))
+    assert ready.window == (date(2025, 7, 2), date(2025, 7, 5))
+    shutil.rmtree(tmp_path / "data/futures/um/daily/aggTrades")
+    assert bak.backtest_coverage(tmp_path, min_coverage=0.97).is_ready
+    # Whoever asks for the month is told that most of it is not there.
+    asked = bak.backtest_coverage(tmp_path, min_coverage=0.97, start=DAYS[0], end=DAYS[-1])
+    assert asked.asked == (date(2025, 7, 1), date(2025, 7, 31))
+    assert not asked.is_ready
+    # Of funding alone it is all there is to go by.
+    shutil.rmtree(tmp_path / "data/futures/um/daily")
+    alone = bak.backtest_coverage(tmp_path)
+    assert alone.asked == alone.window == (date(2025, 7, 1), date(2025, 7, 31))
+    assert alone.is_ready
+
+
+def test_a_month_of_weeks_does_not_ask_for_all_of_the_month(tmp_path: Path) -> None:
+    long_candles(tmp_path, "1w", "2025-07")
+    for day in DAYS[:15]:
+        plant(tmp_path, kline("BTCUSDT", day), hours(day))
+    ready = bak.backtest_coverage(tmp_path)
+    assert ready.asked == ready.window == (date(2025, 7, 1), date(2025, 7, 15))
+    assert ready.is_ready
 
 
 def test_enough_of_all_days_is_ready(tmp_path: Path) -> None:

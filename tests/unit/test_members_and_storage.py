@@ -12,6 +12,8 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -19,10 +21,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from binance_archive_kit.enums import DataType, Market
 from binance_archive_kit.errors import ArchiveKitWarning, BadZip, Corrupt, StaleChecksum
 from binance_archive_kit.members import BadMemberError, check_member, find_member
 from binance_archive_kit.planning import INVENTORY_SCHEMA
 from binance_archive_kit.storage import PRIVATE, Expected, Proof, ProvenBy, Store
+from binance_archive_kit.wishes import Absence, Reason
 
 NAME = "BTCUSDT-trades-2025-07-15.csv"
 KEY = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip"
@@ -461,6 +465,46 @@ def test_recording_from_many_threads(store: Store) -> None:
     with sqlite3.connect(store.root / PRIVATE / "proofs.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM proofs").fetchone() == (400,)
     connection.close()
+
+
+def lacking(day: int, reason: Reason) -> Absence:
+    on = date(2025, 7, day)
+    key = KEY.replace("2025-07-15", str(on))
+    return Absence(Market.SPOT, DataType.TRADES, reason, "it is not there", on, on, key=key)
+
+
+def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path: Path) -> None:
+    prefix = KEY.rpartition("/")[0] + "/"
+    absences = [lacking(1, Reason.HOLE), lacking(2, Reason.AFTER_LAST)]
+    store.note_missing(absences, [])
+    assert store.missing(prefix) == {}, "nothing is noted of a folder that is no store"
+    with store.recorder() as record:
+        record([admit_proven(store, tmp_path, KEY)])
+    store.note_missing(absences, [])
+    noted = store.missing(prefix)
+    assert {key: reason for key, (reason, _) in noted.items()} == {
+        each.key: each.reason for each in absences
+    }
+    assert all(said.startswith("it is not there, asked on 20") for _, said in noted.values())
+    store.note_missing([lacking(2, Reason.HOLE)], [str(absences[0].key)])
+    assert [reason for reason, _ in store.missing(prefix).values()] == [Reason.HOLE]
+
+
+def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
+    """Stores were made before reasons were noted."""
+    prefix = KEY.rpartition("/")[0] + "/"
+    new = lacking(2, Reason.AFTER_LAST)
+    database = store.root / PRIVATE / "proofs.sqlite"
+    database.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE missing (key TEXT PRIMARY KEY, said TEXT) WITHOUT ROWID")
+        connection.execute("INSERT INTO missing VALUES (?, 'as told')", (KEY,))
+    old = {KEY: (Reason.HOLE, "as told")}
+    assert store.missing(prefix) == old
+    store.note_missing([new], [])
+    noted = store.missing(prefix)
+    assert noted.pop(str(new.key)).reason is Reason.AFTER_LAST
+    assert noted == old
 
 
 def test_a_damaged_database_is_set_aside(store: Store, tmp_path: Path) -> None:
