@@ -180,7 +180,8 @@ def check_share(min_coverage: float) -> float:
     ConfigurationError
         If it is not above 0 and at most 1.
     """
-    if isinstance(min_coverage, bool) or not 0 < min_coverage <= 1:
+    number = isinstance(min_coverage, int | float) and not isinstance(min_coverage, bool)
+    if not number or not 0 < min_coverage <= 1:
         raise ConfigurationError(
             f"min_coverage: {min_coverage!r} is no share of rows; give one above 0, up to 1, "
             "such as 0.999"

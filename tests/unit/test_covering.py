@@ -461,8 +461,8 @@ def test_questions_that_cannot_be_meant_are_refused(
         bak.coverage(tmp_path, **arguments)
 
 
-@pytest.mark.parametrize("share", [0, -0.1, 1.01, 99.9, True, float("nan")])
-def test_a_share_is_above_nothing_and_up_to_one(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("share", [0, -0.1, 1.01, 99.9, True, float("nan"), "0.9"])
+def test_a_share_is_above_nothing_and_up_to_one(tmp_path: Path, share: object) -> None:
     with pytest.raises(ConfigurationError, match=r"min_coverage: .* is no share"):
         bak.backtest_coverage(tmp_path, min_coverage=share)
 
