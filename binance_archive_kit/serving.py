@@ -1,8 +1,10 @@
 """Which file serves which day of a question, and where its rows lie.
 
 Where a daily and a monthly file cover the same day, one of them serves it: no row is
-given twice, and none is lost. That is settled for whole months before a question is
-looked at, so that it never changes an answer which part of the rows was asked for.
+given twice, and none is lost. A candle that begins before its month may be in the files
+of two months; those of the earlier one give it. That is settled for whole months before a
+question is looked at, so that it never changes an answer which part of the rows was asked
+for.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import chain, groupby
@@ -19,9 +22,10 @@ from binance_archive_kit.caching import Cache
 from binance_archive_kit.contents import Contents, looked_into
 from binance_archive_kit.enums import Interval, Partition
 from binance_archive_kit.errors import ChangedFile, FileError, UnreadableZip
-from binance_archive_kit.facts import Facts, Source, merged
+from binance_archive_kit.facts import Facts, Source, lead_of, merged
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.moments import DAY, day_of
 from binance_archive_kit.pruning import Pruner
 from binance_archive_kit.reading import Piece, Reader
 from binance_archive_kit.storage import SETTLING, Recorded, Store
@@ -201,24 +205,33 @@ class Servings:
             name = held.stream.symbol, _RANKS.get(held.stream.interval, -1)
             by_name.setdefault(name, []).append(held)
         proofs: _Proofs = {}
-        months: list[Month | None] = []
+        meant: list[tuple[list[_Part], list[_Part]]] = []
         for _, held_streams in sorted(by_name.items()):
             if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
-                months += (
-                    self._month(feed, parts, pruner, proofs, cached=cached)
-                    for parts in _meant(held_streams, pruner)
-                )
+                meant += _meant(held_streams, pruner)
+        self._look_for_early(feed, [parts for parts, _ in meant], proofs)
+        months = [
+            self._month(feed, parts, before, pruner, proofs, cached=cached)
+            for parts, before in meant
+        ]
         return [month for month in months if month is not None]
 
     def _month(
-        self, feed: Feed, parts: list[_Part], pruner: Pruner, proofs: _Proofs, *, cached: bool
+        self,
+        feed: Feed,
+        parts: list[_Part],
+        before: list[_Part],
+        pruner: Pruner,
+        proofs: _Proofs,
+        *,
+        cached: bool,
     ) -> Month | None:
         """Choose the files of a month, and find out where its rows are: in the cache or the zips.
 
         None if none of them can hold a row of the answer.
         """
         choice = self._recalled(feed, parts)
-        serving = choice.serving if choice else self._serving(feed, parts, proofs)
+        serving = choice.serving if choice else self._serving(feed, parts, before, proofs)
         whole = all(pruner.covers(held, files) for held, files in parts)
         needed = serving if whole else _kept(pruner, serving)
         if not needed:
@@ -276,25 +289,33 @@ class Servings:
         if len(facts) == len(serving):
             [(held, files), *_] = parts
             choice.path = self._cache.month(feed, held.stream, sources)
-            if all(each.checked for each in facts):
+            # Who gives a candle that began in the month before, files of that month decide too.
+            if all(each.checked for each in facts) and not any(map(_is_early, sources)):
                 choice.settle()
                 held.choices[files[0]] = choice
         return choice
 
-    def _serving(self, feed: Feed, parts: Sequence[_Part], proofs: _Proofs) -> list[Served]:
-        """Choose one file for each day of a month."""
-        if len(parts) == 1:
+    def _serving(
+        self, feed: Feed, parts: list[_Part], before: list[_Part], proofs: _Proofs
+    ) -> list[Served]:
+        """Choose one file for each day of a month, and of candles that began before it."""
+        lead = lead_of(parts[0][0].stream)
+        early = lead and self._are_early(feed, parts, proofs)
+        if len(parts) == 1 and not early:
             [(held, files)] = parts
             return [Served(held, file) for file in files]
         first, *second = sorted(parts, key=lambda part: part[0].stream.partition is not self._first)
         taken: set[date] = set()
+        for held, files in before if early else ():
+            taken |= self._days_of(feed, held, files, proofs)
         claims: list[_Claim] = []
         for part in (first, *second):
             held, files = part
             for file in files:
-                possible = _span(file.start, file.end)
+                possible = _span(file.start - lead, file.end)
                 # Whatever the others leave of a file is its own, so nobody has to look into it.
-                has = self._days_of(feed, held, [file], proofs) if part is first else possible
+                looks = bool(lead) or part is first
+                has = self._days_of(feed, held, [file], proofs) if looks else possible
                 claims.append(_Claim(held, file, possible, has, has - taken))
                 taken |= has
         every = set(chain.from_iterable(claim.own for claim in claims))
@@ -323,7 +344,7 @@ class Servings:
     def _days(self, feed: Feed, source: Source) -> frozenset[date] | set[date]:
         """Tell which days a file has rows of; none if it is left out."""
         file = source.file
-        if source.stream.partition is Partition.DAILY:
+        if source.stream.partition is Partition.DAILY and not lead_of(source.stream):
             return {file.start} if self._has_rows(feed, source) else set()
         known = self._cache.contents(feed).get(file.key)
         if known is None or (known.size, known.mtime) != (file.size, file.mtime):
@@ -356,7 +377,12 @@ class Servings:
                 self._cache.remember(feed, {key: facts})
         return facts is not None and facts.rows > 0
 
-    def _look_into(self, feed: Feed, sources: Sequence[Source]) -> dict[str, Contents]:
+    def _look_into(
+        self,
+        feed: Feed,
+        sources: Sequence[Source],
+        skip: Callable[[FileError], None] | None = None,
+    ) -> dict[str, Contents]:
         """Read files in full, and remember what is in them; give it by their keys."""
         files = {source.file.place: source.file for source in sources}
 
@@ -367,7 +393,7 @@ class Servings:
             if self._skip is not None:
                 self._skip(error)
 
-        skip = None if self._skip is None else leave_out
+        skip = skip if self._skip is None else leave_out
         looked = looked_into(self._root, feed, sources, workers=1, skip=skip)
         seen = list(chain.from_iterable(looked))
         keys = [each.source.file.key for each in seen]
@@ -376,6 +402,35 @@ class Servings:
         self._cache.remember(feed, facts)
         self._cache.remember_contents(feed, contents)
         return contents
+
+    def _look_for_early(
+        self, feed: Feed, months: Sequence[Sequence[_Part]], proofs: _Proofs
+    ) -> None:
+        """Read what may begin before its month and was not read before; many files at once."""
+        known = self._cache.known(feed)
+        unseen: list[Source] = []
+        for held, files in chain.from_iterable(months):
+            for file in files if lead_of(held.stream) else ():
+                facts = known.get(file.key)
+                if facts is None or not facts.checked or facts.mtime != file.mtime:
+                    with suppress(FileError):
+                        unseen += (
+                            source
+                            for source in self.sources(feed, [Served(held, file)], proofs)
+                            if source.facts is None or not source.facts.checked
+                        )
+        if unseen:
+            # Whoever needs a bad one will be told.
+            self._look_into(feed, unseen, skip=lambda error: None)
+
+    def _are_early(self, feed: Feed, parts: Sequence[_Part], proofs: _Proofs) -> bool:
+        """Tell whether any of some files has a candle that begins before it."""
+        for held, files in parts:
+            for file in files:
+                with suppress(FileError):
+                    if any(map(_is_early, self.sources(feed, [Served(held, file)], proofs))):
+                        return True
+        return False
 
     def sources(
         self,
@@ -457,8 +512,20 @@ def _stretches(own: set[date], others: set[date]) -> Iterator[set[date]]:
             yield set(days)
 
 
-def _meant(held_streams: Sequence[HeldStream], pruner: Pruner) -> Iterator[list[_Part]]:
-    """Give all files of each month of one symbol and interval that may hold a row of the answer."""
+def _is_early(source: Source) -> bool:
+    """Tell whether a file has a candle that begins before the days it is named after."""
+    first = None if source.facts is None else source.facts.first
+    early = first is not None and first < day_of(source.file.start) * DAY
+    return early and bool(lead_of(source.stream))
+
+
+def _meant(
+    held_streams: Sequence[HeldStream], pruner: Pruner
+) -> Iterator[tuple[list[_Part], list[_Part]]]:
+    """Give all files of each month of one symbol and interval that may hold a row of the answer.
+
+    With those of the month before.
+    """
     parts: dict[tuple[int, int], list[_Part]] = {}
     meant: set[tuple[int, int]] = set()
     for held in held_streams:
@@ -468,8 +535,13 @@ def _meant(held_streams: Sequence[HeldStream], pruner: Pruner) -> Iterator[list[
             parts.setdefault(month, []).append((held, files))
             if keep:
                 meant.add(month)
-    for month in sorted(meant):
-        yield parts[month]
+    for at in sorted(meant):
+        yield parts[at], parts.get(_month_before(at), [])
+
+
+def _month_before(at: tuple[int, int]) -> tuple[int, int]:
+    year, month = at
+    return (year, month - 1) if month > 1 else (year - 1, 12)
 
 
 def _kept(pruner: Pruner, serving: Sequence[Served]) -> list[Served]:

@@ -24,7 +24,7 @@ from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import Inventory
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.reading import counted
-from tests.support.planted import HOUR, every, plant
+from tests.support.planted import DAY, HOUR, every, plant
 from tests.support.stores import (
     Rows,
     assert_same,
@@ -239,6 +239,64 @@ def test_a_bad_daily_file_that_is_skipped_leaves_its_day_to_the_month(tmp_path: 
     assert times_of(store) == HOURS
     with pytest.raises(bak.FileError, match=str(DAYS[4])):
         bak.scan(tmp_path, "spot", "klines").collect()
+
+
+# A candle that two months may have
+
+
+JUNE_WEEKS, JULY_WEEKS = kline("BTCUSDT", "2025-06", "1w"), kline("BTCUSDT", "2025-07", "1w")
+WEEKS = every(7 * DAY, "2025-06-02", "2025-08-01")
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_candle_that_two_months_have_is_given_once(tmp_path: Path, cache: bool) -> None:
+    """By the earlier one, whichever part of the rows is asked for."""
+    plant(tmp_path, JUNE_WEEKS, WEEKS[:5])
+    plant(tmp_path, JULY_WEEKS, WEEKS[4:])
+    store = bak.store(tmp_path, cache=cache)
+    for _ in range(2):
+        assert times_of(store, "1w") == WEEKS
+        shared = bak.scan(store, "spot", "klines").filter(date=date(2025, 6, 30)).collect()
+        assert shared["file"].to_list() == [str(JUNE_WEEKS)]
+        later = bak.load_klines(store, "BTCUSDT", "1w", start="2025-06-25")
+        assert later["open_time"].to_physical().to_list() == WEEKS[4:]
+        store.warm()
+    assert bak.coverage(tmp_path).is_complete
+
+
+def test_a_candle_is_the_later_months_as_long_as_the_earlier_lacks_it(tmp_path: Path) -> None:
+    plant(tmp_path, JULY_WEEKS, WEEKS[4:])
+    store = bak.store(tmp_path)
+    assert times_of(store, "1w") == WEEKS[4:]
+    path = plant(tmp_path, JUNE_WEEKS, WEEKS[:4])
+    assert times_of(store, "1w") == WEEKS
+    store.warm()
+    # Rewritten where it lies.
+    for last in (5, 4):
+        path.write_bytes(plant(tmp_path / "other", JUNE_WEEKS, WEEKS[:last]).read_bytes())
+        assert times_of(store, "1w") == WEEKS
+        store.warm()
+        assert times_of(store, "1w") == WEEKS
+
+
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_a_long_candle_that_daily_files_have_too_is_given_once(
+    tmp_path: Path, prefer: Literal["daily", "monthly"]
+) -> None:
+    plant(tmp_path, JUNE_WEEKS, WEEKS[:5])
+    plant(tmp_path, JULY_WEEKS, WEEKS[4:])
+    for day, week in (("2025-07-02", WEEKS[4]), ("2025-07-07", WEEKS[5]), ("2025-07-16", WEEKS[6])):
+        plant(tmp_path, kline("BTCUSDT", day, "1w"), [week])
+    assert times_of(bak.store(tmp_path, prefer=prefer), "1w") == WEEKS
+
+
+def test_a_bad_file_of_a_long_interval_is_told_or_skipped(tmp_path: Path) -> None:
+    plant(tmp_path, JUNE_WEEKS, [*WEEKS[:2], WEEKS[6], *WEEKS[2:5]])
+    plant(tmp_path, JULY_WEEKS, WEEKS[4:])
+    with pytest.raises(bak.FileError, match=str(JUNE_WEEKS)):
+        bak.scan(tmp_path, "spot", "klines").collect()
+    with pytest.warns(bak.ArchiveKitWarning, match="left out"):
+        assert times_of(bak.store(tmp_path, on_error="skip"), "1w") == WEEKS[4:]
 
 
 @pytest.mark.parametrize("prefer", ["daily", "monthly"])
