@@ -6,8 +6,12 @@ without the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import date
+from itertools import groupby, zip_longest
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +19,11 @@ import numpy.typing as npt
 import polars as pl
 
 from binance_archive_kit.enums import DataType
-from binance_archive_kit.facts import Source
+from binance_archive_kit.errors import FileError
+from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed
-from binance_archive_kit.moments import DAY, HOUR
-from binance_archive_kit.reading import Piece
+from binance_archive_kit.moments import DAY, HOUR, day_at
+from binance_archive_kit.reading import Piece, Reader
 from binance_archive_kit.rhythms import Rhythm, Times, label_shift, rhythm_of, slots
 
 #: A row for each run.
@@ -69,6 +74,23 @@ class Contents:
     in_order: bool
     longest: int
     runs: Runs
+
+    @property
+    def days(self) -> frozenset[date] | None:
+        """UTC days that it has rows of; None where runs do not tell the days of all rows."""
+        if self.strays or self.repeats:
+            return None
+        starts = self.runs[:, Run._fields.index("first")]
+        return frozenset(day_at(day) for day in set((starts // DAY).tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file that was read to its end: what is in it, and the facts that were not known."""
+
+    source: Source
+    contents: Contents
+    facts: Facts | None
 
 
 class Examiner:
@@ -193,6 +215,54 @@ class Examiner:
         new = np.zeros(len(file), np.bool_)
         new[firsts.to_numpy()] = True
         return new
+
+
+def looked_into(
+    root: Path,
+    feed: Feed,
+    sources: Sequence[Source],
+    *,
+    workers: int,
+    skip: Callable[[FileError], None] | None,
+) -> Generator[list[Seen]]:
+    """Read files for what is in them, and give those that were read together.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the store.
+    feed : Feed
+    sources : sequence of Source
+    workers : int
+        Threads to parse with.
+    skip : callable or None
+        Told of files that cannot be read, which are then left out; else they raise.
+
+    Raises
+    ------
+    FileError
+        For the first file that is not what its name says.
+    """
+    examiner = Examiner(feed)
+    # Files of one interval follow each other at its pace.
+    for interval, group in groupby(sources, lambda source: source.stream.interval):
+        rhythm = rhythm_of(feed.market, feed.data_type, interval)
+        begun: dict[str, Seen] = {}
+        pieces = Reader(root, feed).pieces(
+            list(group), examiner.columns, examiner.seen, workers=workers, skip=skip
+        )
+        with closing(pieces):
+            for piece, found in pieces:
+                shown = zip_longest(piece.spans, found, piece.learned)
+                for (source, _), contents, facts in shown:
+                    before = begun.get(source.file.key)
+                    if before is not None:
+                        contents = joined(rhythm, before.contents, contents)
+                        facts = facts and merged(before.facts, facts)
+                    begun[source.file.key] = Seen(source, contents, facts)
+                if piece.ends:
+                    yield [*begun.values()]
+                    begun.clear()
 
 
 #: Names of columns that no feed has.

@@ -112,9 +112,14 @@ def period_of(stream: Stream, file: HeldFile) -> tuple[int, int]:
     return micros_of(start - before), micros_of(end + after)
 
 
+def lead_of(stream: Stream) -> timedelta:
+    """Tell how long before the period of a file its first candle may begin."""
+    return _LONG.get(stream.interval, timedelta()) if stream.interval else timedelta()
+
+
 def _slack(stream: Stream) -> tuple[timedelta, timedelta]:
     if stream.interval is not None:
-        return _LONG.get(stream.interval, timedelta()), timedelta()
+        return lead_of(stream), timedelta()
     if stream.data_type in _EXACT:
         return timedelta(), timedelta()
     return _BLUR, _BLUR

@@ -27,7 +27,7 @@ import pyarrow.dataset as ds
 from binance_archive_kit import render
 from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, touch
 from binance_archive_kit.comparing import Disagreement, compare
-from binance_archive_kit.contents import Contents, Examiner, joined
+from binance_archive_kit.contents import Contents, looked_into
 from binance_archive_kit.enums import Market, Partition
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
@@ -42,7 +42,6 @@ from binance_archive_kit.layout import PRIVATE
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
-from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import load_schemas
 from binance_archive_kit.serving import Month, Served, Servings
 from binance_archive_kit.storage import Recorded, Store
@@ -495,26 +494,17 @@ class Holdings:
         done: Callable[[int], None],
     ) -> Iterator[tuple[str, Contents]]:
         """Read files for what is in them."""
-        examiner = Examiner(feed)
-        tally = _Tally(ScanReport(feed.view))
-        # Files of one interval follow each other at its pace.
-        for interval, group in groupby(sources, lambda source: source.stream.interval):
-            rhythm = rhythm_of(feed.market, feed.data_type, interval)
-            begun: dict[str, Contents] = {}
-            pieces = Reader(self.root, feed).pieces(
-                list(group), examiner.columns, examiner.seen, workers=_workers(), skip=skip
-            )
-            with closing(pieces):
-                for piece, contents in pieces:
-                    tally.count(piece)
-                    for (source, _), more in zip(piece.spans, contents, strict=True):
-                        key = source.file.key
-                        begun[key] = joined(rhythm, begun.get(key), more)
-                    if piece.ends:
-                        done(len(begun))
-                        yield from begun.items()
-                        begun.clear()
-        self.cache.remember(feed, tally.learned)
+        learned: dict[str, Facts] = {}
+        with closing(
+            looked_into(self.root, feed, sources, workers=_workers(), skip=skip)
+        ) as looked:
+            for files in looked:
+                done(len(files))
+                for seen in files:
+                    if seen.facts is not None:
+                        learned[seen.source.file.key] = seen.facts
+                    yield seen.source.file.key, seen.contents
+        self.cache.remember(feed, learned)
 
     def _leave_out(self, error: FileError) -> None:
         """Leave a file out, and say so."""

@@ -1,8 +1,10 @@
 """Which file serves which day of a question, and where its rows lie.
 
 Where a daily and a monthly file cover the same day, one of them serves it: no row is
-given twice, and none is lost. That is settled for whole months before a question is
-looked at, so that it never changes an answer which part of the rows was asked for.
+given twice, and none is lost. A candle that begins before its month may be in the files
+of two months; those of the earlier one give it. That is settled for whole months before a
+question is looked at, so that it never changes an answer which part of the rows was asked
+for.
 """
 
 from __future__ import annotations
@@ -10,20 +12,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 from binance_archive_kit.caching import Cache
+from binance_archive_kit.contents import Contents, looked_into
 from binance_archive_kit.enums import Interval, Partition
-from binance_archive_kit.errors import ChangedFile, FileError
-from binance_archive_kit.facts import Facts, Source, merged
+from binance_archive_kit.errors import ChangedFile, FileError, UnreadableZip
+from binance_archive_kit.facts import Facts, Source, lead_of, merged
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
-from binance_archive_kit.moments import DAY, day_at
+from binance_archive_kit.moments import DAY, day_of
 from binance_archive_kit.pruning import Pruner
-from binance_archive_kit.reading import Reader
+from binance_archive_kit.reading import Piece, Reader
 from binance_archive_kit.storage import SETTLING, Recorded, Store
 
 #: What is recorded of proven files, by the prefix of their stream and their key.
@@ -40,10 +44,31 @@ class Served:
     file: HeldFile
     without: frozenset[date] = frozenset()
 
-    @property
-    def start(self) -> date:
-        """First day that it serves."""
-        return min(_span(self.file.start, self.file.end) - self.without)
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A file among several of the same days: days it may and does have rows of, and serves."""
+
+    held: HeldStream
+    file: HeldFile
+    possible: set[date]
+    has: set[date]
+    own: set[date]
+
+    def served(self, others: set[date], *, needed: bool) -> Iterator[tuple[date, Served]]:
+        """Give it stretch by stretch, as others serve days in between, with the start of each.
+
+        A file that serves no day is given if it is needed all the same.
+        """
+        if not self.own:
+            if needed or not self.has:
+                yield self.file.start, Served(self.held, self.file, frozenset(self.has))
+            return
+        mixed = any(day < max(self.own) for day in others & self.possible)
+        days = self.possible if mixed else self.has
+        # Rows come in the order of time.
+        for stretch in _stretches(self.own, others):
+            yield min(stretch), Served(self.held, self.file, frozenset(days - stretch))
 
 
 @dataclass(slots=True)
@@ -151,6 +176,10 @@ class Servings:
         self._cache = cache
         self._first = first
         self._skip = skip
+        #: Files that were found to be bad only when they were read in full.
+        self._bad: dict[HeldFile, FileError] = {}
+        #: Days that files have rows of, where what is remembered does not tell.
+        self._dates: dict[HeldFile, frozenset[date]] = {}
 
     def months(
         self, feed: Feed, streams: Sequence[HeldStream], pruner: Pruner, *, cached: bool = True
@@ -176,24 +205,33 @@ class Servings:
             name = held.stream.symbol, _RANKS.get(held.stream.interval, -1)
             by_name.setdefault(name, []).append(held)
         proofs: _Proofs = {}
-        months: list[Month | None] = []
+        meant: list[tuple[list[_Part], list[_Part]]] = []
         for _, held_streams in sorted(by_name.items()):
             if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
-                months += (
-                    self._month(feed, parts, pruner, proofs, cached=cached)
-                    for parts in _meant(held_streams, pruner)
-                )
+                meant += _meant(held_streams, pruner)
+        self._look_for_early(feed, [parts for parts, _ in meant], proofs)
+        months = [
+            self._month(feed, parts, before, pruner, proofs, cached=cached)
+            for parts, before in meant
+        ]
         return [month for month in months if month is not None]
 
     def _month(
-        self, feed: Feed, parts: list[_Part], pruner: Pruner, proofs: _Proofs, *, cached: bool
+        self,
+        feed: Feed,
+        parts: list[_Part],
+        before: list[_Part],
+        pruner: Pruner,
+        proofs: _Proofs,
+        *,
+        cached: bool,
     ) -> Month | None:
         """Choose the files of a month, and find out where its rows are: in the cache or the zips.
 
         None if none of them can hold a row of the answer.
         """
         choice = self._recalled(feed, parts)
-        serving = choice.serving if choice else self._serving(feed, parts, proofs)
+        serving = choice.serving if choice else self._serving(feed, parts, before, proofs)
         whole = all(pruner.covers(held, files) for held, files in parts)
         needed = serving if whole else _kept(pruner, serving)
         if not needed:
@@ -251,57 +289,148 @@ class Servings:
         if len(facts) == len(serving):
             [(held, files), *_] = parts
             choice.path = self._cache.month(feed, held.stream, sources)
-            if all(each.checked for each in facts):
+            # Who gives a candle that began in the month before, files of that month decide too.
+            if all(each.checked for each in facts) and not any(map(_is_early, sources)):
                 choice.settle()
                 held.choices[files[0]] = choice
         return choice
 
-    def _serving(self, feed: Feed, parts: Sequence[_Part], proofs: _Proofs) -> list[Served]:
-        """Choose one file for each day of a month."""
-        if len(parts) == 1:
+    def _serving(
+        self, feed: Feed, parts: list[_Part], before: list[_Part], proofs: _Proofs
+    ) -> list[Served]:
+        """Choose one file for each day of a month, and of candles that began before it."""
+        lead = lead_of(parts[0][0].stream)
+        early = lead and self._are_early(feed, parts, proofs)
+        if len(parts) == 1 and not early:
             [(held, files)] = parts
             return [Served(held, file) for file in files]
-        first, second = sorted(parts, key=lambda part: part[0].stream.partition is not self._first)
-        held, files = first
+        first, *second = sorted(parts, key=lambda part: part[0].stream.partition is not self._first)
+        taken: set[date] = set()
+        for held, files in before if early else ():
+            taken |= self._days_of(feed, held, files, proofs)
+        claims: list[_Claim] = []
+        for part in (first, *second):
+            held, files = part
+            for file in files:
+                possible = _span(file.start - lead, file.end)
+                # Whatever the others leave of a file is its own, so nobody has to look into it.
+                looks = bool(lead) or part is first
+                has = self._days_of(feed, held, [file], proofs) if looks else possible
+                claims.append(_Claim(held, file, possible, has, has - taken))
+                taken |= has
+        every = set(chain.from_iterable(claim.own for claim in claims))
+        serving = [
+            (start, served)
+            for claim in claims
+            for start, served in claim.served(every - claim.own, needed=claim.held is first[0])
+        ]
+        serving.sort(key=lambda each: (each[0], each[1].file.end))
+        return [served for _, served in serving]
+
+    def _days_of(
+        self, feed: Feed, held: HeldStream, files: Sequence[HeldFile], proofs: _Proofs
+    ) -> set[date]:
+        """Tell which days files serve when others cover them too: those they have rows of."""
         days: set[date] = set()
         for file in files:
-            days |= self._days(feed, held, file, proofs)
-        serving = [Served(held, file) for file in files]
-        held, files = second
-        for file in files:
-            its = _span(file.start, file.end)
-            # Rows come in the order of time, so what the others leave of it is read run by run.
-            serving += [Served(held, file, frozenset(its - run)) for run in _runs(its - days)]
-        return sorted(serving, key=lambda each: (each.start, each.file.end))
+            try:
+                for source in self.sources(feed, [Served(held, file)], proofs):
+                    days |= self._days(feed, source)
+            except FileError:
+                # Whoever needs its rows will be told; nobody gets those of another file instead.
+                days |= _span(file.start, file.end)
+        return days
 
-    def _days(self, feed: Feed, held: HeldStream, file: HeldFile, proofs: _Proofs) -> set[date]:
-        """Tell which days a file serves when another one covers them too: those it has rows of."""
-        named = _span(file.start, file.end)
-        try:
-            sources = self.sources(feed, [Served(held, file)], proofs)
-            facts = self._facts(feed, sources[0]) if sources else None
-        except FileError:
-            # Whoever needs its rows will be told; nobody gets those of another file instead.
-            return named
-        if facts is None or facts.first is None or facts.last is None:
+    def _days(self, feed: Feed, source: Source) -> frozenset[date] | set[date]:
+        """Tell which days a file has rows of; none if it is left out."""
+        file = source.file
+        if source.stream.partition is Partition.DAILY and not lead_of(source.stream):
+            return {file.start} if self._has_rows(feed, source) else set()
+        known = self._cache.contents(feed).get(file.key)
+        if known is None or (known.size, known.mtime) != (file.size, file.mtime):
+            known = self._look_into(feed, [source]).get(file.key)
+        if known is None:
             return set()
-        if held.stream.partition is Partition.DAILY:
-            return named
-        first, last = (day_at(each // DAY) for each in (facts.first, facts.last))
-        return named & _span(first, last)
+        return known.days if known.days is not None else self._read_dates(feed, source)
 
-    def _facts(self, feed: Feed, source: Source) -> Facts | None:
-        """Read a file for what it shows, unless that is known; None if it is left out."""
-        facts = source.facts
-        if facts is not None:
-            return facts
-        reader = Reader(self._root, feed)
-        for piece in reader.pieces([source], (), lambda piece: piece, workers=1, skip=self._skip):
-            for each in piece.learned:
-                facts = merged(facts, each)
-        if facts is not None:
-            self._cache.remember(feed, {source.file.key: facts})
-        return facts
+    def _read_dates(self, feed: Feed, source: Source) -> frozenset[date]:
+        """Read the day of every row of a file."""
+        if source.file not in self._dates:
+            pieces = Reader(self._root, feed).pieces(
+                [source], ["date"], lambda piece: piece.frame["date"].unique(), workers=1
+            )
+            self._dates[source.file] = frozenset(chain.from_iterable(pieces))
+        return self._dates[source.file]
+
+    def _has_rows(self, feed: Feed, source: Source) -> bool:
+        """Tell whether a file has rows, and none that is of another day; no if it is left out."""
+        facts, key = source.facts, source.file.key
+        if self._skip is not None and (facts is None or not facts.checked):
+            # A bad file must not keep another one from its day, so every row has to be seen.
+            seen = self._look_into(feed, [source]).get(key)
+            return seen is not None and seen.rows > 0
+        if facts is None:
+            pieces = Reader(self._root, feed).pieces([source], (), _learned, workers=1)
+            for shown in chain.from_iterable(pieces):
+                facts = merged(facts, shown)
+            if facts is not None:
+                self._cache.remember(feed, {key: facts})
+        return facts is not None and facts.rows > 0
+
+    def _look_into(
+        self,
+        feed: Feed,
+        sources: Sequence[Source],
+        skip: Callable[[FileError], None] | None = None,
+    ) -> dict[str, Contents]:
+        """Read files in full, and remember what is in them; give it by their keys."""
+        files = {source.file.place: source.file for source in sources}
+
+        def leave_out(error: FileError) -> None:
+            # One that does not even open shows it whoever reads it next.
+            if not isinstance(error, UnreadableZip):
+                self._bad[files[error.file]] = error
+            if self._skip is not None:
+                self._skip(error)
+
+        skip = skip if self._skip is None else leave_out
+        looked = looked_into(self._root, feed, sources, workers=1, skip=skip)
+        seen = list(chain.from_iterable(looked))
+        keys = [each.source.file.key for each in seen]
+        facts = {key: each.facts for key, each in zip(keys, seen, strict=True) if each.facts}
+        contents = {key: each.contents for key, each in zip(keys, seen, strict=True)}
+        self._cache.remember(feed, facts)
+        self._cache.remember_contents(feed, contents)
+        return contents
+
+    def _look_for_early(
+        self, feed: Feed, months: Sequence[Sequence[_Part]], proofs: _Proofs
+    ) -> None:
+        """Read what may begin before its month and was not read before; many files at once."""
+        known = self._cache.known(feed)
+        unseen: list[Source] = []
+        for held, files in chain.from_iterable(months):
+            for file in files if lead_of(held.stream) else ():
+                facts = known.get(file.key)
+                if facts is None or not facts.checked or facts.mtime != file.mtime:
+                    with suppress(FileError):
+                        unseen += (
+                            source
+                            for source in self.sources(feed, [Served(held, file)], proofs)
+                            if source.facts is None or not source.facts.checked
+                        )
+        if unseen:
+            # Whoever needs a bad one will be told.
+            self._look_into(feed, unseen, skip=lambda error: None)
+
+    def _are_early(self, feed: Feed, parts: Sequence[_Part], proofs: _Proofs) -> bool:
+        """Tell whether any of some files has a candle that begins before it."""
+        for held, files in parts:
+            for file in files:
+                with suppress(FileError):
+                    if any(map(_is_early, self.sources(feed, [Served(held, file)], proofs))):
+                        return True
+        return False
 
     def sources(
         self,
@@ -328,6 +457,9 @@ class Servings:
             size, mtime = stat.st_size, stat.st_mtime_ns
             if mtime != file.mtime or size != file.size:
                 file = replace(file, size=size, mtime=mtime)
+            if self._bad and self._skip is not None and file in self._bad:
+                self._skip(self._bad[file])
+                continue
             facts = known.get(file.key)
             if facts is not None and (facts.mtime != mtime or facts.size != size):
                 facts = None
@@ -365,18 +497,35 @@ class Servings:
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}
 
 
+def _learned(piece: Piece) -> list[Facts]:
+    return piece.learned
+
+
 def _span(first: date, last: date) -> set[date]:
     return {first + timedelta(days=at) for at in range((last - first).days + 1)}
 
 
-def _runs(days: Collection[date]) -> Iterator[set[date]]:
-    """Group days into runs of neighbours."""
-    for _, run in groupby(enumerate(sorted(days)), lambda each: each[1] - timedelta(days=each[0])):
-        yield {day for _, day in run}
+def _stretches(own: set[date], others: set[date]) -> Iterator[set[date]]:
+    """Group days so that none of the others lies between those of a group."""
+    for is_own, days in groupby(sorted(own | others), lambda day: day in own):
+        if is_own:
+            yield set(days)
 
 
-def _meant(held_streams: Sequence[HeldStream], pruner: Pruner) -> Iterator[list[_Part]]:
-    """Give all files of each month of one symbol and interval that may hold a row of the answer."""
+def _is_early(source: Source) -> bool:
+    """Tell whether a file has a candle that begins before the days it is named after."""
+    first = None if source.facts is None else source.facts.first
+    early = first is not None and first < day_of(source.file.start) * DAY
+    return early and bool(lead_of(source.stream))
+
+
+def _meant(
+    held_streams: Sequence[HeldStream], pruner: Pruner
+) -> Iterator[tuple[list[_Part], list[_Part]]]:
+    """Give all files of each month of one symbol and interval that may hold a row of the answer.
+
+    With those of the month before.
+    """
     parts: dict[tuple[int, int], list[_Part]] = {}
     meant: set[tuple[int, int]] = set()
     for held in held_streams:
@@ -386,8 +535,13 @@ def _meant(held_streams: Sequence[HeldStream], pruner: Pruner) -> Iterator[list[
             parts.setdefault(month, []).append((held, files))
             if keep:
                 meant.add(month)
-    for month in sorted(meant):
-        yield parts[month]
+    for at in sorted(meant):
+        yield parts[at], parts.get(_month_before(at), [])
+
+
+def _month_before(at: tuple[int, int]) -> tuple[int, int]:
+    year, month = at
+    return (year, month - 1) if month > 1 else (year - 1, 12)
 
 
 def _kept(pruner: Pruner, serving: Sequence[Served]) -> list[Served]:

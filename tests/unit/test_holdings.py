@@ -7,9 +7,9 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import polars as pl
@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 import binance_archive_kit as bak
 from binance_archive_kit.enums import DataType, Market, Partition
 from binance_archive_kit.facts import Source
+from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import Inventory
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.reading import counted
+from tests.support.planted import DAY, HOUR, every, plant
 from tests.support.stores import (
     Rows,
     assert_same,
@@ -48,8 +50,7 @@ DAYS = [kline("BTCUSDT", f"2025-07-{day:02}") for day in range(1, 32)]
 def served(root: Path, keys: list[ObjectKey], prefer: str) -> Rows:
     """Say which rows a view must give: of each day from one file, the preferred one first.
 
-    A daily file serves its day if it has rows at all, a monthly one from the first day it has
-    rows of to the last.
+    A daily file serves its day if it has rows at all, a monthly one the days it has rows of.
     """
     rows: Rows = []
     taken: set[tuple[object, ...]] = set()
@@ -66,8 +67,7 @@ def served(root: Path, keys: list[ObjectKey], prefer: str) -> Rows:
 def _covered(key: ObjectKey, rows: Rows) -> list[date]:
     if key.stream.partition is Partition.DAILY:
         return [key.start]
-    found = [row[3] for row in rows if isinstance(row[3], date)]
-    return [min(found) + timedelta(days=at) for at in range((max(found) - min(found)).days + 1)]
+    return sorted({row[3] for row in rows if isinstance(row[3], date)})
 
 
 def assert_serves(root: Path, keys: list[ObjectKey], **options: Any) -> Rows:
@@ -159,6 +159,144 @@ def test_no_mixture_gives_a_row_twice(
     keys = [MONTH, *sorted(days)]
     scanned = scan_rows(bak.scan(root, "spot", "klines", prefer=prefer, cache=False))
     assert_same(promised(scanned, schema_of(MONTH)), served(root, keys, prefer))
+
+
+def times_of(root: Path | Holdings, interval: str = "1h") -> list[int]:
+    """Give the times of a view's rows, in the order they come in, after counting them."""
+    times = "SELECT epoch_us(open_time) FROM spot_klines WHERE interval = ?"
+    with bak.connect(root) as con:
+        [(counted,)] = con.execute(f"SELECT count(*) FROM ({times})", [interval]).fetchall()
+        found = [time for (time,) in con.execute(times, [interval]).fetchall()]
+    lazy = bak.scan(root, "spot", "klines", intervals=interval)
+    assert lazy.select(pl.col("open_time").to_physical()).collect()["open_time"].to_list() == found
+    assert counted == len(found)
+    return found
+
+
+HOURS = every(HOUR, "2025-07-01", "2025-08-01")
+
+
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_a_month_out_of_order_serves_the_days_of_its_rows(
+    tmp_path: Path, prefer: Literal["daily", "monthly"]
+) -> None:
+    plant(tmp_path, MONTH, HOURS[96:480] + HOURS[:96] + HOURS[480:])
+    for day in range(5):
+        plant(tmp_path, DAYS[day], HOURS[24 * day : 24 * day + 24])
+    store = bak.store(tmp_path, prefer=prefer, cache=False)
+    for _ in range(2):
+        with bak.connect(store) as con:
+            count = "SELECT count(*), count(open), count(DISTINCT open_time) FROM spot_klines"
+            assert con.sql(count).fetchall() == [(744, 744, 744)]
+        assert times_of(store) == HOURS
+
+
+@pytest.mark.parametrize("shift", [0, 1], ids=["on the grid", "off the grid"])
+@pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_days_that_a_month_lacks_come_from_daily_files(
+    tmp_path: Path, prefer: Literal["daily", "monthly"], cache: bool, shift: int
+) -> None:
+    """At its beginning and in its middle; all rows in the order of time."""
+    own = HOURS[48:216] + HOURS[288:]
+    plant(tmp_path, MONTH, [time + shift for time in own])
+    for day in (0, 1, 2, 8, 9, 10, 11, 12):
+        times = HOURS[24 * day : 24 * day + 24]
+        plant(tmp_path, DAYS[day], [time + shift for time in times])
+    store = bak.store(tmp_path, prefer=prefer, cache=cache)
+    expected = [time + shift for time in HOURS]
+    for _ in range(2):
+        assert times_of(store) == expected
+        store.warm()
+    report = bak.coverage(tmp_path, prefer=prefer)
+    assert shift or report.is_complete
+
+
+def test_a_month_is_read_for_its_days_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(tmp_path, MONTH, HOURS[48:])
+    for day in range(4):
+        plant(tmp_path, DAYS[day], HOURS[24 * day : 24 * day + 24])
+    assert times_of(bak.store(tmp_path, prefer="monthly")) == HOURS
+    monkeypatch.setattr("binance_archive_kit.serving.looked_into", None)
+    assert times_of(bak.store(tmp_path, prefer="monthly")) == HOURS
+
+
+def test_a_bad_daily_file_that_is_skipped_leaves_its_day_to_the_month(tmp_path: Path) -> None:
+    """Even if it shows in its middle only that it is bad."""
+    plant(tmp_path, MONTH, HOURS)
+    good = HOURS[96:120]
+    bad = [*good[:10], HOURS[202], *good[11:]]
+    path = plant(tmp_path, DAYS[4], bad)
+    store = bak.store(tmp_path, on_error="skip")
+    with pytest.warns(bak.ArchiveKitWarning, match="left out"):
+        assert times_of(store) == HOURS
+    assert times_of(store) == HOURS
+    assert list(store.problems) == [str(DAYS[4])]
+    # A file rewritten where it lies is another one.
+    path.write_bytes(plant(tmp_path / "other", DAYS[4], good[:12]).read_bytes())
+    assert times_of(store) == sorted(set(HOURS) - set(good[12:]))
+    path.write_bytes(plant(tmp_path / "other", DAYS[4], bad).read_bytes())
+    assert times_of(store) == HOURS
+    with pytest.raises(bak.FileError, match=str(DAYS[4])):
+        bak.scan(tmp_path, "spot", "klines").collect()
+
+
+# A candle that two months may have
+
+
+JUNE_WEEKS, JULY_WEEKS = kline("BTCUSDT", "2025-06", "1w"), kline("BTCUSDT", "2025-07", "1w")
+WEEKS = every(7 * DAY, "2025-06-02", "2025-08-01")
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_candle_that_two_months_have_is_given_once(tmp_path: Path, cache: bool) -> None:
+    """By the earlier one, whichever part of the rows is asked for."""
+    plant(tmp_path, JUNE_WEEKS, WEEKS[:5])
+    plant(tmp_path, JULY_WEEKS, WEEKS[4:])
+    store = bak.store(tmp_path, cache=cache)
+    for _ in range(2):
+        assert times_of(store, "1w") == WEEKS
+        shared = bak.scan(store, "spot", "klines").filter(date=date(2025, 6, 30)).collect()
+        assert shared["file"].to_list() == [str(JUNE_WEEKS)]
+        later = bak.load_klines(store, "BTCUSDT", "1w", start="2025-06-25")
+        assert later["open_time"].to_physical().to_list() == WEEKS[4:]
+        store.warm()
+    assert bak.coverage(tmp_path).is_complete
+
+
+def test_a_candle_is_the_later_months_as_long_as_the_earlier_lacks_it(tmp_path: Path) -> None:
+    plant(tmp_path, JULY_WEEKS, WEEKS[4:])
+    store = bak.store(tmp_path)
+    assert times_of(store, "1w") == WEEKS[4:]
+    path = plant(tmp_path, JUNE_WEEKS, WEEKS[:4])
+    assert times_of(store, "1w") == WEEKS
+    store.warm()
+    # Rewritten where it lies.
+    for last in (5, 4):
+        path.write_bytes(plant(tmp_path / "other", JUNE_WEEKS, WEEKS[:last]).read_bytes())
+        assert times_of(store, "1w") == WEEKS
+        store.warm()
+        assert times_of(store, "1w") == WEEKS
+
+
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+def test_a_long_candle_that_daily_files_have_too_is_given_once(
+    tmp_path: Path, prefer: Literal["daily", "monthly"]
+) -> None:
+    plant(tmp_path, JUNE_WEEKS, WEEKS[:5])
+    plant(tmp_path, JULY_WEEKS, WEEKS[4:])
+    for day, week in (("2025-07-02", WEEKS[4]), ("2025-07-07", WEEKS[5]), ("2025-07-16", WEEKS[6])):
+        plant(tmp_path, kline("BTCUSDT", day, "1w"), [week])
+    assert times_of(bak.store(tmp_path, prefer=prefer), "1w") == WEEKS
+
+
+def test_a_bad_file_of_a_long_interval_is_told_or_skipped(tmp_path: Path) -> None:
+    plant(tmp_path, JUNE_WEEKS, [*WEEKS[:2], WEEKS[6], *WEEKS[2:5]])
+    plant(tmp_path, JULY_WEEKS, WEEKS[4:])
+    with pytest.raises(bak.FileError, match=str(JUNE_WEEKS)):
+        bak.scan(tmp_path, "spot", "klines").collect()
+    with pytest.warns(bak.ArchiveKitWarning, match="left out"):
+        assert times_of(bak.store(tmp_path, on_error="skip"), "1w") == WEEKS[4:]
 
 
 @pytest.mark.parametrize("prefer", ["daily", "monthly"])
