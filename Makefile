@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests start many processes: what one has compiled, the next is not to compile again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test browser check bench notebooks clean
 
