@@ -15,8 +15,9 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ _PART = ".part"
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
+#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply.
+_FIELDS = attrgetter(*(field.name for field in fields(Facts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Cache:
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         self.known(feed).update(facts)
-        self._insert("facts", [(key, *astuple(each)) for key, each in facts.items()])
+        self._insert("facts", [(key, *_FIELDS(each)) for key, each in facts.items()])
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
         for row in self._select("facts", feed):

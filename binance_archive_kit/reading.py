@@ -330,14 +330,20 @@ class Reader:
         if moments.null_count():
             self._blame_nulls(moments, texts)
         times = moments.to_physical().to_numpy()
+        falls = times[1:] < times[:-1]
         at = 0
         learned = []
         for text in texts:
             if text.rows and "symbol" in frame.columns:
                 self._check_symbol(text.source, frame["symbol"].slice(at, text.rows))
             its = times[at : at + text.rows]
-            span = (int(its.min()), int(its.max())) if text.rows else None
-            in_order = bool((its[1:] >= its[:-1]).all())
+            in_order = not falls[at : at + max(text.rows - 1, 0)].any()
+            if not text.rows:
+                span = None
+            elif in_order:
+                span = int(its[0]), int(its[-1])
+            else:
+                span = int(its.min()), int(its.max())
             learned.append(self._facts(text, span, in_order, checked=True))
             at += text.rows
         return learned
