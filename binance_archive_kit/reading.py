@@ -400,9 +400,6 @@ class Reader:
         return pl.concat(parts)
 
 
-_UNITS = {"ms": "milliseconds", "us": "microseconds"}
-
-
 def _moment(micros: int) -> str:
     return f"{moment_of(micros):%Y-%m-%d %H:%M:%S.%f}"
 
