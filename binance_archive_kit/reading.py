@@ -132,15 +132,17 @@ class Reader:
         """
         wanted = set(columns)
         with _Ordered[T](workers) as ordered:
-            for batch in self._batches(sources):
-                if batch[0].file.size > SMALL:
-                    yield from self._read_large(batch[0], wanted, finish, ordered, skip)
+            for is_large, batches in groupby(self._batches(sources), _is_large):
+                if is_large:
+                    each = [source for batch in batches for source in batch]
+                    yield from self._read_large(each, wanted, finish, ordered, skip)
                     continue
+                for batch in batches:
 
-                def work(batch: Sequence[Source] = batch) -> list[T]:
-                    return [finish(piece) for piece in self._read_small(batch, wanted, skip)]
+                    def work(batch: Sequence[Source] = batch) -> list[T]:
+                        return [finish(piece) for piece in self._read_small(batch, wanted, skip)]
 
-                yield from ordered.submit(work)
+                    yield from ordered.submit(work)
             yield from ordered.rest()
 
     def _asked(self, columns: set[str]) -> bool:
@@ -210,31 +212,46 @@ class Reader:
 
     def _read_large(
         self,
-        source: Source,
+        sources: Sequence[Source],
         columns: set[str],
         finish: Callable[[Piece], T],
         ordered: _Ordered[T],
         skip: Callable[[FileError], None] | None,
     ) -> Iterator[T]:
-        """Read a file piece by piece: the next one is inflated while others are parsed."""
-        if skip is not None:
-            # Rows that were handed out cannot be taken back, so look at all of them first.
+        """Read files piece by piece: the next ones are inflated while others are parsed."""
+        with _Ahead(self._cuts(sources, columns, skip)) as cuts:
             try:
-                for cut in self._unpacker.cut(source):
-                    self._parse([self._unpacker.joined(cut)], columns)
-            except FileError as error:
-                skip(error)
-                return
-        # Inflating is what only one thread can do: all the rest is for the others.
-        for cut, ends in _with_end(self._unpacker.cut(source)):
+                for cut, ends in cuts:
 
-            def work(cut: Cut = cut, ends: bool = ends) -> list[T]:
-                text = self._unpacker.joined(cut)
-                piece = self._glance([text], columns) or self._parse([text], columns)
-                piece.ends = ends
-                return [finish(piece)]
+                    def work(cut: Cut = cut, ends: bool = ends) -> list[T]:
+                        text = self._unpacker.joined(cut)
+                        piece = self._glance([text], columns) or self._parse([text], columns)
+                        piece.ends = ends
+                        return [finish(piece)]
 
-            yield from ordered.submit(work)
+                    yield from ordered.submit(work)
+            except FileError:
+                # What came before goes first: it may be wrong, too.
+                yield from ordered.rest()
+                raise
+
+    def _cuts(
+        self,
+        sources: Sequence[Source],
+        columns: set[str],
+        skip: Callable[[FileError], None] | None,
+    ) -> Iterator[tuple[Cut, bool]]:
+        """Cut files into pieces, each with whether it is the last one of its file."""
+        for source in sources:
+            if skip is not None:
+                # Rows that were handed out cannot be taken back, so look at all of them first.
+                try:
+                    for cut in self._unpacker.cut(source):
+                        self._parse([self._unpacker.joined(cut)], columns)
+                except FileError as error:
+                    skip(error)
+                    continue
+            yield from _with_end(self._unpacker.cut(source))
 
     # Parsing
 
@@ -329,21 +346,16 @@ class Reader:
         moments = frame[self._time.column]
         if moments.null_count():
             self._blame_nulls(moments, texts)
-        times = moments.to_physical().to_numpy()
-        falls = times[1:] < times[:-1]
+        times = moments.to_physical()
         at = 0
         learned = []
         for text in texts:
             if text.rows and "symbol" in frame.columns:
                 self._check_symbol(text.source, frame["symbol"].slice(at, text.rows))
-            its = times[at : at + text.rows]
-            in_order = not falls[at : at + max(text.rows - 1, 0)].any()
-            if not text.rows:
-                span = None
-            elif in_order:
-                span = int(its[0]), int(its[-1])
-            else:
-                span = int(its.min()), int(its.max())
+            its = times.slice(at, text.rows)
+            in_order = its.is_sorted()
+            ordered = its if in_order else its.sort()
+            span = (ordered[0], ordered[-1]) if text.rows else None
             learned.append(self._facts(text, span, in_order, checked=True))
             at += text.rows
         return learned
@@ -472,6 +484,11 @@ def _zeros() -> npt.NDArray[np.int32]:
     return np.zeros(_ROWS, np.int32)
 
 
+def _is_large(batch: Sequence[Source]) -> bool:
+    """Tell whether a file is read by itself, in pieces; it has no neighbours, then."""
+    return batch[0].file.size > SMALL
+
+
 def _with_end(items: Iterator[T]) -> Iterator[tuple[T, bool]]:
     """Give each item, and whether it is the last one."""
     last = next(items, None)
@@ -481,6 +498,33 @@ def _with_end(items: Iterator[T]) -> Iterator[tuple[T, bool]]:
         yield last, False
         last = item
     yield last, True
+
+
+class _Ahead(Generic[T]):
+    """Gets items on a thread of its own, a few before they are asked for."""
+
+    _MOST = 3
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._items = items
+        self._pool = ThreadPoolExecutor(1, "unpacker")
+        self._jobs: deque[Future[T | None]] = deque()
+
+    def __enter__(self) -> Iterator[T]:
+        for _ in range(self._MOST):
+            self._get_one()
+        return self._in_turn()
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def _get_one(self) -> None:
+        self._jobs.append(self._pool.submit(next, self._items, None))
+
+    def _in_turn(self) -> Iterator[T]:
+        while (item := self._jobs.popleft().result()) is not None:
+            self._get_one()
+            yield item
 
 
 class _Ordered(Generic[T]):

@@ -29,7 +29,8 @@ from binance_archive_kit.schemas import Schema
 #: is asked for, and then twice as many each time, up to this.
 PIECE = 12 << 20
 _FIRST_PIECE = 1 << 20
-_READ = 1 << 19
+#: Bytes of zip that are inflated in one go: the more, the fewer hand-overs between threads.
+_READ = 1 << 20
 #: A block that is larger than any that is asked for again and again.
 _LARGE = 24 << 20
 #: Bytes that are looked at in one go.
@@ -52,6 +53,7 @@ class Cut:
 
     source: Source
     parts: list[bytes | memoryview]
+    commas: int
     first: bool
 
 
@@ -96,7 +98,7 @@ class Unpacker:
         if (isal_zlib.crc32(body), len(body)) != (member.crc, member.size):
             raise UnreadableZip(name, "its bytes do not have the recorded size and CRC-32")
         body = self._without_header(name, body)
-        return Text(source, body, self._count(name, body))
+        return Text(source, body, self._rows(name, body, _commas(body)))
 
     def cut(self, source: Source) -> Iterator[Cut]:
         """Inflate a large file piece by piece, each ending with a whole row.
@@ -107,18 +109,22 @@ class Unpacker:
             Once the piece is reached that shows it.
         """
         parts: list[bytes | memoryview] = []
-        size, first, enough = 0, True, _FIRST_PIECE
+        size, commas, first, enough = 0, 0, True, _FIRST_PIECE
         for chunk in self._inflate(source.file.place):
+            # Counted here and not in the whole piece: the bytes were just written.
+            commas += _commas(chunk)
             end = chunk.rfind(b"\n") + 1
             if size + end < enough or not end:
                 parts.append(chunk)
                 size += len(chunk)
                 continue
-            yield Cut(source, [*parts, memoryview(chunk)[:end]], first)
-            parts, size, first = [memoryview(chunk)[end:]], len(chunk) - end, False
+            rest = chunk[end:]
+            over = rest.count(b",")
+            yield Cut(source, [*parts, memoryview(chunk)[:end]], commas - over, first)
+            parts, size, commas, first = [rest], len(rest), over, False
             enough = min(2 * enough, PIECE)
         if size or first:
-            yield Cut(source, parts, first)
+            yield Cut(source, parts, commas, first)
 
     def joined(self, cut: Cut) -> Text:
         """Put a piece of a large file together, its header taken off.
@@ -127,11 +133,12 @@ class Unpacker:
         ------
         WrongColumns
         """
-        name = cut.source.file.place
-        body = b"".join(cut.parts)
+        name, commas = cut.source.file.place, cut.commas
+        body = whole = b"".join(cut.parts)
         if cut.first:
-            body = self._without_header(name, body)
-        return Text(cut.source, body, self._count(name, body))
+            body = self._without_header(name, whole)
+            commas -= whole.count(b",", 0, len(whole) - len(body))
+        return Text(cut.source, body, self._rows(name, body, commas))
 
     def _inflate(self, name: str) -> Iterator[bytes]:
         try:
@@ -173,14 +180,13 @@ class Unpacker:
             raise WrongColumns(name, f"it begins {begins!r}, and its header should be {right!r}")
         return body[end:]
 
-    def _count(self, name: str, body: bytes) -> int:
-        """Count the rows, holding the number of their fields against the columns."""
+    def _rows(self, name: str, body: bytes, commas: int) -> int:
+        """Tell the number of rows, holding that of their fields against the columns."""
         if not body:
             return 0
         if not body.endswith(b"\n"):
             raise WrongColumns(name, "its last row is cut off: it has no end of line")
         columns = len(self._schema.columns)
-        commas = _commas(body)
         rows, over = divmod(commas, columns - 1)
         first = body.count(b",", 0, body.find(b"\n")) + 1
         if over or first != columns:

@@ -229,7 +229,7 @@ def trades(folder: Path) -> Feed:
         ObjectKey(stream, TRADES_START + timedelta(days=at)): lambda at=at: day_of_trades(at)
         for at in range(TRADES_DAYS)
     }
-    write_days(feed, days, level=1)
+    write_days(feed, days, level=6)
     return feed
 
 
