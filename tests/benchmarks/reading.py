@@ -52,6 +52,8 @@ HOURS_START, HOURS_DAYS = date(2020, 1, 1), 2000
 MICROSECONDS_SINCE = date(2025, 1, 1)
 MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
 MB = 1e6
+#: How hard the archive packs its files.
+LEVEL = 6
 
 OURS = "ours"
 POLARS = "zipfile + pl.read_csv loop"
@@ -134,7 +136,7 @@ class Feed:
         return f"read_parquet('{self.folder}/parquet/*.parquet')"
 
 
-def write_day(feed: Feed, key: ObjectKey, rows: pl.DataFrame, level: int) -> None:
+def write_day(feed: Feed, key: ObjectKey, rows: pl.DataFrame) -> None:
     """Write the zip of a day, and its csv beside for those who cannot read zips."""
     csv = io.BytesIO()
     rows.write_csv(csv, include_header=False, float_precision=8)
@@ -144,13 +146,13 @@ def write_day(feed: Feed, key: ObjectKey, rows: pl.DataFrame, level: int) -> Non
     plain.with_suffix(".csv").write_bytes(csv.getbuffer())
     info = zipfile.ZipInfo(key.member, (2025, 1, 1, 0, 0, 0))
     with zipfile.ZipFile(packed, "w") as file:
-        file.writestr(info, csv.getbuffer(), zipfile.ZIP_DEFLATED, level)
+        file.writestr(info, csv.getbuffer(), zipfile.ZIP_DEFLATED, LEVEL)
 
 
-def write_days(feed: Feed, days: dict[ObjectKey, Way], level: int) -> None:
+def write_days(feed: Feed, days: dict[ObjectKey, Way]) -> None:
     """Write days on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda day: write_day(feed, day[0], day[1](), level), days.items()))
+        list(pool.map(lambda day: write_day(feed, day[0], day[1]()), days.items()))
 
 
 def year_of_minutes(symbol: str) -> pl.DataFrame:
@@ -216,7 +218,7 @@ def klines(folder: Path) -> Feed:
             ObjectKey(stream, YEAR + timedelta(days=at)): lambda y=year, a=at: y[a * 1440 :][:1440]
             for at in range(DAYS)
         }
-        write_days(feed, days, level=6)
+        write_days(feed, days)
     return feed
 
 
@@ -229,7 +231,7 @@ def trades(folder: Path) -> Feed:
         ObjectKey(stream, TRADES_START + timedelta(days=at)): lambda at=at: day_of_trades(at)
         for at in range(TRADES_DAYS)
     }
-    write_days(feed, days, level=6)
+    write_days(feed, days)
     return feed
 
 
