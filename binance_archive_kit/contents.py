@@ -389,9 +389,12 @@ def _runs(
 def _longest(file: Times, times: Times, files: int) -> Times:
     """Give the longest time between two rows of each file."""
     longest = np.zeros(files, np.int64)
-    if len(times) > 1:
-        apart = np.where(np.diff(file) == 0, np.diff(times), 0)
-        np.maximum.at(longest, file[1:], apart)
+    if len(times):
+        starts = np.flatnonzero(np.diff(file, prepend=-1))
+        apart = np.diff(times, append=times[-1])
+        # From the last row of a file on there is no other one.
+        apart[starts[1:] - 1] = 0
+        longest[file[starts]] = np.maximum.reduceat(apart, starts)
     return longest
 
 

@@ -444,7 +444,7 @@ class Holdings:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
-                unseen[key] = replace(source, without=frozenset())
+                unseen[key] = replace(source, without=frozenset()) if source.without else source
         done(len(seen))
         new = dict(self._examined(feed, list(unseen.values()), skip, done))
         self.cache.remember_contents(feed, new)

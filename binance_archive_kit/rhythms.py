@@ -80,10 +80,8 @@ class Rhythm:
         """Tell which times are on the grid."""
         if self.kind != "grid" or self.phase is None:
             return np.ones(len(times), np.bool_)
-        starts = (
-            month_start(times) if self.step == MONTH else times - (times - self.phase) % self.step
-        )
-        on: npt.NDArray[np.bool_] = times == starts
+        off = times - month_start(times) if self.step == MONTH else (times - self.phase) % self.step
+        on: npt.NDArray[np.bool_] = off == 0
         return on
 
     def after(self, times: Times, steps: Times) -> Times:
