@@ -116,7 +116,7 @@ class Cache:
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         self.known(feed).update(facts)
-        self._insert("facts", [(key, *_FIELDS(each)) for key, each in facts.items()])
+        self._insert("facts", ((key, *_FIELDS(each)) for key, each in facts.items()))
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
         for row in self._select("facts", feed):
@@ -136,10 +136,10 @@ class Cache:
     def remember_contents(self, feed: Feed, contents: Mapping[str, Contents]) -> None:
         """Keep what is in files for the next time."""
         self.contents(feed).update(contents)
-        rows = [
+        rows = (
             (key, c.size, c.mtime, c.rows, c.repeats, c.strays, c.in_order, c.longest, _packed(c))
             for key, c in contents.items()
-        ]
+        )
         self._insert("contents", rows)
 
     def _read_contents(self, feed: Feed) -> Iterator[tuple[str, Contents]]:
@@ -178,8 +178,9 @@ class Cache:
 
     # All of them
 
-    def _insert(self, table: str, rows: list[tuple[Any, ...]]) -> None:
-        if self.folder is None or not rows:
+    def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        # Nobody spells rows out that are not kept.
+        if self.folder is None or not (rows := list(rows)):
             return
         with suppress(sqlite3.Error, OSError):
             self._database.parent.mkdir(parents=True, exist_ok=True)

@@ -143,9 +143,11 @@ class Examiner:
         counts = np.array([count for _, count in spans], np.int64)
         file = np.repeat(np.arange(len(spans)), counts)
         rhythm = rhythm_of(self._feed.market, self._feed.data_type, spans[0][0].stream.interval)
-        times = slots(rhythm, self._feed.data_type, _numbers(frame, self._feed.time))
-        times = times - self._shifts(spans, counts, times)
-        new = self._new(frame, file)
+        told = _numbers(frame, self._feed.time)
+        times = slots(rhythm, self._feed.data_type, told)
+        if self._feed.data_type is DataType.METRICS:
+            times = times - self._shifts(spans, counts, times)
+        new = self._new(frame, file, told)
         repeats = np.bincount(file[~new], minlength=len(spans))
         ids = _numbers(frame, rhythm.number) if rhythm.number else np.zeros(len(times), np.int64)
         if rhythm.hours:
@@ -157,7 +159,7 @@ class Examiner:
         # Nearly all files are in order, on the grid and without repeats: then nothing moves.
         # Clocks may be some milliseconds apart, so that it is numbers that follow each other.
         follow = ids if rhythm.number else times
-        if (np.diff(follow)[np.diff(file) == 0] < 0).any():
+        if (_falls(follow) & ~_turns(file)).any():
             order = np.lexsort((times, follow, file))
             file, on, new, follow = file[order], on[order], new[order], follow[order]
             times, ids, steps = times[order], ids[order], steps[order]
@@ -181,11 +183,7 @@ class Examiner:
             for each, (source, count) in enumerate(spans)
         ]
 
-    def _shifts(
-        self, spans: Sequence[tuple[Source, int]], counts: Times, times: Times
-    ) -> Times | int:
-        if self._feed.data_type is not DataType.METRICS:
-            return 0
+    def _shifts(self, spans: Sequence[tuple[Source, int]], counts: Times, times: Times) -> Times:
         ends = np.cumsum(counts)
         return np.repeat(
             [
@@ -200,11 +198,10 @@ class Examiner:
             counts,
         )
 
-    def _new(self, frame: pl.DataFrame, file: Times) -> npt.NDArray[np.bool_]:
+    def _new(self, frame: pl.DataFrame, file: Times, times: Times) -> npt.NDArray[np.bool_]:
         """Tell which rows of each file did not come before."""
         if self._key == [self._feed.time]:
-            times = _numbers(frame, self._feed.time)
-            if not (times[1:] < times[:-1]).any():
+            if not _falls(times).any():
                 return _is_new(file, times)
             order = np.lexsort((times, file))
             new = np.empty(len(times), np.bool_)
@@ -307,7 +304,7 @@ def joined(rhythm: Rhythm, contents: Contents | None, more: Contents) -> Content
 
 
 def _is_ascending(values: Times) -> bool:
-    return bool((np.diff(values) >= 0).all())
+    return not _falls(values).any()
 
 
 def _folded(rhythm: Rhythm, runs: Runs) -> Runs:
@@ -377,7 +374,7 @@ def _runs(
             breaks = (apart != steps[1:]) & (apart != steps[:-1])
         case _:
             breaks = apart != rhythm.step
-    breaks |= (np.diff(days) != 0) | (np.diff(file) != 0)
+    breaks |= _turns(days) | _turns(file)
     starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     ends = np.concatenate([starts[1:], [len(times)]]) - 1
     runs = np.column_stack(
@@ -390,9 +387,10 @@ def _longest(file: Times, times: Times, files: int) -> Times:
     """Give the longest time between two rows of each file."""
     longest = np.zeros(files, np.int64)
     if len(times):
-        starts = np.flatnonzero(np.diff(file, prepend=-1))
-        apart = np.diff(times, append=times[-1])
-        # From the last row of a file on there is no other one.
+        starts = np.concatenate([[0], np.flatnonzero(_turns(file)) + 1])
+        apart = np.zeros(len(times), np.int64)
+        np.subtract(times[1:], times[:-1], out=apart[:-1])
+        # After the last row of a file there is no other one.
         apart[starts[1:] - 1] = 0
         longest[file[starts]] = np.maximum.reduceat(apart, starts)
     return longest
@@ -401,8 +399,20 @@ def _longest(file: Times, times: Times, files: int) -> Times:
 def _is_new(file: Times, values: Times) -> npt.NDArray[np.bool_]:
     """Tell which values, in order, are not the one before again."""
     new = np.ones(len(values), np.bool_)
-    new[1:] = (values[1:] != values[:-1]) | (file[1:] != file[:-1])
+    new[1:] = _turns(values) | _turns(file)
     return new
+
+
+def _turns(values: Times) -> npt.NDArray[np.bool_]:
+    """Tell between which neighbours a value turns into another one."""
+    turns: npt.NDArray[np.bool_] = values[1:] != values[:-1]
+    return turns
+
+
+def _falls(values: Times) -> npt.NDArray[np.bool_]:
+    """Tell between which neighbours values fall."""
+    falls: npt.NDArray[np.bool_] = values[1:] < values[:-1]
+    return falls
 
 
 def _numbers(frame: pl.DataFrame, name: str) -> Times:

@@ -448,11 +448,11 @@ class _Survey:
         owners: list[Owner] = []
         # A day that two files are named after is given by the one that has rows.
         for owner, without in sorted(owned.values(), key=lambda each: each[0].has_rows):
-            days = np.arange(max(owner.start // DAY, first), min(owner.end // DAY, end))
-            if without:
-                days = days[~np.isin(days, [day_of(day) for day in without])]
-            if len(days):
-                of_day[days - first] = len(owners)
+            days = range(max(owner.start // DAY, first), min(owner.end // DAY, end))
+            others = {day_of(day) for day in without}
+            own = [day - first for day in days if day not in others]
+            if own:
+                of_day[own] = len(owners)
                 owners.append(owner)
         line = Line(*name, first, end, owners, of_day, [])
         for word, start, until in self._words(name, wanted, held):

@@ -80,8 +80,12 @@ class Rhythm:
         """Tell which times are on the grid."""
         if self.kind != "grid" or self.phase is None:
             return np.ones(len(times), np.bool_)
-        off = times - month_start(times) if self.step == MONTH else (times - self.phase) % self.step
-        on: npt.NDArray[np.bool_] = off == 0
+        if self.step == MONTH:
+            starts = month_start(times)
+        else:
+            # A remainder would take twice as long.
+            starts = (times - self.phase) // self.step * self.step + self.phase
+        on: npt.NDArray[np.bool_] = times == starts
         return on
 
     def after(self, times: Times, steps: Times) -> Times:
