@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import groupby, zip_longest
+from itertools import groupby, pairwise, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ from binance_archive_kit.rhythms import Rhythm, Times, label_shift, rhythm_of, s
 
 #: A row for each run.
 Runs = npt.NDArray[np.int64]
+#: Whether something is so of each row, or between each two.
+Marks = npt.NDArray[np.bool_]
 
 
 class Run(NamedTuple):
@@ -147,7 +149,8 @@ class Examiner:
         times = slots(rhythm, self._feed.data_type, told)
         if self._feed.data_type is DataType.METRICS:
             times = times - self._shifts(spans, counts, times)
-        new = self._new(frame, file, told)
+        turns = _turns(file)
+        new = self._new(frame, file, turns, told)
         repeats = np.bincount(file[~new], minlength=len(spans))
         ids = _numbers(frame, rhythm.number) if rhythm.number else np.zeros(len(times), np.int64)
         if rhythm.hours:
@@ -159,28 +162,38 @@ class Examiner:
         # Nearly all files are in order, on the grid and without repeats: then nothing moves.
         # Clocks may be some milliseconds apart, so that it is numbers that follow each other.
         follow = ids if rhythm.number else times
-        if (_falls(follow) & ~_turns(file)).any():
+        if (_falls(follow) & ~turns).any():
             order = np.lexsort((times, follow, file))
             file, on, new, follow = file[order], on[order], new[order], follow[order]
             times, ids, steps = times[order], ids[order], steps[order]
-        taken = new if rhythm.kind == "events" else on & _is_new(file, follow)
+        # Sorting leaves the rows of each file together, so that files turn where they did.
+        taken = new if rhythm.kind == "events" else on & _is_new(turns, follow)
         if not taken.all():
             file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
-        runs, at = _runs(rhythm, file, times, ids, steps)
-        ends = np.searchsorted(at, np.arange(len(spans) + 1))
-        longest = _longest(file, times, len(spans))
+            turns = _turns(file)
+        runs, at = _runs(rhythm, file, turns, times, ids, steps)
+        ends = np.searchsorted(at, np.arange(len(spans) + 1)).tolist()
+        of_each = zip(
+            spans,
+            repeats.tolist(),
+            strays.tolist(),
+            in_order,
+            _longest(file, turns, times, len(spans)).tolist(),
+            pairwise(ends),
+            strict=True,
+        )
         return [
             Contents(
                 source.file.size,
                 source.file.mtime,
                 count,
-                int(repeats[each]),
-                int(strays[each]),
-                in_order[each],
-                int(longest[each]),
-                runs[ends[each] : ends[each + 1]],
+                again,
+                off,
+                ordered,
+                apart,
+                runs[begin:end],
             )
-            for each, (source, count) in enumerate(spans)
+            for (source, count), again, off, ordered, apart, (begin, end) in of_each
         ]
 
     def _shifts(self, spans: Sequence[tuple[Source, int]], counts: Times, times: Times) -> Times:
@@ -198,14 +211,14 @@ class Examiner:
             counts,
         )
 
-    def _new(self, frame: pl.DataFrame, file: Times, times: Times) -> npt.NDArray[np.bool_]:
+    def _new(self, frame: pl.DataFrame, file: Times, turns: Marks, times: Times) -> Marks:
         """Tell which rows of each file did not come before."""
         if self._key == [self._feed.time]:
             if not _falls(times).any():
-                return _is_new(file, times)
+                return _is_new(turns, times)
             order = np.lexsort((times, file))
             new = np.empty(len(times), np.bool_)
-            new[order] = _is_new(file[order], times[order])
+            new[order] = _is_new(turns, times[order])
             return new
         marked = frame.select(self._key).with_columns(pl.Series(_FILE, file))
         firsts = marked.with_row_index(_AT).unique(marked.columns, keep="first")[_AT]
@@ -355,9 +368,12 @@ def _common(rhythm: Rhythm, before: Run, after: Run) -> int:
 
 
 def _runs(
-    rhythm: Rhythm, file: Times, times: Times, ids: Times, steps: Times
+    rhythm: Rhythm, file: Times, turns: Marks, times: Times, ids: Times, steps: Times
 ) -> tuple[Runs, Times]:
-    """Cut rows into runs; give these, and the file of each."""
+    """Cut rows into runs; give these, and the file of each.
+
+    `turns` marks between which rows one file ends and the next one begins.
+    """
     if not len(times):
         return NO_RUNS, file
     days = times // DAY
@@ -374,7 +390,7 @@ def _runs(
             breaks = (apart != steps[1:]) & (apart != steps[:-1])
         case _:
             breaks = apart != rhythm.step
-    breaks |= _turns(days) | _turns(file)
+    breaks |= _turns(days) | turns
     starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     ends = np.concatenate([starts[1:], [len(times)]]) - 1
     runs = np.column_stack(
@@ -383,11 +399,11 @@ def _runs(
     return runs, file[starts]
 
 
-def _longest(file: Times, times: Times, files: int) -> Times:
+def _longest(file: Times, turns: Marks, times: Times, files: int) -> Times:
     """Give the longest time between two rows of each file."""
     longest = np.zeros(files, np.int64)
     if len(times):
-        starts = np.concatenate([[0], np.flatnonzero(_turns(file)) + 1])
+        starts = np.concatenate([[0], np.flatnonzero(turns) + 1])
         apart = np.zeros(len(times), np.int64)
         np.subtract(times[1:], times[:-1], out=apart[:-1])
         # After the last row of a file there is no other one.
@@ -396,22 +412,22 @@ def _longest(file: Times, times: Times, files: int) -> Times:
     return longest
 
 
-def _is_new(file: Times, values: Times) -> npt.NDArray[np.bool_]:
-    """Tell which values, in order, are not the one before again."""
+def _is_new(turns: Marks, values: Times) -> Marks:
+    """Tell which values, in order within each file, are not the one before again."""
     new = np.ones(len(values), np.bool_)
-    new[1:] = _turns(values) | _turns(file)
+    np.logical_or(_turns(values), turns, out=new[1:])
     return new
 
 
-def _turns(values: Times) -> npt.NDArray[np.bool_]:
+def _turns(values: Times) -> Marks:
     """Tell between which neighbours a value turns into another one."""
-    turns: npt.NDArray[np.bool_] = values[1:] != values[:-1]
+    turns: Marks = values[1:] != values[:-1]
     return turns
 
 
-def _falls(values: Times) -> npt.NDArray[np.bool_]:
+def _falls(values: Times) -> Marks:
     """Tell between which neighbours values fall."""
-    falls: npt.NDArray[np.bool_] = values[1:] < values[:-1]
+    falls: Marks = values[1:] < values[:-1]
     return falls
 
 

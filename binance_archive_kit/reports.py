@@ -545,7 +545,7 @@ def _days_of(line: Line) -> pl.DataFrame:
                 kinds[at] = gap.kind
     return pl.DataFrame(
         {
-            "date": [day_at(day) for day in range(line.first_day, line.end_day)],
+            "date": pl.int_range(line.first_day, line.end_day, eager=True).cast(pl.Date),
             "expected": present + missing if counts else [None] * len(present),
             "present": present,
             "kind": kinds,
