@@ -327,6 +327,7 @@ class _Survey:
         self._findings: list[Finding] = []
         self._bar: Bar | None = None
         self._store = None if holdings is None else Store(holdings.root)
+        self._streams: dict[Feed, list[HeldStream]] = {}
 
     def report(self, title: str) -> CoverageReport:
         """Look at everything, and say what there is."""
@@ -355,7 +356,7 @@ class _Survey:
         held: dict[Name, list[HeldStream]] = {name: [] for name in names}
         if self._holdings is not None:
             feed = self._holdings.feed(market, data_type)
-            for stream in self._holdings.streams(feed):
+            for stream in self._held(feed):
                 name = _name_of_stream(stream.stream)
                 if name in held:
                     held[name].append(stream)
@@ -385,7 +386,7 @@ class _Survey:
             datetime.combine(min(each.first for each in wanted.values()), _MIDNIGHT),
             datetime.combine(max(each.last for each in wanted.values()), _MIDNIGHT) + _ONE_DAY,
         )
-        months = holdings.serving(feed, pruner, self._skip)
+        months = holdings.serving(feed, self._held(feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
         contents = holdings.contents(feed, sources.values(), self._skip, self._done)
         proofs = holdings.proofs(feed)
@@ -404,6 +405,12 @@ class _Survey:
                 owner = self._owner(served.file, contents.get(key), proofs.get(key))
                 owners[name][key] = owner, served.without
 
+    def _held(self, feed: Feed) -> list[HeldStream]:
+        """List what the store has of a feed: the same all along, whatever comes meanwhile."""
+        if self._holdings is not None and feed not in self._streams:
+            self._streams[feed] = self._holdings.streams(feed)
+        return self._streams.get(feed, [])
+
     def _count(self) -> int:
         """Count the files to look into."""
         if self._holdings is None:
@@ -411,7 +418,7 @@ class _Survey:
         return sum(
             wanted.touches(file)
             for feed in {name[:2] for name in self._asked.wanted}
-            for held in self._holdings.streams(self._holdings.feed(*feed))
+            for held in self._held(self._holdings.feed(*feed))
             if (wanted := self._asked.wanted.get(_name_of_stream(held.stream))) is not None
             for file in held.files
         )

@@ -398,18 +398,26 @@ class Holdings:
             proofs |= self._store.recorded(prefix)
         return proofs
 
-    def serving(self, feed: Feed, pruner: Pruner, skip: Callable[[FileError], None]) -> list[Month]:
+    def serving(
+        self,
+        feed: Feed,
+        streams: Sequence[HeldStream],
+        pruner: Pruner,
+        skip: Callable[[FileError], None],
+    ) -> list[Month]:
         """Tell which files give each day, month by month; from the zips, whatever the cache has.
 
         Parameters
         ----------
         feed : Feed
+        streams : sequence of HeldStream
+            All of the feed.
         pruner : Pruner
         skip : callable
             Told of files that are not what they were when they were proven.
         """
         servings = Servings(self.root, self._store, self.cache, first=self._first, skip=skip)
-        return servings.months(feed, self.streams(feed), pruner, cached=False)
+        return servings.months(feed, streams, pruner, cached=False)
 
     def contents(
         self,
