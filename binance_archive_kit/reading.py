@@ -240,7 +240,7 @@ class Reader:
         sources: Sequence[Source],
         columns: set[str],
         skip: Callable[[FileError], None] | None,
-    ) -> Iterator[tuple[Cut, bool]]:
+    ) -> Generator[tuple[Cut, bool]]:
         """Cut files into pieces, each with whether it is the last one of its file."""
         for source in sources:
             if skip is not None:
@@ -505,7 +505,7 @@ class _Ahead(Generic[T]):
 
     _MOST = 3
 
-    def __init__(self, items: Iterator[T]) -> None:
+    def __init__(self, items: Generator[T]) -> None:
         self._items = items
         self._pool = ThreadPoolExecutor(1, "unpacker")
         self._jobs: deque[Future[T | None]] = deque()
@@ -517,6 +517,7 @@ class _Ahead(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._items.close()
 
     def _get_one(self) -> None:
         self._jobs.append(self._pool.submit(next, self._items, None))

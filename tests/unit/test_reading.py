@@ -473,14 +473,29 @@ def test_a_large_bad_file_gives_none_of_its_rows(tmp_path: Path) -> None:
     assert_same(rows, naive_rows(tmp_path, good))
 
 
+def with_a_garbage_price(csv: bytes) -> bytes:
+    """Spoil what no count shows: a price of the last piece."""
+    *rows, last = csv.splitlines(keepends=True)
+    spoiled = rows[-1].split(b",")
+    spoiled[1] = b"x"
+    return b"".join([*rows[:-1], b",".join(spoiled), last])
+
+
+def test_of_two_large_bad_files_the_first_is_named(tmp_path: Path) -> None:
+    """The second is inflated while the first is parsed still."""
+    first, second = (
+        other("trades", "BADUSDT", day, "spot") for day in ("2025-07-01", "2025-07-02")
+    )
+    write(tmp_path, first, zip_of(first, with_a_garbage_price(long_csv(first, 200_000))))
+    write(tmp_path, second, zip_of(second, long_csv(second, 200_000))[:-10])
+    with pytest.raises(errors.WrongValues, match=str(first)):
+        bak.scan(tmp_path, "spot", "trades", cache=False).collect()
+
+
 def test_a_large_bad_file_is_left_out_though_its_rows_were_counted(tmp_path: Path) -> None:
     key = other("trades", "BADUSDT", "2025-07-01", "spot")
     good = other("trades", "OKUSDT", "2025-07-01", "spot")
-    *rows, last = long_csv(key, 200_000).splitlines(keepends=True)
-    # Garbage that no count shows: a price of the last piece.
-    spoiled = rows[-1].split(b",")
-    spoiled[1] = b"x"
-    path = write(tmp_path, key, zip_of(key, b"".join([*rows[:-1], b",".join(spoiled), last])))
+    path = write(tmp_path, key, zip_of(key, with_a_garbage_price(long_csv(key, 200_000))))
     put(tmp_path, good)
     assert path.stat().st_size > SMALL
     store = bak.store(tmp_path, cache=False, on_error="skip")
