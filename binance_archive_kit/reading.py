@@ -39,7 +39,7 @@ T = TypeVar("T")
 #: Bytes of zip up to which a file is small, and up to which small files are joined.
 SMALL = 4 << 20
 #: Rows that are handed out in one go when nothing but their number is asked.
-_ROWS = 1 << 20
+_ROWS = 1 << 19
 #: From this value on a count since 1970 is one of microseconds.
 _MICROSECONDS = 10**14
 _UNITS = {"ms": "milliseconds", "us": "microseconds"}
