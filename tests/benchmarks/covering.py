@@ -26,9 +26,9 @@ from tests.benchmarks.reading import (
     by_ours,
     hour_klines,
     klines,
+    report,
     show,
 )
-from tests.benchmarks.reading import report as report_ratios
 
 _SYMBOLS = 10
 _REPORT = """
@@ -70,10 +70,10 @@ def against_count(folder: Path, runs: int) -> None:
         by_ours(feed, COUNT)
         counting.append(time.perf_counter() - began)
         began = time.perf_counter()
-        report = bak.coverage(bak.store(feed.zips, cache=False))
+        covered = bak.coverage(bak.store(feed.zips, cache=False))
         reporting.append(time.perf_counter() - began)
-        assert report.is_complete, report
-        assert report.streams["present"].sum() == rows, report
+        assert covered.is_complete, covered
+        assert covered.streams["present"].sum() == rows, covered
     report_in_a_process(feed.zips)
     again = [report_in_a_process(feed.zips)[0] for _ in range(runs)]
     medians = {
@@ -81,7 +81,7 @@ def against_count(folder: Path, runs: int) -> None:
         "count(*), first read": statistics.median(counting) * 1000,
     }
     title = f"First report on 1,825 daily files of 1m candles, {rows:,} rows, {runs} runs"
-    report_ratios(title, medians, {"count(*), first read": ("<=", 1.5)})
+    report(title, medians, {"count(*), first read": ("<=", 1.5)})
     show("second report, another process", statistics.median(again), "s", "<", 1)
 
 
