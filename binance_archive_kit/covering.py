@@ -455,9 +455,9 @@ class _Survey:
         owners: list[Owner] = []
         # A day that two files are named after is given by the one that has rows.
         for owner, without in sorted(owned.values(), key=lambda each: each[0].has_rows):
-            days = range(max(owner.start // DAY, first), min(owner.end // DAY, end))
-            others = {day_of(day) for day in without}
-            own = [day - first for day in days if day not in others]
+            days = range(max(owner.start // DAY, first) - first, min(owner.end // DAY, end) - first)
+            others = {day_of(day) - first for day in without}
+            own = [day for day in days if day not in others] if others else days
             if own:
                 of_day[own] = len(owners)
                 owners.append(owner)

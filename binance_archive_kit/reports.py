@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from binance_archive_kit import render
@@ -493,17 +495,7 @@ def report_on(
     ]
     days = [_days_of(line) for line in lines]
     streams = [
-        (*what, *_summed(line, day)) for what, line, day in zip(whats, lines, days, strict=True)
-    ]
-    frames = [
-        day.select(
-            *(
-                pl.lit(value, dtype).alias(name)
-                for value, (name, dtype) in zip(what, WHAT.items(), strict=True)
-            ),
-            *day.columns,
-        )
-        for what, day in zip(whats, days, strict=True)
+        (*what, *_summed(line, its)) for what, line, its in zip(whats, lines, days, strict=True)
     ]
     told = [
         (e.market, e.data_type, e.symbol, e.interval, e.start, e.end, e.rows, e.kind, e.evidence)
@@ -514,7 +506,7 @@ def report_on(
         pl.DataFrame(streams, STREAMS_SCHEMA, orient="row"),
         _framed(gaps, GAPS_SCHEMA),
         _framed(told, FINDINGS_SCHEMA),
-        pl.concat([pl.DataFrame(schema=DAYS_SCHEMA), *frames]),
+        _framed_days(lines, days),
         tuple(unavailable),
         dict(problems),
         nothing,
@@ -529,55 +521,80 @@ def _framed(rows: Sequence[tuple[Any, ...]], schema: pl.Schema) -> pl.DataFrame:
     return frame.with_columns(pl.col(times).cast(MOMENT))
 
 
-def _days_of(line: Line) -> pl.DataFrame:
+class _Days(NamedTuple):
+    """What is due and what is there of each day of a line."""
+
+    expected: npt.NDArray[np.int64]
+    present: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.int8]  #: places in `_KINDS`, or `_NO_KIND`
+
+
+_KINDS = list(GapKind)
+_NO_KIND = -1
+
+
+def _days_of(line: Line) -> _Days:
     """Count what is due and what is there of each day of a line."""
-    present, missing = line.present, line.missing
-    counts = line.rhythm.kind != "events"
-    kinds: list[str | None] = [None] * len(present)
+    present = line.present
+    kinds = np.full(len(present), _NO_KIND, np.int8)
     # The one that takes most of a day comes last.
     for gap in sorted(line.gaps, key=lambda gap: (gap.kind.is_lack, gap.end - gap.start)):
-        first = max(gap.start // DAY - line.first_day, 0)
-        end = min((gap.end - 1) // DAY + 1 - line.first_day, len(kinds))
-        whole = -(-gap.start // DAY) - line.first_day, gap.end // DAY - line.first_day
-        for at in range(first, end):
+        kind = _KINDS.index(gap.kind)
+        if gap.kind.is_lack:
+            kinds[_within(line, gap.start // DAY, -(-gap.end // DAY))] = kind
+        else:
             # A day that has rows is not one of which none are due.
-            if gap.kind.is_lack or (whole[0] <= at < whole[1] and not present[at]):
-                kinds[at] = gap.kind
-    return pl.DataFrame(
-        {
-            "date": pl.int_range(line.first_day, line.end_day, eager=True).cast(pl.Date),
-            "expected": present + missing if counts else [None] * len(present),
-            "present": present,
-            "kind": kinds,
-        },
-        {name: DAYS_SCHEMA[name] for name in ("date", "expected", "present", "kind")},
+            whole = _within(line, -(-gap.start // DAY), gap.end // DAY)
+            kinds[whole][present[whole] == 0] = kind
+    return _Days(present + line.missing, present, kinds)
+
+
+def _within(line: Line, day: int, end: int) -> slice:
+    """Tell where some days are among those of a line."""
+    return slice(max(day - line.first_day, 0), max(end - line.first_day, 0))
+
+
+def _framed_days(lines: Sequence[Line], days: Sequence[_Days]) -> pl.DataFrame:
+    """Make one frame of the days of all lines."""
+    if not lines:
+        return pl.DataFrame(schema=DAYS_SCHEMA)
+    whose = np.repeat(np.arange(len(lines)), [len(each.present) for each in days])
+    whats = pl.DataFrame([line.what for line in lines], pl.Schema(WHAT), orient="row")
+    dates = np.concatenate([np.arange(line.first_day, line.end_day) for line in lines])
+    expected, present, kinds = map(np.concatenate, zip(*days, strict=True))
+    countless = np.array([line.rhythm.kind == "events" for line in lines])[whose]
+    words = pl.Series("kind", _KINDS, DAYS_SCHEMA["kind"])
+    return whats[whose].with_columns(
+        pl.Series("date", dates).cast(pl.Date),
+        pl.Series("expected", expected).set(pl.Series(countless), None),
+        pl.Series("present", present),
+        words.gather(pl.Series(kinds).set(pl.Series(kinds == _NO_KIND), None)),
     )
 
 
-def _summed(line: Line, days: pl.DataFrame) -> tuple[Any, ...]:
+def _summed(line: Line, days: _Days) -> tuple[Any, ...]:
     """Sum a line up, as `STREAMS_SCHEMA` has it."""
-    present = int(days["present"].sum())
+    present = int(days.present.sum())
     lacks = [gap for gap in line.gaps if gap.kind.is_lack]
     known = line.rhythm.kind != "events" and all(gap.missing is not None for gap in lacks)
     missing = sum(gap.missing or 0 for gap in lacks) if known else None
-    outside = [kind for kind in GapKind if not kind.is_lack]
-    due = days.filter(pl.col("kind").is_null() | ~pl.col("kind").is_in(outside))
-    short = (due["kind"].is_not_null() & (due["present"] > 0)).sum() if missing is None else 0
-    actual_days = int((due["present"] > 0).sum())
+    outside = [at for at, kind in enumerate(_KINDS) if not kind.is_lack]
+    due = ~np.isin(days.kinds, outside)
+    there = due & (days.present > 0)
+    # A day that is there in part is not there, where rows cannot be counted.
+    whole = there if known else there & (days.kinds == _NO_KIND)
+    expected_days, actual_days = int(due.sum()), int(whole.sum())
     expected = None if missing is None else present + missing
-    # A day that is there in part is not there.
-    part, whole = (
-        (actual_days - int(short), due.height) if expected is None else (present, expected)
-    )
-    coverage = part / whole if whole else None
+    part, all_ = (actual_days, expected_days) if expected is None else (present, expected)
+    coverage = part / all_ if all_ else None
     state = _state(coverage, present, bool(lacks), known)
     return (
         day_at(line.first_day),
         day_at(line.end_day - 1),
         line.expected_files,
         line.actual_files,
-        due.height,
-        actual_days - int(short),
+        expected_days,
+        actual_days,
         expected,
         present,
         missing,

@@ -65,7 +65,7 @@ MODULES: dict[str, set[str]] = {
     # whether data can be trusted
     "gaps": {"numpy"},
     "pictures": {"matplotlib", "numpy", "polars"},
-    "reports": {"IPython", "polars"},
+    "reports": {"IPython", "numpy", "polars"},
     "backtests": {"polars"},
     "covering": {"numpy", "pyarrow"},
     # faces
