@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 from binance_archive_kit.enums import Interval
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import Stream
-from binance_archive_kit.moments import micros_of
-
-_DAY = timedelta(days=1)
+from binance_archive_kit.moments import DAY, MINUTE, day_of
 
 #: Candles that do not divide the month may begin in the one before.
 _LONG = {Interval.D3: timedelta(days=3), Interval.W1: timedelta(days=7)}
 #: Labels of the end of a period, and the clocks of two machines, may reach into another day.
-_BLUR = timedelta(minutes=5)
+_BLUR = 5 * MINUTE
 _EXACT = ("klines", "trades", "aggTrades")
 
 
@@ -107,9 +105,7 @@ def period_of(stream: Stream, file: HeldFile) -> tuple[int, int]:
         From, inclusive; to, exclusive.
     """
     before, after = _slack(stream)
-    start = datetime.combine(file.start, datetime.min.time(), UTC)
-    end = datetime.combine(file.end, datetime.min.time(), UTC) + _DAY
-    return micros_of(start - before), micros_of(end + after)
+    return day_of(file.start) * DAY - before, (day_of(file.end) + 1) * DAY + after
 
 
 def lead_of(stream: Stream) -> timedelta:
@@ -117,9 +113,10 @@ def lead_of(stream: Stream) -> timedelta:
     return _LONG.get(stream.interval, timedelta()) if stream.interval else timedelta()
 
 
-def _slack(stream: Stream) -> tuple[timedelta, timedelta]:
+def _slack(stream: Stream) -> tuple[int, int]:
+    """Give the microseconds by which rows may lie before and after the days of their file."""
     if stream.interval is not None:
-        return lead_of(stream), timedelta()
+        return lead_of(stream).days * DAY, 0
     if stream.data_type in _EXACT:
-        return timedelta(), timedelta()
+        return 0, 0
     return _BLUR, _BLUR

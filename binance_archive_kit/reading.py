@@ -346,18 +346,21 @@ class Reader:
         moments = frame[self._time.column]
         if moments.null_count():
             self._blame_nulls(moments, texts)
-        times = moments.to_physical()
-        at = 0
+        times = moments.to_numpy().view(np.int64)
+        ends = np.cumsum([text.rows for text in texts])
+        starts = np.concatenate([[0], ends[:-1]])
+        falls = np.setdiff1d(np.flatnonzero(times[1:] < times[:-1]) + 1, starts)
+        broken = set(np.searchsorted(ends, falls, side="right").tolist())
+        named = "symbol" in frame.columns
         learned = []
-        for text in texts:
-            if text.rows and "symbol" in frame.columns:
-                self._check_symbol(text.source, frame["symbol"].slice(at, text.rows))
-            its = times.slice(at, text.rows)
-            in_order = its.is_sorted()
-            ordered = its if in_order else its.sort()
-            span = (ordered[0], ordered[-1]) if text.rows else None
-            learned.append(self._facts(text, span, in_order, checked=True))
-            at += text.rows
+        for at, (text, start, end) in enumerate(
+            zip(texts, starts.tolist(), ends.tolist(), strict=True)
+        ):
+            if text.rows and named:
+                self._check_symbol(text.source, frame["symbol"].slice(start, text.rows))
+            its = np.sort(times[start:end]) if at in broken else times[start:end]
+            span = (int(its[0]), int(its[-1])) if text.rows else None
+            learned.append(self._facts(text, span, at not in broken, checked=True))
         return learned
 
     def _facts(
