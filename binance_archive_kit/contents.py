@@ -21,7 +21,7 @@ import polars as pl
 from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import FileError
 from binance_archive_kit.facts import Facts, Source, merged
-from binance_archive_kit.feeds import Feed
+from binance_archive_kit.feeds import MOMENT, Feed
 from binance_archive_kit.moments import DAY, HOUR, day_at
 from binance_archive_kit.reading import Piece, Reader
 from binance_archive_kit.rhythms import Rhythm, Times, label_shift, rhythm_of, slots
@@ -150,27 +150,31 @@ class Examiner:
         if self._feed.data_type is DataType.METRICS:
             times = times - self._shifts(spans, counts, times)
         turns = _turns(file)
-        new = self._new(frame, file, turns, told)
-        repeats = np.bincount(file[~new], minlength=len(spans))
-        ids = _numbers(frame, rhythm.number) if rhythm.number else np.zeros(len(times), np.int64)
+        ids = _numbers(frame, rhythm.number) if rhythm.number else _all(0, times)
         if rhythm.hours:
             steps = _numbers(frame, rhythm.hours) * HOUR
         else:
-            steps = np.full(len(times), max(rhythm.step, 0), np.int64)
-        on = rhythm.is_on(times)
-        strays = np.bincount(file[~on], minlength=len(spans))
-        # Nearly all files are in order, on the grid and without repeats: then nothing moves.
+            steps = _all(max(rhythm.step, 0), times)
         # Clocks may be some milliseconds apart, so that it is numbers that follow each other.
         follow = ids if rhythm.number else times
-        if (_falls(follow) & ~turns).any():
-            order = np.lexsort((times, follow, file))
-            file, on, new, follow = file[order], on[order], new[order], follow[order]
-            times, ids, steps = times[order], ids[order], steps[order]
-        # Sorting leaves the rows of each file together, so that files turn where they did.
-        taken = new if rhythm.kind == "events" else on & _is_new(turns, follow)
-        if not taken.all():
-            file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
-            turns = _turns(file)
+        by_time = follow is times and self._key == [self._feed.time]
+        if by_time and rhythm.step > 0 and _is_regular(rhythm, turns, times):
+            # So are nearly all files: no row has to move, and none to be left out.
+            repeats = strays = np.zeros(len(spans), np.int64)
+        else:
+            new = self._new(frame, file, turns, told)
+            repeats = np.bincount(file[~new], minlength=len(spans))
+            on = rhythm.is_on(times)
+            strays = np.bincount(file[~on], minlength=len(spans))
+            if (_falls(follow) & ~turns).any():
+                order = np.lexsort((times, follow, file))
+                file, on, new, follow = file[order], on[order], new[order], follow[order]
+                times, ids, steps = times[order], ids[order], steps[order]
+            # Sorting leaves the rows of each file together, so that files turn where they did.
+            taken = new if rhythm.kind == "events" else on & _is_new(turns, follow)
+            if not taken.all():
+                file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
+                turns = _turns(file)
         runs, at = _runs(rhythm, file, turns, times, ids, steps)
         ends = np.searchsorted(at, np.arange(len(spans) + 1)).tolist()
         of_each = zip(
@@ -399,6 +403,16 @@ def _runs(
     return runs, file[starts]
 
 
+def _is_regular(rhythm: Rhythm, turns: Marks, times: Times) -> bool:
+    """Tell whether times rise within each file, and all are on the grid."""
+    apart = np.diff(times)
+    # A time that comes one step after one on the grid is on it, too.
+    jumps = np.flatnonzero(apart != rhythm.step)
+    rises = (apart[jumps] > 0) | turns[jumps]
+    heads = np.concatenate([times[:1], times[jumps + 1]])
+    return bool(rises.all() and rhythm.is_on(heads).all())
+
+
 def _longest(file: Times, turns: Marks, times: Times, files: int) -> Times:
     """Give the longest time between two rows of each file."""
     longest = np.zeros(files, np.int64)
@@ -419,6 +433,11 @@ def _is_new(turns: Marks, values: Times) -> Marks:
     return new
 
 
+def _all(value: int, like: Times) -> Times:
+    """Give one value for each row, without room for each."""
+    return np.broadcast_to(np.int64(value), len(like))
+
+
 def _turns(values: Times) -> Marks:
     """Tell between which neighbours a value turns into another one."""
     turns: Marks = values[1:] != values[:-1]
@@ -432,4 +451,7 @@ def _falls(values: Times) -> Marks:
 
 
 def _numbers(frame: pl.DataFrame, name: str) -> Times:
-    return frame[name].to_physical().cast(pl.Int64).to_numpy()
+    values = frame[name].to_numpy()
+    if frame[name].dtype == MOMENT:
+        return values.view(np.int64)
+    return values.astype(np.int64, copy=False)

@@ -100,6 +100,16 @@ def test_rows_between_the_steps_are_strays() -> None:
     assert facts(contents) == (26, 0, 2, True)
 
 
+def test_rows_that_follow_each_other_beside_the_grid_are_strays() -> None:
+    beside = [time + 1800 * SECOND for time in WHOLE_DAY]
+    contents = examined(HOURS, beside)
+    assert spans(contents) == []
+    assert facts(contents) == (24, 0, 24, True)
+    two = [kline("BTCUSDT", DAY_OF), kline("ETHUSDT", DAY_OF)]
+    found = examined_together(list(zip(two, (WHOLE_DAY, beside), strict=True)))
+    assert [facts(each) for each in found] == [(24, 0, 0, True), (24, 0, 24, True)]
+
+
 def test_no_run_goes_over_midnight() -> None:
     contents = examined(MONTH, every(HOUR, DAY_OF, "2025-07-04"))
     assert [rows for *_, rows in spans(contents)] == [24, 24, 24]
