@@ -106,6 +106,8 @@ class Examiner:
     ----------
     columns : list of str
         Columns it has to be shown.
+    filled : list of str
+        Those of them that tell whether a row is lacking: none of their fields may be empty.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -116,11 +118,11 @@ class Examiner:
             self._key = [feed.time] if feed.schema.key else list(feed.columns)
         elif feed.schema.time.made_from:
             self._key = [feed.time, *self._key]
-        names = [feed.time, *self._key]
+        self.filled = [feed.time]
         if not feed.data_type.has_intervals:
             rhythm = rhythm_of(feed.market, feed.data_type, None)
-            names += filter(None, (rhythm.number, rhythm.hours))
-        self.columns = list(dict.fromkeys(names))
+            self.filled += filter(None, (rhythm.number, rhythm.hours))
+        self.columns = list(dict.fromkeys([*self.filled, *self._key]))
 
     def seen(self, piece: Piece) -> tuple[Piece, list[Contents]]:
         """See what is in the files of a piece, and give it back with that."""
@@ -262,7 +264,7 @@ def looked_into(
     for interval, group in groupby(sources, lambda source: source.stream.interval):
         rhythm = rhythm_of(feed.market, feed.data_type, interval)
         begun: dict[str, Seen] = {}
-        pieces = Reader(root, feed).pieces(
+        pieces = Reader(root, feed, examiner.filled).pieces(
             list(group), examiner.columns, examiner.seen, workers=workers, skip=skip
         )
         with closing(pieces):

@@ -78,9 +78,12 @@ class Reader:
     root : Path
         Root of the store.
     feed : Feed
+    filled : collection of str
+        Columns of which no field may be empty, among those that are read.
     """
 
-    def __init__(self, root: Path, feed: Feed) -> None:
+    def __init__(self, root: Path, feed: Feed, filled: Collection[str] = ()) -> None:
+        self._filled = filled
         self._unpacker = Unpacker(root, feed.schema)
         self.feed = feed
         self.schema = feed.schema
@@ -270,6 +273,8 @@ class Reader:
             for text in texts:
                 self._unpacker.check_rows(text)
         frame = self._with_times(frame, texts)
+        for name in self._filled:
+            self._check_filled(name, frame, texts)
         learned = self._learn(frame, texts) if check else []
         if self.schema.sorted:
             frame = self._sorted(frame, learned, spans)
@@ -343,10 +348,8 @@ class Reader:
 
     def _learn(self, frame: pl.DataFrame, texts: Sequence[Text]) -> list[Facts]:
         """Hold every row against the names of the files, and note what they show."""
-        moments = frame[self._time.column]
-        if moments.null_count():
-            self._blame_nulls(moments, texts)
-        times = moments.to_numpy().view(np.int64)
+        self._check_filled(self._time.column, frame, texts)
+        times = frame[self._time.column].to_numpy().view(np.int64)
         ends = np.cumsum([text.rows for text in texts])
         starts = np.concatenate([[0], ends[:-1]])
         falls = np.setdiff1d(np.flatnonzero(times[1:] < times[:-1]) + 1, starts)
@@ -373,13 +376,15 @@ class Reader:
         file, size = text.source.file, len(text.body)
         return Facts(file.size, file.mtime, text.rows, first, last, in_order, size, checked)
 
-    def _blame_nulls(self, moments: pl.Series, texts: Sequence[Text]) -> None:
+    def _check_filled(self, name: str, frame: pl.DataFrame, texts: Sequence[Text]) -> None:
+        """See that no field of a column is empty, or cannot be read."""
+        if not frame[name].null_count():
+            return
         at = 0
         for text in texts:
-            if moments.slice(at, text.rows).null_count():
-                raise WrongValues(
-                    text.source.file.place, f"a row has no {self._time.column}, or no readable one"
-                )
+            if frame[name].slice(at, text.rows).null_count():
+                said = f"a row has no {name}, or no readable one"
+                raise WrongValues(text.source.file.place, said)
             at += text.rows
 
     def _check_period(self, source: Source, first: int, last: int) -> None:

@@ -420,6 +420,42 @@ def test_damaged_trades_tell_nothing(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("of_day", "column"),
+    [
+        (lambda day: other("aggTrades", "BTCUSDT", day, "spot"), "agg_trade_id"),
+        (lambda day: other("trades", "BTCUSDT", day, "spot"), "id"),
+    ],
+    ids=["aggTrades", "trades"],
+)
+def test_a_row_without_its_number_makes_its_file_corrupt(
+    tmp_path: Path, of_day: Callable[[str], ObjectKey], column: str
+) -> None:
+    first, second = of_day(DAYS[0]), of_day(DAYS[1])
+    plant(tmp_path, first, hours(DAYS[0]))
+    rows = csv_at(second, hours(DAYS[1]), ids=range(24, 48)).replace(b"\n30,", b"\n,")
+    write(tmp_path, second, zip_of(second, rows))
+    # What a query has looked at of it are other columns.
+    with bak.connect(tmp_path) as con:
+        con.sql(f"SELECT sum(price) FROM spot_{first.stream.data_type.name.lower()}").fetchall()
+    report = bak.coverage(tmp_path)
+    assert gaps_of(report) == [("corrupt", "07-02 00:00", "07-03 00:00", None)]
+    assert [(error.file, error.reason) for error in report.problems.values()] == [
+        (str(second), "wrong_values")
+    ]
+    assert f"a row has no {column}" in report.gaps["evidence"].item()
+
+
+def test_funding_that_does_not_say_its_hours_is_corrupt(tmp_path: Path) -> None:
+    name = "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2025-07.zip"
+    funding = ObjectKey.parse(name)
+    rows = csv_at(funding, every(8 * HOUR, "2025-07-01", "2025-08-01"))
+    write(tmp_path, funding, zip_of(funding, rows.replace(b",8,", b",,", 1)))
+    report = bak.coverage(tmp_path)
+    assert gaps_of(report) == [("corrupt", "07-01 00:00", "08-01 00:00", 93)]
+    assert "a row has no funding_interval_hours" in report.gaps["evidence"].item()
+
+
 # Words for what is not there
 
 
