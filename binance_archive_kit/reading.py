@@ -13,14 +13,12 @@ that memory stays flat and thousands of little files cost hardly more than one l
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +31,7 @@ from binance_archive_kit.feeds import MOMENT, Feed
 from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.moments import moment_of
 from binance_archive_kit.texts import Cut, Text, Unpacker, outer_rows
+from binance_archive_kit.threads import Ahead, Ordered
 
 T = TypeVar("T")
 
@@ -134,7 +133,7 @@ class Reader:
             For the first file that is not what its name says.
         """
         wanted = set(columns)
-        with _Ordered[T](workers) as ordered:
+        with Ordered[T](workers) as ordered:
             for is_large, batches in groupby(self._batches(sources), _is_large):
                 if is_large:
                     each = [source for batch in batches for source in batch]
@@ -218,11 +217,11 @@ class Reader:
         sources: Sequence[Source],
         columns: set[str],
         finish: Callable[[Piece], T],
-        ordered: _Ordered[T],
+        ordered: Ordered[T],
         skip: Callable[[FileError], None] | None,
     ) -> Iterator[T]:
         """Read files piece by piece: the next ones are inflated while others are parsed."""
-        with _Ahead(self._cuts(sources, columns, skip)) as cuts:
+        with Ahead(self._cuts(sources, columns, skip)) as cuts:
             try:
                 for cut, ends in cuts:
 
@@ -506,57 +505,3 @@ def _with_end(items: Iterator[T]) -> Iterator[tuple[T, bool]]:
         yield last, False
         last = item
     yield last, True
-
-
-class _Ahead(Generic[T]):
-    """Gets items on a thread of its own, a few before they are asked for."""
-
-    _MOST = 3
-
-    def __init__(self, items: Generator[T]) -> None:
-        self._items = items
-        self._pool = ThreadPoolExecutor(1, "unpacker")
-        self._jobs: deque[Future[T | None]] = deque()
-
-    def __enter__(self) -> Iterator[T]:
-        for _ in range(self._MOST):
-            self._get_one()
-        return self._in_turn()
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        self._items.close()
-
-    def _get_one(self) -> None:
-        self._jobs.append(self._pool.submit(next, self._items, None))
-
-    def _in_turn(self) -> Iterator[T]:
-        while (item := self._jobs.popleft().result()) is not None:
-            self._get_one()
-            yield item
-
-
-class _Ordered(Generic[T]):
-    """Work on threads whose results come back in the order it was handed over."""
-
-    def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(workers, "reader")
-        self._most = 2 * workers
-        self._jobs: deque[Future[list[T]]] = deque()
-
-    def __enter__(self) -> _Ordered[T]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def submit(self, work: Callable[[], list[T]]) -> Iterator[T]:
-        """Hand work over; give what is done, waiting when too much is under way."""
-        self._jobs.append(self._pool.submit(work))
-        while self._jobs and (len(self._jobs) > self._most or self._jobs[0].done()):
-            yield from self._jobs.popleft().result()
-
-    def rest(self) -> Iterator[T]:
-        """Give the results of all that is still under way."""
-        while self._jobs:
-            yield from self._jobs.popleft().result()

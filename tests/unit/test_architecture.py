@@ -51,6 +51,7 @@ MODULES: dict[str, set[str]] = {
     "feeds": {"polars", "pyarrow"},
     "facts": set(),
     "texts": {"numpy", "isal"},
+    "threads": set(),
     "reading": {"numpy", "polars", "pyarrow"},
     "rhythms": {"numpy"},
     "contents": {"numpy", "polars"},
