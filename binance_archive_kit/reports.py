@@ -526,10 +526,10 @@ class _Days(NamedTuple):
 
     expected: npt.NDArray[np.int64]
     present: npt.NDArray[np.int64]
-    kinds: npt.NDArray[np.int8]  #: places in `_KINDS`, or `_NO_KIND`
+    kinds: npt.NDArray[np.int8]  #: places in `_GAP_KINDS`, or `_NO_KIND`
 
 
-_KINDS = list(GapKind)
+_GAP_KINDS = list(GapKind)
 _NO_KIND = -1
 
 
@@ -539,7 +539,7 @@ def _days_of(line: Line) -> _Days:
     kinds = np.full(len(present), _NO_KIND, np.int8)
     # The one that takes most of a day comes last.
     for gap in sorted(line.gaps, key=lambda gap: (gap.kind.is_lack, gap.end - gap.start)):
-        kind = _KINDS.index(gap.kind)
+        kind = _GAP_KINDS.index(gap.kind)
         if gap.kind.is_lack:
             kinds[_within(line, gap.start // DAY, -(-gap.end // DAY))] = kind
         else:
@@ -563,7 +563,7 @@ def _framed_days(lines: Sequence[Line], days: Sequence[_Days]) -> pl.DataFrame:
     dates = np.concatenate([np.arange(line.first_day, line.end_day) for line in lines])
     expected, present, kinds = map(np.concatenate, zip(*days, strict=True))
     countless = np.array([line.rhythm.kind == "events" for line in lines])[whose]
-    words = pl.Series("kind", _KINDS, DAYS_SCHEMA["kind"])
+    words = pl.Series("kind", _GAP_KINDS, DAYS_SCHEMA["kind"])
     return whats[whose].with_columns(
         pl.Series("date", dates).cast(pl.Date),
         pl.Series("expected", expected).set(pl.Series(countless), None),
@@ -578,7 +578,7 @@ def _summed(line: Line, days: _Days) -> tuple[Any, ...]:
     lacks = [gap for gap in line.gaps if gap.kind.is_lack]
     known = line.rhythm.kind != "events" and all(gap.missing is not None for gap in lacks)
     missing = sum(gap.missing or 0 for gap in lacks) if known else None
-    outside = [at for at, kind in enumerate(_KINDS) if not kind.is_lack]
+    outside = [at for at, kind in enumerate(_GAP_KINDS) if not kind.is_lack]
     due = ~np.isin(days.kinds, outside)
     there = due & (days.present > 0)
     # A day that is there in part is not there, where rows cannot be counted.

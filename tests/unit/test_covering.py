@@ -23,6 +23,8 @@ from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import ConfigurationError, CoverageError
 from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.reports import CoverageReport
+from binance_archive_kit.storage import Store
+from binance_archive_kit.wishes import Absence, Reason
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
 from tests.support.stores import kline, other, put
@@ -457,6 +459,27 @@ def test_funding_that_does_not_say_its_hours_is_corrupt(tmp_path: Path) -> None:
 
 
 # Words for what is not there
+
+
+@pytest.mark.parametrize("lacks", ["daily", "monthly"])
+def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
+    tmp_path: Path, lacks: str
+) -> None:
+    for day in (DAYS[0], DAYS[2]):
+        plant(tmp_path, kline("BTCUSDT", day), hours(day))
+    told = []
+    for key in (kline("BTCUSDT", DAYS[1]), kline("BTCUSDT", "2025-07")):
+        stream = key.stream
+        reason = Reason.HOLE if stream.partition == lacks else Reason.NOT_PUBLISHED
+        of = (stream.market, stream.data_type, reason, f"told of the {stream.partition} one")
+        told.append(Absence(*of, key.start, key.end, stream.symbol, stream.interval, key=str(key)))
+    store = Store(tmp_path)
+    with store.recorder() as record:
+        record([])
+    store.note_missing(told, [])
+    report = bak.coverage(tmp_path)
+    assert gaps_of(report) == [("missing_in_archive", "07-02 00:00", "07-03 00:00", 24)]
+    assert report.gaps["evidence"].item().startswith(f"told of the {lacks} one")
 
 
 def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
