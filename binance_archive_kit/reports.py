@@ -585,8 +585,8 @@ def _summed(line: Line, days: _Days) -> tuple[Any, ...]:
     whole = there if known else there & (days.kinds == _NO_KIND)
     expected_days, actual_days = int(due.sum()), int(whole.sum())
     expected = None if missing is None else present + missing
-    part, all_ = (actual_days, expected_days) if expected is None else (present, expected)
-    coverage = part / all_ if all_ else None
+    part, total = (actual_days, expected_days) if expected is None else (present, expected)
+    coverage = part / total if total else None
     state = _state(coverage, present, bool(lacks), known)
     return (
         day_at(line.first_day),
