@@ -160,7 +160,8 @@ class Examiner:
         # Clocks may be some milliseconds apart, so that it is numbers that follow each other.
         follow = ids if rhythm.number else times
         by_time = follow is times and self._key == [self._feed.time]
-        if by_time and rhythm.step > 0 and _is_regular(rhythm, turns, times):
+        apart = np.diff(times)
+        if by_time and rhythm.step > 0 and _is_regular(rhythm, turns, times, apart):
             # So are nearly all files: no row has to move, and none to be left out.
             repeats = strays = np.zeros(len(spans), np.int64)
         else:
@@ -177,14 +178,15 @@ class Examiner:
             if not taken.all():
                 file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
                 turns = _turns(file)
-        runs, at = _runs(rhythm, file, turns, times, ids, steps)
+            apart = np.diff(times)
+        runs, at = _runs(rhythm, file, turns, times, apart, ids, steps)
         ends = np.searchsorted(at, np.arange(len(spans) + 1)).tolist()
         of_each = zip(
             spans,
             repeats.tolist(),
             strays.tolist(),
             in_order,
-            _longest(file, turns, times, len(spans)).tolist(),
+            _longest(file, turns, apart, len(spans)).tolist(),
             pairwise(ends),
             strict=True,
         )
@@ -374,16 +376,22 @@ def _common(rhythm: Rhythm, before: Run, after: Run) -> int:
 
 
 def _runs(
-    rhythm: Rhythm, file: Times, turns: Marks, times: Times, ids: Times, steps: Times
+    rhythm: Rhythm,
+    file: Times,
+    turns: Marks,
+    times: Times,
+    apart: Times,
+    ids: Times,
+    steps: Times,
 ) -> tuple[Runs, Times]:
     """Cut rows into runs; give these, and the file of each.
 
-    `turns` marks between which rows one file ends and the next one begins.
+    `turns` marks between which rows one file ends and the next one begins; `apart` are the
+    times between them.
     """
     if not len(times):
         return NO_RUNS, file
     days = times // DAY
-    apart = np.diff(times)
     match rhythm.kind:
         case "events":
             breaks = np.zeros(len(apart), np.bool_)
@@ -405,9 +413,8 @@ def _runs(
     return runs, file[starts]
 
 
-def _is_regular(rhythm: Rhythm, turns: Marks, times: Times) -> bool:
+def _is_regular(rhythm: Rhythm, turns: Marks, times: Times, apart: Times) -> bool:
     """Tell whether times rise within each file, and all are on the grid."""
-    apart = np.diff(times)
     # A time that comes one step after one on the grid is on it, too.
     jumps = np.flatnonzero(apart != rhythm.step)
     rises = (apart[jumps] > 0) | turns[jumps]
@@ -415,16 +422,15 @@ def _is_regular(rhythm: Rhythm, turns: Marks, times: Times) -> bool:
     return bool(rises.all() and rhythm.is_on(heads).all())
 
 
-def _longest(file: Times, turns: Marks, times: Times, files: int) -> Times:
+def _longest(file: Times, turns: Marks, apart: Times, files: int) -> Times:
     """Give the longest time between two rows of each file."""
     longest = np.zeros(files, np.int64)
-    if len(times):
+    within = np.where(turns, 0, apart)
+    if len(within):
         starts = np.concatenate([[0], np.flatnonzero(turns) + 1])
-        apart = np.zeros(len(times), np.int64)
-        np.subtract(times[1:], times[:-1], out=apart[:-1])
-        # After the last row of a file there is no other one.
-        apart[starts[1:] - 1] = 0
-        longest[file[starts]] = np.maximum.reduceat(apart, starts)
+        # After the last row of all there is no other one.
+        starts = starts[starts < len(within)]
+        longest[file[starts]] = np.maximum.reduceat(within, starts)
     return longest
 
 
