@@ -351,8 +351,9 @@ class Reader:
         times = frame[self._time.column].to_numpy().view(np.int64)
         ends = np.cumsum([text.rows for text in texts])
         starts = np.concatenate([[0], ends[:-1]])
+        # Before the first row of a file there is no other one.
         falls = np.setdiff1d(np.flatnonzero(times[1:] < times[:-1]) + 1, starts)
-        broken = set(np.searchsorted(ends, falls, side="right").tolist())
+        broken = set(np.searchsorted(ends, falls).tolist())
         named = "symbol" in frame.columns
         learned = []
         for at, (text, start, end) in enumerate(
