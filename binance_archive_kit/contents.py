@@ -173,12 +173,12 @@ class Examiner:
                 order = np.lexsort((times, follow, file))
                 file, on, new, follow = file[order], on[order], new[order], follow[order]
                 times, ids, steps = times[order], ids[order], steps[order]
+                apart = np.diff(times)
             # Sorting leaves the rows of each file together, so that files turn where they did.
             taken = new if rhythm.kind == "events" else on & _is_new(turns, follow)
             if not taken.all():
                 file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
-                turns = _turns(file)
-            apart = np.diff(times)
+                turns, apart = _turns(file), np.diff(times)
         runs, at = _runs(rhythm, file, turns, times, apart, ids, steps)
         ends = np.searchsorted(at, np.arange(len(spans) + 1)).tolist()
         of_each = zip(
@@ -198,10 +198,10 @@ class Examiner:
                 again,
                 off,
                 ordered,
-                apart,
+                longest,
                 runs[begin:end],
             )
-            for (source, count), again, off, ordered, apart, (begin, end) in of_each
+            for (source, count), again, off, ordered, longest, (begin, end) in of_each
         ]
 
     def _shifts(self, spans: Sequence[tuple[Source, int]], counts: Times, times: Times) -> Times:
