@@ -107,7 +107,8 @@ class Examiner:
     columns : list of str
         Columns it has to be shown.
     filled : list of str
-        Those of them that tell whether a row is lacking: none of their fields may be empty.
+        Those of them that, beside the time, tell whether a row is lacking: none of their
+        fields may be empty.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -118,11 +119,11 @@ class Examiner:
             self._key = [feed.time] if feed.schema.key else list(feed.columns)
         elif feed.schema.time.made_from:
             self._key = [feed.time, *self._key]
-        self.filled = [feed.time]
+        self.filled: list[str] = []
         if not feed.data_type.has_intervals:
             rhythm = rhythm_of(feed.market, feed.data_type, None)
             self.filled += filter(None, (rhythm.number, rhythm.hours))
-        self.columns = list(dict.fromkeys([*self.filled, *self._key]))
+        self.columns = list(dict.fromkeys([feed.time, *self._key, *self.filled]))
 
     def seen(self, piece: Piece) -> tuple[Piece, list[Contents]]:
         """See what is in the files of a piece, and give it back with that."""

@@ -78,7 +78,7 @@ class Reader:
         Root of the store.
     feed : Feed
     filled : collection of str
-        Columns of which no field may be empty, among those that are read.
+        Columns of which no field may be empty, among those that are read; the time never may.
     """
 
     def __init__(self, root: Path, feed: Feed, filled: Collection[str] = ()) -> None:
