@@ -464,7 +464,7 @@ class _Survey:
         line = Line(*name, first, end, owners, of_day, [])
         for word, start, until in self._words(name, wanted, held):
             line.words.append(word)
-            its = slice(max(day_of(start), first) - first, max(day_of(until) + 1 - first, 0))
+            its = line.places(day_of(start), day_of(until) + 1)
             of_day[its] = np.where(of_day[its] < 0, -len(line.words), of_day[its])
         self._count_files(line, wanted, held)
         return line

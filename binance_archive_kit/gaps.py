@@ -269,6 +269,10 @@ class Line:
                 counts[at : at + len(gap.days)] += gap.days
         return counts
 
+    def places(self, day: int, end: int) -> slice:
+        """Tell where some days are among its own, `end` exclusive."""
+        return slice(max(day - self.first_day, 0), max(end - self.first_day, 0))
+
     def code(self, day: int) -> int:
         """Give the index of a day's owner, or -1 - that of its word."""
         return int(self.of_day[day - self.first_day])

@@ -541,17 +541,12 @@ def _days_of(line: Line) -> _Days:
     for gap in sorted(line.gaps, key=lambda gap: (gap.kind.is_lack, gap.end - gap.start)):
         kind = _GAP_KINDS.index(gap.kind)
         if gap.kind.is_lack:
-            kinds[_within(line, gap.start // DAY, -(-gap.end // DAY))] = kind
+            kinds[line.places(gap.start // DAY, -(-gap.end // DAY))] = kind
         else:
             # A day that has rows is not one of which none are due.
-            whole = _within(line, -(-gap.start // DAY), gap.end // DAY)
+            whole = line.places(-(-gap.start // DAY), gap.end // DAY)
             kinds[whole][present[whole] == 0] = kind
     return _Days(present + line.missing, present, kinds)
-
-
-def _within(line: Line, day: int, end: int) -> slice:
-    """Tell where some days are among those of a line."""
-    return slice(max(day - line.first_day, 0), max(end - line.first_day, 0))
 
 
 def _framed_days(lines: Sequence[Line], days: Sequence[_Days]) -> pl.DataFrame:
