@@ -356,7 +356,7 @@ class _Survey:
         held: dict[Name, list[HeldStream]] = {name: [] for name in names}
         if self._holdings is not None:
             feed = self._holdings.feed(market, data_type)
-            for stream in self._held(feed):
+            for stream in self._held(self._holdings, feed):
                 name = _name_of_stream(stream.stream)
                 if name in held:
                     held[name].append(stream)
@@ -386,7 +386,7 @@ class _Survey:
             datetime.combine(min(each.first for each in wanted.values()), _MIDNIGHT),
             datetime.combine(max(each.last for each in wanted.values()), _MIDNIGHT) + _ONE_DAY,
         )
-        months = holdings.serving(feed, self._held(feed), pruner, self._skip)
+        months = holdings.serving(feed, self._held(holdings, feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
         contents = holdings.contents(feed, sources.values(), self._skip, self._done)
         proofs = holdings.proofs(feed)
@@ -405,11 +405,11 @@ class _Survey:
                 owner = self._owner(served.file, contents.get(key), proofs.get(key))
                 owners[name][key] = owner, served.without
 
-    def _held(self, feed: Feed) -> list[HeldStream]:
+    def _held(self, holdings: Holdings, feed: Feed) -> list[HeldStream]:
         """List what the store has of a feed: the same all along, whatever comes meanwhile."""
-        if self._holdings is not None and feed not in self._streams:
-            self._streams[feed] = self._holdings.streams(feed)
-        return self._streams.get(feed, [])
+        if feed not in self._streams:
+            self._streams[feed] = holdings.streams(feed)
+        return self._streams[feed]
 
     def _count(self) -> int:
         """Count the files to look into."""
@@ -418,7 +418,7 @@ class _Survey:
         return sum(
             wanted.touches(file)
             for feed in {name[:2] for name in self._asked.wanted}
-            for held in self._held(self._holdings.feed(*feed))
+            for held in self._held(self._holdings, self._holdings.feed(*feed))
             if (wanted := self._asked.wanted.get(_name_of_stream(held.stream))) is not None
             for file in held.files
         )
