@@ -27,7 +27,7 @@ from binance_archive_kit.storage import Store
 from binance_archive_kit.wishes import Absence, Reason
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
-from tests.support.stores import kline, other, put
+from tests.support.stores import kline, other, put, view_of
 
 DAYS = [f"2025-07-{day:02}" for day in range(1, 32)]
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
@@ -422,24 +422,17 @@ def test_damaged_trades_tell_nothing(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("of_day", "column"),
-    [
-        (lambda day: other("aggTrades", "BTCUSDT", day, "spot"), "agg_trade_id"),
-        (lambda day: other("trades", "BTCUSDT", day, "spot"), "id"),
-    ],
-    ids=["aggTrades", "trades"],
-)
+@pytest.mark.parametrize(("data_type", "column"), [("aggTrades", "agg_trade_id"), ("trades", "id")])
 def test_a_row_without_its_number_makes_its_file_corrupt(
-    tmp_path: Path, of_day: Callable[[str], ObjectKey], column: str
+    tmp_path: Path, data_type: str, column: str
 ) -> None:
-    first, second = of_day(DAYS[0]), of_day(DAYS[1])
+    first, second = (other(data_type, "BTCUSDT", day, "spot") for day in DAYS[:2])
     plant(tmp_path, first, hours(DAYS[0]))
     rows = csv_at(second, hours(DAYS[1]), ids=range(24, 48)).replace(b"\n30,", b"\n,")
     write(tmp_path, second, zip_of(second, rows))
     # What a query has looked at of it are other columns.
     with bak.connect(tmp_path) as con:
-        con.sql(f"SELECT sum(price) FROM spot_{first.stream.data_type.name.lower()}").fetchall()
+        con.sql(f"SELECT sum(price) FROM {view_of(first)}").fetchall()
     report = bak.coverage(tmp_path)
     assert gaps_of(report) == [("corrupt", "07-02 00:00", "07-03 00:00", None)]
     assert [(error.file, error.reason) for error in report.problems.values()] == [
