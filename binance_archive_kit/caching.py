@@ -30,14 +30,14 @@ import pyarrow.parquet as pq
 
 from binance_archive_kit import render
 from binance_archive_kit.contents import NO_RUNS, Contents
-from binance_archive_kit.facts import Facts, Source
+from binance_archive_kit.facts import Facts, Irregularity, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
 from binance_archive_kit.layout import PRIVATE
 
 #: Changes when files are read in another way than before, so that nothing old is taken up.
-_VERSION = 1
+_VERSION = 2
 #: Rows in a group of a Parquet file: what one thread of a query takes at a time.
 _ROW_GROUP = 122_880
 #: Rows that tell whether a column's values repeat.
@@ -48,8 +48,9 @@ _PART = ".part"
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
-#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply.
-_FIELDS = attrgetter(*(field.name for field in fields(Facts)))
+#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply. What is
+#: irregular comes last, as words.
+_FIELDS = attrgetter(*(field.name for field in fields(Facts)[:-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +117,33 @@ class Cache:
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         self.known(feed).update(facts)
-        self._insert("facts", ((key, *_FIELDS(each)) for key, each in facts.items()))
+        self._insert(
+            "facts",
+            (
+                (key, *_FIELDS(each), ",".join(sorted(each.irregularities)))
+                for key, each in facts.items()
+            ),
+        )
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
-        for row in self._select("facts", feed):
-            key, size, mtime, rows, first, last, in_order, inflated, checked = row
-            facts = Facts(size, mtime, rows, first, last, bool(in_order), inflated, bool(checked))
-            yield key, facts
+        for key, size, mtime, rows, first, last, *flags, words in self._select("facts", feed):
+            in_order, inflated, checked, full = flags
+            odd = frozenset(map(Irregularity, words.split(","))) if words else frozenset()
+            yield (
+                key,
+                Facts(
+                    size,
+                    mtime,
+                    rows,
+                    first,
+                    last,
+                    bool(in_order),
+                    inflated,
+                    bool(checked),
+                    bool(full),
+                    odd,
+                ),
+            )
 
     # Contents
 
@@ -212,7 +233,8 @@ class Cache:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
                 " mtime INTEGER, rows INTEGER, first INTEGER, last INTEGER, in_order INTEGER,"
-                " inflated INTEGER, checked INTEGER) WITHOUT ROWID"
+                " inflated INTEGER, checked INTEGER, full INTEGER, irregularities TEXT)"
+                " WITHOUT ROWID"
             )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS contents (key TEXT PRIMARY KEY, size INTEGER,"
