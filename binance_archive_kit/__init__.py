@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import ListingError as ListingError
     from binance_archive_kit.errors import MissingExtraError as MissingExtraError
     from binance_archive_kit.errors import ObjectError as ObjectError
+    from binance_archive_kit.errors import StoreError as StoreError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
     from binance_archive_kit.layout import BaseStorage as BaseStorage
     from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
@@ -73,6 +74,7 @@ _HOMES = {
     "ListingError": "errors",
     "MissingExtraError": "errors",
     "ObjectError": "errors",
+    "StoreError": "errors",
     "WorkflowError": "errors",
     "BaseStorage": "layout",
     "MetricsCollector": "metrics",

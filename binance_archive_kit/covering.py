@@ -46,7 +46,7 @@ from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import Range
 from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.rhythms import rhythm_of
-from binance_archive_kit.storage import Recorded, Store
+from binance_archive_kit.storage import Store
 from binance_archive_kit.wishes import Absence, Reason
 
 T = TypeVar("T")
@@ -389,7 +389,8 @@ class _Survey:
         months = holdings.serving(feed, self._held(holdings, feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
         contents = holdings.contents(feed, sources.values(), self._skip, self._done)
-        proofs = holdings.proofs(feed)
+        served_files = (served.file for month in months for served in month.needed)
+        proven = holdings.proven(feed, served_files)
         for month in months:
             for served in month.needed:
                 key = served.file.key
@@ -402,7 +403,7 @@ class _Survey:
                     owner, without = owners[name][key]
                     owners[name][key] = owner, without & served.without
                     continue
-                owner = self._owner(served.file, contents.get(key), proofs.get(key))
+                owner = self._owner(served.file, contents.get(key), proven=key in proven)
                 owners[name][key] = owner, served.without
 
     def _held(self, holdings: Holdings, feed: Feed) -> list[HeldStream]:
@@ -428,7 +429,7 @@ class _Survey:
         if self._bar is not None:
             self._bar.update()
 
-    def _owner(self, file: HeldFile, contents: Contents | None, proof: Recorded | None) -> Owner:
+    def _owner(self, file: HeldFile, contents: Contents | None, *, proven: bool) -> Owner:
         problem = self._problems.get(file.place)
         return Owner(
             file.key,
@@ -436,7 +437,7 @@ class _Survey:
             (day_of(file.end) + 1) * DAY,
             contents,
             "" if problem is None else str(problem),
-            proof is not None and proof.is_of(file.stamp),
+            proven,
         )
 
     def _skip(self, error: FileError) -> None:

@@ -58,7 +58,7 @@ from binance_archive_kit.s5cmd import (
     choose_workers,
     group,
 )
-from binance_archive_kit.storage import Expected, Proof, ProvenBy, Store
+from binance_archive_kit.storage import HASHING, Expected, Moved, Proof, ProvenBy, Store
 from binance_archive_kit.wishes import Absence, Reason
 
 #: Connections for published digests; each answer is one short round trip.
@@ -78,6 +78,8 @@ _TRIES_OF = {Corrupt: 2, Stalled: 2}
 #: Bytes that are known to be wrong, wherever they lie.
 _BAD_BYTES = (Corrupt, BadZip, StaleChecksum)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+#: Why files are kept that are not known to be proven.
+_NOT_SURE = ("to be proven", "to be hashed")
 #: States of objects that the archive was seen to have.
 _THERE = [State.DOWNLOADED, State.KEPT, State.FAILED]
 
@@ -175,7 +177,7 @@ class Fetch:
         frame = plan.frame
         self._keep_proven()
         self._check_space()
-        if plan.count(Action.KEEP) < len(plan) or (frame["reason"] == "to be proven").any():
+        if plan.count(Action.KEEP) < len(plan) or frame["reason"].is_in(_NOT_SURE).any():
             watch = asyncio.ensure_future(self._watch_arrivals())
             try:
                 await self._collect()
@@ -273,7 +275,11 @@ class Fetch:
     # What is there, and has no proof yet
 
     async def _prove_adopted(self) -> None:
-        doubtful = self._plan.frame.with_row_index("row").filter(pl.col("reason") == "to be proven")
+        doubtful = self._plan.frame.with_row_index("row").filter(pl.col("reason").is_in(_NOT_SURE))
+        moved = doubtful.filter(pl.col("reason") == "to be hashed")
+        if moved.height:
+            same = await self._hash_again(moved["key"])
+            doubtful = doubtful.filter(~pl.col("key").is_in(same))
         if not doubtful.height:
             return
         self._progress.begin("proving files found in the store", doubtful.height)
@@ -290,6 +296,25 @@ class Fetch:
                 self._ask([key])
             await self._settle(_WAITING)
         await self._settle(0)
+
+    async def _hash_again(self, keys: pl.Series) -> list[str]:
+        """Hash files that were moved since they were proven; return the keys of the same ones."""
+        prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
+        proofs = {
+            key: proof for prefix in prefixes for key, proof in self._store.recorded(prefix).items()
+        }
+        files = [Moved(key, self._store.place(key), proofs[key]) for key in keys if key in proofs]
+        progress = self._progress
+        progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
+        found = await asyncio.to_thread(self._store.rehash, files, progress.count)
+        rows = self._plan.frame.with_row_index("row").filter(pl.col("key").is_in(list(found)))
+        for row, key in rows.select("row", "key").iter_rows():
+            size = found[key].stamp.size
+            self._states[row] = State.KEPT
+            self._proven_bytes += size
+            if self._events:
+                self._tell_skipped(key, size)
+        return list(found)
 
     # Downloads
 
