@@ -17,12 +17,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, TypeVar
 
 from binance_archive_kit.archive import Archive
 from binance_archive_kit.config import CollectionConfig, Config, check_endpoint, read_config
 from binance_archive_kit.enums import Partition
-from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, ConfigurationError
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    ArchiveKitWarning,
+    ConfigurationError,
+    disk_error,
+)
 from binance_archive_kit.fetching import Fetch
 from binance_archive_kit.keys import Stream, spell_period
 from binance_archive_kit.layout import BaseStorage
@@ -232,8 +238,19 @@ def _collecting(
 
 def _check_folder(folder: Path) -> None:
     """See that a folder is there or can be made, as far as that can be told without making it."""
-    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
-    if there.exists() and not there.is_dir():
+    for there in (folder, *folder.parents):
+        try:
+            mode = there.stat().st_mode
+            break
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            continue
+        except OSError as error:
+            raise ConfigurationError(f"output_directory: {disk_error(error, there)}") from None
+    else:
+        return
+    if not S_ISDIR(mode):
         raise ConfigurationError(
             f"output_directory: {str(folder)!r} cannot be a folder: {str(there)!r} is a file"
         )

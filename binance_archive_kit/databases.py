@@ -97,6 +97,10 @@ class Table:
         return f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns)}) WITHOUT ROWID"
 
 
+#: Damaged files that could be neither moved nor removed, as they were then.
+_USELESS: dict[Path, Stamp] = {}
+
+
 class _Damaged(Exception):
     """The file cannot be used, now or later."""
 
@@ -125,8 +129,6 @@ class Database:
         self.path = path
         self._tables = tables
         self._rebuilt = rebuilt
-        #: A damaged file that could be neither moved nor removed.
-        self._useless: Stamp | None = None
 
     # Reading
 
@@ -161,7 +163,7 @@ class Database:
         # Once more after a damaged file was replaced: some of its rows may be saved.
         for _ in range(2):
             seen = self._look()
-            if seen is None or seen == self._useless:
+            if seen is None or seen == _USELESS.get(self.path):
                 break
             try:
                 return self._read(self.path, table, names, wanted)
@@ -256,7 +258,7 @@ class Database:
         except OSError as error:
             raise disk_error(error, self.path.parent) from None
         seen = self._look()
-        if seen is not None and seen == self._useless:
+        if seen is not None and seen == _USELESS.get(self.path):
             raise StoreError(f"{self.path} is damaged and cannot be replaced: {_ACCESS}")
         if seen is None and os.path.lexists(self.path):
             raise _Damaged("it is a link to nothing")
@@ -305,11 +307,23 @@ class Database:
             return _Damaged("there is something that is no file under its name")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             why = f"another process holds it locked ({error}); end that process, then try again"
-        elif code == sqlite3.SQLITE_FULL:
-            return DiskSpaceError(f"{self.path}: no room is left on its disk; free some space")
+        elif code == sqlite3.SQLITE_FULL or self._has_no_room():
+            return DiskSpaceError(
+                f"{self.path}: no room is left on its disk, for bytes or for one more file; "
+                "free some space"
+            )
         else:
             why = f"it cannot be used now ({error}); {_ACCESS}"
         return StoreError(f"{self.path}: {why}")
+
+    def _has_no_room(self) -> bool:
+        """Return whether the disk is full: SQLite calls that by several names."""
+        if not hasattr(os, "statvfs"):
+            return False
+        with suppress(OSError):
+            found = os.statvfs(self.path.parent)
+            return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)
+        return False
 
     def _replace(self, seen: Stamp | None, why: str) -> None:
         """Move a damaged file out of the way, and what lies beside it."""
@@ -329,10 +343,13 @@ class Database:
         except FileNotFoundError:
             return
         except OSError:
-            self._useless = now
-            aside = None  # type: ignore[assignment]
+            if now is not None:
+                _USELESS[self.path] = now
+            moved = None
+        else:
+            moved = aside
         if self._rebuilt is not None:
-            self._rebuilt(why, aside)
+            self._rebuilt(why, moved)
 
     def saved(self, aside: Path, table: str) -> list[Row]:
         """Return the rows of a table that can still be read from a file that was moved aside."""
@@ -346,7 +363,10 @@ class Database:
         return [path, *(path.with_name(f"{path.name}{side}") for side in _SIDES)]
 
 
-_ACCESS = "see that its folder is on a disk that works and may be written to"
+_ACCESS = (
+    "see that its folder is on a disk that works and may be written to, and that files may "
+    "grow (ulimit -f)"
+)
 
 
 class Writer:

@@ -294,8 +294,8 @@ _DISK = {
     errno.EROFS: "the disk is read-only; make it writable, or choose another folder",
     errno.EACCES: "permission denied; change the permissions or the user, or choose another folder",
     errno.EPERM: "not permitted; change the permissions or the user, or choose another folder",
-    errno.ENOTDIR: "a file is where a folder should be; move the file away",
-    errno.EEXIST: "a file is where a folder should be; move the file away",
+    errno.ENOTDIR: "a file is where this folder, or one above it, should be; move the file away",
+    errno.EEXIST: "a file is where this folder, or one above it, should be; move the file away",
     errno.EISDIR: "a folder is where a file should be; move the folder away",
     errno.ELOOP: "symbolic links lead in a circle; remove them",
     errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter folder",
@@ -324,7 +324,9 @@ def disk_error(error: OSError, path: object) -> ArchiveKitError:
     >>> disk_error(OSError(errno.ENAMETOOLONG, "File name too long", "/data/x"), "/data")
     StoreError('/data/x: the name is too long for the file system; choose a shorter folder')
     """
-    where = error.filename if error.filename is not None else path
+    # Of a file that is moved, the place it is moved to is the one in trouble.
+    names = (error.filename2, error.filename, path)
+    where = next(name for name in names if name is not None)
     if isinstance(where, bytes):
         where = where.decode(errors="backslashreplace")
     if error.errno in NO_ROOM:
@@ -332,8 +334,12 @@ def disk_error(error: OSError, path: object) -> ArchiveKitError:
             f"{where}: no room is left on its disk, for bytes or for one more file; "
             "free some space, or choose a folder on another disk"
         )
-    known = _DISK.get(error.errno or 0)
-    return StoreError(f"{where}: {known or error.strerror or error}")
+    return StoreError(f"{where}: {disk_advice(error.errno) or error.strerror or error}")
+
+
+def disk_advice(number: int | None) -> str:
+    """Return what an error number of the operating system means, and the way out; or nothing."""
+    return _DISK.get(number or 0, "")
 
 
 def nearest(value: object, valid: Iterable[str]) -> str | None:

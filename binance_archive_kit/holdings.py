@@ -33,6 +33,7 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     FileError,
+    disk_error,
     unknown,
 )
 from binance_archive_kit.facts import Facts, Source, merged
@@ -213,7 +214,11 @@ class Holdings:
         if not isinstance(cache_limit, int) or cache_limit < 0:
             raise ConfigurationError(f"cache_limit: {cache_limit!r} is not a number of bytes")
         self.root = Path(root).expanduser().absolute()
-        if not self.root.is_dir():
+        try:
+            there = self.root.is_dir()
+        except OSError as error:
+            raise ConfigurationError(f"store: {disk_error(error, root)}") from None
+        if not there:
             raise ConfigurationError(
                 f"store: {str(root)!r} is not a folder; collect something into it first, or name "
                 "a folder that another tool filled in the bucket's layout"

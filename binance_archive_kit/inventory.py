@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.errors import disk_error
 from binance_archive_kit.keys import ObjectKey, Stream, is_symbol, parse_period, period_end
-from binance_archive_kit.stamps import Stamp, stamp_of_entry
+from binance_archive_kit.stamps import NOT_THERE, Stamp, stamp_of_entry
 
 _SECOND = 1_000_000_000
 
@@ -251,7 +252,9 @@ class Inventory:
                     if entry.name.endswith(".zip"):
                         try:
                             stamp = stamp_of_entry(entry)
-                        except FileNotFoundError:
+                        except OSError as error:
+                            if error.errno not in NOT_THERE:
+                                raise
                             # Gone since the folder was opened, or a link to nothing.
                             found.settled = False
                             continue
@@ -260,6 +263,8 @@ class Inventory:
                         found.folders.append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return _Folder(0, False, [], [])
+        except OSError as error:
+            raise disk_error(error, path) from None
         found.folders.sort()
         found.files.sort()
         if known is not None and known.files == found.files:

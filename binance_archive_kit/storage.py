@@ -61,6 +61,7 @@ from binance_archive_kit.errors import (
     DiskSpaceError,
     ObjectError,
     StaleChecksum,
+    disk_error,
 )
 from binance_archive_kit.keys import key_range, member_of
 from binance_archive_kit.layout import (
@@ -72,7 +73,7 @@ from binance_archive_kit.layout import (
 )
 from binance_archive_kit.members import BadMemberError, check_member
 from binance_archive_kit.planning import INVENTORY_SCHEMA
-from binance_archive_kit.stamps import Stamp, stamp_of, stamp_of_entry
+from binance_archive_kit.stamps import NOT_THERE, Stamp, stamp_of, stamp_of_entry
 from binance_archive_kit.wishes import Absence, Reason
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -363,11 +364,13 @@ class Store:
                     stats = [
                         (f"{prefix}{entry.name}", stamp)
                         for entry in entries
-                        if entry.name.endswith(".zip") and entry.is_file()
+                        if entry.name.endswith(".zip")
                         for stamp in _stamp_of(entry)
                     ]
             except (FileNotFoundError, NotADirectoryError):
                 stats = []
+            except OSError as error:
+                raise disk_error(error, self.root) from None
             if elsewhere := placed.get(prefix):
                 stats = [each for each in stats if each[0] not in elsewhere]
                 stats += self._look_at(elsewhere)
@@ -382,8 +385,10 @@ class Store:
         for key, place in places.items():
             try:
                 stat = os.stat(f"{self.root}/{place}")  # noqa: PTH116 -- of thousands of files
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            except OSError as error:
+                if error.errno in NOT_THERE:
+                    continue
+                raise disk_error(error, self.root) from None
             stats.append((key, stamp_of(stat)))
         return stats
 
@@ -417,10 +422,20 @@ class Store:
 
     def free_bytes(self) -> int:
         """Bytes free on the disk that holds the store, or will hold it."""
+        return shutil.disk_usage(self._nearest_folder()).free
+
+    def free_files(self) -> int | None:
+        """Files that the disk has room for (inodes); None where there is no such limit."""
+        if not hasattr(os, "statvfs"):
+            return None
+        found = os.statvfs(self._nearest_folder())
+        return found.f_favail if found.f_files else None
+
+    def _nearest_folder(self) -> Path:
         folder = self.root
         while not folder.exists():
             folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return folder
 
     # Proof
 
@@ -859,5 +874,9 @@ def _hash(source: BinaryIO, name: str) -> str:
 
 def _stamp_of(entry: os.DirEntry[str]) -> Iterator[Stamp]:
     """Yield the stamp of a file, or nothing: it may go while its folder is read."""
-    with suppress(FileNotFoundError):
-        yield stamp_of_entry(entry)
+    try:
+        if entry.is_file():
+            yield stamp_of_entry(entry)
+    except OSError as error:
+        if error.errno not in NOT_THERE:
+            raise
