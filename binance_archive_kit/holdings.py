@@ -418,7 +418,7 @@ class Holdings:
         for file in files:
             proof = proofs.get(file.key)
             if proof is not None:
-                if proof.is_of(file.stamp):
+                if proof.stamp == file.stamp or proof.is_of(file.stamp):
                     proven.add(file.key)
                 elif file.is_zip:
                     others.append(file)

@@ -105,6 +105,12 @@ def _folder(said: object, key: str, root: Path) -> str:
     if not isinstance(said, str | os.PathLike):
         raise _wrong(said, key, "give a folder, as text or as a path")
     text = os.fspath(said)
+    if not isinstance(text, str):
+        raise _wrong(said, key, "give a folder as text, not as bytes")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise _wrong(said, key, "no file system has such a name") from None
     if "://" in text:
         raise _wrong(
             said, key, "files are put into folders of this machine; name one below output_directory"

@@ -207,6 +207,8 @@ class Store:
         self._read_at: Stamp | None = None
         #: Folders by whether symbolic links on the way to them lead out of the store.
         self._outside: dict[str, bool] = {}
+        #: Keys whose recorded places are ignored.
+        self._bad_places: set[str] = set()
         self._records = Database(
             self.root / PRIVATE / "proofs.sqlite", _TABLES, rebuilt=self._rebuilt
         )
@@ -262,12 +264,14 @@ class Store:
     def _sound_places(self, rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
         """Leave out recorded places where no file of ours can lie, with a warning."""
         bad = []
+        self._bad_places.clear()
         for key, place in rows:
             why = fault_of_place(key, place)
             if not why and self._leads_outside(place):
                 why = "a symbolic link leads out of the store"
             if why:
                 bad.append(f"{place!r} of {key!r} ({why})")
+                self._bad_places.add(key)
             else:
                 yield key, place
         if bad:
@@ -308,20 +312,24 @@ class Store:
         return places
 
     def remember(self, keys: Iterable[str]) -> None:
-        """Remember where objects will lie, before they do: a place alone says no key.
+        """Record where objects will lie, before they do: a place alone says no key.
+
+        Recorded places that are ignored are removed.
 
         Raises
         ------
         ConfigurationError
             If one of their places is that of another file.
         """
-        if self._storage is None:
+        self.places()
+        keys = list(keys) if self._storage is not None else []
+        gone = [(key,) for key in (*keys, *self._bad_places)]
+        if not gone:
             return
-        keys = list(keys)
         places = self.decide(keys)
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM places WHERE key = ?", ((key,) for key in keys))
+            connection.executemany("DELETE FROM places WHERE key = ?", gone)
             for key, place in places.items():
                 try:
                     connection.execute("INSERT INTO places VALUES (?,?)", (key, place))
@@ -360,13 +368,7 @@ class Store:
             placed.setdefault(f"{key.rpartition('/')[0]}/", {})[key] = place
         for prefix in prefixes:
             try:
-                with os.scandir(self.root / prefix) as entries:
-                    stats = [
-                        (f"{prefix}{entry.name}", stamp)
-                        for entry in entries
-                        if entry.name.endswith(".zip")
-                        for stamp in _stamp_of(entry)
-                    ]
+                stats = list(_zips_in(f"{self.root}/{prefix}", prefix))
             except (FileNotFoundError, NotADirectoryError):
                 stats = []
             except OSError as error:
@@ -394,13 +396,18 @@ class Store:
 
     def _inventory(self, found: Sequence[tuple[str, Stamp]], held: Sequence[str]) -> pl.DataFrame:
         """Put the proofs below some prefixes beside the files that were found there."""
-        of_file: dict[str, Any] = {"key": pl.String, **dict.fromkeys(Stamp._fields, pl.Int64)}
-        of_proof = {f"proven_{name}": dtype for name, dtype in of_file.items() if name != "key"}
-        of_proof = {"sha256": pl.String, **of_proof}
-        of_proof |= {"proven_etag": pl.String, "proven_by": pl.String}
-        files = pl.DataFrame([(key, *stamp) for key, stamp in found], of_file, orient="row")
-        rows = self._select_proofs(held, "etag", "proven_by")
-        proofs = pl.DataFrame(rows, {"key": pl.String, **of_proof}, orient="row")
+        stamp = dict.fromkeys(Stamp._fields, pl.Int64)
+        of_proof = {f"proven_{name}": dtype for name, dtype in stamp.items()}
+        files = _frame([(key, *stamp) for key, stamp in found], {"key": pl.String, **stamp})
+        proofs = _frame(
+            self._select_proofs(held, "etag", "proven_by"),
+            {
+                "key": pl.String,
+                **of_proof,
+                "proven_etag": pl.String,
+                "proven_by": pl.String,
+            },
+        )
         return (
             files.join(proofs, on="key", how="left")
             .with_columns(pl.all_horizontal(map(_agrees, Stamp._fields)).alias("unchanged"))
@@ -410,15 +417,13 @@ class Store:
 
     def _select_proofs(self, prefixes: Sequence[str], *columns: str) -> list[tuple[Any, ...]]:
         """Return key, stamp and some more columns of the proofs below some prefixes."""
-        rows = self._records.rows(
-            "proofs",
-            ("key", "sha256", *Stamp._fields, *columns),
-            map(key_range, prefixes),
-        )
+        names = ("key", *Stamp._fields, *columns)
+        ranges = map(key_range, prefixes)
         known = _REHASHED.get(str(self.root))
         if not known:
-            return rows
-        return [_as_rehashed(row, known.get(row[0])) for row in rows]
+            return self._records.rows("proofs", names, ranges)
+        rows = self._records.rows("proofs", ("sha256", *names), ranges)
+        return [_as_rehashed(row, known.get(row[1])) for row in rows]
 
     def free_bytes(self) -> int:
         """Bytes free on the disk that holds the store, or will hold it."""
@@ -492,10 +497,10 @@ class Store:
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        rows = self._select_proofs([prefix])
+        rows = self._select_proofs([prefix], "sha256")
         return {
             key: Recorded(Stamp(size, mtime, ctime or 0, inode or 0), sha256)
-            for key, sha256, size, mtime, ctime, inode in rows
+            for key, size, mtime, ctime, inode, sha256 in rows
         }
 
     def rehash(
@@ -812,11 +817,21 @@ def _shared(place: str, one: str, other: str) -> ConfigurationError:
     )
 
 
+def _frame(
+    rows: Sequence[Row], schema: Mapping[str, pl.DataType | type[pl.DataType]]
+) -> pl.DataFrame:
+    """Put rows into a frame; column by column, which takes a third of the time."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema)
+
+
 def _agrees(name: str) -> pl.Expr:
     """Compare a part of the stamps of file and proof, as `Stamp.agrees` does."""
     file, proof = pl.col(name), pl.col(f"proven_{name}")
-    unknown = (file == 0) | (proof == 0) if name in Stamp._field_defaults else False
-    return (file == proof) | unknown
+    if name not in Stamp._field_defaults:
+        return file == proof
+    # Null in a record of an older version.
+    return (file == proof) | (file == 0) | (proof.fill_null(0) == 0)
 
 
 def _reason_of(word: str | None) -> Reason:
@@ -825,10 +840,11 @@ def _reason_of(word: str | None) -> Reason:
 
 
 def _as_rehashed(row: Row, known: Recorded | None) -> Row:
-    """Put the stamp that a later hash has shown into a row of the proofs."""
-    if known is None or row[1] != known.sha256:
-        return row
-    return (*row[:2], *known.stamp, *row[2 + len(known.stamp) :])
+    """Put the stamp that a later hash has shown into a row of the proofs; drop its digest."""
+    sha256, key, *rest = row
+    if known is not None and known.sha256 == sha256:
+        rest[: len(known.stamp)] = known.stamp
+    return (key, *rest)
 
 
 def _reason_beside(path: Path) -> str:
@@ -872,11 +888,15 @@ def _hash(source: BinaryIO, name: str) -> str:
     return digest.hexdigest()
 
 
-def _stamp_of(entry: os.DirEntry[str]) -> Iterator[Stamp]:
-    """Yield the stamp of a file, or nothing: it may go while its folder is read."""
-    try:
-        if entry.is_file():
-            yield stamp_of_entry(entry)
-    except OSError as error:
-        if error.errno not in NOT_THERE:
-            raise
+def _zips_in(folder: str, prefix: str) -> Iterator[tuple[str, Stamp]]:
+    """Yield key and stamp of the zips in a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".zip"):
+                try:
+                    if entry.is_file():
+                        yield prefix + entry.name, stamp_of_entry(entry)
+                except OSError as error:
+                    # It may go while its folder is read.
+                    if error.errno not in NOT_THERE:
+                        raise

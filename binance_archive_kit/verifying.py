@@ -444,7 +444,7 @@ def _read_csv(check: _Check, path: Path) -> _Found:
 
 #: A line of ``sha256sum``, and one of BSD's ``sha256``.
 _GNU = re.compile(r"\\?([0-9a-f]{64})(?:\s+\*?(.*))?", re.IGNORECASE)
-_BSD = re.compile(r"SHA-?256\s*\((.*)\)\s*=\s*([0-9a-f]{64})", re.IGNORECASE)
+_BSD = re.compile(r"SHA(?:2?-)?256\s*\((.*)\)\s*=\s*([0-9a-f]{64})", re.IGNORECASE)
 
 
 def read_checksum(path: Path) -> str | BadChecksum | None:
@@ -472,7 +472,7 @@ def read_checksum(path: Path) -> str | BadChecksum | None:
     except OSError as error:
         return BadChecksum(path.name, f"it cannot be read: {error.strerror or error}")
     wide = body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = body.decode("utf-16" if wide else "utf-8-sig", errors="replace")
+    text = body.decode("utf-16" if wide else "utf-8", errors="replace").lstrip("\ufeff")
     named: set[str] = set()
     bare: set[str] = set()
     others: list[str] = []
