@@ -587,19 +587,18 @@ class Store:
             for each in missing
             if each.key
         ]
-        there = list(there)
+        noted = {key for (key,) in self._records.rows("missing", ["key"])}
+        # Few are missing, and there may be a million.
+        gone = [(key,) for key in (noted.intersection(there) if noted else ())]
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute("BEGIN IMMEDIATE")
-            noted = {key for (key,) in connection.execute("SELECT key FROM missing")}
-            # Few are missing, and there may be a million.
-            gone = noted.intersection(there) if noted else ()
-            connection.executemany("DELETE FROM missing WHERE key = ?", [(key,) for key in gone])
+            connection.executemany("DELETE FROM missing WHERE key = ?", gone)
             connection.executemany(
                 "INSERT OR REPLACE INTO missing (key, said, reason) VALUES (?,?,?)", rows
             )
 
-        self._records.write(write)
+        if rows or gone:
+            self._records.write(write)
 
     def missing(self, prefix: str) -> dict[str, Lacking]:
         """Say which objects below a prefix the archive was found to lack, why, and when."""
