@@ -43,7 +43,7 @@ from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
 from binance_archive_kit.schemas import load_schemas
-from binance_archive_kit.serving import Month, Served, Servings
+from binance_archive_kit.serving import FileNotes, Month, Served, Servings
 from binance_archive_kit.storage import Recorded, Store
 
 Prefer = Literal["daily", "monthly"]
@@ -380,7 +380,7 @@ class Holdings:
         self, question: _Question, sources: Sequence[Source], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read files from the zips."""
-        pieces = Reader(self.root, question.feed).pieces(
+        pieces = Reader(self.root, question.feed, notes=self._notes(question.feed)).pieces(
             sources,
             question.looked_at,
             lambda piece: (piece, question.rows_of(piece)),
@@ -392,6 +392,9 @@ class Holdings:
                 tally.count(piece)
                 if batch.num_rows:
                     yield batch
+
+    def _notes(self, feed: Feed) -> FileNotes:
+        return FileNotes(self._store, self.cache, feed)
 
     # Examining
 
@@ -452,7 +455,7 @@ class Holdings:
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and known.stamp == source.file.stamp:
+            if known and known.stamp == source.file.stamp and source.facts is not None:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
@@ -508,7 +511,14 @@ class Holdings:
         """Read files for what is in them."""
         learned: dict[str, Facts] = {}
         with closing(
-            looked_into(self.root, feed, sources, workers=_workers(), skip=skip)
+            looked_into(
+                self.root,
+                feed,
+                sources,
+                workers=_workers(),
+                skip=skip,
+                notes=self._notes(feed),
+            )
         ) as looked:
             for files in looked:
                 done(len(files))
@@ -609,7 +619,7 @@ class Holdings:
         tally = _Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            pieces = Reader(self.root, feed).pieces(
+            pieces = Reader(self.root, feed, notes=self._notes(feed)).pieces(
                 sources, feed.arrow.names, lambda piece: piece, workers=workers
             )
             for piece in pieces:
