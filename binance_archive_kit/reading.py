@@ -48,6 +48,7 @@ from binance_archive_kit.texts import (
     Text,
     Unpacker,
     first_row,
+    has_other_letters,
     outer_rows,
     without_blank_lines,
 )
@@ -553,6 +554,8 @@ class Reader:
             return None
         learned = []
         for text in texts:
+            if has_other_letters(text, self.schema):
+                return None
             unit = self._unit(text)
             fields = [row[self._positions[time.column]] for row in outer_rows(text)]
             if not all(map(bytes.isdigit, fields)):

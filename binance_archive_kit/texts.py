@@ -43,7 +43,7 @@ _READ = 1 << 20
 _LARGE = 24 << 20
 #: Bytes that are looked at in one go.
 _BLOCK = 1 << 18
-_NEWLINE, _COMMA = b"\n,"
+_NEWLINE, _COMMA, _NINE, _LETTER_E = b"\n,9e"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_ENDS = (b"\n\n", b"\n\r\n")
 _BLANK_LINES = re.compile(rb"^[ \t\r]*\n", re.MULTILINE)
@@ -356,6 +356,21 @@ class Unpacker:
             raise WrongColumns(name, f"row {row:,} does not have {fields} fields")
 
 
+def has_other_letters(text: Text, schema: Schema) -> bool:
+    """Return whether letters stand in the rows of numbers of a file, such as another header.
+
+    Cheaper than parsing by far; where columns hold text, letters mean nothing.
+    """
+    dtypes = [column.dtype for column in schema.kept]
+    if not text.rows or "text" in dtypes:
+        return False
+    letters = _letters(text.body)
+    if not (booleans := dtypes.count("bool")):
+        return bool(letters.max() > _NINE)
+    # There is one in True and one in False, and more than one in any header.
+    return _count(text.body, _LETTER_E) != booleans * text.rows
+
+
 def without_blank_lines(text: Text) -> bytes:
     """Return the csv of a file without lines that hold nothing."""
     return _BLANK_LINES.sub(b"", text.body)
@@ -400,10 +415,14 @@ def _keep_memory() -> None:
 
 
 def _commas(body: bytes) -> int:
-    """Count commas, some at a time: what is in between stays in the processor's cache."""
+    return _count(body, _COMMA)
+
+
+def _count(body: bytes, letter: int) -> int:
+    """Count a letter, some at a time: what is in between stays in the processor's cache."""
     letters = _letters(body)
     parts = (letters[at : at + _BLOCK] for at in range(0, len(letters), _BLOCK))
-    return sum(int(np.count_nonzero(part == _COMMA)) for part in parts)
+    return sum(int(np.count_nonzero(part == letter)) for part in parts)
 
 
 def _letters(body: bytes) -> npt.NDArray[np.uint8]:
