@@ -257,6 +257,7 @@ class Holdings:
         return (
             f"the store {self.root} has no {feed.market.title} {feed.data_type}; collect some "
             f'first: collect(markets=["{feed.market}"], data_types=["{feed.data_type}"], …)'
+            f"{self.skipped_hint()}"
         )
 
     def streams(self, feed: Feed) -> list[HeldStream]:
@@ -266,6 +267,23 @@ class Holdings:
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or place, and what to do."""
         return self._inventory.skipped()
+
+    def skipped_hint(self, symbol: str = "") -> str:
+        """Return what to add to a message that something is not there; empty if no file is skipped.
+
+        Parameters
+        ----------
+        symbol : str
+            Only files whose path has it.
+        """
+        skipped = [each for each in self.skipped() if symbol in each.path]
+        if not skipped:
+            return ""
+        path, reason, advice = skipped[0]
+        return (
+            f". {len(skipped):,} files are skipped because of their name or folder, such as "
+            f"{path}: {reason}; {advice}"
+        )
 
     # Rows
 
