@@ -23,7 +23,7 @@ from binance_archive_kit.errors import FileError
 from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import MOMENT, Feed
 from binance_archive_kit.moments import DAY, HOUR, day_at
-from binance_archive_kit.reading import Piece, Reader
+from binance_archive_kit.reading import Notes, Piece, Reader
 from binance_archive_kit.rhythms import Rhythm, Times, label_shift, rhythm_of, slots
 from binance_archive_kit.stamps import Stamp
 
@@ -242,6 +242,7 @@ def looked_into(
     *,
     workers: int,
     skip: Callable[[FileError], None] | None,
+    notes: Notes | None = None,
 ) -> Generator[list[Seen]]:
     """Read files for what is in them, and give those that were read together.
 
@@ -255,6 +256,8 @@ def looked_into(
         Threads to parse with.
     skip : callable or None
         Told of files that cannot be read, which are then left out; else they raise.
+    notes : Notes, optional
+        Where to note what was found out about files.
 
     Raises
     ------
@@ -266,7 +269,8 @@ def looked_into(
     for interval, group in groupby(sources, lambda source: source.stream.interval):
         rhythm = rhythm_of(feed.market, feed.data_type, interval)
         begun: dict[str, Seen] = {}
-        pieces = Reader(root, feed, examiner.filled).pieces(
+        reader = Reader(root, feed, examiner.filled, in_order=False, notes=notes)
+        pieces = reader.pieces(
             list(group), examiner.columns, examiner.seen, workers=workers, skip=skip
         )
         with closing(pieces):

@@ -136,6 +136,8 @@ class Recorded(NamedTuple):
 
     stamp: Stamp
     sha256: str
+    #: Whether the digest is the one that the archive publishes.
+    published: bool = False
 
     def is_of(self, stamp: Stamp) -> bool:
         """Return whether a file with this stamp is still the one that was proven."""
@@ -497,10 +499,10 @@ class Store:
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        rows = self._select_proofs([prefix], "sha256")
+        rows = self._select_proofs([prefix], "sha256", "proven_by")
         return {
-            key: Recorded(Stamp(size, mtime, ctime or 0, inode or 0), sha256)
-            for key, size, mtime, ctime, inode, sha256 in rows
+            key: Recorded(Stamp(size, mtime, ctime or 0, inode or 0), sha256, by == ProvenBy.SHA256)
+            for key, size, mtime, ctime, inode, sha256, by in rows
         }
 
     def rehash(
@@ -546,7 +548,7 @@ class Store:
             with suppress(OSError), (self.root / place).open("rb") as file:
                 stamp = stamp_of(os.fstat(file.fileno()))
                 if stamp.size == proof.stamp.size and _hash(file, "sha256") == proof.sha256:
-                    same[key] = Recorded(stamp, proof.sha256)
+                    same[key] = proof._replace(stamp=stamp)
             done(1, proof.stamp.size)
         return same
 
@@ -554,7 +556,7 @@ class Store:
         """Record the stamps that proven files have now; in memory if that is not possible."""
         if not proofs:
             return
-        rows = [(*stamp, key, sha256) for key, (stamp, sha256) in proofs.items()]
+        rows = [(*proof.stamp, key, proof.sha256) for key, proof in proofs.items()]
 
         def write(connection: sqlite3.Connection) -> None:
             # Another process may have replaced the file, and its proof, meanwhile.

@@ -304,7 +304,7 @@ def _verified(
     with Bar(progress) as bar:
         digests: dict[str, Answer] = {}
         if archive:
-            zips = [each.file.key for each in chosen if each.file.is_zip]
+            zips = [_published(each.file) for each in chosen if each.file.is_zip]
             progress.begin("asking for checksums", len(zips))
             digests = _digests(zips, endpoint_url)
         progress.begin("proving again", len(chosen), sum(each.file.size for each in chosen))
@@ -318,10 +318,14 @@ def _verified(
         for each in found
         if each.problem is not None
     ]
-    untold = {key for key, digest in digests.items() if isinstance(digest, ObjectError)}
+    untold = {
+        each.file.key
+        for each in chosen
+        if isinstance(digests.get(_published(each.file)), ObjectError)
+    }
     store.restamp(
         {
-            each.check.file.key: Recorded(each.stamp, each.check.proof.sha256)
+            each.check.file.key: each.check.proof._replace(stamp=each.stamp)
             for each in found
             if each.stamp is not None and each.check.proof is not None
         }
@@ -396,7 +400,8 @@ def _by_record(store: Store, checks: Sequence[_Check]) -> Iterator[_Found]:
 
 def _prove(store: Store, check: _Check, digests: dict[str, Answer] | None) -> _Found:
     """Read a file, and compare it with the digest that is known of it."""
-    key, file, proof = check.file.key, check.file, check.proof
+    file, proof = check.file, check.proof
+    key = _published(file)
     path = store.root / file.place
     if not file.is_zip:
         return _read_csv(check, path)
@@ -428,6 +433,14 @@ def _prove(store: Store, check: _Check, digests: dict[str, Answer] | None) -> _F
     known = proof is not None and proof.sha256 == proven.sha256
     stamp = proven.stamp if known and proof is not None and proof.stamp != proven.stamp else None
     return _Found(check, proven=True, note=note, stamp=stamp)
+
+
+def _published(file: HeldFile) -> str:
+    """Return the key under which the archive publishes a zip: some keys lack a zero."""
+    folder = f"{file.key.rpartition('/')[0]}/"
+    if file.place == file.key or not file.place.startswith(folder):
+        return file.key
+    return f"{file.place[: -len('.zip')]}.zip"
 
 
 def _read_csv(check: _Check, path: Path) -> _Found:
