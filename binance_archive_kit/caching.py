@@ -385,7 +385,14 @@ class Cache:
         return CacheUse(self.folder, len(sizes), sum(sizes), self._limit)
 
     def trim(self) -> None:
-        """Remove the months that were not used for longest, until the rest is within the limit."""
+        """Remove the months that were not used for longest, until the rest is within the limit.
+
+        What an older version remembered goes, too.
+        """
+        if self._rows is not None:
+            for path in self._rows.path.parent.glob("facts.*.sqlite*"):
+                if not path.name.startswith(self._rows.path.name):
+                    path.unlink(missing_ok=True)
         total = 0
         for _, path, size in sorted(self._months(), reverse=True):
             total += size

@@ -12,6 +12,7 @@ import calendar
 import errno
 import os
 import re
+import threading
 import time
 import warnings
 from collections import deque
@@ -351,7 +352,18 @@ class Fetch:
         files = [Moved(key, self._store.place(key), proofs[key]) for key in keys if key in proofs]
         progress = self._progress
         progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
-        found = await asyncio.to_thread(self._store.rehash, files, progress.count)
+        stopped = threading.Event()
+
+        def done(units: int, size: int) -> None:
+            if stopped.is_set():
+                raise InterruptedError
+            progress.count(units, size)
+
+        try:
+            found = await asyncio.to_thread(self._store.rehash, files, done)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
         rows = self._plan.frame.with_row_index("row").filter(pl.col("key").is_in(list(found)))
         for row, key in rows.select("row", "key").iter_rows():
             size = found[key].stamp.size

@@ -518,7 +518,8 @@ class Store:
         ----------
         moved : sequence of Moved
         done : callable
-            Called with numbers of files and bytes as they are hashed, from any thread.
+            Called with numbers of files and bytes as they are hashed, from any thread; ends
+            the work by raising.
 
         Returns
         -------
@@ -537,7 +538,8 @@ class Store:
                 same |= found
         finally:
             pool.shutdown(cancel_futures=True)
-        self.restamp(same)
+            # Interrupted, the next call goes on where this one stopped.
+            self.restamp(same)
         return same
 
     def _hash_moved(
@@ -614,11 +616,6 @@ class Store:
             if name := _QUARANTINED.fullmatch(path.name):
                 found[f"{prefix}{name[1]}"] = _reason_beside(path)
         return found
-
-    def hash(self, place: str) -> str:
-        """Hash the file that lies at a path inside the store: its SHA-256 in hex."""
-        with (self.root / place).open("rb") as file:
-            return _hash(file, "sha256")
 
     def admit(self, proof: Proof, staged: str | Path) -> Proof:
         """Move a proven file to its final name, replacing what lies there, atomically.
