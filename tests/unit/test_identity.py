@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import shutil
 import sqlite3
 import subprocess
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -28,7 +30,7 @@ from binance_archive_kit.stamps import Stamp, raw, stamp_of
 from binance_archive_kit.storage import PRIVATE, Expected, Proof, ProvenBy, Store, _agrees
 from binance_archive_kit.verifying import BadChecksum, read_checksum
 from tests.support.checks import flip, opened_files
-from tests.support.stores import kline, put, view_rows
+from tests.support.stores import csv_for, kline, put, view_rows
 
 KEYS = [kline("BTCUSDT", f"2025-07-0{day}") for day in range(1, 6)]
 PREFIX = KEYS[0].stream.prefix
@@ -491,3 +493,72 @@ def test_a_note_in_quarantine_may_be_missing_or_cut(root: Path) -> None:
     (aside[0].parent / "mine.bad").write_text("x")
     (aside[0].parent / "mine.bad.json").write_text("x")
     assert len(store.quarantined(PREFIX)) == 1
+
+
+# Files without a digest
+
+
+def unpacked(path: Path, ending: str) -> Path:
+    """Put the csv of a zip beside it, in another form."""
+    with zipfile.ZipFile(path) as archive:
+        [name] = archive.namelist()
+        body = archive.read(name)
+    target = path.with_name(path.name.removesuffix(".zip") + ending)
+    target.write_bytes(gzip.compress(body) if ending.endswith(".gz") else body)
+    return target
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_csv_files_are_read_and_unverified(
+    root: Path, ending: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = root / str(KEYS[0])
+    target = unpacked(path, ending)
+    found = bak.verify(root)
+    assert (found.sound, found.files) == (True, 5), "the zip is used where both are there"
+    Store(root).forget([str(KEYS[0])])
+    path.unlink()
+    found = bak.verify(root)
+    assert (found.state, found.files, found.read) == ("unverified", 5, 5)
+    assert (found.proven, found.unproven, found.csv) == (4, 1, 1)
+    assert "1 of the unverified are csv files" in str(found)
+    assert main(["verify", str(root)]) == 4
+    assert main(["verify", str(root), "--allow-unverified"]) == 0
+    assert bak.store(root).frame()["proven"].to_list() == [4]
+    target.write_bytes(target.read_bytes()[:-9])
+    if ending == ".csv.gz":
+        found = bak.verify(root)
+        assert found.frame["reason"].to_list() == ["unreadable"]
+        assert main(["verify", str(root), "--allow-unverified"]) == 1
+    capsys.readouterr()
+
+
+def test_a_csv_file_is_not_proven_by_the_zip_that_was_there(root: Path) -> None:
+    unpacked(root / str(KEYS[0]), ".csv")
+    (root / str(KEYS[0])).unlink()
+    found = bak.verify(root)
+    assert (found.proven, found.unproven) == (4, 1)
+    assert found.frame["reason"].to_list() == ["gone"]
+    assert len(view_rows(bak.connect(root, cache=False), "spot_klines")) == 5 * 24
+
+
+def test_files_that_are_not_read_are_named(root: Path) -> None:
+    (root / "flat").mkdir()
+    shutil.copy(root / str(KEYS[0]), root / "flat" / "BTCUSDT-1h-2024-01-01.zip")
+    found = bak.verify(root)
+    assert (found.sound, found.files) == (True, 5)
+    [skipped] = found.skipped
+    assert f"not read: flat/BTCUSDT-1h-2024-01-01.zip: {skipped.reason}" in str(found)
+
+
+def test_a_key_without_a_zero_is_proven_by_its_own_name(tmp_path: Path) -> None:
+    """The archive has some such keys; the member of the zip is named like the zip."""
+    key = kline("ADABKRW", "2020-08", "1d")
+    name = "ADABKRW-1d-2020-8"
+    path = (tmp_path / str(key)).with_name(f"{name}.zip")
+    path.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.csv", csv_for(key))
+    beside(path, f"{digest(path)}  {path.name}\n")
+    found = bak.verify(tmp_path)
+    assert (found.state, found.proven) == ("sound", 1)
