@@ -511,6 +511,7 @@ def _matrix(asked: argparse.Namespace) -> int:
             "partition": partition.value,
             "first": facts.first,
             "last": facts.last,
+            "until": facts.until,
             "intervals": [each.value for each in Interval if each in facts.intervals],
             "confidence": facts.confidence.value,
             "note": facts.note,
@@ -528,8 +529,8 @@ def _matrix(asked: argparse.Namespace) -> int:
             row["market"],
             row["data_type"],
             row["partition"],
-            str(row["first"] or "?"),
-            str(row["last"] or "running"),
+            str(row["first"] or "unknown"),
+            row["until"],
             " ".join(row["intervals"]),
         )
         for row in rows
