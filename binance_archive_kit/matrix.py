@@ -588,6 +588,36 @@ class Annotations(_Facts):
     defects: tuple[KnownDefect, ...]
     renames: tuple[KnownRename, ...]
 
+    def wrong_days(
+        self,
+        market: Market,
+        data_type: DataType,
+        symbol: str,
+        interval: str | None,
+        partition: Partition,
+        first: date,
+        last: date,
+    ) -> set[date]:
+        """Return the days, both ends inclusive, that another partition has right and this wrong.
+
+        >>> december = date(2020, 12, 1), date(2020, 12, 31)
+        >>> candles = Market.SPOT, DataType.KLINES, "BTCUSDT", "1h"
+        >>> wrong_days = load_annotations().wrong_days
+        >>> wrong_days(*candles, Partition.MONTHLY, *december)
+        {datetime.date(2020, 12, 21)}
+        >>> wrong_days(*candles, Partition.DAILY, *december)
+        set()
+        """
+        days: set[date] = set()
+        for defect in self.defects:
+            if defect.better in (None, partition) or defect.fixed_on or defect.end is None:
+                continue
+            if defect.concerns(market, data_type, symbol, interval, partition):
+                start = max(defect.start.date(), first)
+                end = min((defect.end - timedelta(microseconds=1)).date(), last)
+                days |= {start + timedelta(days=at) for at in range((end - start).days + 1)}
+        return days
+
 
 @cache
 def load_annotations() -> Annotations:

@@ -355,18 +355,12 @@ def _moments(span: Span) -> tuple[datetime, datetime]:
 
 def _better_days(wish: Wish) -> list[Span]:
     """List the days whose rows are wrong in the monthly files of a wish and right in daily ones."""
-    days: list[Span] = []
+    stream = wish.stream
     if wish.instead is None:
-        return days
-    for defect in load_annotations().defects:
-        if defect.better is Partition.DAILY and defect.fixed_on is None and defect.end is not None:
-            first, last = defect.start.date(), (defect.end - timedelta(microseconds=1)).date()
-            days += [
-                (max(first, start), min(last, end))
-                for start, end in wish.spans
-                if _is_in(defect, wish.stream, [(start, end)])
-            ]
-    return days
+        return []
+    name = stream.market, stream.data_type, stream.symbol, stream.interval, stream.partition
+    wrong = load_annotations().wrong_days
+    return [(day, day) for span in wish.spans for day in sorted(wrong(*name, *span))]
 
 
 def _known_halts(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]:
