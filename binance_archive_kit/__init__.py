@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import WorkflowError as WorkflowError
     from binance_archive_kit.layout import BaseStorage as BaseStorage
     from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
+    from binance_archive_kit.queries import sql as sql
     from binance_archive_kit.verifying import verify as verify
     from binance_archive_kit.widgets import ConfigForm as ConfigForm
 
@@ -76,6 +77,7 @@ _HOMES = {
     "WorkflowError": "errors",
     "BaseStorage": "layout",
     "MetricsCollector": "metrics",
+    "sql": "queries",
     "verify": "verifying",
     "ConfigForm": "widgets",
 }

@@ -62,6 +62,7 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "queries": {"duckdb", "numpy", "polars"},
     "verifying": {"polars"},
     # whether data can be trusted
     "gaps": {"numpy"},
@@ -79,7 +80,7 @@ MODULES: dict[str, set[str]] = {
     "synthetic": {"polars"},
     "demo": set(),
     # the command line
-    "commands": {"duckdb"},
+    "commands": set(),
     "cli": {"shtab"},
 }
 ORDER = [*MODULES]
