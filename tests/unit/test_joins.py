@@ -111,6 +111,25 @@ def test_every_row_of_every_feed_says_when_it_was_known(
     assert (scanned["known_at"] >= scanned[feed_of(*any_feed).time]).all()
 
 
+def test_views_say_the_same_as_scans(any_feed: tuple[Market, DataType], tmp_path: Path) -> None:
+    keys = keys_of(*any_feed)
+    files_of(tmp_path, keys)
+    feed = feed_of(*any_feed)
+    scanned = bak.scan(tmp_path, *any_feed, known_at=True).collect()
+    found = bak.sql(tmp_path, f"FROM {feed.view}", known_at=True)
+    assert found.columns == scanned.columns
+    both = [feed.time, "file", "known_at"]
+    as_text = pl.col("file").cast(pl.String)
+    one, other_ = (each.select(both).with_columns(as_text).sort(both) for each in (found, scanned))
+    assert one.equals(other_)
+    # A condition that leaves some rows of a file does not change what its labels show.
+    time = scanned[feed.time].sort()[len(scanned) // 2]
+    some = f"SELECT known_at FROM {feed.view} WHERE {feed.time} >= $1 ORDER BY 1"
+    part = bak.sql(tmp_path, some, [time], known_at=True)["known_at"]
+    assert part.to_list() == scanned.filter(pl.col(feed.time) >= time)["known_at"].sort().to_list()
+    assert "known_at" not in bak.sql(tmp_path, f"FROM {feed.view} LIMIT 0").columns
+
+
 def test_a_range_of_a_scan_sees_the_same(any_feed: tuple[Market, DataType], tmp_path: Path) -> None:
     files_of(tmp_path, keys_of(*any_feed))
     whole = bak.scan(tmp_path, *any_feed, known_at=True).collect()
