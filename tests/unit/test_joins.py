@@ -80,7 +80,8 @@ def known_naively(key: ObjectKey, row: Row) -> datetime:
             found = row["transact_time"]
         case _:
             found = row["time"]
-    return found.replace(tzinfo=UTC)
+    known: datetime = found.replace(tzinfo=UTC)
+    return known
 
 
 def files_of(root: Path, keys: Iterable[ObjectKey], rows: int = 60) -> list[tuple[datetime, Row]]:
@@ -95,7 +96,8 @@ def files_of(root: Path, keys: Iterable[ObjectKey], rows: int = 60) -> list[tupl
 @pytest.fixture(params=FEEDS, ids=lambda feed: f"{feed[0]}-{feed[1]}")
 def any_feed(request: pytest.FixtureRequest) -> tuple[Market, DataType]:
     """Each feed in turn."""
-    return request.param
+    market, data_type = request.param
+    return Market(market), DataType(data_type)
 
 
 def test_every_row_of_every_feed_says_when_it_was_known(
@@ -391,7 +393,7 @@ def test_what_comes_later_in_a_frame_changes_nothing(
     moments: list[datetime],
 ) -> None:
     def frame(found: list[tuple[str, datetime, int]]) -> pl.DataFrame:
-        types = {"known_at": pl.Datetime("us", "UTC"), "value": pl.Int64}
+        types = {"known_at": pl.Datetime("us", "UTC"), "value": pl.Int64()}
         return pl.DataFrame([row[1:] for row in found], schema=types, orient="row")
 
     past = [row for row in rows if row[1] <= cut]
@@ -459,7 +461,7 @@ def test_symbols_that_the_store_lacks_say_so(futures: Path) -> None:
 
 def test_values_count_until_the_next_is_due(futures: Path) -> None:
     late = pl.DataFrame({"at": [utc("2026-09-13 00:00"), utc("2026-09-13 00:06:30")]})
-    of_btc = {"on": "at", "symbol": "BTCUSDT", "columns": "sum_open_interest"}
+    of_btc: dict[str, Any] = {"on": "at", "symbol": "BTCUSDT", "columns": "sum_open_interest"}
     due = bak.join_known(late, futures, "um", "metrics", **of_btc)
     assert due["known_status"].to_list() == ["known", "too_old"]
     assert due["sum_open_interest"].is_null().to_list() == [False, True]
