@@ -40,6 +40,8 @@ from binance_archive_kit.wishes import Span, Wish
 PAGE = 1_000
 #: Requests in flight.
 _CONCURRENCY = 32
+#: Keys to look at for a stream's first file: nearly always the first one is it.
+_FEW = 10
 _TRIES = 5
 
 T = TypeVar("T")
@@ -124,15 +126,26 @@ class Archive:
         listing.ends = not last
         opening = spell_period(pieces[0][0], wish.stream.partition)
         if opening not in listing.objects:
-            page = await self._page(wish.stream.prefix, "", 1)
-            names = [key.removeprefix(wish.stream.prefix) for key, _ in page.objects]
-            stem = wish.stream.stem
-            firsts = [
-                name.removeprefix(stem).partition(".")[0] for name in names if name.startswith(stem)
-            ]
             listing.probed = True
-            listing.first = firsts[0] if firsts else None
+            listing.first = await self._first_period(wish.stream)
         return listing
+
+    async def _first_period(self, stream: Stream) -> str | None:
+        """Return the period of a stream's first file, as spelled in its key; None if it has none.
+
+        Keys of another form, such as that of the folder itself, may come before it.
+        """
+        head = marker = f"{stream.prefix}{stream.stem}"
+        while True:
+            page = await self._page(stream.prefix, marker, _FEW)
+            for key, _ in page.objects:
+                period = key.removeprefix(head).removesuffix(".zip")
+                if key.endswith(".zip") and _is_period(period, stream.partition):
+                    return period
+            last = page.objects[-1][0] if page.objects else ""
+            if not page.truncated or last <= marker:
+                return None
+            marker = last
 
     async def _list_piece(self, stream: Stream, piece: Span, listing: StreamListing) -> bool:
         """List the days of one piece; tell whether something follows it."""

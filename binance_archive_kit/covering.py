@@ -63,7 +63,7 @@ _RECENT = timedelta(days=62)
 #: Words for what the archive says of days it has no file of. Other absences are no gaps in
 #: something: there never was such a thing.
 _KINDS = {
-    Reason.HOLE: GapKind.MISSING_IN_ARCHIVE,
+    Reason.ABSENT: GapKind.MISSING_IN_ARCHIVE,
     Reason.AFTER_LAST: GapKind.AFTER_DELISTING,
     Reason.NOT_PUBLISHED: GapKind.NOT_PUBLISHED,
     Reason.NOT_BEGUN: GapKind.BEFORE_LISTING,

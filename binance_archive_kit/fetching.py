@@ -600,7 +600,7 @@ class Fetch:
         absence = Absence(
             stream.market,
             stream.data_type,
-            Reason.NOT_PUBLISHED if early else Reason.HOLE,
+            Reason.NOT_PUBLISHED if early else Reason.ABSENT,
             "not published yet" if early else "the archive lacks it",
             found.start,
             found.end,

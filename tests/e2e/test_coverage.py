@@ -483,8 +483,13 @@ def test_only_the_files_of_some_days_are_counted(serve: Serve, ask: Ask) -> None
     assert "(72 of 72), in 3 of 3 files of 1 stream" in ready.report.verdict
 
 
+#: A symbol that is traded all along.
+MARKET = candles_of("ETHUSDT", [FIRST + timedelta(days=n) for n in range(-1, 8)])
+
+
 def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
-    config = ask(serve(candles_of("BTCUSDT", FIVE[2:3])), start=FIRST - timedelta(days=1), days=8)
+    bucket = MARKET | candles_of("BTCUSDT", FIVE[2:3])
+    config = ask(serve(bucket), start=FIRST - timedelta(days=1), days=8)
     bak.collect(config)
     report = bak.coverage(config)
     assert kinds_of(report) == [
@@ -495,8 +500,32 @@ def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
     assert report.streams["expected_files"].to_list() == [1]
 
 
-def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, store: Path) -> None:
+def test_days_that_a_whole_archive_lacks_are_no_delisting(serve: Serve, ask: Ask) -> None:
     config = ask(serve(candles_of("BTCUSDT", FIVE[:3])))
+    bak.collect(config)
+    report = bak.coverage(config)
+    assert kinds_of(report) == [("missing_in_archive", FIVE[3], FIRST + timedelta(days=5))]
+    assert "may have stopped publishing" in report.gaps["evidence"].item()
+    assert report.verdict.startswith("Incomplete: 60.00 %")
+
+
+@pytest.mark.parametrize("foreign", ["", "A-list.txt", "BTCUSDT-1h-2020-8-1.zip"])
+def test_foreign_keys_in_a_folder_do_not_hide_its_first_file(
+    serve: Serve, ask: Ask, foreign: str
+) -> None:
+    key = str(kline("BTCUSDT", str(FIRST)))
+    folder = key.rpartition("/")[0]
+    server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[2:]))
+    plan = bak.plan(ask(server))
+    assert [absence.reason for absence in plan.unavailable] == ["before_first"]
+    assert "first file of it is of 2025-07-03" in plan.unavailable[0].detail
+    server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[:1] + FIVE[2:]))
+    plan = bak.plan(ask(server, start=FIVE[1], days=3))
+    assert [absence.reason for absence in plan.missing] == ["absent"]
+
+
+def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, store: Path) -> None:
+    config = ask(serve(MARKET | candles_of("BTCUSDT", FIVE[:3])))
     bak.collect(config)
     report = bak.coverage(store, end=FIVE[4])
     assert (

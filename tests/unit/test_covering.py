@@ -463,7 +463,7 @@ def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
     told = []
     for key in (kline("BTCUSDT", DAYS[1]), kline("BTCUSDT", "2025-07")):
         stream = key.stream
-        reason = Reason.HOLE if stream.partition == lacks else Reason.NOT_PUBLISHED
+        reason = Reason.ABSENT if stream.partition == lacks else Reason.NOT_PUBLISHED
         of = (stream.market, stream.data_type, reason, f"told of the {stream.partition} one")
         told.append(Absence(*of, key.start, key.end, stream.symbol, stream.interval, key=str(key)))
     store = Store(tmp_path)
