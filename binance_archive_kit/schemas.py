@@ -27,6 +27,58 @@ FILE_NAME = "column_schemas.json"
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
+#: Inclusive lower and upper bound of a value: a number, another column of the row, or no bound.
+Bounds = tuple[float | str | None, float | str | None]
+
+
+class Checks(BaseModel):
+    """What is certain about the values of a column. Without a statement nothing is checked.
+
+    Attributes
+    ----------
+    finite : bool
+        No value is NaN or infinite.
+    positive : bool
+        Every value is greater than zero.
+    within : tuple of (float or str or None, float or str or None), or None
+        Lower and upper bound, both inclusive. A number, the name of another column of
+        the same row, or None for no bound. A null on either side satisfies it.
+    may_be_null : bool
+        Whether an empty field is valid.
+    may_be_constant : bool
+        False: a defect if the value stands still for a long time while other columns of
+        the feed with ``may_be_constant=False`` change. For a bool: if it is the same in
+        every one of a large number of rows.
+    """
+
+    model_config = _STRICT
+
+    finite: bool = False
+    positive: bool = False
+    within: Bounds | None = None
+    may_be_null: bool = True
+    may_be_constant: bool = True
+
+    @property
+    def bounding_columns(self) -> tuple[str, ...]:
+        """The other columns that bound this one.
+
+        >>> klines = schema(Market.SPOT, DataType.KLINES)
+        >>> [column.checks.bounding_columns for column in klines.columns[1:3]]
+        [('low', 'high'), ('low',)]
+        """
+        return tuple(bound for bound in self.within or () if isinstance(bound, str))
+
+    @model_validator(mode="after")
+    def _are_possible(self) -> Self:
+        low, high = self.within or (None, None)
+        if self.within == (None, None):
+            raise ValueError("within has at least one bound")
+        if isinstance(low, float) and isinstance(high, float) and low > high:
+            raise ValueError(f"no value is within {low} and {high}")
+        return self
+
+
 class Column(BaseModel):
     """One column of a csv file.
 
@@ -44,6 +96,8 @@ class Column(BaseModel):
         One sentence.
     dropped : bool
         Whether it holds nothing and is left out when files are read.
+    checks : Checks
+        What is certain about its values.
     """
 
     model_config = _STRICT
@@ -54,6 +108,18 @@ class Column(BaseModel):
     unit: str | None
     description: str = Field(pattern=r"\.$")
     dropped: bool = False
+    checks: Checks = Checks()
+
+    @model_validator(mode="after")
+    def _has_checks_of_its_type(self) -> Self:
+        checks, number = self.checks, self.dtype in ("int64", "float64")
+        if checks.finite and self.dtype != "float64":
+            raise ValueError(f"{self.column}: only float64 can be other than finite")
+        if (checks.positive and not number) or (
+            checks.within and not (number or self.dtype == "time")
+        ):
+            raise ValueError(f"{self.column}: {self.dtype} has no bounds")
+        return self
 
 
 class UnitRule(BaseModel):
@@ -172,7 +238,8 @@ class Schema(BaseModel):
             raise ValueError("the columns of dtype time are not the ones under time")
         if made and self.time.column in dtypes:
             raise ValueError(f"{self.time.column} would be made although it is a column")
-        strangers = (set(self.key) | set(self.time.made_from)) - dtypes.keys()
+        bounds = {name for column in self.columns for name in column.checks.bounding_columns}
+        strangers = (set(self.key) | set(self.time.made_from) | bounds) - dtypes.keys()
         if strangers:
             raise ValueError(f"no such column: {', '.join(sorted(strangers))}")
         return self
@@ -199,7 +266,7 @@ class Schema(BaseModel):
 
 
 def _columns(lists: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Write out the column list `name`: its own, or another one with what differs."""
+    """Return the column list `name`: its own, or another one with what differs."""
     entry = lists[name]
     if isinstance(entry, list):
         return entry.copy()
@@ -230,7 +297,10 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     facts = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
     schemas: dict[tuple[Market, DataType], Schema] = {}
     for entry in facts["schemas"]:
-        columns = _columns(facts["columns"], entry["columns"])
+        columns = [
+            column | {"checks": facts["checks"][column["checks"]]} if "checks" in column else column
+            for column in _columns(facts["columns"], entry["columns"])
+        ]
         found = Schema.model_validate(
             entry | {"columns": columns, "time": facts["times"][entry["time"]]}
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import zipfile
@@ -19,7 +20,7 @@ from binance_archive_kit.enums import DataType, Market
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.matrix import shipped
-from binance_archive_kit.schemas import Column, Schema, Time, load_schemas, schema
+from binance_archive_kit.schemas import Checks, Column, Schema, Time, load_schemas, schema
 
 FEEDS = sorted(load_schemas())
 SAMPLES = os.environ.get("BINANCE_ARCHIVE_SAMPLES")
@@ -159,6 +160,108 @@ def test_differences_must_name_columns_of_the_other_list() -> None:
         schemas._columns(lists, "b")
 
 
+# What is certain about values
+
+
+def test_nothing_is_checked_unless_it_is_stated() -> None:
+    assert Checks() == Checks(
+        finite=False, positive=False, within=None, may_be_null=True, may_be_constant=True
+    )
+    assert Column(name="a", column="a", dtype="text", unit=None, description=".").checks == Checks()
+
+
+@pytest.mark.parametrize("market", [Market.SPOT, Market.FUTURES_UM, Market.FUTURES_CM])
+def test_prices_are_positive_and_inside_their_range(market: Market) -> None:
+    for data_type in (DataType.KLINES, DataType.MARK_PRICE_KLINES, DataType.INDEX_PRICE_KLINES):
+        if (market, data_type) not in load_schemas():
+            continue
+        checks = {c.column: c.checks for c in schema(market, data_type).columns}
+        for name in ("open", "high", "low", "close"):
+            assert checks[name].finite
+            assert checks[name].positive
+            assert not checks[name].may_be_null
+        assert checks["open"].within == checks["close"].within == ("low", "high")
+        assert checks["high"].within == ("low", None)
+    for data_type in (DataType.TRADES, DataType.AGG_TRADES):
+        checks = {c.column: c.checks for c in schema(market, data_type).columns}
+        assert checks["price"].positive
+        assert not checks["is_buyer_maker"].may_be_constant
+
+
+@pytest.mark.parametrize(
+    ("market", "data_type", "column", "excused"),
+    [
+        ("futures_um", "premiumIndexKlines", "open", {"positive": False}),
+        ("futures_um", "markPriceKlines", "volume", {"within": None}),
+        ("futures_um", "fundingRate", "last_funding_rate", {"positive": False, "within": None}),
+        ("futures_cm", "metrics", "count_long_short_ratio", {"may_be_null": True}),
+        ("spot", "klines", "ignore", {"may_be_constant": True}),
+        ("spot", "trades", "is_best_match", {"may_be_constant": True}),
+        ("spot", "klines", "volume", {"positive": False, "may_be_constant": True}),
+        ("options", "EOHSummary", "best_buy_iv", {"may_be_null": True}),
+        ("options", "EOHSummary", "openinterest_usdt", {"may_be_null": True}),
+    ],
+)
+def test_what_healthy_files_do_is_not_forbidden(
+    market: str, data_type: str, column: str, excused: dict[str, object]
+) -> None:
+    [checks] = [
+        c.checks for c in schema(Market(market), DataType(data_type)).columns if c.column == column
+    ]
+    assert {name: getattr(checks, name) for name in excused} == excused
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dtype": "int64", "checks": {"finite": True}}, "only float64"),
+        ({"dtype": "text", "checks": {"positive": True}}, "text has no bounds"),
+        ({"dtype": "bool", "checks": {"within": (0.0, None)}}, "bool has no bounds"),
+        ({"dtype": "int64", "checks": {"within": (None, None)}}, "at least one bound"),
+        ({"dtype": "int64", "checks": {"within": (2.0, 1.0)}}, "no value is within 2.0 and 1.0"),
+        ({"dtype": "int64", "checks": {"postive": True}}, "postive"),
+    ],
+)
+def test_impossible_checks_are_refused(fields: dict[str, object], message: str) -> None:
+    column = {"name": "a", "column": "a", "unit": None, "description": "A column."}
+    with pytest.raises(ValidationError, match=message):
+        Column.model_validate(column | fields)
+
+
+def test_a_bound_names_a_column_of_the_same_kind(any_schema: Schema) -> None:
+    dtypes = {column.column: column.dtype for column in any_schema.columns}
+    for column in any_schema.columns:
+        for bound in column.checks.bounding_columns:
+            assert dtypes[bound] == column.dtype
+            assert bound != column.column
+
+
+def test_a_bound_must_be_a_column() -> None:
+    checks = Checks(within=("no_such_column", None))
+    first, opening, *rest = SPOT_KLINES.columns
+    fields = {name: getattr(SPOT_KLINES, name) for name in Schema.model_fields}
+    columns = (first, opening.model_copy(update={"checks": checks}), *rest)
+    with pytest.raises(ValidationError, match="no such column: no_such_column"):
+        Schema.model_validate(fields | {"columns": columns})
+
+
+def violations(column: Column, row: dict[str, object]) -> list[str]:
+    """Name the checks that one value of a row fails."""
+    value, checks = row[column.column], column.checks
+    if value is None:
+        return [] if checks.may_be_null else ["may_be_null"]
+    low, high = (
+        row[bound] if isinstance(bound, str) else bound for bound in checks.within or (None, None)
+    )
+    failed = {
+        "finite": checks.finite and not math.isfinite(value),  # type: ignore[arg-type]
+        "positive": checks.positive and not value > 0,  # type: ignore[operator]
+        "low": low is not None and value < low,  # type: ignore[operator]
+        "high": high is not None and value > high,  # type: ignore[operator]
+    }
+    return [name for name, fails in failed.items() if fails]
+
+
 def _rows(key: str) -> list[list[str]]:
     """Read every row of a real file."""
     assert SAMPLES
@@ -212,6 +315,8 @@ def test_real_files_are_as_their_schema_says(key: str) -> None:
     assert {parsed.start <= time.date() <= parsed.end for time in times} == {True}
     if found.sorted:
         assert times == sorted(times)
+    for column in found.columns:
+        assert not [row for row in values if violations(column, row)], column.column
     if found.key:
         keys = {tuple(row[name] for name in found.key) for row in values}
         assert len(keys) == len(values)
