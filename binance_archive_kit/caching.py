@@ -1,7 +1,7 @@
 """What was read before: facts and contents of files, and months of rows as Parquet.
 
 Everything here can be had again from the zips, so the folder may be deleted at any
-moment. A month is kept under a name that its files' names, sizes and times give: when
+moment. A month is kept under a name that its files' names and stamps give: when
 one of them changes, arrives or goes, the name is another and the old file is unused.
 """
 
@@ -35,9 +35,10 @@ from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
 from binance_archive_kit.layout import PRIVATE
+from binance_archive_kit.stamps import Stamp
 
 #: Changes when files are read in another way than before, so that nothing old is taken up.
-_VERSION = 1
+_VERSION = 2
 #: Rows in a group of a Parquet file: what one thread of a query takes at a time.
 _ROW_GROUP = 122_880
 #: Rows that tell whether a column's values repeat.
@@ -49,7 +50,7 @@ _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
 #: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply.
-_FIELDS = attrgetter(*(field.name for field in fields(Facts)))
+_FIELDS = attrgetter(*(field.name for field in fields(Facts) if field.name != "stamp"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,12 @@ class Cache:
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         self.known(feed).update(facts)
-        self._insert("facts", ((key, *_FIELDS(each)) for key, each in facts.items()))
+        self._insert("facts", ((key, *each.stamp, *_FIELDS(each)) for key, each in facts.items()))
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
         for row in self._select("facts", feed):
-            key, size, mtime, rows, first, last, in_order, inflated, checked = row
-            facts = Facts(size, mtime, rows, first, last, bool(in_order), inflated, bool(checked))
+            key, *stamp, rows, first, last, in_order, inflated, checked = row
+            facts = Facts(Stamp(*stamp), rows, first, last, bool(in_order), inflated, bool(checked))
             yield key, facts
 
     # Contents
@@ -137,16 +138,19 @@ class Cache:
         """Keep what is in files for the next time."""
         self.contents(feed).update(contents)
         rows = (
-            (key, c.size, c.mtime, c.rows, c.repeats, c.strays, c.in_order, c.longest, _packed(c))
+            (key, *c.stamp, c.rows, c.repeats, c.strays, c.in_order, c.longest, _packed(c))
             for key, c in contents.items()
         )
         self._insert("contents", rows)
 
     def _read_contents(self, feed: Feed) -> Iterator[tuple[str, Contents]]:
         for row in self._select("contents", feed):
-            key, size, mtime, rows, repeats, strays, in_order, longest, packed = row
+            key, *stamp, rows, repeats, strays, in_order, longest, packed = row
             runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
-            yield key, Contents(size, mtime, rows, repeats, strays, bool(in_order), longest, runs)
+            yield (
+                key,
+                Contents(Stamp(*stamp), rows, repeats, strays, bool(in_order), longest, runs),
+            )
 
     # Comparisons
 
@@ -211,13 +215,14 @@ class Cache:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, rows INTEGER, first INTEGER, last INTEGER, in_order INTEGER,"
-                " inflated INTEGER, checked INTEGER) WITHOUT ROWID"
+                " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, first INTEGER,"
+                " last INTEGER, in_order INTEGER, inflated INTEGER, checked INTEGER)"
+                " WITHOUT ROWID"
             )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS contents (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, rows INTEGER, repeats INTEGER, strays INTEGER, in_order INTEGER,"
-                " longest INTEGER, runs BLOB) WITHOUT ROWID"
+                " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, repeats INTEGER,"
+                " strays INTEGER, in_order INTEGER, longest INTEGER, runs BLOB) WITHOUT ROWID"
             )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS comparisons (key TEXT PRIMARY KEY, name TEXT,"
@@ -337,7 +342,7 @@ def _name(sources: Sequence[Source]) -> str:
     said = hashlib.sha256(str(_VERSION).encode())
     for source in sources:
         file, days = source.file, ",".join(sorted(map(str, source.without)))
-        said.update(f"{file.place} {file.size} {file.mtime} {days}\n".encode())
+        said.update(f"{file.place} {_spelled(file)} {days}\n".encode())
     return f"{sources[0].file.start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 
@@ -406,8 +411,12 @@ def _name_of(files: Iterable[HeldFile]) -> str:
     """Name a group of files: another name as soon as one of them is another."""
     said = hashlib.sha256()
     for file in files:
-        said.update(f"{file.place} {file.size} {file.mtime}\n".encode())
+        said.update(f"{file.place} {_spelled(file)}\n".encode())
     return said.hexdigest()
+
+
+def _spelled(file: HeldFile) -> str:
+    return " ".join(map(str, file.stamp))
 
 
 def _packed(contents: Contents) -> bytes:

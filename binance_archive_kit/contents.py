@@ -25,6 +25,7 @@ from binance_archive_kit.feeds import MOMENT, Feed
 from binance_archive_kit.moments import DAY, HOUR, day_at
 from binance_archive_kit.reading import Piece, Reader
 from binance_archive_kit.rhythms import Rhythm, Times, label_shift, rhythm_of, slots
+from binance_archive_kit.stamps import Stamp
 
 #: A row for each run.
 Runs = npt.NDArray[np.int64]
@@ -52,7 +53,7 @@ class Contents:
 
     Attributes
     ----------
-    size, mtime : int
+    stamp : Stamp
         Of the file that was read; of another file this says nothing.
     rows : int
         All of them, repeated ones too.
@@ -68,8 +69,7 @@ class Contents:
         As `Run` has it, in the order of time.
     """
 
-    size: int
-    mtime: int
+    stamp: Stamp
     rows: int
     repeats: int
     strays: int
@@ -193,8 +193,7 @@ class Examiner:
         )
         return [
             Contents(
-                source.file.size,
-                source.file.mtime,
+                source.file.stamp,
                 count,
                 again,
                 off,

@@ -436,7 +436,7 @@ class _Survey:
             (day_of(file.end) + 1) * DAY,
             contents,
             "" if problem is None else str(problem),
-            proof is not None and proof.is_of(file.size, file.mtime),
+            proof is not None and proof.is_of(file.stamp),
         )
 
     def _skip(self, error: FileError) -> None:

@@ -9,6 +9,7 @@ from binance_archive_kit.enums import Interval
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import Stream
 from binance_archive_kit.moments import DAY, MINUTE, day_of
+from binance_archive_kit.stamps import Stamp
 
 #: Candles that do not divide the month may begin in the one before.
 _LONG = {Interval.D3: timedelta(days=3), Interval.W1: timedelta(days=7)}
@@ -23,7 +24,7 @@ class Facts:
 
     Attributes
     ----------
-    size, mtime : int
+    stamp : Stamp
         Of the file that was read; of another file these facts say nothing.
     rows : int
     first, last : int or None
@@ -37,8 +38,7 @@ class Facts:
         bound those of all as long as the file is in order.
     """
 
-    size: int
-    mtime: int
+    stamp: Stamp
     rows: int
     first: int | None
     last: int | None
@@ -54,8 +54,7 @@ def merged(facts: Facts | None, more: Facts) -> Facts:
     ends = [each for each in (facts.first, facts.last, more.first, more.last) if each is not None]
     follows = facts.last is None or more.first is None or facts.last <= more.first
     return Facts(
-        facts.size,
-        facts.mtime,
+        facts.stamp,
         facts.rows + more.rows,
         min(ends, default=None),
         max(ends, default=None),

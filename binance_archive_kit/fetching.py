@@ -492,7 +492,7 @@ class Fetch:
             try:
                 proof = self._store.prove(key, task.path, task.expected(), accept_stale=stale)
                 if not task.adopted:
-                    self._store.admit(key, task.path)
+                    proof = self._store.admit(proof, task.path)
                 outcomes.append(proof)
             except ObjectError as error:
                 outcomes.append(error)

@@ -448,7 +448,7 @@ class Holdings:
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and (known.size, known.mtime) == (source.file.size, source.file.mtime):
+            if known and known.stamp == source.file.stamp:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
@@ -655,9 +655,7 @@ class _Keeper:
 def _line(feed: Feed, held: HeldStream, proofs: dict[str, Recorded]) -> tuple[object, ...]:
     """Say what there is of a stream, and how much of it is proven."""
     stream, files = held.stream, held.files
-    proven = sum(
-        file.key in proofs and proofs[file.key].is_of(file.size, file.mtime) for file in files
-    )
+    proven = sum(file.key in proofs and proofs[file.key].is_of(file.stamp) for file in files)
     return (
         feed.view,
         stream.market.value,

@@ -21,6 +21,7 @@ from typing import Any
 
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.keys import ObjectKey, Stream, is_symbol, parse_period, period_end
+from binance_archive_kit.stamps import Stamp, stamp_of_entry
 
 _SECOND = 1_000_000_000
 
@@ -37,18 +38,20 @@ class HeldFile:
         Its path inside the store: where it lies. The key, unless a storage decided otherwise.
     start, end : date
         First and last UTC day it covers, both inclusive.
-    size : int
-        Bytes.
-    mtime : int
-        When it was last changed, in nanoseconds since 1970.
+    stamp : Stamp
+        What identifies it on disk: size, times and inode.
     """
 
     key: str
     place: str
     start: date
     end: date
-    size: int
-    mtime: int
+    stamp: Stamp
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stamp.size
 
 
 @dataclass(eq=False, slots=True)
@@ -77,13 +80,13 @@ class _Folder:
     mtime: int
     settled: bool
     folders: list[str]
-    files: list[tuple[str, int, int]]
+    files: list[tuple[str, Stamp]]
     held: HeldStream | None = None
 
     @cached_property
-    def stats(self) -> dict[str, tuple[int, int]]:
-        """Size and time of each file, by its name."""
-        return {name: (size, mtime) for name, size, mtime in self.files}
+    def stamps(self) -> dict[str, Stamp]:
+        """Stamp of each file, by its name."""
+        return dict(self.files)
 
 
 _Streams = dict[tuple[Market, DataType], dict[Stream, list[tuple[ObjectKey, str]]]]
@@ -173,8 +176,8 @@ class Inventory:
 
     def _placed_file(self, key: ObjectKey, place: str) -> HeldFile | None:
         folder, _, name = place.rpartition("/")
-        stat = self._read(folder).stats.get(name)
-        return None if stat is None else HeldFile(str(key), place, key.start, key.end, *stat)
+        stamp = self._read(folder).stamps.get(name)
+        return None if stamp is None else HeldFile(str(key), place, key.start, key.end, stamp)
 
     # Files under their key
 
@@ -206,12 +209,12 @@ class Inventory:
                 for entry in entries:
                     if entry.name.endswith(".zip"):
                         try:
-                            stat = entry.stat()
+                            stamp = stamp_of_entry(entry)
                         except FileNotFoundError:
                             # Gone since the folder was opened, or a link to nothing.
                             found.settled = False
                             continue
-                        found.files.append((entry.name, stat.st_size, stat.st_mtime_ns))
+                        found.files.append((entry.name, stamp))
                     elif entry.is_dir():
                         found.folders.append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -241,14 +244,14 @@ def _coarseness(mtime: int) -> int:
     return 2 * _SECOND if mtime % _SECOND == 0 else _SECOND // 10
 
 
-def _held_files(stream: Stream, found: list[tuple[str, int, int]]) -> Iterator[HeldFile]:
+def _held_files(stream: Stream, found: list[tuple[str, Stamp]]) -> Iterator[HeldFile]:
     """Pick the files whose names belong into the folder of a stream."""
     prefix, stem, partition = stream.prefix, stream.stem, stream.partition
-    for name, size, mtime in found:
+    for name, stamp in found:
         if name.startswith(stem):
             try:
                 start = parse_period(name[len(stem) : -len(".zip")], partition)
             except ValueError:
                 continue
             key = f"{prefix}{name}"
-            yield HeldFile(key, key, start, period_end(start, partition), size, mtime)
+            yield HeldFile(key, key, start, period_end(start, partition), stamp)

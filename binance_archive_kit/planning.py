@@ -86,9 +86,9 @@ INVENTORY_SCHEMA = pl.Schema(
     {
         "key": pl.String,
         "file_size": pl.Int64,
-        "file_mtime": pl.Int64,
         "proven_size": pl.Int64,
-        "proven_mtime": pl.Int64,
+        # Whether the file has the stamp that was recorded; null without a proof.
+        "unchanged": pl.Boolean,
         "proven_etag": pl.String,
         "proven_by": pl.String,
     }
@@ -609,9 +609,7 @@ def decide(
     """
     forced = pl.lit(config.force_redownload or not config.enable_resume)
     size = pl.coalesce("size", "file_size")
-    unchanged = (pl.col("file_size") == pl.col("proven_size")) & (
-        pl.col("file_mtime") == pl.col("proven_mtime")
-    )
+    unchanged = pl.col("unchanged")
     strong = pl.lit(not config.download_checksum) | (pl.col("proven_by") == "sha256")
     if config.accept_stale_checksum:
         strong |= pl.col("proven_by") == "stale"

@@ -374,7 +374,7 @@ class Reader:
             self._check_period(text.source, *span)
         first, last = span or (None, None)
         file, size = text.source.file, len(text.body)
-        return Facts(file.size, file.mtime, text.rows, first, last, in_order, size, checked)
+        return Facts(file.stamp, text.rows, first, last, in_order, size, checked)
 
     def _check_filled(self, name: str, frame: pl.DataFrame, texts: Sequence[Text]) -> None:
         """See that no field of a column is empty, or cannot be read."""

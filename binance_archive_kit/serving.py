@@ -28,11 +28,12 @@ from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.moments import DAY, day_of
 from binance_archive_kit.pruning import Pruner
 from binance_archive_kit.reading import Piece, Reader
+from binance_archive_kit.stamps import Stamp, raw, stamp_of
 from binance_archive_kit.storage import SETTLING, Recorded, Store
 
 #: What is recorded of proven files, by the prefix of their stream and their key.
 _Proofs = dict[str, dict[str, Recorded]]
-_Stamps = dict[str, list[tuple[str, int, int]]]
+_Stamps = dict[str, list[tuple[str, Stamp]]]
 _Part = tuple[HeldStream, tuple[HeldFile, ...]]
 
 
@@ -121,8 +122,8 @@ class _Choice:
         What was known of files then; forgotten, it is another.
     path : Path or None
         Where the month's rows would be kept, if all is known of it and anything is kept.
-    stamps : dict of str to list of (str, int, int)
-        Names, sizes and times of the chosen files by folder, for a settled choice.
+    stamps : dict of str to list of (str, Stamp)
+        Names and stamps of the chosen files by folder, for a settled choice.
     rows : int or None
         How many rows they give, if that is known and all are of one stream.
     """
@@ -140,7 +141,7 @@ class _Choice:
         for source in self.sources:
             file = source.file
             folder, _, name = file.place.rpartition("/")
-            self.stamps.setdefault(folder, []).append((name, file.size, file.mtime))
+            self.stamps.setdefault(folder, []).append((name, file.stamp))
         rows = [source.rows for source in self.sources if source.rows is not None]
         if len(rows) == len(self.sources) and len({each.stream for each in self.sources}) == 1:
             self.rows = sum(rows)
@@ -264,9 +265,9 @@ class Servings:
                 # In an open folder a name is found faster than by its path, thousands of times.
                 folder = os.open(f"{self._root}/{path}", os.O_RDONLY)
                 try:
-                    for name, size, mtime in files:
+                    for name, stamp in files:
                         stat = os.stat(name, dir_fd=folder)
-                        if stat.st_mtime_ns != mtime or stat.st_size != size:
+                        if raw(stat) != stamp and stamp_of(stat) != stamp:
                             return False
                 finally:
                     os.close(folder)
@@ -347,7 +348,7 @@ class Servings:
         if source.stream.partition is Partition.DAILY and not lead_of(source.stream):
             return {file.start} if self._has_rows(feed, source) else set()
         known = self._cache.contents(feed).get(file.key)
-        if known is None or (known.size, known.mtime) != (file.size, file.mtime):
+        if known is None or known.stamp != file.stamp:
             known = self._look_into(feed, [source]).get(file.key)
         if known is None:
             return set()
@@ -412,7 +413,7 @@ class Servings:
         for held, files in chain.from_iterable(months):
             for file in files if lead_of(held.stream) else ():
                 facts = known.get(file.key)
-                if facts is None or not facts.checked or facts.mtime != file.mtime:
+                if facts is None or not facts.checked or facts.stamp != file.stamp:
                     with suppress(FileError):
                         unseen += (
                             source
@@ -454,14 +455,13 @@ class Servings:
                 stat = os.stat(f"{self._root}/{file.place}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
-            size, mtime = stat.st_size, stat.st_mtime_ns
-            if mtime != file.mtime or size != file.size:
-                file = replace(file, size=size, mtime=mtime)
+            if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
+                file = replace(file, stamp=stamp)
             if self._bad and self._skip is not None and file in self._bad:
                 self._skip(self._bad[file])
                 continue
             facts = known.get(file.key)
-            if facts is not None and (facts.mtime != mtime or facts.size != size):
+            if facts is not None and facts.stamp != file.stamp:
                 facts = None
             if facts is None and (needed is None or file.key in needed):
                 try:
@@ -489,9 +489,9 @@ class Servings:
     def _contradicts(self, file: HeldFile, proofs: dict[str, Recorded]) -> bool:
         """Hold a file against its proof, if it has one; read it only if its time moved."""
         proof = proofs.get(file.key)
-        if proof is None or proof.is_of(file.size, file.mtime):
+        if proof is None or proof.is_of(file.stamp):
             return False
-        return proof.size != file.size or self._store.hash(file.place) != proof.sha256
+        return proof.stamp.size != file.size or self._store.hash(file.place) != proof.sha256
 
 
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}

@@ -19,6 +19,7 @@ from binance_archive_kit.feeds import feed_of
 from binance_archive_kit.gaps import GapKind, Line, Owner, Word
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import ObjectKey
+from binance_archive_kit.stamps import Stamp
 from tests.support.dialects import write, zip_of
 from tests.support.stores import schema_of
 
@@ -48,7 +49,7 @@ def moment(time: int) -> datetime:
 
 
 def source_of(key: ObjectKey) -> Source:
-    file = HeldFile(str(key), str(key), key.start, key.end, 1, 1)
+    file = HeldFile(str(key), str(key), key.start, key.end, Stamp(1, 1))
     return Source(file, HeldStream(key.stream, (file,)))
 
 

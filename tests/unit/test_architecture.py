@@ -26,6 +26,7 @@ MODULES: dict[str, set[str]] = {
     "metrics": set(),
     "environment": {"certifi"},
     "render": set(),
+    "stamps": set(),
     # facts
     "matrix": {"pydantic"},
     "schemas": {"pydantic"},

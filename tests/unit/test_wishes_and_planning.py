@@ -1104,9 +1104,8 @@ def inventory_frame(**changes: Any) -> pl.DataFrame:
     row = {
         "key": "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip",
         "file_size": 100,
-        "file_mtime": 7,
         "proven_size": 100,
-        "proven_mtime": 7,
+        "unchanged": True,
         "proven_etag": ETAG,
         "proven_by": "sha256",
         **changes,
@@ -1114,7 +1113,7 @@ def inventory_frame(**changes: Any) -> pl.DataFrame:
     return pl.DataFrame([row], schema=INVENTORY_SCHEMA)
 
 
-UNPROVEN = {"proven_size": None, "proven_mtime": None, "proven_etag": None, "proven_by": None}
+UNPROVEN = {"proven_size": None, "unchanged": None, "proven_etag": None, "proven_by": None}
 UNLISTED = {"size": None, "etag": None, "last_modified": None, "checksum": None}
 
 
@@ -1125,9 +1124,9 @@ UNLISTED = {"size": None, "etag": None, "last_modified": None, "checksum": None}
         (None, {}, {}, "download", "new"),
         ({}, {}, {"force_redownload": True}, "update", "forced"),
         ({}, {}, {"enable_resume": False}, "update", "forced"),
-        ({"file_size": 99}, {}, {}, "update", "size differs"),
+        ({"file_size": 99, "unchanged": False}, {}, {}, "update", "size differs"),
         (UNPROVEN, {}, {}, "keep", "to be proven"),
-        ({"file_mtime": 8}, {}, {}, "keep", "to be proven"),
+        ({"unchanged": False}, {}, {}, "keep", "to be proven"),
         ({"proven_by": "etag"}, {}, {}, "keep", "to be proven"),
         ({}, {"etag": OTHER}, {}, "update", "re-issued"),
         ({}, {}, {}, "keep", "proven"),
@@ -1138,18 +1137,18 @@ UNLISTED = {"size": None, "etag": None, "last_modified": None, "checksum": None}
         (None, {"etag": None}, {"enable_resume": False}, "download", "new"),
         # Force wins over every state of the file.
         (UNPROVEN, {}, {"force_redownload": True}, "update", "forced"),
-        ({"file_size": 99}, {}, {"force_redownload": True}, "update", "forced"),
+        ({"file_size": 99, "unchanged": False}, {}, {"force_redownload": True}, "update", "forced"),
         ({}, UNLISTED, {"enable_resume": False}, "update", "forced"),
         # Another size, proven before or not.
         ({"file_size": 0, **UNPROVEN}, {}, {}, "update", "size differs"),
         ({}, {"size": 101}, {}, "update", "size differs"),
         ({}, {"size": 101, "etag": OTHER}, {}, "update", "re-issued"),
-        ({"file_size": 99}, {"etag": OTHER}, {}, "update", "size differs"),
+        ({"file_size": 99, "unchanged": False}, {"etag": OTHER}, {}, "update", "size differs"),
         # A changed or unproven file is proven before anything is fetched.
-        ({"file_mtime": 8}, {"etag": OTHER}, {}, "keep", "to be proven"),
+        ({"unchanged": False}, {"etag": OTHER}, {}, "keep", "to be proven"),
         (UNPROVEN, {"etag": OTHER}, {}, "keep", "to be proven"),
         (UNPROVEN, UNLISTED, {}, "keep", "to be proven"),
-        ({"proven_size": 99}, {}, {}, "keep", "to be proven"),
+        ({"proven_size": 99, "unchanged": False}, {}, {}, "keep", "to be proven"),
         # How strong a proof must be.
         ({"proven_by": "size"}, {}, {}, "keep", "to be proven"),
         ({"proven_by": "stale"}, {}, {}, "keep", "to be proven"),
