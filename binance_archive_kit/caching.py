@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from binance_archive_kit import render
 from binance_archive_kit.contents import NO_RUNS, Contents
-from binance_archive_kit.facts import Facts, Source
+from binance_archive_kit.facts import Facts, Irregularity, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
@@ -49,8 +49,9 @@ _PART = ".part"
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
-#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply.
-_FIELDS = attrgetter(*(field.name for field in fields(Facts) if field.name != "stamp"))
+#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply. The stamp
+#: comes before it, and what is irregular after it, as words.
+_FIELDS = attrgetter(*(field.name for field in fields(Facts)[1:-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,31 @@ class Cache:
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         self.known(feed).update(facts)
-        self._insert("facts", ((key, *each.stamp, *_FIELDS(each)) for key, each in facts.items()))
+        self._insert(
+            "facts",
+            (
+                (key, *each.stamp, *_FIELDS(each), ",".join(sorted(each.irregularities)))
+                for key, each in facts.items()
+            ),
+        )
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
-        for row in self._select("facts", feed):
-            key, *stamp, rows, first, last, in_order, inflated, checked = row
-            facts = Facts(Stamp(*stamp), rows, first, last, bool(in_order), inflated, bool(checked))
-            yield key, facts
+        for key, *row in self._select("facts", feed):
+            *stamp, rows, first, last, in_order, inflated, checked, full, words = row
+            yield (
+                key,
+                Facts(
+                    Stamp(*stamp),
+                    rows,
+                    first,
+                    last,
+                    bool(in_order),
+                    inflated,
+                    bool(checked),
+                    bool(full),
+                    frozenset(map(Irregularity, words.split(","))) if words else frozenset(),
+                ),
+            )
 
     # Contents
 
@@ -216,7 +235,8 @@ class Cache:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
                 " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, first INTEGER,"
-                " last INTEGER, in_order INTEGER, inflated INTEGER, checked INTEGER)"
+                " last INTEGER, in_order INTEGER, inflated INTEGER, checked INTEGER,"
+                " full INTEGER, irregularities TEXT)"
                 " WITHOUT ROWID"
             )
             connection.execute(

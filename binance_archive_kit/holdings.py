@@ -37,7 +37,7 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed, feed_of, read_feed
-from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory
+from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory, SkippedFile
 from binance_archive_kit.layout import PRIVATE
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
@@ -262,6 +262,10 @@ class Holdings:
     def streams(self, feed: Feed) -> list[HeldStream]:
         """List the streams of a feed, as they lie in the store now."""
         return self._inventory.streams(feed.market, feed.data_type)
+
+    def skipped(self) -> list[SkippedFile]:
+        """List the files that are not read because of their name or place, and what to do."""
+        return self._inventory.skipped()
 
     # Rows
 

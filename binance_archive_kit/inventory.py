@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.keys import ObjectKey, Stream, is_symbol, parse_period, period_end
@@ -26,9 +27,27 @@ from binance_archive_kit.stamps import Stamp, stamp_of_entry
 _SECOND = 1_000_000_000
 
 
+class Form(StrEnum):
+    """How the csv of a file is packed."""
+
+    ZIP = ".zip"
+    CSV = ".csv"
+    GZIP = ".csv.gz"
+
+
+def form_of(name: str) -> Form:
+    """Tell the form of a file by its name, upper or lower case.
+
+    >>> form_of("BTCUSDT-1h-2025-07-15.ZIP"), form_of("BTCUSDT-1h-2025-07-15.csv.gz")
+    (<Form.ZIP: '.zip'>, <Form.GZIP: '.csv.gz'>)
+    """
+    ending = name[-4:].lower()
+    return Form.ZIP if ending == Form.ZIP else Form.CSV if ending == Form.CSV else Form.GZIP
+
+
 @dataclass(frozen=True, slots=True)
 class HeldFile:
-    """A zip of the store.
+    """A file of the store.
 
     Attributes
     ----------
@@ -52,6 +71,24 @@ class HeldFile:
     def size(self) -> int:
         """Bytes."""
         return self.stamp.size
+
+    @property
+    def form(self) -> Form:
+        """How its csv is packed, as the name of the place tells."""
+        return form_of(self.place)
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether it is the archive's own object; what is proven of that says nothing of others."""
+        return self.form is Form.ZIP
+
+
+class SkippedFile(NamedTuple):
+    """A file below the store's ``data`` folder that is not read because of its name or place."""
+
+    path: str  #: inside the store
+    reason: str
+    advice: str
 
 
 @dataclass(eq=False, slots=True)
@@ -142,6 +179,10 @@ class Inventory:
             if placed := self._read_places().streams.get((market, data_type)):
                 held = self._with_placed(held, placed)
         return [each for each in held if each.files]
+
+    def skipped(self) -> list[SkippedFile]:
+        """List the files that are not read because of their name or place, and what to do."""
+        return []
 
     # Files that lie elsewhere
 

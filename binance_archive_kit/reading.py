@@ -79,10 +79,16 @@ class Reader:
     feed : Feed
     filled : collection of str
         Columns of which no field may be empty, among those that are read; the time never may.
+    full : bool
+        Parse every column of a file that no one has parsed in full yet, whatever is asked, so
+        that a file is rejected for any of its values.
     """
 
-    def __init__(self, root: Path, feed: Feed, filled: Collection[str] = ()) -> None:
+    def __init__(
+        self, root: Path, feed: Feed, filled: Collection[str] = (), *, full: bool = False
+    ) -> None:
         self._filled = filled
+        self._full = full
         self._unpacker = Unpacker(root, feed.schema)
         self.feed = feed
         self.schema = feed.schema
@@ -100,6 +106,8 @@ class Reader:
             names = names | set(self._time.made_from)
         if check:
             names = names | {"symbol", self.schema.columns[-1].column}
+        if check and self._full:
+            names = names | self._positions.keys()
         return sorted(self._positions[name] for name in names & self._positions.keys())
 
     # Reading
@@ -193,7 +201,7 @@ class Reader:
         time = self._time
         if time.kind != "epoch" or not self.schema.sorted:
             return None
-        if self._asked(columns) or texts[0].source.without:
+        if self._asked(columns) or self._full or texts[0].source.without:
             return None
         learned = []
         for text in texts:
@@ -260,7 +268,7 @@ class Reader:
     def _parse(self, texts: Sequence[Text], columns: set[str]) -> Piece:
         """Parse the csv of one or more files, and check those that are read for the first time."""
         spans = [(text.source, text.rows) for text in texts]
-        check = any(source.facts is None or not source.facts.checked for source, _ in spans)
+        check = not all(map(self._is_checked, texts))
         disordered = self.schema.sorted and not all(
             source.facts is None or source.facts.sorted for source, _ in spans
         )
@@ -274,7 +282,8 @@ class Reader:
         frame = self._with_times(frame, texts)
         for name in self._filled:
             self._check_filled(name, frame, texts)
-        learned = self._learn(frame, texts) if check else []
+        full = len(needed) == len(self._positions)
+        learned = self._learn(frame, texts, full=full) if check else []
         if self.schema.sorted:
             frame = self._sorted(frame, learned, spans)
         if "date" in columns or without:
@@ -290,6 +299,11 @@ class Reader:
             frame = frame.with_columns(pl.col(words).replace("", None))
         asked = frame[[name for name in frame.columns if name in columns]]
         return Piece(spans, asked, learned, sum(len(text.body) for text in texts))
+
+    def _is_checked(self, text: Text) -> bool:
+        """Tell whether rows and columns were looked at as this reader wants it."""
+        facts = text.source.facts
+        return facts is not None and facts.checked and (facts.full or not self._full)
 
     def _parsed(self, texts: Sequence[Text], needed: list[int]) -> pl.DataFrame:
         """Parse some of the columns, by their positions."""
@@ -345,7 +359,7 @@ class Reader:
                     f"hold {_UNITS[unit or 'ms']}",
                 )
 
-    def _learn(self, frame: pl.DataFrame, texts: Sequence[Text]) -> list[Facts]:
+    def _learn(self, frame: pl.DataFrame, texts: Sequence[Text], *, full: bool) -> list[Facts]:
         """Hold every row against the names of the files, and note what they show."""
         self._check_filled(self._time.column, frame, texts)
         times = frame[self._time.column].to_numpy().view(np.int64)
@@ -363,18 +377,24 @@ class Reader:
                 self._check_symbol(text.source, frame["symbol"].slice(start, text.rows))
             its = np.sort(times[start:end]) if at in broken else times[start:end]
             span = (int(its[0]), int(its[-1])) if text.rows else None
-            learned.append(self._facts(text, span, at not in broken, checked=True))
+            learned.append(self._facts(text, span, at not in broken, checked=True, full=full))
         return learned
 
     def _facts(
-        self, text: Text, span: tuple[int, int] | None, in_order: bool, *, checked: bool
+        self,
+        text: Text,
+        span: tuple[int, int] | None,
+        in_order: bool,
+        *,
+        checked: bool,
+        full: bool = False,
     ) -> Facts:
         """Hold the first and the last time of a file against its name, and note what was seen."""
         if span is not None:
             self._check_period(text.source, *span)
         first, last = span or (None, None)
         file, size = text.source.file, len(text.body)
-        return Facts(file.stamp, text.rows, first, last, in_order, size, checked)
+        return Facts(file.stamp, text.rows, first, last, in_order, size, checked, full)
 
     def _check_filled(self, name: str, frame: pl.DataFrame, texts: Sequence[Text]) -> None:
         """See that no field of a column is empty, or cannot be read."""
