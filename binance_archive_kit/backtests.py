@@ -20,6 +20,7 @@ from binance_archive_kit.reports import (
     CoverageReport,
     doubts_of,
     findings_html,
+    flaws_of,
     flaws_told,
     lacks_of,
     more_html,
@@ -111,8 +112,8 @@ class BacktestCoverage:
         weakest, window, asked = self.weakest, self.window, self.asked
         if weakest is None or window is None or asked is None:
             return f"Not ready: {self._why_not()}"
-        told = flaws_told(self.findings)
-        begins = "Not ready" if not self.is_ready else "Ready with flaws" if told else "Ready"
+        flawed = flaws_of(self.findings).height > 0
+        begins = "Not ready" if not self.is_ready else "Ready with flaws" if flawed else "Ready"
         days = f"{window[0]} to {window[1]}"
         inside = ""
         if window != asked:
@@ -124,7 +125,7 @@ class BacktestCoverage:
         words += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:.10g} %)"
         if self.skip.height:
             words += f"; skip {render.counted(self.skip.height, 'stretch')}"
-        words += told
+        words += flaws_told(self.findings)
         if self.report.never_there:
             words += f"; never there: {self.report.never_there[0]}"
         return words

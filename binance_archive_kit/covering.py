@@ -510,6 +510,10 @@ class _Survey:
             yield from self._found_lacking(name, held)
         for absence in wanted.absent:
             yield Word(_KINDS[absence.reason], absence.detail), absence.start, absence.end
+        for defect in load_annotations().defects:
+            if defect.effect == "not_traded" and defect.end and defect.concerns(*name):
+                word = Word(GapKind.AFTER_DELISTING, str(defect))
+                yield word, defect.start.date(), (defect.end - _ONE_DAY).date()
         yield from self._quarantined(name)
 
     def _unlisted(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
@@ -704,16 +708,16 @@ def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
         if contents.repeats > differing:
             again = contents.repeats - differing
             said = f"{owner.name}: {again:,} {rows} stand there before"
-            why = _explained(line, owner, "repeated_rows")
-            yield Finding(*of, again, FindingKind.DUPLICATE, said + why, bool(why))
+            why, harmless = _explained(line, owner, "repeated_rows")
+            yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
         if not contents.in_order:
             said = f"{owner.name}: rows do not come in the order of time"
             why = "" if ordered else "; files of this feed never promise it"
             yield Finding(*of, contents.rows, FindingKind.UNSORTED, said + why, not ordered)
         if contents.strays:
             said = f"{owner.name}: {contents.strays:,} {rows} lie between the steps"
-            why = _explained(line, owner, "off_grid_rows")
-            yield Finding(*of, contents.strays, FindingKind.OFF_GRID, said + why)
+            why, harmless = _explained(line, owner, "off_grid_rows")
+            yield Finding(*of, contents.strays, FindingKind.OFF_GRID, said + why, harmless)
 
 
 def _touches(line: Line, number: int, flaw: Flaw) -> bool:
@@ -722,15 +726,18 @@ def _touches(line: Line, number: int, flaw: Flaw) -> bool:
     return len(days) > 0 and (line.rhythm.is_long or bool((days == number).any()))
 
 
-def _explained(line: Line, owner: Owner, effect: str) -> str:
-    """Say which known defect explains what a file has; empty if none does."""
+def _explained(line: Line, owner: Owner, effect: str) -> tuple[str, bool]:
+    """Say which known defect explains what a file has, and whether the archive still has it so.
+
+    What the archive has put right since then is no explanation: the file is an old one.
+    """
     start, end = moment_of(owner.start), moment_of(owner.end)
     partition = ObjectKey.parse(owner.key).stream.partition
     for defect in load_annotations().defects:
         concerned = defect.concerns(*line.what, partition)
         if defect.effect == effect and concerned and defect.overlaps(start, end):
-            return f"; as is known: {defect.what} [{defect.source}]"
-    return ""
+            return f"; as is known, {defect}", defect.fixed_on is None
+    return "", False
 
 
 def _standing_still(line: Line) -> Iterator[Finding]:
@@ -794,9 +801,16 @@ def _known_defects(line: Line) -> Iterator[Finding]:
             streams = [ObjectKey.parse(line.owners[code].key).stream for code in codes]
             if not any(each.partition in defect.partitions for each in streams):
                 continue
+        if defect.fixed_on is not None and not _shows(line, first, last):
+            continue
         wrong = defect.effect == "wrong_values"
         kind = FindingKind.WRONG_VALUES if wrong else FindingKind.KNOWN_DEFECT
         yield Finding(*line.what, first, last, 0, kind, str(defect))
+
+
+def _shows(line: Line, start: int, end: int) -> bool:
+    """Tell whether rows are lacking in a time."""
+    return any(gap.kind.is_lack and gap.start < end and start < gap.end for gap in line.gaps)
 
 
 def _halts_beside(line: Line) -> Iterator[Finding]:

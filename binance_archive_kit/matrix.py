@@ -460,7 +460,7 @@ Effect = Literal[
     "repeated_rows",
     "off_grid_rows",
     "stale_checksum",
-    "other_asset",
+    "not_traded",
 ]
 
 
@@ -482,6 +482,9 @@ class KnownDefect(_Span):
         The partition whose files have the right rows, if one has.
     instead : str
         What to do about it; empty where nothing is known to help.
+    fixed_on : date or None
+        Day (UTC) on which Binance said that the files were replaced. Only files that were
+        downloaded before can have the defect, so a plan does not name it.
     """
 
     markets: tuple[Market, ...] = Field(min_length=1)
@@ -493,6 +496,7 @@ class KnownDefect(_Span):
     effect: Effect
     better: Partition | None = None
     instead: str = ""
+    fixed_on: date | None = None
 
     def concerns(
         self,
@@ -517,12 +521,47 @@ class KnownDefect(_Span):
         return f"{self.when}: {self.what}{advice} [{self.source}]"
 
 
+#: What an asset is traded against, in names such as BTTUSDT or 1000LUNCBUSD.
+_QUOTES = "USDT|USDC|BUSD|FDUSD|TUSD|BTC|ETH|BNB|TRX|TRY|EUR|GBP|AUD|BRL|RUB|BIDR|USD"
+
+
+class KnownRename(_Annotation):
+    """An asset whose symbol changed, or a symbol that stood for more than one asset.
+
+    Attributes
+    ----------
+    markets : tuple of Market
+    base : str
+        The old symbol of the asset, such as ``BTT``.
+    new : str or None
+        The symbol under which its later data are filed; None where `base` is used again.
+    since : date or None
+        First day (UTC) of the month of the change, if that is known.
+    """
+
+    markets: tuple[Market, ...]
+    base: str
+    new: str | None
+    since: Day | None
+
+    def concerns(self, market: Market, symbol: str) -> bool:
+        """Return whether a symbol is the asset against some other one.
+
+        >>> [btt] = [r for r in load_annotations().renames if r.base == "BTT"]
+        >>> btt.concerns(Market.SPOT, "BTTUSDT"), btt.concerns(Market.SPOT, "BTTCUSDT")
+        (True, False)
+        """
+        pair = rf"(1000)?{self.base}({_QUOTES})(_.+)?"
+        return market in self.markets and re.fullmatch(pair, symbol) is not None
+
+
 class Annotations(_Facts):
     """What a reader of the files should know besides their columns."""
 
     changes: tuple[SemanticChange, ...]
     halts: tuple[KnownHalt, ...]
     defects: tuple[KnownDefect, ...]
+    renames: tuple[KnownRename, ...]
 
 
 @cache

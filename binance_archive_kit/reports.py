@@ -189,7 +189,7 @@ class CoverageReport:
         begins = "Complete" if self.is_complete else "Incomplete" if part else "Nothing there"
         share = f"{render.percent(part, whole)} of the {what} due are there"
         told = flaws_told(self.findings)
-        if self.is_complete and told:
+        if self.is_complete and flaws_of(self.findings).height:
             begins = "Complete with flaws"
         if part == whole and not lacks and self.doubts.height:
             begins, share = "Flawed", f"the {what} due are there"
@@ -261,7 +261,7 @@ class CoverageReport:
         keys = [*WHAT]
         lacks = lacks_of(self.gaps).join(streams.select(*keys), on=keys, nulls_equal=True)
         by_stream = lacks.partition_by(keys, as_dict=True)
-        flaws = _flaws_of(self.findings).join(streams.select(*keys), on=keys, nulls_equal=True)
+        flaws = flaws_of(self.findings).join(streams.select(*keys), on=keys, nulls_equal=True)
         flaws_by_stream = flaws.partition_by(keys, as_dict=True)
         for row in streams.iter_rows(named=True):
             name = tuple(row[key] for key in keys)
@@ -440,7 +440,7 @@ def doubts_of(findings: pl.DataFrame) -> pl.DataFrame:
     return findings.filter(pl.col("kind").is_in([kind for kind in FindingKind if kind.is_doubt]))
 
 
-def _flaws_of(findings: pl.DataFrame) -> pl.DataFrame:
+def flaws_of(findings: pl.DataFrame) -> pl.DataFrame:
     """Choose the findings of which something is wrong with rows, and not for a known reason."""
     flaws = [kind for kind in FindingKind if kind.is_flaw]
     return findings.filter(pl.col("kind").is_in(flaws), ~pl.col("explained"))
@@ -478,14 +478,20 @@ _ROWS_ARE = {
 
 def flaws_told(findings: pl.DataFrame) -> str:
     """Say what is wrong with rows that are there, the doubtful ones first; empty if nothing."""
-    flaws = _flaws_of(findings)
+    flaws = flaws_of(findings)
     doubts = doubts_of(flaws)
     tally = _flaw_tally(flaws.filter(~pl.col("kind").is_in(doubts["kind"].unique().implode())))
     words = ""
     if doubts.height:
         worst = doubts.sort("kind", maintain_order=True).row(0, named=True)
         words = f"; not to be trusted: {_flaw_tally(doubts)}, such as {worst['evidence']}"
-    return f"{words}; flaws: {tally}" if tally else words
+    words += f"; flaws: {tally}" if tally else ""
+    known = findings.filter("explained", pl.col("kind").is_in(_SAID_THOUGH_KNOWN))
+    return f"{words}; as is known, {_flaw_tally(known)}" if known.height else words
+
+
+#: What rows have for a known reason and a reader should be told all the same.
+_SAID_THOUGH_KNOWN = [FindingKind.DUPLICATE, FindingKind.OFF_GRID]
 
 
 def notes_on(findings: pl.DataFrame) -> list[str]:

@@ -55,6 +55,7 @@ MODULES: dict[str, set[str]] = {
     "threads": set(),
     "reading": {"numpy", "polars", "pyarrow"},
     "rhythms": {"numpy"},
+    "lookahead": {"polars"},
     "flaws": {"numpy", "polars"},
     "contents": {"numpy", "polars"},
     "comparing": {"numpy", "polars"},
@@ -64,6 +65,7 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "joins": {"polars"},
     "verifying": {"polars"},
     # whether data can be trusted
     "gaps": {"numpy"},

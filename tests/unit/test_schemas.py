@@ -9,7 +9,8 @@ import math
 import os
 import re
 import zipfile
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,15 @@ from binance_archive_kit.enums import DataType, Market
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.matrix import shipped
-from binance_archive_kit.schemas import Checks, Column, Schema, Time, load_schemas, schema
+from binance_archive_kit.schemas import (
+    Checks,
+    Column,
+    Known,
+    Schema,
+    Time,
+    load_schemas,
+    schema,
+)
 
 FEEDS = sorted(load_schemas())
 SAMPLES = os.environ.get("BINANCE_ARCHIVE_SAMPLES")
@@ -160,6 +169,112 @@ def test_differences_must_name_columns_of_the_other_list() -> None:
         schemas._columns(lists, "b")
 
 
+# When rows were known, and what their values cover
+
+
+@pytest.mark.parametrize(
+    ("market", "data_type", "rule", "minutes"),
+    [
+        ("spot", "klines", "candle", None),
+        ("futures_um", "markPriceKlines", "candle", None),
+        ("futures_cm", "premiumIndexKlines", "candle", None),
+        ("spot", "trades", "time", None),
+        ("futures_um", "fundingRate", "time", None),
+        ("futures_um", "bookDepth", "time", None),
+        ("options", "BVOLIndex", "time", None),
+        ("futures_cm", "liquidationSnapshot", "time", None),
+        ("futures_um", "bookTicker", "latest", None),
+        ("futures_um", "metrics", "metrics_label", 5),
+        ("futures_cm", "metrics", "metrics_label", 5),
+        ("options", "EOHSummary", "after_period", 60),
+    ],
+)
+def test_when_rows_are_known(market: str, data_type: str, rule: str, minutes: int | None) -> None:
+    known = schema(Market(market), DataType(data_type)).known
+    assert known.rule == rule
+    assert known.period == (minutes and timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize(
+    ("market", "data_type", "column", "measures"),
+    [
+        ("spot", "klines", "volume", "flow"),
+        ("spot", "klines", "open_time", "identity"),
+        ("spot", "klines", "ignore", "nothing"),
+        ("futures_um", "markPriceKlines", "volume", "nothing"),
+        ("futures_um", "markPriceKlines", "close", "flow"),
+        ("spot", "trades", "price", "event"),
+        ("futures_um", "metrics", "sum_open_interest", "moment"),
+        ("futures_cm", "metrics", "count_long_short_ratio", "moment"),
+        ("futures_um", "metrics", "sum_taker_long_short_vol_ratio", "flow"),
+        ("futures_um", "bookDepth", "depth", "moment"),
+        ("options", "EOHSummary", "open", "rolling_24h"),
+        ("options", "EOHSummary", "high", "rolling_24h"),
+        ("options", "EOHSummary", "low", "rolling_24h"),
+        ("options", "EOHSummary", "volume_contracts", "rolling_24h"),
+        ("options", "EOHSummary", "volume_usdt", "rolling_24h"),
+        ("options", "EOHSummary", "close", "moment"),
+        ("options", "EOHSummary", "theta", "moment"),
+    ],
+)
+def test_what_values_measure(market: str, data_type: str, column: str, measures: str) -> None:
+    by_name = {c.column: c for c in schema(Market(market), DataType(data_type)).columns}
+    assert by_name[column].measures == measures
+
+
+def test_times_and_keys_identify_and_flows_have_a_period(any_schema: Schema) -> None:
+    by_name = {column.column: column.measures for column in any_schema.columns}
+    for name in {*any_schema.key, *any_schema.time.others, *any_schema.time.made_from}:
+        assert by_name[name] == "identity"
+    if "flow" in by_name.values():
+        assert any_schema.known.rule == "candle" or any_schema.known.period
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"rule": "time", "period": "PT5M"}, "a period belongs to"),
+        ({"rule": "after_period"}, "a period belongs to"),
+        ({"rule": "never"}, "rule"),
+    ],
+)
+def test_contradictory_known_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Known.model_validate({"description": "Then."} | fields)
+
+
+@pytest.mark.skipif(not SAMPLES, reason="BINANCE_ARCHIVE_SAMPLES is not set")
+def test_hourly_option_summaries_are_of_24_hours_and_of_the_end_of_the_hour() -> None:
+    """What the schema says of EOHSummary, on the real file."""
+    [key] = [key for key in SAMPLE_KEYS if "EOHSummary" in key]
+    header, *rows = _rows(key)
+    at = {name: index for index, name in enumerate(header)}
+    volume = at["volume_contracts"]
+    assert all(float(row[volume]) == float(row[at["volume_usdt"]]) for row in rows)
+    last_hour = [
+        row for row in rows if row[at["symbol"]].startswith("BTC-231020-") and row[1] == "07"
+    ]
+    assert last_hour
+    # Expired at 08:00: in the row of hour 07 there is no time left and nothing uncertain.
+    for row in last_hour:
+        assert float(row[at["theta"]]) == 0
+        assert abs(float(row[at["delta"]])) in (0, 1)
+    by_option: dict[str, list[list[str]]] = {}
+    for row in sorted(rows, key=lambda row: row[at["hour"]]):
+        by_option.setdefault(row[at["symbol"]], []).append(row)
+    for history in by_option.values():
+        for index, row in enumerate(history):
+            # Closes traded in the hours before lie inside the range of 24 hours.
+            traded = [
+                float(earlier[at["close"]])
+                for before, earlier in pairwise(history[: index + 1])
+                if float(before[volume]) < float(earlier[volume])
+            ]
+            if float(row[volume]) and traded:
+                assert float(row[at["low"]]) <= min(traded)
+                assert float(row[at["high"]]) >= max(traded)
+
+
 # What is certain about values
 
 
@@ -167,7 +282,10 @@ def test_nothing_is_checked_unless_it_is_stated() -> None:
     assert Checks() == Checks(
         finite=False, positive=False, within=None, may_be_null=True, may_be_constant=True
     )
-    assert Column(name="a", column="a", dtype="text", unit=None, description=".").checks == Checks()
+    column = Column(
+        name="a", column="a", dtype="text", unit=None, measures="nothing", description="."
+    )
+    assert column.checks == Checks()
 
 
 @pytest.mark.parametrize("market", [Market.SPOT, Market.FUTURES_UM, Market.FUTURES_CM])
@@ -223,7 +341,13 @@ def test_what_healthy_files_do_is_not_forbidden(
     ],
 )
 def test_impossible_checks_are_refused(fields: dict[str, object], message: str) -> None:
-    column = {"name": "a", "column": "a", "unit": None, "description": "A column."}
+    column = {
+        "name": "a",
+        "column": "a",
+        "unit": None,
+        "measures": "nothing",
+        "description": "A column.",
+    }
     with pytest.raises(ValidationError, match=message):
         Column.model_validate(column | fields)
 
