@@ -51,7 +51,7 @@ _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
 #: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply. The stamp
-#: comes before it, and what is irregular after it, as words.
+#: comes first, what is irregular last; both are stored in another form.
 _FIELDS = attrgetter(*(field.name for field in fields(Facts)[1:-1]))
 
 
@@ -128,12 +128,14 @@ class Cache:
         )
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
-        for key, *row in self._select("facts", feed):
-            *stamp, rows, first, last, in_order, inflated, checked, full, words = row
+        for row in self._select("facts", feed):
+            key, size, mtime, ctime, inode, rows, first, last, *flags, words = row
+            in_order, inflated, checked, full = flags
+            odd = frozenset(map(Irregularity, words.split(","))) if words else frozenset()
             yield (
                 key,
                 Facts(
-                    Stamp(*stamp),
+                    Stamp(size, mtime, ctime, inode),
                     rows,
                     first,
                     last,
@@ -141,7 +143,7 @@ class Cache:
                     inflated,
                     bool(checked),
                     bool(full),
-                    frozenset(map(Irregularity, words.split(","))) if words else frozenset(),
+                    odd,
                 ),
             )
 
