@@ -323,12 +323,15 @@ class Question:
         store = Store(self.config.output_directory, self.storage)
         listing: dict[Stream, StreamListing] | None = None
         symbols: dict[str, list[str]] = {}
+        notes = list(self.asked.notes)
         if self.config.listing:
-            async with Archive(self.endpoint, self.matrix.archive.bucket) as archive:
+            bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
+            async with Archive(self.endpoint, bucket, timeout) as archive:
                 wishes, listing = await self._list(archive, progress)
                 lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
                 for parent in sorted(lost):
                     symbols[parent] = await archive.symbols(parent)
+                notes += archive.notes()
         else:
             wishes = [
                 settled
@@ -338,7 +341,7 @@ class Question:
         prefixes = dict.fromkeys(wish.stream.prefix for wish in wishes)
         keys = [] if self.storage is None else _keys(wishes, listing)
         inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
-        asked = Wishes(wishes, self.asked.unavailable, self.asked.notes, self.asked.warnings)
+        asked = Wishes(wishes, self.asked.unavailable, notes, self.asked.warnings)
         made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols)
         if self.storage is not None:
             await asyncio.to_thread(store.decide, made.frame["key"])

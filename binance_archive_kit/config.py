@@ -663,7 +663,7 @@ def _read_json(source: object) -> dict[str, Any]:
             with path.open(encoding="utf-8-sig") as file:
                 text = file.read(_LARGEST_FILE + 1)
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            why = str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigurationError(
                 f"config: {shown(str(source))} cannot be read: {why}; "
                 "give the path of a JSON file, or JSON text"
@@ -678,7 +678,7 @@ def _read_json(source: object) -> dict[str, Any]:
     except RecursionError:
         raise ConfigurationError("the configuration is nested too deeply") from None
     except ValueError as error:
-        why = "it has a number of thousands of digits" if "digits" in str(error) else error
+        why = "it has a number of thousands of digits" if "digits" in str(error) else str(error)
         raise ConfigurationError(f"the configuration is not JSON: {why}") from None
     if not isinstance(fields, dict):
         raise ConfigurationError("the configuration is not a JSON object of fields")
@@ -717,10 +717,10 @@ def check_endpoint(url: str, field: str = "endpoint_url") -> str:
         raise ValueError(f"{field}: {_USER_INFO}")
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        usable = parts.scheme in ("http", "https") and parts.port != 0
         # urlsplit drops line ends; a host is also checked as it will be resolved.
-        usable = usable and not has_controls(url) and _HOST.fullmatch(parts.netloc)
-        usable = usable and (parts.hostname or "").encode("idna")
+        usable = usable and not has_controls(url) and bool(_HOST.fullmatch(parts.netloc))
+        usable = usable and bool((parts.hostname or "").encode("idna"))
     except ValueError:  # an invalid port, IPv6 address or host
         usable = False
     if not usable:

@@ -131,8 +131,8 @@ def proxy_of(endpoint: str) -> str | None:
     proxy = given if "://" in given else f"http://{given}"
     try:
         through = urlsplit(proxy)
-        usable = through.hostname and through.port != 0 and not has_controls(proxy)
-        usable = usable and (through.hostname or "").encode("idna")
+        host = (through.hostname or "").encode("idna")
+        usable = bool(host) and through.port != 0 and not has_controls(proxy)
     except ValueError:
         usable = False
     if not usable:
@@ -205,8 +205,9 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "file in SSL_CERT_FILE",
     ),
     (
-        r"WRONG_VERSION_NUMBER|RECORD_LAYER|not look like a TLS|HTTP response to HTTPS",
-        "there is no TLS at that port; does the endpoint begin with http://?",
+        r"WRONG_VERSION_NUMBER|RECORD_LAYER|not look like a TLS|HTTP response to HTTPS"
+        r"|TLS handshake|SSL handshake|UNEXPECTED_EOF",
+        "there seems to be no TLS at that port; does the endpoint begin with http://?",
     ),
     (
         r"proxyconnect|the proxy",

@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from binance_archive_kit.errors import ConfigurationError, shown
 
@@ -49,7 +50,7 @@ def read_path(field: str, value: object) -> Path:
 URL, not a folder or file of this machine; give a local path, such as 'data/research'
     """
     try:
-        text = os.fspath(value)  # type: ignore[arg-type]  # anything else is the error below
+        text: Any = os.fspath(value)  # type: ignore[call-overload]  # all else is refused below
     except Exception:  # a foreign object's own method may raise anything
         text = None
     if not isinstance(text, str):

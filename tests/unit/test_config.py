@@ -578,7 +578,7 @@ def test_a_password_is_refused_and_never_shown(url: str, monkeypatch: pytest.Mon
             way()
         assert "secret" not in str(caught.value)
         assert "cret" not in str(caught.value)
-    with pytest.raises(ConfigurationError, match="^S3_ENDPOINT_URL: "):
+    with pytest.raises(ConfigurationError, match=r"^S3_ENDPOINT_URL: "):
         bak.plan(fields)
 
 
@@ -599,7 +599,7 @@ def test_a_password_is_refused_and_never_shown(url: str, monkeypatch: pytest.Mon
     ],
 )
 def test_an_endpoint_is_a_plain_host(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="^endpoint_url: ") as caught:
+    with pytest.raises(ConfigurationError, match=r"^endpoint_url: ") as caught:
         make(endpoint_url=url)
     assert str(caught.value).isprintable()
 
@@ -707,7 +707,8 @@ def check_anything(fields: dict[str, Any]) -> None:
             assert sum(1 for _ in wish.starts()) > 0
         assert repr(config)
     except ConfigurationError as error:
-        assert 0 < len(str(error)) < 10_000
+        message = str(error)
+        assert 0 < len(message) < 10_000
 
 
 @given(
