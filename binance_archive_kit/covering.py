@@ -53,6 +53,7 @@ from binance_archive_kit.moments import (
     naive_of,
     spell,
 )
+from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning import Plan
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import Range
@@ -133,7 +134,7 @@ def coverage(
     span = _day("start", start), _day("end", end)
     if span[0] and span[1] and span[0] > span[1]:
         raise ConfigurationError(f"start: {start} is after end: {end}")
-    if isinstance(source, str | Path) and Path(source).is_file():
+    if isinstance(source, str | Path) and read_path("source", source).is_file():
         source = CollectionConfig.from_json(source)
     if isinstance(source, CollectionConfig):
         source = plan(source)

@@ -398,7 +398,8 @@ class Fetch:
             return
         # An endpoint that cannot list leaves us with what the plan knows.
         with suppress(ListingError):
-            async with Archive(self._endpoint, self._matrix.archive.bucket) as archive:
+            bucket, timeout = self._matrix.archive.bucket, self._config.timeout_seconds
+            async with Archive(self._endpoint, bucket, timeout) as archive:
                 now = await archive.describe(doubtful)
             for key, listed in now.items():
                 task = self._tasks[key]

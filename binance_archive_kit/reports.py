@@ -18,7 +18,7 @@ import polars as pl
 
 from binance_archive_kit import render
 from binance_archive_kit.enums import DataType, Interval, Market
-from binance_archive_kit.errors import FileError
+from binance_archive_kit.errors import ConfigurationError, FileError
 from binance_archive_kit.gaps import (
     Finding,
     FindingKind,
@@ -27,6 +27,7 @@ from binance_archive_kit.gaps import (
     said,
 )
 from binance_archive_kit.moments import DAY, day_at
+from binance_archive_kit.paths import read_path
 from binance_archive_kit.pictures import COMPLETE, Picture, picture_of
 from binance_archive_kit.wishes import Absence, Reason
 
@@ -389,7 +390,12 @@ class CoverageReport:
             body=f"{self._panel()}{picture}<h2>Gaps</h2>{gaps or '<p>None.</p>'}{more}",
         )
         if path is not None:
-            Path(path).write_text(page, encoding="utf-8")
+            try:
+                read_path("path", path).write_text(page, encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"path: {str(path)!r} cannot be written: {error.strerror}"
+                ) from None
             return None
         return page
 

@@ -22,6 +22,7 @@ from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
+from binance_archive_kit.paths import read_path
 from binance_archive_kit.schemas import load_schemas
 
 #: Feeds whose files are known to repeat rows.
@@ -181,7 +182,11 @@ def open_views(
     distinct : bool
         Drop exact repeats of rows from the feeds that are known to hold them.
     """
-    connection = duckdb.connect(str(database) if database is not None else ":memory:")
+    home = ":memory:" if database is None else str(read_path("database", database))
+    try:
+        connection = duckdb.connect(home)
+    except (duckdb.Error, RuntimeError) as error:
+        raise ConfigurationError(f"database: {home!r} cannot be opened: {error}") from None
     try:
         # Moments with a zone are compared with ours, which are UTC; cursors heed it too.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")

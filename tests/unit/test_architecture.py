@@ -20,6 +20,7 @@ PACKAGE = Path(bak.__file__).parent
 MODULES: dict[str, set[str]] = {
     # words
     "errors": set(),
+    "paths": set(),
     "enums": set(),
     "keys": set(),
     "moments": set(),
