@@ -20,6 +20,7 @@ from binance_archive_kit.errors import CoverageError
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.reports import CoverageReport
 from binance_archive_kit.synthetic import PLANTED, SYMBOLS
+from binance_archive_kit.texts import Unpacker
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars
@@ -289,15 +290,16 @@ def test_of_days_beyond_a_plan_nothing_is_due(
 
 
 def test_a_second_report_opens_no_file(
-    demo: dict[str, CollectionConfig], of_folder: CoverageReport, tmp_path: Path
+    demo: dict[str, CollectionConfig],
+    of_folder: CoverageReport,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(demo["running"].output_directory, copy, copy_function=shutil.copy2)
-    for path in copy.rglob("*.zip"):
-        stat = path.stat()
-        path.write_bytes(b"?" * stat.st_size)
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    again = bak.coverage(copy)
+    def refuse(*_: object) -> None:
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr(Unpacker, "text", refuse)
+    monkeypatch.setattr(Unpacker, "cut", refuse)
+    again = bak.coverage(demo["running"].output_directory)
     assert again.gaps.equals(of_folder.gaps)
     assert again.findings.equals(of_folder.findings)
     assert again.streams.equals(of_folder.streams)
