@@ -788,10 +788,16 @@ def _changes(line: Line) -> Iterator[Finding]:
             yield Finding(*line.what, start, end, 0, FindingKind.SEMANTIC_CHANGE, said)
 
 
+#: Effects that the rows themselves show; what they show names the defect.
+_SEEN_IN_ROWS = ("repeated_rows", "off_grid_rows")
+
+
 def _known_defects(line: Line) -> Iterator[Finding]:
     """Name what is known to be wrong in the archive where a line touches it."""
     start, end = moment_of(line.start), moment_of(line.end)
     for defect in load_annotations().defects:
+        if defect.effect in _SEEN_IN_ROWS:
+            continue
         if not defect.concerns(*line.what) or not defect.overlaps(start, end):
             continue
         first = max(micros_of(defect.start), line.start)
