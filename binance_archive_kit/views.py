@@ -6,6 +6,7 @@ of a query and takes batches of rows as they are read; nothing is unzipped on di
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,12 +43,23 @@ class _Answer:
         return pa.RecordBatchReader.from_batches(self._schema, self._rows)
 
 
+#: The latest errors of ours that went through DuckDB, which passes on their words alone.
+_PASSED: deque[ArchiveKitError] = deque(maxlen=64)
+
+
 def _in_arrow(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Raise what is wrong with a file as the engine passes it on: in its own words."""
     try:
         yield from rows
     except ArchiveKitError as error:
+        _PASSED.append(error.with_traceback(None))
         raise pa.ArrowInvalid(f"{type(error).__name__}: {error}") from None
+
+
+def original(error: duckdb.Error) -> ArchiveKitError | None:
+    """Find the error of ours that DuckDB passes on; None if it raised its own."""
+    said = str(error)
+    return next((each for each in reversed(_PASSED) if str(each) in said), None)
 
 
 class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
@@ -77,7 +89,12 @@ class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
         """
         names = self._feed.arrow.names if columns is None else list(columns)
         schema = pa.schema([self._feed.arrow.field(name) for name in names])
-        return _Answer(schema, _in_arrow(self._holdings.scan(self._feed, names, where=filter)))
+        try:
+            rows = self._holdings.scan(self._feed, names, where=filter)
+        except ArchiveKitError as error:
+            _PASSED.append(error.with_traceback(None))
+            raise
+        return _Answer(schema, _in_arrow(rows))
 
 
 class _AboutDataset(ds.InMemoryDataset):  # type: ignore[misc]
