@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from binance_archive_kit import render
 from binance_archive_kit.contents import NO_RUNS, Contents
+from binance_archive_kit.errors import FileError, file_error
 from binance_archive_kit.facts import Facts, Irregularity, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.flaws import read_flaws, spelled
@@ -47,12 +48,20 @@ _SAMPLE = 20_000
 #: Bytes that all months together may take, unless told otherwise.
 DEFAULT_LIMIT = 20 << 30
 _PART = ".part"
+_DECIMAL = "decimal_"
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
 #: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply. The stamp
 #: comes first, what is irregular last; both are stored in another form.
 _FIELDS = attrgetter(*(field.name for field in fields(Facts)[1:-1]))
+
+
+class Rejection(NamedTuple):
+    """A file that could not be read, as it was then, and why."""
+
+    stamp: Stamp
+    error: FileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,9 @@ class Cache:
 
     def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
+        #: By the name of a feed's table: as decimals, other files can be read.
         self._facts: dict[str, dict[str, Facts]] = {}
+        self._rejected: dict[str, dict[str, Rejection]] = {}
         self._contents: dict[str, dict[str, Contents]] = {}
         self._compared: dict[str, dict[str, tuple[str, str]]] = {}
         self._fragments: dict[Path, ds.Fragment] = {}
@@ -112,23 +123,46 @@ class Cache:
     def known(self, feed: Feed) -> dict[str, Facts]:
         """Give what is known of the files of a feed, by their keys; it grows with time."""
         with self._lock:
-            if feed.view not in self._facts:
-                self._facts[feed.view] = dict(self._read_facts(feed))
-            return self._facts[feed.view]
+            if feed.table not in self._facts:
+                self._facts[feed.table] = dict(self._read_facts(feed))
+            return self._facts[feed.table]
 
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         self.known(feed).update(facts)
         self._insert(
-            "facts",
+            _table("facts", feed),
             (
                 (key, *each.stamp, *_FIELDS(each), ",".join(sorted(each.irregularities)))
                 for key, each in facts.items()
             ),
         )
 
+    def rejected(self, feed: Feed) -> Mapping[str, Rejection]:
+        """Return the files of a feed that could not be read, by their keys."""
+        with self._lock:
+            if feed.table not in self._rejected:
+                rows = self._select(_table("rejections", feed), feed)
+                self._rejected[feed.table] = {
+                    key: Rejection(Stamp(*stamp), file_error(reason, place, detail))
+                    for key, *stamp, reason, place, detail in rows
+                }
+            return self._rejected[feed.table]
+
+    def reject(self, feed: Feed, file: HeldFile, error: FileError) -> None:
+        """Remember that a file cannot be read, and forget what was known of it."""
+        self.rejected(feed)
+        known = self.known(feed)
+        with self._lock:
+            rejection = Rejection(file.stamp, error)
+            self._rejected[feed.table] = self._rejected[feed.table] | {file.key: rejection}
+            # Another mapping: what was chosen by the old one is to be chosen anew.
+            self._facts[feed.table] = {key: each for key, each in known.items() if key != file.key}
+        said = (error.reason, error.file, error.detail)
+        self._insert(_table("rejections", feed), [(file.key, *file.stamp, *said)])
+
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
-        for row in self._select("facts", feed):
+        for row in self._select(_table("facts", feed), feed):
             key, size, mtime, ctime, inode, rows, first, last, *flags, words = row
             in_order, inflated, checked, full = flags
             odd = frozenset(map(Irregularity, words.split(","))) if words else frozenset()
@@ -353,6 +387,7 @@ class Cache:
     def clear(self) -> None:
         """Forget everything."""
         self._facts.clear()
+        self._rejected.clear()
         self._contents.clear()
         self._compared.clear()
         self._fragments.clear()
@@ -369,6 +404,11 @@ class Cache:
                     with suppress(FileNotFoundError):
                         stat = path.stat()
                         yield stat.st_mtime_ns, path, stat.st_size
+
+
+def _table(name: str, feed: Feed) -> str:
+    """Return the name of a table of the database: files are read as decimals by other rules."""
+    return f"{_DECIMAL}{name}" if feed.decimals else name
 
 
 def _name(sources: Sequence[Source]) -> str:

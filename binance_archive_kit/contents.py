@@ -33,7 +33,7 @@ from binance_archive_kit.flaws import (
     joined_standing,
 )
 from binance_archive_kit.moments import DAY, HOUR, MINUTE, day_at
-from binance_archive_kit.reading import Piece, Reader
+from binance_archive_kit.reading import Notes, Piece, Reader
 from binance_archive_kit.rhythms import Rhythm, Times, label_shift, rhythm_of, slots
 from binance_archive_kit.stamps import Stamp
 
@@ -326,6 +326,7 @@ def looked_into(
     *,
     workers: int,
     skip: Callable[[FileError], None] | None,
+    notes: Notes | None = None,
 ) -> Generator[list[Seen]]:
     """Read files for what is in them, and give those that were read together.
 
@@ -339,6 +340,8 @@ def looked_into(
         Threads to parse with.
     skip : callable or None
         Told of files that cannot be read, which are then left out; else they raise.
+    notes : Notes, optional
+        Where to note what was found out about files.
 
     Raises
     ------
@@ -348,12 +351,12 @@ def looked_into(
     # Exact decimals would be checked the same, only slower.
     feed = feed_of(feed.market, feed.data_type)
     examiner = Examiner(feed)
-    reader = Reader(root, feed, examiner.filled, full=True)
     # Files of one interval follow each other at its pace.
     for interval, group in groupby(sources, lambda source: source.stream.interval):
         rhythm = rhythm_of(feed.market, feed.data_type, interval)
         begun: dict[str, Seen] = {}
         overlap = False
+        reader = Reader(root, feed, examiner.filled, full=True, in_order=False, notes=notes)
         pieces = reader.pieces(
             list(group), examiner.columns, examiner.seen, workers=workers, skip=skip
         )

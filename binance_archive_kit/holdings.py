@@ -44,7 +44,7 @@ from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
 from binance_archive_kit.schemas import load_schemas
-from binance_archive_kit.serving import Month, Served, Servings
+from binance_archive_kit.serving import FileNotes, Month, Served, Servings
 from binance_archive_kit.storage import Recorded, Store
 
 Prefer = Literal["daily", "monthly"]
@@ -258,6 +258,7 @@ class Holdings:
         return (
             f"the store {self.root} has no {feed.market.title} {feed.data_type}; collect some "
             f'first: collect(markets=["{feed.market}"], data_types=["{feed.data_type}"], …)'
+            f"{self.skipped_hint()}"
         )
 
     def streams(self, feed: Feed) -> list[HeldStream]:
@@ -267,6 +268,23 @@ class Holdings:
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or place, and what to do."""
         return self._inventory.skipped()
+
+    def skipped_hint(self, symbol: str = "") -> str:
+        """Return what to add to a message that something is not there; empty if no file is skipped.
+
+        Parameters
+        ----------
+        symbol : str
+            Only files whose path has it.
+        """
+        skipped = [each for each in self.skipped() if symbol in each.path]
+        if not skipped:
+            return ""
+        path, reason, advice = skipped[0]
+        return (
+            f". {len(skipped):,} files are skipped because of their name or folder, such as "
+            f"{path}: {reason}; {advice}"
+        )
 
     # Rows
 
@@ -381,7 +399,7 @@ class Holdings:
         self, question: _Question, sources: Sequence[Source], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read files from the zips."""
-        pieces = Reader(self.root, question.feed).pieces(
+        pieces = Reader(self.root, question.feed, notes=self._notes(question.feed)).pieces(
             sources,
             question.looked_at,
             lambda piece: (piece, question.rows_of(piece)),
@@ -393,6 +411,9 @@ class Holdings:
                 tally.count(piece)
                 if batch.num_rows:
                     yield batch
+
+    def _notes(self, feed: Feed) -> FileNotes:
+        return FileNotes(self._store, self.cache, feed)
 
     # Examining
 
@@ -453,7 +474,7 @@ class Holdings:
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and known.stamp == source.file.stamp:
+            if known and known.stamp == source.file.stamp and source.facts is not None:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
@@ -509,7 +530,14 @@ class Holdings:
         """Read files for what is in them."""
         learned: dict[str, Facts] = {}
         with closing(
-            looked_into(self.root, feed, sources, workers=_workers(), skip=skip)
+            looked_into(
+                self.root,
+                feed,
+                sources,
+                workers=_workers(),
+                skip=skip,
+                notes=self._notes(feed),
+            )
         ) as looked:
             for files in looked:
                 done(len(files))
@@ -610,7 +638,7 @@ class Holdings:
         tally = _Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            pieces = Reader(self.root, feed).pieces(
+            pieces = Reader(self.root, feed, notes=self._notes(feed)).pieces(
                 sources, feed.arrow.names, lambda piece: piece, workers=workers
             )
             for piece in pieces:

@@ -21,10 +21,11 @@ from pathlib import Path
 from binance_archive_kit.caching import Cache
 from binance_archive_kit.contents import Contents, looked_into
 from binance_archive_kit.enums import Interval, Partition
-from binance_archive_kit.errors import ChangedFile, FileError, UnreadableZip
+from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.facts import Facts, Source, lead_of, merged
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.keys import Stream
 from binance_archive_kit.matrix import load_annotations
 from binance_archive_kit.moments import DAY, day_of
 from binance_archive_kit.pruning import Pruner
@@ -148,6 +149,38 @@ class _Choice:
             self.rows = sum(rows)
 
 
+class FileNotes:
+    """Notes in the cache what readers find out about the files of a feed.
+
+    Parameters
+    ----------
+    store : Store
+    cache : Cache
+    feed : Feed
+    """
+
+    def __init__(self, store: Store, cache: Cache, feed: Feed) -> None:
+        self._store = store
+        self._cache = cache
+        self._feed = feed
+
+    def learned(self, source: Source, facts: Facts) -> None:
+        """Note what a file that was read to its end has shown."""
+        self._cache.remember(self._feed, {source.file.key: facts})
+
+    def rejected(self, source: Source, error: FileError) -> None:
+        """Note that a file cannot be read, and let the error say whose fault it is."""
+        self.blame(source.stream, source.file, error)
+        if error.lasting:
+            self._cache.reject(self._feed, source.file, error)
+
+    def blame(self, stream: Stream, file: HeldFile, error: FileError) -> None:
+        """Let an error say whether the archive publishes the file as it is."""
+        if error.lasting and file.is_zip:
+            proof = self._store.recorded(stream.prefix).get(file.key)
+            error.at_source = proof is not None and proof.published and proof.is_of(file.stamp)
+
+
 class Servings:
     """Chooses the files of a store that serve a question.
 
@@ -178,8 +211,6 @@ class Servings:
         self._cache = cache
         self._first = first
         self._skip = skip
-        #: Files that were found to be bad only when they were read in full.
-        self._bad: dict[HeldFile, FileError] = {}
         #: Days that files have rows of, where what is remembered does not tell.
         self._dates: dict[HeldFile, frozenset[date]] = {}
 
@@ -381,11 +412,14 @@ class Servings:
     def _read_dates(self, feed: Feed, source: Source) -> frozenset[date]:
         """Read the day of every row of a file."""
         if source.file not in self._dates:
-            pieces = Reader(self._root, feed).pieces(
+            pieces = self._reader(feed).pieces(
                 [source], ["date"], lambda piece: piece.frame["date"].unique(), workers=1
             )
             self._dates[source.file] = frozenset(chain.from_iterable(pieces))
         return self._dates[source.file]
+
+    def _reader(self, feed: Feed) -> Reader:
+        return Reader(self._root, feed, notes=FileNotes(self._store, self._cache, feed))
 
     def _has_rows(self, feed: Feed, source: Source) -> bool:
         """Tell whether a file has rows, and none that is of another day; no if it is left out."""
@@ -395,7 +429,7 @@ class Servings:
             seen = self._look_into(feed, [source]).get(key)
             return seen is not None and seen.rows > 0
         if facts is None:
-            pieces = Reader(self._root, feed).pieces([source], (), _learned, workers=1)
+            pieces = self._reader(feed).pieces([source], (), _learned, workers=1)
             for shown in chain.from_iterable(pieces):
                 facts = merged(facts, shown)
             if facts is not None:
@@ -409,17 +443,9 @@ class Servings:
         skip: Callable[[FileError], None] | None = None,
     ) -> dict[str, Contents]:
         """Read files in full, and remember what is in them; give it by their keys."""
-        files = {source.file.place: source.file for source in sources}
-
-        def leave_out(error: FileError) -> None:
-            # One that does not even open shows it whoever reads it next.
-            if not isinstance(error, UnreadableZip):
-                self._bad[files[error.file]] = error
-            if self._skip is not None:
-                self._skip(error)
-
-        skip = skip if self._skip is None else leave_out
-        looked = looked_into(self._root, feed, sources, workers=1, skip=skip)
+        skip = skip if self._skip is None else self._skip
+        notes = FileNotes(self._store, self._cache, feed)
+        looked = looked_into(self._root, feed, sources, workers=1, skip=skip, notes=notes)
         seen = list(chain.from_iterable(looked))
         keys = [each.source.file.key for each in seen]
         facts = {key: each.facts for key, each in zip(keys, seen, strict=True) if each.facts}
@@ -472,6 +498,8 @@ class Servings:
             For a needed file that is no longer the proven one; None needs all.
         """
         known = self._cache.known(feed)
+        rejected = self._cache.rejected(feed)
+        skips = self._skip is not None
         sources = []
         for each in serving:
             file = each.file
@@ -481,14 +509,14 @@ class Servings:
                 continue
             if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
                 file = replace(file, stamp=stamp)
-            if self._bad and self._skip is not None and file in self._bad:
-                self._skip(self._bad[file])
-                continue
             facts = known.get(file.key)
-            if facts is not None and facts.stamp != file.stamp:
+            if facts is not None and (facts.stamp != file.stamp or (skips and not facts.full)):
+                # What is only counted, or read in part, may turn out to be bad.
                 facts = None
             if facts is None and (needed is None or file.key in needed):
                 try:
+                    if rejected and (bad := rejected.get(file.key)) and bad.stamp == file.stamp:
+                        raise self._explained(feed, each.held.stream, file, bad.error)
                     self._check_proof(each.held.stream.prefix, file, proofs)
                 except FileError as error:
                     if self._skip is None:
@@ -497,6 +525,12 @@ class Servings:
                     continue
             sources.append(Source(file, each.held, facts, each.without))
         return sources
+
+    def _explained(self, feed: Feed, stream: Stream, file: HeldFile, error: FileError) -> FileError:
+        """Make a recorded error anew, with what can be done about it."""
+        again = file_error(error.reason, error.file, error.detail)
+        FileNotes(self._store, self._cache, feed).blame(stream, file, again)
+        return again
 
     def _check_proof(self, prefix: str, file: HeldFile, proofs: _Proofs) -> None:
         """See that a file is still the one that was proven, if it ever was."""
@@ -513,7 +547,7 @@ class Servings:
     def _contradicts(self, file: HeldFile, proofs: dict[str, Recorded]) -> bool:
         """Hold a file against its proof, if it has one; read it only if its time moved."""
         proof = proofs.get(file.key)
-        if proof is None or proof.is_of(file.stamp):
+        if proof is None or not file.is_zip or proof.is_of(file.stamp):
             return False
         return proof.stamp.size != file.size or self._store.hash(file.place) != proof.sha256
 

@@ -111,6 +111,8 @@ class Recorded(NamedTuple):
 
     stamp: Stamp
     sha256: str
+    #: Whether the digest is the one that the archive publishes.
+    published: bool = False
 
     def is_of(self, stamp: Stamp) -> bool:
         """Return whether a file with this stamp is still the one that was proven."""
@@ -397,10 +399,10 @@ class Store:
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        rows = self._select_proofs([prefix], "sha256")
+        rows = self._select_proofs([prefix], "sha256, proven_by")
         return {
-            key: Recorded(Stamp(size, mtime, ctime, inode), sha256)
-            for key, size, mtime, ctime, inode, sha256 in rows
+            key: Recorded(Stamp(size, mtime, ctime, inode), sha256, by == ProvenBy.SHA256)
+            for key, size, mtime, ctime, inode, sha256, by in rows
         }
 
     def note_missing(self, missing: Iterable[Absence], there: Iterable[str]) -> None:

@@ -40,7 +40,7 @@ MODULES: dict[str, set[str]] = {
     # edges, one outside thing each
     "archive": {"anyio", "httpcore", "httpx"},
     "checksums": set(),
-    "members": set(),
+    "members": {"isal"},
     "storage": {"polars", "filelock"},
     "s5cmd": set(),
     "progress": {"IPython"},
