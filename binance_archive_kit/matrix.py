@@ -39,6 +39,7 @@ from binance_archive_kit.enums import (
 )
 from binance_archive_kit.errors import ConfigurationError, nearest, unknown
 from binance_archive_kit.keys import period_end
+from binance_archive_kit.paths import read_path
 
 #: File name of the matrix that is used when none is named.
 DEFAULT_MATRIX = "enhanced_binance_archive_matrix.json"
@@ -637,7 +638,7 @@ def _shipped_facts() -> _MatrixFile:
 def _find(matrix_path: str | Path | None) -> Path:
     if matrix_path is None:
         return shipped(DEFAULT_MATRIX)
-    path = Path(matrix_path)
+    path = read_path("matrix_path", matrix_path)
     try:
         if path.is_file():
             return path

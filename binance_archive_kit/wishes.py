@@ -47,7 +47,7 @@ class Reason(StrEnum):
     BEFORE_FIRST = "before_first"
     ENDED = "ended"
     # It could exist, and the archive lacks it: missing.
-    HOLE = "hole"
+    ABSENT = "absent"
     AFTER_LAST = "after_last"
     # It will exist.
     NOT_PUBLISHED = "not_published"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -24,6 +23,7 @@ from binance_archive_kit.errors import ConfigurationError, CoverageError
 from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.reports import CoverageReport
 from binance_archive_kit.storage import Store
+from binance_archive_kit.texts import Unpacker
 from binance_archive_kit.wishes import Absence, Reason
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
@@ -136,6 +136,15 @@ def test_all_that_is_planted_in_candles_is_found(
         report = bak.coverage(root)
         again = bak.coverage(root)
     truth: Truth = {}
+    silent = {
+        symbol: {
+            time
+            for (each, day), rows in there.items()
+            if each == symbol and rows
+            for time in set(hours(day)) - set(rows)
+        }
+        for symbol, _ in there
+    }
     for symbol in {symbol for symbol, _ in there}:
         own = [day for each, day in there if each == symbol]
         for day in DAYS[DAYS.index(own[0]) : DAYS.index(own[-1]) + 1]:
@@ -143,8 +152,13 @@ def test_all_that_is_planted_in_candles_is_found(
             flaw = planted[symbol, day][0]
             for time in set(hours(day)) - set(rows):
                 # Those that have rows on this day, and what they have of this hour.
-                speaking = [its for (_, each), its in there.items() if each == day and its]
-                still = len(speaking) > 1 and not any(time in its for its in speaking)
+                speaking = {of: its for (of, each), its in there.items() if each == day and its}
+                still = len(speaking) > 1 and not any(time in its for its in speaking.values())
+                # And of one of them at least rows follow before a file ends.
+                still = still and any(
+                    next(later for later in count(time, HOUR) if later not in silent[of]) % DAY
+                    for of in speaking
+                )
                 if flaw == "corrupt":
                     kind = "corrupt"
                 elif flaw == "deleted":
@@ -463,7 +477,7 @@ def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
     told = []
     for key in (kline("BTCUSDT", DAYS[1]), kline("BTCUSDT", "2025-07")):
         stream = key.stream
-        reason = Reason.HOLE if stream.partition == lacks else Reason.NOT_PUBLISHED
+        reason = Reason.ABSENT if stream.partition == lacks else Reason.NOT_PUBLISHED
         of = (stream.market, stream.data_type, reason, f"told of the {stream.partition} one")
         told.append(Absence(*of, key.start, key.end, stream.symbol, stream.interval, key=str(key)))
     store = Store(tmp_path)
@@ -616,19 +630,21 @@ def test_files_of_long_candles_are_counted_by_the_month(tmp_path: Path) -> None:
 # What was seen is remembered
 
 
-def unreadable(paths: Mapping[Path, object]) -> None:
-    """Put other bytes into files, so that neither their size nor their time shows it."""
-    for path in paths:
-        stat = path.stat()
-        path.write_bytes(b"?" * stat.st_size)
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every attempt to open a file fail."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr(Unpacker, "text", refuse)
+    monkeypatch.setattr(Unpacker, "cut", refuse)
 
 
-def test_a_second_report_opens_no_file(two_days: Path) -> None:
+def test_a_second_report_opens_no_file(two_days: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(two_days, kline("BTCUSDT", "2025-07"), every(HOUR, DAYS[0], "2025-08-01"))
     trades(two_days, ALL_DAY, range(1_440))
     first = bak.coverage(two_days)
-    unreadable(dict.fromkeys(two_days.rglob("*.zip")))
+    forbid_reading(monkeypatch)
     second = bak.coverage(two_days)
     assert str(second) == str(first)
     assert second.gaps.equals(first.gaps)
