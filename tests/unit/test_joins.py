@@ -494,6 +494,27 @@ def test_bands_are_chosen_or_matched(futures: Path) -> None:
         assert alone["depth"].equals(matched.filter(pl.col("percentage") == band)["depth"])
 
 
+def test_repeats_count_once_and_contradictions_are_named(futures: Path) -> None:
+    key = other("metrics", "BTCUSDT", "2026-09-12")
+    before = bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
+    put(
+        futures,
+        key,
+        rows=288,
+        seed="BTCUSDT",
+        edit=lambda text: text + b"".join(text.splitlines(keepends=True)[5:9]),
+    )
+    assert bak.join_known(hours("BTCUSDT"), futures, "um", "metrics").equals(before)
+
+    def contradict(text: bytes) -> bytes:
+        line = text.splitlines(keepends=True)[7].split(b",")
+        return text + b",".join([*line[:2], b"12345.678", *line[3:]])
+
+    put(futures, key, rows=288, seed="BTCUSDT", edit=contradict)
+    with pytest.raises(bak.FileError, match=r"metrics-2026-09-12.*two different rows of BTCUSDT"):
+        bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
+
+
 def test_names_that_are_taken_get_a_suffix(futures: Path) -> None:
     candles = bak.load_klines(futures, "BTCUSDT", "1h", market="um")
     once = bak.join_known(candles, futures, "um", "klines", symbol="BTCUSDT", interval="1m")
