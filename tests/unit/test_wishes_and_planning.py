@@ -1387,7 +1387,7 @@ def test_a_month_that_is_not_published_gives_each_day_once() -> None:
         intervals={"klines": ["1h"]},
         date_range=days("2020-11-01", "2021-01-02"),
     )
-    plan = plan_of(config, World(now=NOW_LATE, holes={key}))
+    plan = plan_of(config, World(now=NOW_LATE, holes=frozenset({key})))
     assert plan.frame["key"].is_unique().all()
     daily = plan.frame.filter(pl.col("partition") == "daily")["start"]
     assert len(daily) == 33
@@ -1410,3 +1410,38 @@ def test_other_partitions_are_taken_as_asked(partition: str) -> None:
     plan = plan_of(config, World(now=NOW_LATE))
     assert set(plan.frame["partition"]) == {partition}
     assert len(plan.frame) == (31 if partition == "daily" else 1)
+
+
+@pytest.mark.parametrize(
+    ("partition", "start", "end", "detail"),
+    [
+        (
+            "daily",
+            "2024-10-13",
+            "2024-10-16",
+            "COIN-M futures bookTicker ended about 2024-10-14",
+        ),
+        (
+            "monthly",
+            "2024-09-01",
+            "2024-12-31",
+            "COIN-M futures bookTicker has ended: the archive's last file of it is of 2024-10",
+        ),
+    ],
+)
+def test_a_feed_that_ended_on_a_doubtful_day_is_listed(
+    partition: str, start: str, end: str, detail: str
+) -> None:
+    config = config_of(
+        markets=["futures_cm"],
+        symbols=["BTCUSD_PERP"],
+        data_types=["bookTicker"],
+        partition=partition,
+        date_range=days(start, end),
+    )
+    world = World(now=NOW_LATE, ends={"BTCUSD_PERP": date(2024, 10, 14)})
+    plan = plan_of(config, world)
+    assert len(plan.frame) == 2
+    assert not plan.missing
+    assert {absence.detail for absence in plan.unavailable} == {detail}
+    assert {absence.reason for absence in plan.unavailable} == {Reason.ENDED}
