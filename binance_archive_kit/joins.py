@@ -18,7 +18,7 @@ import polars as pl
 
 from binance_archive_kit.datasets import Source, scan, store
 from binance_archive_kit.enums import INTERVAL_ALIASES, Interval
-from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.errors import ConfigurationError, WrongValues, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, feed_of, read_feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import HeldFile
@@ -174,7 +174,8 @@ def join_known(
         or the rows of one symbol and moment are of several kinds and neither `where` nor
         `by` tells them apart.
     FileError
-        For a file that is not what its name says.
+        For a file that is not what its name says, or that has two different rows of one
+        symbol and time.
 
     Examples
     --------
@@ -382,7 +383,7 @@ class _FeedRows:
         schema = self.feed.schema
         if not {self.feed.time, *schema.time.made_from} & set(schema.key):
             return rows
-        rows = rows.unique(maintain_order=True)
+        rows = rows.unique([name for name in rows.columns if name != "file"], maintain_order=True)
         twice = rows.filter(pl.struct(*keys, KNOWN_AT).is_duplicated())
         if twice.is_empty():
             return rows
@@ -393,9 +394,15 @@ class _FeedRows:
                     f"with where=pl.col({name!r}) == …, or match a column of left with by={name!r}"
                 )
         first = twice.row(0, named=True)
-        raise ConfigurationError(
-            f"{self.title}: two different rows of {first[_SYMBOL]} are known at "
-            f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC; choose between them with where="
+        same = twice.filter(
+            pl.all_horizontal(pl.col(key) == first[key] for key in [*keys, KNOWN_AT])
+        )
+        one, *others = dict.fromkeys(same["file"])
+        also = f", the other in {', '.join(others)}" if others else ""
+        raise WrongValues(
+            one,
+            f"two different rows of {first[_SYMBOL]} were known at "
+            f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC{also}",
         )
 
 
@@ -466,7 +473,7 @@ def _latest(
     moments = decisions[_AT].unique().sort()
     names = list(dict.fromkeys([*keys, KNOWN_AT, *own, *rows.order]))
     if isinstance(rows, _FeedRows):
-        names = list(dict.fromkeys([*names, *rows.feed.schema.series]))
+        names = list(dict.fromkeys([*names, *rows.feed.schema.series, "file"]))
     kept: list[pl.DataFrame] = []
     for batch in chain([rows.nothing().select(names)], rows.batches(moments, age, names)):
         found = rows.checked(batch.drop_nulls(KNOWN_AT), keys)

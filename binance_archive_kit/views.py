@@ -23,6 +23,7 @@ from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
+from binance_archive_kit.lookahead import KNOWN_AT, known_at_sql
 from binance_archive_kit.paths import read_path
 from binance_archive_kit.schemas import load_schemas
 
@@ -187,7 +188,11 @@ CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
 
 
 def open_views(
-    holdings: Holdings, *, database: str | Path | None = None, distinct: bool = False
+    holdings: Holdings,
+    *,
+    database: str | Path | None = None,
+    distinct: bool = False,
+    known_at: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with the views of a store.
 
@@ -198,6 +203,8 @@ def open_views(
         File for the user's own tables and views; None keeps them in memory.
     distinct : bool
         Drop exact repeats of rows from the feeds that are known to hold them.
+    known_at : bool
+        Add the column ``known_at``: when a live participant could have had each row.
     """
     home = ":memory:" if database is None else str(read_path("database", database))
     try:
@@ -207,7 +214,13 @@ def open_views(
     try:
         # Moments with a zone are compared with ours, which are UTC; cursors heed it too.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        _create_views(connection, holdings, in_file=database is not None, distinct=distinct)
+        _create_views(
+            connection,
+            holdings,
+            in_file=database is not None,
+            distinct=distinct,
+            known_at=known_at,
+        )
     except BaseException:
         connection.close()
         raise
@@ -252,7 +265,12 @@ def connection_html(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 
 def _create_views(
-    connection: duckdb.DuckDBPyConnection, holdings: Holdings, *, in_file: bool, distinct: bool
+    connection: duckdb.DuckDBPyConnection,
+    holdings: Holdings,
+    *,
+    in_file: bool,
+    distinct: bool,
+    known_at: bool,
 ) -> None:
     [(home,)] = connection.execute("SELECT current_database()").fetchall()
     if in_file:
@@ -265,10 +283,14 @@ def _create_views(
         rows = connection.from_arrow(FeedDataset(holdings, feed))
         if distinct and data_type in REPEATING:
             rows = rows.distinct()
+        columns = feed.described
+        if known_at:
+            rows = rows.project(f"*, {known_at_sql(feed)} AS {KNOWN_AT}")
+            columns = columns | {KNOWN_AT: feed.schema.known.description}
         rows.create_view(feed.view, replace=True)
         # A comment costs more than the view, so the columns of what is not there go without.
         described[feed.view] = (
-            (f"{market.title} {data_type}, straight from the zips.", feed.described)
+            (f"{market.title} {data_type}, straight from the zips.", columns)
             if feed.view in there
             else (f"{market.title} {data_type}; nothing of it was in the store.", {})
         )

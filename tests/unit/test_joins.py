@@ -80,7 +80,8 @@ def known_naively(key: ObjectKey, row: Row) -> datetime:
             found = row["transact_time"]
         case _:
             found = row["time"]
-    return found.replace(tzinfo=UTC)
+    known: datetime = found.replace(tzinfo=UTC)
+    return known
 
 
 def files_of(root: Path, keys: Iterable[ObjectKey], rows: int = 60) -> list[tuple[datetime, Row]]:
@@ -95,7 +96,8 @@ def files_of(root: Path, keys: Iterable[ObjectKey], rows: int = 60) -> list[tupl
 @pytest.fixture(params=FEEDS, ids=lambda feed: f"{feed[0]}-{feed[1]}")
 def any_feed(request: pytest.FixtureRequest) -> tuple[Market, DataType]:
     """Each feed in turn."""
-    return request.param
+    market, data_type = request.param
+    return Market(market), DataType(data_type)
 
 
 def test_every_row_of_every_feed_says_when_it_was_known(
@@ -109,6 +111,25 @@ def test_every_row_of_every_feed_says_when_it_was_known(
     assert raw.columns == scanned.columns[:-1]
     assert bak.known_at(raw, *any_feed)["known_at"].to_list() == scanned["known_at"].to_list()
     assert (scanned["known_at"] >= scanned[feed_of(*any_feed).time]).all()
+
+
+def test_views_say_the_same_as_scans(any_feed: tuple[Market, DataType], tmp_path: Path) -> None:
+    keys = keys_of(*any_feed)
+    files_of(tmp_path, keys)
+    feed = feed_of(*any_feed)
+    scanned = bak.scan(tmp_path, *any_feed, known_at=True).collect()
+    found = bak.sql(tmp_path, f"FROM {feed.view}", known_at=True)
+    assert found.columns == scanned.columns
+    both = [feed.time, "file", "known_at"]
+    as_text = pl.col("file").cast(pl.String)
+    one, other_ = (each.select(both).with_columns(as_text).sort(both) for each in (found, scanned))
+    assert one.equals(other_)
+    # A condition that leaves some rows of a file does not change what its labels show.
+    time = scanned[feed.time].sort()[len(scanned) // 2]
+    some = f"SELECT known_at FROM {feed.view} WHERE {feed.time} >= $1 ORDER BY 1"
+    part = bak.sql(tmp_path, some, [time], known_at=True)["known_at"]
+    assert part.to_list() == scanned.filter(pl.col(feed.time) >= time)["known_at"].sort().to_list()
+    assert "known_at" not in bak.sql(tmp_path, f"FROM {feed.view} LIMIT 0").columns
 
 
 def test_a_range_of_a_scan_sees_the_same(any_feed: tuple[Market, DataType], tmp_path: Path) -> None:
@@ -372,7 +393,7 @@ def test_what_comes_later_in_a_frame_changes_nothing(
     moments: list[datetime],
 ) -> None:
     def frame(found: list[tuple[str, datetime, int]]) -> pl.DataFrame:
-        types = {"known_at": pl.Datetime("us", "UTC"), "value": pl.Int64}
+        types = {"known_at": pl.Datetime("us", "UTC"), "value": pl.Int64()}
         return pl.DataFrame([row[1:] for row in found], schema=types, orient="row")
 
     past = [row for row in rows if row[1] <= cut]
@@ -440,7 +461,7 @@ def test_symbols_that_the_store_lacks_say_so(futures: Path) -> None:
 
 def test_values_count_until_the_next_is_due(futures: Path) -> None:
     late = pl.DataFrame({"at": [utc("2026-09-13 00:00"), utc("2026-09-13 00:06:30")]})
-    of_btc = {"on": "at", "symbol": "BTCUSDT", "columns": "sum_open_interest"}
+    of_btc: dict[str, Any] = {"on": "at", "symbol": "BTCUSDT", "columns": "sum_open_interest"}
     due = bak.join_known(late, futures, "um", "metrics", **of_btc)
     assert due["known_status"].to_list() == ["known", "too_old"]
     assert due["sum_open_interest"].is_null().to_list() == [False, True]
@@ -471,6 +492,27 @@ def test_bands_are_chosen_or_matched(futures: Path) -> None:
             tolerance=None,
         )
         assert alone["depth"].equals(matched.filter(pl.col("percentage") == band)["depth"])
+
+
+def test_repeats_count_once_and_contradictions_are_named(futures: Path) -> None:
+    key = other("metrics", "BTCUSDT", "2026-09-12")
+    before = bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
+    put(
+        futures,
+        key,
+        rows=288,
+        seed="BTCUSDT",
+        edit=lambda text: text + b"".join(text.splitlines(keepends=True)[5:9]),
+    )
+    assert bak.join_known(hours("BTCUSDT"), futures, "um", "metrics").equals(before)
+
+    def contradict(text: bytes) -> bytes:
+        line = text.splitlines(keepends=True)[7].split(b",")
+        return text + b",".join([*line[:2], b"12345.678", *line[3:]])
+
+    put(futures, key, rows=288, seed="BTCUSDT", edit=contradict)
+    with pytest.raises(bak.FileError, match=r"metrics-2026-09-12.*two different rows of BTCUSDT"):
+        bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
 
 
 def test_names_that_are_taken_get_a_suffix(futures: Path) -> None:
