@@ -465,6 +465,7 @@ class _Survey:
             "" if problem is None else str(problem),
             proof is not None and proof.is_of(file.stamp),
             file.is_zip,
+            "" if file.is_zip else file.place,
         )
 
     def _skip(self, error: FileError) -> None:

@@ -207,6 +207,8 @@ class Owner:
         Whether its checksum was right.
     verifiable : bool
         Whether the archive publishes a checksum for this form of file.
+    place : str
+        Where it lies in the store, if not under its key.
     """
 
     key: str
@@ -216,6 +218,7 @@ class Owner:
     problem: str = ""
     proven: bool = False
     verifiable: bool = True
+    place: str = ""
 
     @property
     def has_rows(self) -> bool:
@@ -225,7 +228,8 @@ class Owner:
     @property
     def name(self) -> str:
         """Its base name, and whether it is what the archive published."""
-        return f"{self.key.rpartition('/')[2]}{' (checksum right)' if self.proven else ''}"
+        name = (self.place or self.key).rpartition("/")[2]
+        return f"{name}{' (checksum right)' if self.proven else ''}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,16 +262,20 @@ class Lives:
         """Return the same for the symbol of this market that lasts longest, but for its own."""
         symbols = self._symbols[stream.market]
         own = _contract(stream)
-        return max((each for symbol, each in symbols.items() if symbol != own), default=None)
+        others = (each for symbol, each in symbols.items() if symbol != own)
+        return max(others, key=lambda each: each[0], default=None)
 
 
 def _last_day(stream: Stream, here: StreamListing) -> date:
-    """Return the last day (UTC) that a stream is known to have a file of."""
+    """Return the last day (UTC) of which a stream is known to have rows.
+
+    Of a month only that it began: a symbol may end in the middle of it.
+    """
     if not here.ends:
         return date.max if here.objects or here.first else date.min
     if not here.objects:
         return date.min
-    return period_end(parse_period(max(here.objects), stream.partition), stream.partition)
+    return parse_period(max(here.objects), stream.partition)
 
 
 def _contract(stream: Stream) -> str:
@@ -325,26 +329,28 @@ def witnesses(
         for symbol in symbols:
             for each, facts in _traded(stream.market, symbol, matrix):
                 if each not in listing:
-                    found.setdefault(each, Wish(each, ((start, end),), facts))
+                    first = start if each.partition is Partition.DAILY else start.replace(day=1)
+                    days = first, period_end(end, each.partition)
+                    found.setdefault(each, Wish(each, (days,), facts))
     return [*found.values()]
 
 
 def _traded(market: Market, symbol: str, matrix: Matrix) -> Iterator[tuple[Stream, PartitionFacts]]:
-    """Give the daily streams that a symbol has as long as it is traded."""
+    """Return streams that a symbol has as long as it is traded."""
     options = market is Market.OPTIONS
     data_type = DataType.BVOL_INDEX if options else DataType.KLINES
     feed = matrix.feed(market, data_type)
-    if feed is None or Partition.DAILY not in feed.partitioned:
+    if feed is None:
         return
-    facts = feed.partitioned[Partition.DAILY]
     if market is Market.FUTURES_CM and "_" not in symbol:
         symbol = f"{symbol}_PERP"
     try:
         symbol = matrix.filed_symbol(feed, symbol)
     except WrongSymbolError:
         return
-    for interval in (None,) if options else _WITNESSES:
-        yield Stream(market, Partition.DAILY, data_type, symbol, interval), facts
+    for partition, facts in feed.partitioned.items():
+        for interval in (None,) if options else _WITNESSES:
+            yield Stream(market, partition, data_type, symbol, interval), facts
 
 
 class _Rows:

@@ -219,7 +219,7 @@ class CoverageReport:
     def _skipped(self) -> str:
         first, count = self.skipped[0], render.counted(len(self.skipped), "file")
         return (
-            f"{count} skipped because of their name or place, such as {first.path}: "
+            f"{count} skipped because of name or place, such as {first.path}: "
             f"{first.reason}; {first.advice}"
         )
 

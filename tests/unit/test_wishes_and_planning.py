@@ -863,6 +863,15 @@ def test_a_market_that_stops_at_once_was_not_delisted() -> None:
     assert "may have stopped publishing" in plan.missing[0].detail
 
 
+def test_the_file_of_a_last_month_does_not_keep_a_symbol_alive() -> None:
+    """A symbol that ends in the middle of a month has a file of that month."""
+    asked = {"symbols": ["BTCUSDT"], "intervals": {"klines": ["1h"]}, "partition": "daily"}
+    world = World(ends={"BTCUSDT": date(2025, 6, 20)})
+    plan = plan_of(config_of(**asked, date_range=days("2025-06-15", "2025-06-25")), world)
+    assert {a.reason for a in plan.missing} == {Reason.AFTER_LAST}
+    assert [a.start.day for a in plan.missing] == [21, 22, 23, 24, 25]
+
+
 def test_nothing_more_is_listed_while_the_last_days_are_not_due() -> None:
     asked = read_wishes(config_of(date_range={"start": "-3d", "end": "yesterday"}), MATRIX, NOW)
     world = World(ends={"BTCUSDT": NOW.date() - timedelta(days=2)})
