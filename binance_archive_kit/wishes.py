@@ -319,9 +319,10 @@ def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
 
 def _known_defects(asked: Sequence[Wish]) -> Iterator[str]:
     """Name the known defects of what is asked for, and the symbols that changed."""
+    spans = {span for wish in asked for _, spans in wish.parts() for span in spans}
     for defect in load_annotations().defects:
         # Archives that were mended give what is right.
-        if defect.fixed_on is not None:
+        if defect.fixed_on is not None or not any(defect.overlaps(*_moments(s)) for s in spans):
             continue
         feeds: dict[str, None] = {}
         mended = True
