@@ -561,6 +561,16 @@ def test_fields_that_are_invalid_are_named(
         bak.join_known(hours("BTCUSDT"), futures, market, data_type, **asked)
 
 
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_decisions_may_be_in_any_zone_and_unit(futures: Path, unit: pl.datatypes.TimeUnit) -> None:
+    usual = bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
+    berlin = pl.col("open_time").dt.cast_time_unit(unit).dt.convert_time_zone("Europe/Berlin")
+    left = hours("BTCUSDT").with_columns(berlin)
+    found = bak.join_known(left, futures, "um", "metrics")
+    assert found["open_time"].dtype == left["open_time"].dtype
+    assert found.drop("open_time").equals(usual.drop("open_time"))
+
+
 def test_a_left_without_symbols_names_one(futures: Path) -> None:
     with pytest.raises(ConfigurationError, match="left has no column 'symbol'"):
         bak.join_known(hours("BTCUSDT").drop("symbol"), futures, "um", "metrics")
