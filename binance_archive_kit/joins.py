@@ -327,7 +327,9 @@ class _FeedRows:
         """Yield runs of whole days in which rows lie that some decision may see."""
         if not self.symbols:
             return
-        begin = min(_midnight(files[0].start) for files in self._files.values()) - _DAY
+        # A long candle may begin before the month of its file.
+        begin = min(_midnight(files[0].start) for files in self._files.values())
+        begin -= self.period + _DAY
         back = None if age is None else age + self.period + _DAY
         run: tuple[datetime, datetime] | None = None
         for day in moments.dt.date().unique().sort():
@@ -346,9 +348,8 @@ class _FeedRows:
     def first_known(self, symbol: str) -> datetime | None:
         """Return when the first row of a symbol was known; None if it has none."""
         for file in self._files.get(symbol, ()):
-            rows = self._scan(
-                [symbol], _midnight(file.start) - _DAY, _midnight(file.end) + 2 * _DAY
-            )
+            first = _midnight(file.start) - self.period - _DAY
+            rows = self._scan([symbol], first, _midnight(file.end) + 2 * _DAY)
             found = rows.select(pl.col(KNOWN_AT).min()).collect().item()
             if isinstance(found, datetime):
                 return found

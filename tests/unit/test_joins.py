@@ -494,6 +494,26 @@ def test_bands_are_chosen_or_matched(futures: Path) -> None:
         assert alone["depth"].equals(matched.filter(pl.col("percentage") == band)["depth"])
 
 
+@pytest.mark.parametrize("interval", ["3d", "1w", "1mo"])
+@pytest.mark.parametrize("tolerance", ["due", None])
+def test_long_candles_that_begin_before_their_month_are_seen(
+    tmp_path: Path, interval: str, tolerance: str | None
+) -> None:
+    key = kline("BTCUSDT", "2025-02", interval)
+    put(tmp_path, key)
+    candles = [
+        (row["open_time"].replace(tzinfo=UTC), row["close_time"].replace(tzinfo=UTC) + MILLI)
+        for row in naive.read(tmp_path / str(key), key)
+    ]
+    ends = [end.replace(microsecond=0) for _, end in candles]
+    left = pl.DataFrame({"at": [ends[0] - timedelta(seconds=1), *ends]})
+    found = bak.join_known(
+        left, tmp_path, "spot", "klines", on="at", symbol="BTCUSDT", tolerance=tolerance
+    )
+    assert found["open_time"].to_list() == [None, *(opened for opened, _ in candles)]
+    assert found["known_status"].to_list() == ["not_yet_known", *["known"] * len(candles)]
+
+
 def test_repeats_count_once_and_contradictions_are_named(futures: Path) -> None:
     key = other("metrics", "BTCUSDT", "2026-09-12")
     before = bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
