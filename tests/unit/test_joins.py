@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -494,18 +494,29 @@ def test_bands_are_chosen_or_matched(futures: Path) -> None:
         assert alone["depth"].equals(matched.filter(pl.col("percentage") == band)["depth"])
 
 
-@pytest.mark.parametrize("interval", ["3d", "1w", "1mo"])
+def earlier(text: bytes, days: int) -> bytes:
+    """Let candles begin and end so many days before."""
+    lines = [line.split(b",") for line in text.splitlines(keepends=True)]
+    for line in lines:
+        for at in (0, 6):
+            line[at] = str(int(line[at]) - days * DAY).encode()
+    return b"".join(b",".join(line) for line in lines)
+
+
+@pytest.mark.parametrize(("interval", "days"), [("3d", 3), ("1w", 7), ("1mo", 0)])
 @pytest.mark.parametrize("tolerance", ["due", None])
 def test_long_candles_that_begin_before_their_month_are_seen(
-    tmp_path: Path, interval: str, tolerance: str | None
+    tmp_path: Path, interval: str, days: int, tolerance: str | None
 ) -> None:
     key = kline("BTCUSDT", "2025-02", interval)
-    put(tmp_path, key)
+    put(tmp_path, key, edit=lambda text: earlier(text, days))
+    rows: list[Row] = list(naive.read(tmp_path / str(key), key))
     candles = [
         (row["open_time"].replace(tzinfo=UTC), row["close_time"].replace(tzinfo=UTC) + MILLI)
-        for row in naive.read(tmp_path / str(key), key)
+        for row in rows
     ]
     ends = [end.replace(microsecond=0) for _, end in candles]
+    assert (candles[0][0] < utc("2025-02-01")) == bool(days)
     left = pl.DataFrame({"at": [ends[0] - timedelta(seconds=1), *ends]})
     found = bak.join_known(
         left, tmp_path, "spot", "klines", on="at", symbol="BTCUSDT", tolerance=tolerance
@@ -582,7 +593,9 @@ def test_fields_that_are_invalid_are_named(
 
 
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])
-def test_decisions_may_be_in_any_zone_and_unit(futures: Path, unit: pl.datatypes.TimeUnit) -> None:
+def test_decisions_may_be_in_any_zone_and_unit(
+    futures: Path, unit: Literal["ms", "us", "ns"]
+) -> None:
     usual = bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
     berlin = pl.col("open_time").dt.cast_time_unit(unit).dt.convert_time_zone("Europe/Berlin")
     left = hours("BTCUSDT").with_columns(berlin)
