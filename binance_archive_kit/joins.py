@@ -9,6 +9,7 @@ hour, all else at its own time.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
@@ -18,7 +19,7 @@ import polars as pl
 
 from binance_archive_kit.datasets import Source, scan, store
 from binance_archive_kit.enums import INTERVAL_ALIASES, Interval
-from binance_archive_kit.errors import ConfigurationError, WrongValues, unknown
+from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, WrongValues, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, feed_of, read_feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import HeldFile
@@ -175,7 +176,7 @@ def join_known(
         `by` tells them apart.
     FileError
         For a file that is not what its name says, or that has two different rows of one
-        symbol and time.
+        symbol and time; ``on_error="skip"`` leaves such files, and such rows, out.
 
     Examples
     --------
@@ -400,11 +401,18 @@ class _FeedRows:
         )
         one, *others = dict.fromkeys(same["file"])
         also = f", the other in {', '.join(others)}" if others else ""
-        raise WrongValues(
+        error = WrongValues(
             one,
             f"two different rows of {first[_SYMBOL]} were known at "
             f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC{also}",
         )
+        if self.holdings.on_error == "raise":
+            raise error
+        self.holdings.problems.setdefault(one, error)
+        warnings.warn(
+            f"{error.file}: {error.detail}; both left out", ArchiveKitWarning, stacklevel=4
+        )
+        return rows.filter(~pl.struct(*keys, KNOWN_AT).is_duplicated())
 
 
 class _FrameRows:

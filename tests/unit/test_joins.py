@@ -26,7 +26,7 @@ from binance_archive_kit.rhythms import label_shift
 from binance_archive_kit.schemas import load_schemas, schema
 from tests.support import naive
 from tests.support.dialects import csv_of, rows_of, usual_dialect, write, zip_of
-from tests.support.stores import kline, other, put
+from tests.support.stores import csv_for, kline, other, put
 
 FEEDS = sorted(load_schemas())
 MILLI = timedelta(milliseconds=1)
@@ -545,6 +545,20 @@ def test_repeats_count_once_and_contradictions_are_named(futures: Path) -> None:
     put(futures, key, rows=288, seed="BTCUSDT", edit=contradict)
     with pytest.raises(bak.FileError, match=r"metrics-2026-09-12.*two different rows of BTCUSDT"):
         bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
+    opened = bak.store(futures, on_error="skip")
+    with pytest.warns(bak.ArchiveKitWarning, match="two different rows of BTCUSDT.*both left out"):
+        found = bak.join_known(hours("BTCUSDT"), opened, "um", "metrics", tolerance=None)
+    assert list(opened.problems) == [str(key)]
+    assert len(found) == 24
+    # What was known just then is gone, and the row before it still counts.
+    label = csv_for(key, 288, "BTCUSDT").splitlines()[7].split(b",")[0].decode()
+    just_then = utc(label) + timedelta(minutes=5)
+    left = pl.DataFrame({"at": [just_then]})
+    with pytest.warns(bak.ArchiveKitWarning, match="both left out"):
+        found = bak.join_known(
+            left, opened, "um", "metrics", on="at", symbol="BTCUSDT", tolerance=None
+        )
+    assert found["known_at"].to_list() == [just_then - timedelta(minutes=5)]
 
 
 def test_names_that_are_taken_get_a_suffix(futures: Path) -> None:
