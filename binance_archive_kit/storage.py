@@ -834,7 +834,7 @@ def _agrees(name: str) -> pl.Expr:
 
 def _reason_of(word: str | None) -> Reason:
     """Read a noted reason; one that is not known counts as a lack, which hides nothing."""
-    return Reason(word) if word in set(Reason) else Reason.HOLE
+    return Reason(word) if word in set(Reason) else Reason.ABSENT
 
 
 def _as_rehashed(row: Row, known: Recorded | None) -> Row:

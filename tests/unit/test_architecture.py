@@ -20,6 +20,7 @@ PACKAGE = Path(bak.__file__).parent
 MODULES: dict[str, set[str]] = {
     # words
     "errors": set(),
+    "paths": set(),
     "enums": set(),
     "keys": set(),
     "moments": set(),
@@ -56,6 +57,8 @@ MODULES: dict[str, set[str]] = {
     "threads": set(),
     "reading": {"numpy", "polars", "pyarrow"},
     "rhythms": {"numpy"},
+    "lookahead": {"polars"},
+    "flaws": {"numpy", "polars"},
     "contents": {"numpy", "polars"},
     "comparing": {"numpy", "polars"},
     "caching": {"numpy", "pyarrow"},
@@ -64,6 +67,8 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "joins": {"polars"},
+    "queries": {"duckdb", "numpy", "polars"},
     "verifying": {"polars"},
     # whether data can be trusted
     "gaps": {"numpy"},
@@ -81,7 +86,7 @@ MODULES: dict[str, set[str]] = {
     "synthetic": {"polars"},
     "demo": set(),
     # the command line
-    "commands": {"duckdb"},
+    "commands": set(),
     "cli": {"shtab"},
 }
 ORDER = [*MODULES]
