@@ -71,6 +71,10 @@ Name = tuple[Market, DataType, str, Interval | None]
 _Owned = dict[str, tuple[Owner, frozenset[date]]]
 
 _ONE_DAY = timedelta(days=1)
+#: Why two files differ where the archive has put only one of them right.
+_KNOWN_WRONG = (
+    "as is known, the monthly file is wrong on this day, and the daily one gives its rows"
+)
 _MIDNIGHT = datetime.min.time()
 #: How long ago a period may have ended that is not published yet.
 _RECENT = timedelta(days=62)
@@ -640,11 +644,24 @@ class _Survey:
             except FileError as error:
                 self._skip(error)
                 continue
-            self._findings += (
-                Finding(*name, each.start, each.end, each.rows, FindingKind.DISAGREEMENT, each.what)
-                for each in found
-                if each.start < late and each.end > early
-            )
+            # On these days the daily files give the rows, whichever are preferred.
+            wrong = load_annotations().wrong_days(*name, Partition.MONTHLY, file.start, file.end)
+            for each in found:
+                if each.start >= late or each.end <= early:
+                    continue
+                known = {day_at(each.start // DAY), day_at((each.end - 1) // DAY)} <= wrong
+                said = f"{each.what}; {_KNOWN_WRONG}" if known else each.what
+                self._findings.append(
+                    Finding(
+                        *name,
+                        each.start,
+                        each.end,
+                        each.rows,
+                        FindingKind.DISAGREEMENT,
+                        said,
+                        explained=known,
+                    )
+                )
 
     def _traded(self, line: Line, start: int, end: int) -> str | None:
         """Look whether anything was traded in a time of which candles are lacking."""

@@ -186,6 +186,8 @@ class Holdings:
 
     Attributes
     ----------
+    on_error : {"raise", "skip"}
+        As given.
     problems : dict of str to FileError
         Files that were left out, by their path inside the store, with the reasons.
     last_scan : ScanReport or None
@@ -231,6 +233,7 @@ class Holdings:
         self._first = Partition(prefer)
         self._store = Store(self.root)
         self._inventory = Inventory(self.root, self._store.places)
+        self.on_error = on_error
         self._skip = self._leave_out if on_error == "skip" else None
         self._servings = Servings(
             self.root, self._store, self.cache, first=self._first, skip=self._skip

@@ -613,9 +613,9 @@ class Annotations(_Facts):
         for defect in self.defects:
             if defect.better in (None, partition) or defect.fixed_on or defect.end is None:
                 continue
-            if defect.concerns(market, data_type, symbol, interval, partition):
-                start = max(defect.start.date(), first)
-                end = min((defect.end - timedelta(microseconds=1)).date(), last)
+            start = max(defect.start.date(), first)
+            end = min((defect.end - timedelta(microseconds=1)).date(), last)
+            if start <= end and defect.concerns(market, data_type, symbol, interval, partition):
                 days |= {start + timedelta(days=at) for at in range((end - start).days + 1)}
         return days
 

@@ -20,7 +20,7 @@ from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.errors import nearest
 from binance_archive_kit.keys import Stream, parse_period, period_end, spell_period
 from binance_archive_kit.layout import BaseStorage
-from binance_archive_kit.matrix import Matrix, PartitionFacts, WrongSymbolError
+from binance_archive_kit.matrix import Confidence, Matrix, PartitionFacts, WrongSymbolError
 from binance_archive_kit.wishes import Absence, Reason, Span, Wish, Wishes
 
 
@@ -515,7 +515,8 @@ def _absences(
     def word(period: str, start: date) -> tuple[Reason, str]:
         end = period_end(start, stream.partition)
         if facts.last is not None and start > facts.last:
-            return Reason.ENDED, f"{name} ended on {facts.last}"
+            doubtful = facts.confidence is Confidence.HEARSAY
+            return Reason.ENDED, f"{name} ended {'about' if doubtful else 'on'} {facts.last}"
         if facts.first is not None and end < facts.first:
             return Reason.NOT_BEGUN, f"{name} begins on {facts.first}"
         if lost and stream.symbol not in known:
@@ -530,6 +531,9 @@ def _absences(
             return Reason.BEFORE_FIRST, f"the archive's first file of it is of {here.first}"
         if any(first <= start <= last for first, last in gaps):
             return Reason.ABSENT, "the archive lacks it, a known gap"
+        if here.ends and period > last_here and facts.has_ended:
+            last = f": the archive's last file of it is of {last_here}" if last_here else ""
+            return Reason.ENDED, f"{name} has ended{last}"
         if here.ends and period > last_here:
             last = f"is of {last_here}" if last_here else "lies before these days"
             return _after_last(stream, start, f"the archive's last file of it {last}", lives)

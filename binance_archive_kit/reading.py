@@ -533,7 +533,10 @@ class Reader:
 
     def _read_alone(self, text: Text, columns: set[str]) -> Piece:
         """Read one file in the unit that its first row shows."""
-        text = replace(text, unit=self._shown_unit(text.source, text.body))
+        unit = self._shown_unit(text.source, text.body, text.layout)
+        return self._read_one(replace(text, unit=unit), columns)
+
+    def _read_one(self, text: Text, columns: set[str]) -> Piece:
         try:
             piece = self._glance([text], columns)
         except FileError:
@@ -637,10 +640,12 @@ class Reader:
     def _cut(self, source: Source) -> Generator[Cut]:
         """Cut a file into pieces, all of the unit that its first row shows."""
         unit = None
+        begun = False
         try:
             for cut in self._unpacker.cut(source):
-                if cut.first:
-                    unit = self._shown_unit(source, cut.parts[0], cut.layout)
+                # The first piece may be no more than a header.
+                if not begun and (body := b"".join(cut.parts)):
+                    unit, begun = self._shown_unit(source, body, cut.layout), True
                 cut.unit = unit
                 yield cut
         except FileError as error:
@@ -650,8 +655,7 @@ class Reader:
     def _piece(self, cut: Cut, columns: set[str], *, ends: bool) -> Piece:
         """Parse a piece of a large file."""
         try:
-            text = self._unpacker.joined(cut)
-            piece = self._glance([text], columns) or self._parse([text], columns)
+            piece = self._read_one(self._unpacker.joined(cut), columns)
         except FileError as error:
             self._notes.rejected(cut.source, error)
             raise
@@ -804,9 +808,7 @@ class Reader:
     def _unit(self, text: Text) -> str | None:
         return text.unit or self._expected_unit(text.source)
 
-    def _shown_unit(
-        self, source: Source, body: bytes | memoryview, layout: Layout | None = None
-    ) -> str | None:
+    def _shown_unit(self, source: Source, body: bytes, layout: Layout | None) -> str | None:
         """Return the unit that the first row of a file shows, if it is read for the first time."""
         if self._time.kind != "epoch" or source.facts is not None:
             return None

@@ -46,6 +46,7 @@ _BLOCK = 1 << 18
 _NEWLINE, _COMMA, _NINE, _LETTER_E = b"\n,9e"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_ENDS = (b"\n\n", b"\n\r\n")
+_BLANK_BEGIN = re.compile(rb"(?:[ \t\r]*\n)+")
 _BLANK_LINES = re.compile(rb"^[ \t\r]*\n", re.MULTILINE)
 _PLAIN: frozenset[Irregularity] = frozenset()
 
@@ -257,9 +258,8 @@ class Unpacker:
         odd = _PLAIN
         if body.startswith(_BYTE_ORDER_MARK):
             body, odd = body[len(_BYTE_ORDER_MARK) :], odd | {Irregularity.BYTE_ORDER_MARK}
-        bare = body.lstrip(b"\r\n")
-        if len(bare) < len(body):
-            body, odd = bare, odd | {Irregularity.BLANK_LINE}
+        if (blank := _BLANK_BEGIN.match(body)) is not None:
+            body, odd = body[blank.end() :], odd | {Irregularity.BLANK_LINE}
         unquoted = body[1:2] if body[:1] == b'"' else body[:1]
         if not body or unquoted.isdigit() or unquoted in b'-"':
             return body, None, odd
@@ -268,6 +268,8 @@ class Unpacker:
         if line not in self._headers:
             self._headers[line] = self._read_header(name, line)
         layout, more = self._headers[line]
+        if (blank := _BLANK_BEGIN.match(body, end)) is not None:
+            end, odd = blank.end(), odd | {Irregularity.BLANK_LINE}
         return body[end:], layout, odd | more
 
     def _read_header(self, name: str, line: bytes) -> tuple[Layout | None, frozenset[Irregularity]]:
@@ -376,10 +378,9 @@ def without_blank_lines(text: Text) -> bytes:
     return _BLANK_LINES.sub(b"", text.body)
 
 
-def first_row(body: bytes | memoryview) -> list[bytes]:
+def first_row(body: bytes) -> list[bytes]:
     """Return the fields of the first row; none if there is no row."""
-    line, newline, _ = bytes(body[:_BLOCK]).partition(b"\n")
-    return line.split(b",") if newline else []
+    return body[: body.find(b"\n", 0, _BLOCK)].rstrip(b"\r").split(b",")
 
 
 def outer_rows(text: Text) -> list[list[bytes]]:
@@ -388,7 +389,7 @@ def outer_rows(text: Text) -> list[list[bytes]]:
         return []
     body = text.body
     first, last = body[: body.find(b"\n")], body[body.rfind(b"\n", 0, -1) + 1 : -1]
-    return [first.split(b","), last.split(b",")]
+    return [line.rstrip(b"\r").split(b",") for line in (first, last)]
 
 
 def _ended(name: str, body: bytes) -> tuple[bytes, frozenset[Irregularity]]:

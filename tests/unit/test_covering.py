@@ -672,6 +672,19 @@ def test_a_comparison_is_made_again_when_a_file_was_written_again(two_days: Path
     assert (found["kind"], found["rows"]) == ("disagreement", 24)
 
 
+@pytest.mark.parametrize(("day", "known"), [("2020-12-21", True), ("2020-12-22", False)])
+def test_a_day_known_to_be_wrong_in_its_month_may_differ(
+    tmp_path: Path, day: str, known: bool
+) -> None:
+    plant(tmp_path, kline("BTCUSDT", "2020-12"), every(HOUR, "2020-12-01", "2021-01-01"))
+    plant(tmp_path, kline("BTCUSDT", day), hours(day), value=[3] * 24)
+    report = bak.coverage(tmp_path)
+    [found] = report.findings.filter(pl.col("kind") == "disagreement").rows(named=True)
+    assert (found["rows"], found["explained"]) == (24, known)
+    assert ("as is known, the monthly file is wrong" in found["evidence"]) == known
+    assert ("Complete" in str(report)) == known
+
+
 def test_without_a_cache_nothing_is_written(two_days: Path) -> None:
     assert bak.coverage(bak.store(two_days, cache=False)).is_complete
     assert not (two_days / ".binance_archive_kit").exists()

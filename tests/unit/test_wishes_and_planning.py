@@ -1299,6 +1299,14 @@ NOW_LATE = datetime(2026, 11, 30)
             ["2020-02-09 02:00:00 to 03:00:00 UTC; 2020-02-19 11:35:33 to 17:30:00", "and 3 more"],
         ),
         (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["metrics"],
+                "date_range": days("2026-08-01"),
+            },
+            ["futures_um metrics, 2026-06-25: create_time is the start", "#491"],
+        ),
+        (
             {"symbols": ["BTTUSDT"], "intervals": {"klines": ["1d"]}},
             ["symbols: BTTUSDT: BTT was renamed to BTTC"],
         ),
@@ -1357,10 +1365,15 @@ def test_a_plan_names_what_is_known_to_be_wrong(fields: dict[str, Any], words: l
             "date_range": days("2021-02-11"),
         },
         {"symbols": ["BTTCUSDT"], "intervals": {"klines": ["1d"]}},
+        # Views give both units as one.
+        {"intervals": {"klines": ["1d"]}, "date_range": days("2025-01-01", "2025-01-31")},
+        {"markets": ["futures_um"], "data_types": ["metrics"], "date_range": days("2026-06-24")},
     ],
 )
 def test_a_plan_is_silent_where_nothing_is_known_to_be_wrong(fields: dict[str, Any]) -> None:
-    assert notes_of(**fields) == []
+    notes = "\n".join(notes_of(**fields))
+    for word in ("known", "renamed", "microseconds", "create_time"):
+        assert word not in notes
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -1396,7 +1409,7 @@ def test_a_month_that_is_not_published_gives_each_day_once() -> None:
         intervals={"klines": ["1h"]},
         date_range=days("2020-11-01", "2021-01-02"),
     )
-    plan = plan_of(config, World(now=NOW_LATE, holes={key}))
+    plan = plan_of(config, World(now=NOW_LATE, holes=frozenset({key})))
     assert plan.frame["key"].is_unique().all()
     daily = plan.frame.filter(pl.col("partition") == "daily")["start"]
     assert len(daily) == 33
@@ -1419,3 +1432,38 @@ def test_other_partitions_are_taken_as_asked(partition: str) -> None:
     plan = plan_of(config, World(now=NOW_LATE))
     assert set(plan.frame["partition"]) == {partition}
     assert len(plan.frame) == (31 if partition == "daily" else 1)
+
+
+@pytest.mark.parametrize(
+    ("partition", "start", "end", "detail"),
+    [
+        (
+            "daily",
+            "2024-10-13",
+            "2024-10-16",
+            "COIN-M futures bookTicker ended about 2024-10-14",
+        ),
+        (
+            "monthly",
+            "2024-09-01",
+            "2024-12-31",
+            "COIN-M futures bookTicker has ended: the archive's last file of it is of 2024-10",
+        ),
+    ],
+)
+def test_a_feed_that_ended_on_a_doubtful_day_is_listed(
+    partition: str, start: str, end: str, detail: str
+) -> None:
+    config = config_of(
+        markets=["futures_cm"],
+        symbols=["BTCUSD_PERP"],
+        data_types=["bookTicker"],
+        partition=partition,
+        date_range=days(start, end),
+    )
+    world = World(now=NOW_LATE, ends={"BTCUSD_PERP": date(2024, 10, 14)})
+    plan = plan_of(config, world)
+    assert len(plan.frame) == 2
+    assert not plan.missing
+    assert {absence.detail for absence in plan.unavailable} == {detail}
+    assert {absence.reason for absence in plan.unavailable} == {Reason.ENDED}
