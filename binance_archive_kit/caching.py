@@ -268,13 +268,18 @@ class Cache:
         connection = sqlite3.connect(self._database, timeout=10)
         try:
             connection.execute("PRAGMA synchronous=OFF")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, first INTEGER,"
-                " last INTEGER, in_order INTEGER, inflated INTEGER, checked INTEGER,"
-                " full INTEGER, irregularities TEXT)"
-                " WITHOUT ROWID"
-            )
+            for prefix in ("", _DECIMAL):
+                connection.execute(
+                    f"CREATE TABLE IF NOT EXISTS {prefix}facts (key TEXT PRIMARY KEY, size INTEGER,"
+                    " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, first INTEGER,"
+                    " last INTEGER, in_order INTEGER, inflated INTEGER, checked INTEGER,"
+                    " full INTEGER, irregularities TEXT) WITHOUT ROWID"
+                )
+                connection.execute(
+                    f"CREATE TABLE IF NOT EXISTS {prefix}rejections (key TEXT PRIMARY KEY,"
+                    " size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, reason TEXT,"
+                    " place TEXT, detail TEXT) WITHOUT ROWID"
+                )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS contents (key TEXT PRIMARY KEY, size INTEGER,"
                 " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, repeats INTEGER,"

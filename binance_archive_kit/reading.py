@@ -180,6 +180,8 @@ class _Part(Generic[T]):
     ends: bool
 
 
+#: Rows that are sorted in one go.
+_SORTED = 1 << 19
 #: Later than any time.
 _LATEST = int(np.iinfo(np.int64).max)
 _NO_TIMES = np.empty(0, np.int64)
@@ -220,7 +222,7 @@ class _Pending:
         until = until if self.ceiling is None else min(until, self.ceiling)
         while len(times := self._times_before(until)):
             # Some at a time: they are in memory twice while they are sorted.
-            some = np.partition(times, _ROWS)[_ROWS] if len(times) > _ROWS else until
+            some = np.partition(times, _SORTED)[_SORTED] if len(times) > _SORTED else until
             some = int(some) if some > times.min() else until
             yield pl.concat(self._split(some)).sort(self._time, maintain_order=True)
         size = sum(frame.estimated_size() for frame in self._frames)
