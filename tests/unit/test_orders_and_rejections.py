@@ -6,11 +6,9 @@ import random
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
 
 import duckdb
 import polars as pl
@@ -19,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
-from binance_archive_kit import reading, texts
 from binance_archive_kit.errors import ArchiveKitWarning, FileError
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.schemas import load_schemas
 from tests.support.dialects import header_of, keys_of, write, zip_of
+from tests.support.pieces import large
 from tests.support.stores import (
     assert_same,
     csv_for,
@@ -39,28 +37,6 @@ from tests.support.stores import (
 )
 
 SORTED = [found for found in load_schemas().values() if found.sorted]
-
-
-@contextmanager
-def large(waiting: int) -> Iterator[None]:
-    """Read every file in pieces, of which few may wait."""
-    with (
-        patch.object(reading, "SMALL", -1),
-        patch.object(reading, "WAITING", waiting),
-        patch.object(reading, "_SORTED", 7),
-        patch.object(texts, "_FIRST_PIECE", 200),
-        patch.object(texts, "PIECE", 500),
-        patch.object(texts.Unpacker, "_chunks", _crumbs),
-    ):
-        yield
-
-
-_CHUNKS = texts.Unpacker._chunks
-
-
-def _crumbs(self: texts.Unpacker, file: object) -> Iterator[bytes]:
-    for chunk in _CHUNKS(self, file):  # type: ignore[arg-type]
-        yield from (chunk[at : at + 150] for at in range(0, len(chunk), 150))
 
 
 def disturbed(csv: bytes, how: str, dice: random.Random) -> bytes:
