@@ -33,6 +33,7 @@ from binance_archive_kit.contents import NO_RUNS, Contents
 from binance_archive_kit.errors import FileError, file_error
 from binance_archive_kit.facts import Facts, Irregularity, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
+from binance_archive_kit.flaws import read_flaws, spelled
 from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
 from binance_archive_kit.layout import PRIVATE
@@ -193,19 +194,29 @@ class Cache:
         """Keep what is in files for the next time."""
         self.contents(feed).update(contents)
         rows = (
-            (key, *c.stamp, c.rows, c.repeats, c.strays, c.in_order, c.longest, _packed(c))
+            (
+                key,
+                *c.stamp,
+                c.rows,
+                c.repeats,
+                c.strays,
+                c.in_order,
+                c.longest,
+                _packed(c),
+                spelled(c.flaws, c.standing),
+            )
             for key, c in contents.items()
         )
         self._insert("contents", rows)
 
     def _read_contents(self, feed: Feed) -> Iterator[tuple[str, Contents]]:
         for row in self._select("contents", feed):
-            key, *stamp, rows, repeats, strays, in_order, longest, packed = row
-            runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
-            yield (
-                key,
-                Contents(Stamp(*stamp), rows, repeats, strays, bool(in_order), longest, runs),
-            )
+            key, *stamp, rows, repeats, strays, in_order, longest, packed, odd = row
+            # A row that was damaged is as good as none: its file is read again.
+            with suppress(ValueError, TypeError):
+                runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
+                counts = rows, repeats, strays, bool(in_order), longest
+                yield key, Contents(Stamp(*stamp), *counts, runs, *read_flaws(odd))
 
     # Comparisons
 
@@ -283,7 +294,8 @@ class Cache:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS contents (key TEXT PRIMARY KEY, size INTEGER,"
                 " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, repeats INTEGER,"
-                " strays INTEGER, in_order INTEGER, longest INTEGER, runs BLOB) WITHOUT ROWID"
+                " strays INTEGER, in_order INTEGER, longest INTEGER, runs BLOB,"
+                " flaws TEXT) WITHOUT ROWID"
             )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS comparisons (key TEXT PRIMARY KEY, name TEXT,"

@@ -23,6 +23,7 @@ from binance_archive_kit.errors import ConfigurationError, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import HeldFile, HeldStream, SkippedFile
+from binance_archive_kit.lookahead import known_at_of
 from binance_archive_kit.progress import running_shell
 from binance_archive_kit.pruning import Both, PolarsPruner, Pruner, Range, without_hints
 from binance_archive_kit.views import open_views, show_connections
@@ -211,6 +212,7 @@ def connect(
     *,
     database: str | Path | None = None,
     distinct: bool = False,
+    known_at: bool = False,
     **options: Any,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with a view for each feed of the archive.
@@ -234,6 +236,9 @@ def connect(
         archive work as before. None keeps them in memory.
     distinct : bool
         Drop exact repeats of rows of metrics and liquidation snapshots.
+    known_at : bool
+        Add the column ``known_at`` to each view: when a live participant could have had the
+        row, UTC. A condition on it opens all files; one on the time of the feed does not.
     **options
         As for `store`.
 
@@ -257,7 +262,9 @@ def connect(
     ...     "SELECT date, max(high) FROM spot_klines WHERE symbol = 'BTCUSDT' GROUP BY ALL"
     ... ).pl()  # doctest: +SKIP
     """
-    connection = open_views(_holdings(source, options), database=database, distinct=distinct)
+    connection = open_views(
+        _holdings(source, options), database=database, distinct=distinct, known_at=known_at
+    )
     if (shell := running_shell()) is not None:
         show_connections(shell)
     return connection
@@ -273,6 +280,7 @@ def scan(
     start: Moment | None = None,
     end: Moment | None = None,
     distinct: bool = False,
+    known_at: bool = False,
     **options: Any,
 ) -> pl.LazyFrame:
     """Scan a feed of a store as a Polars frame, lazily.
@@ -291,6 +299,8 @@ def scan(
         are ordered by, such as ``open_time``.
     distinct : bool
         Drop exact repeats of rows.
+    known_at : bool
+        Add the column ``known_at``: when a live participant could have had each row, UTC.
     **options
         As for `store`.
 
@@ -311,6 +321,20 @@ def scan(
     holdings = _holdings(source, options)
     feed = holdings.feed(market, data_type)
     chosen = _choice(holdings, feed, symbols, intervals, start, end)
+    if known_at:
+        # Of metrics, all labels of a file show which end of a period they stand for.
+        around = _DAY if feed.schema.known.rule == "metrics_label" else timedelta(0)
+        whole = scan(
+            holdings,
+            market,
+            data_type,
+            symbols=symbols,
+            intervals=intervals,
+            start=chosen.start and chosen.start - around,
+            end=chosen.end and chosen.end + around,
+            distinct=distinct,
+        )
+        return whole.with_columns(known_at_of(feed)).filter(*_conditions(feed, chosen))
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None

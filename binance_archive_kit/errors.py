@@ -39,7 +39,14 @@
 from __future__ import annotations
 
 import difflib
+import linecache
+import re
+import reprlib
+import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -47,7 +54,15 @@ if TYPE_CHECKING:
 
 
 class ArchiveKitError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    In a notebook it shows its message and the line that raised it. ``%xmode Verbose`` and
+    then ``%tb`` show the whole traceback.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows in place of a traceback."""
+        return short_traceback(self)
 
 
 class ArchiveKitWarning(UserWarning):
@@ -325,6 +340,66 @@ def file_error(reason: str, file: str, detail: str) -> FileError:
     """Make the error that a recorded reason stands for."""
     kinds = {kind.reason: kind for kind in FileError.__subclasses__()}
     return kinds.get(reason, WrongValues)(file, detail)
+
+
+def shown(value: object) -> str:
+    """Format any value for a message: cut short, without passwords in URLs, never raising.
+
+    >>> shown("BTCUSDT"), shown([1] * 1000), len(shown("x" * 10**6))
+    ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
+    """
+    try:
+        return _USER_INFO.sub("***@", _SHORT.repr(value))
+    except Exception:  # a repr of a foreign object, or of a number of 5,000 digits
+        return f"<{type(value).__name__}>"
+
+
+_USER_INFO = re.compile(r"[^\s'\"]*@")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+_SHORT.maxlevel = 4
+
+
+# In notebooks
+
+
+def short_traceback(error: BaseException) -> list[str]:
+    """Return the lines to show for an error in IPython: its message, and the user's line.
+
+    With ``%xmode Verbose`` these are the lines of the whole traceback.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    full = getattr(shell, "InteractiveTB", None)
+    if getattr(full, "mode", "") == "Verbose":
+        whole: Any = full.structured_traceback(type(error), error, error.__traceback__)  # type: ignore[union-attr]
+        return list(whole)
+    lines = "".join(traceback.format_exception_only(error)).rstrip().split("\n")
+    # Modules of the package mean nothing to a user; the bare name does.
+    lines[0] = lines[0].removeprefix(f"{type(error).__module__}.")
+    if (place := _user_line(error.__traceback__, shell)) is not None:
+        lines += ["", place]
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        said = "".join(traceback.format_exception_only(cause)).strip()
+        lines.append(f"caused by {said}")
+    return lines
+
+
+def _user_line(trace: TracebackType | None, shell: Any) -> str | None:
+    """Format the innermost line of the user's own code."""
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    foreign = (*filter(None, installed), __file__.removesuffix("errors.py"), "<frozen")
+    found = None
+    for frame, number in traceback.walk_tb(trace):
+        file = frame.f_code.co_filename
+        if not file.startswith(foreign):
+            found = file, number
+    if found is None:
+        return None
+    file, number = found
+    names = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    label = " ".join(names(file) or ("File", file)) if names else f"File {file}"
+    return f"{label}, line {number}: {linecache.getline(file, number).strip()}"
 
 
 def nearest(value: object, valid: Iterable[str]) -> str | None:

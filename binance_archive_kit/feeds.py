@@ -35,6 +35,12 @@ PATH_COLUMNS = {
 #: more cannot be read as decimals: rounding would change its values.
 PLACES = 18
 MOMENT = pl.Datetime("us")
+#: How the comment of a column says what its values cover.
+_MEASURED = {
+    "flow": "over the period",
+    "moment": "as of known_at",
+    "rolling_24h": "over the 24 hours before known_at",
+}
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _DTYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(),
@@ -166,13 +172,14 @@ class Feed:
 
     @cached_property
     def described(self) -> dict[str, str]:
-        """What each column of its rows holds, and in which unit."""
+        """What each column of its rows holds, in which unit, and what its values cover."""
         said = dict(PATH_COLUMNS)
-        if self.time not in self.columns or self.schema.time.made_from:
-            said[self.time] = f"{' and '.join(self.schema.time.made_from)} as one moment, UTC."
+        if self.schema.time.made_from:
+            said[self.time] = self.schema.time.description
         for column in self.own():
             unit = "UTC" if column.dtype == "time" else column.unit
-            said[column.column] = f"{column.description} [{unit}]" if unit else column.description
+            facts = ", ".join(filter(None, (unit, _MEASURED.get(column.measures))))
+            said[column.column] = f"{column.description} [{facts}]" if facts else column.description
         return {name: said[name] for name in self.arrow.names}
 
     @cached_property

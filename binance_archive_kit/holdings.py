@@ -39,6 +39,7 @@ from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed, feed_of, read_feed
 from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory, SkippedFile
 from binance_archive_kit.layout import PRIVATE
+from binance_archive_kit.paths import read_path
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
@@ -185,6 +186,8 @@ class Holdings:
 
     Attributes
     ----------
+    on_error : {"raise", "skip"}
+        As given.
     problems : dict of str to FileError
         Files that were left out, by their path inside the store, with the reasons.
     last_scan : ScanReport or None
@@ -212,7 +215,7 @@ class Holdings:
                 raise ConfigurationError(f"{name}: {flag!r} is neither True nor False")
         if not isinstance(cache_limit, int) or cache_limit < 0:
             raise ConfigurationError(f"cache_limit: {cache_limit!r} is not a number of bytes")
-        self.root = Path(root).expanduser().absolute()
+        self.root = read_path("store", root).absolute()
         if not self.root.is_dir():
             raise ConfigurationError(
                 f"store: {str(root)!r} is not a folder; collect something into it first, or name "
@@ -230,6 +233,7 @@ class Holdings:
         self._first = Partition(prefer)
         self._store = Store(self.root)
         self._inventory = Inventory(self.root, self._store.places)
+        self.on_error = on_error
         self._skip = self._leave_out if on_error == "skip" else None
         self._servings = Servings(
             self.root, self._store, self.cache, first=self._first, skip=self._skip

@@ -662,7 +662,7 @@ def _make_room_for_reasons(connection: sqlite3.Connection) -> None:
 
 def _reason_of(word: str | None = None) -> Reason:
     """Read a noted reason; one that is not known counts as a lack, which hides nothing."""
-    return Reason(word) if word in set(Reason) else Reason.HOLE
+    return Reason(word) if word in set(Reason) else Reason.ABSENT
 
 
 def _is_full(error: sqlite3.Error) -> bool:

@@ -474,7 +474,7 @@ def lacking(day: int, reason: Reason) -> Absence:
 
 def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path: Path) -> None:
     prefix = KEY.rpartition("/")[0] + "/"
-    absences = [lacking(1, Reason.HOLE), lacking(2, Reason.AFTER_LAST)]
+    absences = [lacking(1, Reason.ABSENT), lacking(2, Reason.AFTER_LAST)]
     store.note_missing(absences, [])
     assert store.missing(prefix) == {}, "nothing is noted of a folder that is no store"
     with store.recorder() as record:
@@ -485,8 +485,8 @@ def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path:
         each.key: each.reason for each in absences
     }
     assert all(said.startswith("it is not there, asked on 20") for _, said in noted.values())
-    store.note_missing([lacking(2, Reason.HOLE)], [str(absences[0].key)])
-    assert [reason for reason, _ in store.missing(prefix).values()] == [Reason.HOLE]
+    store.note_missing([lacking(2, Reason.ABSENT)], [str(absences[0].key)])
+    assert [reason for reason, _ in store.missing(prefix).values()] == [Reason.ABSENT]
 
 
 def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
@@ -498,7 +498,7 @@ def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE missing (key TEXT PRIMARY KEY, said TEXT) WITHOUT ROWID")
         connection.execute("INSERT INTO missing VALUES (?, 'as told')", (KEY,))
-    old = {KEY: (Reason.HOLE, "as told")}
+    old = {KEY: (Reason.ABSENT, "as told")}
     assert store.missing(prefix) == old
     store.note_missing([new], [])
     noted = store.missing(prefix)
