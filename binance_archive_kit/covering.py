@@ -6,6 +6,7 @@ gap of which kind it is. `backtest_coverage` says what several streams can suppo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ from binance_archive_kit.pruning import Range
 from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import schema
-from binance_archive_kit.storage import Recorded, Store
+from binance_archive_kit.storage import Store
 from binance_archive_kit.wishes import Absence, Reason
 
 T = TypeVar("T")
@@ -138,7 +139,7 @@ def coverage(
     span = _day("start", start), _day("end", end)
     if span[0] and span[1] and span[0] > span[1]:
         raise ConfigurationError(f"start: {start} is after end: {end}")
-    if isinstance(source, str | Path) and read_path("source", source).is_file():
+    if isinstance(source, str | Path) and os.path.isfile(read_path("source", source)):  # noqa: PTH113 -- never raises
         source = CollectionConfig.from_json(source)
     if isinstance(source, CollectionConfig):
         source = plan(source)
@@ -420,7 +421,8 @@ class _Survey:
         months = holdings.serving(feed, self._held(holdings, feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
         contents = holdings.contents(feed, sources.values(), self._skip, self._done)
-        proofs = holdings.proofs(feed)
+        served_files = (served.file for month in months for served in month.needed)
+        proven = holdings.proven(feed, served_files)
         for month in months:
             for served in month.needed:
                 key = served.file.key
@@ -433,7 +435,7 @@ class _Survey:
                     owner, without = owners[name][key]
                     owners[name][key] = owner, without & served.without
                     continue
-                owner = self._owner(served.file, contents.get(key), proofs.get(key))
+                owner = self._owner(served.file, contents.get(key), proven=key in proven)
                 owners[name][key] = owner, served.without
 
     def _held(self, holdings: Holdings, feed: Feed) -> list[HeldStream]:
@@ -459,7 +461,7 @@ class _Survey:
         if self._bar is not None:
             self._bar.update()
 
-    def _owner(self, file: HeldFile, contents: Contents | None, proof: Recorded | None) -> Owner:
+    def _owner(self, file: HeldFile, contents: Contents | None, *, proven: bool) -> Owner:
         problem = self._problems.get(file.place)
         return Owner(
             file.key,
@@ -467,7 +469,7 @@ class _Survey:
             (day_of(file.end) + 1) * DAY,
             contents,
             "" if problem is None else str(problem),
-            proof is not None and proof.is_of(file.stamp),
+            proven,
             file.is_zip,
             "" if file.is_zip else file.place,
         )
