@@ -79,7 +79,8 @@ def test_other_forms_are_read_as_the_zip(
         assert con.sql(f"SELECT count(*) FROM {view_of(key)}").fetchall() == [(len(expected),)]
     usual, found = bak.coverage(tmp_path / "zips"), bak.coverage(tmp_path / "other")
     assert found.is_complete is usual.is_complete
-    assert found.gaps.equals(usual.gaps)
+    told = ["kind", "start", "end", "missing"]
+    assert found.gaps.select(told).equals(usual.gaps.select(told))
     assert store.frame()["proven"].sum() == 0
     assert store.skipped() == []
 
