@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import MissingExtraError as MissingExtraError
     from binance_archive_kit.errors import ObjectError as ObjectError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
+    from binance_archive_kit.joins import join_known as join_known
+    from binance_archive_kit.joins import known_at as known_at
     from binance_archive_kit.layout import BaseStorage as BaseStorage
     from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
     from binance_archive_kit.verifying import verify as verify
@@ -74,6 +76,8 @@ _HOMES = {
     "MissingExtraError": "errors",
     "ObjectError": "errors",
     "WorkflowError": "errors",
+    "join_known": "joins",
+    "known_at": "joins",
     "BaseStorage": "layout",
     "MetricsCollector": "metrics",
     "verify": "verifying",

@@ -23,6 +23,7 @@ from binance_archive_kit.errors import ConfigurationError, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.lookahead import known_at_of
 from binance_archive_kit.progress import running_shell
 from binance_archive_kit.pruning import Both, PolarsPruner, Pruner, Range, without_hints
 from binance_archive_kit.views import open_views, show_connections
@@ -266,6 +267,7 @@ def scan(
     start: Moment | None = None,
     end: Moment | None = None,
     distinct: bool = False,
+    known_at: bool = False,
     **options: Any,
 ) -> pl.LazyFrame:
     """Scan a feed of a store as a Polars frame, lazily.
@@ -284,6 +286,8 @@ def scan(
         are ordered by, such as ``open_time``.
     distinct : bool
         Drop exact repeats of rows.
+    known_at : bool
+        Add the column ``known_at``: when a live participant could have had each row, UTC.
     **options
         As for `store`.
 
@@ -304,6 +308,20 @@ def scan(
     holdings = _holdings(source, options)
     feed = holdings.feed(market, data_type)
     chosen = _choice(holdings, feed, symbols, intervals, start, end)
+    if known_at:
+        # Of metrics, all labels of a file show which end of a period they stand for.
+        around = _DAY if feed.schema.known.rule == "metrics_label" else timedelta(0)
+        whole = scan(
+            holdings,
+            market,
+            data_type,
+            symbols=symbols,
+            intervals=intervals,
+            start=chosen.start and chosen.start - around,
+            end=chosen.end and chosen.end + around,
+            distinct=distinct,
+        )
+        return whole.with_columns(known_at_of(feed)).filter(*_conditions(feed, chosen))
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None

@@ -166,8 +166,8 @@ class Feed:
     def described(self) -> dict[str, str]:
         """What each column of its rows holds, and in which unit."""
         said = dict(PATH_COLUMNS)
-        if self.time not in self.columns or self.schema.time.made_from:
-            said[self.time] = f"{' and '.join(self.schema.time.made_from)} as one moment, UTC."
+        if self.schema.time.made_from:
+            said[self.time] = self.schema.time.description
         for column in self.own():
             unit = "UTC" if column.dtype == "time" else column.unit
             said[column.column] = f"{column.description} [{unit}]" if unit else column.description

@@ -54,6 +54,7 @@ MODULES: dict[str, set[str]] = {
     "threads": set(),
     "reading": {"numpy", "polars", "pyarrow"},
     "rhythms": {"numpy"},
+    "lookahead": {"polars"},
     "contents": {"numpy", "polars"},
     "comparing": {"numpy", "polars"},
     "caching": {"numpy", "pyarrow"},
@@ -62,6 +63,7 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "joins": {"polars"},
     "verifying": {"polars"},
     # whether data can be trusted
     "gaps": {"numpy"},

@@ -1,0 +1,68 @@
+"""When the rows of a feed were known to a live participant, as a Polars expression.
+
+The rules stand in the schemas (`schemas.Known`); this module turns them into ``known_at``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+
+from binance_archive_kit.enums import Market
+from binance_archive_kit.feeds import Feed
+from binance_archive_kit.rhythms import METRICS_LABEL_CHANGE
+
+#: Name of the column that says when a row was known, UTC.
+KNOWN_AT = "known_at"
+#: Where a path names the day of a daily file.
+_FILE_DAY = r"(\d{4}-\d{2}-\d{2})\.[a-z.]+$"
+
+
+def columns_needed(feed: Feed) -> tuple[str, ...]:
+    """Return the columns of a feed from which ``known_at`` is computed."""
+    match feed.schema.known.rule:
+        case "candle":
+            return "open_time", "close_time"
+        case "latest":
+            return feed.time, *feed.schema.time.others
+        case "metrics_label":
+            return feed.time, "file"
+        case _:
+            return (feed.time,)
+
+
+def known_at_of(feed: Feed) -> pl.Expr:
+    """Return the expression for the moment at which each row of a feed was known.
+
+    For metrics the frame holds all rows of each of its files: their labels show which end
+    of its period a row is labelled by.
+    """
+    known, time = feed.schema.known, pl.col(feed.time)
+    found: pl.Expr
+    match known.rule:
+        case "candle":
+            # Cut to milliseconds, a close in either unit is one millisecond before the end.
+            end = pl.col("close_time").dt.truncate("1ms") + timedelta(milliseconds=1)
+            found = pl.when(pl.col("close_time") >= pl.col("open_time")).then(end)
+        case "latest":
+            found = pl.max_horizontal(time, *feed.schema.time.others)
+        case "after_period":
+            found = time + known.period
+        case "metrics_label":
+            found = pl.when(_labels_end(feed)).then(time).otherwise(time + known.period)
+        case _:
+            found = time
+    return found.alias(KNOWN_AT)
+
+
+def _labels_end(feed: Feed) -> pl.Expr:
+    """Decide for each row, as `rhythms.label_shift` does for a file, what its label is."""
+    file = pl.col("file").cast(pl.String)
+    time = pl.col(feed.time)
+    day = file.str.extract(_FILE_DAY).str.to_date()
+    start = day.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    ends = time.max().over(file) >= start + timedelta(days=1)
+    starts = time.min().over(file) == start
+    usual = day < METRICS_LABEL_CHANGE if feed.market is Market.FUTURES_UM else pl.lit(False)
+    return pl.when(ends != starts).then(ends).otherwise(usual)
