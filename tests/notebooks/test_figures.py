@@ -368,17 +368,33 @@ def test_funding_is_summed_up_within_the_range(derivatives: Names) -> None:
     same(derivatives["funding"], ["symbol", "calc_time", "rate", "paid"], expected)
 
 
-def test_premium_and_the_rate_known_at_each_open(derivatives: Names) -> None:
-    premium = rows_of("futures/um/daily/premiumIndexKlines/BTCUSDT/1h")
-    expected = [(instant(row[6]), float(row[4])) for row in premium]
-    same(derivatives["premium"], ["close_time", "close"], expected)
-    payments = payments_of("BTCUSDT")
-    times = [time for time, _ in payments]
-    known = [
-        (candle["time"], payments[bisect_right(times, candle["time"]) - 1][1])
-        for candle in candles_of("futures/um/daily/klines/BTCUSDT/1h", (date(2025, 7, 13), LAST))
+def test_each_open_sees_only_what_was_known(derivatives: Names) -> None:
+    hours = rows_of("futures/um/daily/premiumIndexKlines/BTCUSDT/1h")
+    metrics = rows_of("futures/um/daily/metrics/BTCUSDT", days=(FIRST, LAST))
+    # A candle is known when it closes, these metrics at their label.
+    feeds = [
+        sorted((instant(row[6]) + timedelta(milliseconds=1), float(row[4])) for row in hours),
+        payments_of("BTCUSDT"),
+        sorted((instant(row[0]), float(row[2])) for row in metrics),
     ]
-    same(derivatives["known"], ["open_time", "last_funding_rate"], known)
+    expected: list[tuple[Any, ...]] = []
+    for candle in candles_of("futures/um/daily/klines/BTCUSDT/1h", (date(2025, 7, 13), LAST)):
+        known = [[value for time, value in feed if time <= candle["time"]] for feed in feeds]
+        expected.append((candle["time"], *(values[-1] if values else None for values in known)))
+    columns = ["open_time", "premium", "last_funding_rate", "sum_open_interest"]
+    same(derivatives["known"], columns, expected)
+    assert [row[1] is None for row in expected] == [True] + [False] * 71
+
+
+def test_open_interest_is_relative_to_the_first_row(derivatives: Names) -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        rows = rows_of(f"futures/um/daily/metrics/{symbol}", days=(FIRST, LAST))
+        values = sorted((instant(row[0]), float(row[2])) for row in rows)
+        # By the day of the row: its first one stands at the end of the file of the day before.
+        values = [value for value in values if value[0].date() >= date(2025, 7, 13)]
+        expected = [(time, 100 * (value / values[0][1] - 1)) for time, value in values]
+        found = derivatives["interest"].filter(symbol=symbol)
+        same(found, ["create_time", "change"], expected)
 
 
 def test_liquidations_count_each_row_once(derivatives: Names) -> None:
@@ -427,7 +443,7 @@ def test_implied_is_known_before_what_is_realised(options: Names) -> None:
         fresh = at >= 0 and start - times[at] < MINUTE
         realised = statistics.stdev(values) * math.sqrt(365 * 24 * 60) * 100
         expected.append((start, realised, index[at][1] if fresh else None))
-    same(options["both"], ["t", "realised", "implied"], expected)
+    same(options["both"], ["t", "realised", "index_value"], expected)
 
 
 def test_the_last_row_of_each_option(options: Names) -> None:
