@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.joins import known_at as known_at
     from binance_archive_kit.layout import BaseStorage as BaseStorage
     from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
+    from binance_archive_kit.queries import sql as sql
     from binance_archive_kit.verifying import verify as verify
     from binance_archive_kit.widgets import ConfigForm as ConfigForm
 
@@ -80,6 +81,7 @@ _HOMES = {
     "known_at": "joins",
     "BaseStorage": "layout",
     "MetricsCollector": "metrics",
+    "sql": "queries",
     "verify": "verifying",
     "ConfigForm": "widgets",
 }

@@ -426,23 +426,21 @@ def _sql_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _sql(asked: argparse.Namespace) -> int:
-    import duckdb
-
     from binance_archive_kit.datasets import connect
+    from binance_archive_kit.queries import bound, our_errors
 
     query = sys.stdin.read() if asked.query == "-" else asked.query
-    with connect(asked.store) as connection:
-        try:
-            answer = connection.sql(query)
-            if answer is None:
-                return Exit.COMPLETE
-            if asked.json:
-                for row in answer.pl().iter_rows(named=True):
-                    _print_json(row)
-            else:
-                answer.show(max_rows=200)
-        except duckdb.Error as error:
-            raise ConfigurationError(str(error).partition(" Detail: Python exception")[0]) from None
+    with connect(asked.store) as connection, our_errors(connection):
+        # Names that are no table are not variables of this module.
+        connection.execute("SET python_enable_replacements = false")
+        answer = bound(connection, query)
+        if answer is None:
+            return Exit.COMPLETE
+        if asked.json:
+            for row in answer.pl().iter_rows(named=True):
+                _print_json(row)
+        else:
+            answer.show(max_rows=200)
     return Exit.COMPLETE
 
 
@@ -511,6 +509,7 @@ def _matrix(asked: argparse.Namespace) -> int:
             "partition": partition.value,
             "first": facts.first,
             "last": facts.last,
+            "until": facts.until,
             "intervals": [each.value for each in Interval if each in facts.intervals],
             "confidence": facts.confidence.value,
             "note": facts.note,
@@ -528,8 +527,8 @@ def _matrix(asked: argparse.Namespace) -> int:
             row["market"],
             row["data_type"],
             row["partition"],
-            str(row["first"] or "?"),
-            str(row["last"] or "running"),
+            str(row["first"] or "unknown"),
+            row["until"],
             " ".join(row["intervals"]),
         )
         for row in rows

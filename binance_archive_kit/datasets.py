@@ -205,6 +205,7 @@ def connect(
     *,
     database: str | Path | None = None,
     distinct: bool = False,
+    known_at: bool = False,
     **options: Any,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with a view for each feed of the archive.
@@ -228,6 +229,9 @@ def connect(
         archive work as before. None keeps them in memory.
     distinct : bool
         Drop exact repeats of rows of metrics and liquidation snapshots.
+    known_at : bool
+        Add the column ``known_at`` to each view: when a live participant could have had the
+        row, UTC. A condition on it opens all files; one on the time of the feed does not.
     **options
         As for `store`.
 
@@ -251,7 +255,9 @@ def connect(
     ...     "SELECT date, max(high) FROM spot_klines WHERE symbol = 'BTCUSDT' GROUP BY ALL"
     ... ).pl()  # doctest: +SKIP
     """
-    connection = open_views(_holdings(source, options), database=database, distinct=distinct)
+    connection = open_views(
+        _holdings(source, options), database=database, distinct=distinct, known_at=known_at
+    )
     if (shell := running_shell()) is not None:
         show_connections(shell)
     return connection

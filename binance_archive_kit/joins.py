@@ -544,11 +544,9 @@ def _moments(frame: pl.DataFrame, on: str | pl.Expr) -> pl.Series:
         _check_has("on", on, frame.columns, "left")
         on = pl.col(on)
     try:
-        found = frame.select(on.alias(_AT))
+        found = frame.with_columns(on.alias(_AT)).select(_AT)
     except pl.exceptions.PolarsError as error:
         raise ConfigurationError(f"on: left has no such moments: {error}") from None
-    if found.height != frame.height:
-        raise ConfigurationError(f"on: gives {found.height} moments for {frame.height} rows")
     return found.select(_utc(found.schema, _AT, "on")).to_series()
 
 

@@ -1,6 +1,7 @@
-"""When the rows of a feed were known to a live participant, as a Polars expression.
+"""When the rows of a feed were known to a live participant, as an expression.
 
-The rules stand in the schemas (`schemas.Known`); this module turns them into ``known_at``.
+The rules stand in the schemas (`schemas.Known`); this module turns them into ``known_at``,
+for Polars and for SQL.
 """
 
 from __future__ import annotations
@@ -66,3 +67,29 @@ def _labels_end(feed: Feed) -> pl.Expr:
     starts = time.min().over(file) == start
     usual = day < METRICS_LABEL_CHANGE if feed.market is Market.FUTURES_UM else pl.lit(False)
     return pl.when(ends != starts).then(ends).otherwise(usual)
+
+
+def known_at_sql(feed: Feed) -> str:
+    """Return the same expression in DuckDB's SQL, whose times are naive and UTC."""
+    known, time = feed.schema.known, f'"{feed.time}"'
+    match known.rule:
+        case "candle":
+            end = "date_trunc('millisecond', close_time) + INTERVAL 1 MILLISECOND"
+            return f"CASE WHEN close_time >= open_time THEN {end} END"
+        case "latest":
+            return f"greatest({time}, {', '.join(feed.schema.time.others)})"
+        case "after_period" | "metrics_label":
+            period = known.period or timedelta(0)
+            later = f"{time} + INTERVAL {period // timedelta(seconds=1)} SECOND"
+            if known.rule == "after_period":
+                return later
+            day = f"CAST(regexp_extract(file, '{_FILE_DAY}', 1) AS DATE)"
+            ends = f"max({time}) OVER (PARTITION BY file) >= {day} + INTERVAL 1 DAY"
+            starts = f"min({time}) OVER (PARTITION BY file) = {day}"
+            usual = "false"
+            if feed.market is Market.FUTURES_UM:
+                usual = f"{day} < DATE '{METRICS_LABEL_CHANGE}'"
+            by_end = f"CASE WHEN ({ends}) <> ({starts}) THEN {ends} ELSE {usual} END"
+            return f"CASE WHEN {by_end} THEN {time} ELSE {later} END"
+        case _:
+            return time

@@ -85,22 +85,47 @@ class PartitionFacts(_Facts):
     Attributes
     ----------
     first, last : date or None
-        First day of the first and of the last period, UTC, inclusive. None: not
-        known, and for `last` also: still running.
+        First day of the first and of the last period, UTC, inclusive. None: not known, or
+        for `last` of a feed that is running: none.
     intervals : tuple of Interval
         Intervals that are kept; empty for feeds without intervals.
     abandoned_intervals : tuple of Interval
         Folders that exist and are no longer filled.
+    doubts : mapping of Interval to str
+        Intervals that may have ended, and why; the listing tells.
+    status : {"running", "ended"}
+        ``ended``: it ended on a day that is not known. A `last` says the same and more.
     """
 
     first: Day | None = None
     last: Day | None = None
     intervals: tuple[Interval, ...] = ()
     abandoned_intervals: tuple[Interval, ...] = ()
+    doubts: Mapping[Interval, str] = Field(default_factory=dict)
+    status: Literal["running", "ended"] = "running"
     known_gaps: tuple[str, ...] = ()
     note: str = ""
     confidence: Confidence
     source: str
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no more files come."""
+        return self.status == "ended" or self.last is not None
+
+    @property
+    def until(self) -> str:
+        """Say until when there are files.
+
+        >>> facts = {"confidence": "C", "source": "hearsay", "status": "ended"}
+        >>> PartitionFacts.model_validate(facts).until
+        'ended, day unknown'
+        """
+        if not self.has_ended:
+            return "running"
+        if self.last is None:
+            return "ended, day unknown"
+        return f"about {self.last}" if self.confidence is Confidence.HEARSAY else f"{self.last}"
 
     @property
     def gaps(self) -> list[tuple[date, date]]:
@@ -563,6 +588,36 @@ class Annotations(_Facts):
     defects: tuple[KnownDefect, ...]
     renames: tuple[KnownRename, ...]
 
+    def wrong_days(
+        self,
+        market: Market,
+        data_type: DataType,
+        symbol: str,
+        interval: str | None,
+        partition: Partition,
+        first: date,
+        last: date,
+    ) -> set[date]:
+        """Return the days, both ends inclusive, that another partition has right and this wrong.
+
+        >>> december = date(2020, 12, 1), date(2020, 12, 31)
+        >>> candles = Market.SPOT, DataType.KLINES, "BTCUSDT", "1h"
+        >>> wrong_days = load_annotations().wrong_days
+        >>> wrong_days(*candles, Partition.MONTHLY, *december)
+        {datetime.date(2020, 12, 21)}
+        >>> wrong_days(*candles, Partition.DAILY, *december)
+        set()
+        """
+        days: set[date] = set()
+        for defect in self.defects:
+            if defect.better in (None, partition) or defect.fixed_on or defect.end is None:
+                continue
+            if defect.concerns(market, data_type, symbol, interval, partition):
+                start = max(defect.start.date(), first)
+                end = min((defect.end - timedelta(microseconds=1)).date(), last)
+                days |= {start + timedelta(days=at) for at in range((end - start).days + 1)}
+        return days
+
 
 @cache
 def load_annotations() -> Annotations:
@@ -631,7 +686,7 @@ def _errors_of(entry: Entry, truth: Entry | None) -> str:
         errors.append(f"there is no interval {', '.join(sorted(invented))}")
     if "1M" in entry.intervals and "1mo" in real:
         errors.append("the month is spelled 1mo")
-    lasts = [facts.last for facts in truth.partitioned.values()]
-    if all(lasts):
-        errors.append(f"it ended on {max(filter(None, lasts))}")
+    if all(facts.has_ended for facts in truth.partitioned.values()):
+        lasts = [facts.last for facts in truth.partitioned.values() if facts.last is not None]
+        errors.append(f"it ended on {max(lasts)}" if lasts else "it ended")
     return "; ".join(errors)

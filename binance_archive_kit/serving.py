@@ -25,6 +25,7 @@ from binance_archive_kit.errors import ChangedFile, FileError, UnreadableZip
 from binance_archive_kit.facts import Facts, Source, lead_of, merged
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.matrix import load_annotations
 from binance_archive_kit.moments import DAY, day_of
 from binance_archive_kit.pruning import Pruner
 from binance_archive_kit.reading import Piece, Reader
@@ -308,6 +309,7 @@ class Servings:
         taken: set[date] = set()
         for held, files in before if early else ():
             taken |= self._days_of(feed, held, files, proofs)
+        wrong = self._wrong_days(feed, first, second, proofs)
         claims: list[_Claim] = []
         for part in (first, *second):
             held, files = part
@@ -316,8 +318,9 @@ class Servings:
                 # Whatever the others leave of a file is its own, so nobody has to look into it.
                 looks = bool(lead) or part is first
                 has = self._days_of(feed, held, [file], proofs) if looks else possible
-                claims.append(_Claim(held, file, possible, has, has - taken))
-                taken |= has
+                own = has - taken - wrong if part is first else has - taken
+                claims.append(_Claim(held, file, possible, has, own))
+                taken |= own
         every = set(chain.from_iterable(claim.own for claim in claims))
         serving = [
             (start, served)
@@ -326,6 +329,27 @@ class Servings:
         ]
         serving.sort(key=lambda each: (each[0], each[1].file.end))
         return [served for _, served in serving]
+
+    def _wrong_days(
+        self, feed: Feed, first: _Part, others: Sequence[_Part], proofs: _Proofs
+    ) -> set[date]:
+        """Return the days that files are known to have wrong and that others have rows of."""
+        held, files = first
+        stream = held.stream
+        wrong = load_annotations().wrong_days(
+            feed.market,
+            feed.data_type,
+            stream.symbol,
+            stream.interval,
+            stream.partition,
+            files[0].start,
+            files[-1].end,
+        )
+        better: set[date] = set()
+        for other, its_files in others if wrong else ():
+            its_own = [file for file in its_files if _span(file.start, file.end) & wrong]
+            better |= wrong & self._days_of(feed, other, its_own, proofs)
+        return better
 
     def _days_of(
         self, feed: Feed, held: HeldStream, files: Sequence[HeldFile], proofs: _Proofs

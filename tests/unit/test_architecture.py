@@ -64,6 +64,7 @@ MODULES: dict[str, set[str]] = {
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
     "joins": {"polars"},
+    "queries": {"duckdb", "numpy", "polars"},
     "verifying": {"polars"},
     # whether data can be trusted
     "gaps": {"numpy"},
@@ -81,7 +82,7 @@ MODULES: dict[str, set[str]] = {
     "synthetic": {"polars"},
     "demo": set(),
     # the command line
-    "commands": {"duckdb"},
+    "commands": set(),
     "cli": {"shtab"},
 }
 ORDER = [*MODULES]

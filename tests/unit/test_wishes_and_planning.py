@@ -1171,3 +1171,189 @@ def test_a_plan_of_many_objects_is_quick() -> None:
 def test_streams_name_themselves() -> None:
     stream = Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
     assert str(stream) == "spot klines BTCUSDT 1h (daily)"
+
+
+# What is known to be wrong in the archive
+
+
+def notes_of(**fields: Any) -> list[str]:
+    return list(read_wishes(config_of(**fields), MATRIX, NOW_LATE).notes)
+
+
+NOW_LATE = datetime(2026, 11, 30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["trades"],
+                "date_range": days("2026-07-01", "2026-07-03"),
+            },
+            ["futures_um trades, since 2026-07-03: is_buyer_maker is true", "#476", "aggTrades"],
+        ),
+        (
+            {
+                "markets": ["futures_cm"],
+                "symbols": ["BTCUSD_PERP"],
+                "data_types": ["trades"],
+                "date_range": days("2026-09-01"),
+            },
+            ["futures_cm trades, since 2026-07-01: is_buyer_maker", "first two hours", "#492"],
+        ),
+        (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["bookDepth"],
+                "date_range": days("2026-09-03"),
+            },
+            ["since 2026-09-03 12:00 UTC: depth and notional of the ask bands", "#496"],
+        ),
+        (
+            {
+                "intervals": {"klines": ["1h"]},
+                "partition": "monthly",
+                "date_range": days("2020-12-01", "2020-12-31"),
+            },
+            ["spot klines, 2020-12-21: the monthly files are wrong", "#475", "use the daily file"],
+        ),
+        (
+            {"intervals": {"klines": ["1h"]}, "date_range": days("2018-02-08", "2018-02-12")},
+            [":28:14.789", "known halts of the spot market", "2018-02-08 00:28:15 to 2018-02-09"],
+        ),
+        (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["markPriceKlines"],
+                "intervals": {"markPriceKlines": ["1m"]},
+                "date_range": days("2024-08-12"),
+            },
+            ["futures_um markPriceKlines, 2024-08-12: 2 minutes"],
+        ),
+        (
+            {"data_types": ["trades"], "date_range": days("2020-01-01", "2020-12-31")},
+            ["2020-02-09 02:00:00 to 03:00:00 UTC; 2020-02-19 11:35:33 to 17:30:00", "and 3 more"],
+        ),
+        (
+            {"symbols": ["BTTUSDT"], "intervals": {"klines": ["1d"]}},
+            ["symbols: BTTUSDT: BTT was renamed to BTTC"],
+        ),
+        (
+            {
+                "markets": ["futures_um"],
+                "intervals": {"klines": ["3d"]},
+                "partition": "auto",
+                "date_range": days("2025-01-01", "2025-01-31"),
+            },
+            ["intervals: futures_um klines monthly 3d: seen to end in 2024-01"],
+        ),
+    ],
+)
+def test_a_plan_names_what_is_known_to_be_wrong(fields: dict[str, Any], words: list[str]) -> None:
+    notes = "\n".join(notes_of(**fields))
+    for word in words:
+        assert word in notes
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data_types": ["trades"], "date_range": days("2026-07-03")},
+        {
+            "markets": ["futures_um"],
+            "data_types": ["aggTrades", "trades"],
+            "date_range": days("2026-07-01", "2026-07-02"),
+        },
+        {
+            "markets": ["futures_um"],
+            "data_types": ["aggTrades"],
+            "date_range": days("2026-08-01"),
+        },
+        {"markets": ["futures_um"], "data_types": ["bookDepth"], "date_range": days("2026-09-02")},
+        # The daily file is right, and so are the days beside.
+        {"intervals": {"klines": ["1h"]}, "date_range": days("2020-12-22", "2020-12-24")},
+        {
+            "markets": ["futures_um"],
+            "data_types": ["markPriceKlines"],
+            "intervals": {"markPriceKlines": ["1h"]},
+            "date_range": days("2024-08-12"),
+        },
+        # Binance replaced these files.
+        {
+            "symbols": ["JUVUSDT"],
+            "intervals": {"klines": ["1d"]},
+            "partition": "monthly",
+            "date_range": days("2022-03-01", "2022-03-31"),
+        },
+        {"intervals": {"klines": ["1m"]}, "date_range": days("2025-04-22")},
+        # Halts of the spot market are none of the futures'.
+        {
+            "markets": ["futures_um"],
+            "intervals": {"klines": ["1h"]},
+            "date_range": days("2021-02-11"),
+        },
+        {"symbols": ["BTTCUSDT"], "intervals": {"klines": ["1d"]}},
+    ],
+)
+def test_a_plan_is_silent_where_nothing_is_known_to_be_wrong(fields: dict[str, Any]) -> None:
+    assert notes_of(**fields) == []
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    ("month", "bad"), [("2020-12", "2020-12-21"), ("2021-09", "2021-09-29"), ("2021-03", None)]
+)
+def test_auto_takes_the_daily_file_of_a_day_that_is_wrong_in_its_month(
+    month: str, bad: str | None, listed: bool
+) -> None:
+    last = f"{month}-30" if month == "2021-09" else f"{month}-31"
+    config = config_of(
+        partition="auto",
+        intervals={"klines": ["1h", "1d"]},
+        date_range=days(f"{month}-01", last),
+    )
+    plan = plan_of(config, World(now=NOW_LATE), listed=listed)
+    periods_of = {
+        (row["interval"], row["partition"], str(row["start"]))
+        for row in plan.frame.cast({"interval": pl.String, "partition": pl.String}).to_dicts()
+    }
+    expected = {(interval, "monthly", f"{month}-01") for interval in ("1h", "1d")}
+    expected |= {(interval, "daily", bad) for interval in ("1h", "1d") if bad}
+    assert periods_of == expected
+    assert not plan.missing
+    also = "partition='auto' takes the daily files of these days too"
+    assert any(also in note for note in plan.notes) == bool(bad)
+
+
+def test_a_month_that_is_not_published_gives_each_day_once() -> None:
+    key = "data/spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2020-12.zip"
+    config = config_of(
+        partition="auto",
+        intervals={"klines": ["1h"]},
+        date_range=days("2020-11-01", "2021-01-02"),
+    )
+    plan = plan_of(config, World(now=NOW_LATE, holes={key}))
+    assert plan.frame["key"].is_unique().all()
+    daily = plan.frame.filter(pl.col("partition") == "daily")["start"]
+    assert len(daily) == 33
+    assert plan_of(config, World(now=NOW_LATE)).frame["start"].to_list() == [
+        date(2020, 11, 1),
+        date(2020, 12, 1),
+        date(2020, 12, 21),
+        date(2021, 1, 1),
+        date(2021, 1, 2),
+    ]
+
+
+@pytest.mark.parametrize("partition", ["daily", "monthly"])
+def test_other_partitions_are_taken_as_asked(partition: str) -> None:
+    config = config_of(
+        partition=partition,
+        intervals={"klines": ["1h"]},
+        date_range=days("2020-12-01", "2020-12-31"),
+    )
+    plan = plan_of(config, World(now=NOW_LATE))
+    assert set(plan.frame["partition"]) == {partition}
+    assert len(plan.frame) == (31 if partition == "daily" else 1)
