@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Na
             [path] = [path for path in NOTEBOOKS if path.stem == stem]
             patch.chdir(tmp_path_factory.mktemp(stem))
             shell.reset()
-            with warnings.catch_warnings(), mpl.rc_context():
+            with warnings.catch_warnings(), mpl.rc_context(), pl.Config():
                 warnings.simplefilter("ignore")
                 for cell in nbformat.read(path, as_version=4).cells:
                     if cell.cell_type == "code":
