@@ -9,6 +9,7 @@ hour, all else at its own time.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
@@ -18,7 +19,7 @@ import polars as pl
 
 from binance_archive_kit.datasets import Source, scan, store
 from binance_archive_kit.enums import INTERVAL_ALIASES, Interval
-from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, WrongValues, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, feed_of, read_feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import HeldFile
@@ -174,7 +175,8 @@ def join_known(
         or the rows of one symbol and moment are of several kinds and neither `where` nor
         `by` tells them apart.
     FileError
-        For a file that is not what its name says.
+        For a file that is not what its name says, or that has two different rows of one
+        symbol and time; ``on_error="skip"`` leaves such files, and such rows, out.
 
     Examples
     --------
@@ -326,7 +328,9 @@ class _FeedRows:
         """Yield runs of whole days in which rows lie that some decision may see."""
         if not self.symbols:
             return
-        begin = min(_midnight(files[0].start) for files in self._files.values()) - _DAY
+        # A long candle may begin before the month of its file.
+        begin = min(_midnight(files[0].start) for files in self._files.values())
+        begin -= self.period + _DAY
         back = None if age is None else age + self.period + _DAY
         run: tuple[datetime, datetime] | None = None
         for day in moments.dt.date().unique().sort():
@@ -345,9 +349,8 @@ class _FeedRows:
     def first_known(self, symbol: str) -> datetime | None:
         """Return when the first row of a symbol was known; None if it has none."""
         for file in self._files.get(symbol, ()):
-            rows = self._scan(
-                [symbol], _midnight(file.start) - _DAY, _midnight(file.end) + 2 * _DAY
-            )
+            first = _midnight(file.start) - self.period - _DAY
+            rows = self._scan([symbol], first, _midnight(file.end) + 2 * _DAY)
             found = rows.select(pl.col(KNOWN_AT).min()).collect().item()
             if isinstance(found, datetime):
                 return found
@@ -382,7 +385,7 @@ class _FeedRows:
         schema = self.feed.schema
         if not {self.feed.time, *schema.time.made_from} & set(schema.key):
             return rows
-        rows = rows.unique(maintain_order=True)
+        rows = rows.unique([name for name in rows.columns if name != "file"], maintain_order=True)
         twice = rows.filter(pl.struct(*keys, KNOWN_AT).is_duplicated())
         if twice.is_empty():
             return rows
@@ -393,10 +396,23 @@ class _FeedRows:
                     f"with where=pl.col({name!r}) == …, or match a column of left with by={name!r}"
                 )
         first = twice.row(0, named=True)
-        raise ConfigurationError(
-            f"{self.title}: two different rows of {first[_SYMBOL]} are known at "
-            f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC; choose between them with where="
+        same = twice.filter(
+            pl.all_horizontal(pl.col(key) == first[key] for key in [*keys, KNOWN_AT])
         )
+        one, *others = dict.fromkeys(same["file"])
+        also = f", the other in {', '.join(others)}" if others else ""
+        error = WrongValues(
+            one,
+            f"two different rows of {first[_SYMBOL]} were known at "
+            f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC{also}",
+        )
+        if self.holdings.on_error == "raise":
+            raise error
+        self.holdings.problems.setdefault(one, error)
+        warnings.warn(
+            f"{error.file}: {error.detail}; both left out", ArchiveKitWarning, stacklevel=4
+        )
+        return rows.filter(~pl.struct(*keys, KNOWN_AT).is_duplicated())
 
 
 class _FrameRows:
@@ -466,7 +482,7 @@ def _latest(
     moments = decisions[_AT].unique().sort()
     names = list(dict.fromkeys([*keys, KNOWN_AT, *own, *rows.order]))
     if isinstance(rows, _FeedRows):
-        names = list(dict.fromkeys([*names, *rows.feed.schema.series]))
+        names = list(dict.fromkeys([*names, *rows.feed.schema.series, "file"]))
     kept: list[pl.DataFrame] = []
     for batch in chain([rows.nothing().select(names)], rows.batches(moments, age, names)):
         found = rows.checked(batch.drop_nulls(KNOWN_AT), keys)

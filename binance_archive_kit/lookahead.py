@@ -16,6 +16,7 @@ from binance_archive_kit.rhythms import METRICS_LABEL_CHANGE
 
 #: Name of the column that says when a row was known, UTC.
 KNOWN_AT = "known_at"
+_MILLI, _MICRO = timedelta(milliseconds=1), timedelta(microseconds=1)
 #: Where a path names the day of a daily file.
 _FILE_DAY = r"(\d{4}-\d{2}-\d{2})\.[a-z.]+$"
 
@@ -43,9 +44,10 @@ def known_at_of(feed: Feed) -> pl.Expr:
     found: pl.Expr
     match known.rule:
         case "candle":
-            # Cut to milliseconds, a close in either unit is one millisecond before the end.
-            end = pl.col("close_time").dt.truncate("1ms") + timedelta(milliseconds=1)
-            found = pl.when(pl.col("close_time") >= pl.col("open_time")).then(end)
+            # A close of whole milliseconds is of a file in milliseconds.
+            close = pl.col("close_time")
+            unit = pl.when(close.dt.microsecond() % 1000 == 0).then(_MILLI).otherwise(_MICRO)
+            found = pl.when(close >= pl.col("open_time")).then(close + unit)
         case "latest":
             found = pl.max_horizontal(time, *feed.schema.time.others)
         case "after_period":
@@ -74,8 +76,9 @@ def known_at_sql(feed: Feed) -> str:
     known, time = feed.schema.known, f'"{feed.time}"'
     match known.rule:
         case "candle":
-            end = "date_trunc('millisecond', close_time) + INTERVAL 1 MILLISECOND"
-            return f"CASE WHEN close_time >= open_time THEN {end} END"
+            whole = "microsecond(close_time) % 1000 = 0"
+            unit = f"CASE WHEN {whole} THEN INTERVAL 1 MILLISECOND ELSE INTERVAL 1 MICROSECOND END"
+            return f"CASE WHEN close_time >= open_time THEN close_time + {unit} END"
         case "latest":
             return f"greatest({time}, {', '.join(feed.schema.time.others)})"
         case "after_period" | "metrics_label":

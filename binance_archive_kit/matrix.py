@@ -39,6 +39,7 @@ from binance_archive_kit.enums import (
 )
 from binance_archive_kit.errors import ConfigurationError, nearest, unknown
 from binance_archive_kit.keys import period_end
+from binance_archive_kit.paths import read_path
 
 #: File name of the matrix that is used when none is named.
 DEFAULT_MATRIX = "enhanced_binance_archive_matrix.json"
@@ -612,9 +613,9 @@ class Annotations(_Facts):
         for defect in self.defects:
             if defect.better in (None, partition) or defect.fixed_on or defect.end is None:
                 continue
-            if defect.concerns(market, data_type, symbol, interval, partition):
-                start = max(defect.start.date(), first)
-                end = min((defect.end - timedelta(microseconds=1)).date(), last)
+            start = max(defect.start.date(), first)
+            end = min((defect.end - timedelta(microseconds=1)).date(), last)
+            if start <= end and defect.concerns(market, data_type, symbol, interval, partition):
                 days |= {start + timedelta(days=at) for at in range((end - start).days + 1)}
         return days
 
@@ -637,7 +638,7 @@ def _shipped_facts() -> _MatrixFile:
 def _find(matrix_path: str | Path | None) -> Path:
     if matrix_path is None:
         return shipped(DEFAULT_MATRIX)
-    path = Path(matrix_path)
+    path = read_path("matrix_path", matrix_path)
     try:
         if path.is_file():
             return path

@@ -78,15 +78,17 @@ class Rhythm:
 
     def is_on(self, times: Times) -> npt.NDArray[np.bool_]:
         """Tell which times are on the grid."""
-        if self.kind != "grid" or self.phase is None:
-            return np.ones(len(times), np.bool_)
-        if self.step == MONTH:
-            starts = month_start(times)
-        else:
-            # A remainder would take twice as long.
-            starts = (times - self.phase) // self.step * self.step + self.phase
-        on: npt.NDArray[np.bool_] = times == starts
+        on: npt.NDArray[np.bool_] = times == self.step_of(times)
         return on
+
+    def step_of(self, times: Times) -> Times:
+        """Return the start of the step that each time lies in; the time itself without a grid."""
+        if self.kind != "grid" or self.phase is None:
+            return times
+        if self.step == MONTH:
+            return month_start(times)
+        # A remainder would take twice as long.
+        return (times - self.phase) // self.step * self.step + self.phase
 
     def after(self, times: Times, steps: Times) -> Times:
         """Give when the row after each of these is due; `steps` are their own."""

@@ -24,6 +24,7 @@ from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
 from binance_archive_kit.lookahead import KNOWN_AT, known_at_sql
+from binance_archive_kit.paths import read_path
 from binance_archive_kit.schemas import load_schemas
 
 #: Feeds whose files are known to repeat rows.
@@ -205,7 +206,11 @@ def open_views(
     known_at : bool
         Add the column ``known_at``: when a live participant could have had each row.
     """
-    connection = duckdb.connect(str(database) if database is not None else ":memory:")
+    home = ":memory:" if database is None else str(read_path("database", database))
+    try:
+        connection = duckdb.connect(home)
+    except (duckdb.Error, RuntimeError) as error:
+        raise ConfigurationError(f"database: {home!r} cannot be opened: {error}") from None
     try:
         # Moments with a zone are compared with ours, which are UTC; cursors heed it too.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")

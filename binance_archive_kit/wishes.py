@@ -47,7 +47,7 @@ class Reason(StrEnum):
     BEFORE_FIRST = "before_first"
     ENDED = "ended"
     # It could exist, and the archive lacks it: missing.
-    HOLE = "hole"
+    ABSENT = "absent"
     AFTER_LAST = "after_last"
     # It will exist.
     NOT_PUBLISHED = "not_published"
@@ -178,6 +178,7 @@ def read_wishes(config: CollectionConfig, matrix: Matrix, now: datetime) -> Wish
     found.notes.extend(_auto_would_save(config, found.wishes, matrix))
     found.notes.extend(_known_defects(found.wishes))
     found.notes.extend(_known_halts(found.wishes, days.start, days.end))
+    found.notes.extend(_known_changes(found.wishes, days.start, days.end))
     found.notes.extend(_doubts(found.wishes))
     return found
 
@@ -318,9 +319,10 @@ def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
 
 def _known_defects(asked: Sequence[Wish]) -> Iterator[str]:
     """Name the known defects of what is asked for, and the symbols that changed."""
+    spans = {span for wish in asked for _, spans in wish.parts() for span in spans}
     for defect in load_annotations().defects:
         # Archives that were mended give what is right.
-        if defect.fixed_on is not None:
+        if defect.fixed_on is not None or not any(defect.overlaps(*_moments(s)) for s in spans):
             continue
         feeds: dict[str, None] = {}
         mended = True
@@ -377,6 +379,18 @@ def _known_halts(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]
             named = "; ".join(halt.when for halt in halts[:_HALTS_NAMED])
             more = f"; and {len(halts) - _HALTS_NAMED} more" if halts[_HALTS_NAMED:] else ""
             yield f"date_range: known halts of the {market} market, without rows: {named}{more}"
+
+
+def _known_changes(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]:
+    """Name the days from which values of what is asked for mean something else."""
+    for change in load_annotations().changes:
+        feeds = {
+            f"{wish.stream.market} {wish.stream.data_type}": None
+            for wish in asked
+            if change.concerns(wish.stream.market, wish.stream.data_type, start, end)
+        }
+        if feeds:
+            yield f"date_range: {', '.join(feeds)}, {change.on}: {change.what} [{change.source}]"
 
 
 def _doubts(asked: Sequence[Wish]) -> Iterator[str]:

@@ -20,12 +20,14 @@ PACKAGE = Path(bak.__file__).parent
 MODULES: dict[str, set[str]] = {
     # words
     "errors": set(),
+    "paths": set(),
     "enums": set(),
     "keys": set(),
     "moments": set(),
     "metrics": set(),
     "environment": {"certifi"},
     "render": set(),
+    "stamps": set(),
     # facts
     "matrix": {"pydantic"},
     "schemas": {"pydantic"},
@@ -38,7 +40,7 @@ MODULES: dict[str, set[str]] = {
     # edges, one outside thing each
     "archive": {"anyio", "httpcore", "httpx"},
     "checksums": set(),
-    "members": set(),
+    "members": {"isal"},
     "storage": {"polars", "filelock"},
     "s5cmd": set(),
     "progress": {"IPython"},
@@ -55,6 +57,7 @@ MODULES: dict[str, set[str]] = {
     "reading": {"numpy", "polars", "pyarrow"},
     "rhythms": {"numpy"},
     "lookahead": {"polars"},
+    "flaws": {"numpy", "polars"},
     "contents": {"numpy", "polars"},
     "comparing": {"numpy", "polars"},
     "caching": {"numpy", "pyarrow"},

@@ -585,7 +585,7 @@ def test_a_scan_made_before_a_file_arrived_has_it(tmp_path: Path) -> None:
     "name",
     [
         "BTCUSDT-1h-2025-07-02.zip.part",
-        "BTCUSDT-1h-2025-7-2.zip",
+        "BTCUSDT-1h-2025-13-02.zip",
         "BTCUSDT-1h-2025-07-32.zip",
         "BTCUSDT-1h-2025-07.zip",
         "ETHUSDT-1h-2025-07-02.zip",

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -26,7 +26,7 @@ from binance_archive_kit.rhythms import label_shift
 from binance_archive_kit.schemas import load_schemas, schema
 from tests.support import naive
 from tests.support.dialects import csv_of, rows_of, usual_dialect, write, zip_of
-from tests.support.stores import kline, other, put
+from tests.support.stores import csv_for, kline, other, put
 
 FEEDS = sorted(load_schemas())
 MILLI = timedelta(milliseconds=1)
@@ -176,6 +176,7 @@ def test_labels_are_read_as_coverage_reads_them(
         ("2026-05-08 00:00", "2026-05-08 00:59:59.999999", "2026-05-08 01:00"),
         ("2018-01-04 03:00", "2018-01-04 03:00:14.838", "2018-01-04 03:00:14.839"),
         ("2018-02-09 09:28:14.789", "2018-02-09 10:28:14.788", "2018-02-09 10:28:14.789"),
+        ("2026-05-08 00:00", "2026-05-08 00:12:41.646123", "2026-05-08 00:12:41.646124"),
         ("2024-02-01 00:00", "2024-02-29 23:59:59.999", "2024-03-01 00:00"),
         # A close before the open says nothing.
         ("2020-01-01 00:01", "2020-01-01 00:00:59.999", None),
@@ -494,6 +495,72 @@ def test_bands_are_chosen_or_matched(futures: Path) -> None:
         assert alone["depth"].equals(matched.filter(pl.col("percentage") == band)["depth"])
 
 
+def earlier(text: bytes, days: int) -> bytes:
+    """Let candles begin and end so many days before."""
+    lines = [line.split(b",") for line in text.splitlines(keepends=True)]
+    for line in lines:
+        for at in (0, 6):
+            line[at] = str(int(line[at]) - days * DAY).encode()
+    return b"".join(b",".join(line) for line in lines)
+
+
+@pytest.mark.parametrize(("interval", "days"), [("3d", 3), ("1w", 7), ("1mo", 0)])
+@pytest.mark.parametrize("tolerance", ["due", None])
+def test_long_candles_that_begin_before_their_month_are_seen(
+    tmp_path: Path, interval: str, days: int, tolerance: str | None
+) -> None:
+    key = kline("BTCUSDT", "2025-02", interval)
+    put(tmp_path, key, edit=lambda text: earlier(text, days))
+    rows: list[Row] = list(naive.read(tmp_path / str(key), key))
+    candles = [
+        (row["open_time"].replace(tzinfo=UTC), row["close_time"].replace(tzinfo=UTC) + MILLI)
+        for row in rows
+    ]
+    ends = [end.replace(microsecond=0) for _, end in candles]
+    assert (candles[0][0] < utc("2025-02-01")) == bool(days)
+    left = pl.DataFrame({"at": [ends[0] - timedelta(seconds=1), *ends]})
+    found = bak.join_known(
+        left, tmp_path, "spot", "klines", on="at", symbol="BTCUSDT", tolerance=tolerance
+    )
+    assert found["open_time"].to_list() == [None, *(opened for opened, _ in candles)]
+    assert found["known_status"].to_list() == ["not_yet_known", *["known"] * len(candles)]
+
+
+def test_repeats_count_once_and_contradictions_are_named(futures: Path) -> None:
+    key = other("metrics", "BTCUSDT", "2026-09-12")
+    before = bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
+    put(
+        futures,
+        key,
+        rows=288,
+        seed="BTCUSDT",
+        edit=lambda text: text + b"".join(text.splitlines(keepends=True)[5:9]),
+    )
+    assert bak.join_known(hours("BTCUSDT"), futures, "um", "metrics").equals(before)
+
+    def contradict(text: bytes) -> bytes:
+        line = text.splitlines(keepends=True)[7].split(b",")
+        return text + b",".join([*line[:2], b"12345.678", *line[3:]])
+
+    put(futures, key, rows=288, seed="BTCUSDT", edit=contradict)
+    with pytest.raises(bak.FileError, match=r"metrics-2026-09-12.*two different rows of BTCUSDT"):
+        bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
+    opened = bak.store(futures, on_error="skip")
+    with pytest.warns(bak.ArchiveKitWarning, match="two different rows of BTCUSDT.*both left out"):
+        found = bak.join_known(hours("BTCUSDT"), opened, "um", "metrics", tolerance=None)
+    assert list(opened.problems) == [str(key)]
+    assert len(found) == 24
+    # What was known just then is gone, and the row before it still counts.
+    label = csv_for(key, 288, "BTCUSDT").splitlines()[7].split(b",")[0].decode()
+    just_then = utc(label) + timedelta(minutes=5)
+    left = pl.DataFrame({"at": [just_then]})
+    with pytest.warns(bak.ArchiveKitWarning, match="both left out"):
+        found = bak.join_known(
+            left, opened, "um", "metrics", on="at", symbol="BTCUSDT", tolerance=None
+        )
+    assert found["known_at"].to_list() == [just_then - timedelta(minutes=5)]
+
+
 def test_names_that_are_taken_get_a_suffix(futures: Path) -> None:
     candles = bak.load_klines(futures, "BTCUSDT", "1h", market="um")
     once = bak.join_known(candles, futures, "um", "klines", symbol="BTCUSDT", interval="1m")
@@ -538,6 +605,18 @@ def test_fields_that_are_invalid_are_named(
     market, data_type = asked.pop("market"), asked.pop("data_type")
     with pytest.raises(ConfigurationError, match=message):
         bak.join_known(hours("BTCUSDT"), futures, market, data_type, **asked)
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_decisions_may_be_in_any_zone_and_unit(
+    futures: Path, unit: Literal["ms", "us", "ns"]
+) -> None:
+    usual = bak.join_known(hours("BTCUSDT"), futures, "um", "metrics")
+    berlin = pl.col("open_time").dt.cast_time_unit(unit).dt.convert_time_zone("Europe/Berlin")
+    left = hours("BTCUSDT").with_columns(berlin)
+    found = bak.join_known(left, futures, "um", "metrics")
+    assert found["open_time"].dtype == left["open_time"].dtype
+    assert found.drop("open_time").equals(usual.drop("open_time"))
 
 
 def test_a_left_without_symbols_names_one(futures: Path) -> None:

@@ -303,6 +303,7 @@ def test_prices_are_positive_and_inside_their_range(market: Market) -> None:
     for data_type in (DataType.TRADES, DataType.AGG_TRADES):
         checks = {c.column: c.checks for c in schema(market, data_type).columns}
         assert checks["price"].positive
+        assert checks["qty" if data_type is DataType.TRADES else "quantity"].positive
         assert not checks["is_buyer_maker"].may_be_constant
 
 
