@@ -147,3 +147,22 @@ class Interval(StrEnum):
 
 #: Other spellings that configurations may use for an interval.
 INTERVAL_ALIASES = {"1M": Interval.MO1}
+
+
+def read_interval(interval: str) -> Interval:
+    """Read the name of an interval, in any of its accepted spellings.
+
+    Raises
+    ------
+    ConfigurationError
+        If the archive has no such interval.
+
+    Examples
+    --------
+    >>> read_interval("1M")
+    <Interval.MO1: '1mo'>
+    """
+    interval = INTERVAL_ALIASES.get(interval, interval)
+    if interval not in set(Interval):
+        raise ConfigurationError(unknown("interval", interval, Interval))
+    return Interval(interval)

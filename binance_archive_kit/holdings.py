@@ -521,6 +521,12 @@ class Holdings:
         if first:
             warnings.warn(f"left out: {error}", ArchiveKitWarning, stacklevel=2)
 
+    def reject(self, error: FileError) -> None:
+        """Raise what is wrong with a file, or list it as left out, as ``on_error`` says."""
+        if self._skip is None:
+            raise error
+        self._skip(error)
+
     # Looking
 
     def frame(self) -> pl.DataFrame:

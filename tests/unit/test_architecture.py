@@ -62,6 +62,7 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "loaders": {"polars"},
     "queries": {"duckdb", "numpy", "polars"},
     "verifying": {"polars"},
     # whether data can be trusted
