@@ -48,9 +48,12 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def line(time: datetime, step: timedelta, price: float, volume: float = 10.0) -> str:
+def line(
+    time: datetime, step: timedelta, price: float, volume: float = 10.0, market: str = "spot"
+) -> str:
     """Write a candle."""
-    unit = timedelta(microseconds=1) if time >= at("2025-01-01") else timedelta(milliseconds=1)
+    fine = market == "spot" and time >= at("2025-01-01")
+    unit = timedelta(microseconds=1) if fine else timedelta(milliseconds=1)
     begin, end = (time - EPOCH) // unit, (time + step - EPOCH) // unit - 1
     prices = f"{price},{price + 2},{price - 2},{price + 1}"
     return f"{begin},{prices},{volume},{end},{volume * price},5,{volume / 2},{volume},0\n"
@@ -61,14 +64,19 @@ def file_of(root: Path, key: ObjectKey, lines: list[str]) -> ObjectKey:
     return key
 
 
-def day(root: Path, symbol: str, date: str, interval: str, **edits: Any) -> ObjectKey:
+def day(
+    root: Path,
+    symbol: str,
+    date: str,
+    interval: str,
+    market: str = "spot",
+    edit: Callable[[list[str]], list[str]] = list,
+) -> ObjectKey:
     """Put a day of candles into a store; the price tells symbol, interval and time."""
     step, start = STEPS[interval], at(date)
     base = 1_000 * (1 + ord(symbol[0]) - ord("A")) + 100 * list(STEPS).index(interval)
     times = [start + n * step for n in range(DAY // step)]
-    lines = [line(time, step, base + n % 50) for n, time in enumerate(times)]
-    market = edits.pop("market", "spot")
-    edit: Callable[[list[str]], list[str]] = edits.pop("edit", list)
+    lines = [line(time, step, base + n % 50, market=market) for n, time in enumerate(times)]
     return file_of(root, kline(symbol, date, interval, market), edit(lines))
 
 
@@ -158,9 +166,9 @@ def test_several_symbols_are_joined_with_their_own_funding(tmp_path: Path) -> No
     assert len(told) == 1
     assert single.height == 24
     assert found.filter(symbol="AUSDT", interval="1h").drop("symbol", "interval").equals(single)
-    for symbol, rate in (("AUSDT", 0.01), ("BUSDT", 0.02)):
+    for symbol, least in (("AUSDT", 0.01), ("BUSDT", 0.02)):
         rates = found.filter(symbol=symbol)["last_funding_rate"].drop_nulls()
-        assert rates.is_between(rate, rate + 0.002).all()
+        assert rates.is_between(least, least + 0.002).all()
 
 
 def test_a_macro_takes_one_name_or_several(root: Path) -> None:
@@ -218,10 +226,11 @@ def test_what_one_of_several_lacks_is_not_left_out_silently(root: Path) -> None:
         bars = bak.ohlcv(root, ["AUSDT", "CUSDT"], "1d", start="2025-07-03")
     assert bars["symbol"].to_list() == ["CUSDT"]
     day(root, "DUSDT", "2025-07-01", "4h")
-    for load in (
+    asks: list[Callable[[], pl.DataFrame]] = [
         lambda: bak.load_klines(root, ["AUSDT", "DUSDT"], ["1h", "4h"]),
         lambda: bak.ohlcv(root, ["AUSDT", "DUSDT"], "1d", interval=["1h", "4h"]),
-    ):
+    ]
+    for load in asks:
         with pytest.raises(ConfigurationError, match=r"'1h' is not in the store.*DUSDT"):
             load()
 
@@ -288,10 +297,11 @@ def test_different_candles_of_one_time_are_an_error(tmp_path: Path, copies: int)
         return [*lines, *[line(at("2025-07-01 05:00"), HOUR, 7, 99.0)] * copies, lines[2]]
 
     bad = day(tmp_path, "AUSDT", "2025-07-01", "1h", edit=edit)
-    for load in (
+    asks: list[Callable[[Any], pl.DataFrame]] = [
         lambda source: bak.load_klines(source, "AUSDT", "1h"),
         lambda source: bak.ohlcv(source, ["AUSDT"], "1d"),
-    ):
+    ]
+    for load in asks:
         with pytest.raises(ConflictingRows) as caught:
             load(tmp_path)
         assert caught.value.file == str(bad)
@@ -367,7 +377,7 @@ def bar_end(start: datetime, every: str) -> datetime:
     return start + int(every[:-1]) * units[every[-1]]
 
 
-def by_hand(candles: pl.DataFrame, every: str, interval: str) -> list[tuple[object, ...]]:
+def by_hand(candles: pl.DataFrame, every: str, interval: str) -> list[tuple[Any, ...]]:
     bars: dict[datetime, list[dict[str, Any]]] = {}
     for row in candles.to_dicts():
         bars.setdefault(bar_start(row["open_time"], every), []).append(row)
@@ -391,7 +401,7 @@ INTERVAL_OF = {"m": "MINUTE", "h": "HOUR", "d": "DAY", "w": "WEEK", "mo": "MONTH
 
 
 @pytest.fixture(scope="module")
-def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Any]]:
+def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
     """Two years and a half of days, forty days of hours with holes."""
     root = tmp_path_factory.mktemp("long")
     start = at("2023-01-01")
@@ -546,7 +556,7 @@ def test_each_bar_is_of_the_interval_that_has_most_of_it(
             if part:
                 count = round(DAY / STEPS[interval] * part)
                 day(root, "AUSDT", f"2025-07-0{number + 1}", interval, edit=cut(count))
-    bars: dict[object, list[tuple[Any, ...]]] = {}
+    bars: dict[datetime, list[tuple[Any, ...]]] = {}
     there = [each for each, parts in zip(intervals, kept, strict=True) if any(parts)]
     for interval in there:
         if every == "7h" and interval == "4h":
@@ -558,7 +568,7 @@ def test_each_bar_is_of_the_interval_that_has_most_of_it(
             bak.ohlcv(root, "AUSDT", every)
         return
     found = bak.ohlcv(root, "AUSDT", every).select(SQL_COLUMNS).rows()
-    assert [bar[0] for bar in found] == sorted(bars)  # type: ignore[type-var]
+    assert [bar[0] for bar in found] == sorted(bars)
     for bar in found:
         best = max(row[6] / row[7] for row in bars[bar[0]])
         assert bar in bars[bar[0]]
