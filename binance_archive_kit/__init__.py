@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import MissingExtraError as MissingExtraError
     from binance_archive_kit.errors import ObjectError as ObjectError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
+    from binance_archive_kit.joins import join_known as join_known
+    from binance_archive_kit.joins import known_at as known_at
     from binance_archive_kit.layout import BaseStorage as BaseStorage
     from binance_archive_kit.loaders import klines_with_funding as klines_with_funding
     from binance_archive_kit.loaders import load_klines as load_klines
@@ -75,6 +77,8 @@ _HOMES = {
     "MissingExtraError": "errors",
     "ObjectError": "errors",
     "WorkflowError": "errors",
+    "join_known": "joins",
+    "known_at": "joins",
     "BaseStorage": "layout",
     "MetricsCollector": "metrics",
     "sql": "queries",

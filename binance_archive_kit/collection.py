@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import threading
 import time
 import warnings
@@ -22,13 +23,20 @@ from typing import Any, TypeVar
 from binance_archive_kit.archive import Archive
 from binance_archive_kit.config import CollectionConfig, Config, check_endpoint, read_config
 from binance_archive_kit.enums import Partition
-from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, ConfigurationError
+from binance_archive_kit.environment import proxy_of
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    ArchiveKitWarning,
+    ConfigurationError,
+    shown,
+)
 from binance_archive_kit.fetching import Fetch
 from binance_archive_kit.keys import Stream, spell_period
 from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix, load_matrix
 from binance_archive_kit.metrics import Events, MetricsCollector
-from binance_archive_kit.planning import Plan, StreamListing, make_plan
+from binance_archive_kit.paths import read_path
+from binance_archive_kit.planning import Plan, StreamListing, make_plan, witnesses
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.result import CollectionResult
 from binance_archive_kit.s5cmd import Flags
@@ -230,13 +238,37 @@ def _collecting(
     return told, progress, events
 
 
-def _check_folder(folder: Path) -> None:
-    """See that a folder is there or can be made, as far as that can be told without making it."""
-    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
-    if there.exists() and not there.is_dir():
-        raise ConfigurationError(
-            f"output_directory: {str(folder)!r} cannot be a folder: {str(there)!r} is a file"
-        )
+def check_folder(folder: Path) -> None:
+    """Check that a folder exists or can be created, as far as that shows without creating it.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot.
+    """
+    # Also the working directory's path goes to s5cmd, line by line.
+    whole = read_path("output_directory", folder.absolute())
+    for each in (whole, *whole.parents):
+        try:
+            kind = each.stat().st_mode
+        except FileNotFoundError:
+            if each.is_symlink():
+                raise ConfigurationError(
+                    f"output_directory: {str(folder)!r} cannot be a folder: {str(each)!r} is a "
+                    "link to nothing"
+                ) from None
+            continue
+        except NotADirectoryError:
+            continue
+        except OSError as error:  # a loop of links, a name that is too long, no permission
+            raise ConfigurationError(
+                f"output_directory: {shown(str(folder))} cannot be a folder: {error.strerror}"
+            ) from None
+        if not stat.S_ISDIR(kind):
+            raise ConfigurationError(
+                f"output_directory: {str(folder)!r} cannot be a folder: {str(each)!r} is a file"
+            )
+        return
 
 
 def _say_trouble(events: Events) -> None:
@@ -271,7 +303,7 @@ class Question:
                 f"storage: {storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
                 "trade_type=, symbol=, partition_date=)"
             )
-        _check_folder(config.output_directory)
+        check_folder(config.output_directory)
         now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
@@ -280,20 +312,28 @@ class Question:
         config = config.settled(now)
         for warning in asked.warnings if warn else ():
             warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
-        return cls(config, matrix, flags, _endpoint(config, flags, matrix), asked, storage)
+        endpoint = _endpoint(config, flags, matrix)
+        # What cannot work is told before any work.
+        proxy_of(endpoint)
+        return cls(config, matrix, flags, endpoint, asked, storage)
 
     async def plan(self, progress: Progress) -> Plan:
         """Ask the archive and the store, and decide."""
         now = datetime.now(UTC).replace(tzinfo=None)
         store = Store(self.config.output_directory, self.storage)
         listing: dict[Stream, StreamListing] | None = None
+        beside: dict[Stream, StreamListing] = {}
         symbols: dict[str, list[str]] = {}
+        notes = list(self.asked.notes)
         if self.config.listing:
-            async with Archive(self.endpoint, self.matrix.archive.bucket) as archive:
+            bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
+            async with Archive(self.endpoint, bucket, timeout) as archive:
                 wishes, listing = await self._list(archive, progress)
+                beside = await archive.list_streams(witnesses(wishes, listing, self.matrix, now))
                 lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
                 for parent in sorted(lost):
                     symbols[parent] = await archive.symbols(parent)
+                notes += archive.notes()
         else:
             wishes = [
                 settled
@@ -303,8 +343,8 @@ class Question:
         prefixes = dict.fromkeys(wish.stream.prefix for wish in wishes)
         keys = [] if self.storage is None else _keys(wishes, listing)
         inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
-        asked = Wishes(wishes, self.asked.unavailable, self.asked.notes, self.asked.warnings)
-        made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols)
+        asked = Wishes(wishes, self.asked.unavailable, notes, self.asked.warnings)
+        made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols, beside)
         if self.storage is not None:
             await asyncio.to_thread(store.decide, made.frame["key"])
         return replace(made, storage=self.storage)
@@ -364,10 +404,14 @@ def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
     ConfigurationError
         If it can be none.
     """
+    given = (
+        ("endpoint_url", endpoint_url),
+        ("S3_ENDPOINT_URL", os.environ.get("S3_ENDPOINT_URL")),
+        ("matrix_path", matrix.archive.endpoint),
+    )
+    name, url = next((name, url) for name, url in given if url)
     try:
-        return check_endpoint(
-            endpoint_url or os.environ.get("S3_ENDPOINT_URL") or matrix.archive.endpoint
-        )
+        return check_endpoint(url, name)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
 

@@ -379,7 +379,8 @@ def _coverage_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-coverage",
         type=float,
         metavar="SHARE",
-        help="end with 1 if any stream has less of what is due, such as 0.999",
+        help="end with 1 if any stream has less of what is due, or rows that cannot be "
+        "trusted, such as 0.999",
     )
     _add(parser, "--html", type=Path, metavar="FILE", help="write the report", complete=_FILE)
     _json_argument(parser)
@@ -406,6 +407,7 @@ def _coverage(asked: argparse.Namespace) -> int:
                 "findings": report.findings.to_dicts(),
                 "unavailable": [asdict(absence) for absence in report.unavailable],
                 "problems": {file: str(error) for file, error in report.problems.items()},
+                "skipped": [each._asdict() for each in report.skipped],
             }
         )
     else:
@@ -413,7 +415,8 @@ def _coverage(asked: argparse.Namespace) -> int:
     weakest = report.weakest
     if weakest is None:
         return Exit.NOTHING
-    return Exit.PARTIAL if least is not None and weakest["coverage"] < least else Exit.COMPLETE
+    short = least is not None and (weakest["coverage"] < least or report.doubts.height > 0)
+    return Exit.PARTIAL if report.problems or short else Exit.COMPLETE
 
 
 # SQL
@@ -509,6 +512,7 @@ def _matrix(asked: argparse.Namespace) -> int:
             "partition": partition.value,
             "first": facts.first,
             "last": facts.last,
+            "until": facts.until,
             "intervals": [each.value for each in Interval if each in facts.intervals],
             "confidence": facts.confidence.value,
             "note": facts.note,
@@ -526,8 +530,8 @@ def _matrix(asked: argparse.Namespace) -> int:
             row["market"],
             row["data_type"],
             row["partition"],
-            str(row["first"] or "?"),
-            str(row["last"] or "running"),
+            str(row["first"] or "unknown"),
+            row["until"],
             " ".join(row["intervals"]),
         )
         for row in rows

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from keyword import iskeyword
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -40,11 +39,23 @@ from binance_archive_kit.enums import (
     Market,
     Partition,
 )
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, nearest, unknown
+from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
 from binance_archive_kit.keys import is_symbol, parse_period
 from binance_archive_kit.matrix import default_intervals
+from binance_archive_kit.paths import has_controls, read_path
 
 Word = TypeVar("Word", bound=StrEnum)
+
+#: Days outside of these are typing errors: dates this far away overflow when added to.
+_FIRST_DAY, _LAST_DAY = date(1700, 1, 1), date(2299, 12, 31)
+#: Entries of one list, and any count; more is a mistake, or an iterable without an end.
+_MOST = 1_000_000
+#: Seconds without progress: a month. Timers overflow far beyond it.
+_LONGEST_TIMEOUT = 31 * 86_400
+#: Characters of a symbol: it stands twice in a key, and keys have at most 1,024 bytes.
+_LONGEST_SYMBOL = 100
+#: Bytes of a configuration file.
+_LARGEST_FILE = 64 << 20
 
 
 class PartitionChoice(StrEnum):
@@ -60,16 +71,26 @@ def _day(value: object) -> object:
     if isinstance(value, datetime):
         raise ValueError(f"{value!r} has a time; days are whole UTC days, like '2025-07-15'")
     if isinstance(value, date):
-        return value
+        return _possible(value)
     try:
         if not isinstance(value, str):
             raise ValueError
-        return parse_period(value, Partition.DAILY)
+        day = parse_period(value, Partition.DAILY)
     except ValueError:
         raise ValueError(
-            f"{value!r} is not a day; write it like '2025-07-15', or count from today: "
+            f"{shown(value)} is not a day; write it like '2025-07-15', or count from today: "
             "'today', 'yesterday', '-7d'"
         ) from None
+    return _possible(day)
+
+
+def _possible(day: date) -> date:
+    """Reject a day that is so far away that it can only be a mistake."""
+    if not _FIRST_DAY <= day <= _LAST_DAY:
+        raise ValueError(
+            f"{day} is not between {_FIRST_DAY} and {_LAST_DAY}; the archive begins in 2017"
+        )
+    return day
 
 
 Day = Annotated[date, BeforeValidator(_day)]
@@ -130,7 +151,10 @@ class RelativeRange(BaseModel):
         >>> RelativeRange(start="-7d", end="yesterday").on(date(2025, 7, 16))
         DateRange(start=datetime.date(2025, 7, 9), end=datetime.date(2025, 7, 15))
         """
-        start, end = (_settled(day, today) for day in (self.start, self.end))
+        try:
+            start, end = (_settled(day, today) for day in (self.start, self.end))
+        except ValueError as error:
+            raise ConfigurationError(f"date_range: {error}") from None
         if start > end:
             raise ConfigurationError(
                 f"date_range: start {_said(self.start, start)} is after end "
@@ -159,7 +183,9 @@ def read_day(value: object, today: date) -> date:
 
 def _settled(day: object, today: date) -> date:
     ago = days_ago(day)
-    return date.fromisoformat(str(day)) if ago is None else today - timedelta(days=ago)
+    if ago is None:
+        return date.fromisoformat(str(day))
+    return _possible(today - timedelta(days=ago))
 
 
 def _said(day: date | str, meant: date) -> str:
@@ -187,17 +213,31 @@ def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Wor
             return aliases[value]
         if value in set(kind):
             return kind(value)
-    raise ValueError(unknown(field, value, [*kind, *aliases]))
+    valid = [*kind, *aliases]
+    if not isinstance(value, str) or len(value) > 100:
+        raise ValueError(f"{field}: {shown(value)} is not valid. Valid: {', '.join(valid)}")
+    raise ValueError(unknown(field, value, valid))
+
+
+def _entries(field: str, value: object) -> list[Any]:
+    """Return the entries of a list, which may be any iterable but a text or a dict."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise ValueError(f"{field}: {shown(value)} is not a list; write {field}=[{shown(value)}]")
+    try:
+        given = list(islice(value, _MOST + 1))
+    except Exception as error:  # an iterable's own code may raise anything
+        raise ValueError(f"{field}: {shown(value)} is not a list: {error}") from None
+    if len(given) > _MOST:
+        raise ValueError(f"{field}: the list has more than {_MOST:,} entries; give fewer")
+    return given
 
 
 def _listed(field: str, value: object) -> list[Any]:
-    """Take a non-empty list apart, dropping repeats and keeping the order."""
-    if isinstance(value, str) or not isinstance(value, Iterable) or isinstance(value, Mapping):
-        raise ValueError(f"{field}: {value!r} is not a list; write {field}=[{value!r}]")
-    given = list(value)
+    """Return the entries of a non-empty list in their order, without repeats."""
+    given = _entries(field, value)
     try:
         items = list(dict.fromkeys(given))
-    except TypeError:  # what cannot be hashed is no word either, and said to be none below
+    except Exception:  # entries without a hash are not words, and reported below
         items = given
     if not items:
         raise ValueError(f"{field}: the list is empty; name at least one")
@@ -207,8 +247,10 @@ def _listed(field: str, value: object) -> list[Any]:
 def _symbols(field: str, value: object) -> tuple[str, ...]:
     symbols = _listed(field, value)
     for symbol in symbols:
-        if not isinstance(symbol, str) or not is_symbol(symbol):
-            raise ValueError(f"{field}: {symbol!r} cannot be a symbol; write it like 'BTCUSDT'")
+        if not isinstance(symbol, str) or not is_symbol(symbol) or len(symbol) > _LONGEST_SYMBOL:
+            raise ValueError(
+                f"{field}: {shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'"
+            )
         if symbol != symbol.upper():
             raise ValueError(
                 f"{field}: {symbol!r} is not valid: the archive spells symbols in capitals; "
@@ -236,6 +278,8 @@ class CollectionConfig(BaseModel):
         ``{"start": day, "end": day}``, whole UTC days, **both inclusive**; yesterday
         (UTC) when left out. Days may be counted from today, ``"yesterday"`` or ``"-7d"``:
         which ones are meant is settled anew by each plan, so a schedule moves on.
+    start, end : str or date, optional
+        Short for `date_range`; `end` alone is invalid, and without it `end` is yesterday.
     output_directory : str or Path
         The store: files lie below it at their archive key.
     partition : {"daily", "monthly", "auto"}
@@ -276,20 +320,20 @@ class CollectionConfig(BaseModel):
     Raises
     ------
     ConfigurationError
-        If a value cannot be meant. Unknown fields are kept, with a warning.
+        If a value is invalid, or a field is unknown.
 
     Examples
     --------
     >>> config = CollectionConfig(
     ...     markets=["spot"], symbols=["BTCUSDT"], data_types=["klines"],
     ...     intervals={"klines": ["1h"]}, output_directory="data",
-    ...     date_range={"start": "2025-07-01", "end": "2025-07-15"},
+    ...     start="2025-07-01", end="2025-07-15",
     ... )
     >>> CollectionConfig.from_json(config.to_json()) == config
     True
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", validate_default=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     workflow_type: Literal["archive_collection"] = "archive_collection"
     markets: tuple[Market, ...]
@@ -299,33 +343,43 @@ class CollectionConfig(BaseModel):
     date_range: AnyRange | None = None
     output_directory: Path
     partition: PartitionChoice = PartitionChoice.DAILY
-    batch_size: int = Field(default=100, ge=1)
-    max_parallel_downloads: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=100, ge=1, le=_MOST)
+    max_parallel_downloads: int | None = Field(default=None, ge=1, le=_MOST)
     enable_batch_mode: bool = True
     enable_resume: bool = True
     force_redownload: bool = False
     download_checksum: bool = True
     accept_stale_checksum: bool = False
-    timeout_seconds: float = Field(default=300, gt=0, allow_inf_nan=False)
-    part_size_mb: int = Field(default=50, ge=5)
+    timeout_seconds: float = Field(default=300, gt=0, le=_LONGEST_TIMEOUT, allow_inf_nan=False)
+    part_size_mb: int = Field(default=50, ge=5, le=_MOST)
     s5cmd_extra_args: tuple[str, ...] = ()
     listing: bool = True
     matrix_path: str | None = None
     endpoint_url: str | None = None
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
             _raise_in_words(error, fields)
-        for name in self.model_extra or ():
-            guess = nearest(name, type(self).model_fields)
-            hint = f"; did you mean {guess!r}?" if guess else ""
-            warnings.warn(
-                f"{name}: not a field of the configuration, kept and not used{hint}",
-                ArchiveKitWarning,
-                stacklevel=2,
+        except RecursionError:
+            raise ConfigurationError("the configuration is nested too deeply") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_days(cls, fields: Any) -> Any:
+        """Read `start` and `end` as a range of days."""
+        if not isinstance(fields, Mapping) or not _ENDS & set(fields):
+            return fields
+        others = {name: value for name, value in fields.items() if name not in _ENDS}
+        days = {name: fields[name] for name in sorted(_ENDS) if fields.get(name) is not None}
+        if not days:
+            return others
+        if others.get("date_range") is not None:
+            raise ValueError(
+                f"date_range: given together with {' and '.join(days)}; give either of them"
             )
+        return {**others, "date_range": {"end": "yesterday", **days}}
 
     @field_validator("markets", mode="before")
     @classmethod
@@ -351,18 +405,19 @@ class CollectionConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_feeds(cls, fields: Any) -> Any:
-        """Read data types and intervals together: an alias brings its own intervals."""
+        """Read data types and intervals together: an alias has its own intervals."""
         if not isinstance(fields, Mapping) or "data_types" not in fields:
             return fields
         aliases = {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
         asked = _listed("data_types", fields["data_types"])
         types = dict.fromkeys(_word("data_types", DataType, word, aliases) for word in asked)
         intervals: dict[DataType, tuple[str, ...]] = {}
-        given = fields.get("intervals") or {}
+        given = fields.get("intervals")
+        given = {} if given is None else given
         if not isinstance(given, Mapping):
             raise ValueError(
-                f"intervals: {given!r} is not a dict of data type to list; "
-                f"write intervals={{'klines': {given!r}}}"
+                f"intervals: {shown(given)} is not a dict of data type to list; "
+                f"write intervals={{'klines': {shown(given)}}}"
             )
         for name, words in given.items():
             data_type = _word("intervals", DataType, name, aliases)
@@ -370,6 +425,9 @@ class CollectionConfig(BaseModel):
             spelled: list[Any] = _listed(field, words)
             if data_type.has_intervals:
                 spelled = [_word(field, Interval, word, INTERVAL_ALIASES) for word in spelled]
+            for word in spelled:
+                if not isinstance(word, str) or has_controls(word):
+                    raise ValueError(f"{field}: {shown(word)} is not valid; write it like '1h'")
             merged = [*intervals.get(data_type, ()), *map(str, spelled)]
             intervals[data_type] = tuple(dict.fromkeys(merged))
         if PREMIUM_INDEX in asked and DataType.PREMIUM_INDEX_KLINES.value not in asked:
@@ -383,7 +441,7 @@ class CollectionConfig(BaseModel):
         if value is None or isinstance(value, Mapping | DateRange | RelativeRange):
             return value
         raise ValueError(
-            f"date_range: {value!r} is not a range of days; "
+            f"date_range: {shown(value)} is not a range of days; "
             "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}"
         )
 
@@ -397,10 +455,28 @@ class CollectionConfig(BaseModel):
     def _read_endpoint(cls, value: str | None) -> str | None:
         return None if value is None else check_endpoint(value)
 
-    @field_validator("output_directory")
+    @field_validator("output_directory", mode="before")
     @classmethod
-    def _read_home(cls, value: Path) -> Path:
-        return value.expanduser()
+    def _read_folder(cls, value: object) -> Path:
+        return read_path("output_directory", value)
+
+    @field_validator("matrix_path", mode="before")
+    @classmethod
+    def _read_matrix_path(cls, value: object) -> str | None:
+        return None if value is None else str(read_path("matrix_path", value))
+
+    @field_validator("s5cmd_extra_args", mode="before")
+    @classmethod
+    def _read_flags(cls, value: object) -> object:
+        flags = _entries("s5cmd_extra_args", value)
+        for flag in flags:
+            if not isinstance(flag, str):
+                raise ValueError(f"s5cmd_extra_args: {shown(flag)} is not valid; flags are text")
+            if has_controls(flag):
+                raise ValueError(f"s5cmd_extra_args: {shown(flag)} has control characters")
+            if "://" in flag and "@" in flag:
+                raise ValueError(f"s5cmd_extra_args: {_USER_INFO}")
+        return tuple(flags)
 
     @field_serializer("output_directory")
     def _spell_path(self, path: Path) -> str:
@@ -431,9 +507,16 @@ class CollectionConfig(BaseModel):
             return self
         return self.model_copy(update={"date_range": self.days(now)})
 
-    def replace(self, **changes: Any) -> CollectionConfig:
-        """Return a configuration with some fields changed, validated like a new one."""
-        return type(self)(**{**self.chosen(), **changes})
+    def replace(self, /, **changes: Any) -> CollectionConfig:
+        """Return a configuration with some fields changed, validated like a new one.
+
+        `start` or `end` alone changes that end of the days, and leaves the other.
+        """
+        before = self.chosen()
+        if _ENDS & set(changes):
+            days = before.pop("date_range", None) or {}
+            changes = {**days, **changes}
+        return type(self)(**{**before, **changes})
 
     @classmethod
     def from_json(cls, source: str | Path) -> CollectionConfig:
@@ -444,29 +527,24 @@ class CollectionConfig(BaseModel):
         ConfigurationError
             If there is no such file, the text is not JSON, or a value cannot be meant.
         """
-        text = str(source)
-        if isinstance(source, Path) or not text.lstrip().startswith("{"):
-            try:
-                text = Path(source).read_text(encoding="utf-8")
-            except (OSError, ValueError) as error:
-                why = error.strerror if isinstance(error, OSError) else error
-                raise ConfigurationError(
-                    f"{str(source)!r} cannot be read: {why}; "
-                    "give the path of a JSON file, or JSON text"
-                ) from None
-        try:
-            fields = json.loads(text)
-        except ValueError as error:
-            raise ConfigurationError(f"the configuration is not JSON: {error}") from None
-        if not isinstance(fields, dict):
-            raise ConfigurationError("the configuration is not a JSON object of fields")
-        return cls(**fields)
+        return cls(**_read_json(source))
 
     def to_json(self, path: str | Path | None = None) -> str:
-        """Spell the configuration as JSON, and write it to `path` if one is given."""
+        """Format the configuration as JSON, and write it to `path` if one is given.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file cannot be written.
+        """
         text = json.dumps(self.chosen(), indent=2, ensure_ascii=False)
         if path is not None:
-            Path(path).write_text(f"{text}\n", encoding="utf-8")
+            try:
+                read_path("path", path).write_text(f"{text}\n", encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"path: {shown(str(path))} cannot be written: {error.strerror}"
+                ) from None
         return text
 
     def to_python(self) -> str:
@@ -483,13 +561,7 @@ class CollectionConfig(BaseModel):
             output_directory="data",
         )
         """
-        # Fields that we do not know may have names that Python cannot spell as keywords.
-        lines = [
-            f"    {name}={_literal(value)},"
-            if name.isidentifier() and not iskeyword(name)
-            else f"    **{{{_literal(name)}: {_literal(value)}}},"
-            for name, value in self.chosen().items()
-        ]
+        lines = [f"    {name}={_literal(value)}," for name, value in self.chosen().items()]
         return "\n".join(["bak.CollectionConfig(", *lines, ")"])
 
     # How it looks
@@ -542,6 +614,9 @@ def read_config(source: Config) -> CollectionConfig:
     if isinstance(source, CollectionConfig):
         return source
     if isinstance(source, Mapping):
+        for name in source:
+            if not isinstance(name, str):
+                raise ConfigurationError(f"{shown(name)}: not the name of a field; names are text")
         return CollectionConfig(**source)
     if isinstance(source, str | Path):
         return CollectionConfig.from_json(source)
@@ -551,31 +626,115 @@ def read_config(source: Config) -> CollectionConfig:
     )
 
 
-def check_endpoint(url: str) -> str:
-    """Return an endpoint's URL without its trailing slash, or say why it can be none.
+#: Fields that are short for the two ends of ``date_range``.
+_ENDS = {"start", "end"}
+_USER_INFO = (
+    "a URL holds a user or a password (not shown); the archive is read anonymously: "
+    "leave out what stands before the @"
+)
+_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+
+
+def field_problem(name: str) -> str:
+    """Format the message for a field that does not exist.
+
+    >>> field_problem("batch_sise")
+    "batch_sise: no such field of a configuration; did you mean 'batch_size'?"
+    """
+    fields = [*CollectionConfig.model_fields, *sorted(_ENDS)]
+    guess = nearest(name, fields) if len(name) <= 100 else None
+    hint = f"; did you mean {guess!r}?" if guess else f". Valid: {', '.join(fields)}"
+    spelled = name if name.isprintable() and len(name) <= 100 else shown(name)
+    return f"{spelled}: no such field of a configuration{hint}"
+
+
+def is_field(name: str) -> bool:
+    """Return whether a configuration has a field of this name, short forms included."""
+    return name in CollectionConfig.model_fields or name in _ENDS
+
+
+def _read_json(source: object) -> dict[str, Any]:
+    """Read the fields of a configuration from JSON text, or from the JSON file at a path."""
+    if isinstance(source, str) and source.lstrip().startswith(("{", "[")):
+        text = source
+    else:
+        path = read_path("config", source)
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                text = file.read(_LARGEST_FILE + 1)
+        except (OSError, ValueError) as error:
+            why = str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ConfigurationError(
+                f"config: {shown(str(source))} cannot be read: {why}; "
+                "give the path of a JSON file, or JSON text"
+            ) from None
+        if len(text) > _LARGEST_FILE:
+            raise ConfigurationError(
+                f"config: {shown(str(source))} is larger than any configuration; "
+                "give the path of a JSON file"
+            )
+    try:
+        fields = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_not_json)
+    except RecursionError:
+        raise ConfigurationError("the configuration is nested too deeply") from None
+    except ValueError as error:
+        why = "it has a number of thousands of digits" if "digits" in str(error) else str(error)
+        raise ConfigurationError(f"the configuration is not JSON: {why}") from None
+    if not isinstance(fields, dict):
+        raise ConfigurationError("the configuration is not a JSON object of fields")
+    return fields
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object; of a name that stands twice, one value would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{shown(twice)} stands twice in one object; leave one out")
+    return found
+
+
+def _not_json(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")
+
+
+def check_endpoint(url: str, field: str = "endpoint_url") -> str:
+    """Validate the URL of an S3-compatible endpoint, and strip its trailing slash.
+
+    Parameters
+    ----------
+    url : str
+    field : str
+        Where the URL comes from, for the message.
 
     Raises
     ------
     ValueError
-        If `url` is not that of an S3-compatible endpoint.
+        If `url` is not that of an S3-compatible endpoint. The message never has a password.
     """
+    if "@" in url:
+        raise ValueError(f"{field}: {_USER_INFO}")
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
+        usable = parts.scheme in ("http", "https") and parts.port != 0
+        # urlsplit drops line ends; a host is also checked as it will be resolved.
+        usable = usable and not has_controls(url) and bool(_HOST.fullmatch(parts.netloc))
+        usable = usable and bool((parts.hostname or "").encode("idna"))
+    except ValueError:  # an invalid port, IPv6 address or host
         usable = False
     if not usable:
         raise ValueError(
-            f"endpoint_url: {url!r} is not an http(s) URL, like 'http://127.0.0.1:9000'"
+            f"{field}: {shown(url)} is not an http(s) URL, like 'http://127.0.0.1:9000'"
         )
-    if parts.netloc == "data.binance.vision":
+    if parts.hostname == "data.binance.vision":
         raise ValueError(
-            f"endpoint_url: {url!r} is the archive's web page and cannot list; "
+            f"{field}: {url!r} is the archive's web page and cannot list; "
             "leave endpoint_url out for the archive itself"
         )
-    if parts.path.strip("/") or parts.query:
+    if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(
-            f"endpoint_url: {url!r} has a path; give the endpoint alone, "
+            f"{field}: {shown(url)} has a path; give the endpoint alone, "
             f"like '{parts.scheme}://{parts.netloc}'"
         )
     return f"{parts.scheme}://{parts.netloc}"
@@ -600,16 +759,21 @@ def _literal(value: Any) -> str:
 def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoReturn:
     """Turn pydantic's findings into one error that names field, value and what is valid."""
     lines = []
-    for found in error.errors():
+    short = "date_range" not in fields and _ENDS & set(fields)
+    for found in error.errors(include_url=False):
         path = [str(part) for part in found["loc"] if part not in (_NAMED, _RELATIVE)]
+        if short and path[:1] == ["date_range"]:
+            path = path[1:] or path
         field = path[0] if path else ""
+        where = ".".join(path)
         cause = found.get("ctx", {}).get("error")
         if found["type"] == "missing":
-            lines.append(f"{'.'.join(path)}: required, and not given")
+            lines.append(f"{where}: required, and not given")
+        elif found["type"] == "extra_forbidden" and len(path) == 1:
+            lines.append(field_problem(path[0]))
         elif isinstance(cause, ValueError):
             said = str(cause)
-            where = ".".join(path)
             lines.append(said if not path or said.startswith(field) else f"{where}: {said}")
         else:
-            lines.append(f"{'.'.join(path)}: {found['input']!r} is not valid: {found['msg']}")
+            lines.append(f"{where}: {shown(found['input'])} is not valid: {found['msg']}")
     raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None

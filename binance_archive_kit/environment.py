@@ -1,13 +1,23 @@
-"""What the machine lends to connections: open files, trusted certificates, a proxy."""
+"""What the machine lends to connections: open files, trusted certificates, a proxy.
+
+The listing, the checksums and s5cmd all ask here, so that what one of them can reach the
+others can reach too.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import ssl
 import urllib.request
 from functools import cache
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import certifi
+
+from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.paths import has_controls
 
 #: What is reckoned with where there is no limit, or none can be asked for.
 _OPEN_FILES = 1 << 10
@@ -23,23 +33,202 @@ def open_file_limit(*, hard: bool = False) -> int:
     return _OPEN_FILES if limit == resource.RLIM_INFINITY else limit
 
 
+# Trust
+
+#: Variables that name a PEM file; the last one is also read by s5cmd itself.
+_FILES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
+_FOLDER = "SSL_CERT_DIR"
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
 def tls_of(endpoint: str) -> ssl.SSLContext | None:
-    """Return what an endpoint is to be trusted by; None for one without TLS."""
-    return _trusted() if urlsplit(endpoint).scheme == "https" else None
+    """Return the TLS context for an endpoint, or None for plain HTTP.
+
+    Raises
+    ------
+    ConfigurationError
+        If a variable of the environment names a file without certificates.
+    """
+    return _trusted(*_named())[0] if urlsplit(endpoint).scheme == "https" else None
+
+
+def authorities_of(endpoint: str) -> str | None:
+    """Return all certificates that an endpoint may be trusted by, as PEM; None for plain HTTP.
+
+    Raises
+    ------
+    ConfigurationError
+        If a variable of the environment names a file without certificates.
+    """
+    return _trusted(*_named())[1] if urlsplit(endpoint).scheme == "https" else None
+
+
+def _named() -> tuple[str | None, ...]:
+    # Empty is as good as unset, as for OpenSSL.
+    return tuple(os.environ.get(name) or None for name in (*_FILES, _FOLDER))
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
-    """Trust what certifi and the machine trust; reading all that takes 60 ms."""
-    context = ssl.create_default_context(cafile=certifi.where())
+def _trusted(*named: str | None) -> tuple[ssl.SSLContext, str]:
+    """Trust certifi's authorities, the machine's and those the environment names (60 ms)."""
+    *files, folder = named
+    found = dict.fromkeys(_certificates(Path(certifi.where())))
+    usual = ssl.get_default_verify_paths()
+    for path in (usual.openssl_cafile, *_members(usual.openssl_capath), *_members(folder)):
+        found |= dict.fromkeys(_certificates(Path(path)))
+    context = ssl.create_default_context(cadata="\n".join(found))
+    for variable, file in zip(_FILES, files, strict=True):
+        if file is None:
+            continue
+        more = _certificates(Path(file))
+        try:
+            context.load_verify_locations(cadata="\n".join(more))
+        except (ssl.SSLError, ValueError):
+            raise ConfigurationError(
+                f"{variable}: {shown(file)} is not a file of certificates in PEM form; "
+                "correct the environment variable, or unset it"
+            ) from None
+        found |= dict.fromkeys(more)
+    # Windows has its own store in place of files.
     context.load_default_certs()
-    return context
+    return context, "\n".join(found) + "\n"
+
+
+def _members(folder: str | None) -> list[str]:
+    """List the files of a folder, sorted; none if it cannot be read."""
+    try:
+        return [] if folder is None else sorted(str(path) for path in Path(folder).iterdir())
+    except OSError:
+        return []
+
+
+def _certificates(path: Path) -> list[str]:
+    """Return the certificates of a PEM file and nothing else of it, such as a private key."""
+    try:
+        return _CERTIFICATE.findall(path.read_text(encoding="ascii", errors="ignore"))
+    except (OSError, ValueError):
+        return []
+
+
+# Proxies
 
 
 def proxy_of(endpoint: str) -> str | None:
-    """Return the URL of the environment's proxy for an endpoint, if there is one."""
+    """Return the URL of the environment's proxy for an endpoint, if there is one.
+
+    Raises
+    ------
+    ConfigurationError
+        If the proxy's URL is invalid, or is not one of an HTTP proxy. The message has no
+        password.
+    """
     parts = urlsplit(endpoint)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+    proxies = urllib.request.getproxies()
+    name = next((each for each in (parts.scheme, "all") if proxies.get(each)), None)
+    if name is None or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    given = proxies[name]
+    proxy = given if "://" in given else f"http://{given}"
+    try:
+        through = urlsplit(proxy)
+        host = (through.hostname or "").encode("idna")
+        usable = bool(host) and through.port != 0 and not has_controls(proxy)
+    except ValueError:
+        usable = False
+    if not usable:
+        problem = f"{name}_proxy: the proxy {masked(proxy)!r} has no valid host and port"
+    elif through.scheme != "http":
+        problem = (
+            f"{name}_proxy: {masked(proxy)!r} is a proxy of the kind {through.scheme}, and only "
+            "HTTP proxies are supported"
+        )
+    else:
+        return proxy
+    raise ConfigurationError(
+        f"{problem}; set {name}_proxy to an HTTP proxy, like 'http://proxy.example:3128', or "
+        f"no_proxy={parts.hostname} to go without"
+    )
+
+
+def masked(url: str) -> str:
+    """Replace a user and a password in a URL.
+
+    >>> masked("http://me:secret@proxy:3128")
+    'http://***@proxy:3128'
+    """
+    return re.sub(r"(?s)^([^:/@]*://)?.*@", r"\1***@", url)
+
+
+def way_of(endpoint: str) -> str:
+    """Name the proxy on the way to an endpoint, for messages; empty without one.
+
+    >>> way_of("http://127.0.0.1:1")
+    ''
+    """
+    try:
+        proxy = proxy_of(endpoint)
+    except ConfigurationError:
+        return ""
+    return f" through the proxy {masked(proxy)}" if proxy else ""
+
+
+# What errors of the network mean
+
+#: Words of httpx, asyncio and s5cmd, and what to do about it; the first match decides.
+_ADVICE: tuple[tuple[str, str], ...] = (
+    (
+        r"\b407\b|Proxy Authentication",
+        "the proxy asks for a user and a password; write them into its URL in https_proxy",
+    ),
+    (
+        r"\b451\b|Unavailable For Legal",
+        "unavailable for legal reasons: the endpoint does not serve this country or network; "
+        "name an endpoint that may serve it (endpoint_url)",
+    ),
+    (
+        r"\b40[13]\b|AccessDenied|Forbidden",
+        "the endpoint, its bucket's policy or a firewall on the way forbids it; anonymous "
+        "reading must be allowed there: check endpoint_url and the network",
+    ),
+    (
+        r"\b30[1278]\b|PermanentRedirect|Moved",
+        "the endpoint redirects elsewhere; name the one that holds the bucket (endpoint_url)",
+    ),
+    (r"NoSuchBucket", "the endpoint has no bucket of that name; check endpoint_url"),
+    (
+        r"hostname mismatch|not valid for|certificate is valid for",
+        "the certificate is another host's; check endpoint_url",
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|x509|unknown authority",
+        "the certificate is not trusted; if your network has its own authority, name its PEM "
+        "file in SSL_CERT_FILE",
+    ),
+    (
+        r"WRONG_VERSION_NUMBER|RECORD_LAYER|not look like a TLS|HTTP response to HTTPS"
+        r"|TLS handshake|SSL handshake|UNEXPECTED_EOF",
+        "there seems to be no TLS at that port; does the endpoint begin with http://?",
+    ),
+    (
+        r"proxyconnect|the proxy",
+        "check the proxy in http_proxy and https_proxy, or bypass it with no_proxy",
+    ),
+    (
+        r"Name or service not known|nodename nor servname|No address associated|name resolution"
+        r"|getaddrinfo|no such host|server misbehaving",
+        "the host's name cannot be resolved; check endpoint_url and the network",
+    ),
+    (
+        r"refused|unreachable|No route|attempts failed|Connect call failed",
+        "nothing answers there; check endpoint_url and the network",
+    ),
+)
+
+
+def advice_on(problem: str) -> str:
+    """Return what to do about an error of the network, from its words; empty if unknown.
+
+    >>> advice_on("dial tcp: lookup nowhere.example: no such host")
+    "the host's name cannot be resolved; check endpoint_url and the network"
+    """
+    return next((advice for words, advice in _ADVICE if re.search(words, problem)), "")

@@ -16,7 +16,8 @@
     │   ├── WrongUnit           wrong_unit           times in another unit than the day's
     │   ├── OutOfPeriod         out_of_period        rows of days that the file does not cover
     │   ├── ConflictingRows     conflicting_rows     two different rows with one key
-    │   └── ChangedFile         changed              other bytes than were proven
+    │   ├── ChangedFile         changed              other bytes than were proven
+    │   └── NoAccess            no_access            the system does not let it be read
     └── ObjectError                       one object could not be had, the run goes on
         ├── NotFound            not_found            listed, but gone when asked for
         ├── Forbidden           forbidden            the endpoint refuses it
@@ -39,16 +40,30 @@
 from __future__ import annotations
 
 import difflib
+import linecache
 import re
+import reprlib
+import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from binance_archive_kit.result import CollectionResult
 
 
 class ArchiveKitError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    In a notebook it shows its message and the line that raised it. ``%xmode Verbose`` and
+    then ``%tb`` show the whole traceback.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows in place of a traceback."""
+        return short_traceback(self)
 
 
 class ArchiveKitWarning(UserWarning):
@@ -232,21 +247,47 @@ class FileError(ArchiveKitError):
         One word for the kind of trouble, the same for every file of that kind.
     detail : str
         What was seen.
+    at_source : bool
+        Whether the archive itself publishes the file like this: its bytes have the SHA-256
+        that the archive publishes, so that collecting it again gives the same bytes.
     """
 
     reason: ClassVar[str]
+    #: Whether reading the same bytes again fails again.
+    lasting: bool = True
 
-    def __init__(self, file: str, detail: str) -> None:
-        super().__init__(
-            f"{file}: {self.reason}: {detail}; collect it again with force_redownload=True, "
-            'or leave such files out with on_error="skip"'
-        )
+    def __init__(self, file: str, detail: str, *, at_source: bool = False) -> None:
+        super().__init__(file, detail)
         self.file = file
         self.detail = detail
+        self.at_source = at_source
 
-    def __reduce__(self) -> tuple[type[FileError], tuple[str, str]]:
-        """Pickle by file and detail."""
-        return type(self), (self.file, self.detail)
+    def __str__(self) -> str:
+        """Say what was seen, and what can be done."""
+        return (
+            f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
+            'or leave such files out with on_error="skip"'
+        )
+
+    def _advice(self) -> str:
+        """Say what can be done about the file."""
+        if self.at_source:
+            return (
+                "the archive publishes it like this (its bytes match the published SHA-256), so "
+                "force_redownload=True gives the same bytes; delete it and use the monthly file "
+                "of its days, or the daily ones of its month"
+            )
+        if not self.file.lower().endswith(".zip"):
+            return "unzip it again, or collect the zip, which is used instead"
+        return "collect it again with force_redownload=True"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by file and detail, and whose fault it is."""
+        return _file_error, (type(self), self.file, self.detail, self.at_source)
+
+
+def _file_error(kind: type[FileError], file: str, detail: str, at_source: bool) -> FileError:
+    return kind(file, detail, at_source=at_source)
 
 
 class UnreadableZip(FileError):
@@ -289,6 +330,83 @@ class ChangedFile(FileError):
     """Its bytes are not the ones that were proven."""
 
     reason = "changed"
+    lasting = False
+
+
+class NoAccess(FileError):
+    """The system does not let the file be read."""
+
+    reason = "no_access"
+    lasting = False
+
+    def _advice(self) -> str:
+        return "check its permissions and the disk"
+
+
+def file_error(reason: str, file: str, detail: str) -> FileError:
+    """Make the error that a recorded reason stands for."""
+    kinds = {kind.reason: kind for kind in FileError.__subclasses__()}
+    return kinds.get(reason, WrongValues)(file, detail)
+
+
+def shown(value: object) -> str:
+    """Format any value for a message: cut short, without passwords in URLs, never raising.
+
+    >>> shown("BTCUSDT"), shown([1] * 1000), len(shown("x" * 10**6))
+    ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
+    """
+    try:
+        return _USER_INFO.sub("***@", _SHORT.repr(value))
+    except Exception:  # a repr of a foreign object, or of a number of 5,000 digits
+        return f"<{type(value).__name__}>"
+
+
+_USER_INFO = re.compile(r"[^\s'\"]*@")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+_SHORT.maxlevel = 4
+
+
+# In notebooks
+
+
+def short_traceback(error: BaseException) -> list[str]:
+    """Return the lines to show for an error in IPython: its message, and the user's line.
+
+    With ``%xmode Verbose`` these are the lines of the whole traceback.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    full = getattr(shell, "InteractiveTB", None)
+    if getattr(full, "mode", "") == "Verbose":
+        whole: Any = full.structured_traceback(type(error), error, error.__traceback__)  # type: ignore[union-attr]
+        return list(whole)
+    lines = "".join(traceback.format_exception_only(error)).rstrip().split("\n")
+    # Modules of the package mean nothing to a user; the bare name does.
+    lines[0] = lines[0].removeprefix(f"{type(error).__module__}.")
+    if (place := _user_line(error.__traceback__, shell)) is not None:
+        lines += ["", place]
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        said = "".join(traceback.format_exception_only(cause)).strip()
+        lines.append(f"caused by {said}")
+    return lines
+
+
+def _user_line(trace: TracebackType | None, shell: Any) -> str | None:
+    """Format the innermost line of the user's own code."""
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    foreign = (*filter(None, installed), __file__.removesuffix("errors.py"), "<frozen")
+    found = None
+    for frame, number in traceback.walk_tb(trace):
+        file = frame.f_code.co_filename
+        if not file.startswith(foreign):
+            found = file, number
+    if found is None:
+        return None
+    file, number = found
+    names = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    label = " ".join(names(file) or ("File", file)) if names else f"File {file}"
+    return f"{label}, line {number}: {linecache.getline(file, number).strip()}"
 
 
 def nearest(value: object, valid: Iterable[str]) -> str | None:

@@ -398,7 +398,8 @@ class Fetch:
             return
         # An endpoint that cannot list leaves us with what the plan knows.
         with suppress(ListingError):
-            async with Archive(self._endpoint, self._matrix.archive.bucket) as archive:
+            bucket, timeout = self._matrix.archive.bucket, self._config.timeout_seconds
+            async with Archive(self._endpoint, bucket, timeout) as archive:
                 now = await archive.describe(doubtful)
             for key, listed in now.items():
                 task = self._tasks[key]
@@ -492,7 +493,7 @@ class Fetch:
             try:
                 proof = self._store.prove(key, task.path, task.expected(), accept_stale=stale)
                 if not task.adopted:
-                    self._store.admit(key, task.path)
+                    proof = self._store.admit(proof, task.path)
                 outcomes.append(proof)
             except ObjectError as error:
                 outcomes.append(error)
@@ -600,7 +601,7 @@ class Fetch:
         absence = Absence(
             stream.market,
             stream.data_type,
-            Reason.NOT_PUBLISHED if early else Reason.HOLE,
+            Reason.NOT_PUBLISHED if early else Reason.ABSENT,
             "not published yet" if early else "the archive lacks it",
             found.start,
             found.end,

@@ -30,7 +30,7 @@ _PERIODS = {
 }
 # What no symbol holds: path separators, glob characters, quotes, white space, control characters,
 # and halves of surrogate pairs, which UTF-8 cannot spell.
-_NOT_A_SYMBOL = re.compile(r"""[/\\*?\[\]"'`<>|:\s\x00-\x1f\x7f\ud800-\udfff]|^\.|^$""")
+_NOT_A_SYMBOL = re.compile(r"""[/\\*?\[\]"'`<>|:\s\x00-\x1f\x7f-\x9f\ud800-\udfff]|^\.|^$""")
 
 
 def is_symbol(text: str) -> bool:

@@ -34,6 +34,7 @@ def sql(
     *,
     frames: Mapping[str, Any] | None = None,
     distinct: bool = False,
+    known_at: bool = False,
     **options: Any,
 ) -> pl.DataFrame:
     """Run one SQL statement over a store, and return its rows as a frame.
@@ -51,7 +52,7 @@ def sql(
         Frames that the query may use as tables, by name: Polars, pandas or Arrow. Names
         that are no table are also looked up among the variables of the calling code.
         Times with a zone are converted to UTC, those without one mean UTC.
-    distinct : bool
+    distinct, known_at : bool
         As for `connect`.
     **options
         As for `store`.
@@ -82,13 +83,14 @@ def sql(
     values = _values(params)
     tables = {name: _table(name, frame) for name, frame in (frames or {}).items()}
     if isinstance(source, duckdb.DuckDBPyConnection):
-        if options or distinct:
+        given = options | {"distinct": distinct, "known_at": known_at}
+        if names := [name for name, value in given.items() if name in options or value]:
             raise ConfigurationError(
-                f"{', '.join(options) or 'distinct'}: a connection has its options already; "
+                f"{', '.join(names)}: a connection has its options already; "
                 "give them to connect(...)"
             )
         return _answer(source, query, values, tables, sys._getframe(1))
-    with connect(source, distinct=distinct, **options) as connection:
+    with connect(source, distinct=distinct, known_at=known_at, **options) as connection:
         return _answer(connection, query, values, tables, sys._getframe(1))
 
 

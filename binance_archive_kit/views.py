@@ -23,6 +23,8 @@ from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import FILE_COLUMNS, Feed
 from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
+from binance_archive_kit.lookahead import KNOWN_AT, known_at_sql
+from binance_archive_kit.paths import read_path
 from binance_archive_kit.schemas import load_schemas
 
 #: The feed whose rows have no key, and are known to come twice.
@@ -216,7 +218,11 @@ CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
 
 
 def open_views(
-    holdings: Holdings, *, database: str | Path | None = None, distinct: bool = False
+    holdings: Holdings,
+    *,
+    database: str | Path | None = None,
+    distinct: bool = False,
+    known_at: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with the views of a store.
 
@@ -227,12 +233,24 @@ def open_views(
         File for the user's own tables and views; None keeps them in memory.
     distinct : bool
         Drop exact repeats of rows, of every feed whose rows have a key.
+    known_at : bool
+        Add the column ``known_at``: when a live participant could have had each row.
     """
-    connection = duckdb.connect(str(database) if database is not None else ":memory:")
+    home = ":memory:" if database is None else str(read_path("database", database))
+    try:
+        connection = duckdb.connect(home)
+    except (duckdb.Error, RuntimeError) as error:
+        raise ConfigurationError(f"database: {home!r} cannot be opened: {error}") from None
     try:
         # Moments with a zone are compared with ours, which are UTC; cursors heed it too.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        _create_views(connection, holdings, in_file=database is not None, distinct=distinct)
+        _create_views(
+            connection,
+            holdings,
+            in_file=database is not None,
+            distinct=distinct,
+            known_at=known_at,
+        )
     except BaseException:
         connection.close()
         raise
@@ -277,7 +295,12 @@ def connection_html(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 
 def _create_views(
-    connection: duckdb.DuckDBPyConnection, holdings: Holdings, *, in_file: bool, distinct: bool
+    connection: duckdb.DuckDBPyConnection,
+    holdings: Holdings,
+    *,
+    in_file: bool,
+    distinct: bool,
+    known_at: bool,
 ) -> None:
     [(home,)] = connection.execute("SELECT current_database()").fetchall()
     if in_file:
@@ -296,10 +319,14 @@ def _create_views(
                     for name in feed.arrow.names
                 )
             )
+        columns = feed.described
+        if known_at:
+            rows = rows.project(f"*, {known_at_sql(feed)} AS {KNOWN_AT}")
+            columns = columns | {KNOWN_AT: feed.schema.known.description}
         rows.create_view(feed.view, replace=True)
         # A comment costs more than the view, so the columns of what is not there go without.
         described[feed.view] = (
-            (f"{market.title} {data_type}, straight from the zips.", feed.described)
+            (f"{market.title} {data_type}, straight from the zips.", columns)
             if feed.view in there
             else (f"{market.title} {data_type}; nothing of it was in the store.", {})
         )

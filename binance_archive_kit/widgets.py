@@ -294,13 +294,13 @@ class ConfigForm(anywidget.AnyWidget):
         }
         if state != "loading" or self._listing is not None:
             return
-        bucket = question.matrix.archive.bucket
+        bucket, timeout = question.matrix.archive.bucket, question.config.timeout_seconds
 
         async def ask() -> None:
             names: dict[tuple[str, str], list[str]] = {}
             why = ""
             try:
-                async with Archive(question.endpoint, bucket) as archive:
+                async with Archive(question.endpoint, bucket, timeout) as archive:
                     for _, folder in sorted(unknown):
                         names[question.endpoint, folder] = await archive.symbols(folder)
             except Exception as error:

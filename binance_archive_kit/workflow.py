@@ -14,18 +14,21 @@ Prefect asks for it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from binance_archive_kit.collection import acollect
-from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.config import CollectionConfig, field_problem, is_field
 from binance_archive_kit.errors import (
     ArchiveKitError,
+    ArchiveKitWarning,
     ConfigurationError,
     MissingExtraError,
     WorkflowError,
+    shown,
 )
 from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.metrics import Events, MetricsCollector
@@ -59,6 +62,9 @@ _FLOWS = "binance_archive_kit.flows"
 class WorkflowConfig(dict[str, Any]):
     """A configuration as a plain dictionary, checked when it is carried out and not before.
 
+    Unknown keys stay in the dictionary, unused, with a warning for each; a `CollectionConfig`
+    rejects them.
+
     Examples
     --------
     >>> config = WorkflowConfig({"markets": ["sport"]})
@@ -77,17 +83,25 @@ class WorkflowConfig(dict[str, Any]):
         Raises
         ------
         ConfigurationError
-            If a required field is not there, or a value cannot be meant.
+            If a required field is missing, or a value is invalid.
+
+        Warns
+        -----
+        ArchiveKitWarning
+            For each unknown key, with the nearest known name.
         """
         for name in self:
             if not isinstance(name, str):
-                raise ConfigurationError(f"{name!r}: not the name of a field; names are text")
+                raise ConfigurationError(f"{shown(name)}: not the name of a field; names are text")
         absent = [name for name in _REQUIRED if name not in self]
         if absent:
             raise ConfigurationError(
                 "\n".join(f"{name}: required, and not given" for name in absent)
             )
-        return CollectionConfig(**self)
+        for name in self:
+            if not is_field(name):
+                warnings.warn(f"{field_problem(name)} (ignored)", ArchiveKitWarning, stacklevel=3)
+        return CollectionConfig(**{name: value for name, value in self.items() if is_field(name)})
 
 
 class PrefectArchiveCollectionWorkflow:
@@ -151,7 +165,8 @@ def read_config(config: object) -> CollectionConfig:
         return config
     if not isinstance(config, Mapping):
         raise ConfigurationError(
-            f"config: {config!r} is not a configuration; give a dict, as WorkflowConfig({{...}})"
+            f"config: {shown(config)} is not a configuration; "
+            "give a dict, as WorkflowConfig({...})"
         )
     return WorkflowConfig(config).read()
 

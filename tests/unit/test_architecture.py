@@ -20,12 +20,14 @@ PACKAGE = Path(bak.__file__).parent
 MODULES: dict[str, set[str]] = {
     # words
     "errors": set(),
+    "paths": set(),
     "enums": set(),
     "keys": set(),
     "moments": set(),
     "metrics": set(),
     "environment": {"certifi"},
     "render": set(),
+    "stamps": set(),
     # facts
     "matrix": {"pydantic"},
     "schemas": {"pydantic"},
@@ -38,7 +40,7 @@ MODULES: dict[str, set[str]] = {
     # edges, one outside thing each
     "archive": {"anyio", "httpcore", "httpx"},
     "checksums": set(),
-    "members": set(),
+    "members": {"isal"},
     "storage": {"polars", "filelock"},
     "s5cmd": set(),
     "progress": {"IPython"},
@@ -54,6 +56,8 @@ MODULES: dict[str, set[str]] = {
     "threads": set(),
     "reading": {"numpy", "polars", "pyarrow"},
     "rhythms": {"numpy"},
+    "lookahead": {"polars"},
+    "flaws": {"numpy", "polars"},
     "contents": {"numpy", "polars"},
     "comparing": {"numpy", "polars"},
     "caching": {"numpy", "pyarrow"},
@@ -63,6 +67,7 @@ MODULES: dict[str, set[str]] = {
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
     "loaders": {"polars"},
+    "joins": {"polars"},
     "queries": {"duckdb", "numpy", "polars"},
     "verifying": {"polars"},
     # whether data can be trusted

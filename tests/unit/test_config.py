@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import warnings
+from collections import UserString
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,9 @@ from binance_archive_kit.enums import (
 )
 from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, ConfigurationError
 from binance_archive_kit.keys import is_symbol
+from binance_archive_kit.matrix import load_matrix
+from binance_archive_kit.wishes import read_wishes
+from binance_archive_kit.workflow import WorkflowConfig
 
 LEAST = {
     "markets": ["spot"],
@@ -372,30 +380,400 @@ def test_settling_leaves_named_days_alone() -> None:
 # Unknown fields
 
 
-def test_unknown_fields_are_kept_with_one_warning_each() -> None:
-    with pytest.warns(ArchiveKitWarning) as caught:
-        config = make(batch_sise=5, frobnicate={"a": [1]})
-    said = [str(warning.message) for warning in caught]
-    assert said == [
-        "batch_sise: not a field of the configuration, kept and not used; "
-        "did you mean 'batch_size'?",
-        "frobnicate: not a field of the configuration, kept and not used",
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("batch_sise", "did you mean 'batch_size'?"),
+        ("start_date", "did you mean 'start'?"),
+        ("symbol", "did you mean 'symbols'?"),
+        ("ends", "did you mean 'end'?"),
+        ("frobnicate", "Valid: workflow_type, markets, symbols"),
+        ("my key", "Valid: workflow_type"),
+        ("self", "Valid: workflow_type"),
+        ("nul\0", "'nul\\x00': no such field"),
+        ("x" * 10_000, "xxx': no such field"),
+    ],
+)
+def test_unknown_fields_are_errors_everywhere(name: str, near: str, tmp_path: Path) -> None:
+    fields = {**LEAST, name: 1}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(fields), encoding="utf-8")
+    ways: list[Callable[[], object]] = [
+        lambda: CollectionConfig(**fields),
+        lambda: make().replace(**{name: 1}),
+        lambda: CollectionConfig.from_json(json.dumps(fields)),
+        lambda: CollectionConfig.from_json(path),
+        lambda: read_config(fields),
+        lambda: bak.plan(fields),
+        lambda: bak.plan(**fields),
+        lambda: bak.collect(make(), **{name: 1}),
     ]
-    assert all(warning.filename == __file__ for warning in caught) or len(caught) == 2
-    assert config.model_extra == {"batch_sise": 5, "frobnicate": {"a": [1]}}
-    assert config.batch_size == 100
-    assert json.loads(config.to_json())["frobnicate"] == {"a": [1]}
-    with pytest.warns(ArchiveKitWarning) as again:
+    for way in ways:
+        with pytest.raises(ConfigurationError) as caught:
+            way()
+        assert "no such field of a configuration" in str(caught.value)
+        assert near in str(caught.value)
+
+
+def test_the_documented_workflow_takes_unknown_fields_with_a_warning_each() -> None:
+    given = {**LEAST, "workflow_type": "archive_collection", "matrix_path": "m.json"}
+    asked = WorkflowConfig(given | {"batch_sise": 5, "frobnicate": {"a": [1]}})
+    with pytest.warns(ArchiveKitWarning) as caught:
+        config = asked.read()
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2
+    assert said[0].startswith("batch_sise: no such field of a configuration; did you mean 'batch_s")
+    assert said[1].startswith("frobnicate: no such field of a configuration")
+    assert config == CollectionConfig(**given)
+    assert asked["frobnicate"] == {"a": [1]}
+
+
+# Both ends of the days
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (("2025-07-01", "2025-07-15"), ("2025-07-01", "2025-07-15")),
+        ((date(2025, 7, 1), date(2025, 7, 1)), ("2025-07-01", "2025-07-01")),
+        (("-7d", "yesterday"), ("-7d", "yesterday")),
+        (("2025-07-01", None), ("2025-07-01", "yesterday")),
+    ],
+)
+def test_start_and_end_are_short_for_the_range(short: Any, long: tuple[str, str]) -> None:
+    config = make(start=short[0], end=short[1])
+    assert config == make(date_range={"start": long[0], "end": long[1]})
+    assert set(config.chosen()) == {*LEAST, "date_range"}
+    text = json.dumps({**LEAST, "start": str(short[0]), "end": short[1] and str(short[1])})
+    assert CollectionConfig.from_json(text) == config
+
+
+def test_no_ends_are_no_range() -> None:
+    assert make(start=None, end=None) == make()
+
+
+def test_one_end_of_the_range_can_be_replaced() -> None:
+    config = make(start="2025-07-01", end="2025-07-15")
+    assert config.replace(end="2025-07-20") == make(start="2025-07-01", end="2025-07-20")
+    assert config.replace(start="2025-07-10") == make(start="2025-07-10", end="2025-07-15")
+    assert make().replace(start="2025-07-10") == make(start="2025-07-10", end="yesterday")
+    days = {"start": "2025-01-01", "end": "2025-01-02"}
+    assert config.replace(date_range=days) == make(date_range=days)
+    with pytest.raises(ConfigurationError, match="after end"):
+        config.replace(end="2025-06-01")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"end": "2025-07-01"}, r"^start: required, and not given$"),
+        ({"start": "15.07.2025"}, r"^start: '15.07.2025' is not a day"),
+        ({"start": "2025-07-01", "end": 7}, r"^end: 7 is not a day"),
+        ({"start": "2025-07-02", "end": "2025-07-01"}, "2025-07-02 is after end 2025-07-01"),
+        (
+            {"start": "2025-07-01", "date_range": {"start": "2025-07-01", "end": "2025-07-01"}},
+            "^date_range: given together with start",
+        ),
+    ],
+)
+def test_ends_that_are_wrong(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        make(**fields)
+
+
+# Paths
+
+NOT_PATHS = [
+    "",
+    "  ",
+    "s3://bucket/data",
+    " S3://bucket",
+    "gs://b",
+    "https://x.org/a",
+    "file:///tmp/x",
+    "data/s3://b",
+    "a\nb",
+    "a\rb",
+    "a\0",
+    "\x1b[2J",
+    "a\x85b",
+    "a\u2028b",
+    "\ud800",
+    b"data",
+    5,
+    ["data"],
+    {"a": 1},
+    True,
+    "~nosuchuser/data",
+]
+
+
+@pytest.mark.parametrize("path", [*NOT_PATHS, Path("s3://bucket/data"), Path("file:///tmp")])
+def test_what_is_not_a_local_path_is_refused_everywhere(
+    path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store").mkdir()
+    report = bak.coverage("store")
+    ways: dict[str, Callable[[], object]] = {
+        "output_directory": lambda: make(output_directory=path),
+        "matrix_path": lambda: make(matrix_path=path),
+        "path": lambda: make().to_json(path),
+        "store": lambda: bak.store(path),
+        "store (connect)": lambda: bak.connect(path),
+        "store (verify)": lambda: bak.verify(path),
+        "database": lambda: bak.connect("store", database=path),
+        "path (report)": lambda: report.to_html(path),
+    }
+    if isinstance(path, str | Path):
+        ways["source"] = lambda: bak.coverage(path)
+    for field, way in ways.items():
+        with pytest.raises(ConfigurationError) as caught:
+            way()
+        assert str(caught.value).startswith(f"{field.partition(' ')[0]}: "), field
+        assert str(caught.value).isprintable()
+    assert [each.name for each in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_url_for_a_folder_says_what_to_give_instead() -> None:
+    with pytest.raises(ConfigurationError, match="such as 'data/research'"):
+        make(output_directory="s3://bucket/data")
+    with pytest.raises(ConfigurationError, match="such as '/tmp/x'"):
+        make(output_directory="file:///tmp/x")
+    with pytest.raises(ConfigurationError) as caught:
+        make(output_directory="https://me:secret@host/x")
+    assert "secret" not in str(caught.value)
+    assert make(output_directory=".").output_directory == Path()
+
+
+# Passwords
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:secret@host:9000",
+        "https://secret@host",
+        "ftp://me:secret@host",
+        "me:secret@host",
+        "http://me:secret@host:port",
+        "http://me:se/cret@host",
+        "http://host/me:secret@x",
+    ],
+)
+def test_a_password_is_refused_and_never_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_ENDPOINT_URL", url)
+    fields = {**LEAST, "start": "2025-07-01", "end": "2025-07-01"}
+    ways: list[Callable[[], object]] = [
+        lambda: make(endpoint_url=url),
+        lambda: make(endpoint_url=[url]),
+        lambda: bak.ConfigForm(endpoint_url=url),
+        lambda: bak.plan(fields),
+        lambda: bak.verify(".", archive=True, endpoint_url=url),
+        lambda: bak.plan(fields, s5cmd_extra_args=["--endpoint-url", url]),
+        lambda: bak.plan(fields, s5cmd_extra_args=[f"--endpoint-url={url}"]),
+    ]
+    for way in ways:
+        with pytest.raises(ConfigurationError) as caught:
+            way()
+        assert "secret" not in str(caught.value)
+        assert "cret" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match=r"^S3_ENDPOINT_URL: "):
+        bak.plan(fields)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ho\nst",
+        "http://host\r\nX: y",
+        "http://host name",
+        'http://ho"st',
+        "http://a..b",
+        f"http://{'a' * 64}.org",
+        "http://host;x",
+        "http://host:99999",
+        "http://host#fragment",
+        "http://[::1",
+        "http://host'",
+    ],
+)
+def test_an_endpoint_is_a_plain_host(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^endpoint_url: ") as caught:
+        make(endpoint_url=url)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:9000", "https://bücher.example", "http://a_b:1"])
+def test_hosts_of_every_kind_are_endpoints(url: str) -> None:
+    assert make(endpoint_url=url).endpoint_url == url
+
+
+# Anything at all
+
+JSON_VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.integers(10**30, 10**31),
+        st.floats(),
+        st.text(st.characters()),
+        st.sampled_from(
+            ["spot", "klines", "1h", "9999-12-31", "0001-01-01", "today", "-99999d", "BTCUSDT", "."]
+        ),
+        st.sampled_from([10**400, -(10**400), "9" * 5_000, "x" * 100_000]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.one_of(st.text(), st.sampled_from(["spot", "start", "end", "klines"])), inner
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+class Odd:
+    """An object that raises whatever is asked of it."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+    __str__ = __repr__
+
+    def __iter__(self) -> Iterator[Any]:
+        raise KeyError("no")
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError("no")
+
+    def __hash__(self) -> int:
+        raise OSError("no")
+
+    def __fspath__(self) -> str:
+        raise LookupError("no")
+
+
+def deep(levels: int) -> Any:
+    value: Any = "spot"
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+ODD_VALUES = [
+    Odd(),
+    [Odd()],
+    {"spot": Odd()},
+    deep(100_000),
+    {"klines": deep(100_000)},
+    10**5000,
+    [10**5000],
+    object(),
+    itertools.count(),
+    (deep(5) for _ in range(3)),
+    range(10**7),
+    "x" * 10**7,
+    {"start": Odd(), "end": Odd()},
+    {5: 5},
+    {None: None},
+    datetime.max,
+    date.max,
+    date.min,
+    math.nan,
+    1j,
+    b"\xff",
+    bytearray(5),
+    lambda: None,
+    type,
+    Path("\0"),
+    UserString("spot"),
+    Decimal("NaN"),
+    memoryview(b"spot"),
+    Ellipsis,
+    {"start": date.max, "end": date.max},
+    {"start": date.min, "end": date.max},
+]
+
+
+def check_anything(fields: dict[str, Any]) -> None:
+    """A valid configuration that can be planned, or our error in words."""
+    try:
+        config = CollectionConfig(**fields)
         assert CollectionConfig.from_json(config.to_json()) == config
-    assert len(again) == 2
+        asked = read_wishes(config, load_matrix(), datetime(2025, 8, 1))
+        for wish in asked.wishes:
+            assert sum(1 for _ in wish.starts()) > 0
+        assert repr(config)
+    except ConfigurationError as error:
+        message = str(error)
+        assert 0 < len(message) < 10_000
 
 
-@pytest.mark.parametrize("name", ["my key", "class", "1st", 'quo"te', "币安"])
-def test_unknown_fields_of_any_name_print_as_python(name: str) -> None:
-    with pytest.warns(ArchiveKitWarning):
-        config = make(**{name: 1})
-    with pytest.warns(ArchiveKitWarning):
-        assert eval(config.to_python(), {"bak": bak}) == config
+@given(
+    name=st.sampled_from(sorted({*CollectionConfig.model_fields, "start", "x"})), value=JSON_VALUES
+)
+def test_any_json_value_is_a_configuration_or_our_error(name: str, value: Any) -> None:
+    check_anything({**LEAST, name: value})
+    text = json.dumps({**LEAST, name: None}).replace("null", _spelled(value))
+    with suppress(ConfigurationError):
+        CollectionConfig.from_json(text)
+
+
+def _spelled(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except ValueError:  # a number of thousands of digits
+        return "9" * 5_000
+
+
+@pytest.mark.parametrize("name", [*CollectionConfig.model_fields, "start", "end", "x"])
+def test_any_object_is_a_configuration_or_our_error(name: str) -> None:
+    for value in ODD_VALUES:
+        check_anything({**LEAST, name: value})
+
+
+@pytest.mark.parametrize("partition", PartitionChoice)
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("9999-12-31", "9999-12-31"),
+        ("0001-01-01", "0001-01-01"),
+        ("0001-01-01", "9999-12-31"),
+        ("1700-01-01", "1700-01-01"),
+        ("2299-12-31", "2299-12-31"),
+        ("2299-12-01", "2299-12-31"),
+        ("1700-01-01", "2299-12-31"),
+        ("-99999d", "today"),
+    ],
+)
+def test_days_far_away_are_planned_or_refused(
+    tmp_path: Path, partition: PartitionChoice, start: str, end: str
+) -> None:
+    fields = {**LEAST, "output_directory": tmp_path, "intervals": {"klines": ["1h", "1mo"]}}
+    with suppress(ConfigurationError):
+        config = CollectionConfig(**fields, start=start, end=end, partition=partition)
+        bak.plan(config, listing=False)
+    with suppress(ConfigurationError):
+        bak.coverage(tmp_path, start=start, end=end)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"markets": ' + "[" * 100_000, "nested too deeply"),
+        ('{"batch_size": ' + "9" * 5_000 + "}", "thousands of digits"),
+        ('{"timeout_seconds": NaN}', "NaN is not a number"),
+        ('{"timeout_seconds": -Infinity}', "Infinity is not a number"),
+        ('{"markets": ["spot"], "markets": ["um"]}', "'markets' stands twice"),
+        ('{"symbols": {"spot": ["A"], "spot": ["B"]}}', "'spot' stands twice"),
+    ],
+)
+def test_json_that_cannot_be_read(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        CollectionConfig.from_json(text)
 
 
 # Frozen
@@ -422,6 +800,9 @@ def test_replace_makes_another_and_checks_it() -> None:
 # There and back
 
 DAYS = st.dates(date(2017, 1, 1), date(2030, 1, 1))
+PRINTABLE = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"])).filter(
+    lambda text: "://" not in text
+)
 SYMBOLS = st.lists(
     st.one_of(
         st.sampled_from(["BTCUSDT", "BTCUSD_PERP", "币安人生USDT"]),
@@ -454,9 +835,9 @@ CONFIGS = st.fixed_dictionaries(
         "download_checksum": st.booleans(),
         "timeout_seconds": st.floats(0.001, 1e6),
         "part_size_mb": st.integers(5, 5000),
-        "s5cmd_extra_args": st.lists(st.text(st.characters(codec="utf-8"))),
+        "s5cmd_extra_args": st.lists(PRINTABLE),
         "listing": st.booleans(),
-        "matrix_path": st.one_of(st.none(), st.text(st.characters(codec="utf-8"))),
+        "matrix_path": st.one_of(st.none(), PRINTABLE.map(lambda text: f"m{text}.json")),
         "endpoint_url": st.sampled_from([None, "http://127.0.0.1:9000", "https://x.org/"]),
     },
 )
@@ -517,13 +898,16 @@ def test_a_folder_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("no/such/file.json", "'no/such/file.json' cannot be read: No such file"),
         (Path("no/such/file.json"), "cannot be read"),
-        ("", "cannot be read"),
+        ("", "config: '' is empty"),
         ("{", "not JSON"),
         ('{"markets": ["sport"]}', "did you mean 'spot'"),
-        ("[1]", "cannot be read"),
+        ("[1]", "not a JSON object"),
         ("{" + "x" * 5000, "not JSON"),
         ("x" * 5000, "cannot be read"),
-        ("nul\0.json", "cannot be read"),
+        ("nul\0.json", "control characters"),
+        ("/dev/zero", "larger than any"),
+        ("/dev", "cannot be read: Is a directory"),
+        ("https://x.org/config.json", "is a URL"),
     ],
 )
 def test_bad_json(source: str | Path, said: str) -> None:
@@ -533,7 +917,12 @@ def test_bad_json(source: str | Path, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"[1]", "not a JSON object"), (b"\xff\xfe{", "cannot be read"), (b"", "not JSON")],
+    [
+        (b"[1]", "not a JSON object"),
+        (b"\xff\xfe{", "cannot be read: it is not UTF-8"),
+        (b"", "not JSON"),
+        (b"\xef\xbb\xbf{}", "markets: required"),
+    ],
 )
 def test_bad_json_files(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "config.json"
