@@ -18,7 +18,7 @@ import pyarrow as pa
 from polars.io.plugins import register_io_source
 
 from binance_archive_kit import render
-from binance_archive_kit.enums import Interval, read_interval
+from binance_archive_kit.enums import Interval, read_interval, read_names
 from binance_archive_kit.errors import ConfigurationError, nearest, unknown
 from binance_archive_kit.feeds import FILE_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
@@ -253,7 +253,8 @@ def connect(
     duckdb.DuckDBPyConnection
         A plain connection: cursors and threads see the views too. Its time zone is UTC,
         timestamps are naive and UTC, prices and amounts are DOUBLE. In a notebook it shows
-        which views have rows.
+        which views have rows. Frames whose times have a zone compare by moment, which is
+        slow; `binance_archive_kit.sql` converts them, and gives answers with UTC times.
 
     Raises
     ------
@@ -413,33 +414,6 @@ def _choice(
 
 def _asked(field: str, words: str | Iterable[str] | None) -> frozenset[str] | None:
     return None if words is None else frozenset(read_names(field, words))
-
-
-def read_names(field: str, words: str | Iterable[str]) -> list[str]:
-    """Read one name or several, in any collection; repeats count once.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is none, or one is not text.
-
-    Examples
-    --------
-    >>> read_names("symbols", "BTCUSDT"), read_names("symbols", ("A", "B", "A"))
-    (['BTCUSDT'], ['A', 'B'])
-    """
-    if isinstance(words, str):
-        return [words]
-    try:
-        names = list(dict.fromkeys(words))
-    except TypeError:
-        raise ConfigurationError(f"{field}: {words!r} is neither a name nor several") from None
-    if not names:
-        raise ConfigurationError(f"{field}: it is empty; give one name or several")
-    for name in names:
-        if not isinstance(name, str):
-            raise ConfigurationError(f"{field}: {name!r} is not a name; names are text")
-    return names
 
 
 def _not_there(

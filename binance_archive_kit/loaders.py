@@ -20,10 +20,9 @@ from binance_archive_kit.datasets import (
     Source,
     _choice,
     _holdings,
-    read_names,
     scan,
 )
-from binance_archive_kit.enums import DataType, Interval, read_interval
+from binance_archive_kit.enums import DataType, Interval, read_interval, read_names
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,

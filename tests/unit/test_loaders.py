@@ -216,6 +216,14 @@ def test_names_that_are_none_are_refused(root: Path, load: Any, names: Any, said
         load(root, names, "1h", market="futures_um")
 
 
+def test_the_cache_is_filled_for_one_name_or_several(root: Path) -> None:
+    assert bak.store(root, cache=False).warm(symbols="AUSDT").months == 0
+    with pytest.raises(ConfigurationError, match=r"'AUSD' is not in the store; did you mean 'AU"):
+        bak.store(root).warm(symbols=["AUSD"])
+    with pytest.raises(ConfigurationError, match="it is empty"):
+        bak.store(root).warm(symbols=[])
+
+
 def test_what_one_of_several_lacks_is_not_left_out_silently(root: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"'DUSDT' is not in the store.*To add it: coll"):
         bak.load_klines(root, ["AUSDT", "DUSDT"], "1h")
