@@ -325,6 +325,13 @@ class ConflictingRows(FileError):
 
     reason = "conflicting_rows"
 
+    def __str__(self) -> str:
+        """Say what was seen, and what can be done."""
+        return (
+            f"{self.file}: {self.reason}: {self.detail}; scan(...) gives them all, and "
+            'on_error="skip" leaves them out'
+        )
+
 
 class ChangedFile(FileError):
     """Its bytes are not the ones that were proven."""

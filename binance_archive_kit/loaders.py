@@ -415,24 +415,20 @@ def _steps(frame: pl.DataFrame, names: list[str], time: str) -> tuple[bool, bool
 
 
 def _conflicts(rows: pl.DataFrame, key: list[str], own: list[str]) -> Iterator[ConflictingRows]:
-    """Say of each file which of its rows another one contradicts: one of them, and how many."""
+    """Say of each file which of its rows differ from others with their key: one, and how many."""
     *_, time = key
-    seen: dict[str, tuple[str, int]] = {}
+    seen: dict[str, list[str]] = {}
     for _, group in rows.group_by(key, maintain_order=True):
-        kinds = group.unique(own, keep="first", maintain_order=True).to_dicts()
-        one, two = kinds[0], kinds[1]
+        one, two = group.unique(own, keep="first", maintain_order=True).head(2).to_dicts()
         name = next(name for name in own if one[name] != two[name])
-        for here, there in ((one, two), (two, one)):
-            where = "further down" if here["file"] == there["file"] else f"in {there['file']}"
-            said = (
-                f"of {here[time]:%Y-%m-%d %H:%M:%S} it has {name} {here[name]}, "
-                f"and {there[name]} stands {where}"
-            )
-            first, count = seen.get(here["file"], (said, 0))
-            seen[here["file"]] = first, count + (here["file"] != there["file"] or here is one)
-    for file, (said, count) in seen.items():
-        more = f" ({count:,} such times)" if count > 1 else ""
-        yield ConflictingRows(file, f"{said}{more}")
+        for file in dict.fromkeys(group["file"].cast(pl.String)):
+            said = f"two rows of {one[time]:%Y-%m-%d %H:%M:%S} differ: {name} is {one[name]}"
+            others = [str(each["file"]) for each in (one, two) if each["file"] != file]
+            where = f", one of them in {others[0]}" if others else ""
+            seen.setdefault(file, []).append(f"{said} and {two[name]}{where}")
+    for file, said in seen.items():
+        more = f" ({len(said):,} such times)" if len(said) > 1 else ""
+        yield ConflictingRows(file, f"{said[0]}{more}")
 
 
 def _reach(holdings: Holdings, feed: Feed, chosen: Range) -> str:

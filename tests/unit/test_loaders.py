@@ -336,6 +336,23 @@ def test_different_candles_of_one_time_are_an_error(tmp_path: Path, copies: int)
         assert con.sql("SELECT count(*) FROM spot_klines").fetchall() == [(25,)]
 
 
+def test_a_conflict_of_two_files_names_both(tmp_path: Path) -> None:
+    begin = int(at("2025-07-01").timestamp() * 1_000)
+    header = "calc_time,funding_interval_hours,last_funding_rate\n"
+    for month, rates in (("2025-06", (0.01, 0.02)), ("2025-07", (0.03, 0.04))):
+        folder = "data/futures/um/monthly/fundingRate/AUSDT"
+        key = ObjectKey.parse(f"{folder}/AUSDT-fundingRate-{month}.zip")
+        times = (begin - 8 * 3_600_000, begin) if month == "2025-06" else (begin, begin + 8)
+        rows = [f"{time},8,{rate}\n" for time, rate in zip(times, rates, strict=True)]
+        file_of(tmp_path, key, [header, *rows])
+    day(tmp_path, "AUSDT", "2025-07-01", "1h", market="futures/um")
+    with pytest.raises(ConflictingRows, match=r"0\.02 and 0\.03") as caught:
+        bak.klines_with_funding(tmp_path, "AUSDT", "1h")
+    said = str(caught.value)
+    assert "2025-06.zip" in said
+    assert "2025-07.zip" in said
+
+
 def test_distinct_reaches_across_files(tmp_path: Path) -> None:
     """The 00:00 of a day stands in the metrics of both days; rows that differ all stay."""
     names = "create_time,symbol,sum_open_interest,sum_open_interest_value,"
