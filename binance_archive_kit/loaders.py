@@ -426,9 +426,9 @@ def _conflicts(rows: pl.DataFrame, key: list[str], own: list[str]) -> Iterator[C
             others = [str(each["file"]) for each in (one, two) if each["file"] != file]
             where = f", one of them in {others[0]}" if others else ""
             seen.setdefault(file, []).append(f"{said} and {two[name]}{where}")
-    for file, said in seen.items():
-        more = f" ({len(said):,} such times)" if len(said) > 1 else ""
-        yield ConflictingRows(file, f"{said[0]}{more}")
+    for file, texts in seen.items():
+        more = f" ({len(texts):,} such times)" if len(texts) > 1 else ""
+        yield ConflictingRows(file, f"{texts[0]}{more}")
 
 
 def _reach(holdings: Holdings, feed: Feed, chosen: Range) -> str:
