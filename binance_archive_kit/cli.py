@@ -52,10 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _complain(error, Exit.PARTIAL)
         except ArchiveKitError as error:
             return _complain(error, Exit.PARTIAL)
-        except KeyboardInterrupt:
-            return _complain(
-                "interrupted; what is proven is kept, run it again to go on", Exit.INTERRUPTED
-            )
+        except KeyboardInterrupt as interrupt:
+            return _complain(str(interrupt) or "interrupted", Exit.INTERRUPTED)
         except BrokenPipeError:
             # Whoever read us has enough; Python would complain once more at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -177,21 +177,21 @@ def way_of(endpoint: str) -> str:
 #: Words of httpx, asyncio and s5cmd, and what to do about it; the first match decides.
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
-        r"\b407\b|Proxy Authentication",
+        r"(?<![:.\d])407\b|Proxy Authentication",
         "the proxy asks for a user and a password; write them into its URL in https_proxy",
     ),
     (
-        r"\b451\b|Unavailable For Legal",
+        r"(?<![:.\d])451\b|Unavailable For Legal",
         "unavailable for legal reasons: the endpoint does not serve this country or network; "
         "name an endpoint that may serve it (endpoint_url)",
     ),
     (
-        r"\b40[13]\b|AccessDenied|Forbidden",
+        r"(?<![:.\d])40[13]\b|AccessDenied|Forbidden",
         "the endpoint, its bucket's policy or a firewall on the way forbids it; anonymous "
         "reading must be allowed there: check endpoint_url and the network",
     ),
     (
-        r"\b30[1278]\b|PermanentRedirect|Moved",
+        r"(?<![:.\d])30[1278]\b|PermanentRedirect|Moved",
         "the endpoint redirects elsewhere; name the one that holds the bucket (endpoint_url)",
     ),
     (r"NoSuchBucket", "the endpoint has no bucket of that name; check endpoint_url"),

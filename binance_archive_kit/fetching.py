@@ -173,6 +173,7 @@ class Fetch:
         """Carry the plan out, and say what came of every object."""
         plan = self._plan
         frame = plan.frame
+        self._progress.planned = len(plan)
         self._keep_proven()
         self._check_space()
         if plan.count(Action.KEEP) < len(plan) or (frame["reason"] == "to be proven").any():
@@ -214,6 +215,7 @@ class Fetch:
         kept = (self._plan.frame["reason"] == "proven").arg_true()
         for row in kept:
             self._states[row] = State.KEPT
+        self._progress.proven = len(kept)
         self._proven_bytes = int(self._plan.frame["size"].gather(kept).sum())
         if self._events:
             for key, size in self._plan.frame.select("key", "size")[kept].iter_rows():
@@ -517,6 +519,7 @@ class Fetch:
         self._leave(key)
         self._states[task.row] = State.KEPT if task.adopted else State.DOWNLOADED
         self._proven_bytes += proof.size
+        self._progress.proven += 1
         if not task.adopted:
             self._downloaded_bytes += proof.size
         if proof.by is ProvenBy.STALE:

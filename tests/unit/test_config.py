@@ -905,7 +905,7 @@ def test_a_folder_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{" + "x" * 5000, "not JSON"),
         ("x" * 5000, "cannot be read"),
         ("nul\0.json", "control characters"),
-        ("/dev/zero", "larger than any"),
+        ("/dev/zero", "cannot be read: it has more than 64 MiB"),
         ("/dev", "cannot be read: Is a directory"),
         ("https://x.org/config.json", "is a URL"),
     ],
