@@ -31,6 +31,7 @@ from binance_archive_kit.environment import (
     authorities_of,
     open_file_limit,
     proxy_of,
+    way_of,
 )
 from binance_archive_kit.errors import (
     ConfigurationError,
@@ -429,6 +430,7 @@ class S5cmd:
         self.on_weight = on_weight
         self.bucket = f"s3://{bucket}/"
         self.environment = _environment(endpoint, region, folder)
+        self.way = way_of(endpoint)
         self._folder = folder
         self.timeout = timeout
         self.workers = int(flags.general.get("--numworkers") or workers)
@@ -714,12 +716,12 @@ class _Run:
         source = self._source_of(str(said.get("command", "")))
         if source in self._in_flight:
             del self._in_flight[source]
-            yield Refused(source, explain(source, text))
+            yield Refused(source, explain(source, text, self._owner.way))
         elif source in self._patterns:
             # Which of its objects are meant is for the end to tell; the reason is kept.
             for key in self._patterns[source].keys:
                 if self._in_flight.pop(key, None) is not None:
-                    yield Refused(key, explain(key, text), told=False)
+                    yield Refused(key, explain(key, text, self._owner.way), told=False)
         else:
             self._complaint = text[:500]
 
@@ -797,16 +799,17 @@ _MEANINGS: tuple[tuple[str, type[ObjectError]], ...] = (
 )
 
 
-def explain(key: str, text: str) -> ObjectError:
+def explain(key: str, text: str, way: str = "") -> ObjectError:
     """Turn the words of s5cmd into an error of ours; the only place that reads them.
+
+    `way` names the proxy, which s5cmd leaves out of most errors.
 
     >>> explain("data/x.zip", "NoSuchKey:  status code: 404, request id: , host id:").reason
     'not_found'
     """
     # Request and host ids are always empty without signing, and tell nobody anything.
     detail = re.sub(r",? (request|host) id: ?[\w-]*", "", text).strip(" ,:")
-    detail = "; ".join(filter(None, (detail, advice_on(detail))))
-    for words, kind in _MEANINGS:
-        if re.search(words, text):
-            return kind(key, detail)
-    return TransferFailed(key, detail)
+    kind = next((each for words, each in _MEANINGS if re.search(words, text)), TransferFailed)
+    if kind is ConnectionLost:
+        detail += way
+    return kind(key, "; ".join(filter(None, (detail, advice_on(detail)))))
