@@ -36,7 +36,7 @@ from binance_archive_kit.keys import Stream, spell_period
 from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix, load_matrix
 from binance_archive_kit.metrics import Events, MetricsCollector
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path, read_path
 from binance_archive_kit.planning import Plan, StreamListing, make_plan
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.result import CollectionResult
@@ -248,7 +248,7 @@ def check_folder(folder: Path) -> None:
         If it cannot.
     """
     # Also the working directory's path goes to s5cmd, line by line.
-    whole = read_path("output_directory", folder.absolute())
+    whole = read_path("output_directory", find_path("output_directory", folder).absolute())
     for each in (whole, *whole.parents):
         try:
             kind = each.stat().st_mode

@@ -41,7 +41,7 @@ from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import ObjectKey, Stream, period_end, periods
 from binance_archive_kit.matrix import Matrix, PartitionFacts, load_annotations, load_matrix
 from binance_archive_kit.moments import DAY, day_at, day_of, micros_of, naive_of
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning import Plan
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import Range
@@ -121,7 +121,7 @@ def coverage(
     span = _day("start", start), _day("end", end)
     if span[0] and span[1] and span[0] > span[1]:
         raise ConfigurationError(f"start: {start} is after end: {end}")
-    if isinstance(source, str | Path) and read_path("source", source).is_file():
+    if isinstance(source, str | Path) and find_path("source", source).is_file():
         source = CollectionConfig.from_json(source)
     if isinstance(source, CollectionConfig):
         source = plan(source)

@@ -37,7 +37,7 @@ from binance_archive_kit.enums import (
 )
 from binance_archive_kit.errors import ConfigurationError, nearest, unknown
 from binance_archive_kit.keys import period_end
-from binance_archive_kit.paths import parse_json, read_path, read_text
+from binance_archive_kit.paths import find_path, parse_json, read_text
 
 #: File name of the matrix that is used when none is named.
 DEFAULT_MATRIX = "enhanced_binance_archive_matrix.json"
@@ -393,7 +393,7 @@ def _shipped_facts() -> _MatrixFile:
 def _find(matrix_path: str | Path | None) -> Path:
     if matrix_path is None:
         return shipped(DEFAULT_MATRIX)
-    path = read_path("matrix_path", matrix_path)
+    path = find_path("matrix_path", matrix_path)
     try:
         if path.is_file():
             return path

@@ -65,7 +65,8 @@ URL, not a folder or file of this machine; give a local path, such as 'data/rese
         )
     if has_controls(text):
         raise ConfigurationError(
-            f"{field}: {shown(text)} has control characters or line ends; give a path without"
+            f"{field}: {shown(text)} has control characters, line ends or bytes that are not "
+            "UTF-8; give a path without"
         )
     if "://" in text or _URL.match(text):
         raise ConfigurationError(
@@ -79,6 +80,34 @@ URL, not a folder or file of this machine; give a local path, such as 'data/rese
             f"{field}: {shown(text)} begins at a home directory that is not known; "
             "give the whole path, or write './~…' for a folder of that name"
         ) from None
+
+
+def find_path(field: str, value: object) -> Path:
+    """Validate a path, and that the file system can look for it; it need not exist.
+
+    Raises
+    ------
+    ConfigurationError
+        As `read_path`, or if the path is too long, a loop of links or not accessible.
+    """
+    path = read_path(field, value)
+    try:
+        path.absolute()
+    except OSError:
+        raise ConfigurationError(
+            f"{field}: {shown(str(path))} is relative, and the working directory does not exist "
+            "any more; change to another one, or give a path that begins with '/'"
+        ) from None
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigurationError(
+            f"{field}: {shown(str(path))} cannot be used: {why}; give another path"
+        ) from None
+    return path
 
 
 def _local(text: str) -> str:

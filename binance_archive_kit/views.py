@@ -22,7 +22,7 @@ from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path
 from binance_archive_kit.schemas import load_schemas
 
 #: Feeds whose files are known to repeat rows.
@@ -182,7 +182,7 @@ def open_views(
     distinct : bool
         Drop exact repeats of rows from the feeds that are known to hold them.
     """
-    home = ":memory:" if database is None else str(read_path("database", database))
+    home = ":memory:" if database is None else str(find_path("database", database))
     try:
         connection = duckdb.connect(home)
     except (duckdb.Error, RuntimeError) as error:
