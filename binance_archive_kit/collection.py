@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from binance_archive_kit.archive import Archive
 from binance_archive_kit.config import CollectionConfig, Config, check_endpoint, read_config
 from binance_archive_kit.enums import Partition
-from binance_archive_kit.environment import proxy_of
+from binance_archive_kit.environment import proxy_of, tls_of
 from binance_archive_kit.errors import (
     ArchiveKitError,
     ArchiveKitWarning,
@@ -314,8 +314,9 @@ class Question:
         for warning in asked.warnings if warn else ():
             warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
         endpoint = _endpoint(config, flags, matrix)
-        # What cannot work is told before any work.
+        # A proxy or certificates that cannot be used are reported before any work.
         proxy_of(endpoint)
+        tls_of(endpoint)
         return cls(config, matrix, flags, endpoint, asked, storage)
 
     async def plan(self, progress: Progress) -> Plan:

@@ -220,7 +220,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (
         r"refused|unreachable|No route|attempts failed|Connect call failed",
-        "nothing answers there; check endpoint_url and the network",
+        "nothing answers there; check the network and endpoint_url",
     ),
 )
 

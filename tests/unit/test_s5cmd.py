@@ -206,6 +206,42 @@ def test_lines_are_quoted(tmp_path: Path, symbol: str) -> None:
     assert (source, destination) == (f"s3://data.binance.vision/{pattern}", f"{target}{os.sep}")
 
 
+TEXTS = st.text(st.characters(), max_size=12) | st.sampled_from(
+    [
+        *("--source-region", "--endpoint-url", "--numworkers", "--part-size=5", "a\nrm x", "\0"),
+        *("--source-region=x\nrm s3://a/b", "--concurrency=" + "9" * 5_000, "\r", "\u2028", "'"),
+        *("--retry-count=" + "9" * 20, "-r", "-p", '"', "\\", "\udc80", "--source-region=\x85"),
+    ]
+)
+
+
+@given(st.lists(TEXTS, max_size=4))
+def test_any_flags_are_one_line_or_refused(arguments: list[str]) -> None:
+    try:
+        s5cmd = s5cmd_of(Path("/tmp/x"), *arguments)
+    except ConfigurationError as error:
+        message = str(error)
+        assert message.startswith("s5cmd_extra_args: ")
+        return
+    line, _ = s5cmd.line(Copy(("data/a.zip",)), Path("/tmp/x"), 1)
+    assert line[:-1].isprintable()
+    assert all(word.isprintable() for word in s5cmd.command())
+
+
+@given(TEXTS, TEXTS)
+def test_any_key_is_one_line_or_refused(key: str, folder: str) -> None:
+    s5cmd = s5cmd_of(Path("/tmp/x"))
+    try:
+        line, target = s5cmd.line(Copy((key,)), Path("/tmp", folder.replace("\0", "\n")), 1)
+    except ConfigurationError:
+        return
+    assert line.count("\n") == 1
+    assert line.endswith("\n")
+    line.encode()
+    *_, source, destination = shlex.split(line)
+    assert (source, destination) == (f"s3://data.binance.vision/{key}", str(target))
+
+
 # Grouping
 
 FIRST, LAST = date(2023, 1, 1), date(2025, 12, 31)
