@@ -42,8 +42,11 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import MissingExtraError as MissingExtraError
     from binance_archive_kit.errors import ObjectError as ObjectError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
+    from binance_archive_kit.joins import join_known as join_known
+    from binance_archive_kit.joins import known_at as known_at
     from binance_archive_kit.layout import BaseStorage as BaseStorage
     from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
+    from binance_archive_kit.queries import sql as sql
     from binance_archive_kit.verifying import verify as verify
     from binance_archive_kit.widgets import ConfigForm as ConfigForm
 
@@ -74,8 +77,11 @@ _HOMES = {
     "MissingExtraError": "errors",
     "ObjectError": "errors",
     "WorkflowError": "errors",
+    "join_known": "joins",
+    "known_at": "joins",
     "BaseStorage": "layout",
     "MetricsCollector": "metrics",
+    "sql": "queries",
     "verify": "verifying",
     "ConfigForm": "widgets",
 }

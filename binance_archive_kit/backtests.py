@@ -18,9 +18,14 @@ from binance_archive_kit.reports import (
     ROWS,
     WHAT,
     CoverageReport,
+    doubts_of,
+    findings_html,
+    flaws_of,
+    flaws_told,
     lacks_of,
     more_html,
     name_of,
+    notes_on,
     weakest_of,
 )
 
@@ -59,6 +64,9 @@ class BacktestCoverage:
     skip : polars.DataFrame
         Times within the window of which some stream lacks rows, which a strategy must not
         trade through: ``start``, ``end`` (UTC, `end` exclusive), ``streams`` and ``kinds``.
+    findings : polars.DataFrame
+        What is worth knowing of rows within the window, as `CoverageReport.findings` has it;
+        without a window, of all.
     expected_files, actual_files : int
         Files that should be there, and those that are.
     """
@@ -73,6 +81,7 @@ class BacktestCoverage:
         self.window = _common(extents)
         self.streams = _within(report, extents, self.window)
         self.skip = _to_skip(report, self.window)
+        self.findings = _found_within(report, self.window)
 
     @property
     def completeness(self) -> float:
@@ -92,9 +101,10 @@ class BacktestCoverage:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every stream has enough of all days that were asked for."""
+        """Whether every stream has enough of all days that were asked for, none doubtful."""
         enough = self.coverage is not None and self.coverage >= self.min_coverage
-        return enough and self.window == self.asked and not self.report.never_there
+        sound = not self.report.never_there and not doubts_of(self.findings).height
+        return enough and sound and self.window == self.asked
 
     @property
     def verdict(self) -> str:
@@ -102,7 +112,8 @@ class BacktestCoverage:
         weakest, window, asked = self.weakest, self.window, self.asked
         if weakest is None or window is None or asked is None:
             return f"Not ready: {self._why_not()}"
-        begins = "Ready" if self.is_ready else "Not ready"
+        flawed = flaws_of(self.findings).height > 0
+        begins = "Not ready" if not self.is_ready else "Ready with flaws" if flawed else "Ready"
         days = f"{window[0]} to {window[1]}"
         inside = ""
         if window != asked:
@@ -114,6 +125,7 @@ class BacktestCoverage:
         words += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:.10g} %)"
         if self.skip.height:
             words += f"; skip {render.counted(self.skip.height, 'stretch')}"
+        words += flaws_told(self.findings)
         if self.report.never_there:
             words += f"; never there: {self.report.never_there[0]}"
         return words
@@ -146,8 +158,9 @@ class BacktestCoverage:
             raise CoverageError(self.verdict)
 
     def __repr__(self) -> str:
-        """Give the verdict, and the documented count of files beside it."""
-        return f"Backtest · {self.verdict}\n  {self._files()}"
+        """Give the verdict, the documented count of files, and what was found in the rows."""
+        lines = [f"Backtest · {self.verdict}", self._files(), *notes_on(self.findings)]
+        return "\n  ".join(lines)
 
     def _files(self) -> str:
         share = render.percent(self.actual_files, self.expected_files)
@@ -184,6 +197,7 @@ class BacktestCoverage:
             render.details("warn", f"{render.counted(len(skips), 'stretch')} to skip", skips)
             if skips
             else "",
+            findings_html(self.findings),
             render.absences_html((), (), self.report.unavailable),
         )
 
@@ -282,12 +296,29 @@ def _within(
     )
 
 
+def _bounds(window: tuple[date, date]) -> tuple[datetime, datetime]:
+    """Return when a window begins, and when it ends, exclusive."""
+    midnight = datetime.min.time()
+    first, last = window
+    return (
+        datetime.combine(first, midnight, UTC),
+        datetime.combine(last + timedelta(days=1), midnight, UTC),
+    )
+
+
+def _found_within(report: CoverageReport, window: tuple[date, date] | None) -> pl.DataFrame:
+    """Choose the findings within a window."""
+    if window is None:
+        return report.findings
+    early, late = _bounds(window)
+    return report.findings.filter(pl.col("start") < late, pl.col("end") > early)
+
+
 def _to_skip(report: CoverageReport, window: tuple[date, date] | None) -> pl.DataFrame:
     """Put together the times within a window that some stream lacks."""
     if window is None:
         return pl.DataFrame(schema=_SKIP)
-    early = datetime.combine(window[0], datetime.min.time(), UTC)
-    late = datetime.combine(window[1] + timedelta(days=1), datetime.min.time(), UTC)
+    early, late = _bounds(window)
     joined: list[tuple[datetime, datetime, dict[str, None], dict[str, None]]] = []
     for row in lacks_of(report.gaps).sort("start").iter_rows(named=True):
         start, end = max(row["start"], early), min(row["end"], late)

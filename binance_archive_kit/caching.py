@@ -1,7 +1,7 @@
 """What was read before: facts and contents of files, and months of rows as Parquet.
 
 Everything here can be had again from the zips, so the folder may be deleted at any
-moment. A month is kept under a name that its files' names, sizes and times give: when
+moment. A month is kept under a name that its files' names and stamps give: when
 one of them changes, arrives or goes, the name is another and the old file is unused.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,14 +30,17 @@ import pyarrow.parquet as pq
 
 from binance_archive_kit import render
 from binance_archive_kit.contents import NO_RUNS, Contents
-from binance_archive_kit.facts import Facts, Source
+from binance_archive_kit.errors import FileError, file_error
+from binance_archive_kit.facts import Facts, Irregularity, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
+from binance_archive_kit.flaws import read_flaws, spelled
 from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.keys import Stream, key_range
 from binance_archive_kit.layout import PRIVATE
+from binance_archive_kit.stamps import Stamp
 
 #: Changes when files are read in another way than before, so that nothing old is taken up.
-_VERSION = 1
+_VERSION = 2
 #: Rows in a group of a Parquet file: what one thread of a query takes at a time.
 _ROW_GROUP = 122_880
 #: Rows that tell whether a column's values repeat.
@@ -45,11 +48,20 @@ _SAMPLE = 20_000
 #: Bytes that all months together may take, unless told otherwise.
 DEFAULT_LIMIT = 20 << 30
 _PART = ".part"
+_DECIMAL = "decimal_"
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
-#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply.
-_FIELDS = attrgetter(*(field.name for field in fields(Facts)))
+#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply. The stamp
+#: comes first, what is irregular last; both are stored in another form.
+_FIELDS = attrgetter(*(field.name for field in fields(Facts)[1:-1]))
+
+
+class Rejection(NamedTuple):
+    """A file that could not be read, as it was then, and why."""
+
+    stamp: Stamp
+    error: FileError
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,9 @@ class Cache:
 
     def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
+        #: By the name of a feed's table: as decimals, other files can be read.
         self._facts: dict[str, dict[str, Facts]] = {}
+        self._rejected: dict[str, dict[str, Rejection]] = {}
         self._contents: dict[str, dict[str, Contents]] = {}
         self._compared: dict[str, dict[str, tuple[str, str]]] = {}
         self._fragments: dict[Path, ds.Fragment] = {}
@@ -109,20 +123,63 @@ class Cache:
     def known(self, feed: Feed) -> dict[str, Facts]:
         """Give what is known of the files of a feed, by their keys; it grows with time."""
         with self._lock:
-            if feed.view not in self._facts:
-                self._facts[feed.view] = dict(self._read_facts(feed))
-            return self._facts[feed.view]
+            if feed.table not in self._facts:
+                self._facts[feed.table] = dict(self._read_facts(feed))
+            return self._facts[feed.table]
 
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         self.known(feed).update(facts)
-        self._insert("facts", ((key, *_FIELDS(each)) for key, each in facts.items()))
+        self._insert(
+            _table("facts", feed),
+            (
+                (key, *each.stamp, *_FIELDS(each), ",".join(sorted(each.irregularities)))
+                for key, each in facts.items()
+            ),
+        )
+
+    def rejected(self, feed: Feed) -> Mapping[str, Rejection]:
+        """Return the files of a feed that could not be read, by their keys."""
+        with self._lock:
+            if feed.table not in self._rejected:
+                rows = self._select(_table("rejections", feed), feed)
+                self._rejected[feed.table] = {
+                    key: Rejection(Stamp(*stamp), file_error(reason, place, detail))
+                    for key, *stamp, reason, place, detail in rows
+                }
+            return self._rejected[feed.table]
+
+    def reject(self, feed: Feed, file: HeldFile, error: FileError) -> None:
+        """Remember that a file cannot be read, and forget what was known of it."""
+        self.rejected(feed)
+        known = self.known(feed)
+        with self._lock:
+            rejection = Rejection(file.stamp, error)
+            self._rejected[feed.table] = self._rejected[feed.table] | {file.key: rejection}
+            # Another mapping: what was chosen by the old one is to be chosen anew.
+            self._facts[feed.table] = {key: each for key, each in known.items() if key != file.key}
+        said = (error.reason, error.file, error.detail)
+        self._insert(_table("rejections", feed), [(file.key, *file.stamp, *said)])
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
-        for row in self._select("facts", feed):
-            key, size, mtime, rows, first, last, in_order, inflated, checked = row
-            facts = Facts(size, mtime, rows, first, last, bool(in_order), inflated, bool(checked))
-            yield key, facts
+        for row in self._select(_table("facts", feed), feed):
+            key, size, mtime, ctime, inode, rows, first, last, *flags, words = row
+            in_order, inflated, checked, full = flags
+            odd = frozenset(map(Irregularity, words.split(","))) if words else frozenset()
+            yield (
+                key,
+                Facts(
+                    Stamp(size, mtime, ctime, inode),
+                    rows,
+                    first,
+                    last,
+                    bool(in_order),
+                    inflated,
+                    bool(checked),
+                    bool(full),
+                    odd,
+                ),
+            )
 
     # Contents
 
@@ -137,16 +194,29 @@ class Cache:
         """Keep what is in files for the next time."""
         self.contents(feed).update(contents)
         rows = (
-            (key, c.size, c.mtime, c.rows, c.repeats, c.strays, c.in_order, c.longest, _packed(c))
+            (
+                key,
+                *c.stamp,
+                c.rows,
+                c.repeats,
+                c.strays,
+                c.in_order,
+                c.longest,
+                _packed(c),
+                spelled(c.flaws, c.standing),
+            )
             for key, c in contents.items()
         )
         self._insert("contents", rows)
 
     def _read_contents(self, feed: Feed) -> Iterator[tuple[str, Contents]]:
         for row in self._select("contents", feed):
-            key, size, mtime, rows, repeats, strays, in_order, longest, packed = row
-            runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
-            yield key, Contents(size, mtime, rows, repeats, strays, bool(in_order), longest, runs)
+            key, *stamp, rows, repeats, strays, in_order, longest, packed, odd = row
+            # A row that was damaged is as good as none: its file is read again.
+            with suppress(ValueError, TypeError):
+                runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
+                counts = rows, repeats, strays, bool(in_order), longest
+                yield key, Contents(Stamp(*stamp), *counts, runs, *read_flaws(odd))
 
     # Comparisons
 
@@ -211,13 +281,16 @@ class Cache:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, rows INTEGER, first INTEGER, last INTEGER, in_order INTEGER,"
-                " inflated INTEGER, checked INTEGER) WITHOUT ROWID"
+                " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, first INTEGER,"
+                " last INTEGER, in_order INTEGER, inflated INTEGER, checked INTEGER,"
+                " full INTEGER, irregularities TEXT)"
+                " WITHOUT ROWID"
             )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS contents (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, rows INTEGER, repeats INTEGER, strays INTEGER, in_order INTEGER,"
-                " longest INTEGER, runs BLOB) WITHOUT ROWID"
+                " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, repeats INTEGER,"
+                " strays INTEGER, in_order INTEGER, longest INTEGER, runs BLOB,"
+                " flaws TEXT) WITHOUT ROWID"
             )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS comparisons (key TEXT PRIMARY KEY, name TEXT,"
@@ -314,6 +387,7 @@ class Cache:
     def clear(self) -> None:
         """Forget everything."""
         self._facts.clear()
+        self._rejected.clear()
         self._contents.clear()
         self._compared.clear()
         self._fragments.clear()
@@ -332,12 +406,17 @@ class Cache:
                         yield stat.st_mtime_ns, path, stat.st_size
 
 
+def _table(name: str, feed: Feed) -> str:
+    """Return the name of a table of the database: files are read as decimals by other rules."""
+    return f"{_DECIMAL}{name}" if feed.decimals else name
+
+
 def _name(sources: Sequence[Source]) -> str:
     """Name a month by its files: another name as soon as one of them is another."""
     said = hashlib.sha256(str(_VERSION).encode())
     for source in sources:
         file, days = source.file, ",".join(sorted(map(str, source.without)))
-        said.update(f"{file.place} {file.size} {file.mtime} {days}\n".encode())
+        said.update(f"{file.place} {_spelled(file)} {days}\n".encode())
     return f"{sources[0].file.start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 
@@ -406,8 +485,12 @@ def _name_of(files: Iterable[HeldFile]) -> str:
     """Name a group of files: another name as soon as one of them is another."""
     said = hashlib.sha256()
     for file in files:
-        said.update(f"{file.place} {file.size} {file.mtime}\n".encode())
+        said.update(f"{file.place} {_spelled(file)}\n".encode())
     return said.hexdigest()
+
+
+def _spelled(file: HeldFile) -> str:
+    return " ".join(map(str, file.stamp))
 
 
 def _packed(contents: Contents) -> bytes:

@@ -37,7 +37,7 @@ from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix, load_matrix
 from binance_archive_kit.metrics import Events, MetricsCollector
 from binance_archive_kit.paths import find_path, read_path
-from binance_archive_kit.planning import Plan, StreamListing, make_plan
+from binance_archive_kit.planning import Plan, StreamListing, make_plan, witnesses
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.result import CollectionResult
 from binance_archive_kit.s5cmd import Flags
@@ -324,12 +324,14 @@ class Question:
         now = datetime.now(UTC).replace(tzinfo=None)
         store = Store(self.config.output_directory, self.storage)
         listing: dict[Stream, StreamListing] | None = None
+        beside: dict[Stream, StreamListing] = {}
         symbols: dict[str, list[str]] = {}
         notes = list(self.asked.notes)
         if self.config.listing:
             bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
             async with Archive(self.endpoint, bucket, timeout) as archive:
                 wishes, listing = await self._list(archive, progress)
+                beside = await archive.list_streams(witnesses(wishes, listing, self.matrix, now))
                 lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
                 for parent in sorted(lost):
                     symbols[parent] = await archive.symbols(parent)
@@ -344,7 +346,7 @@ class Question:
         keys = [] if self.storage is None else _keys(wishes, listing)
         inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
         asked = Wishes(wishes, self.asked.unavailable, notes, self.asked.warnings)
-        made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols)
+        made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols, beside)
         if self.storage is not None:
             await asyncio.to_thread(store.decide, made.frame["key"])
         return replace(made, storage=self.storage)

@@ -392,7 +392,8 @@ def _coverage_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-coverage",
         type=float,
         metavar="SHARE",
-        help="end with 1 if any stream has less of what is due, such as 0.999",
+        help="end with 1 if any stream has less of what is due, or rows that cannot be "
+        "trusted, such as 0.999",
     )
     _add(parser, "--html", metavar="FILE", help="write the report", complete=_FILE)
     _json_argument(parser)
@@ -419,6 +420,7 @@ def _coverage(asked: argparse.Namespace) -> int:
                 "findings": report.findings.to_dicts(),
                 "unavailable": [asdict(absence) for absence in report.unavailable],
                 "problems": {file: str(error) for file, error in report.problems.items()},
+                "skipped": [each._asdict() for each in report.skipped],
             }
         )
     else:
@@ -426,7 +428,8 @@ def _coverage(asked: argparse.Namespace) -> int:
     weakest = report.weakest
     if weakest is None:
         return Exit.NOTHING
-    return Exit.PARTIAL if least is not None and weakest["coverage"] < least else Exit.COMPLETE
+    short = least is not None and (weakest["coverage"] < least or report.doubts.height > 0)
+    return Exit.PARTIAL if report.problems or short else Exit.COMPLETE
 
 
 # SQL
@@ -439,25 +442,23 @@ def _sql_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _sql(asked: argparse.Namespace) -> int:
-    import duckdb
-
     from binance_archive_kit.datasets import connect
+    from binance_archive_kit.queries import bound, our_errors
 
     query = _standard_input("query") if asked.query == "-" else asked.query
-    with connect(asked.store) as connection:
-        try:
-            answer = connection.sql(query)
-            if answer is None:
-                return Exit.COMPLETE
-            if asked.json:
-                # DuckDB's own JSON has every type: not all of them exist in Python.
-                lines: Any = answer.query("found", "SELECT to_json(found)::VARCHAR FROM found")
-                for batch in lines.to_arrow_reader(10_000):
-                    print("\n".join(batch.column(0).to_pylist()))
-            else:
-                answer.show(max_rows=200)
-        except duckdb.Error as error:
-            raise ConfigurationError(str(error).partition(" Detail: Python exception")[0]) from None
+    with connect(asked.store) as connection, our_errors(connection):
+        # Names that are no table are not variables of this module.
+        connection.execute("SET python_enable_replacements = false")
+        answer = bound(connection, query)
+        if answer is None:
+            return Exit.COMPLETE
+        if asked.json:
+            # DuckDB's own JSON has every type: not all of them exist in Python.
+            lines: Any = answer.query("found", "SELECT to_json(found)::VARCHAR FROM found")
+            for batch in lines.to_arrow_reader(10_000):
+                print("\n".join(batch.column(0).to_pylist()))
+        else:
+            answer.show(max_rows=200)
     return Exit.COMPLETE
 
 
@@ -526,6 +527,7 @@ def _matrix(asked: argparse.Namespace) -> int:
             "partition": partition.value,
             "first": facts.first,
             "last": facts.last,
+            "until": facts.until,
             "intervals": [each.value for each in Interval if each in facts.intervals],
             "confidence": facts.confidence.value,
             "note": facts.note,
@@ -543,8 +545,8 @@ def _matrix(asked: argparse.Namespace) -> int:
             row["market"],
             row["data_type"],
             row["partition"],
-            str(row["first"] or "?"),
-            str(row["last"] or "running"),
+            str(row["first"] or "unknown"),
+            row["until"],
             " ".join(row["intervals"]),
         )
         for row in rows

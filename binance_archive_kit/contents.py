@@ -21,10 +21,21 @@ import polars as pl
 from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import FileError
 from binance_archive_kit.facts import Facts, Source, merged
-from binance_archive_kit.feeds import MOMENT, Feed
-from binance_archive_kit.moments import DAY, HOUR, day_at
-from binance_archive_kit.reading import Piece, Reader
+from binance_archive_kit.feeds import MOMENT, Feed, feed_of
+from binance_archive_kit.flaws import (
+    Batch,
+    Flaw,
+    FlawKind,
+    Reason,
+    Standing,
+    ValueChecks,
+    joined_flaws,
+    joined_standing,
+)
+from binance_archive_kit.moments import DAY, HOUR, MINUTE, day_at
+from binance_archive_kit.reading import Notes, Piece, Reader
 from binance_archive_kit.rhythms import Rhythm, Times, label_shift, rhythm_of, slots
+from binance_archive_kit.stamps import Stamp
 
 #: A row for each run.
 Runs = npt.NDArray[np.int64]
@@ -52,30 +63,35 @@ class Contents:
 
     Attributes
     ----------
-    size, mtime : int
+    stamp : Stamp
         Of the file that was read; of another file this says nothing.
     rows : int
         All of them, repeated ones too.
     repeats : int
         Rows that have the same key as an earlier one, or are the same where there is no key.
     strays : int
-        Rows whose time is not on the grid.
+        Rows whose time is not on the grid. Each counts for the step it lies in.
     in_order : bool
         Whether rows come in the order of time.
     longest : int
         The longest time between two rows, in microseconds.
     runs : numpy.ndarray
         As `Run` has it, in the order of time.
+    flaws : tuple of Flaw
+        Values that cannot be right, and rows of one key that differ.
+    standing : tuple of Standing
+        How long bools have the same value, where they should not for long.
     """
 
-    size: int
-    mtime: int
+    stamp: Stamp
     rows: int
     repeats: int
     strays: int
     in_order: bool
     longest: int
     runs: Runs
+    flaws: tuple[Flaw, ...] = ()
+    standing: tuple[Standing, ...] = ()
 
     @property
     def days(self) -> frozenset[date] | None:
@@ -105,7 +121,7 @@ class Examiner:
     Attributes
     ----------
     columns : list of str
-        Columns it has to be shown.
+        Columns it has to be shown: all, as every value is checked.
     filled : list of str
         Those of them that, beside the time, tell whether a row is lacking: none of their
         fields may be empty.
@@ -123,7 +139,8 @@ class Examiner:
         if not feed.data_type.has_intervals:
             rhythm = rhythm_of(feed.market, feed.data_type, None)
             self.filled += filter(None, (rhythm.number, rhythm.hours))
-        self.columns = list(dict.fromkeys([feed.time, *self._key, *self.filled]))
+        self.columns = list(feed.columns)
+        self._checks = ValueChecks(feed)
 
     def seen(self, piece: Piece) -> tuple[Piece, list[Contents]]:
         """See what is in the files of a piece, and give it back with that."""
@@ -148,11 +165,15 @@ class Examiner:
         counts = np.array([count for _, count in spans], np.int64)
         file = np.repeat(np.arange(len(spans)), counts)
         rhythm = rhythm_of(self._feed.market, self._feed.data_type, spans[0][0].stream.interval)
-        told = _numbers(frame, self._feed.time)
-        times = slots(rhythm, self._feed.data_type, told)
+        # Rows of funding are told apart by the hour they stand for.
+        told = slots(rhythm, self._feed.data_type, _numbers(frame, self._feed.time))
+        times = told
         if self._feed.data_type is DataType.METRICS:
             times = times - self._shifts(spans, counts, times)
         turns = _turns(file)
+        batch = Batch(frame, file, told, len(spans))
+        flaws = self._checks.flaws(batch, rhythm)
+        standing = self._checks.standing(batch)
         ids = _numbers(frame, rhythm.number) if rhythm.number else _all(0, times)
         if rhythm.hours:
             steps = _numbers(frame, rhythm.hours) * HOUR
@@ -168,21 +189,30 @@ class Examiner:
         else:
             new = self._new(frame, file, turns, told)
             repeats = np.bincount(file[~new], minlength=len(spans))
-            on = rhythm.is_on(times)
-            strays = np.bincount(file[~on], minlength=len(spans))
+            if repeats.any():
+                for number, conflict in self._conflicts(batch).items():
+                    flaws[number] = (*flaws.get(number, ()), conflict)
+            starts = rhythm.step_of(times)
+            off = times != starts
+            strays = np.bincount(file[off], minlength=len(spans))
+            if off.any():
+                # A row between the steps is there, and is the one of the step it lies in.
+                times, apart = starts, np.diff(starts)
+                follow = follow if rhythm.number else times
             if (_falls(follow) & ~turns).any():
                 order = np.lexsort((times, follow, file))
-                file, on, new, follow = file[order], on[order], new[order], follow[order]
+                file, new, follow = file[order], new[order], follow[order]
                 times, ids, steps = times[order], ids[order], steps[order]
                 apart = np.diff(times)
             # Sorting leaves the rows of each file together, so that files turn where they did.
-            taken = new if rhythm.kind == "events" else on & _is_new(turns, follow)
+            taken = new if rhythm.kind == "events" else _is_new(turns, follow)
             if not taken.all():
                 file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
                 turns, apart = _turns(file), np.diff(times)
         runs, at = _runs(rhythm, file, turns, times, apart, ids, steps)
         ends = np.searchsorted(at, np.arange(len(spans) + 1)).tolist()
         of_each = zip(
+            range(len(spans)),
             spans,
             repeats.tolist(),
             strays.tolist(),
@@ -193,16 +223,17 @@ class Examiner:
         )
         return [
             Contents(
-                source.file.size,
-                source.file.mtime,
+                source.file.stamp,
                 count,
                 again,
                 off,
                 ordered,
                 longest,
                 runs[begin:end],
+                flaws.get(number, ()),
+                standing.get(number, ()),
             )
-            for (source, count), again, off, ordered, longest, (begin, end) in of_each
+            for number, (source, count), again, off, ordered, longest, (begin, end) in of_each
         ]
 
     def _shifts(self, spans: Sequence[tuple[Source, int]], counts: Times, times: Times) -> Times:
@@ -235,6 +266,58 @@ class Examiner:
         new[firsts.to_numpy()] = True
         return new
 
+    def _conflicts(self, batch: Batch) -> dict[int, Flaw]:
+        """Find rows that have the key of another row of their file and say something else."""
+        rows = batch.frame.with_columns(
+            pl.Series(_FILE, batch.file), pl.Series(self._feed.time, batch.times)
+        )
+        key = [_FILE, *self._key]
+        again = rows.filter(pl.struct(key).is_duplicated()).unique(maintain_order=True)
+        differing = again.filter(pl.struct(key).is_duplicated())
+        found: dict[int, Flaw] = {}
+        for (file,), its in differing.group_by(_FILE, maintain_order=True):
+            told = its[self._feed.time]
+            count = its.height - its.n_unique(key)
+            first = its.filter(pl.struct(key) == its.select(pl.struct(key)).to_series()[0])
+            reason = Reason(_difference(first.drop(_FILE)), count)
+            span = int(told.min()), int(told.max())  # type: ignore[arg-type]
+            found[int(file)] = Flaw(FlawKind.CONFLICT, count, *span, (reason,))
+        return found
+
+    def exactly(self, parts: Sequence[_Hashes]) -> tuple[int, Flaw | None]:
+        """Count the rows of a file that come again, and those of one key that differ."""
+        keys, rows, times = (np.concatenate(each) for each in zip(*parts, strict=True))
+        order = np.lexsort((rows, keys))
+        keys, rows, times = keys[order], rows[order], times[order]
+        again = keys[1:] == keys[:-1]
+        differs = again & (rows[1:] != rows[:-1])
+        if not differs.any():
+            return int(again.sum()), None
+        its, count = times[1:][differs], int(differs.sum())
+        reason = Reason("rows of one time or number differ", count)
+        return int(again.sum()), Flaw(
+            FlawKind.CONFLICT, count, int(its.min()), int(its.max()), (reason,)
+        )
+
+    def hashes(self, piece: Piece) -> _Hashes:
+        """Return a number for each key and for each whole row, and the times."""
+        told = _numbers(piece.frame, self._feed.time)
+        key = piece.frame.select(self._key).hash_rows().to_numpy()
+        return key, piece.frame.select(self.columns).hash_rows().to_numpy(), told
+
+
+#: Numbers that stand for the keys of rows, and for whole rows; and their times.
+_Hashes = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Times]
+
+
+def _difference(rows: pl.DataFrame) -> str:
+    """Say in which column two rows differ, and what each says."""
+    for name in rows.columns:
+        one, other = rows[name][:2]
+        if one != other:
+            return f"{name} is both {one} and {other}"
+    return "rows differ"
+
 
 def looked_into(
     root: Path,
@@ -243,6 +326,7 @@ def looked_into(
     *,
     workers: int,
     skip: Callable[[FileError], None] | None,
+    notes: Notes | None = None,
 ) -> Generator[list[Seen]]:
     """Read files for what is in them, and give those that were read together.
 
@@ -256,18 +340,24 @@ def looked_into(
         Threads to parse with.
     skip : callable or None
         Told of files that cannot be read, which are then left out; else they raise.
+    notes : Notes, optional
+        Where to note what was found out about files.
 
     Raises
     ------
     FileError
         For the first file that is not what its name says.
     """
+    # Exact decimals would be checked the same, only slower.
+    feed = feed_of(feed.market, feed.data_type)
     examiner = Examiner(feed)
     # Files of one interval follow each other at its pace.
     for interval, group in groupby(sources, lambda source: source.stream.interval):
         rhythm = rhythm_of(feed.market, feed.data_type, interval)
         begun: dict[str, Seen] = {}
-        pieces = Reader(root, feed, examiner.filled).pieces(
+        overlap = False
+        reader = Reader(root, feed, examiner.filled, full=True, in_order=False, notes=notes)
+        pieces = reader.pieces(
             list(group), examiner.columns, examiner.seen, workers=workers, skip=skip
         )
         with closing(pieces):
@@ -276,12 +366,35 @@ def looked_into(
                 for (source, _), contents, facts in shown:
                     before = begun.get(source.file.key)
                     if before is not None:
+                        overlap = overlap or _overlap(rhythm, before.contents, contents)
                         contents = joined(rhythm, before.contents, contents)
                         facts = facts and merged(before.facts, facts)
+                        if overlap and piece.ends:
+                            contents = _recounted(reader, examiner, source, contents)
                     begun[source.file.key] = Seen(source, contents, facts)
                 if piece.ends:
                     yield [*begun.values()]
                     begun.clear()
+                    overlap = False
+
+
+def _overlap(rhythm: Rhythm, contents: Contents, more: Contents) -> bool:
+    """Tell whether rows of a piece may stand in one before it, too."""
+    if not len(contents.runs) or not len(more.runs):
+        return False
+    last, first = contents.runs[:, 1].max(), more.runs[0, 0]
+    # Clocks of events may be apart, and such rows are no repeats.
+    return bool(first < last - MINUTE if rhythm.kind in ("events", "ids") else first <= last)
+
+
+def _recounted(reader: Reader, examiner: Examiner, source: Source, contents: Contents) -> Contents:
+    """Count the repeats and conflicts of a file whose pieces overlap, over all its rows."""
+    whole = replace(source, without=frozenset())
+    repeats, conflict = examiner.exactly(
+        list(reader.pieces([whole], examiner.columns, examiner.hashes, workers=1))
+    )
+    others = tuple(flaw for flaw in contents.flaws if flaw.kind is not FlawKind.CONFLICT)
+    return replace(contents, repeats=repeats, flaws=(*others, conflict) if conflict else others)
 
 
 #: Names of columns that no feed has.
@@ -322,6 +435,8 @@ def joined(rhythm: Rhythm, contents: Contents | None, more: Contents) -> Content
         in_order=in_order,
         longest=longest,
         runs=runs,
+        flaws=joined_flaws(contents.flaws, more.flaws),
+        standing=joined_standing(contents.standing, more.standing),
     )
 
 

@@ -7,10 +7,11 @@ gap of which kind it is. `backtest_coverage` says what several streams can suppo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
+from functools import cached_property
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,11 +26,14 @@ from binance_archive_kit.contents import Contents
 from binance_archive_kit.datasets import OpenStore
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.errors import ConfigurationError, FileError
+from binance_archive_kit.facts import Facts
 from binance_archive_kit.feeds import Feed
+from binance_archive_kit.flaws import CONSTANT_ROWS, Flaw, Standing, joined_standing
 from binance_archive_kit.gaps import (
     Finding,
     FindingKind,
     GapKind,
+    Halt,
     Line,
     Owner,
     Word,
@@ -40,13 +44,22 @@ from binance_archive_kit.holdings import Holdings, Prefer
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import ObjectKey, Stream, period_end, periods
 from binance_archive_kit.matrix import Matrix, PartitionFacts, load_annotations, load_matrix
-from binance_archive_kit.moments import DAY, day_at, day_of, micros_of, naive_of
+from binance_archive_kit.moments import (
+    DAY,
+    day_at,
+    day_of,
+    micros_of,
+    moment_of,
+    naive_of,
+    spell,
+)
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning import Plan
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import Range
 from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.rhythms import rhythm_of
+from binance_archive_kit.schemas import schema
 from binance_archive_kit.storage import Recorded, Store
 from binance_archive_kit.wishes import Absence, Reason
 
@@ -58,13 +71,17 @@ Name = tuple[Market, DataType, str, Interval | None]
 _Owned = dict[str, tuple[Owner, frozenset[date]]]
 
 _ONE_DAY = timedelta(days=1)
+#: Why two files differ where the archive has put only one of them right.
+_KNOWN_WRONG = (
+    "as is known, the monthly file is wrong on this day, and the daily one gives its rows"
+)
 _MIDNIGHT = datetime.min.time()
 #: How long ago a period may have ended that is not published yet.
 _RECENT = timedelta(days=62)
 #: Words for what the archive says of days it has no file of. Other absences are no gaps in
 #: something: there never was such a thing.
 _KINDS = {
-    Reason.HOLE: GapKind.MISSING_IN_ARCHIVE,
+    Reason.ABSENT: GapKind.MISSING_IN_ARCHIVE,
     Reason.AFTER_LAST: GapKind.AFTER_DELISTING,
     Reason.NOT_PUBLISHED: GapKind.NOT_PUBLISHED,
     Reason.NOT_BEGUN: GapKind.BEFORE_LISTING,
@@ -341,13 +358,20 @@ class _Survey:
                 lines += self._lines(market, data_type, list(group))
             for line in lines:
                 examine(line)
-            tell_halts(lines, _known_halt, self._traded)
+            tell_halts(lines, _known_halts, self._traded)
         for line in lines:
-            self._findings += _changes(line)
+            for told in (_changes, _known_defects, _halts_beside):
+                self._findings += told(line)
         findings = sorted(self._findings, key=lambda each: each.start)
         asked = self._asked
         return report_on(
-            lines, findings, asked.unavailable, self._problems, title, nothing=asked.nothing
+            lines,
+            findings,
+            asked.unavailable,
+            self._problems,
+            title,
+            nothing=asked.nothing,
+            skipped=[] if self._holdings is None else self._holdings.skipped(),
         )
 
     def _lines(self, market: Market, data_type: DataType, names: Sequence[Name]) -> list[Line]:
@@ -368,8 +392,14 @@ class _Survey:
         for name in names:
             line = self._line(name, wanted[name], owners[name], held[name])
             lines.append(line)
-            self._findings += _flaws(line)
+            self._findings += _flaws(line, self._facts(market, data_type))
         return lines
+
+    def _facts(self, market: Market, data_type: DataType) -> Mapping[str, Facts]:
+        """Return what reading the files of a feed has shown, by their keys."""
+        if self._holdings is None:
+            return {}
+        return self._holdings.cache.known(self._holdings.feed(market, data_type))
 
     def _own(
         self,
@@ -437,7 +467,9 @@ class _Survey:
             (day_of(file.end) + 1) * DAY,
             contents,
             "" if problem is None else str(problem),
-            proof is not None and proof.is_of(file.size, file.mtime),
+            proof is not None and proof.is_of(file.stamp),
+            file.is_zip,
+            "" if file.is_zip else file.place,
         )
 
     def _skip(self, error: FileError) -> None:
@@ -484,6 +516,10 @@ class _Survey:
             yield from self._found_lacking(name, held)
         for absence in wanted.absent:
             yield Word(_KINDS[absence.reason], absence.detail), absence.start, absence.end
+        for defect in load_annotations().defects:
+            if defect.effect == "not_traded" and defect.end and defect.concerns(*name):
+                word = Word(GapKind.AFTER_DELISTING, str(defect))
+                yield word, defect.start.date(), (defect.end - _ONE_DAY).date()
         yield from self._quarantined(name)
 
     def _unlisted(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
@@ -523,30 +559,49 @@ class _Survey:
         """Give what earlier collections were told of objects that the archive lacks."""
         last = max((file.end for stream in held for file in stream.files), default=date.min)
         told = []
-        for key, (reason, said) in self._noted(name, Store.missing).items():
-            found = ObjectKey.parse(key)
+        for found, (reason, said) in self._noted(name, Store.missing):
             kind = _KINDS[reason]
-            if kind is GapKind.AFTER_DELISTING and found.start <= last:
-                # A later file is here, so what was told then was not the end.
+            if kind is GapKind.AFTER_DELISTING and found.start <= max(last, self._last(name)):
+                # A later file of the symbol is here, so what was told then was not its end.
                 kind = GapKind.MISSING_IN_ARCHIVE
             told.append((Word(kind, said), found.start, found.end))
         # Where the daily and the monthly object of a day differ, a lack is not to be hidden.
         yield from sorted(told, key=lambda each: each[0].kind.is_lack)
 
     def _quarantined(self, name: Name) -> Iterator[tuple[Word, date, date]]:
-        for key, said in self._noted(name, Store.quarantined).items():
-            found = ObjectKey.parse(key)
+        for found, said in self._noted(name, Store.quarantined):
             yield Word(GapKind.CORRUPT, f"in quarantine, {said}"), found.start, found.end
 
-    def _noted(self, name: Name, notes: Callable[[Store, str], dict[str, T]]) -> dict[str, T]:
+    def _noted(
+        self, name: Name, notes: Callable[[Store, str], Mapping[str, T]]
+    ) -> Iterator[tuple[ObjectKey, T]]:
         """Look up what the store has noted of the objects of a line."""
         market, data_type, symbol, interval = name
-        noted: dict[str, T] = {}
-        if self._store is not None:
-            for partition in Partition:
-                prefix = Stream(market, partition, data_type, symbol, interval).prefix
-                noted |= notes(self._store, prefix)
-        return noted
+        if self._store is None:
+            return
+        for partition in Partition:
+            prefix = Stream(market, partition, data_type, symbol, interval).prefix
+            for key, noted in notes(self._store, prefix).items():
+                # A note that names no object says nothing.
+                with suppress(ValueError):
+                    yield ObjectKey.parse(key), noted
+
+    def _last(self, name: Name) -> date:
+        """Return the last day of which the store has a file of a line's symbol, in any feed."""
+        return self._lasts.get((name[0], name[2].removesuffix("_PERP")), date.min)
+
+    @cached_property
+    def _lasts(self) -> dict[tuple[Market, str], date]:
+        """Last day of which the store has a file of each symbol, in any feed."""
+        lasts: dict[tuple[Market, str], date] = {}
+        if self._holdings is None:
+            return lasts
+        for feed in self._holdings.feeds():
+            for held in self._held(self._holdings, feed):
+                name = held.stream.market, held.stream.symbol.removesuffix("_PERP")
+                last = max(file.end for file in held.files)
+                lasts[name] = max(last, lasts.get(name, last))
+        return lasts
 
     def _count_files(self, line: Line, wanted: _Wanted, held: Sequence[HeldStream]) -> None:
         """Count the files that are there, and those that should be."""
@@ -589,11 +644,24 @@ class _Survey:
             except FileError as error:
                 self._skip(error)
                 continue
-            self._findings += (
-                Finding(*name, each.start, each.end, each.rows, FindingKind.DISAGREEMENT, each.what)
-                for each in found
-                if each.start < late and each.end > early
-            )
+            # On these days the daily files give the rows, whichever are preferred.
+            wrong = load_annotations().wrong_days(*name, Partition.MONTHLY, file.start, file.end)
+            for each in found:
+                if each.start >= late or each.end <= early:
+                    continue
+                known = {day_at(each.start // DAY), day_at((each.end - 1) // DAY)} <= wrong
+                said = f"{each.what}; {_KNOWN_WRONG}" if known else each.what
+                self._findings.append(
+                    Finding(
+                        *name,
+                        each.start,
+                        each.end,
+                        each.rows,
+                        FindingKind.DISAGREEMENT,
+                        said,
+                        explained=known,
+                    )
+                )
 
     def _traded(self, line: Line, start: int, end: int) -> str | None:
         """Look whether anything was traded in a time of which candles are lacking."""
@@ -629,42 +697,174 @@ def _order(name: Name) -> tuple[int, int, str, int]:
     return list(Market).index(market), list(DataType).index(data_type), symbol, at
 
 
-def _flaws(line: Line) -> Iterator[Finding]:
+def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
     """Say what is wrong with the files of a line, apart from what is lacking."""
-    for owner in line.owners:
+    yield from _standing_still(line)
+    if line.data_type is DataType.METRICS:
+        yield from _shared_labels(line, facts)
+    ordered = schema(line.market, line.data_type).sorted
+    for number, owner in enumerate(line.owners):
+        of = (*line.what, owner.start, owner.end)
+        if not owner.verifiable:
+            said = f"{owner.name}: verify cannot prove it; the zip can be proven"
+            yield Finding(*of, 0, FindingKind.UNVERIFIED, said)
         contents = owner.contents
         if contents is None:
             continue
-        of = (*line.what, owner.start, owner.end)
         rows = f"of its {contents.rows:,} rows"
-        if contents.repeats:
-            said = f"{owner.name}: {contents.repeats:,} {rows} stand there before"
-            yield Finding(*of, contents.repeats, FindingKind.DUPLICATE, said)
+        known = facts.get(owner.key)
+        for odd in sorted(known.irregularities) if known else ():
+            yield Finding(*of, contents.rows, FindingKind.IRREGULAR, f"{owner.name}: {odd.meaning}")
+        differing = 0
+        for flaw in contents.flaws:
+            kind = FindingKind(flaw.kind)
+            if kind is FindingKind.CONFLICT:
+                differing = flaw.rows
+            if not _touches(line, number, flaw):
+                continue
+            where = (*line.what, flaw.first, flaw.last + max(line.rhythm.step, 1))
+            yield Finding(*where, flaw.rows, kind, f"{owner.name}: {flaw}")
+        if contents.repeats > differing:
+            again = contents.repeats - differing
+            said = f"{owner.name}: {again:,} {rows} stand there before"
+            why, harmless = _explained(line, owner, "repeated_rows")
+            yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
         if not contents.in_order:
             said = f"{owner.name}: rows do not come in the order of time"
-            yield Finding(*of, contents.rows, FindingKind.UNSORTED, said)
+            why = "" if ordered else "; files of this feed never promise it"
+            yield Finding(*of, contents.rows, FindingKind.UNSORTED, said + why, not ordered)
         if contents.strays:
             said = f"{owner.name}: {contents.strays:,} {rows} lie between the steps"
-            yield Finding(*of, contents.strays, FindingKind.OFF_GRID, said)
+            why, harmless = _explained(line, owner, "off_grid_rows")
+            yield Finding(*of, contents.strays, FindingKind.OFF_GRID, said + why, harmless)
+
+
+def _touches(line: Line, number: int, flaw: Flaw) -> bool:
+    """Tell whether a flaw of a file may lie in days that the file gives."""
+    days = line.of_day[line.places(flaw.first // DAY, flaw.last // DAY + 1)]
+    return len(days) > 0 and (line.rhythm.is_long or bool((days == number).any()))
+
+
+def _explained(line: Line, owner: Owner, effect: str) -> tuple[str, bool]:
+    """Say which known defect explains what a file has, and whether the archive still has it so.
+
+    What the archive has put right since then is no explanation: the file is an old one.
+    """
+    start, end = moment_of(owner.start), moment_of(owner.end)
+    partition = ObjectKey.parse(owner.key).stream.partition
+    for defect in load_annotations().defects:
+        concerned = defect.concerns(*line.what, partition)
+        if defect.effect == effect and concerned and defect.overlaps(start, end):
+            return f"; as is known, {defect}", defect.fixed_on is None
+    return "", False
+
+
+def _standing_still(line: Line) -> Iterator[Finding]:
+    """Find a bool that has one value in very many rows, from file to file."""
+    standing: tuple[Standing, ...] = ()
+    for owner in sorted(line.owners, key=lambda each: each.start):
+        if owner.contents is not None:
+            standing = joined_standing(standing, owner.contents.standing)
+    for each in standing:
+        value, rows, first, last = each.longest
+        if rows >= CONSTANT_ROWS:
+            said = f"{each.column} is {str(value).lower()} in each of {rows:,} rows in a row"
+            yield Finding(*line.what, first, last + 1, rows, FindingKind.CONSTANT, said)
+
+
+def _shared_labels(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
+    """Find rows of two neighbouring files that have the same label."""
+    owners = sorted(line.owners, key=lambda each: each.start)
+    for one, other in pairwise(owners):
+        before, after = facts.get(one.key), facts.get(other.key)
+        if before is None or after is None or before.last is None or before.last != after.first:
+            continue
+        said = f"{spell(before.last)} stands in {one.name} and in {other.name}"
+        day = day_at(before.last // DAY)
+        why = next(
+            (
+                f"; as is known: {change.what} [{change.source}]"
+                for change in load_annotations().changes
+                if change.on == day and change.concerns(line.market, line.data_type, day, day)
+            ),
+            "",
+        )
+        at = before.last, before.last + line.rhythm.step
+        yield Finding(*line.what, *at, 1, FindingKind.DUPLICATE, said + why, bool(why))
 
 
 def _changes(line: Line) -> Iterator[Finding]:
-    """Say where the meaning of values changes within a line."""
+    """Say where values mean something else than before, wherever such rows are."""
+    if not len(line.runs):
+        return
+    first, last = int(line.runs[0, 0]) // DAY, int(line.runs[:, 1].max()) // DAY
     for change in load_annotations().changes:
-        day = day_of(change.on)
-        concerned = line.market in change.markets and line.data_type in change.data_types
-        if concerned and line.first_day < day < line.end_day and len(line.runs):
+        if change.concerns(line.market, line.data_type, day_at(first), day_at(last)):
+            start = max(day_of(change.on), first) * DAY
             said = f"{change.what} [{change.source}]"
-            yield Finding(
-                *line.what, day * DAY, (day + 1) * DAY, 0, FindingKind.SEMANTIC_CHANGE, said
-            )
+            end = (last + 1) * DAY
+            yield Finding(*line.what, start, end, 0, FindingKind.SEMANTIC_CHANGE, said)
 
 
-def _known_halt(line: Line, start: int, end: int) -> str:
-    """Say in which known halt a time lies; empty if in none."""
-    for halt in load_annotations().halts:
-        if halt.market == line.market:
-            first, last = micros_of(halt.start), micros_of(halt.end)
-            if first <= start and end <= last:
-                return f"a known halt: {halt.what} [{halt.source}]"
-    return ""
+#: Effects that the rows themselves show; what they show names the defect.
+_SEEN_IN_ROWS = ("repeated_rows", "off_grid_rows")
+
+
+def _known_defects(line: Line) -> Iterator[Finding]:
+    """Name what is known to be wrong in the archive where a line touches it."""
+    start, end = moment_of(line.start), moment_of(line.end)
+    for defect in load_annotations().defects:
+        if defect.effect in _SEEN_IN_ROWS:
+            continue
+        if not defect.concerns(*line.what) or not defect.overlaps(start, end):
+            continue
+        first = max(micros_of(defect.start), line.start)
+        last = line.end if defect.end is None else min(micros_of(defect.end), line.end)
+        if defect.partitions:
+            # Files of the other partition have it right.
+            codes = {code for _, _, code in line.stretches(first, last) if code >= 0}
+            streams = [ObjectKey.parse(line.owners[code].key).stream for code in codes]
+            if not any(each.partition in defect.partitions for each in streams):
+                continue
+        if defect.fixed_on is not None and not _shows(line, first, last):
+            continue
+        wrong = defect.effect == "wrong_values"
+        kind = FindingKind.WRONG_VALUES if wrong else FindingKind.KNOWN_DEFECT
+        yield Finding(*line.what, first, last, 0, kind, str(defect))
+
+
+def _shows(line: Line, start: int, end: int) -> bool:
+    """Tell whether rows are lacking in a time."""
+    return any(gap.kind.is_lack and gap.start < end and start < gap.end for gap in line.gaps)
+
+
+def _halts_beside(line: Line) -> Iterator[Finding]:
+    """Name the known halts that a line touches, but for those that its gaps name."""
+    if line.data_type not in _TRADED:
+        return
+    for halt in _known_halts(line):
+        start, end = max(halt.start, line.start), min(halt.end, line.end)
+        named = (
+            gap.kind is GapKind.HALT and gap.start < end and start < gap.end for gap in line.gaps
+        )
+        if start < end and not any(named):
+            evidence = halt.evidence
+            yield Finding(*line.what, start, end, 0, FindingKind.KNOWN_HALT, evidence)
+
+
+#: Feeds in which a halt shows.
+_TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
+
+
+def _known_halts(line: Line) -> list[Halt]:
+    """Return the known halts of a line's market, in the order of time."""
+    return sorted(
+        Halt(
+            micros_of(halt.start),
+            micros_of(halt.end),
+            f"a known halt, {halt.when}: {halt.what} [{halt.source}]",
+            halt.precision != "day",
+        )
+        for halt in load_annotations().halts
+        if halt.market == line.market
+    )

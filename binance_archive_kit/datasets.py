@@ -22,7 +22,8 @@ from binance_archive_kit.enums import INTERVAL_ALIASES, DataType, Interval
 from binance_archive_kit.errors import ConfigurationError, unknown
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
-from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.inventory import HeldFile, HeldStream, SkippedFile
+from binance_archive_kit.lookahead import known_at_of
 from binance_archive_kit.progress import running_shell
 from binance_archive_kit.pruning import Both, PolarsPruner, Pruner, Range, without_hints
 from binance_archive_kit.views import open_views, show_connections
@@ -61,11 +62,13 @@ class OpenStore(Holdings):
         """Say what there is in one line."""
         streams = self.frame()
         proven = f"{int(streams['proven'].sum()):,} proven"
-        return f"OpenStore({str(self.root)!r}: {_amount(streams)}, {proven})"
+        skipped = len(self.skipped())
+        more = f", {skipped:,} files skipped: see skipped()" if skipped else ""
+        return f"OpenStore({str(self.root)!r}: {_amount(streams)}, {proven}{more})"
 
     def _repr_html_(self) -> str:
         """Show what there is, feed by feed."""
-        return _panel(self, "Store", self.frame())
+        return _panel(self, "Store", self.frame(), self.skipped())
 
 
 #: What a part of a store is named by, from the outermost to the innermost.
@@ -132,7 +135,9 @@ class Shelf:
         return _panel(self._holdings, " ".join(self.words), self.frame())
 
 
-def _panel(holdings: Holdings, title: str, streams: pl.DataFrame) -> str:
+def _panel(
+    holdings: Holdings, title: str, streams: pl.DataFrame, skipped: Sequence[SkippedFile] = ()
+) -> str:
     """Show streams feed by feed, or one by one when they are few."""
     few = streams.height <= _FEW
     names = ["symbol", "interval"] if few else []
@@ -159,12 +164,15 @@ def _panel(holdings: Holdings, title: str, streams: pl.DataFrame) -> str:
     head += ("first day", "last day", "files", "size", "proven")
     problems = [str(error) for error in holdings.problems.values()]
     left_out = f"{len(problems):,} files are left out of answers"
+    others = [f"{path}: {reason}; {advice}" for path, reason, advice in skipped]
+    unread = f"{len(others):,} files are skipped because of their name or folder"
     return render.panel(
         title,
         f"{holdings.root}: {_amount(streams)}",
-        "bad" if problems else "good" if streams.height else "idle",
+        "bad" if problems else "warn" if others else "good" if streams.height else "idle",
         render.table(head, rows, numeric=range(len(head) - 3, len(head))),
         render.details("bad", left_out, problems) if problems else "",
+        render.details("warn", unread, others) if others else "",
     )
 
 
@@ -204,6 +212,7 @@ def connect(
     *,
     database: str | Path | None = None,
     distinct: bool = False,
+    known_at: bool = False,
     **options: Any,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with a view for each feed of the archive.
@@ -227,6 +236,9 @@ def connect(
         archive work as before. None keeps them in memory.
     distinct : bool
         Drop exact repeats of rows of metrics and liquidation snapshots.
+    known_at : bool
+        Add the column ``known_at`` to each view: when a live participant could have had the
+        row, UTC. A condition on it opens all files; one on the time of the feed does not.
     **options
         As for `store`.
 
@@ -250,7 +262,9 @@ def connect(
     ...     "SELECT date, max(high) FROM spot_klines WHERE symbol = 'BTCUSDT' GROUP BY ALL"
     ... ).pl()  # doctest: +SKIP
     """
-    connection = open_views(_holdings(source, options), database=database, distinct=distinct)
+    connection = open_views(
+        _holdings(source, options), database=database, distinct=distinct, known_at=known_at
+    )
     if (shell := running_shell()) is not None:
         show_connections(shell)
     return connection
@@ -266,6 +280,7 @@ def scan(
     start: Moment | None = None,
     end: Moment | None = None,
     distinct: bool = False,
+    known_at: bool = False,
     **options: Any,
 ) -> pl.LazyFrame:
     """Scan a feed of a store as a Polars frame, lazily.
@@ -284,6 +299,8 @@ def scan(
         are ordered by, such as ``open_time``.
     distinct : bool
         Drop exact repeats of rows.
+    known_at : bool
+        Add the column ``known_at``: when a live participant could have had each row, UTC.
     **options
         As for `store`.
 
@@ -304,6 +321,20 @@ def scan(
     holdings = _holdings(source, options)
     feed = holdings.feed(market, data_type)
     chosen = _choice(holdings, feed, symbols, intervals, start, end)
+    if known_at:
+        # Of metrics, all labels of a file show which end of a period they stand for.
+        around = _DAY if feed.schema.known.rule == "metrics_label" else timedelta(0)
+        whole = scan(
+            holdings,
+            market,
+            data_type,
+            symbols=symbols,
+            intervals=intervals,
+            start=chosen.start and chosen.start - around,
+            end=chosen.end and chosen.end + around,
+            distinct=distinct,
+        )
+        return whole.with_columns(known_at_of(feed)).filter(*_conditions(feed, chosen))
 
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
@@ -524,7 +555,8 @@ def _choice(
     known_symbols = sorted({stream.symbol for stream in streams})
     for symbol in sorted(asked_symbols or ()):
         if symbol not in known_symbols:
-            raise ConfigurationError(unknown(f"symbols of {feed.view}", symbol, known_symbols))
+            said = unknown(f"symbols of {feed.view}", symbol, known_symbols)
+            raise ConfigurationError(f"{said}{holdings.skipped_hint(symbol)}")
     known = {s.interval for s in streams if asked_symbols is None or s.symbol in asked_symbols}
     there = [interval for interval in Interval if interval in known]
     for interval in sorted(asked_intervals or ()):

@@ -15,7 +15,8 @@
     │   ├── WrongValues         wrong_values         a field that cannot be read as its column
     │   ├── WrongUnit           wrong_unit           times in another unit than the day's
     │   ├── OutOfPeriod         out_of_period        rows of days that the file does not cover
-    │   └── ChangedFile         changed              other bytes than were proven
+    │   ├── ChangedFile         changed              other bytes than were proven
+    │   └── NoAccess            no_access            the system does not let it be read
     └── ObjectError                       one object could not be had, the run goes on
         ├── NotFound            not_found            listed, but gone when asked for
         ├── Forbidden           forbidden            the endpoint refuses it
@@ -245,21 +246,47 @@ class FileError(ArchiveKitError):
         One word for the kind of trouble, the same for every file of that kind.
     detail : str
         What was seen.
+    at_source : bool
+        Whether the archive itself publishes the file like this: its bytes have the SHA-256
+        that the archive publishes, so that collecting it again gives the same bytes.
     """
 
     reason: ClassVar[str]
+    #: Whether reading the same bytes again fails again.
+    lasting: bool = True
 
-    def __init__(self, file: str, detail: str) -> None:
-        super().__init__(
-            f"{file}: {self.reason}: {detail}; collect it again with force_redownload=True, "
-            'or leave such files out with on_error="skip"'
-        )
+    def __init__(self, file: str, detail: str, *, at_source: bool = False) -> None:
+        super().__init__(file, detail)
         self.file = file
         self.detail = detail
+        self.at_source = at_source
 
-    def __reduce__(self) -> tuple[type[FileError], tuple[str, str]]:
-        """Pickle by file and detail."""
-        return type(self), (self.file, self.detail)
+    def __str__(self) -> str:
+        """Say what was seen, and what can be done."""
+        return (
+            f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
+            'or leave such files out with on_error="skip"'
+        )
+
+    def _advice(self) -> str:
+        """Say what can be done about the file."""
+        if self.at_source:
+            return (
+                "the archive publishes it like this (its bytes match the published SHA-256), so "
+                "force_redownload=True gives the same bytes; delete it and use the monthly file "
+                "of its days, or the daily ones of its month"
+            )
+        if not self.file.lower().endswith(".zip"):
+            return "unzip it again, or collect the zip, which is used instead"
+        return "collect it again with force_redownload=True"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by file and detail, and whose fault it is."""
+        return _file_error, (type(self), self.file, self.detail, self.at_source)
+
+
+def _file_error(kind: type[FileError], file: str, detail: str, at_source: bool) -> FileError:
+    return kind(file, detail, at_source=at_source)
 
 
 class UnreadableZip(FileError):
@@ -296,6 +323,23 @@ class ChangedFile(FileError):
     """Its bytes are not the ones that were proven."""
 
     reason = "changed"
+    lasting = False
+
+
+class NoAccess(FileError):
+    """The system does not let the file be read."""
+
+    reason = "no_access"
+    lasting = False
+
+    def _advice(self) -> str:
+        return "check its permissions and the disk"
+
+
+def file_error(reason: str, file: str, detail: str) -> FileError:
+    """Make the error that a recorded reason stands for."""
+    kinds = {kind.reason: kind for kind in FileError.__subclasses__()}
+    return kinds.get(reason, WrongValues)(file, detail)
 
 
 def shown(value: object) -> str:

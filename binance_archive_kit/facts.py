@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from enum import StrEnum
 
 from binance_archive_kit.enums import Interval
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import Stream
 from binance_archive_kit.moments import DAY, MINUTE, day_of
+from binance_archive_kit.stamps import Stamp
 
 #: Candles that do not divide the month may begin in the one before.
 _LONG = {Interval.D3: timedelta(days=3), Interval.W1: timedelta(days=7)}
@@ -17,13 +19,48 @@ _BLUR = 5 * MINUTE
 _EXACT = ("klines", "trades", "aggTrades")
 
 
+class Irregularity(StrEnum):
+    """What is unusual about the text of a file that can be read all the same."""
+
+    UNEXPECTED_UNIT = "unexpected_unit"
+    NO_FINAL_NEWLINE = "no_final_newline"
+    BLANK_LINE = "blank_line"
+    BYTE_ORDER_MARK = "byte_order_mark"
+    CARRIAGE_RETURN = "carriage_return"
+    NEXT_MIDNIGHT = "next_midnight"
+    EXTRA_COLUMNS = "extra_columns"
+    OTHER_HEADER = "other_header"
+
+    @property
+    def meaning(self) -> str:
+        """What was found, and how the file is read."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Irregularity.UNEXPECTED_UNIT: "times are in microseconds where files of its day have "
+    "milliseconds, or in milliseconds where they have microseconds; read by their magnitude, "
+    "which gives the days in the file's name",
+    Irregularity.NO_FINAL_NEWLINE: "the last row has no end of line, so its last field may be "
+    "cut off; read as it stands",
+    Irregularity.BLANK_LINE: "it has blank lines; they are left out",
+    Irregularity.BYTE_ORDER_MARK: "it begins with a byte order mark, which is left out",
+    Irregularity.CARRIAGE_RETURN: "lines end with a carriage return, which is left out",
+    Irregularity.NEXT_MIDNIGHT: "it ends with a row of the midnight after its days; the row is "
+    "left out, because the next file gives it",
+    Irregularity.EXTRA_COLUMNS: "its header names columns that the feed does not have; they are "
+    "left out",
+    Irregularity.OTHER_HEADER: "its header names columns in another way or order; read by name",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What reading a file has shown.
 
     Attributes
     ----------
-    size, mtime : int
+    stamp : Stamp
         Of the file that was read; of another file these facts say nothing.
     rows : int
     first, last : int or None
@@ -35,16 +72,22 @@ class Facts:
     checked : bool
         Whether every row was looked at; else only the first and the last one, whose times
         bound those of all as long as the file is in order.
+    full : bool
+        Whether every column of every row was parsed, so that no column can be found to be
+        wrong later.
+    irregularities : frozenset of Irregularity
+        What is unusual about its text.
     """
 
-    size: int
-    mtime: int
+    stamp: Stamp
     rows: int
     first: int | None
     last: int | None
     sorted: bool
     inflated: int
     checked: bool
+    full: bool = False
+    irregularities: frozenset[Irregularity] = frozenset()
 
 
 def merged(facts: Facts | None, more: Facts) -> Facts:
@@ -54,14 +97,15 @@ def merged(facts: Facts | None, more: Facts) -> Facts:
     ends = [each for each in (facts.first, facts.last, more.first, more.last) if each is not None]
     follows = facts.last is None or more.first is None or facts.last <= more.first
     return Facts(
-        facts.size,
-        facts.mtime,
+        facts.stamp,
         facts.rows + more.rows,
         min(ends, default=None),
         max(ends, default=None),
         facts.sorted and more.sorted and follows,
         facts.inflated + more.inflated,
         facts.checked and more.checked,
+        facts.full and more.full,
+        facts.irregularities | more.irregularities,
     )
 
 

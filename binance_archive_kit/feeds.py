@@ -31,9 +31,16 @@ PATH_COLUMNS = {
     "partition": "Whether the row comes from a daily or a monthly file.",
     "file": "Path of the file inside the store.",
 }
-#: Decimals are kept to this many places; more than the archive has ever shown.
-_SCALE = 18
+#: Decimals are kept to this many places, more than the archive has ever shown. A file with
+#: more cannot be read as decimals: rounding would change its values.
+PLACES = 18
 MOMENT = pl.Datetime("us")
+#: How the comment of a column says what its values cover.
+_MEASURED = {
+    "flow": "over the period",
+    "moment": "as of known_at",
+    "rolling_24h": "over the 24 hours before known_at",
+}
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _DTYPES: dict[str, pl.DataType] = {
     "int64": pl.Int64(),
@@ -88,7 +95,8 @@ class Feed:
     market : Market
     data_type : DataType
     decimals : bool
-        Prices and amounts as exact ``Decimal(38, 18)`` instead of ``Float64``.
+        Prices and amounts as exact ``Decimal(38, 18)`` instead of ``Float64``. A file with
+        more than 18 decimal places is rejected.
 
     Attributes
     ----------
@@ -105,9 +113,9 @@ class Feed:
     def __init__(self, market: Market, data_type: DataType, *, decimals: bool = False) -> None:
         self.market = market
         self.data_type = data_type
-        self._decimals = decimals
+        self.decimals = decimals
         self.schema: Schema = schema(market, data_type)
-        dtypes = _DTYPES | ({"float64": pl.Decimal(38, _SCALE)} if decimals else {})
+        dtypes = _DTYPES | ({"float64": pl.Decimal(38, PLACES)} if decimals else {})
         time = self.schema.time
         self.raw = {
             column.column: pl.Int64()
@@ -134,7 +142,7 @@ class Feed:
     @property
     def table(self) -> str:
         """Name under which its rows are kept: the same rows, the same name."""
-        return f"{self.view}.decimals" if self._decimals else self.view
+        return f"{self.view}.decimals" if self.decimals else self.view
 
     @property
     def time(self) -> str:
@@ -164,13 +172,14 @@ class Feed:
 
     @cached_property
     def described(self) -> dict[str, str]:
-        """What each column of its rows holds, and in which unit."""
+        """What each column of its rows holds, in which unit, and what its values cover."""
         said = dict(PATH_COLUMNS)
-        if self.time not in self.columns or self.schema.time.made_from:
-            said[self.time] = f"{' and '.join(self.schema.time.made_from)} as one moment, UTC."
+        if self.schema.time.made_from:
+            said[self.time] = self.schema.time.description
         for column in self.own():
             unit = "UTC" if column.dtype == "time" else column.unit
-            said[column.column] = f"{column.description} [{unit}]" if unit else column.description
+            facts = ", ".join(filter(None, (unit, _MEASURED.get(column.measures))))
+            said[column.column] = f"{column.description} [{facts}]" if facts else column.description
         return {name: said[name] for name in self.arrow.names}
 
     @cached_property

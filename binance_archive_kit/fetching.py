@@ -495,7 +495,7 @@ class Fetch:
             try:
                 proof = self._store.prove(key, task.path, task.expected(), accept_stale=stale)
                 if not task.adopted:
-                    self._store.admit(key, task.path)
+                    proof = self._store.admit(proof, task.path)
                 outcomes.append(proof)
             except ObjectError as error:
                 outcomes.append(error)
@@ -604,7 +604,7 @@ class Fetch:
         absence = Absence(
             stream.market,
             stream.data_type,
-            Reason.NOT_PUBLISHED if early else Reason.HOLE,
+            Reason.NOT_PUBLISHED if early else Reason.ABSENT,
             "not published yet" if early else "the archive lacks it",
             found.start,
             found.end,

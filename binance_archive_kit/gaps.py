@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from binance_archive_kit.contents import NO_RUNS, Contents, Run, Runs
 from binance_archive_kit.enums import DataType, Interval, Market
-from binance_archive_kit.moments import DAY, HOUR, MINUTE, spell
+from binance_archive_kit.moments import DAY, HOUR, MINUTE, SECOND, spell
 from binance_archive_kit.rhythms import MONTH, Rhythm, month_start, rhythm_of
 
 #: A file is silent for too long at its end when it never is for a tenth of that elsewhere.
@@ -82,10 +82,21 @@ _MEANINGS = {
 class FindingKind(StrEnum):
     """What is worth knowing of rows that are there, in one word."""
 
+    CONFLICT = "conflict"
+    NULL_VALUE = "null_value"
+    IMPOSSIBLE_VALUE = "impossible_value"
+    CONSTANT = "constant"
+    FROZEN = "frozen"
+    WRONG_VALUES = "wrong_values"
     DUPLICATE = "duplicate"
     UNSORTED = "unsorted"
     OFF_GRID = "off_grid"
     DISAGREEMENT = "disagreement"
+    IRREGULAR = "irregular"
+    UNVERIFIED = "unverified"
+    NO_VOLUME = "no_volume"
+    KNOWN_DEFECT = "known_defect"
+    KNOWN_HALT = "known_halt"
     SEMANTIC_CHANGE = "semantic_change"
 
     @property
@@ -93,12 +104,51 @@ class FindingKind(StrEnum):
         """What the word means."""
         return _FINDINGS[self]
 
+    @property
+    def is_doubt(self) -> bool:
+        """Whether rows cannot be trusted: such data are never complete, nor ready.
 
+        >>> FindingKind.CONFLICT.is_doubt, FindingKind.DUPLICATE.is_doubt
+        (True, False)
+        """
+        return self in _DOUBTS
+
+    @property
+    def is_flaw(self) -> bool:
+        """Whether something is wrong with rows; else it is only worth knowing."""
+        return self in _DOUBTS or self in _FLAWS
+
+
+_DOUBTS = {
+    FindingKind.CONFLICT,
+    FindingKind.NULL_VALUE,
+    FindingKind.IMPOSSIBLE_VALUE,
+    FindingKind.CONSTANT,
+    FindingKind.FROZEN,
+    FindingKind.WRONG_VALUES,
+}
+_FLAWS = {
+    FindingKind.DUPLICATE,
+    FindingKind.UNSORTED,
+    FindingKind.OFF_GRID,
+    FindingKind.DISAGREEMENT,
+}
 _FINDINGS = {
+    FindingKind.CONFLICT: "rows with the same key differ",
+    FindingKind.NULL_VALUE: "values are empty that never may be",
+    FindingKind.IMPOSSIBLE_VALUE: "values cannot be right",
+    FindingKind.CONSTANT: "a value is the same in very many rows, and should vary",
+    FindingKind.FROZEN: "values stand still for hours while others move",
+    FindingKind.WRONG_VALUES: "values are known to be wrong in the archive",
     FindingKind.DUPLICATE: "rows stand there more than once",
     FindingKind.UNSORTED: "rows do not come in the order of time",
     FindingKind.OFF_GRID: "rows lie between the steps of their interval",
     FindingKind.DISAGREEMENT: "the monthly and the daily file do not say the same",
+    FindingKind.IRREGULAR: "a file has an unusual form and is read all the same",
+    FindingKind.UNVERIFIED: "the archive publishes no checksum for this form of file",
+    FindingKind.NO_VOLUME: "nothing was traded for hours",
+    FindingKind.KNOWN_DEFECT: "the archive is known to be defective here",
+    FindingKind.KNOWN_HALT: "the market is known to have stood still here",
     FindingKind.SEMANTIC_CHANGE: "values mean something else from here on",
 }
 
@@ -116,6 +166,8 @@ class Finding:
         How many it concerns.
     kind : FindingKind
     evidence : str
+    explained : bool
+        Whether it is so for a known and harmless reason, which the evidence names.
     """
 
     market: Market
@@ -127,6 +179,7 @@ class Finding:
     rows: int
     kind: FindingKind
     evidence: str
+    explained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +205,10 @@ class Owner:
         Why it cannot be read.
     proven : bool
         Whether its checksum was right.
+    verifiable : bool
+        Whether the archive publishes a checksum for this form of file.
+    place : str
+        Where it lies in the store, if not under its key.
     """
 
     key: str
@@ -160,6 +217,8 @@ class Owner:
     contents: Contents | None
     problem: str = ""
     proven: bool = False
+    verifiable: bool = True
+    place: str = ""
 
     @property
     def has_rows(self) -> bool:
@@ -169,7 +228,8 @@ class Owner:
     @property
     def name(self) -> str:
         """Its base name, and whether it is what the archive published."""
-        return f"{self.key.rpartition('/')[2]}{' (checksum right)' if self.proven else ''}"
+        name = (self.place or self.key).rpartition("/")[2]
+        return f"{name}{' (checksum right)' if self.proven else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -500,7 +560,7 @@ def _word_of(line: Line, code: int, start: int, end: int) -> Word:
     if owner.contents is None:
         return Word(GapKind.CORRUPT, owner.problem)
     runs = owner.contents.runs
-    if not len(runs):
+    if not owner.contents.rows:
         return Word(GapKind.EMPTY_FILE, f"{owner.name} holds no row")
     if (runs[:, 1] < start).any() and (runs[:, 0] >= end).any():
         return Word(GapKind.HOLE, f"{owner.name} has rows before and after")
@@ -515,12 +575,15 @@ def _edge_word(line: Line, owner: Owner, start: int, end: int) -> Word:
     beside = (owner.start // DAY - 1) if begins else (owner.end // DAY)
     word = _known_of(line, beside)
     outside = GapKind.BEFORE_LISTING if begins else GapKind.AFTER_DELISTING
+    # Of a row between the steps only the step is known here.
+    strays = owner.contents is not None and owner.contents.strays
+    of = "lies in the step of" if strays else "is of"
     if begins:
-        said = f"{owner.name}: its first row is of {spell(first)}"
+        said = f"{owner.name}: its first row {of} {spell(first)}"
         if beside < line.first_day:
             said += "; of a symbol that was listed then, nothing is lacking"
     else:
-        said = f"{owner.name}: its last row is of {spell(last)}"
+        said = f"{owner.name}: its last row {of} {spell(last)}"
     if word is not None and word.kind is outside:
         return Word(outside, f"{said}, and no file is {'before' if begins else 'after'} it")
     return Word(GapKind.SHORT_FILE, said)
@@ -574,9 +637,19 @@ _MAY_BE_HALTS = (GapKind.HOLE, GapKind.SHORT_FILE)
 Span = tuple[int, int, int]
 
 
+class Halt(NamedTuple):
+    """A time in which a market is known to have stood still."""
+
+    start: int  #: microseconds since 1970 UTC
+    end: int  #: exclusive
+    evidence: str
+    #: Whether its times are known, and not only its day.
+    exact: bool = True
+
+
 def tell_halts(
     lines: Sequence[Line],
-    known: Callable[[Line, int, int], str],
+    known: Callable[[Line], Sequence[Halt]],
     traded: Callable[[Line, int, int], str | None],
 ) -> None:
     """Find the gaps of candles in which the market stood still, and call them so.
@@ -585,7 +658,7 @@ def tell_halts(
     ----------
     lines : sequence of Line
     known : callable
-        Given a line and a time, says which known halt it lies in; empty if in none.
+        Given a line, returns the known halts of its market.
     traded : callable
         Given a line and a time, says that nothing was traded in it though the trades are
         there without a gap; empty if something was; None if that is not known.
@@ -594,32 +667,36 @@ def tell_halts(
     kin = groupby(sorted(candles, key=_kin), key=_kin)
     for _, group in kin:
         side = list(group)
-        halted = _halted(side)
+        halts = known(side[0])
+        halted = _halted(side, [halt for halt in halts if not halt.exact])
         for line in side:
-            line.gaps = merge(_told(line, halted, known, traded))
+            line.gaps = merge(_told(line, halted, halts, traded))
 
 
 def _kin(line: Line) -> tuple[str, str, str]:
     return line.market, line.data_type, line.interval or ""
 
 
-def _halted(lines: Sequence[Line]) -> list[Span]:
-    """Find the times in which two lines or more have no candle, and no line has one."""
+def _halted(lines: Sequence[Line], vague: Sequence[Halt]) -> list[Span]:
+    """Find the times in which two lines or more have no candle, and no line has one.
+
+    Candles have to follow within a file: files that end together before midnight may have
+    been cut off together. Where a halt of the day is known, they need not.
+    """
     if len(lines) < 2:
         return []
-    lacks = [
-        (gap.start, gap.end) for line in lines for gap in line.gaps if gap.kind in _MAY_BE_HALTS
-    ]
+    lacks = [(line, gap) for line in lines for gap in line.gaps if gap.kind in _MAY_BE_HALTS]
     if not lacks:
         return []
     points = np.unique(
         [
-            *(each for span in lacks for each in span),
-            *(midnight for span in lacks for midnight in _midnights(*span)),
+            *(each for _, gap in lacks for each in (gap.start, gap.end)),
+            *(midnight for _, gap in lacks for midnight in _midnights(gap.start, gap.end)),
         ]
     )
     lacking = np.zeros(len(points), np.int64)
     giving = np.zeros(len(points), np.int64)
+    closed = np.zeros(len(points), np.bool_)
     for line in lines:
         days = points // DAY - line.first_day
         inside = (days >= 0) & (days < len(line.of_day))
@@ -630,15 +707,26 @@ def _halted(lines: Sequence[Line]) -> list[Span]:
             its = slice(*np.searchsorted(points, [gap.start, gap.end]))
             if gap.kind in _MAY_BE_HALTS:
                 lacking[its] += 1
+                closed[its] |= _closes(line, gap)
             elif not gap.kind.is_lack:
                 # It lies in a file, and yet nothing is due of it.
                 days = points[its] // DAY - line.first_day
                 giving[its] -= line.of_day[days] >= 0
-    still = (lacking >= 2) & (lacking == giving)
+    for halt in vague:
+        closed |= (points >= halt.start) & (points < halt.end)
+    still = (lacking >= 2) & (lacking == giving) & closed
     return [
         (int(points[at]), int(points[at + 1]), int(giving[at]))
         for at in np.flatnonzero(still[:-1]).tolist()
     ]
+
+
+def _closes(line: Line, gap: Gap) -> bool:
+    """Tell whether rows follow a gap in the file in which it ends."""
+    if gap.end % DAY:
+        return True
+    day = gap.end // DAY
+    return day < line.end_day and line.code(day - 1) == line.code(day)
 
 
 def _midnights(start: int, end: int) -> range:
@@ -648,44 +736,74 @@ def _midnights(start: int, end: int) -> range:
 def _told(
     line: Line,
     halted: Sequence[Span],
-    known: Callable[[Line, int, int], str],
+    known: Sequence[Halt],
     traded: Callable[[Line, int, int], str | None],
 ) -> Iterator[Gap]:
     """Cut the gaps of a line where the market stood still, and call those parts halts."""
+    exact = [span for halt in known if halt.exact and (span := _in_candles(line, halt))]
     for gap in line.gaps:
         if gap.kind not in _MAY_BE_HALTS:
             yield gap
             continue
-        at = gap.start
-        for start, end, count in halted:
-            start, end = max(start, at), min(end, gap.end)
-            if start >= end:
+        for piece in _cut(line, gap, exact):
+            if piece.kind is GapKind.HALT:
+                yield piece
                 continue
-            if at < start:
-                yield _checked(line, part(line, gap, at, start), known, traded)
-            why = f"none of the {count} symbols with files of this time has these candles"
-            yield replace(part(line, gap, start, end), kind=GapKind.HALT, evidence=(why,))
-            at = end
-        if at < gap.end:
-            yield _checked(line, part(line, gap, at, gap.end), known, traded)
+            for each in _cut(line, piece, _with_evidence(halted)):
+                yield each if each.kind is GapKind.HALT else _checked(line, each, known, traded)
+
+
+def _with_evidence(halted: Sequence[Span]) -> list[Halt]:
+    return [
+        Halt(start, end, f"none of the {count} symbols with files of this time has these candles")
+        for start, end, count in halted
+    ]
+
+
+def _in_candles(line: Line, halt: Halt) -> Halt | None:
+    """Return the candles that lie in a halt as a whole; None if there is none."""
+    step = line.rhythm.step
+    if not 0 < step <= DAY:
+        return None
+    start = -(-halt.start // step) * step
+    # Some say when the last second of a halt began, others when it ended.
+    end = (halt.end + SECOND) // step * step
+    return halt._replace(start=start, end=end) if start < end else None
+
+
+def _cut(line: Line, gap: Gap, halts: Iterable[Halt]) -> Iterator[Gap]:
+    """Cut a gap at halts, which come in the order of time, and call its parts in them so."""
+    at = gap.start
+    for halt in halts:
+        start, end = max(halt.start, at), min(halt.end, gap.end)
+        if start >= end:
+            continue
+        if at < start:
+            yield part(line, gap, at, start)
+        cut = part(line, gap, start, end)
+        yield replace(cut, kind=GapKind.HALT, evidence=(halt.evidence,))
+        at = end
+    if at < gap.end:
+        yield part(line, gap, at, gap.end)
 
 
 def _checked(
     line: Line,
     gap: Gap,
-    known: Callable[[Line, int, int], str],
+    known: Sequence[Halt],
     traded: Callable[[Line, int, int], str | None],
 ) -> Gap:
-    """Call a gap a halt if it is known as one, or if nothing was traded in it."""
-    if halt := known(line, gap.start, gap.end):
-        return replace(gap, kind=GapKind.HALT, evidence=(halt,))
+    """Call a gap a halt if nothing was traded in it; say so if a halt of its day is known."""
     nothing = traded(line, gap.start, gap.end)
     if nothing:
         return replace(gap, kind=GapKind.HALT, evidence=(nothing,))
+    evidence = gap.evidence
     if nothing is not None:
-        lacking = "trades of this time are there: the candles were left out"
-        return replace(gap, evidence=(*gap.evidence, lacking))
-    return gap
+        evidence = (*evidence, "trades of this time are there: the candles were left out")
+    else:
+        vague = [h for h in known if not h.exact and h.start < gap.end and gap.start < h.end]
+        evidence = (*evidence, *(f"at a time not known, {halt.evidence}" for halt in vague))
+    return replace(gap, evidence=evidence)
 
 
 def part(line: Line, gap: Gap, start: int, end: int) -> Gap:

@@ -37,14 +37,14 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed, feed_of, read_feed
-from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory
+from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory, SkippedFile
 from binance_archive_kit.layout import PRIVATE
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
 from binance_archive_kit.schemas import load_schemas
-from binance_archive_kit.serving import Month, Served, Servings
+from binance_archive_kit.serving import FileNotes, Month, Served, Servings
 from binance_archive_kit.storage import Recorded, Store
 
 Prefer = Literal["daily", "monthly"]
@@ -186,6 +186,8 @@ class Holdings:
 
     Attributes
     ----------
+    on_error : {"raise", "skip"}
+        As given.
     problems : dict of str to FileError
         Files that were left out, by their path inside the store, with the reasons.
     last_scan : ScanReport or None
@@ -231,6 +233,7 @@ class Holdings:
         self._first = Partition(prefer)
         self._store = Store(self.root)
         self._inventory = Inventory(self.root, self._store.places)
+        self.on_error = on_error
         self._skip = self._leave_out if on_error == "skip" else None
         self._servings = Servings(
             self.root, self._store, self.cache, first=self._first, skip=self._skip
@@ -258,11 +261,33 @@ class Holdings:
         return (
             f"the store {self.root} has no {feed.market.title} {feed.data_type}; collect some "
             f'first: collect(markets=["{feed.market}"], data_types=["{feed.data_type}"], …)'
+            f"{self.skipped_hint()}"
         )
 
     def streams(self, feed: Feed) -> list[HeldStream]:
         """List the streams of a feed, as they lie in the store now."""
         return self._inventory.streams(feed.market, feed.data_type)
+
+    def skipped(self) -> list[SkippedFile]:
+        """List the files that are not read because of their name or place, and what to do."""
+        return self._inventory.skipped()
+
+    def skipped_hint(self, symbol: str = "") -> str:
+        """Return what to add to a message that something is not there; empty if no file is skipped.
+
+        Parameters
+        ----------
+        symbol : str
+            Only files whose path has it.
+        """
+        skipped = [each for each in self.skipped() if symbol in each.path]
+        if not skipped:
+            return ""
+        path, reason, advice = skipped[0]
+        return (
+            f". {len(skipped):,} files are skipped because of their name or folder, such as "
+            f"{path}: {reason}; {advice}"
+        )
 
     # Rows
 
@@ -377,7 +402,7 @@ class Holdings:
         self, question: _Question, sources: Sequence[Source], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read files from the zips."""
-        pieces = Reader(self.root, question.feed).pieces(
+        pieces = Reader(self.root, question.feed, notes=self._notes(question.feed)).pieces(
             sources,
             question.looked_at,
             lambda piece: (piece, question.rows_of(piece)),
@@ -389,6 +414,9 @@ class Holdings:
                 tally.count(piece)
                 if batch.num_rows:
                     yield batch
+
+    def _notes(self, feed: Feed) -> FileNotes:
+        return FileNotes(self._store, self.cache, feed)
 
     # Examining
 
@@ -449,7 +477,7 @@ class Holdings:
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and (known.size, known.mtime) == (source.file.size, source.file.mtime):
+            if known and known.stamp == source.file.stamp and source.facts is not None:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
@@ -505,7 +533,14 @@ class Holdings:
         """Read files for what is in them."""
         learned: dict[str, Facts] = {}
         with closing(
-            looked_into(self.root, feed, sources, workers=_workers(), skip=skip)
+            looked_into(
+                self.root,
+                feed,
+                sources,
+                workers=_workers(),
+                skip=skip,
+                notes=self._notes(feed),
+            )
         ) as looked:
             for files in looked:
                 done(len(files))
@@ -606,7 +641,7 @@ class Holdings:
         tally = _Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            pieces = Reader(self.root, feed).pieces(
+            pieces = Reader(self.root, feed, notes=self._notes(feed)).pieces(
                 sources, feed.arrow.names, lambda piece: piece, workers=workers
             )
             for piece in pieces:
@@ -656,9 +691,7 @@ class _Keeper:
 def _line(feed: Feed, held: HeldStream, proofs: dict[str, Recorded]) -> tuple[object, ...]:
     """Say what there is of a stream, and how much of it is proven."""
     stream, files = held.stream, held.files
-    proven = sum(
-        file.key in proofs and proofs[file.key].is_of(file.size, file.mtime) for file in files
-    )
+    proven = sum(file.key in proofs and proofs[file.key].is_of(file.stamp) for file in files)
     return (
         feed.view,
         stream.market.value,

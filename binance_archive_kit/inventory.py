@@ -1,5 +1,9 @@
 """What a store has: its files by stream, kept fresh at the cost of a look at its folders.
 
+A file is the archive's zip, or the csv in it, bare or as ``.csv.gz``; where several of them
+are there, the zip is read. Files that are not read because of their name or folder are listed
+by `Inventory.skipped`.
+
 The folder may be one that `collect` filled, or one that any other tool filled in the
 bucket's layout. Files that a storage placed elsewhere are known by the store's record of
 their places. A folder is read again when its time of change moved, so that files
@@ -9,25 +13,55 @@ which arrive between two questions are there for the second one.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.keys import ObjectKey, Stream, is_symbol, parse_period, period_end
+from binance_archive_kit.keys import (
+    ObjectKey,
+    Stream,
+    is_symbol,
+    parse_period,
+    period_end,
+    spell_period,
+)
+from binance_archive_kit.layout import QUARANTINE
+from binance_archive_kit.stamps import Stamp, stamp_of_entry
 
 _SECOND = 1_000_000_000
 
 
+class Form(StrEnum):
+    """How the csv of a file is packed."""
+
+    ZIP = ".zip"
+    CSV = ".csv"
+    GZIP = ".csv.gz"
+
+
+def form_of(name: str) -> Form:
+    """Tell the form of a file by its name, upper or lower case.
+
+    >>> form_of("BTCUSDT-1h-2025-07-15.ZIP"), form_of("BTCUSDT-1h-2025-07-15.csv.gz")
+    (<Form.ZIP: '.zip'>, <Form.GZIP: '.csv.gz'>)
+    """
+    ending = name[-4:].lower()
+    return Form.ZIP if ending == Form.ZIP else Form.CSV if ending == Form.CSV else Form.GZIP
+
+
 @dataclass(frozen=True, slots=True)
 class HeldFile:
-    """A zip of the store.
+    """A file of the store.
 
     Attributes
     ----------
@@ -37,18 +71,38 @@ class HeldFile:
         Its path inside the store: where it lies. The key, unless a storage decided otherwise.
     start, end : date
         First and last UTC day it covers, both inclusive.
-    size : int
-        Bytes.
-    mtime : int
-        When it was last changed, in nanoseconds since 1970.
+    stamp : Stamp
+        What identifies it on disk: size, times and inode.
     """
 
     key: str
     place: str
     start: date
     end: date
-    size: int
-    mtime: int
+    stamp: Stamp
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stamp.size
+
+    @property
+    def form(self) -> Form:
+        """How its csv is packed, as the name of the place tells."""
+        return form_of(self.place)
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether it is the archive's own object; what is proven of that says nothing of others."""
+        return self.form is Form.ZIP
+
+
+class SkippedFile(NamedTuple):
+    """A file below the store's ``data`` folder that is not read because of its name or place."""
+
+    path: str  #: inside the store
+    reason: str
+    advice: str
 
 
 @dataclass(eq=False, slots=True)
@@ -77,13 +131,13 @@ class _Folder:
     mtime: int
     settled: bool
     folders: list[str]
-    files: list[tuple[str, int, int]]
+    files: list[tuple[str, Stamp]]
     held: HeldStream | None = None
 
     @cached_property
-    def stats(self) -> dict[str, tuple[int, int]]:
-        """Size and time of each file, by its name."""
-        return {name: (size, mtime) for name, size, mtime in self.files}
+    def stamps(self) -> dict[str, Stamp]:
+        """Stamp of each file, by its name."""
+        return dict(self.files)
 
 
 _Streams = dict[tuple[Market, DataType], dict[Stream, list[tuple[ObjectKey, str]]]]
@@ -140,6 +194,30 @@ class Inventory:
                 held = self._with_placed(held, placed)
         return [each for each in held if each.files]
 
+    def skipped(self) -> list[SkippedFile]:
+        """List the files that are not read because of their name or folder, and what to do.
+
+        Walks through all folders below the root, and reads no file. Files that nothing marks
+        as the archive's are not listed, nor those that another one is read for.
+        """
+        held = [
+            file for feed in self.feeds() for each in self.streams(*feed) for file in each.files
+        ]
+        keys = {file.key for file in held}
+        places = {file.place for file in held} | set(self._places().values())
+        skipped = []
+        for folder, folders, names in os.walk(self.root):
+            folders[:] = sorted(name for name in folders if name[0] != "." and name != QUARANTINE)
+            inside = os.path.relpath(folder, self.root).replace(os.sep, "/")
+            inside = "" if inside == "." else f"{inside}/"
+            for name in sorted(names):
+                path = f"{inside}{name}"
+                if name.lower().endswith(_LOWER_ENDINGS) and path not in places:
+                    found = judge(inside, name)
+                    if found is not None and found.key not in keys:
+                        skipped.append(SkippedFile(path, found.reason, found.advice))
+        return skipped
+
     # Files that lie elsewhere
 
     def _read_places(self) -> _Placed:
@@ -173,8 +251,8 @@ class Inventory:
 
     def _placed_file(self, key: ObjectKey, place: str) -> HeldFile | None:
         folder, _, name = place.rpartition("/")
-        stat = self._read(folder).stats.get(name)
-        return None if stat is None else HeldFile(str(key), place, key.start, key.end, *stat)
+        stamp = self._read(folder).stamps.get(name)
+        return None if stamp is None else HeldFile(str(key), place, key.start, key.end, stamp)
 
     # Files under their key
 
@@ -204,14 +282,14 @@ class Inventory:
             found = _Folder(mtime, settled, [], [])
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if entry.name.endswith(".zip"):
+                    if entry.name.endswith(_ENDINGS) and not entry.is_dir():
                         try:
-                            stat = entry.stat()
+                            stamp = stamp_of_entry(entry)
                         except FileNotFoundError:
                             # Gone since the folder was opened, or a link to nothing.
                             found.settled = False
                             continue
-                        found.files.append((entry.name, stat.st_size, stat.st_mtime_ns))
+                        found.files.append((entry.name, stamp))
                     elif entry.is_dir():
                         found.folders.append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -230,6 +308,8 @@ class Inventory:
 
 
 _INTERVALS = frozenset(Interval)
+_LOWER_ENDINGS = tuple(Form)
+_ENDINGS = (*_LOWER_ENDINGS, *map(str.upper, Form))
 
 
 def _coarseness(mtime: int) -> int:
@@ -241,14 +321,132 @@ def _coarseness(mtime: int) -> int:
     return 2 * _SECOND if mtime % _SECOND == 0 else _SECOND // 10
 
 
-def _held_files(stream: Stream, found: list[tuple[str, int, int]]) -> Iterator[HeldFile]:
-    """Pick the files whose names belong into the folder of a stream."""
+def _held_files(stream: Stream, found: list[tuple[str, Stamp]]) -> list[HeldFile]:
+    """Pick the files whose names belong into the folder of a stream, oldest first."""
     prefix, stem, partition = stream.prefix, stream.stem, stream.partition
-    for name, size, mtime in found:
+    files: dict[str, HeldFile] = {}
+    others = []
+    for name, stamp in found:
         if name.startswith(stem):
             try:
+                if not name.endswith(".zip"):
+                    raise ValueError
                 start = parse_period(name[len(stem) : -len(".zip")], partition)
             except ValueError:
+                others.append((_rank(name), name, stamp))
                 continue
             key = f"{prefix}{name}"
-            yield HeldFile(key, key, start, period_end(start, partition), size, mtime)
+            files[key] = HeldFile(key, key, start, period_end(start, partition), stamp)
+    for _, name, stamp in sorted(others):
+        start_or_none = _read_period(name[len(stem) : -len(form_of(name))], partition)
+        if start_or_none is not None:
+            key = stream.key(spell_period(start_or_none, partition))
+            end = period_end(start_or_none, partition)
+            files.setdefault(key, HeldFile(key, f"{prefix}{name}", start_or_none, end, stamp))
+    if others:
+        return sorted(files.values(), key=lambda file: file.start)
+    return list(files.values())
+
+
+def _rank(name: str) -> int:
+    """Order the forms of one file: the zip is what the archive publishes."""
+    return list(Form).index(form_of(name))
+
+
+def _read_period(text: str, partition: Partition) -> date | None:
+    """Read a period, also one without the zeros, as some keys of the archive have it.
+
+    >>> _read_period("2020-8", Partition.MONTHLY), _read_period("2020-8", Partition.DAILY)
+    (datetime.date(2020, 8, 1), None)
+    """
+    parts = text.split("-")
+    if all(part.isdecimal() and part.isascii() and len(part) <= 4 for part in parts):
+        with suppress(ValueError):
+            return parse_period("-".join(part.zfill(2) for part in parts), partition)
+    return None
+
+
+# Files that are skipped
+
+
+class Judged(NamedTuple):
+    """Why a file is not read, what to do, and its key if it can be told."""
+
+    key: str | None
+    reason: str
+    advice: str
+
+
+def judge(folder: str, name: str) -> Judged | None:
+    """Say why a file is not read, and where it should lie.
+
+    None if neither its name nor its folder marks it as one of the archive.
+
+    Parameters
+    ----------
+    folder : str
+        Inside the store, ending in ``/``; empty for the root.
+    name : str
+
+    Examples
+    --------
+    >>> judge("data/spot/daily/klines/", "BTCUSDT-1h-2025-07-15.zip").advice
+    'move it to data/spot/daily/klines/BTCUSDT/1h/'
+    >>> judge("downloads/", "results.csv") is None
+    True
+    """
+    words = folder.split("/")
+    market = next((m for m in Market if f"/{m.path}/" in f"/{folder}"), None)
+    marked = words[0] == "data" and words[1:2] in (["spot"], ["futures"], ["option"])
+    found = _NAME.fullmatch(name)
+    if found is None:
+        if not marked:
+            return None
+        return Judged(
+            None,
+            "its name is not one of the archive's",
+            "name it <SYMBOL>-<interval or data type>-<YYYY-MM-DD or YYYY-MM>.zip, or move it "
+            "out of the store",
+        )
+    symbol, middle, period = found["symbol"], found["middle"], found["period"]
+    partition = Partition.DAILY if period.count("-") == 2 else Partition.MONTHLY
+    data_type = next((DataType(word) for word in words if word in set(DataType)), None)
+    if middle in set(DataType):
+        data_type = DataType(middle)
+    interval = Interval(middle) if middle in _INTERVALS else None
+    start = _read_period(period, partition)
+    if start is None:
+        return Judged(None, f"{period} is no day or month", "give it its right name")
+    if data_type is not None and data_type.has_intervals and interval is None:
+        return Judged(
+            None,
+            f"{middle} is no interval of the archive",
+            f"give file and folder their right name; intervals are {', '.join(Interval)}",
+        )
+    target = "/".join(
+        (
+            "data",
+            market.path if market else "<market>",
+            partition,
+            data_type or "<data type>",
+            symbol,
+            *([interval] if interval else []),
+            "",
+        )
+    )
+    key = None
+    if market and data_type and is_symbol(symbol):
+        key = Stream(market, partition, data_type, symbol, interval).key(
+            spell_period(start, partition)
+        )
+    if folder == target:
+        ending = found["ending"]
+        return Judged(key, f"its name ends in {ending}", f"let it end in {ending.lower()}")
+    return Judged(key, f"it lies in {folder or 'the root of the store'}", f"move it to {target}")
+
+
+_NAME = re.compile(
+    r"(?P<symbol>.+)-(?P<middle>[A-Za-z0-9]+)-(?P<period>\d{4}-\d{1,2}(-\d{1,2})?)"
+    r"(?P<ending>\.zip|\.csv|\.csv\.gz)",
+    re.ASCII | re.IGNORECASE,
+)

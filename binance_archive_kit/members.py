@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import struct
 import zipfile
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 _END = struct.Struct("<4s4H2LH")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -19,7 +22,17 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
-_CHUNK = 1 << 20
+#: Bytes of zip that are inflated in one go: the more, the fewer hand-overs between threads.
+_READ = 1 << 20
+#: Bytes that one go gives at most.
+_MOST = 8 << 20
+#: Deflate cannot pack more bytes than this into one.
+_DEFLATE_LIMIT = 1032
+#: Times that a csv may be larger than it is compressed. Files of the archive are 3 to 20
+#: times larger; candles of a symbol that nobody trades, at most 50 times.
+_RATIO_LIMIT = 200
+#: Bytes up to which a csv may be as compressible as it likes: rows that are all the same are.
+_ALWAYS_ALLOWED = 256 << 20
 
 
 class BadMemberError(ValueError):
@@ -59,7 +72,72 @@ def find_member(file: BinaryIO, length: int) -> Member:
     BadMemberError
         If the file is no zip, is cut off, or does not hold exactly one member.
     """
-    return _find_plain(file, length) or _find_general(file)
+    member = _find_plain(file, length) or _find_general(file)
+    _check_claim(member, length)
+    return member
+
+
+def size_limit(packed: int) -> int:
+    """Return how many bytes a csv may have that takes `packed` bytes compressed."""
+    return max(_ALWAYS_ALLOWED, _RATIO_LIMIT * packed)
+
+
+def _check_claim(member: Member, length: int) -> None:
+    """Check that the sizes in the directory are possible, before anything is allocated."""
+    if member.start + member.compressed > length:
+        raise BadMemberError("the zip is cut off")
+    most = member.compressed * (_DEFLATE_LIMIT if member.method else 1)
+    if member.size > most:
+        raise BadMemberError(
+            f"its directory says {member.size:,} bytes, and its {member.compressed:,} compressed "
+            "bytes cannot hold so many"
+        )
+    if member.size > size_limit(member.compressed):
+        raise BadMemberError(
+            f"its directory says {member.size:,} bytes, more than {_RATIO_LIMIT} times its "
+            f"{member.compressed:,} compressed bytes; no file of the archive is like that"
+        )
+
+
+def inflated(file: BinaryIO, member: Member) -> Iterator[bytes]:
+    """Inflate a member piece by piece; each piece has at most 8 MiB.
+
+    Raises
+    ------
+    BadMemberError
+        At the end, if its bytes are not of the recorded size and CRC-32; earlier, if they do
+        not inflate, or give more bytes than recorded.
+    """
+    inflater = isal_zlib.decompressobj(-15) if member.method == _DEFLATED else None
+    crc = size = 0
+    left = member.compressed
+    tail = b""
+    file.seek(member.start)
+    while left or tail:
+        if tail:
+            piece = tail
+        else:
+            piece = file.read(min(left, _READ))
+            left -= len(piece)
+            if not piece:
+                raise BadMemberError("the zip is cut off")
+        if inflater is not None:
+            try:
+                piece = inflater.decompress(piece, _MOST)
+            except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
+                raise BadMemberError(f"its member does not inflate: {error}") from None
+            tail = inflater.unconsumed_tail
+            if inflater.eof:
+                left, tail = 0, b""
+        crc = isal_zlib.crc32(piece, crc)
+        size += len(piece)
+        if size > member.size:
+            break
+        yield piece
+    if inflater is not None and not inflater.eof and size <= member.size:
+        raise BadMemberError("its member's deflate stream is cut off")
+    if (crc, size) != (member.crc, member.size):
+        raise BadMemberError("its bytes do not have the recorded size and CRC-32")
 
 
 def _find_plain(file: BinaryIO, length: int) -> Member | None:
@@ -144,29 +222,6 @@ def check_member(file: BinaryIO, length: int, name: str, *, inflate: bool = True
     if member.name != name:
         raise BadMemberError(f"its member is {member.name!r} and not {name!r}")
     if inflate:
-        _check_bytes(file, member)
+        for _ in inflated(file, member):
+            pass
     return member
-
-
-def _check_bytes(file: BinaryIO, member: Member) -> None:
-    # A raw deflate stream; stored bytes pass through as they are.
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == _DEFLATED else None
-    crc = size = 0
-    left = member.compressed
-    file.seek(member.start)
-    try:
-        while left:
-            piece = file.read(min(left, _CHUNK))
-            if not piece:
-                raise BadMemberError("the zip is cut off")
-            left -= len(piece)
-            if inflater is not None:
-                piece = inflater.decompress(piece)
-            crc = zlib.crc32(piece, crc)
-            size += len(piece)
-    except zlib.error as error:
-        raise BadMemberError(f"its member does not inflate: {error}") from None
-    if inflater is not None and not inflater.eof:
-        raise BadMemberError("its member's deflate stream is cut off")
-    if (crc, size) != (member.crc, member.size):
-        raise BadMemberError("its member's bytes do not have the recorded size and CRC-32")

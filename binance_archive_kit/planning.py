@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 import polars as pl
@@ -18,9 +18,9 @@ from binance_archive_kit import render
 from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.errors import nearest
-from binance_archive_kit.keys import Stream, period_end, spell_period
+from binance_archive_kit.keys import Stream, parse_period, period_end, spell_period
 from binance_archive_kit.layout import BaseStorage
-from binance_archive_kit.matrix import Matrix
+from binance_archive_kit.matrix import Confidence, Matrix, PartitionFacts, WrongSymbolError
 from binance_archive_kit.wishes import Absence, Reason, Span, Wish, Wishes
 
 
@@ -86,9 +86,9 @@ INVENTORY_SCHEMA = pl.Schema(
     {
         "key": pl.String,
         "file_size": pl.Int64,
-        "file_mtime": pl.Int64,
         "proven_size": pl.Int64,
-        "proven_mtime": pl.Int64,
+        # Whether the file has the stamp that was recorded; null without a proof.
+        "unchanged": pl.Boolean,
         "proven_etag": pl.String,
         "proven_by": pl.String,
     }
@@ -232,6 +232,127 @@ def _sum_of_sizes(frame: pl.DataFrame) -> int | None:
     return None if frame["size"].null_count() else int(frame["size"].sum())
 
 
+class Lives:
+    """Until when each symbol has files, as far as the archive was asked.
+
+    A stream that stops is no delisting while another interval, partition or data type of the
+    symbol goes on; nor when every symbol that was asked for stops at once, for then the archive
+    may have stopped publishing.
+
+    Parameters
+    ----------
+    listing : mapping of Stream to StreamListing
+        What was listed, for whatever reason.
+    """
+
+    def __init__(self, listing: Mapping[Stream, StreamListing]) -> None:
+        self._symbols: dict[Market, dict[str, tuple[date, Stream]]] = {}
+        for stream, here in listing.items():
+            last = _last_day(stream, here)
+            symbols = self._symbols.setdefault(stream.market, {})
+            symbol = _contract(stream)
+            if symbol not in symbols or symbols[symbol][0] < last:
+                symbols[symbol] = last, stream
+
+    def of(self, stream: Stream) -> tuple[date, Stream]:
+        """Return the last day of a stream's symbol, UTC, and the stream that has it."""
+        return self._symbols[stream.market][_contract(stream)]
+
+    def others(self, stream: Stream) -> tuple[date, Stream] | None:
+        """Return the same for the symbol of this market that lasts longest, but for its own."""
+        symbols = self._symbols[stream.market]
+        own = _contract(stream)
+        others = (each for symbol, each in symbols.items() if symbol != own)
+        return max(others, key=lambda each: each[0], default=None)
+
+
+def _last_day(stream: Stream, here: StreamListing) -> date:
+    """Return the last day (UTC) of which a stream is known to have rows.
+
+    Of a month only that it began: a symbol may end in the middle of it.
+    """
+    if not here.ends:
+        return date.max if here.objects or here.first else date.min
+    if not here.objects:
+        return date.min
+    return parse_period(max(here.objects), stream.partition)
+
+
+def _contract(stream: Stream) -> str:
+    """Name what is traded: COIN-M index candles are filed under the pair."""
+    return stream.symbol.removesuffix("_PERP")
+
+
+#: Candles that every traded symbol has, as witnesses that it is traded.
+_WITNESSES = (Interval.M1, Interval.H1, Interval.D1)
+
+
+def witnesses(
+    wishes: Sequence[Wish],
+    listing: Mapping[Stream, StreamListing],
+    matrix: Matrix,
+    now: datetime,
+) -> list[Wish]:
+    """Choose streams to list besides, to tell a delisted symbol from a stream that stops.
+
+    Parameters
+    ----------
+    wishes : sequence of Wish
+    listing : mapping of Stream to StreamListing
+        What the archive has of them.
+    matrix : Matrix
+    now : datetime
+        The present, naive UTC.
+
+    Returns
+    -------
+    list of Wish
+        None where what was listed already tells.
+    """
+    lives = Lives(listing)
+    found: dict[Stream, Wish] = {}
+    for wish in wishes:
+        stream, end = wish.stream, wish.spans[-1][1]
+        here = listing.get(stream)
+        if here is None or not here.ends or not (here.objects or here.first):
+            continue
+        last, _ = lives.of(stream)
+        if last >= end:
+            continue
+        start = max(wish.spans[0][0], last + timedelta(days=1))
+        if now < matrix.due(start, stream.partition):
+            continue
+        other = lives.others(stream)
+        symbols = [stream.symbol]
+        if other is None or other[0] < end:
+            symbols += matrix.symbols.get(stream.market, ())[:2]
+        for symbol in symbols:
+            for each, facts in _traded(stream.market, symbol, matrix):
+                if each not in listing:
+                    first = start if each.partition is Partition.DAILY else start.replace(day=1)
+                    days = first, period_end(end, each.partition)
+                    found.setdefault(each, Wish(each, (days,), facts))
+    return [*found.values()]
+
+
+def _traded(market: Market, symbol: str, matrix: Matrix) -> Iterator[tuple[Stream, PartitionFacts]]:
+    """Return streams that a symbol has as long as it is traded."""
+    options = market is Market.OPTIONS
+    data_type = DataType.BVOL_INDEX if options else DataType.KLINES
+    feed = matrix.feed(market, data_type)
+    if feed is None:
+        return
+    if market is Market.FUTURES_CM and "_" not in symbol:
+        symbol = f"{symbol}_PERP"
+    try:
+        symbol = matrix.filed_symbol(feed, symbol)
+    except WrongSymbolError:
+        return
+    for partition, facts in feed.partitioned.items():
+        for interval in (None,) if options else _WITNESSES:
+            yield Stream(market, partition, data_type, symbol, interval), facts
+
+
 class _Rows:
     """Objects of the plan, gathered column by column; a million of them fit."""
 
@@ -302,6 +423,7 @@ def make_plan(
     matrix: Matrix,
     now: datetime,
     known_symbols: Mapping[str, Sequence[str]] | None = None,
+    witnesses: Mapping[Stream, StreamListing] | None = None,
 ) -> Plan:
     """Hold what is asked for against what the archive and the store have.
 
@@ -317,8 +439,11 @@ def make_plan(
         The present, naive UTC.
     known_symbols : mapping of str to sequence of str, optional
         Symbols the archive has, by the parent prefix of the stream.
+    witnesses : mapping of Stream to StreamListing, optional
+        What the archive has of streams that were not asked for, see `witnesses`.
     """
     rows = _Rows()
+    lives = Lives({**(listing or {}), **(witnesses or {})})
     unavailable = list(asked.unavailable)
     missing: list[Absence] = []
     pending: list[Absence] = []
@@ -339,9 +464,9 @@ def make_plan(
             found = [each for each in wanted if each[0] in here.objects]
             rows.extend(stream, found, [here.objects[period] for period, _ in found])
             absent = [each for each in wanted if each[0] not in here.objects]
-        for absence in _absences(wish, absent, here, matrix, now, known_symbols or {}):
+        for absence in _absences(wish, absent, here, matrix, now, known_symbols or {}, lives):
             match absence.reason:
-                case Reason.HOLE | Reason.AFTER_LAST:
+                case Reason.ABSENT | Reason.AFTER_LAST:
                     missing.append(absence)
                 case Reason.NOT_PUBLISHED:
                     pending.append(absence)
@@ -375,6 +500,7 @@ def _absences(
     matrix: Matrix,
     now: datetime,
     known_symbols: Mapping[str, Sequence[str]],
+    lives: Lives,
 ) -> Iterator[Absence]:
     """Give each absent period its word, joining those that cannot exist into runs."""
     if not absent:
@@ -389,7 +515,8 @@ def _absences(
     def word(period: str, start: date) -> tuple[Reason, str]:
         end = period_end(start, stream.partition)
         if facts.last is not None and start > facts.last:
-            return Reason.ENDED, f"{name} ended on {facts.last}"
+            doubtful = facts.confidence is Confidence.HEARSAY
+            return Reason.ENDED, f"{name} ended {'about' if doubtful else 'on'} {facts.last}"
         if facts.first is not None and end < facts.first:
             return Reason.NOT_BEGUN, f"{name} begins on {facts.first}"
         if lost and stream.symbol not in known:
@@ -403,17 +530,20 @@ def _absences(
         if here.probed and here.first is not None and period < here.first:
             return Reason.BEFORE_FIRST, f"the archive's first file of it is of {here.first}"
         if any(first <= start <= last for first, last in gaps):
-            return Reason.HOLE, "the archive lacks it, a known gap"
+            return Reason.ABSENT, "the archive lacks it, a known gap"
+        if here.ends and period > last_here and facts.has_ended:
+            last = f": the archive's last file of it is of {last_here}" if last_here else ""
+            return Reason.ENDED, f"{name} has ended{last}"
         if here.ends and period > last_here:
             last = f"is of {last_here}" if last_here else "lies before these days"
-            return Reason.AFTER_LAST, f"the archive's last file of it {last}; delisted?"
-        return Reason.HOLE, "the archive lacks it"
+            return _after_last(stream, start, f"the archive's last file of it {last}", lives)
+        return Reason.ABSENT, "the archive lacks it"
 
     run: Absence | None = None
     for period, start in absent:
         reason, detail = word(period, start)
         end = period_end(start, stream.partition)
-        itself = reason in (Reason.HOLE, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
+        itself = reason in (Reason.ABSENT, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
         if run is not None and not itself and (run.reason, run.detail) == (reason, detail):
             start = run.start
         elif run is not None:
@@ -435,6 +565,27 @@ def _absences(
             run = None
     if run is not None:
         yield run
+
+
+def _after_last(stream: Stream, start: date, said: str, lives: Lives) -> tuple[Reason, str]:
+    """Say of a period after the last file of a stream whether its symbol was delisted."""
+    last, longest = lives.of(stream)
+    if last >= start:
+        return Reason.ABSENT, f"{said}, though {_spoken(longest)} goes on"
+    other = lives.others(stream)
+    if other is not None and other[0] >= start:
+        return Reason.AFTER_LAST, f"{said}; delisted?"
+    return (
+        Reason.ABSENT,
+        f"{said}, and no other symbol of {stream.market.title} is known to go on: the archive "
+        "may have stopped publishing",
+    )
+
+
+def _spoken(stream: Stream) -> str:
+    return " ".join(
+        filter(None, (stream.symbol, stream.data_type, stream.interval, f"({stream.partition})"))
+    )
 
 
 def decide(
@@ -468,9 +619,7 @@ def decide(
     """
     forced = pl.lit(config.force_redownload or not config.enable_resume)
     size = pl.coalesce("size", "file_size")
-    unchanged = (pl.col("file_size") == pl.col("proven_size")) & (
-        pl.col("file_mtime") == pl.col("proven_mtime")
-    )
+    unchanged = pl.col("unchanged")
     strong = pl.lit(not config.download_checksum) | (pl.col("proven_by") == "sha256")
     if config.accept_stale_checksum:
         strong |= pl.col("proven_by") == "stale"

@@ -7,12 +7,12 @@ as DuckDB hands them over, Polars expressions, and plain ranges.
 
 from __future__ import annotations
 
-import io
+import functools
 import json
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any, Protocol
 
 import polars as pl
@@ -216,17 +216,16 @@ class PolarsPruner:
         self._days: list[pl.Expr] = []
         self._times: list[pl.Expr] = []
         self._time = time
-        for tree in conjuncts(predicate):
-            part = _expression(tree)
-            roots = set(part.meta.root_names()) if part is not None else set()
-            if part is None or not roots:
+        for part, tree in _conjuncts(predicate):
+            roots = set(part.meta.root_names())
+            if not roots or _is_hint(tree):
                 continue
             if roots <= POLARS_PATHS.keys():
                 self._paths.append(part)
             elif roots == {"date"}:
                 self._days.append(part)
             elif roots == {time}:
-                self._times += _half_lines(tree)
+                self._times += _half_lines(part, tree)
 
     def keeps(self, held: HeldStream, groups: Sequence[Group]) -> list[bool]:
         """Keep the groups for which no part rules every row out."""
@@ -260,29 +259,42 @@ def _any(parts: Sequence[pl.Expr], rows: pl.DataFrame) -> bool:
         return True
 
 
-def conjuncts(predicate: pl.Expr) -> list[Any]:
-    """Take a predicate apart at its topmost "and"s; give the parts as serialized trees.
+def _tree(expression: pl.Expr) -> Any:
+    """Show how an expression is made up; None if that cannot be shown.
 
-    Hints of the optimizer, which no frame can be filtered by, are left out.
+    Only the names of its nodes are relied on: numbers do not survive a way back from here.
     """
-    parts: list[Any] = []
-    trees = [json.loads(predicate.meta.serialize(format="json"))]
-    while trees:
-        tree = trees.pop()
+    try:
+        return json.loads(expression.meta.serialize(format="json"))
+    except (pl.exceptions.PolarsError, ValueError):
+        return None
+
+
+def _conjuncts(predicate: pl.Expr) -> list[tuple[pl.Expr, Any]]:
+    """Take a predicate apart at its topmost "and"s, each part with how it is made up."""
+    parts: list[tuple[pl.Expr, Any]] = []
+    todo = [(predicate, _tree(predicate))]
+    while todo:
+        part, tree = todo.pop()
         node = tree.get("BinaryExpr") if isinstance(tree, dict) else None
         if node is not None and node.get("op") == "And":
-            trees += [node["right"], node["left"]]
-        elif not _is_hint(tree):
-            parts.append(tree)
+            right, left = part.meta.pop()
+            todo += [(right, node["right"]), (left, node["left"])]
+        else:
+            parts.append((part, tree))
     return parts
 
 
 def without_hints(predicate: pl.Expr) -> pl.Expr | None:
-    """Give a predicate that frames can be filtered by; None if it is true of every row."""
-    parts = [_expression(tree) for tree in conjuncts(predicate)]
-    if any(part is None for part in parts):
+    """Leave out hints of the optimizer, which no frame can be filtered by.
+
+    What remains is made of the parts that Polars passed in, as they are; None if nothing does.
+    """
+    parts = _conjuncts(predicate)
+    kept = [part for part, tree in parts if not _is_hint(tree)]
+    if len(kept) == len(parts):
         return predicate
-    return pl.all_horizontal(parts) if parts else None
+    return functools.reduce(operator.and_, kept) if kept else None
 
 
 def _is_hint(tree: Any) -> bool:
@@ -291,19 +303,16 @@ def _is_hint(tree: Any) -> bool:
     return isinstance(shown, dict) and str(shown.get("fmt_str", "")).startswith("dynamic_pred")
 
 
-def _expression(tree: Any) -> pl.Expr | None:
-    return _deserialized(json.dumps(tree))
+_BOUNDS: dict[str, tuple[Callable[[pl.Expr, pl.Expr], pl.Expr], ...]] = {
+    "Lt": (operator.lt,),
+    "LtEq": (operator.le,),
+    "Gt": (operator.gt,),
+    "GtEq": (operator.ge,),
+    "Eq": (operator.ge, operator.le),
+}
 
 
-@lru_cache(maxsize=256)
-def _deserialized(text: str) -> pl.Expr | None:
-    try:
-        return pl.Expr.deserialize(io.StringIO(text), format="json")
-    except (pl.exceptions.PolarsError, ValueError):
-        return None
-
-
-def _half_lines(tree: Any) -> Iterator[pl.Expr]:
+def _half_lines(part: pl.Expr, tree: Any) -> Iterator[pl.Expr]:
     """Read a condition on one column as bounds; each is met at an end of a range, or nowhere in it.
 
     What is neither a comparison with a constant nor ``is_between`` gives none.
@@ -312,18 +321,16 @@ def _half_lines(tree: Any) -> Iterator[pl.Expr]:
         # What it is compared with comes from a column too: it is another in every row.
         return
     node = tree.get("BinaryExpr")
-    if node is not None and node["op"] in ("Lt", "LtEq", "Gt", "GtEq", "Eq"):
+    if node is not None and node["op"] in _BOUNDS:
         sides = [node["left"], node["right"]]
         if sum("Column" in side for side in sides if isinstance(side, dict)) == 1:
-            operators = ("GtEq", "LtEq") if node["op"] == "Eq" else (node["op"],)
-            bounds = [{"BinaryExpr": {**node, "op": operator}} for operator in operators]
-            yield from (part for part in map(_expression, bounds) if part is not None)
+            right, left = part.meta.pop()
+            yield from (bound(left, right) for bound in _BOUNDS[node["op"]])
         return
     between = tree.get("Function", {})
     if "IsBetween" in str(between.get("function")) and len(between.get("input", ())) == 3:
-        column, low, high = between["input"]
+        column = between["input"][0]
         if isinstance(column, dict) and "Column" in column:
-            for bound, operator in ((low, "GtEq"), (high, "LtEq")):
-                part = _expression({"BinaryExpr": {"left": column, "op": operator, "right": bound}})
-                if part is not None:
-                    yield part
+            high, low, time = part.meta.pop()
+            yield time >= low
+            yield time <= high

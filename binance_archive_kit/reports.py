@@ -34,6 +34,8 @@ from binance_archive_kit.wishes import Absence, Reason
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from binance_archive_kit.inventory import SkippedFile
+
 MOMENT = pl.Datetime("us", "UTC")
 WHAT: dict[str, Any] = {
     "market": pl.Enum(Market),
@@ -59,6 +61,7 @@ FINDINGS_SCHEMA = pl.Schema(
         "rows": pl.Int64,
         "kind": pl.Enum(FindingKind),
         "evidence": pl.String,
+        "explained": pl.Boolean,
     }
 )
 STREAMS_SCHEMA = pl.Schema(
@@ -87,10 +90,10 @@ DAYS_SCHEMA = pl.Schema(
     }
 )
 
-INCOMPLETE = "incomplete"
+INCOMPLETE, FLAWED = "incomplete", "flawed"
 EVERY_DAY, NOTHING, NOT_DUE = "every day there", "nothing there", "nothing due"
 #: A mark beside the word of each state.
-_MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", NOTHING: "○", NOT_DUE: "·"}
+_MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", FLAWED: "◐", NOTHING: "○", NOT_DUE: "·"}
 _HEAD = ("stream", "days (UTC)", "files", "rows", "coverage", "state", "gaps")
 #: Rows of a table before only the worst are shown.
 ROWS = 25
@@ -112,14 +115,16 @@ class CoverageReport:
         ``actual_files``, ``expected_days`` (days of which rows are due), ``actual_days`` (of
         which any are there), ``expected``, ``present`` and ``missing`` (different rows; null
         where the rows of a feed do not tell how many are due), ``coverage`` (0 to 1: of rows,
-        or of days where rows cannot be counted; null when nothing is due) and ``state``.
+        or of days where rows cannot be counted; null when nothing is due) and ``state``
+        (``flawed`` where all rows are there and some cannot be trusted).
     gaps : polars.DataFrame
         ``market``, ``data_type``, ``symbol``, ``interval``, ``start``, ``end`` (UTC, `end`
         exclusive), ``missing`` (rows; null if not known; 0 where none were due), ``kind`` (see
         `GapKind`) and ``evidence``. Neighbouring gaps of one kind are one row.
     findings : polars.DataFrame
-        What is worth knowing and no gap: as ``gaps``, with ``rows`` instead of ``missing``, and
-        the kinds of `FindingKind`.
+        What is worth knowing and no gap: as ``gaps``, with ``rows`` instead of ``missing``, the
+        kinds of `FindingKind`, and ``explained``: whether it is so for a known and harmless
+        reason, which the evidence names.
     days : polars.DataFrame
         A row for each day of each stream: ``expected`` and ``present`` rows, and ``kind``, the
         kind of gap that takes most of it, if any does.
@@ -129,6 +134,8 @@ class CoverageReport:
         Files that cannot be believed, by their path inside the store.
     nothing : str
         Why no day of any stream is reported on, where that is known.
+    skipped : tuple of SkippedFile
+        Files of the store that are not read because of their name or place, and what to do.
     """
 
     title: str
@@ -139,6 +146,7 @@ class CoverageReport:
     unavailable: tuple[Absence, ...] = ()
     problems: Mapping[str, FileError] = field(default_factory=dict)
     nothing: str = ""
+    skipped: tuple[SkippedFile, ...] = ()
 
     # In words
 
@@ -159,7 +167,7 @@ class CoverageReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether something is due, and all of it is there."""
+        """Whether something is due, all of it is there, and none of it is doubtful."""
         due = self.streams.filter(pl.col("state") != NOT_DUE)["state"]
         return len(due) > 0 and due.is_in([COMPLETE, EVERY_DAY]).all()
 
@@ -171,13 +179,21 @@ class CoverageReport:
                 return f"Nothing is due: {self.nothing}"
             if self.unavailable:
                 return f"Nothing is due: {self.unavailable[0]}"
+            if self.skipped:
+                return f"Nothing read: {self._skipped()}"
             return f"Nothing found: {self.title} has no file of the archive for these days"
         part, whole, what = self._share()
         if not whole:
             return f"Nothing is due: {_tally(self.gaps)}"
         due = self.streams.filter(pl.col("state") != NOT_DUE)
-        begins = "Complete" if self.is_complete else "Incomplete" if part else "Nothing there"
         lacks = _tally(lacks_of(self.gaps))
+        begins = "Complete" if self.is_complete else "Incomplete" if part else "Nothing there"
+        share = f"{render.percent(part, whole)} of the {what} due are there"
+        told = flaws_told(self.findings)
+        if self.is_complete and flaws_of(self.findings).height:
+            begins = "Complete with flaws"
+        if part == whole and not lacks and self.doubts.height:
+            begins, share = "Flawed", f"the {what} due are there"
         uncounted = due.filter(pl.col("expected").is_null()) if what == "rows" else due.clear()
         days = (
             f" and {uncounted['actual_days'].sum():,} of {uncounted['expected_days'].sum():,} days "
@@ -185,12 +201,26 @@ class CoverageReport:
             if uncounted.height
             else ""
         )
+        actual, wanted = due["actual_files"].sum(), due["expected_files"].sum()
         return (
-            f"{begins}: {render.percent(part, whole)} of the {what} due are there ({part:,} of "
-            f"{whole:,}){days or ','} in {due['actual_files'].sum():,} of "
-            f"{due['expected_files'].sum():,} files of {render.counted(due.height, 'stream')}"
+            f"{begins}: {share} ({part:,} of {whole:,}){days or ','} in {actual:,} of {wanted:,} "
+            f"files of {render.counted(due.height, 'stream')}"
             f"{f'; {lacks}' if lacks else ''}"
+            f"{told}"
+            f"{f'; {self._skipped()}' if self.skipped else ''}"
             f"{f'; never there: {self.never_there[0]}' if self.never_there else ''}"
+        )
+
+    @property
+    def doubts(self) -> pl.DataFrame:
+        """Findings because of which rows cannot be trusted."""
+        return doubts_of(self.findings)
+
+    def _skipped(self) -> str:
+        first, count = self.skipped[0], render.counted(len(self.skipped), "file")
+        return (
+            f"{count} skipped because of name or place, such as {first.path}: "
+            f"{first.reason}; {first.advice}"
         )
 
     @property
@@ -232,8 +262,12 @@ class CoverageReport:
         keys = [*WHAT]
         lacks = lacks_of(self.gaps).join(streams.select(*keys), on=keys, nulls_equal=True)
         by_stream = lacks.partition_by(keys, as_dict=True)
+        flaws = flaws_of(self.findings).join(streams.select(*keys), on=keys, nulls_equal=True)
+        flaws_by_stream = flaws.partition_by(keys, as_dict=True)
         for row in streams.iter_rows(named=True):
-            gaps = by_stream.get(tuple(row[key] for key in keys), lacks.clear())
+            name = tuple(row[key] for key in keys)
+            odd = _flaw_tally(flaws_by_stream.get(name, flaws.clear()))
+            lacking = _tally(by_stream.get(name, lacks.clear()))
             files = f"{row['actual_files']:,} of {row['expected_files']:,}"
             yield (
                 " ".join(filter(None, (row[key] for key in keys))),
@@ -242,18 +276,14 @@ class CoverageReport:
                 _amount(row),
                 _spelled(row),
                 row["state"],
-                _tally(gaps),
+                ", ".join(filter(None, (lacking, odd))),
             )
 
     def _notes(self) -> list[str]:
         """Say what was found besides gaps, kind by kind, and which files cannot be believed."""
-        counts = self.findings.group_by("kind", maintain_order=True).agg(
-            pl.len(), pl.col("evidence").first()
-        )
-        notes = [
-            f"{count:,} {kind}: {FindingKind(kind).meaning}; {evidence}"
-            for kind, count, evidence in counts.iter_rows()
-        ]
+        notes = notes_on(self.findings)
+        if self.skipped:
+            notes.append(self._skipped())
         return notes + render.first([str(error) for error in self.problems.values()])
 
     # In HTML
@@ -293,14 +323,11 @@ class CoverageReport:
             if self.problems
             else []
         )
-        for (kind,), found in self.findings.group_by("kind", maintain_order=True):
-            lines = [
-                f"{name_of(row)}, {row['start']:%Y-%m-%d %H:%M} UTC: {row['evidence']}"
-                for row in found.iter_rows(named=True)
-            ]
-            summary = f"{found.height:,} {render.plain(kind)} ({FindingKind(kind).meaning})"
+        if self.skipped:
+            lines = [f"{each.path}: {each.reason}; {each.advice}" for each in self.skipped]
+            summary = f"{render.counted(len(lines), 'file')} skipped because of name or place"
             parts.append(render.details("warn", summary, lines))
-        return "".join(parts)
+        return "".join(parts) + findings_html(self.findings)
 
     def _repr_html_(self) -> str:
         """Show the report where HTML is shown."""
@@ -414,6 +441,91 @@ class CoverageReport:
         return picture_of(names, days["row"], days["date"], days["kind"])
 
 
+def doubts_of(findings: pl.DataFrame) -> pl.DataFrame:
+    """Choose the findings because of which rows cannot be trusted."""
+    return findings.filter(pl.col("kind").is_in([kind for kind in FindingKind if kind.is_doubt]))
+
+
+def flaws_of(findings: pl.DataFrame) -> pl.DataFrame:
+    """Choose the findings of which something is wrong with rows, and not for a known reason."""
+    flaws = [kind for kind in FindingKind if kind.is_flaw]
+    return findings.filter(pl.col("kind").is_in(flaws), ~pl.col("explained"))
+
+
+def _flaw_tally(flaws: pl.DataFrame) -> str:
+    """Count the rows that are flawed, kind by kind: ``2 conflicting rows, 62 repeated rows``."""
+    counts = flaws.group_by("kind").agg(pl.len(), pl.col("rows").sum()).sort("kind")
+    return ", ".join(
+        _flaw_told(FindingKind(kind), count, rows) for kind, count, rows in counts.iter_rows()
+    )
+
+
+def _flaw_told(kind: FindingKind, count: int, rows: int) -> str:
+    if kind is FindingKind.UNSORTED:
+        return render.counted(count, "unsorted file")
+    if kind is FindingKind.WRONG_VALUES:
+        return render.counted(count, "known defect")
+    before, after = _ROWS_ARE[kind]
+    return f"{render.counted(rows, f'{before}row')}{after}"
+
+
+#: Words before and after "rows" for each kind.
+_ROWS_ARE = {
+    FindingKind.CONFLICT: ("conflicting ", ""),
+    FindingKind.NULL_VALUE: ("", " with empty values"),
+    FindingKind.IMPOSSIBLE_VALUE: ("", " with impossible values"),
+    FindingKind.CONSTANT: ("", " with a constant value"),
+    FindingKind.FROZEN: ("", " with frozen values"),
+    FindingKind.DUPLICATE: ("repeated ", ""),
+    FindingKind.OFF_GRID: ("off-grid ", ""),
+    FindingKind.DISAGREEMENT: ("", " that differ between monthly and daily files"),
+}
+
+
+def flaws_told(findings: pl.DataFrame) -> str:
+    """Say what is wrong with rows that are there, the doubtful ones first; empty if nothing."""
+    flaws = flaws_of(findings)
+    doubts = doubts_of(flaws)
+    tally = _flaw_tally(flaws.filter(~pl.col("kind").is_in(doubts["kind"].unique().implode())))
+    words = ""
+    if doubts.height:
+        worst = doubts.sort("kind", maintain_order=True).row(0, named=True)
+        words = f"; not to be trusted: {_flaw_tally(doubts)}, such as {worst['evidence']}"
+    words += f"; flaws: {tally}" if tally else ""
+    known = findings.filter("explained", pl.col("kind").is_in(_SAID_THOUGH_KNOWN))
+    return f"{words}; as is known, {_flaw_tally(known)}" if known.height else words
+
+
+#: What rows have for a known reason and a reader should be told all the same.
+_SAID_THOUGH_KNOWN = [FindingKind.DUPLICATE, FindingKind.OFF_GRID]
+
+
+def notes_on(findings: pl.DataFrame) -> list[str]:
+    """Say what was found, kind by kind, with the first of each."""
+    counts = findings.group_by("kind", maintain_order=True).agg(
+        pl.len(), pl.col("evidence").first()
+    )
+    return [
+        f"{count:,} {kind}: {FindingKind(kind).meaning}; {evidence}"
+        for kind, count, evidence in counts.iter_rows()
+    ]
+
+
+def findings_html(findings: pl.DataFrame) -> str:
+    """Fold what was found, kind by kind."""
+    parts = []
+    for (kind,), found in findings.group_by("kind", maintain_order=True):
+        lines = [
+            f"{name_of(row)}, {row['start']:%Y-%m-%d %H:%M} UTC: {row['evidence']}"
+            for row in found.iter_rows(named=True)
+        ]
+        word = FindingKind(kind)
+        summary = f"{found.height:,} {render.plain(word)} ({word.meaning})"
+        look = "bad" if word.is_doubt else "warn" if word.is_flaw else "idle"
+        parts.append(render.details(look, summary, lines))
+    return "".join(parts)
+
+
 def weakest_of(streams: pl.DataFrame) -> dict[str, Any] | None:
     """Choose the stream with the least coverage; None when nothing is due of any."""
     due = streams.drop_nulls("coverage").sort("coverage", maintain_order=True)
@@ -491,8 +603,15 @@ def report_on(
     problems: Mapping[str, FileError],
     title: str,
     nothing: str = "",
+    skipped: Iterable[SkippedFile] = (),
 ) -> CoverageReport:
     """Put what was found into frames."""
+    findings = list(findings)
+    doubtful = {
+        (each.market, each.data_type, each.symbol, each.interval)
+        for each in findings
+        if each.kind.is_doubt
+    }
     whats = [line.what for line in lines]
     gaps = [
         (*what, gap.start, gap.end, gap.missing, gap.kind, said(gap.evidence))
@@ -501,12 +620,14 @@ def report_on(
     ]
     days = [_days_of(line) for line in lines]
     streams = [
-        (*what, *_summed(line, its)) for what, line, its in zip(whats, lines, days, strict=True)
+        (*what, *_summed(line, its, what in doubtful))
+        for what, line, its in zip(whats, lines, days, strict=True)
     ]
     told = [
-        (e.market, e.data_type, e.symbol, e.interval, e.start, e.end, e.rows, e.kind, e.evidence)
+        (e.market, e.data_type, e.symbol, e.interval, e.start, e.end, e.rows, e.kind, e.evidence,
+         e.explained)
         for e in findings
-    ]
+    ]  # fmt: skip
     return CoverageReport(
         title,
         pl.DataFrame(streams, STREAMS_SCHEMA, orient="row"),
@@ -516,6 +637,7 @@ def report_on(
         tuple(unavailable),
         dict(problems),
         nothing,
+        tuple(skipped),
     )
 
 
@@ -573,7 +695,7 @@ def _framed_days(lines: Sequence[Line], days: Sequence[_Days]) -> pl.DataFrame:
     )
 
 
-def _summed(line: Line, days: _Days) -> tuple[Any, ...]:
+def _summed(line: Line, days: _Days, doubtful: bool) -> tuple[Any, ...]:
     """Sum a line up, as `STREAMS_SCHEMA` has it."""
     present = int(days.present.sum())
     lacks = [gap for gap in line.gaps if gap.kind.is_lack]
@@ -588,7 +710,7 @@ def _summed(line: Line, days: _Days) -> tuple[Any, ...]:
     expected = None if missing is None else present + missing
     part, total = (actual_days, expected_days) if expected is None else (present, expected)
     coverage = part / total if total else None
-    state = _state(coverage, present, bool(lacks), known)
+    state = _state(coverage, present, bool(lacks), known, doubtful)
     return (
         day_at(line.first_day),
         day_at(line.end_day - 1),
@@ -604,11 +726,13 @@ def _summed(line: Line, days: _Days) -> tuple[Any, ...]:
     )
 
 
-def _state(coverage: float | None, present: int, lacks: bool, known: bool) -> str:
+def _state(coverage: float | None, present: int, lacks: bool, known: bool, doubtful: bool) -> str:
     if coverage is None:
         return NOT_DUE
     if not present:
         return NOTHING
     if lacks:
         return INCOMPLETE
+    if doubtful:
+        return FLAWED
     return COMPLETE if known else EVERY_DAY

@@ -78,15 +78,17 @@ class Rhythm:
 
     def is_on(self, times: Times) -> npt.NDArray[np.bool_]:
         """Tell which times are on the grid."""
-        if self.kind != "grid" or self.phase is None:
-            return np.ones(len(times), np.bool_)
-        if self.step == MONTH:
-            starts = month_start(times)
-        else:
-            # A remainder would take twice as long.
-            starts = (times - self.phase) // self.step * self.step + self.phase
-        on: npt.NDArray[np.bool_] = times == starts
+        on: npt.NDArray[np.bool_] = times == self.step_of(times)
         return on
+
+    def step_of(self, times: Times) -> Times:
+        """Return the start of the step that each time lies in; the time itself without a grid."""
+        if self.kind != "grid" or self.phase is None:
+            return times
+        if self.step == MONTH:
+            return month_start(times)
+        # A remainder would take twice as long.
+        return (times - self.phase) // self.step * self.step + self.phase
 
     def after(self, times: Times, steps: Times) -> Times:
         """Give when the row after each of these is due; `steps` are their own."""
@@ -189,10 +191,12 @@ def slots(rhythm: Rhythm, data_type: DataType, times: Times) -> Times:
 
 
 def label_shift(market: Market, data_type: DataType, day: date, times: Times) -> int:
-    """Tell how much later than the period it stands for a row is labelled, in microseconds.
+    """Return the offset between the label of a row and the start of its period, in microseconds.
 
     Metrics of USD-M were once labelled by the end of their five minutes. What the labels
-    of a file show goes before what is known of its day.
+    of a file show goes before what is known of its day: a label on the next midnight ends a
+    period, one on its own midnight starts one. A file with both, or with neither, is as
+    files of its day are.
 
     Parameters
     ----------
@@ -205,9 +209,12 @@ def label_shift(market: Market, data_type: DataType, day: date, times: Times) ->
     if data_type is not DataType.METRICS:
         return 0
     start = day_of(day) * DAY
-    by_end = market is Market.FUTURES_UM and day < METRICS_LABEL_CHANGE
-    if len(times) and times.max() >= start + DAY:
-        by_end = True
-    elif len(times) and times.min() == start:
-        by_end = False
+    ends = bool(len(times)) and int(times.max()) >= start + DAY
+    starts = bool(len(times)) and int(times.min()) == start
+    by_end = ends if ends != starts else ends_period(market, day)
     return 5 * MINUTE if by_end else 0
+
+
+def ends_period(market: Market, day: date) -> bool:
+    """Return whether metrics of a day are labelled by the end of their period."""
+    return market is Market.FUTURES_UM and day < METRICS_LABEL_CHANGE

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
@@ -25,6 +25,62 @@ from binance_archive_kit.matrix import Confidence, shipped
 FILE_NAME = "column_schemas.json"
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+#: Inclusive lower and upper bound of a value: a number, another column of the row, or no bound.
+Bounds = tuple[float | str | None, float | str | None]
+
+
+class Checks(BaseModel):
+    """What is certain about the values of a column. Without a statement nothing is checked.
+
+    Attributes
+    ----------
+    finite : bool
+        No value is NaN or infinite.
+    positive : bool
+        Every value is greater than zero.
+    within : tuple of (float or str or None, float or str or None), or None
+        Lower and upper bound, both inclusive. A number, the name of another column of
+        the same row, or None for no bound. A null on either side satisfies it.
+    may_be_null : bool
+        Whether an empty field is valid.
+    may_be_constant : bool
+        False: a defect if the value stands still for a long time while other columns of
+        the feed with ``may_be_constant=False`` change. For a bool: if it is the same in
+        every one of a large number of rows.
+    """
+
+    model_config = _STRICT
+
+    finite: bool = False
+    positive: bool = False
+    within: Bounds | None = None
+    may_be_null: bool = True
+    may_be_constant: bool = True
+
+    @property
+    def bounding_columns(self) -> tuple[str, ...]:
+        """The other columns that bound this one.
+
+        >>> klines = schema(Market.SPOT, DataType.KLINES)
+        >>> [column.checks.bounding_columns for column in klines.columns[1:3]]
+        [('low', 'high'), ('low',)]
+        """
+        return tuple(bound for bound in self.within or () if isinstance(bound, str))
+
+    @model_validator(mode="after")
+    def _are_possible(self) -> Self:
+        low, high = self.within or (None, None)
+        if self.within == (None, None):
+            raise ValueError("within has at least one bound")
+        if isinstance(low, float) and isinstance(high, float) and low > high:
+            raise ValueError(f"no value is within {low} and {high}")
+        return self
+
+
+#: What a value belongs to: nothing, the row itself, its event, period or moment.
+Measure = Literal["nothing", "identity", "event", "flow", "moment", "rolling_24h"]
 
 
 class Column(BaseModel):
@@ -44,6 +100,13 @@ class Column(BaseModel):
         One sentence.
     dropped : bool
         Whether it holds nothing and is left out when files are read.
+    measures : {"nothing", "identity", "event", "flow", "moment", "rolling_24h"}
+        ``identity``: names, numbers or times the row. ``event``: belongs to the one event
+        of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
+        row. ``moment``: a value at the moment at which the row became known.
+        ``rolling_24h``: over the 24 hours before that moment. ``nothing``: no meaning.
+    checks : Checks
+        What is certain about its values.
     """
 
     model_config = _STRICT
@@ -54,10 +117,26 @@ class Column(BaseModel):
     unit: str | None
     description: str = Field(pattern=r"\.$")
     dropped: bool = False
+    measures: Measure
+    checks: Checks = Checks()
+
+    @model_validator(mode="after")
+    def _has_checks_of_its_type(self) -> Self:
+        checks, number = self.checks, self.dtype in ("int64", "float64")
+        if checks.finite and self.dtype != "float64":
+            raise ValueError(f"{self.column}: only float64 can be other than finite")
+        if (checks.positive and not number) or (
+            checks.within and not (number or self.dtype == "time")
+        ):
+            raise ValueError(f"{self.column}: {self.dtype} has no bounds")
+        return self
 
 
 class UnitRule(BaseModel):
-    """Unit of the epoch times of a file, by the first UTC day the file covers.
+    """Expected unit of the epoch times of a file, by the first UTC day the file covers.
+
+    An expectation: the archive re-issues old files, and the magnitude of the values of a
+    file decides how they are read.
 
     Attributes
     ----------
@@ -90,6 +169,8 @@ class Time(BaseModel):
         For ``text`` and ``date_and_hour``: a `strptime` format.
     made_from : tuple of str
         For ``date_and_hour``: the text columns `column` is made from, joined by a space.
+    description : str
+        What the column made of them holds.
     """
 
     model_config = _STRICT
@@ -100,6 +181,7 @@ class Time(BaseModel):
     units: tuple[UnitRule, ...] = ()
     format: str | None = None
     made_from: tuple[str, ...] = ()
+    description: str = ""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -109,6 +191,8 @@ class Time(BaseModel):
             raise ValueError("times written as text have a format, epoch times have none")
         if (self.kind == "date_and_hour") != bool(self.made_from):
             raise ValueError("only date_and_hour is made from other columns")
+        if bool(self.made_from) != bool(self.description):
+            raise ValueError("a column that is made has a description of its own")
         since = [rule.since for rule in self.units]
         days = [day for day in since[1:] if day is not None]
         if since and (since[0] is not None or len(days) < len(since) - 1 or days != sorted(days)):
@@ -116,7 +200,7 @@ class Time(BaseModel):
         return self
 
     def unit_on(self, day: date) -> Literal["ms", "us"] | None:
-        """Tell the unit of a file whose first UTC day is `day`; None unless ``epoch``.
+        """Return the expected unit of a file whose first UTC day is `day`; None unless ``epoch``.
 
         >>> time = schema(Market.SPOT, DataType.TRADES).time
         >>> time.unit_on(date(2024, 12, 31)), time.unit_on(date(2025, 1, 1))
@@ -124,6 +208,39 @@ class Time(BaseModel):
         """
         holding = [rule.unit for rule in self.units if rule.since is None or rule.since <= day]
         return holding[-1] if holding else None
+
+
+class Known(BaseModel):
+    """When a live participant could have had a row, at the earliest.
+
+    Not when the archive published it: that is a day or more later.
+
+    Attributes
+    ----------
+    rule : {"time", "latest", "candle", "after_period", "metrics_label"}
+        ``time``: at the time of the row. ``latest``: at the latest of its times.
+        ``candle``: one time unit after ``close_time``, which is inclusive.
+        ``after_period``: `period` after the time of the row. ``metrics_label``: at the
+        time of the row where it labels the end of the period, `period` later where it
+        labels the start; that differs by market, day and file (`rhythms.label_shift`).
+    period : timedelta or None
+        Length of what a row covers; None for moments, and for candles, whose interval
+        says it.
+    description : str
+        The same in words.
+    """
+
+    model_config = _STRICT
+
+    rule: Literal["time", "latest", "candle", "after_period", "metrics_label"]
+    period: timedelta | None = None
+    description: str = Field(pattern=r"\.$")
+
+    @model_validator(mode="after")
+    def _has_a_period_if_it_needs_one(self) -> Self:
+        if (self.rule in ("after_period", "metrics_label")) != (self.period is not None):
+            raise ValueError(f"{self.rule}: a period belongs to after_period and metrics_label")
+        return self
 
 
 class Schema(BaseModel):
@@ -139,6 +256,8 @@ class Schema(BaseModel):
         Whether files begin with a header row. ``detect``: some do, some do not; a
         file without one begins with a digit or a minus sign.
     time : Time
+    known : Known
+        When a live participant could have had a row, at the earliest.
     sorted : bool
         Whether rows come in the order of time.
     key : tuple of str
@@ -156,6 +275,7 @@ class Schema(BaseModel):
     columns: tuple[Column, ...]
     header: Literal["never", "detect", "present"]
     time: Time
+    known: Known
     sorted: bool
     key: tuple[str, ...]
     confidence: Confidence
@@ -172,7 +292,8 @@ class Schema(BaseModel):
             raise ValueError("the columns of dtype time are not the ones under time")
         if made and self.time.column in dtypes:
             raise ValueError(f"{self.time.column} would be made although it is a column")
-        strangers = (set(self.key) | set(self.time.made_from)) - dtypes.keys()
+        bounds = {name for column in self.columns for name in column.checks.bounding_columns}
+        strangers = (set(self.key) | set(self.time.made_from) | bounds) - dtypes.keys()
         if strangers:
             raise ValueError(f"no such column: {', '.join(sorted(strangers))}")
         return self
@@ -189,6 +310,20 @@ class Schema(BaseModel):
         return ",".join(column.name for column in self.columns)
 
     @property
+    def series(self) -> tuple[str, ...]:
+        """The columns that tell apart the rows of one symbol at one time.
+
+        >>> schema(Market.FUTURES_UM, DataType.BOOK_DEPTH).series
+        ('percentage',)
+        >>> schema(Market.SPOT, DataType.TRADES).series
+        ()
+        """
+        times = {self.time.column, *self.time.made_from}
+        if not times & set(self.key):
+            return ()
+        return tuple(name for name in self.key if name not in times | {"symbol"})
+
+    @property
     def kept(self) -> tuple[Column, ...]:
         """The columns that hold something, in the order of the file.
 
@@ -199,7 +334,7 @@ class Schema(BaseModel):
 
 
 def _columns(lists: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Write out the column list `name`: its own, or another one with what differs."""
+    """Return the column list `name`: its own, or another one with what differs."""
     entry = lists[name]
     if isinstance(entry, list):
         return entry.copy()
@@ -230,9 +365,17 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     facts = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
     schemas: dict[tuple[Market, DataType], Schema] = {}
     for entry in facts["schemas"]:
-        columns = _columns(facts["columns"], entry["columns"])
+        columns = [
+            column | {"checks": facts["checks"][column["checks"]]} if "checks" in column else column
+            for column in _columns(facts["columns"], entry["columns"])
+        ]
         found = Schema.model_validate(
-            entry | {"columns": columns, "time": facts["times"][entry["time"]]}
+            entry
+            | {
+                "columns": columns,
+                "time": facts["times"][entry["time"]],
+                "known": facts["known"][entry["known"]],
+            }
         )
         if (found.market, found.data_type) in schemas:
             raise ValueError(f"{found.market} {found.data_type} is described twice")

@@ -21,18 +21,21 @@ from pathlib import Path
 from binance_archive_kit.caching import Cache
 from binance_archive_kit.contents import Contents, looked_into
 from binance_archive_kit.enums import Interval, Partition
-from binance_archive_kit.errors import ChangedFile, FileError, UnreadableZip
+from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.facts import Facts, Source, lead_of, merged
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
+from binance_archive_kit.keys import Stream
+from binance_archive_kit.matrix import load_annotations
 from binance_archive_kit.moments import DAY, day_of
 from binance_archive_kit.pruning import Pruner
 from binance_archive_kit.reading import Piece, Reader
+from binance_archive_kit.stamps import Stamp, raw, stamp_of
 from binance_archive_kit.storage import SETTLING, Recorded, Store
 
 #: What is recorded of proven files, by the prefix of their stream and their key.
 _Proofs = dict[str, dict[str, Recorded]]
-_Stamps = dict[str, list[tuple[str, int, int]]]
+_Stamps = dict[str, list[tuple[str, Stamp]]]
 _Part = tuple[HeldStream, tuple[HeldFile, ...]]
 
 
@@ -121,8 +124,8 @@ class _Choice:
         What was known of files then; forgotten, it is another.
     path : Path or None
         Where the month's rows would be kept, if all is known of it and anything is kept.
-    stamps : dict of str to list of (str, int, int)
-        Names, sizes and times of the chosen files by folder, for a settled choice.
+    stamps : dict of str to list of (str, Stamp)
+        Names and stamps of the chosen files by folder, for a settled choice.
     rows : int or None
         How many rows they give, if that is known and all are of one stream.
     """
@@ -140,10 +143,42 @@ class _Choice:
         for source in self.sources:
             file = source.file
             folder, _, name = file.place.rpartition("/")
-            self.stamps.setdefault(folder, []).append((name, file.size, file.mtime))
+            self.stamps.setdefault(folder, []).append((name, file.stamp))
         rows = [source.rows for source in self.sources if source.rows is not None]
         if len(rows) == len(self.sources) and len({each.stream for each in self.sources}) == 1:
             self.rows = sum(rows)
+
+
+class FileNotes:
+    """Notes in the cache what readers find out about the files of a feed.
+
+    Parameters
+    ----------
+    store : Store
+    cache : Cache
+    feed : Feed
+    """
+
+    def __init__(self, store: Store, cache: Cache, feed: Feed) -> None:
+        self._store = store
+        self._cache = cache
+        self._feed = feed
+
+    def learned(self, source: Source, facts: Facts) -> None:
+        """Note what a file that was read to its end has shown."""
+        self._cache.remember(self._feed, {source.file.key: facts})
+
+    def rejected(self, source: Source, error: FileError) -> None:
+        """Note that a file cannot be read, and let the error say whose fault it is."""
+        self.blame(source.stream, source.file, error)
+        if error.lasting:
+            self._cache.reject(self._feed, source.file, error)
+
+    def blame(self, stream: Stream, file: HeldFile, error: FileError) -> None:
+        """Let an error say whether the archive publishes the file as it is."""
+        if error.lasting and file.is_zip:
+            proof = self._store.recorded(stream.prefix).get(file.key)
+            error.at_source = proof is not None and proof.published and proof.is_of(file.stamp)
 
 
 class Servings:
@@ -176,8 +211,6 @@ class Servings:
         self._cache = cache
         self._first = first
         self._skip = skip
-        #: Files that were found to be bad only when they were read in full.
-        self._bad: dict[HeldFile, FileError] = {}
         #: Days that files have rows of, where what is remembered does not tell.
         self._dates: dict[HeldFile, frozenset[date]] = {}
 
@@ -264,9 +297,9 @@ class Servings:
                 # In an open folder a name is found faster than by its path, thousands of times.
                 folder = os.open(f"{self._root}/{path}", os.O_RDONLY)
                 try:
-                    for name, size, mtime in files:
+                    for name, stamp in files:
                         stat = os.stat(name, dir_fd=folder)
-                        if stat.st_mtime_ns != mtime or stat.st_size != size:
+                        if raw(stat) != stamp and stamp_of(stat) != stamp:
                             return False
                 finally:
                     os.close(folder)
@@ -308,6 +341,7 @@ class Servings:
         taken: set[date] = set()
         for held, files in before if early else ():
             taken |= self._days_of(feed, held, files, proofs)
+        wrong = self._wrong_days(feed, first, second, proofs)
         claims: list[_Claim] = []
         for part in (first, *second):
             held, files = part
@@ -316,8 +350,9 @@ class Servings:
                 # Whatever the others leave of a file is its own, so nobody has to look into it.
                 looks = bool(lead) or part is first
                 has = self._days_of(feed, held, [file], proofs) if looks else possible
-                claims.append(_Claim(held, file, possible, has, has - taken))
-                taken |= has
+                own = has - taken - wrong if part is first else has - taken
+                claims.append(_Claim(held, file, possible, has, own))
+                taken |= own
         every = set(chain.from_iterable(claim.own for claim in claims))
         serving = [
             (start, served)
@@ -326,6 +361,27 @@ class Servings:
         ]
         serving.sort(key=lambda each: (each[0], each[1].file.end))
         return [served for _, served in serving]
+
+    def _wrong_days(
+        self, feed: Feed, first: _Part, others: Sequence[_Part], proofs: _Proofs
+    ) -> set[date]:
+        """Return the days that files are known to have wrong and that others have rows of."""
+        held, files = first
+        stream = held.stream
+        wrong = load_annotations().wrong_days(
+            feed.market,
+            feed.data_type,
+            stream.symbol,
+            stream.interval,
+            stream.partition,
+            files[0].start,
+            files[-1].end,
+        )
+        better: set[date] = set()
+        for other, its_files in others if wrong else ():
+            its_own = [file for file in its_files if _span(file.start, file.end) & wrong]
+            better |= wrong & self._days_of(feed, other, its_own, proofs)
+        return better
 
     def _days_of(
         self, feed: Feed, held: HeldStream, files: Sequence[HeldFile], proofs: _Proofs
@@ -347,7 +403,7 @@ class Servings:
         if source.stream.partition is Partition.DAILY and not lead_of(source.stream):
             return {file.start} if self._has_rows(feed, source) else set()
         known = self._cache.contents(feed).get(file.key)
-        if known is None or (known.size, known.mtime) != (file.size, file.mtime):
+        if known is None or known.stamp != file.stamp:
             known = self._look_into(feed, [source]).get(file.key)
         if known is None:
             return set()
@@ -356,11 +412,14 @@ class Servings:
     def _read_dates(self, feed: Feed, source: Source) -> frozenset[date]:
         """Read the day of every row of a file."""
         if source.file not in self._dates:
-            pieces = Reader(self._root, feed).pieces(
+            pieces = self._reader(feed).pieces(
                 [source], ["date"], lambda piece: piece.frame["date"].unique(), workers=1
             )
             self._dates[source.file] = frozenset(chain.from_iterable(pieces))
         return self._dates[source.file]
+
+    def _reader(self, feed: Feed) -> Reader:
+        return Reader(self._root, feed, notes=FileNotes(self._store, self._cache, feed))
 
     def _has_rows(self, feed: Feed, source: Source) -> bool:
         """Tell whether a file has rows, and none that is of another day; no if it is left out."""
@@ -370,7 +429,7 @@ class Servings:
             seen = self._look_into(feed, [source]).get(key)
             return seen is not None and seen.rows > 0
         if facts is None:
-            pieces = Reader(self._root, feed).pieces([source], (), _learned, workers=1)
+            pieces = self._reader(feed).pieces([source], (), _learned, workers=1)
             for shown in chain.from_iterable(pieces):
                 facts = merged(facts, shown)
             if facts is not None:
@@ -384,17 +443,9 @@ class Servings:
         skip: Callable[[FileError], None] | None = None,
     ) -> dict[str, Contents]:
         """Read files in full, and remember what is in them; give it by their keys."""
-        files = {source.file.place: source.file for source in sources}
-
-        def leave_out(error: FileError) -> None:
-            # One that does not even open shows it whoever reads it next.
-            if not isinstance(error, UnreadableZip):
-                self._bad[files[error.file]] = error
-            if self._skip is not None:
-                self._skip(error)
-
-        skip = skip if self._skip is None else leave_out
-        looked = looked_into(self._root, feed, sources, workers=1, skip=skip)
+        skip = skip if self._skip is None else self._skip
+        notes = FileNotes(self._store, self._cache, feed)
+        looked = looked_into(self._root, feed, sources, workers=1, skip=skip, notes=notes)
         seen = list(chain.from_iterable(looked))
         keys = [each.source.file.key for each in seen]
         facts = {key: each.facts for key, each in zip(keys, seen, strict=True) if each.facts}
@@ -412,7 +463,7 @@ class Servings:
         for held, files in chain.from_iterable(months):
             for file in files if lead_of(held.stream) else ():
                 facts = known.get(file.key)
-                if facts is None or not facts.checked or facts.mtime != file.mtime:
+                if facts is None or not facts.checked or facts.stamp != file.stamp:
                     with suppress(FileError):
                         unseen += (
                             source
@@ -447,6 +498,8 @@ class Servings:
             For a needed file that is no longer the proven one; None needs all.
         """
         known = self._cache.known(feed)
+        rejected = self._cache.rejected(feed)
+        skips = self._skip is not None
         sources = []
         for each in serving:
             file = each.file
@@ -454,17 +507,16 @@ class Servings:
                 stat = os.stat(f"{self._root}/{file.place}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
-            size, mtime = stat.st_size, stat.st_mtime_ns
-            if mtime != file.mtime or size != file.size:
-                file = replace(file, size=size, mtime=mtime)
-            if self._bad and self._skip is not None and file in self._bad:
-                self._skip(self._bad[file])
-                continue
+            if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
+                file = replace(file, stamp=stamp)
             facts = known.get(file.key)
-            if facts is not None and (facts.mtime != mtime or facts.size != size):
+            if facts is not None and (facts.stamp != file.stamp or (skips and not facts.full)):
+                # What is only counted, or read in part, may turn out to be bad.
                 facts = None
             if facts is None and (needed is None or file.key in needed):
                 try:
+                    if rejected and (bad := rejected.get(file.key)) and bad.stamp == file.stamp:
+                        raise self._explained(feed, each.held.stream, file, bad.error)
                     self._check_proof(each.held.stream.prefix, file, proofs)
                 except FileError as error:
                     if self._skip is None:
@@ -473,6 +525,12 @@ class Servings:
                     continue
             sources.append(Source(file, each.held, facts, each.without))
         return sources
+
+    def _explained(self, feed: Feed, stream: Stream, file: HeldFile, error: FileError) -> FileError:
+        """Make a recorded error anew, with what can be done about it."""
+        again = file_error(error.reason, error.file, error.detail)
+        FileNotes(self._store, self._cache, feed).blame(stream, file, again)
+        return again
 
     def _check_proof(self, prefix: str, file: HeldFile, proofs: _Proofs) -> None:
         """See that a file is still the one that was proven, if it ever was."""
@@ -489,9 +547,9 @@ class Servings:
     def _contradicts(self, file: HeldFile, proofs: dict[str, Recorded]) -> bool:
         """Hold a file against its proof, if it has one; read it only if its time moved."""
         proof = proofs.get(file.key)
-        if proof is None or proof.is_of(file.size, file.mtime):
+        if proof is None or not file.is_zip or proof.is_of(file.stamp):
             return False
-        return proof.size != file.size or self._store.hash(file.place) != proof.sha256
+        return proof.stamp.size != file.size or self._store.hash(file.place) != proof.sha256
 
 
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}

@@ -4,14 +4,15 @@ Layout below the store's root::
 
     data/…                              zips under their archive key, each one proven
     quarantine/…                        bytes that failed their proof, with the reason
-    .binance_archive_kit/proofs.sqlite  what was proven: size, time, digest, ETag, how; what
+    .binance_archive_kit/proofs.sqlite  what was proven: stamp, digest, ETag, how; what
                                         the archive was found to lack; and where files lie
                                         that a storage placed elsewhere
     .binance_archive_kit/staging/…      downloads on their way, private to each run
 
 A file reaches its final name by one atomic rename, after its proof. The proofs
-record the file's size and modification time, so that a later run needs no more
-than a look at the folder.
+record the file's stamp (size, times, inode), so that a later run needs no more than
+a look at the folder. A file whose stamp differs and whose size does not is hashed once
+more: a store that was copied, restored or linked holds the same bytes as before.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -51,12 +52,14 @@ from binance_archive_kit.keys import key_range, member_of
 from binance_archive_kit.layout import PRIVATE, QUARANTINE, BaseStorage, place_of
 from binance_archive_kit.members import BadMemberError, check_member
 from binance_archive_kit.planning import INVENTORY_SCHEMA
+from binance_archive_kit.stamps import Stamp, stamp_of, stamp_of_entry
 from binance_archive_kit.wishes import Absence, Reason
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CHUNK = 1 << 20
 #: Nanoseconds for which a file may change again without its time moving.
 _UNSETTLED = 2_000_000_000
+_NO_STAMP = Stamp(0, 0)
 
 
 class ProvenBy(StrEnum):
@@ -91,24 +94,29 @@ class Proof:
     """What is known of a file under its final name."""
 
     key: str
-    size: int
-    mtime: int
+    stamp: Stamp
     sha256: str
     etag: str | None
     by: ProvenBy
     proven_at: str
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.stamp.size
+
 
 class Recorded(NamedTuple):
     """What was recorded of a file when it was proven."""
 
-    size: int
-    mtime: int
+    stamp: Stamp
     sha256: str
+    #: Whether the digest is the one that the archive publishes.
+    published: bool = False
 
-    def is_of(self, size: int, mtime: int) -> bool:
-        """Tell whether a file of this size and time is still the one that was proven."""
-        return (self.size, self.mtime) == (size, mtime)
+    def is_of(self, stamp: Stamp) -> bool:
+        """Return whether a file with this stamp is still the one that was proven."""
+        return self.stamp.agrees(stamp)
 
 
 class Lacking(NamedTuple):
@@ -142,7 +150,7 @@ class Store:
         self._decided: dict[str, str] = {}
         #: Places by key, as they are recorded, and when that was last looked up.
         self._remembered: dict[str, str] = {}
-        self._read_at: tuple[int, int] | None = None
+        self._read_at: Stamp | None = None
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -170,14 +178,15 @@ class Store:
         try:
             stat = os.stat(self._database)  # noqa: PTH116 -- asked for every question
         except FileNotFoundError:
-            self._remembered, self._read_at = {}, (0, 0)
+            self._remembered, self._read_at = {}, _NO_STAMP
             return self._remembered
-        if self._read_at != (stat.st_mtime_ns, stat.st_size):
+        stamp = stamp_of(stat)
+        if self._read_at != stamp:
             there = self._select("SELECT 1 FROM sqlite_master WHERE name = ?", [("places",)])
             rows = self._select("SELECT key, place FROM places", [()]) if there else []
             self._remembered = dict(rows)
             settled = time.time_ns() - stat.st_mtime_ns > _UNSETTLED
-            self._read_at = (stat.st_mtime_ns, stat.st_size) if settled else (0, 0)
+            self._read_at = stamp if settled else _NO_STAMP
         return self._remembered
 
     def decide(self, keys: Iterable[str]) -> dict[str, str]:
@@ -239,7 +248,7 @@ class Store:
         polars.DataFrame
             One row per file, with `INVENTORY_SCHEMA`.
         """
-        found: list[tuple[str, int, int]] = []
+        found: list[tuple[str, Stamp]] = []
         held: list[str] = []
         if self._storage is not None:
             held = list(prefixes)
@@ -251,10 +260,10 @@ class Store:
             try:
                 with os.scandir(self.root / prefix) as entries:
                     stats = [
-                        (f"{prefix}{entry.name}", stat.st_size, stat.st_mtime_ns)
+                        (f"{prefix}{entry.name}", stamp)
                         for entry in entries
                         if entry.name.endswith(".zip") and entry.is_file()
-                        for stat in _stat_of(entry)
+                        for stamp in _stamp_of(entry)
                     ]
             except (FileNotFoundError, NotADirectoryError):
                 stats = []
@@ -266,45 +275,61 @@ class Store:
                 found += stats
         return self._inventory(found, held)
 
-    def _look_at(self, places: Mapping[str, str]) -> list[tuple[str, int, int]]:
-        """Look at files by their places: key, size and time of those that are there."""
+    def _look_at(self, places: Mapping[str, str]) -> list[tuple[str, Stamp]]:
+        """Look at files by their places: key and stamp of those that are there."""
         stats = []
         for key, place in places.items():
             try:
                 stat = os.stat(f"{self.root}/{place}")  # noqa: PTH116 -- of thousands of files
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            stats.append((key, stat.st_size, stat.st_mtime_ns))
+            stats.append((key, stamp_of(stat)))
         return stats
 
-    def _inventory(
-        self, found: Sequence[tuple[str, int, int]], held: Sequence[str]
-    ) -> pl.DataFrame:
+    def _inventory(self, found: Sequence[tuple[str, Stamp]], held: Sequence[str]) -> pl.DataFrame:
         """Put the proofs below some prefixes beside the files that were found there."""
-        columns = list(INVENTORY_SCHEMA.items())
-        files = pl.DataFrame(found, schema=columns[:3], orient="row")
-        proofs = self._proofs(held, [columns[0], *columns[3:]])
-        return files.join(proofs, on="key", how="left")
-
-    def _proofs(
-        self, prefixes: Sequence[str], columns: Sequence[tuple[str, pl.DataType]]
-    ) -> pl.DataFrame:
-        rows = self._select(
-            "SELECT key, size, mtime, etag, proven_by FROM proofs WHERE key >= ? AND key < ?",
-            map(key_range, prefixes),
+        of_file: dict[str, Any] = {"key": pl.String, **dict.fromkeys(Stamp._fields, pl.Int64)}
+        of_proof = {f"proven_{name}": dtype for name, dtype in of_file.items() if name != "key"}
+        of_proof |= {"proven_etag": pl.String, "proven_by": pl.String}
+        files = pl.DataFrame([(key, *stamp) for key, stamp in found], of_file, orient="row")
+        rows = self._select_proofs(held, "etag", "proven_by")
+        proofs = pl.DataFrame(rows, {"key": pl.String, **of_proof}, orient="row")
+        return (
+            files.join(proofs, on="key", how="left")
+            .with_columns(pl.all_horizontal(map(_agrees, Stamp._fields)).alias("unchanged"))
+            .rename({"size": "file_size"})
+            .select(INVENTORY_SCHEMA.names())
         )
-        return pl.DataFrame(rows, schema=list(columns), orient="row")
+
+    def _select_proofs(self, prefixes: Sequence[str], *columns: str) -> list[tuple[Any, ...]]:
+        """Return key, stamp and some more columns of the proofs below some prefixes."""
+        names = ", ".join(columns)
+
+        def ask(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+            stamp = "ifnull(ctime, 0), ifnull(inode, 0)" if _has_stamps(connection) else "0, 0"
+            query = (
+                f"SELECT key, size, mtime, {stamp}, {names}"  # noqa: S608 -- our words
+                " FROM proofs WHERE key >= ? AND key < ?"
+            )
+            return [row for each in prefixes for row in connection.execute(query, key_range(each))]
+
+        return self._ask(ask)
 
     def _select(self, query: str, each: Iterable[Sequence[str]]) -> list[tuple[Any, ...]]:
-        """Ask for what is recorded, once for each set of values.
+        """Return what is recorded, once for each set of values."""
+        return self._ask(
+            lambda connection: [row for values in each for row in connection.execute(query, values)]
+        )
 
-        Nothing is where there is no database, or a damaged one.
-        """
+    def _ask(
+        self, ask: Callable[[sqlite3.Connection], list[tuple[Any, ...]]]
+    ) -> list[tuple[Any, ...]]:
+        """Read the database; returns no rows if it is missing or damaged."""
         if not self._database.exists():
             return []
         try:
             with closing(self._connect()) as connection:
-                return [row for values in each for row in connection.execute(query, values)]
+                return ask(connection)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:
@@ -367,18 +392,18 @@ class Store:
                 "accept_stale_checksum=True takes such files",
             )
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Proof(key, stat.st_size, stat.st_mtime_ns, sha256, expected.etag, by, now)
+        return Proof(key, stamp_of(stat), sha256, expected.etag, by, now)
 
     def recorded(self, prefix: str) -> dict[str, Recorded]:
-        """Give size, time and SHA-256 of the proven files whose keys begin with a prefix.
+        """Give stamp and SHA-256 of the proven files whose keys begin with a prefix.
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        rows = self._select(
-            "SELECT key, size, mtime, sha256 FROM proofs WHERE key >= ? AND key < ?",
-            [key_range(prefix)],
-        )
-        return {key: Recorded(*proof) for key, *proof in rows}
+        rows = self._select_proofs([prefix], "sha256, proven_by")
+        return {
+            key: Recorded(Stamp(size, mtime, ctime, inode), sha256, by == ProvenBy.SHA256)
+            for key, size, mtime, ctime, inode, sha256, by in rows
+        }
 
     def note_missing(self, missing: Iterable[Absence], there: Iterable[str]) -> None:
         """Remember which objects the archive was found to lack, for reports without it.
@@ -426,15 +451,27 @@ class Store:
         with (self.root / place).open("rb") as file:
             return _hash(file, "sha256")
 
-    def admit(self, key: str, staged: str | Path) -> None:
-        """Move a proven file to its final name, replacing what lies there, atomically."""
-        place = self.place(key)
+    def admit(self, proof: Proof, staged: str | Path) -> Proof:
+        """Move a proven file to its final name, replacing what lies there, atomically.
+
+        Returns
+        -------
+        Proof
+            The same, with the stamp that the file has under its final name.
+        """
+        place = self.place(proof.key)
         folder = place.rpartition("/")[0]
         if folder not in self._made:
             (self.root / folder).mkdir(parents=True, exist_ok=True)
             self._made.add(folder)
         # As text: putting a Path together takes longer than the rename itself.
-        os.replace(staged, f"{self.root}/{place}")  # noqa: PTH105
+        path = f"{self.root}/{place}"
+        os.replace(staged, path)  # noqa: PTH105
+        # Renaming a file changes its ctime. Anything else that differs is of another file,
+        # which was put in its place since, and of which this proof says nothing.
+        moved = stamp_of(os.stat(path))  # noqa: PTH116
+        same = moved._replace(ctime=proof.stamp.ctime) == proof.stamp
+        return replace(proof, stamp=moved) if same else proof
 
     @contextmanager
     def recorder(self) -> Iterator[Callable[[Sequence[Proof]], None]]:
@@ -444,16 +481,19 @@ class Store:
         """
         lock = threading.Lock()
         with closing(self._connect()) as connection:
+            with connection:
+                _make_room_for_stamps(connection)
 
             def record(proofs: Sequence[Proof]) -> None:
                 rows = [
-                    (p.key, p.size, p.mtime, p.sha256, p.etag, p.by.value, p.proven_at)
-                    for p in proofs
+                    (p.key, *p.stamp, p.sha256, p.etag, p.by.value, p.proven_at) for p in proofs
                 ]
                 try:
                     with lock, connection:
                         connection.executemany(
-                            "INSERT OR REPLACE INTO proofs VALUES (?,?,?,?,?,?,?)", rows
+                            "INSERT OR REPLACE INTO proofs (key, size, mtime, ctime, inode,"
+                            " sha256, etag, proven_by, proven_at) VALUES (?,?,?,?,?,?,?,?,?)",
+                            rows,
                         )
                 except sqlite3.OperationalError as error:
                     # Without room for its record a file is proven all the same; a later
@@ -535,8 +575,8 @@ class Store:
             connection.execute("PRAGMA journal_mode=TRUNCATE")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS proofs (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, sha256 TEXT, etag TEXT, proven_by TEXT, proven_at TEXT)"
-                " WITHOUT ROWID"
+                " mtime INTEGER, sha256 TEXT, etag TEXT, proven_by TEXT, proven_at TEXT,"
+                " ctime INTEGER, inode INTEGER) WITHOUT ROWID"
             )
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS missing (key TEXT PRIMARY KEY, said TEXT, reason TEXT)"
@@ -592,6 +632,27 @@ def _shared(place: str, one: str, other: str) -> ConfigurationError:
     )
 
 
+def _agrees(name: str) -> pl.Expr:
+    """Compare a part of the stamps of file and proof, as `Stamp.agrees` does."""
+    file, proof = pl.col(name), pl.col(f"proven_{name}")
+    unknown = (file == 0) | (proof == 0) if name in Stamp._field_defaults else False
+    return (file == proof) | unknown
+
+
+def _has_stamps(connection: sqlite3.Connection) -> bool:
+    """Return whether ctime and inode have columns; older versions recorded neither."""
+    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(proofs)")}
+    return {"ctime", "inode"} <= columns
+
+
+def _make_room_for_stamps(connection: sqlite3.Connection) -> None:
+    """Add the columns of ctime and inode to a store that an older version made."""
+    connection.execute("BEGIN IMMEDIATE")
+    if not _has_stamps(connection):
+        connection.execute("ALTER TABLE proofs ADD COLUMN ctime INTEGER")
+        connection.execute("ALTER TABLE proofs ADD COLUMN inode INTEGER")
+
+
 def _make_room_for_reasons(connection: sqlite3.Connection) -> None:
     """Make room for reasons in a store that was made before they were noted."""
     columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(missing)")}
@@ -601,7 +662,7 @@ def _make_room_for_reasons(connection: sqlite3.Connection) -> None:
 
 def _reason_of(word: str | None = None) -> Reason:
     """Read a noted reason; one that is not known counts as a lack, which hides nothing."""
-    return Reason(word) if word in set(Reason) else Reason.HOLE
+    return Reason(word) if word in set(Reason) else Reason.ABSENT
 
 
 def _is_full(error: sqlite3.Error) -> bool:
@@ -637,7 +698,7 @@ def _hash(source: BinaryIO, name: str) -> str:
     return digest.hexdigest()
 
 
-def _stat_of(entry: os.DirEntry[str]) -> Iterator[os.stat_result]:
-    """Give what is known of a file, or nothing: it may go while its folder is read."""
+def _stamp_of(entry: os.DirEntry[str]) -> Iterator[Stamp]:
+    """Yield the stamp of a file, or nothing: it may go while its folder is read."""
     with suppress(FileNotFoundError):
-        yield entry.stat()
+        yield stamp_of_entry(entry)

@@ -29,6 +29,7 @@ from binance_archive_kit.inventory import HeldFile
 from binance_archive_kit.matrix import load_matrix
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.schemas import load_schemas
+from binance_archive_kit.stamps import stamp_of
 from binance_archive_kit.storage import SETTLING, Expected, Recorded, Store
 
 _CONNECTIONS = 64
@@ -237,17 +238,17 @@ def _again(
         key = check.file.key
         if problem is not None:
             with suppress(OSError):
-                stat = (store.root / check.file.place).stat()
+                stamp = stamp_of((store.root / check.file.place).stat())
                 proof = store.recorded(f"{key.rpartition('/')[0]}/").get(key)
                 newer = proof if proof != check.proof else None
-                if newer and newer.is_of(stat.st_size, stat.st_mtime_ns):
+                if newer and newer.is_of(stamp):
                     problem = None
         yield check, problem
 
 
 def _by_record(check: _Check) -> tuple[_Check, _Problem | None]:
     """Compare size and time with the proof; reads nothing."""
-    stands = check.proof is None or check.proof.is_of(check.file.size, check.file.mtime)
+    stands = check.proof is None or check.proof.is_of(check.file.stamp)
     return check, None if stands else ("changed", "its size or its time is not the proven one")
 
 

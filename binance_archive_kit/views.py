@@ -6,6 +6,7 @@ of a query and takes batches of rows as they are read; nothing is unzipped on di
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
+from binance_archive_kit.lookahead import KNOWN_AT, known_at_sql
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.schemas import load_schemas
 
@@ -42,12 +44,23 @@ class _Answer:
         return pa.RecordBatchReader.from_batches(self._schema, self._rows)
 
 
+#: The latest errors of ours that went through DuckDB, which passes on their words alone.
+_PASSED: deque[ArchiveKitError] = deque(maxlen=64)
+
+
 def _in_arrow(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Raise what is wrong with a file as the engine passes it on: in its own words."""
     try:
         yield from rows
     except ArchiveKitError as error:
+        _PASSED.append(error.with_traceback(None))
         raise pa.ArrowInvalid(f"{type(error).__name__}: {error}") from None
+
+
+def original(error: duckdb.Error) -> ArchiveKitError | None:
+    """Find the error of ours that DuckDB passes on; None if it raised its own."""
+    said = str(error)
+    return next((each for each in reversed(_PASSED) if str(each) in said), None)
 
 
 class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
@@ -77,7 +90,12 @@ class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
         """
         names = self._feed.arrow.names if columns is None else list(columns)
         schema = pa.schema([self._feed.arrow.field(name) for name in names])
-        return _Answer(schema, _in_arrow(self._holdings.scan(self._feed, names, where=filter)))
+        try:
+            rows = self._holdings.scan(self._feed, names, where=filter)
+        except ArchiveKitError as error:
+            _PASSED.append(error.with_traceback(None))
+            raise
+        return _Answer(schema, _in_arrow(rows))
 
 
 class _AboutDataset(ds.InMemoryDataset):  # type: ignore[misc]
@@ -170,7 +188,11 @@ CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
 
 
 def open_views(
-    holdings: Holdings, *, database: str | Path | None = None, distinct: bool = False
+    holdings: Holdings,
+    *,
+    database: str | Path | None = None,
+    distinct: bool = False,
+    known_at: bool = False,
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with the views of a store.
 
@@ -181,6 +203,8 @@ def open_views(
         File for the user's own tables and views; None keeps them in memory.
     distinct : bool
         Drop exact repeats of rows from the feeds that are known to hold them.
+    known_at : bool
+        Add the column ``known_at``: when a live participant could have had each row.
     """
     home = ":memory:" if database is None else str(find_path("database", database))
     try:
@@ -190,7 +214,13 @@ def open_views(
     try:
         # Moments with a zone are compared with ours, which are UTC; cursors heed it too.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
-        _create_views(connection, holdings, in_file=database is not None, distinct=distinct)
+        _create_views(
+            connection,
+            holdings,
+            in_file=database is not None,
+            distinct=distinct,
+            known_at=known_at,
+        )
     except BaseException:
         connection.close()
         raise
@@ -235,7 +265,12 @@ def connection_html(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 
 def _create_views(
-    connection: duckdb.DuckDBPyConnection, holdings: Holdings, *, in_file: bool, distinct: bool
+    connection: duckdb.DuckDBPyConnection,
+    holdings: Holdings,
+    *,
+    in_file: bool,
+    distinct: bool,
+    known_at: bool,
 ) -> None:
     [(home,)] = connection.execute("SELECT current_database()").fetchall()
     if in_file:
@@ -248,10 +283,14 @@ def _create_views(
         rows = connection.from_arrow(FeedDataset(holdings, feed))
         if distinct and data_type in REPEATING:
             rows = rows.distinct()
+        columns = feed.described
+        if known_at:
+            rows = rows.project(f"*, {known_at_sql(feed)} AS {KNOWN_AT}")
+            columns = columns | {KNOWN_AT: feed.schema.known.description}
         rows.create_view(feed.view, replace=True)
         # A comment costs more than the view, so the columns of what is not there go without.
         described[feed.view] = (
-            (f"{market.title} {data_type}, straight from the zips.", feed.described)
+            (f"{market.title} {data_type}, straight from the zips.", columns)
             if feed.view in there
             else (f"{market.title} {data_type}; nothing of it was in the store.", {})
         )

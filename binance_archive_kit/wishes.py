@@ -7,19 +7,31 @@ can, and every `Absence` has its word and its sentence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
 from binance_archive_kit.config import CollectionConfig, PartitionChoice, RelativeRange
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.keys import Stream, period_end, periods, spell_period
-from binance_archive_kit.matrix import Confidence, Entry, Matrix, PartitionFacts, WrongSymbolError
+from binance_archive_kit.matrix import (
+    Confidence,
+    Entry,
+    KnownDefect,
+    Matrix,
+    PartitionFacts,
+    WrongSymbolError,
+    load_annotations,
+)
 
 #: First and last day of a run of days, both inclusive.
 Span = tuple[date, date]
 
 _DAY = timedelta(days=1)
+#: So many halts a note names one by one.
+_HALTS_NAMED = 5
+#: Feeds that have no rows while a market stands still.
+_TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
 
 
 class Reason(StrEnum):
@@ -35,7 +47,7 @@ class Reason(StrEnum):
     BEFORE_FIRST = "before_first"
     ENDED = "ended"
     # It could exist, and the archive lacks it: missing.
-    HOLE = "hole"
+    ABSENT = "absent"
     AFTER_LAST = "after_last"
     # It will exist.
     NOT_PUBLISHED = "not_published"
@@ -102,6 +114,12 @@ class Wish:
     instead_facts: PartitionFacts | None = None
     daily_spans: tuple[Span, ...] = ()
 
+    def parts(self) -> Iterator[tuple[Stream, tuple[Span, ...]]]:
+        """Yield the streams it may take files of, with the days."""
+        yield self.stream, self.spans
+        if self.instead is not None:
+            yield self.instead, self.daily_spans
+
     def starts(self) -> Iterator[date]:
         """First days of the periods asked for, in order."""
         for start, end in self.spans:
@@ -158,6 +176,10 @@ def read_wishes(config: CollectionConfig, matrix: Matrix, now: datetime) -> Wish
                 continue
             _wish_feed(found, config, matrix, feed, symbols, (days.start, days.end))
     found.notes.extend(_auto_would_save(config, found.wishes, matrix))
+    found.notes.extend(_known_defects(found.wishes))
+    found.notes.extend(_known_halts(found.wishes, days.start, days.end))
+    found.notes.extend(_known_changes(found.wishes, days.start, days.end))
+    found.notes.extend(_doubts(found.wishes))
     return found
 
 
@@ -295,9 +317,98 @@ def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
     return (first, last), tuple(span for span in around if span[0] <= span[1])
 
 
+def _known_defects(asked: Sequence[Wish]) -> Iterator[str]:
+    """Name the known defects of what is asked for, and the symbols that changed."""
+    spans = {span for wish in asked for _, spans in wish.parts() for span in spans}
+    for defect in load_annotations().defects:
+        # Archives that were mended give what is right.
+        if defect.fixed_on is not None or not any(defect.overlaps(*_moments(s)) for s in spans):
+            continue
+        feeds: dict[str, None] = {}
+        mended = True
+        for wish in asked:
+            if any(_is_in(defect, stream, spans) for stream, spans in wish.parts()):
+                feeds[f"{wish.stream.market} {wish.stream.data_type}"] = None
+                mended &= bool(_better_days(wish))
+        if feeds:
+            also = "; partition='auto' takes the daily files of these days too" if mended else ""
+            yield f"date_range: known defect of {', '.join(feeds)}, {defect}{also}"
+    for rename in load_annotations().renames:
+        symbols = {
+            wish.stream.symbol: None
+            for wish in asked
+            if rename.concerns(wish.stream.market, wish.stream.symbol)
+        }
+        if symbols:
+            yield f"symbols: {', '.join(symbols)}: {rename.what} [{rename.source}]"
+
+
+def _is_in(defect: KnownDefect, stream: Stream, spans: Iterable[Span]) -> bool:
+    """Tell whether some rows of these days of a stream have a known defect."""
+    return defect.concerns(
+        stream.market, stream.data_type, stream.symbol, stream.interval, stream.partition
+    ) and any(defect.overlaps(*_moments(span)) for span in spans)
+
+
+def _moments(span: Span) -> tuple[datetime, datetime]:
+    """Return the first moment of a run of days, and the first one after it."""
+    return datetime.combine(span[0], time(), UTC), datetime.combine(span[1] + _DAY, time(), UTC)
+
+
+def _better_days(wish: Wish) -> list[Span]:
+    """List the days whose rows are wrong in the monthly files of a wish and right in daily ones."""
+    stream = wish.stream
+    if wish.instead is None:
+        return []
+    name = stream.market, stream.data_type, stream.symbol, stream.interval, stream.partition
+    wrong = load_annotations().wrong_days
+    return [(day, day) for span in wish.spans for day in sorted(wrong(*name, *span))]
+
+
+def _known_halts(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]:
+    """Name the times at which a market stood still, whose rows no file has."""
+    for market in dict.fromkeys(wish.stream.market for wish in asked):
+        types = {wish.stream.data_type for wish in asked if wish.stream.market is market}
+        first, after = _moments((start, end))
+        halts = [
+            halt
+            for halt in load_annotations().halts
+            if halt.market is market and halt.overlaps(first, after)
+        ]
+        if halts and types & set(_TRADED):
+            named = "; ".join(halt.when for halt in halts[:_HALTS_NAMED])
+            more = f"; and {len(halts) - _HALTS_NAMED} more" if halts[_HALTS_NAMED:] else ""
+            yield f"date_range: known halts of the {market} market, without rows: {named}{more}"
+
+
+def _known_changes(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]:
+    """Name the days from which values of what is asked for mean something else."""
+    for change in load_annotations().changes:
+        feeds = {
+            f"{wish.stream.market} {wish.stream.data_type}": None
+            for wish in asked
+            if change.concerns(wish.stream.market, wish.stream.data_type, start, end)
+        }
+        if feeds:
+            yield f"date_range: {', '.join(feeds)}, {change.on}: {change.what} [{change.source}]"
+
+
+def _doubts(asked: Sequence[Wish]) -> Iterator[str]:
+    """Say which intervals the archive may have stopped to publish."""
+    doubts = {
+        f"intervals: {stream.market} {stream.data_type} {stream.partition} {stream.interval}: "
+        f"{facts.doubts[stream.interval]}": None
+        for wish in asked
+        for stream, facts in [(wish.stream, wish.facts)]
+        if stream.interval is not None and stream.interval in facts.doubts
+    }
+    yield from doubts
+
+
 def settle(wish: Wish, published: Iterable[str]) -> list[Wish]:
     """Split a wish for whole months into the months that are published, and days.
 
+    Days that are wrong in a published month, and right in their daily file, are taken too.
     A wish that does not fall back on days is settled already.
 
     Parameters
@@ -314,6 +425,7 @@ def settle(wish: Wish, published: Iterable[str]) -> list[Wish]:
     for start in wish.starts():
         taken = spell_period(start, Partition.MONTHLY) in have
         (months if taken else days).append((start, period_end(start, Partition.MONTHLY)))
+    days += _better_days(replace(wish, spans=tuple(months)))
     ways = (wish.stream, months, wish.facts), (wish.instead, days, wish.instead_facts)
     return [Wish(stream, _joined(spans), facts) for stream, spans, facts in ways if spans]
 

@@ -20,6 +20,7 @@ from binance_archive_kit.errors import CoverageError
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.reports import CoverageReport
 from binance_archive_kit.synthetic import PLANTED, SYMBOLS
+from binance_archive_kit.texts import Unpacker
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars
@@ -289,15 +290,16 @@ def test_of_days_beyond_a_plan_nothing_is_due(
 
 
 def test_a_second_report_opens_no_file(
-    demo: dict[str, CollectionConfig], of_folder: CoverageReport, tmp_path: Path
+    demo: dict[str, CollectionConfig],
+    of_folder: CoverageReport,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(demo["running"].output_directory, copy, copy_function=shutil.copy2)
-    for path in copy.rglob("*.zip"):
-        stat = path.stat()
-        path.write_bytes(b"?" * stat.st_size)
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    again = bak.coverage(copy)
+    def refuse(*_: object) -> None:
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr(Unpacker, "text", refuse)
+    monkeypatch.setattr(Unpacker, "cut", refuse)
+    again = bak.coverage(demo["running"].output_directory)
     assert again.gaps.equals(of_folder.gaps)
     assert again.findings.equals(of_folder.findings)
     assert again.streams.equals(of_folder.streams)
@@ -483,8 +485,13 @@ def test_only_the_files_of_some_days_are_counted(serve: Serve, ask: Ask) -> None
     assert "(72 of 72), in 3 of 3 files of 1 stream" in ready.report.verdict
 
 
+#: A symbol that is traded all along.
+MARKET = candles_of("ETHUSDT", [FIRST + timedelta(days=n) for n in range(-1, 8)])
+
+
 def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
-    config = ask(serve(candles_of("BTCUSDT", FIVE[2:3])), start=FIRST - timedelta(days=1), days=8)
+    bucket = MARKET | candles_of("BTCUSDT", FIVE[2:3])
+    config = ask(serve(bucket), start=FIRST - timedelta(days=1), days=8)
     bak.collect(config)
     report = bak.coverage(config)
     assert kinds_of(report) == [
@@ -495,8 +502,32 @@ def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
     assert report.streams["expected_files"].to_list() == [1]
 
 
-def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, store: Path) -> None:
+def test_days_that_a_whole_archive_lacks_are_no_delisting(serve: Serve, ask: Ask) -> None:
     config = ask(serve(candles_of("BTCUSDT", FIVE[:3])))
+    bak.collect(config)
+    report = bak.coverage(config)
+    assert kinds_of(report) == [("missing_in_archive", FIVE[3], FIRST + timedelta(days=5))]
+    assert "may have stopped publishing" in report.gaps["evidence"].item()
+    assert report.verdict.startswith("Incomplete: 60.00 %")
+
+
+@pytest.mark.parametrize("foreign", ["", "A-list.txt", "BTCUSDT-1h-2020-8-1.zip"])
+def test_foreign_keys_in_a_folder_do_not_hide_its_first_file(
+    serve: Serve, ask: Ask, foreign: str
+) -> None:
+    key = str(kline("BTCUSDT", str(FIRST)))
+    folder = key.rpartition("/")[0]
+    server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[2:]))
+    plan = bak.plan(ask(server))
+    assert [absence.reason for absence in plan.unavailable] == ["before_first"]
+    assert "first file of it is of 2025-07-03" in plan.unavailable[0].detail
+    server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[:1] + FIVE[2:]))
+    plan = bak.plan(ask(server, start=FIVE[1], days=3))
+    assert [absence.reason for absence in plan.missing] == ["absent"]
+
+
+def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, store: Path) -> None:
+    config = ask(serve(MARKET | candles_of("BTCUSDT", FIVE[:3])))
     bak.collect(config)
     report = bak.coverage(store, end=FIVE[4])
     assert (

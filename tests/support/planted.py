@@ -19,6 +19,7 @@ from binance_archive_kit.feeds import feed_of
 from binance_archive_kit.gaps import GapKind, Line, Owner, Word
 from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import ObjectKey
+from binance_archive_kit.stamps import Stamp
 from tests.support.dialects import write, zip_of
 from tests.support.stores import schema_of
 
@@ -48,7 +49,7 @@ def moment(time: int) -> datetime:
 
 
 def source_of(key: ObjectKey) -> Source:
-    file = HeldFile(str(key), str(key), key.start, key.end, 1, 1)
+    file = HeldFile(str(key), str(key), key.start, key.end, Stamp(1, 1))
     return Source(file, HeldStream(key.stream, (file,)))
 
 
@@ -76,8 +77,15 @@ def examined_together(
     for name in examiner.columns:
         if name == "funding_interval_hours":
             columns[name] = pl.Series(hours or [8] * len(times), dtype=pl.Int64)
-        elif name not in columns:
-            columns[name] = pl.Series(ids or range(len(times)), dtype=pl.Int64)
+        elif name in feed.schema.key and name != feed.time:
+            values = ids or range(len(times))
+            columns[name] = pl.Series(values, dtype=pl.Int64).cast(feed.columns[name])
+        elif name != feed.time:
+            # Values that no check finds fault with.
+            own = (
+                columns[feed.time] if feed.columns[name] == pl.Datetime("us") else [1] * len(times)
+            )
+            columns[name] = pl.Series(own).cast(feed.columns[name])
     in_order = [list(its) == sorted(its) for _, its in files]
     spans = [(source_of(key), len(its)) for key, its in files]
     return examiner.examine(spans, pl.DataFrame(columns), in_order)

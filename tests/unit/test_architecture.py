@@ -27,6 +27,7 @@ MODULES: dict[str, set[str]] = {
     "metrics": set(),
     "environment": {"certifi"},
     "render": set(),
+    "stamps": set(),
     # facts
     "matrix": {"pydantic"},
     "schemas": {"pydantic"},
@@ -39,7 +40,7 @@ MODULES: dict[str, set[str]] = {
     # edges, one outside thing each
     "archive": {"anyio", "httpcore", "httpx"},
     "checksums": set(),
-    "members": set(),
+    "members": {"isal"},
     "storage": {"polars", "filelock"},
     "s5cmd": set(),
     "progress": {"IPython"},
@@ -55,6 +56,8 @@ MODULES: dict[str, set[str]] = {
     "threads": set(),
     "reading": {"numpy", "polars", "pyarrow"},
     "rhythms": {"numpy"},
+    "lookahead": {"polars"},
+    "flaws": {"numpy", "polars"},
     "contents": {"numpy", "polars"},
     "comparing": {"numpy", "polars"},
     "caching": {"numpy", "pyarrow"},
@@ -63,6 +66,8 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "joins": {"polars"},
+    "queries": {"duckdb", "numpy", "polars"},
     "verifying": {"polars"},
     # whether data can be trusted
     "gaps": {"numpy"},
@@ -80,7 +85,7 @@ MODULES: dict[str, set[str]] = {
     "synthetic": {"polars"},
     "demo": set(),
     # the command line
-    "commands": {"duckdb"},
+    "commands": set(),
     "cli": {"shtab"},
 }
 ORDER = [*MODULES]

@@ -101,9 +101,10 @@ def test_rows_between_the_steps_are_strays() -> None:
 
 
 def test_rows_that_follow_each_other_beside_the_grid_are_strays() -> None:
+    """Each of them counts for the step it lies in."""
     beside = [time + 1800 * SECOND for time in WHOLE_DAY]
     contents = examined(HOURS, beside)
-    assert spans(contents) == []
+    assert spans(contents) == [("01 00:00", "01 23:00", 24)]
     assert facts(contents) == (24, 0, 24, True)
     two = [kline("BTCUSDT", DAY_OF), kline("ETHUSDT", DAY_OF)]
     found = examined_together(list(zip(two, (WHOLE_DAY, beside), strict=True)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -19,11 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
+from binance_archive_kit.cli import main
+from binance_archive_kit.commands import Exit
 from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import ConfigurationError, CoverageError
 from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.reports import CoverageReport
 from binance_archive_kit.storage import Store
+from binance_archive_kit.texts import Unpacker
 from binance_archive_kit.wishes import Absence, Reason
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
@@ -136,6 +139,15 @@ def test_all_that_is_planted_in_candles_is_found(
         report = bak.coverage(root)
         again = bak.coverage(root)
     truth: Truth = {}
+    silent = {
+        symbol: {
+            time
+            for (each, day), rows in there.items()
+            if each == symbol and rows
+            for time in set(hours(day)) - set(rows)
+        }
+        for symbol, _ in there
+    }
     for symbol in {symbol for symbol, _ in there}:
         own = [day for each, day in there if each == symbol]
         for day in DAYS[DAYS.index(own[0]) : DAYS.index(own[-1]) + 1]:
@@ -143,8 +155,13 @@ def test_all_that_is_planted_in_candles_is_found(
             flaw = planted[symbol, day][0]
             for time in set(hours(day)) - set(rows):
                 # Those that have rows on this day, and what they have of this hour.
-                speaking = [its for (_, each), its in there.items() if each == day and its]
-                still = len(speaking) > 1 and not any(time in its for its in speaking)
+                speaking = {of: its for (of, each), its in there.items() if each == day and its}
+                still = len(speaking) > 1 and not any(time in its for its in speaking.values())
+                # And of one of them at least rows follow before a file ends.
+                still = still and any(
+                    next(later for later in count(time, HOUR) if later not in silent[of]) % DAY
+                    for of in speaking
+                )
                 if flaw == "corrupt":
                     kind = "corrupt"
                 elif flaw == "deleted":
@@ -463,7 +480,7 @@ def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
     told = []
     for key in (kline("BTCUSDT", DAYS[1]), kline("BTCUSDT", "2025-07")):
         stream = key.stream
-        reason = Reason.HOLE if stream.partition == lacks else Reason.NOT_PUBLISHED
+        reason = Reason.ABSENT if stream.partition == lacks else Reason.NOT_PUBLISHED
         of = (stream.market, stream.data_type, reason, f"told of the {stream.partition} one")
         told.append(Absence(*of, key.start, key.end, stream.symbol, stream.interval, key=str(key)))
     store = Store(tmp_path)
@@ -616,19 +633,21 @@ def test_files_of_long_candles_are_counted_by_the_month(tmp_path: Path) -> None:
 # What was seen is remembered
 
 
-def unreadable(paths: Mapping[Path, object]) -> None:
-    """Put other bytes into files, so that neither their size nor their time shows it."""
-    for path in paths:
-        stat = path.stat()
-        path.write_bytes(b"?" * stat.st_size)
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every attempt to open a file fail."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a file was opened")
+
+    monkeypatch.setattr(Unpacker, "text", refuse)
+    monkeypatch.setattr(Unpacker, "cut", refuse)
 
 
-def test_a_second_report_opens_no_file(two_days: Path) -> None:
+def test_a_second_report_opens_no_file(two_days: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(two_days, kline("BTCUSDT", "2025-07"), every(HOUR, DAYS[0], "2025-08-01"))
     trades(two_days, ALL_DAY, range(1_440))
     first = bak.coverage(two_days)
-    unreadable(dict.fromkeys(two_days.rglob("*.zip")))
+    forbid_reading(monkeypatch)
     second = bak.coverage(two_days)
     assert str(second) == str(first)
     assert second.gaps.equals(first.gaps)
@@ -651,6 +670,19 @@ def test_a_comparison_is_made_again_when_a_file_was_written_again(two_days: Path
     plant(two_days, kline("BTCUSDT", DAYS[1]), hours(DAYS[1]), value=[3] * 24)
     [found] = bak.coverage(two_days).findings.rows(named=True)
     assert (found["kind"], found["rows"]) == ("disagreement", 24)
+
+
+@pytest.mark.parametrize(("day", "known"), [("2020-12-21", True), ("2020-12-22", False)])
+def test_a_day_known_to_be_wrong_in_its_month_may_differ(
+    tmp_path: Path, day: str, known: bool
+) -> None:
+    plant(tmp_path, kline("BTCUSDT", "2020-12"), every(HOUR, "2020-12-01", "2021-01-01"))
+    plant(tmp_path, kline("BTCUSDT", day), hours(day), value=[3] * 24)
+    report = bak.coverage(tmp_path)
+    [found] = report.findings.filter(pl.col("kind") == "disagreement").rows(named=True)
+    assert (found["rows"], found["explained"]) == (24, known)
+    assert ("as is known, the monthly file is wrong" in found["evidence"]) == known
+    assert ("Complete" in str(report)) == known
 
 
 def test_without_a_cache_nothing_is_written(two_days: Path) -> None:
@@ -831,3 +863,160 @@ def test_a_bare_zip_is_as_good(tmp_path: Path) -> None:
     write(tmp_path, key, zip_of(key, b"<html>"))
     report = bak.coverage(tmp_path)
     assert set(report.gaps["kind"]) == {"corrupt"}
+
+
+# What is known of the archive
+
+
+def test_a_day_that_only_a_csv_gives_is_there_and_unverified(two_days: Path) -> None:
+    zipped = two_days / str(kline("BTCUSDT", DAYS[1]))
+    csv = zipped.with_suffix(".csv")
+    csv.write_bytes(csv_at(kline("BTCUSDT", DAYS[1]), hours(DAYS[1])))
+    zipped.unlink()
+    report = bak.coverage(two_days)
+    assert_consistent(report, 48, 0)
+    [found] = report.findings.rows(named=True)
+    assert found["kind"] == "unverified"
+    assert found["evidence"].startswith("BTCUSDT-1h-2025-07-02.csv: verify cannot prove it")
+    assert bak.backtest_coverage(two_days).is_ready
+
+
+def test_a_file_of_an_unusual_form_is_read_and_named(two_days: Path) -> None:
+    key = kline("BTCUSDT", DAYS[1])
+    write(two_days, key, zip_of(key, csv_at(key, hours(DAYS[1])).rstrip(b"\n")))
+    report = bak.coverage(two_days)
+    assert_consistent(report, 48, 0)
+    [found] = report.findings.rows(named=True)
+    assert found["kind"] == "irregular"
+    assert "no end of line" in found["evidence"]
+    assert bak.backtest_coverage(two_days).verdict.startswith("Ready: ")
+    assert bak.coverage(two_days).findings.equals(report.findings)
+
+
+def test_files_that_are_skipped_are_never_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "BTCUSDT-1h-2025-07-01.zip").write_bytes(b"PK")
+    report = bak.coverage(tmp_path)
+    assert report.verdict.startswith("Nothing read: 1 file skipped because of name or place")
+    assert report.skipped[0].advice in report.verdict
+    assert "Nothing found" not in bak.backtest_coverage(tmp_path).verdict
+    for text in (str(report), report._repr_html_(), report.to_markdown()):
+        assert "data/BTCUSDT-1h-2025-07-01.zip" in text
+    plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0]))
+    assert "1 file skipped" in bak.coverage(tmp_path).verdict
+
+
+def test_a_change_of_meaning_is_told_wherever_such_rows_are(tmp_path: Path) -> None:
+    def told(*days: str) -> list[str]:
+        root = tmp_path / days[0]
+        for day in days:
+            late = 0 if day >= "2026-06-25" else 5 * MINUTE
+            times = [time + late for time in every(5 * MINUTE, day, f"{day} 23:59")]
+            plant(root, other("metrics", "BTCUSDT", day), times)
+        changes = bak.coverage(root).findings.filter(pl.col("kind") == "semantic_change")
+        return [f"{start:%Y-%m-%d}" for start in changes["start"]]
+
+    assert told("2026-06-23") == []
+    assert told("2026-08-01") == ["2026-08-01"]
+    assert told("2026-06-24", "2026-06-25") == ["2026-06-25"]
+
+
+def test_a_known_defect_is_named_where_it_is_touched(tmp_path: Path) -> None:
+    day = "2020-12-21"
+    month = kline("BTCUSDT", "2020-12")
+    plant(tmp_path, month, every(HOUR, "2020-12-01", "2021-01-01"))
+    report = bak.coverage(tmp_path)
+    [found] = report.findings.filter(pl.col("kind") == "wrong_values").rows(named=True)
+    assert f"{found['start']:%Y-%m-%d}" == day
+    assert "the daily ones right" in found["evidence"]
+    assert "not to be trusted: 1 known defect" in report.verdict
+    assert not bak.backtest_coverage(tmp_path, start=day, end=day).is_ready
+    assert bak.backtest_coverage(tmp_path, start="2020-12-01", end="2020-12-15").is_ready
+    # The daily file of that day is right, and gives it.
+    plant(tmp_path, kline("BTCUSDT", day), hours(day))
+    kinds = set(bak.coverage(tmp_path).findings["kind"])
+    assert "wrong_values" not in kinds
+
+
+def test_a_halt_that_took_no_whole_candle_is_named(tmp_path: Path) -> None:
+    day = "2020-02-19"
+    plant(tmp_path, kline("BTCUSDT", day, "8h"), every(8 * HOUR, day, f"{day} 23:59"))
+    report = bak.coverage(tmp_path)
+    [found] = report.findings.rows(named=True)
+    assert found["kind"] == "known_halt"
+    assert "2020-02-19 11:35:33" in found["evidence"]
+    assert report.is_complete
+    lacking = hours(day, 12, 13, 14, 15)
+    plant(tmp_path, kline("ETHUSDT", day), lacking)
+    gaps = bak.coverage(tmp_path).gaps.filter(pl.col("symbol") == "ETHUSDT")
+    assert gaps["kind"][0] == "halt"
+    assert "a known halt, 2020-02-19 11:35:33" in gaps["evidence"][0]
+
+
+def test_a_symbol_of_which_another_stream_goes_on_was_not_delisted(tmp_path: Path) -> None:
+    """What an earlier collection noted of one stream is held against all of the symbol."""
+    plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0]))
+    key = kline("BTCUSDT", DAYS[1])
+    stream = key.stream
+    absence = Absence(
+        stream.market, stream.data_type, Reason.AFTER_LAST, "delisted?", key.start, key.end,
+        stream.symbol, stream.interval, key=str(key),
+    )  # fmt: skip
+    store = Store(tmp_path)
+    with store.recorder() as record:
+        record([])
+    store.note_missing([absence], [])
+    asked = {"start": DAYS[0], "end": DAYS[1]}
+    assert set(bak.coverage(tmp_path, **asked).gaps["kind"]) == {"after_delisting"}
+    plant(tmp_path, kline("BTCUSDT", DAYS[2], "8h"), every(8 * HOUR, DAYS[2], DAYS[3]))
+    report = bak.coverage(tmp_path, **asked)
+    gaps = report.gaps.filter(pl.col("interval") == "1h")
+    assert set(gaps["kind"]) == {"missing_in_archive"}
+    assert not report.is_complete
+
+
+@pytest.mark.parametrize("noted", ["not a key", "data/spot/daily/klines/X/1h/X-1h-2025.zip"])
+def test_a_note_that_names_no_object_does_no_harm(
+    two_days: Path, noted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "quarantined", lambda *_: {noted: "bad"})
+    monkeypatch.setattr(Store, "missing", lambda *_: {noted: (Reason.ABSENT, "said")})
+    assert bak.coverage(two_days).is_complete
+
+
+# On the command line
+
+
+def run(root: Path, *arguments: str) -> int:
+    return main(["coverage", str(root), *arguments])
+
+
+@pytest.mark.parametrize(
+    ("flaw", "plain", "gated"),
+    [
+        ("none", Exit.COMPLETE, Exit.COMPLETE),
+        ("hole", Exit.COMPLETE, Exit.PARTIAL),
+        ("repeat", Exit.COMPLETE, Exit.COMPLETE),
+        ("conflict", Exit.COMPLETE, Exit.PARTIAL),
+        ("corrupt", Exit.PARTIAL, Exit.PARTIAL),
+        ("nothing", Exit.NOTHING, Exit.NOTHING),
+    ],
+)
+def test_a_report_ends_with_what_it_says(
+    tmp_path: Path, flaw: str, plain: Exit, gated: Exit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = hours(DAYS[0], *([5] if flaw == "hole" else []))
+    values = [1] * len(times)
+    if flaw in ("repeat", "conflict"):
+        times.insert(5, times[5])
+        values.append(1)
+        values[5] = 1 if flaw == "repeat" else 2
+    if flaw != "nothing":
+        path = plant(tmp_path, kline("BTCUSDT", DAYS[0]), times, value=values)
+        if flaw == "corrupt":
+            spoil(path)
+    assert run(tmp_path) == plain
+    assert run(tmp_path, "--min-coverage", "0.999") == gated
+    assert run(tmp_path, "--json") == plain
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["skipped"] == []

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binance_archive_kit.contents import Contents
-from binance_archive_kit.gaps import Gap, GapKind, Line, Word, examine, merge, said, tell_halts
+from binance_archive_kit.gaps import (
+    Gap,
+    GapKind,
+    Halt,
+    Line,
+    Word,
+    examine,
+    merge,
+    said,
+    tell_halts,
+)
 from binance_archive_kit.keys import ObjectKey
 from tests.support.planted import (
     DAY,
@@ -384,8 +394,8 @@ def test_much_evidence_is_counted() -> None:
 # Lines side by side
 
 
-def nothing_known(*_: object) -> str:
-    return ""
+def nothing_known(_: Line) -> list[Halt]:
+    return []
 
 
 def nobody_knows(*_: object) -> None:
@@ -502,17 +512,50 @@ def test_halts_are_told_market_by_market_and_interval_by_interval() -> None:
 
 
 def test_a_known_halt_needs_no_neighbours() -> None:
-    lines = market([4])
-    asked = []
+    [line] = market([3, 4, 5])
+    halt = Halt(at("2025-07-01 03:40:55"), at("2025-07-01 05:00"), "a known halt")
+    tell_halts([line], lambda _: [halt], nobody_knows)
+    assert told(line) == [
+        ("hole", "07-01 03:00", "07-01 04:00", 1),
+        ("halt", "07-01 04:00", "07-01 05:00", 1),
+        ("hole", "07-01 05:00", "07-01 06:00", 1),
+    ]
+    assert line.gaps[1].evidence == ("a known halt",)
 
-    def known(line: Line, start: int, end: int) -> str:
-        asked.append((line.symbol, start, end))
-        return "a known halt"
 
-    tell_halts(lines, known, nobody_knows)
-    assert asked == [("S0", at("2025-07-01 04:00"), at("2025-07-01 05:00"))]
-    assert told(lines[0]) == [("halt", "07-01 04:00", "07-01 05:00", 1)]
-    assert lines[0].gaps[0].evidence == ("a known halt",)
+def test_a_halt_of_which_only_the_day_is_known_is_no_proof() -> None:
+    [line] = market([4])
+    halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
+    tell_halts([line], lambda _: [halt], nobody_knows)
+    assert told(line) == [("hole", "07-01 04:00", "07-01 05:00", 1)]
+    assert line.gaps[0].evidence[-1] == "at a time not known, a halt of this day"
+
+
+LATE = (21, 22, 23)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kinds"),
+    [
+        # All files end together, and the next ones begin at midnight.
+        ([LATE, LATE, LATE], ["short_file"] * 3),
+        # One goes on before midnight, in the same file.
+        ([LATE, LATE, (21, 22)], ["halt", "halt", "halt"]),
+    ],
+)
+def test_files_that_end_together_are_no_halt_unless_one_goes_on(
+    lines: list[tuple[int, ...]], kinds: list[str]
+) -> None:
+    side = market(*lines)
+    tell_halts(side, nothing_known, nobody_knows)
+    assert [told(line)[0][0] for line in side] == kinds
+
+
+def test_files_that_end_together_on_the_day_of_a_halt_are_one() -> None:
+    side = market(LATE, LATE)
+    halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
+    tell_halts(side, lambda _: [halt], nobody_knows)
+    assert [told(line)[0][0] for line in side] == ["halt", "halt"]
 
 
 @pytest.mark.parametrize(
@@ -555,12 +598,18 @@ def test_every_row_that_lacks_is_in_one_gap_of_the_right_kind(
         )
         lines.append(looked_at(line_of(rows)))
     tell_halts(lines, nothing_known, nobody_knows)
+    every = [{day * 24 + hour for day, gone in enumerate(its) for hour in gone} for its in lacking]
     for line, its in zip(lines, lacking, strict=True):
         kinds = {}
         for day, gone in enumerate(its):
             there = [hour for hour in range(24) if hour not in gone]
             for hour in gone:
                 everywhere = all(hour in each[day] for each in lacking) and len(lacking) > 1
+                # Of one symbol at least rows follow before its file ends.
+                ends = [
+                    next(h for h in range(day * 24 + hour, 49) if h not in own) for own in every
+                ]
+                everywhere &= any(end % 24 for end in ends)
                 inside = there[0] < hour < there[-1]
                 kind = "halt" if everywhere else "hole" if inside else "short_file"
                 kinds[at(DAYS[day]) + hour * HOUR] = kind

@@ -221,6 +221,36 @@ def test_a_month_is_read_for_its_days_once(tmp_path: Path, monkeypatch: pytest.M
     assert times_of(bak.store(tmp_path, prefer="monthly")) == HOURS
 
 
+@pytest.mark.parametrize("prefer", ["daily", "monthly"])
+@pytest.mark.parametrize(
+    ("month", "day", "is_wrong"),
+    [
+        ("2020-12", "2020-12-21", True),
+        ("2021-09", "2021-09-29", True),
+        ("2020-12", "2020-12-22", False),
+    ],
+)
+def test_a_day_that_is_wrong_in_its_month_comes_from_its_daily_file(
+    tmp_path: Path, prefer: Literal["daily", "monthly"], month: str, day: str, is_wrong: bool
+) -> None:
+    put(tmp_path, kline("BTCUSDT", month), rows=31 * 24, seed="month")
+    put(tmp_path, kline("BTCUSDT", day), seed="day")
+    opened = bak.store(tmp_path, prefer=prefer)
+    for _ in range(2):
+        rows = bak.scan(opened, "spot", "klines").collect()
+        assert rows["open_time"].is_sorted()
+        assert rows["open_time"].is_unique().all()
+        daily = rows.filter(pl.col("partition") == "daily")
+        served = {str(each) for each in daily["date"]}
+        assert served == ({day} if is_wrong or prefer == "daily" else set())
+        opened.warm()
+    # Without the daily file the month gives what it has.
+    (tmp_path / str(kline("BTCUSDT", day))).unlink()
+    whole = bak.scan(bak.store(tmp_path, prefer=prefer), "spot", "klines").collect()
+    assert set(whole["partition"]) == {"monthly"}
+    assert len(whole) == len(rows)
+
+
 def test_a_bad_daily_file_that_is_skipped_leaves_its_day_to_the_month(tmp_path: Path) -> None:
     """Even if it shows in its middle only that it is bad."""
     plant(tmp_path, MONTH, HOURS)
@@ -555,7 +585,7 @@ def test_a_scan_made_before_a_file_arrived_has_it(tmp_path: Path) -> None:
     "name",
     [
         "BTCUSDT-1h-2025-07-02.zip.part",
-        "BTCUSDT-1h-2025-7-2.zip",
+        "BTCUSDT-1h-2025-13-02.zip",
         "BTCUSDT-1h-2025-07-32.zip",
         "BTCUSDT-1h-2025-07.zip",
         "ETHUSDT-1h-2025-07-02.zip",

@@ -13,6 +13,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from binance_archive_kit.enums import DataType, Market
 from binance_archive_kit.errors import ArchiveKitWarning, BadZip, Corrupt, StaleChecksum
 from binance_archive_kit.members import BadMemberError, check_member, find_member
 from binance_archive_kit.planning import INVENTORY_SCHEMA
+from binance_archive_kit.stamps import Stamp, stamp_of
 from binance_archive_kit.storage import PRIVATE, Expected, Proof, ProvenBy, Store
 from binance_archive_kit.wishes import Absence, Reason
 
@@ -355,7 +357,7 @@ def test_prove(
         proof = store.prove(KEY, file, expected, accept_stale=accept)
         assert proof.by is outcome
         assert (proof.key, proof.size, proof.sha256) == (KEY, len(data), sha(data))
-        assert (proof.mtime, proof.etag) == (file.stat().st_mtime_ns, expected.etag)
+        assert (proof.stamp, proof.etag) == (stamp_of(file.stat()), expected.etag)
     else:
         with pytest.raises(outcome) as caught:
             store.prove(KEY, file, expected, accept_stale=accept)
@@ -375,12 +377,12 @@ def test_prove_a_large_file(store: Store, tmp_path: Path) -> None:
 
 
 def test_admit_replaces_atomically(store: Store, tmp_path: Path) -> None:
-    store.admit(KEY, staged(tmp_path, GOOD))
+    admit_proven(store, tmp_path, KEY)
     assert store.path(KEY).read_bytes() == GOOD
     with store.path(KEY).open("rb") as reader:
-        store.admit(KEY, staged(tmp_path, b"new"))
+        admit_proven(store, tmp_path, KEY, stored())
         assert reader.read() == GOOD  # who reads it goes on reading what it was
-    assert store.path(KEY).read_bytes() == b"new"
+    assert store.path(KEY).read_bytes() == stored()
     assert not (tmp_path / "staged").exists()
 
 
@@ -394,10 +396,7 @@ def test_a_store_is_made_by_the_first_file_only(tmp_path: Path) -> None:
 def admit_proven(store: Store, tmp_path: Path, key: str, data: bytes = GOOD) -> Proof:
     file = staged(tmp_path, data)
     proof = store.prove(KEY, file, Expected(len(data), md5(data), sha(data)))
-    store.admit(key, file)
-    return Proof(
-        key, *(getattr(proof, n) for n in ("size", "mtime", "sha256", "etag", "by")), "now"
-    )
+    return store.admit(replace(proof, key=key), file)
 
 
 def test_what_is_recorded_is_found(store: Store, tmp_path: Path) -> None:
@@ -417,7 +416,7 @@ def test_what_is_recorded_is_found(store: Store, tmp_path: Path) -> None:
     [row] = found.iter_rows(named=True)
     assert row["key"] == KEY
     assert (row["file_size"], row["proven_size"]) == (len(GOOD), len(GOOD))
-    assert row["file_mtime"] == row["proven_mtime"]
+    assert row["unchanged"]
     assert (row["proven_etag"], row["proven_by"]) == (md5(GOOD), "sha256")
     everything = store.inventory([key.rpartition("/")[0] + "/" for key in others])
     assert sorted(everything["key"]) == sorted(others)
@@ -452,7 +451,7 @@ def test_files_without_proof_are_files(store: Store) -> None:
 def test_recording_from_many_threads(store: Store) -> None:
     def proofs(n: int) -> list[Proof]:
         return [
-            Proof(f"data/x/{n}-{i}.zip", i, n, "0" * 64, None, ProvenBy.SIZE, "now")
+            Proof(f"data/x/{n}-{i}.zip", Stamp(i, n), "0" * 64, None, ProvenBy.SIZE, "now")
             for i in range(50)
         ]
 
@@ -475,7 +474,7 @@ def lacking(day: int, reason: Reason) -> Absence:
 
 def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path: Path) -> None:
     prefix = KEY.rpartition("/")[0] + "/"
-    absences = [lacking(1, Reason.HOLE), lacking(2, Reason.AFTER_LAST)]
+    absences = [lacking(1, Reason.ABSENT), lacking(2, Reason.AFTER_LAST)]
     store.note_missing(absences, [])
     assert store.missing(prefix) == {}, "nothing is noted of a folder that is no store"
     with store.recorder() as record:
@@ -486,8 +485,8 @@ def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path:
         each.key: each.reason for each in absences
     }
     assert all(said.startswith("it is not there, asked on 20") for _, said in noted.values())
-    store.note_missing([lacking(2, Reason.HOLE)], [str(absences[0].key)])
-    assert [reason for reason, _ in store.missing(prefix).values()] == [Reason.HOLE]
+    store.note_missing([lacking(2, Reason.ABSENT)], [str(absences[0].key)])
+    assert [reason for reason, _ in store.missing(prefix).values()] == [Reason.ABSENT]
 
 
 def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
@@ -499,7 +498,7 @@ def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE missing (key TEXT PRIMARY KEY, said TEXT) WITHOUT ROWID")
         connection.execute("INSERT INTO missing VALUES (?, 'as told')", (KEY,))
-    old = {KEY: (Reason.HOLE, "as told")}
+    old = {KEY: (Reason.ABSENT, "as told")}
     assert store.missing(prefix) == old
     store.note_missing([new], [])
     noted = store.missing(prefix)
@@ -528,7 +527,7 @@ def test_a_database_damaged_further_in_is_set_aside(store: Store, tmp_path: Path
         for n in range(40):
             record(
                 [
-                    Proof(f"{KEY}{n}-{i}", i, 0, "0" * 64, None, ProvenBy.SIZE, "now")
+                    Proof(f"{KEY}{n}-{i}", Stamp(i, 0), "0" * 64, None, ProvenBy.SIZE, "now")
                     for i in range(50)
                 ]
             )

@@ -411,7 +411,7 @@ def test_stale_files_are_flagged() -> None:
 
 def test_what_is_missing_is_joined_from_plan_and_run() -> None:
     first, second = (
-        Absence(Market.SPOT, DataType.TRADES, Reason.HOLE, word, *(date(2025, 1, 1),) * 2)
+        Absence(Market.SPOT, DataType.TRADES, Reason.ABSENT, word, *(date(2025, 1, 1),) * 2)
         for word in ("first", "second")
     )
     result = result_of(D, plan=plan_of(1, missing=(first,)), missing=[second])
@@ -476,7 +476,7 @@ def test_many_failures_are_cut_with_a_count() -> None:
 
 def test_html_escapes_what_comes_from_outside() -> None:
     absence = Absence(
-        Market.SPOT, DataType.TRADES, Reason.HOLE, HOSTILE, *(date(2025, 1, 1),) * 2, HOSTILE
+        Market.SPOT, DataType.TRADES, Reason.ABSENT, HOSTILE, *(date(2025, 1, 1),) * 2, HOSTILE
     )
     result = result_of(
         D,

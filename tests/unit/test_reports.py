@@ -570,4 +570,5 @@ def test_frames_have_the_promised_columns() -> None:
 
 def test_every_kind_has_its_meaning() -> None:
     assert len({kind.meaning for kind in GapKind}) == len(GapKind) == 11
-    assert len({kind.meaning for kind in FindingKind}) == len(FindingKind) == 5
+    assert len({kind.meaning for kind in FindingKind}) == len(FindingKind) == 16
+    assert all(kind.is_flaw for kind in FindingKind if kind.is_doubt)

@@ -187,6 +187,9 @@ def labels(first: str, rows: int = 288) -> np.ndarray:
         # 00:00 of both days: that of the first one stands for the end of the day before.
         ("futures_um", "2026-06-24", labels("2026-06-24", 289), 5),
         ("futures_um", "2026-06-24", labels("2026-06-24", 0), 5),
+        # A row of the next midnight that strayed into the file does not turn its labels.
+        ("futures_um", "2026-09-12", labels("2026-09-12", 289), 0),
+        ("futures_cm", "2025-07-01", labels("2025-07-01", 289), 0),
         ("futures_cm", "2025-07-01", labels("2025-07-01"), 0),
         ("futures_cm", "2025-07-01", labels("2025-07-01 00:05"), 5),
         ("futures_cm", "2025-07-01", labels("2025-07-01 03:00", 3), 0),

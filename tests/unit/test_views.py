@@ -21,8 +21,9 @@ from IPython.core.formatters import DisplayFormatter
 
 import binance_archive_kit as bak
 from binance_archive_kit.cli import main
+from binance_archive_kit.enums import DataType, Market
 from binance_archive_kit.errors import ConfigurationError
-from binance_archive_kit.feeds import view_name
+from binance_archive_kit.feeds import feed_of, view_name
 from binance_archive_kit.schemas import load_schemas
 from binance_archive_kit.views import connection_html, show_connections
 from tests.support import naive
@@ -103,6 +104,10 @@ def test_what_is_there_is_described_in_the_catalogue(con: duckdb.DuckDBPyConnect
         for name, dtype in dtypes_of(schema_of(key)).items():
             assert dtype != "time" or comments[name].endswith("[UTC]")
     assert "[contracts]" in comments["qty"]
+    of_summary = feed_of(Market.OPTIONS, DataType.EOH_SUMMARY).described
+    assert "[contracts, over the 24 hours before known_at]" in of_summary["volume_contracts"]
+    assert "about the end of the hour" in of_summary["time"]
+    assert "[as of known_at]" in of_summary["delta"]
     [(comment,)] = con.sql(
         "SELECT comment FROM duckdb_views() WHERE view_name = 'spot_klines'"
     ).fetchall()

@@ -26,6 +26,7 @@ from binance_archive_kit.planning import (
     StreamListing,
     decide,
     make_plan,
+    witnesses,
 )
 from binance_archive_kit.wishes import Absence, Reason, Wish, Wishes, read_wishes, settle
 
@@ -57,6 +58,8 @@ class World:
     holes: frozenset[str] = frozenset()
     begins: Mapping[str, date] = field(default_factory=dict)
     ends: Mapping[str, date] = field(default_factory=dict)
+    #: Last day of single streams, by symbol and interval or data type.
+    stops: Mapping[tuple[str, str], date] = field(default_factory=dict)
     #: Day of the next month on which monthly files come out.
     monthly_out: int = 4
 
@@ -69,6 +72,7 @@ class World:
             and (facts.last is None or start <= facts.last)
             and end >= self.begins.get(stream.symbol, end)
             and start <= self.ends.get(stream.symbol, start)
+            and start <= self.stops.get((stream.symbol, stream.interval or stream.data_type), start)
             and datetime.combine(out, datetime.min.time()) <= self.now
             and str(ObjectKey(stream, start)) not in self.holes
         )
@@ -132,7 +136,11 @@ def plan_of(
         if each.probed and each.first is None
     }
     wishes = Wishes(settled_wishes, asked.unavailable, asked.notes, asked.warnings)
-    return make_plan(config, wishes, listing, inventory, MATRIX, world.now, known)
+    beside = {
+        wish.stream: world.listing(wish)
+        for wish in witnesses(settled_wishes, listing, MATRIX, world.now)
+    }
+    return make_plan(config, wishes, listing, inventory, MATRIX, world.now, known, beside)
 
 
 def days(start: str, end: str | None = None) -> dict[str, str]:
@@ -777,7 +785,7 @@ def test_a_hole_is_missing_and_names_its_key() -> None:
     plan = plan_of(config, World(holes=frozenset({hole})))
     assert len(plan) == 14
     [absence] = plan.missing
-    assert (absence.reason, absence.key) == (Reason.HOLE, hole)
+    assert (absence.reason, absence.key) == (Reason.ABSENT, hole)
     assert (absence.start, absence.end) == (date(2025, 7, 10), date(2025, 7, 10))
     assert plan.unavailable == ()
     assert plan.not_published == ()
@@ -814,6 +822,61 @@ def test_days_after_a_symbol_ends_are_missing_and_say_delisted() -> None:
     later = plan_of(config, World(ends={"BTCUSDT": date(2025, 5, 1)}))
     assert {a.reason for a in later.missing} == {Reason.AFTER_LAST}
     assert "of before" not in later.missing[0].detail
+
+
+STREAMS = [(symbol, interval) for symbol in ("BTCUSDT", "ETHUSDT") for interval in ("1h", "1d")]
+
+
+@given(
+    asked=st.sets(st.sampled_from(STREAMS), min_size=1),
+    stops=st.fixed_dictionaries({stream: st.sampled_from([None, 1, 5, 12]) for stream in STREAMS}),
+)
+def test_a_symbol_is_delisted_when_all_of_it_stops_and_the_market_goes_on(
+    asked: set[tuple[str, str]], stops: dict[tuple[str, str], int | None]
+) -> None:
+    """Streams that were not asked for are asked about where those that were cannot tell."""
+    ends = {
+        stream: date.max if day is None else date(2025, 7, day) for stream, day in stops.items()
+    }
+    ends |= {(symbol, "1m"): date(2025, 7, 1) for symbol in ("BTCUSDT", "ETHUSDT")}
+    config = config_of(
+        symbols=sorted({symbol for symbol, _ in asked}),
+        intervals={"klines": sorted({interval for _, interval in asked})},
+        date_range=FIRST_HALF,
+    )
+    plan = plan_of(config, World(stops=ends))
+    for absence in plan.missing:
+        own = max(ends[stream] for stream in STREAMS if stream[0] == absence.symbol)
+        alive = max(ends[stream] for stream in STREAMS if stream[0] != absence.symbol)
+        gone = own < absence.start <= alive
+        assert (absence.reason is Reason.AFTER_LAST) == gone, absence
+    assert len(plan) + len(plan.missing) == 15 * len(config.symbols_of("spot")) * len(
+        config.intervals[DataType.KLINES]
+    )
+
+
+def test_a_market_that_stops_at_once_was_not_delisted() -> None:
+    symbols = ["BTCUSDT", "ETHUSDT", "ADAUSDT"]
+    world = World(ends=dict.fromkeys(SYMBOLS[Market.SPOT], date(2025, 7, 10)))
+    plan = plan_of(config_of(symbols=symbols, data_types=["trades"], date_range=FIRST_HALF), world)
+    assert {a.reason for a in plan.missing} == {Reason.ABSENT}
+    assert "may have stopped publishing" in plan.missing[0].detail
+
+
+def test_the_file_of_a_last_month_does_not_keep_a_symbol_alive() -> None:
+    """A symbol that ends in the middle of a month has a file of that month."""
+    asked = {"symbols": ["BTCUSDT"], "intervals": {"klines": ["1h"]}, "partition": "daily"}
+    world = World(ends={"BTCUSDT": date(2025, 6, 20)})
+    plan = plan_of(config_of(**asked, date_range=days("2025-06-15", "2025-06-25")), world)
+    assert {a.reason for a in plan.missing} == {Reason.AFTER_LAST}
+    assert [a.start.day for a in plan.missing] == [21, 22, 23, 24, 25]
+
+
+def test_nothing_more_is_listed_while_the_last_days_are_not_due() -> None:
+    asked = read_wishes(config_of(date_range={"start": "-3d", "end": "yesterday"}), MATRIX, NOW)
+    world = World(ends={"BTCUSDT": NOW.date() - timedelta(days=2)})
+    listing = {wish.stream: world.listing(wish) for wish in asked.wishes}
+    assert witnesses(asked.wishes, listing, MATRIX, NOW) == []
 
 
 def test_days_after_a_feed_has_ended_are_unavailable() -> None:
@@ -904,7 +967,7 @@ def test_a_day_before_the_last_published_one_is_a_hole_even_when_fresh() -> None
     key = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-08-18.zip"
     config = config_of(data_types=["trades"], date_range=days("2025-08-17", "2025-08-19"))
     plan = plan_of(config, World(now=datetime(2025, 8, 20, 0), holes=frozenset({key})))
-    assert [(a.reason, a.key) for a in plan.missing] == [(Reason.HOLE, key)]
+    assert [(a.reason, a.key) for a in plan.missing] == [(Reason.ABSENT, key)]
 
 
 def test_an_unknown_symbol_is_answered_with_the_nearest() -> None:
@@ -994,7 +1057,7 @@ def test_a_plan_reads_well() -> None:
     assert plan.headline() == "5 objects: 5 to download; 4.9 KB to fetch"
     text = str(plan)
     assert "spot trades (daily): 2 objects, 2025-07-09 to 2025-07-11" in text
-    assert "1 missing (could exist, the archive lacks it): 1 hole" in text
+    assert "1 missing (could exist, the archive lacks it): 1 absent" in text
     assert "2 unavailable (cannot exist)" in text
     assert repr(plan) == f"Plan({plan.headline()})"
     unlisted = plan_of(config, listed=False)
@@ -1004,7 +1067,7 @@ def test_a_plan_reads_well() -> None:
 
 def test_html_escapes_what_comes_from_outside() -> None:
     hostile = Absence(
-        Market.SPOT, DataType.TRADES, Reason.HOLE, "<script>x</script>", *(date(2025, 7, 1),) * 2
+        Market.SPOT, DataType.TRADES, Reason.ABSENT, "<script>x</script>", *(date(2025, 7, 1),) * 2
     )
     frame = decide(objects_frame(), NOTHING, config_of())
     plan = Plan(config_of(), frame, missing=(hostile,), notes=("<img src=x onerror=y>",))
@@ -1050,9 +1113,8 @@ def inventory_frame(**changes: Any) -> pl.DataFrame:
     row = {
         "key": "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip",
         "file_size": 100,
-        "file_mtime": 7,
         "proven_size": 100,
-        "proven_mtime": 7,
+        "unchanged": True,
         "proven_etag": ETAG,
         "proven_by": "sha256",
         **changes,
@@ -1060,7 +1122,7 @@ def inventory_frame(**changes: Any) -> pl.DataFrame:
     return pl.DataFrame([row], schema=INVENTORY_SCHEMA)
 
 
-UNPROVEN = {"proven_size": None, "proven_mtime": None, "proven_etag": None, "proven_by": None}
+UNPROVEN = {"proven_size": None, "unchanged": None, "proven_etag": None, "proven_by": None}
 UNLISTED = {"size": None, "etag": None, "last_modified": None, "checksum": None}
 
 
@@ -1071,9 +1133,9 @@ UNLISTED = {"size": None, "etag": None, "last_modified": None, "checksum": None}
         (None, {}, {}, "download", "new"),
         ({}, {}, {"force_redownload": True}, "update", "forced"),
         ({}, {}, {"enable_resume": False}, "update", "forced"),
-        ({"file_size": 99}, {}, {}, "update", "size differs"),
+        ({"file_size": 99, "unchanged": False}, {}, {}, "update", "size differs"),
         (UNPROVEN, {}, {}, "keep", "to be proven"),
-        ({"file_mtime": 8}, {}, {}, "keep", "to be proven"),
+        ({"unchanged": False}, {}, {}, "keep", "to be proven"),
         ({"proven_by": "etag"}, {}, {}, "keep", "to be proven"),
         ({}, {"etag": OTHER}, {}, "update", "re-issued"),
         ({}, {}, {}, "keep", "proven"),
@@ -1084,18 +1146,18 @@ UNLISTED = {"size": None, "etag": None, "last_modified": None, "checksum": None}
         (None, {"etag": None}, {"enable_resume": False}, "download", "new"),
         # Force wins over every state of the file.
         (UNPROVEN, {}, {"force_redownload": True}, "update", "forced"),
-        ({"file_size": 99}, {}, {"force_redownload": True}, "update", "forced"),
+        ({"file_size": 99, "unchanged": False}, {}, {"force_redownload": True}, "update", "forced"),
         ({}, UNLISTED, {"enable_resume": False}, "update", "forced"),
         # Another size, proven before or not.
         ({"file_size": 0, **UNPROVEN}, {}, {}, "update", "size differs"),
         ({}, {"size": 101}, {}, "update", "size differs"),
         ({}, {"size": 101, "etag": OTHER}, {}, "update", "re-issued"),
-        ({"file_size": 99}, {"etag": OTHER}, {}, "update", "size differs"),
+        ({"file_size": 99, "unchanged": False}, {"etag": OTHER}, {}, "update", "size differs"),
         # A changed or unproven file is proven before anything is fetched.
-        ({"file_mtime": 8}, {"etag": OTHER}, {}, "keep", "to be proven"),
+        ({"unchanged": False}, {"etag": OTHER}, {}, "keep", "to be proven"),
         (UNPROVEN, {"etag": OTHER}, {}, "keep", "to be proven"),
         (UNPROVEN, UNLISTED, {}, "keep", "to be proven"),
-        ({"proven_size": 99}, {}, {}, "keep", "to be proven"),
+        ({"proven_size": 99, "unchanged": False}, {}, {}, "keep", "to be proven"),
         # How strong a proof must be.
         ({"proven_by": "size"}, {}, {}, "keep", "to be proven"),
         ({"proven_by": "stale"}, {}, {}, "keep", "to be proven"),
@@ -1171,3 +1233,237 @@ def test_a_plan_of_many_objects_is_quick() -> None:
 def test_streams_name_themselves() -> None:
     stream = Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
     assert str(stream) == "spot klines BTCUSDT 1h (daily)"
+
+
+# What is known to be wrong in the archive
+
+
+def notes_of(**fields: Any) -> list[str]:
+    return list(read_wishes(config_of(**fields), MATRIX, NOW_LATE).notes)
+
+
+NOW_LATE = datetime(2026, 11, 30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["trades"],
+                "date_range": days("2026-07-01", "2026-07-03"),
+            },
+            ["futures_um trades, since 2026-07-03: is_buyer_maker is true", "#476", "aggTrades"],
+        ),
+        (
+            {
+                "markets": ["futures_cm"],
+                "symbols": ["BTCUSD_PERP"],
+                "data_types": ["trades"],
+                "date_range": days("2026-09-01"),
+            },
+            ["futures_cm trades, since 2026-07-01: is_buyer_maker", "first two hours", "#492"],
+        ),
+        (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["bookDepth"],
+                "date_range": days("2026-09-03"),
+            },
+            ["since 2026-09-03 12:00 UTC: depth and notional of the ask bands", "#496"],
+        ),
+        (
+            {
+                "intervals": {"klines": ["1h"]},
+                "partition": "monthly",
+                "date_range": days("2020-12-01", "2020-12-31"),
+            },
+            ["spot klines, 2020-12-21: the monthly files are wrong", "#475", "use the daily file"],
+        ),
+        (
+            {"intervals": {"klines": ["1h"]}, "date_range": days("2018-02-08", "2018-02-12")},
+            [":28:14.789", "known halts of the spot market", "2018-02-08 00:28:15 to 2018-02-09"],
+        ),
+        (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["markPriceKlines"],
+                "intervals": {"markPriceKlines": ["1m"]},
+                "date_range": days("2024-08-12"),
+            },
+            ["futures_um markPriceKlines, 2024-08-12: 2 minutes"],
+        ),
+        (
+            {"data_types": ["trades"], "date_range": days("2020-01-01", "2020-12-31")},
+            ["2020-02-09 02:00:00 to 03:00:00 UTC; 2020-02-19 11:35:33 to 17:30:00", "and 3 more"],
+        ),
+        (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["metrics"],
+                "date_range": days("2026-08-01"),
+            },
+            ["futures_um metrics, 2026-06-25: create_time is the start", "#491"],
+        ),
+        (
+            {"symbols": ["BTTUSDT"], "intervals": {"klines": ["1d"]}},
+            ["symbols: BTTUSDT: BTT was renamed to BTTC"],
+        ),
+        (
+            {
+                "markets": ["futures_um"],
+                "intervals": {"klines": ["3d"]},
+                "partition": "auto",
+                "date_range": days("2025-01-01", "2025-01-31"),
+            },
+            ["intervals: futures_um klines monthly 3d: seen to end in 2024-01"],
+        ),
+    ],
+)
+def test_a_plan_names_what_is_known_to_be_wrong(fields: dict[str, Any], words: list[str]) -> None:
+    notes = "\n".join(notes_of(**fields))
+    for word in words:
+        assert word in notes
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data_types": ["trades"], "date_range": days("2026-07-03")},
+        {
+            "markets": ["futures_um"],
+            "data_types": ["aggTrades", "trades"],
+            "date_range": days("2026-07-01", "2026-07-02"),
+        },
+        {
+            "markets": ["futures_um"],
+            "data_types": ["aggTrades"],
+            "date_range": days("2026-08-01"),
+        },
+        {"markets": ["futures_um"], "data_types": ["bookDepth"], "date_range": days("2026-09-02")},
+        # The daily file is right, and so are the days beside.
+        {"intervals": {"klines": ["1h"]}, "date_range": days("2020-12-22", "2020-12-24")},
+        {
+            "markets": ["futures_um"],
+            "data_types": ["markPriceKlines"],
+            "intervals": {"markPriceKlines": ["1h"]},
+            "date_range": days("2024-08-12"),
+        },
+        # Binance replaced these files.
+        {
+            "symbols": ["JUVUSDT"],
+            "intervals": {"klines": ["1d"]},
+            "partition": "monthly",
+            "date_range": days("2022-03-01", "2022-03-31"),
+        },
+        {"intervals": {"klines": ["1m"]}, "date_range": days("2025-04-22")},
+        # Halts of the spot market are none of the futures'.
+        {
+            "markets": ["futures_um"],
+            "intervals": {"klines": ["1h"]},
+            "date_range": days("2021-02-11"),
+        },
+        {"symbols": ["BTTCUSDT"], "intervals": {"klines": ["1d"]}},
+        # Views give both units as one.
+        {"intervals": {"klines": ["1d"]}, "date_range": days("2025-01-01", "2025-01-31")},
+        {"markets": ["futures_um"], "data_types": ["metrics"], "date_range": days("2026-06-24")},
+    ],
+)
+def test_a_plan_is_silent_where_nothing_is_known_to_be_wrong(fields: dict[str, Any]) -> None:
+    notes = "\n".join(notes_of(**fields))
+    for word in ("known", "renamed", "microseconds", "create_time"):
+        assert word not in notes
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    ("month", "bad"), [("2020-12", "2020-12-21"), ("2021-09", "2021-09-29"), ("2021-03", None)]
+)
+def test_auto_takes_the_daily_file_of_a_day_that_is_wrong_in_its_month(
+    month: str, bad: str | None, listed: bool
+) -> None:
+    last = f"{month}-30" if month == "2021-09" else f"{month}-31"
+    config = config_of(
+        partition="auto",
+        intervals={"klines": ["1h", "1d"]},
+        date_range=days(f"{month}-01", last),
+    )
+    plan = plan_of(config, World(now=NOW_LATE), listed=listed)
+    periods_of = {
+        (row["interval"], row["partition"], str(row["start"]))
+        for row in plan.frame.cast({"interval": pl.String, "partition": pl.String}).to_dicts()
+    }
+    expected = {(interval, "monthly", f"{month}-01") for interval in ("1h", "1d")}
+    expected |= {(interval, "daily", bad) for interval in ("1h", "1d") if bad}
+    assert periods_of == expected
+    assert not plan.missing
+    also = "partition='auto' takes the daily files of these days too"
+    assert any(also in note for note in plan.notes) == bool(bad)
+
+
+def test_a_month_that_is_not_published_gives_each_day_once() -> None:
+    key = "data/spot/monthly/klines/BTCUSDT/1h/BTCUSDT-1h-2020-12.zip"
+    config = config_of(
+        partition="auto",
+        intervals={"klines": ["1h"]},
+        date_range=days("2020-11-01", "2021-01-02"),
+    )
+    plan = plan_of(config, World(now=NOW_LATE, holes=frozenset({key})))
+    assert plan.frame["key"].is_unique().all()
+    daily = plan.frame.filter(pl.col("partition") == "daily")["start"]
+    assert len(daily) == 33
+    assert plan_of(config, World(now=NOW_LATE)).frame["start"].to_list() == [
+        date(2020, 11, 1),
+        date(2020, 12, 1),
+        date(2020, 12, 21),
+        date(2021, 1, 1),
+        date(2021, 1, 2),
+    ]
+
+
+@pytest.mark.parametrize("partition", ["daily", "monthly"])
+def test_other_partitions_are_taken_as_asked(partition: str) -> None:
+    config = config_of(
+        partition=partition,
+        intervals={"klines": ["1h"]},
+        date_range=days("2020-12-01", "2020-12-31"),
+    )
+    plan = plan_of(config, World(now=NOW_LATE))
+    assert set(plan.frame["partition"]) == {partition}
+    assert len(plan.frame) == (31 if partition == "daily" else 1)
+
+
+@pytest.mark.parametrize(
+    ("partition", "start", "end", "detail"),
+    [
+        (
+            "daily",
+            "2024-10-13",
+            "2024-10-16",
+            "COIN-M futures bookTicker ended about 2024-10-14",
+        ),
+        (
+            "monthly",
+            "2024-09-01",
+            "2024-12-31",
+            "COIN-M futures bookTicker has ended: the archive's last file of it is of 2024-10",
+        ),
+    ],
+)
+def test_a_feed_that_ended_on_a_doubtful_day_is_listed(
+    partition: str, start: str, end: str, detail: str
+) -> None:
+    config = config_of(
+        markets=["futures_cm"],
+        symbols=["BTCUSD_PERP"],
+        data_types=["bookTicker"],
+        partition=partition,
+        date_range=days(start, end),
+    )
+    world = World(now=NOW_LATE, ends={"BTCUSD_PERP": date(2024, 10, 14)})
+    plan = plan_of(config, world)
+    assert len(plan.frame) == 2
+    assert not plan.missing
+    assert {absence.detail for absence in plan.unavailable} == {detail}
+    assert {absence.reason for absence in plan.unavailable} == {Reason.ENDED}

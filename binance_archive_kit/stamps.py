@@ -1,0 +1,72 @@
+"""Identify a file on disk without reading it: its size, times and inode.
+
+Writing to a file, replacing it, or setting its modification time back changes its stamp.
+A medium that returns other bytes than were written does not: only reading shows that.
+"""
+
+from __future__ import annotations
+
+import os
+from operator import attrgetter
+from typing import NamedTuple
+
+#: Whole numbers up to this fit into SQLite and into 64-bit columns.
+_BITS = (1 << 63) - 1
+#: `st_ctime` is the time of creation there, and listing a folder gives no inode.
+_WINDOWS = os.name == "nt"
+#: What a stamp is made of, as the system returns it: to compare thousands of files quickly.
+#: Where it differs from a stamp, `stamp_of` decides.
+raw = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+
+
+class Stamp(NamedTuple):
+    """A file as it was at some moment; another stamp means that it may be another file.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    mtime : int
+        When its bytes were last written, in nanoseconds since 1970 UTC; anyone may set it.
+    ctime : int
+        When its bytes, its name or its attributes last changed, likewise; only the system
+        sets it. 0 where that is not known.
+    inode : int
+        Its number in the file system; 0 where that is not known.
+    """
+
+    size: int
+    mtime: int
+    ctime: int = 0
+    inode: int = 0
+
+    def agrees(self, other: Stamp) -> bool:
+        """Return whether both are equal in everything that is known of both."""
+        return self == other or (
+            self.size == other.size
+            and self.mtime == other.mtime
+            and (self.ctime == other.ctime or not self.ctime or not other.ctime)
+            and (self.inode == other.inode or not self.inode or not other.inode)
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has more than size and modification time."""
+        return bool(self.ctime or self.inode)
+
+
+def stamp_of(stat: os.stat_result) -> Stamp:
+    """Return the stamp of a file from what `os.stat` says of it."""
+    ctime = 0 if _WINDOWS else stat.st_ctime_ns & _BITS
+    return Stamp(stat.st_size, stat.st_mtime_ns & _BITS, ctime, stat.st_ino & _BITS)
+
+
+def stamp_of_entry(entry: os.DirEntry[str]) -> Stamp:
+    """Return the stamp of a file from its entry in a folder; follows links.
+
+    Raises
+    ------
+    OSError
+        If it has gone, or cannot be looked at.
+    """
+    return stamp_of(os.stat(entry.path) if _WINDOWS else entry.stat())  # noqa: PTH116
