@@ -666,7 +666,7 @@ def _read_json(source: object) -> dict[str, Any]:
     return fields
 
 
-def check_endpoint(url: str, field: str = "endpoint_url") -> str:
+def check_endpoint(url: object, field: str = "endpoint_url") -> str:
     """Validate the URL of an S3-compatible endpoint, and strip its trailing slash.
 
     Parameters
@@ -680,6 +680,8 @@ def check_endpoint(url: str, field: str = "endpoint_url") -> str:
     ValueError
         If `url` is not that of an S3-compatible endpoint. The message never has a password.
     """
+    if not isinstance(url, str):
+        raise ValueError(f"{field}: {shown(url)} is not a URL, like 'http://127.0.0.1:9000'")
     if "@" in url:
         raise ValueError(f"{field}: {_USER_INFO}")
     try:
