@@ -212,7 +212,7 @@ def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Wor
         if value in set(kind):
             return kind(value)
     valid = [*kind, *aliases]
-    if not isinstance(value, str) or len(value) > 100:
+    if not isinstance(value, str) or len(value) > 100 or "@" in value:
         raise ValueError(f"{field}: {shown(value)} is not valid. Valid: {', '.join(valid)}")
     raise ValueError(unknown(field, value, valid))
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.errors import ConfigurationError, masked, shown
 from binance_archive_kit.paths import has_controls
 
 #: What is reckoned with where there is no limit, or none can be asked for.
@@ -148,15 +148,6 @@ def proxy_of(endpoint: str) -> str | None:
         f"{problem}; set {name}_proxy to an HTTP proxy, like 'http://proxy.example:3128', or "
         f"no_proxy={parts.hostname} to go without"
     )
-
-
-def masked(url: str) -> str:
-    """Replace a user and a password in a URL.
-
-    >>> masked("http://me:secret@proxy:3128")
-    'http://***@proxy:3128'
-    """
-    return re.sub(r"(?s)^([^:/@]*://)?.*@", r"\1***@", url)
 
 
 def way_of(endpoint: str) -> str:

@@ -349,13 +349,31 @@ def shown(value: object) -> str:
     ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
     """
     try:
-        return _USER_INFO.sub("***@", _SHORT.repr(value))
+        return _SHORT.repr(value)
     except Exception:  # a repr of a foreign object, or of a number of 5,000 digits
         return f"<{type(value).__name__}>"
 
 
-_USER_INFO = re.compile(r"[^\s'\"]*@")
-_SHORT = reprlib.Repr()
+def masked(text: str) -> str:
+    """Replace a user and a password in a URL.
+
+    >>> masked("http://me:secret@proxy:3128")
+    'http://***@proxy:3128'
+    """
+    return re.sub(r"^((?:[\w+.-]+:/+)?).*@", r"\1***@", text, flags=re.DOTALL)
+
+
+class _Short(reprlib.Repr):
+    """Cuts texts short, after their passwords are out."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(masked(x), level)
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return f"b{self.repr_str(x.decode('latin-1'), level)}"
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 _SHORT.maxlevel = 4
 

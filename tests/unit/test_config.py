@@ -579,6 +579,8 @@ def test_a_url_for_a_folder_says_what_to_give_instead() -> None:
         "me:secret@host",
         "http://me:secret@host:port",
         "http://me:se/cret@host",
+        "http://me:se cret@host",
+        f"http://me:{'secret' * 100}@host",
         "http://host/me:secret@x",
     ],
 )
@@ -588,6 +590,9 @@ def test_a_password_is_refused_and_never_shown(url: str, monkeypatch: pytest.Mon
     ways: list[Callable[[], object]] = [
         lambda: make(endpoint_url=url),
         lambda: make(endpoint_url=[url]),
+        lambda: make(endpoint_url=[url.encode()]),
+        lambda: make(markets=[url]),
+        lambda: make(output_directory=url if "://" in str(url) else f"x://{url}"),
         lambda: bak.ConfigForm(endpoint_url=url),
         lambda: bak.plan(fields),
         lambda: bak.verify(".", archive=True, endpoint_url=url),
