@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import ListingError as ListingError
     from binance_archive_kit.errors import MissingExtraError as MissingExtraError
     from binance_archive_kit.errors import ObjectError as ObjectError
+    from binance_archive_kit.errors import StoreError as StoreError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
     from binance_archive_kit.joins import join_known as join_known
     from binance_archive_kit.joins import known_at as known_at
@@ -76,6 +77,7 @@ _HOMES = {
     "ListingError": "errors",
     "MissingExtraError": "errors",
     "ObjectError": "errors",
+    "StoreError": "errors",
     "WorkflowError": "errors",
     "join_known": "joins",
     "known_at": "joins",

@@ -10,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sqlite3
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import chain
 from operator import attrgetter
@@ -29,8 +28,18 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from binance_archive_kit import render
-from binance_archive_kit.contents import NO_RUNS, Contents
-from binance_archive_kit.errors import FileError, file_error
+from binance_archive_kit.contents import NO_RUNS, Contents, Run
+from binance_archive_kit.databases import (
+    COUNT,
+    FLAG,
+    INTEGER,
+    JSON,
+    TEXT,
+    Database,
+    Kind,
+    Table,
+)
+from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
 from binance_archive_kit.facts import Facts, Irregularity, Source
 from binance_archive_kit.feeds import PATH_COLUMNS, Feed
 from binance_archive_kit.flaws import read_flaws, spelled
@@ -55,6 +64,48 @@ _SYSTEM = pafs.LocalFileSystem()
 #: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply. The stamp
 #: comes first, what is irregular last; both are stored in another form.
 _FIELDS = attrgetter(*(field.name for field in fields(Facts)[1:-1]))
+
+
+_STAMP = {"size": COUNT, "mtime": INTEGER, "ctime": INTEGER, "inode": INTEGER}
+#: Times outside of the years 1 to 9999 are no times.
+_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
+_MOMENT = Kind("INTEGER", f"({{0}} IS NULL OR {{0}} BETWEEN {_FIRST} AND {_LAST})")
+_RUNS = Kind("BLOB", f"typeof({{0}}) = 'blob' AND length({{0}}) % {8 * NO_RUNS.shape[1]} = 0")
+_FACTS = Table(
+    {
+        "key": TEXT,
+        **_STAMP,
+        "rows": COUNT,
+        "first": _MOMENT,
+        "last": _MOMENT,
+        "in_order": FLAG,
+        "inflated": COUNT,
+        "checked": FLAG,
+        "full": FLAG,
+        "irregularities": TEXT,
+    }
+)
+_REJECTIONS = Table({"key": TEXT, **_STAMP, "reason": TEXT, "place": TEXT, "detail": TEXT})
+_TABLES = {
+    "facts": _FACTS,
+    f"{_DECIMAL}facts": _FACTS,
+    "rejections": _REJECTIONS,
+    f"{_DECIMAL}rejections": _REJECTIONS,
+    "contents": Table(
+        {
+            "key": TEXT,
+            **_STAMP,
+            "rows": COUNT,
+            "repeats": COUNT,
+            "strays": COUNT,
+            "in_order": FLAG,
+            "longest": INTEGER,
+            "runs": _RUNS,
+            "flaws": TEXT,
+        }
+    ),
+    "comparisons": Table({"key": TEXT, "name": TEXT, "found": JSON}),
+}
 
 
 class Rejection(NamedTuple):
@@ -117,6 +168,9 @@ class Cache:
         self._fragments: dict[Path, ds.Fragment] = {}
         self._lock = threading.Lock()
         self.folder = _place(root) if keep else None
+        self._rows: Database | None = None
+        if self.folder is not None:
+            self._rows = Database(self.folder / f"facts.{_VERSION}.sqlite", _TABLES)
 
     # Facts
 
@@ -165,7 +219,11 @@ class Cache:
         for row in self._select(_table("facts", feed), feed):
             key, size, mtime, ctime, inode, rows, first, last, *flags, words = row
             in_order, inflated, checked, full = flags
-            odd = frozenset(map(Irregularity, words.split(","))) if words else frozenset()
+            try:
+                odd = frozenset(map(Irregularity, words.split(","))) if words else frozenset()
+            except ValueError:
+                # Written by another version, or damaged: the file is read again.
+                continue
             yield (
                 key,
                 Facts(
@@ -210,7 +268,10 @@ class Cache:
         self._insert("contents", rows)
 
     def _read_contents(self, feed: Feed) -> Iterator[tuple[str, Contents]]:
-        for row in self._select("contents", feed):
+        found = self._select("contents", feed)
+        if not _are_runs([row[-2] for row in found]):
+            return
+        for row in found:
             key, *stamp, rows, repeats, strays, in_order, longest, packed, odd = row
             # A row that was damaged is as good as none: its file is read again.
             with suppress(ValueError, TypeError):
@@ -249,57 +310,23 @@ class Cache:
     # All of them
 
     def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        # Nobody spells rows out that are not kept.
-        if self.folder is None or not (rows := list(rows)):
+        # Skip building the rows when nothing is kept.
+        if self._rows is None or not (built := list(rows)):
             return
-        with suppress(sqlite3.Error, OSError):
-            self._database.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._connect()) as connection, connection:
-                places = ",".join("?" * len(rows[0]))
-                connection.executemany(
+        places = ",".join("?" * len(built[0]))
+        with suppress(ArchiveKitError, OSError):
+            self._rows.write(
+                lambda connection: connection.executemany(
                     f"INSERT OR REPLACE INTO {table} VALUES ({places})",  # noqa: S608 -- our word
-                    rows,
+                    built,
                 )
-
-    def _select(self, table: str, feed: Feed) -> Iterator[tuple[Any, ...]]:
-        if self.folder is None or not self._database.exists():
-            return
-        with suppress(sqlite3.Error), closing(self._connect()) as connection:
-            for prefix in feed.prefixes:
-                yield from connection.execute(
-                    f"SELECT * FROM {table} WHERE key >= ? AND key < ?",  # noqa: S608 -- our word
-                    key_range(prefix),
-                )
-
-    @property
-    def _database(self) -> Path:
-        return (self.folder or Path()) / f"facts.{_VERSION}.sqlite"
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._database, timeout=10)
-        try:
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, first INTEGER,"
-                " last INTEGER, in_order INTEGER, inflated INTEGER, checked INTEGER,"
-                " full INTEGER, irregularities TEXT)"
-                " WITHOUT ROWID"
             )
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS contents (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, ctime INTEGER, inode INTEGER, rows INTEGER, repeats INTEGER,"
-                " strays INTEGER, in_order INTEGER, longest INTEGER, runs BLOB,"
-                " flaws TEXT) WITHOUT ROWID"
-            )
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS comparisons (key TEXT PRIMARY KEY, name TEXT,"
-                " found TEXT) WITHOUT ROWID"
-            )
-        except sqlite3.DatabaseError:
-            connection.close()
-            raise
-        return connection
+
+    def _select(self, table: str, feed: Feed) -> list[tuple[Any, ...]]:
+        if self._rows is not None:
+            with suppress(ArchiveKitError):
+                return self._rows.rows(table, ranges=map(key_range, feed.prefixes))
+        return []
 
     # Months
 
@@ -370,7 +397,14 @@ class Cache:
         return CacheUse(self.folder, len(sizes), sum(sizes), self._limit)
 
     def trim(self) -> None:
-        """Remove the months that were not used for longest, until the rest is within the limit."""
+        """Remove the months that were not used for longest, until the rest is within the limit.
+
+        What an older version remembered goes, too.
+        """
+        if self._rows is not None:
+            for path in self._rows.path.parent.glob("facts.*.sqlite*"):
+                if not path.name.startswith(self._rows.path.name):
+                    path.unlink(missing_ok=True)
         total = 0
         for _, path, size in sorted(self._months(), reverse=True):
             total += size
@@ -491,6 +525,13 @@ def _name_of(files: Iterable[HeldFile]) -> str:
 
 def _spelled(file: HeldFile) -> str:
     return " ".join(map(str, file.stamp))
+
+
+def _are_runs(packed: Sequence[bytes]) -> bool:
+    """Return whether bytes can be runs: those of a damaged file may be of no time at all."""
+    runs = np.frombuffer(b"".join(packed), "<i8").reshape(-1, NO_RUNS.shape[1])
+    times = runs[:, : Run._fields.index("rows")]
+    return not len(times) or bool(times.min() >= _FIRST and times.max() <= _LAST)
 
 
 def _packed(contents: Contents) -> bytes:

@@ -1,8 +1,9 @@
 """The command line: ``binance-archive COMMAND``, see `commands`.
 
 Exit codes: 0 complete, all that the archive has is proven on disk; 1 some or all of it
-failed; 2 the question is wrong; 3 there is nothing to do; 130 interrupted. Progress is shown
-on a terminal only, and never on standard output.
+failed; 2 the question is wrong; 3 there is nothing to do; 4 nothing is wrong, and not every
+file of the store is proven; 130 interrupted. Progress is shown on a terminal only, and never
+on standard output.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from binance_archive_kit.errors import (
 
 _EPILOG = """\
 exit codes: 0 complete, 1 some or all of it failed, 2 the question is wrong,
-3 there is nothing to do, 130 interrupted
+3 there is nothing to do, 4 not every file of a store is proven, 130 interrupted
 
 completion: source <(binance-archive completion bash), the same for zsh and tcsh
 """

@@ -28,6 +28,7 @@ from binance_archive_kit.errors import (
     ArchiveKitError,
     ArchiveKitWarning,
     ConfigurationError,
+    disk_advice,
     short_traceback,
     shown,
 )
@@ -263,7 +264,8 @@ def check_folder(folder: Path) -> None:
             continue
         except OSError as error:  # a loop of links, a name that is too long, no permission
             raise ConfigurationError(
-                f"output_directory: {shown(str(folder))} cannot be a folder: {error.strerror}"
+                f"output_directory: {shown(str(folder))} cannot be a folder: "
+                f"{disk_advice(error.errno) or error.strerror}"
             ) from None
         if not stat.S_ISDIR(kind):
             raise ConfigurationError(

@@ -42,6 +42,7 @@ class Exit(IntEnum):
     PARTIAL = 1  #: some of it failed, or all
     WRONG = 2  #: the question cannot be meant
     NOTHING = 3  #: there is nothing to do: the archive, or the store, has none of it
+    UNVERIFIED = 4  #: nothing is wrong, and not every file is proven
     INTERRUPTED = 130
 
 
@@ -351,6 +352,12 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
         help="hold them against the digests that the archive publishes now",
     )
     _add(parser, "--endpoint-url", metavar="VALUE", help="ask this endpoint for them")
+    _add(
+        parser,
+        "--allow-unverified",
+        action="store_true",
+        help="end with 0, not 4, when nothing is wrong and some files, such as .csv, have no proof",
+    )
     _json_argument(parser)
 
 
@@ -365,14 +372,20 @@ def _verify(asked: argparse.Namespace) -> int:
         seed=asked.seed,
     )
     if asked.json:
-        counts = ("state", "files", "read", "proven", "unproven", "sound")
-        problems = {"problems": found.frame.to_dicts()}
-        _print_json({name: getattr(found, name) for name in counts} | problems)
+        counts = ("state", "files", "read", "proven", "by_checksum", "unproven", "sound")
+        lists = {
+            "problems": found.frame.to_dicts(),
+            "notes": found.notes,
+            "skipped": [each._asdict() for each in found.skipped],
+        }
+        _print_json({name: getattr(found, name) for name in counts} | lists)
     else:
         print(found)
     if found.frame.height:
         return Exit.PARTIAL
-    return Exit.COMPLETE if found.files else Exit.NOTHING
+    if not found.files:
+        return Exit.NOTHING
+    return Exit.UNVERIFIED if found.unproven and not asked.allow_unverified else Exit.COMPLETE
 
 
 # Coverage

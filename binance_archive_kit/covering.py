@@ -60,7 +60,7 @@ from binance_archive_kit.pruning import Range
 from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import schema
-from binance_archive_kit.storage import Recorded, Store
+from binance_archive_kit.storage import Store
 from binance_archive_kit.wishes import Absence, Reason
 
 T = TypeVar("T")
@@ -420,7 +420,8 @@ class _Survey:
         months = holdings.serving(feed, self._held(holdings, feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
         contents = holdings.contents(feed, sources.values(), self._skip, self._done)
-        proofs = holdings.proofs(feed)
+        served_files = (served.file for month in months for served in month.needed)
+        proven = holdings.proven(feed, served_files)
         for month in months:
             for served in month.needed:
                 key = served.file.key
@@ -433,7 +434,7 @@ class _Survey:
                     owner, without = owners[name][key]
                     owners[name][key] = owner, without & served.without
                     continue
-                owner = self._owner(served.file, contents.get(key), proofs.get(key))
+                owner = self._owner(served.file, contents.get(key), proven=key in proven)
                 owners[name][key] = owner, served.without
 
     def _held(self, holdings: Holdings, feed: Feed) -> list[HeldStream]:
@@ -459,7 +460,7 @@ class _Survey:
         if self._bar is not None:
             self._bar.update()
 
-    def _owner(self, file: HeldFile, contents: Contents | None, proof: Recorded | None) -> Owner:
+    def _owner(self, file: HeldFile, contents: Contents | None, *, proven: bool) -> Owner:
         problem = self._problems.get(file.place)
         return Owner(
             file.key,
@@ -467,7 +468,7 @@ class _Survey:
             (day_of(file.end) + 1) * DAY,
             contents,
             "" if problem is None else str(problem),
-            proof is not None and proof.is_of(file.stamp),
+            proven,
             file.is_zip,
             "" if file.is_zip else file.place,
         )

@@ -6,6 +6,7 @@
     ├── ConfigurationError (ValueError)   the question is wrong; raised before any work
     ├── ListingError                      the archive's listing could not be read
     ├── DiskSpaceError                    the plan does not fit on the disk
+    ├── StoreError                        a folder or a record of the store cannot be used
     ├── WorkflowError                     not one object could be had; carries the result
     ├── CoverageError                     the data are not enough for what is wanted of them
     ├── MissingExtraError (ImportError)   something optional is not installed
@@ -39,6 +40,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import linecache
 import re
 import reprlib
@@ -83,6 +85,10 @@ class ListingError(ArchiveKitError):
 
 class DiskSpaceError(ArchiveKitError):
     """The plan does not fit on the disk; nothing was downloaded."""
+
+
+class StoreError(ArchiveKitError):
+    """A folder or a record of the store cannot be used; the message names it and a way out."""
 
 
 class WorkflowError(ArchiveKitError):
@@ -340,6 +346,59 @@ def file_error(reason: str, file: str, detail: str) -> FileError:
     """Make the error that a recorded reason stands for."""
     kinds = {kind.reason: kind for kind in FileError.__subclasses__()}
     return kinds.get(reason, WrongValues)(file, detail)
+
+
+#: What an error of the operating system means for a folder or file, and the way out.
+_DISK = {
+    errno.EROFS: "the disk is read-only; make it writable, or choose another folder",
+    errno.EACCES: "permission denied; change the permissions or the user, or choose another folder",
+    errno.EPERM: "not permitted; change the permissions or the user, or choose another folder",
+    errno.ENOTDIR: "no folder is where it, or one above it, should be; move away what is there",
+    errno.EEXIST: "no folder is where it, or one above it, should be; move away what is there",
+    errno.EISDIR: "a folder is where a file should be; move the folder away",
+    errno.ELOOP: "symbolic links lead in a circle; remove them",
+    errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter folder",
+    errno.EFBIG: "the file would be larger than is allowed; raise the limit (ulimit -f), or "
+    "choose a folder on another file system",
+    errno.EIO: "the disk does not work; check it, and run verify on the store afterwards",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine; end other programs",
+    errno.ESTALE: "the network file system has lost it; mount it again",
+}
+#: Errors of the operating system for a disk without room, for bytes or for one more file.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_error(error: OSError, path: object) -> ArchiveKitError:
+    """Return the error for a user of what the operating system says of a file or folder.
+
+    Parameters
+    ----------
+    error : OSError
+    path : object
+        Named where `error` names no file itself.
+
+    Examples
+    --------
+    >>> disk_error(OSError(errno.ENAMETOOLONG, "File name too long", "/data/x"), "/data")
+    StoreError('/data/x: the name is too long for the file system; choose a shorter folder')
+    """
+    # Of a file that is moved, the place it is moved to is the one in trouble.
+    names = (error.filename2, error.filename, path)
+    where = next(name for name in names if name is not None)
+    if isinstance(where, bytes):
+        where = where.decode(errors="backslashreplace")
+    if error.errno in NO_ROOM:
+        return DiskSpaceError(
+            f"{where}: no room is left on its disk, for bytes or for one more file; "
+            "free some space, or choose a folder on another disk"
+        )
+    return StoreError(f"{where}: {disk_advice(error.errno) or error.strerror or error}")
+
+
+def disk_advice(number: int | None) -> str:
+    """Return what an error number of the operating system means, and the way out; or nothing."""
+    return _DISK.get(number or 0, "")
 
 
 def shown(value: object) -> str:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import calendar
 import errno
+import os
 import re
+import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -27,7 +30,10 @@ from binance_archive_kit.archive import Archive
 from binance_archive_kit.checksums import Answer, Checksums
 from binance_archive_kit.enums import Partition
 from binance_archive_kit.errors import (
+    NO_ROOM,
     AbsentChecksum,
+    ArchiveKitError,
+    ArchiveKitWarning,
     BadChecksum,
     BadZip,
     ConfigurationError,
@@ -42,6 +48,8 @@ from binance_archive_kit.errors import (
     TransferFailed,
     Truncated,
     WorkflowError,
+    disk_advice,
+    disk_error,
 )
 from binance_archive_kit.keys import ObjectKey, period_end
 from binance_archive_kit.matrix import Matrix
@@ -58,7 +66,7 @@ from binance_archive_kit.s5cmd import (
     choose_workers,
     group,
 )
-from binance_archive_kit.storage import Expected, Proof, ProvenBy, Store
+from binance_archive_kit.storage import HASHING, Expected, Moved, Proof, ProvenBy, Store
 from binance_archive_kit.wishes import Absence, Reason
 
 #: Connections for published digests; each answer is one short round trip.
@@ -77,7 +85,8 @@ _LONGEST_PAUSE = 9.0
 _TRIES_OF = {Corrupt: 2, Stalled: 2}
 #: Bytes that are known to be wrong, wherever they lie.
 _BAD_BYTES = (Corrupt, BadZip, StaleChecksum)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+#: Why files are kept that are not known to be proven.
+_NOT_SURE = ("to be proven", "to be hashed")
 #: States of objects that the archive was seen to have.
 _THERE = [State.DOWNLOADED, State.KEPT, State.FAILED]
 
@@ -170,13 +179,34 @@ class Fetch:
         self._checksums: Checksums | None = None
 
     async def run(self) -> CollectionResult:
-        """Carry the plan out, and say what came of every object."""
+        """Carry the plan out, and say what came of every object.
+
+        Raises
+        ------
+        WorkflowError
+            If there were objects to get and every one failed.
+        ConfigurationError, DiskSpaceError, StoreError
+            If the store cannot be written.
+        """
+        try:
+            return await self._run()
+        except OSError as error:
+            if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+                raise ConfigurationError(
+                    f"output_directory: {str(self._config.output_directory)!r} cannot be written: "
+                    f"{error.filename}: {disk_advice(error.errno)}"
+                ) from None
+            raise disk_error(error, self._store.root) from None
+
+    async def _run(self) -> CollectionResult:
         plan = self._plan
         frame = plan.frame
         self._progress.planned = len(plan)
         self._keep_proven()
         self._check_space()
-        if plan.count(Action.KEEP) < len(plan) or (frame["reason"] == "to be proven").any():
+        await self._hash_moved()
+        unsure = frame["reason"].is_in(_NOT_SURE) & (self._states_of(frame) == State.PENDING)
+        if plan.count(Action.KEEP) < len(plan) or unsure.any():
             watch = asyncio.ensure_future(self._watch_arrivals())
             try:
                 await self._collect()
@@ -198,11 +228,22 @@ class Fetch:
             created_at=self._created_at,
             arrivals=self._arrivals.moments,
         )
-        there = pl.Series(self._states, dtype=pl.UInt8).is_in(_THERE)
-        self._store.note_missing(result.missing, frame["key"].filter(there))
+        there = self._states_of(frame).is_in(_THERE)
+        try:
+            self._store.note_missing(result.missing, frame["key"].filter(there))
+        except ArchiveKitError as error:
+            warnings.warn(
+                f"what the archive was found to lack could not be recorded ({error}); reports "
+                "without its listing do not know of it",
+                ArchiveKitWarning,
+                stacklevel=2,
+            )
         if result.outcome == "failed":
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
         return result
+
+    def _states_of(self, frame: pl.DataFrame) -> pl.Series:
+        return pl.Series(self._states, dtype=pl.UInt8)
 
     async def _watch_arrivals(self) -> None:
         while True:
@@ -234,6 +275,12 @@ class Fetch:
                 f"output_directory: {self._store.root} has {render.size(free)} free, and the "
                 f"plan fetches {render.size(need)}; free some space, or ask for less"
             )
+        files, left = self._plan.count(Action.DOWNLOAD), self._store.free_files()
+        if left is not None and files > left:
+            raise DiskSpaceError(
+                f"output_directory: the disk of {self._store.root} has room for {left:,} more "
+                f"files (inodes), and the plan fetches {files:,}; remove some, or ask for less"
+            )
 
     async def _collect(self) -> None:
         try:
@@ -260,22 +307,21 @@ class Fetch:
                             self._soon.cancel()
                         for job in self._jobs:
                             job.cancel()
-        except PermissionError as error:
-            raise ConfigurationError(
-                f"output_directory: {str(self._config.output_directory)!r} cannot be written: "
-                f"{error.strerror} ({error.filename})"
-            ) from None
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 raise DiskSpaceError(
-                    f"output_directory: no room is left on the disk of {self._store.root}"
+                    f"output_directory: no room is left on the disk of {self._store.root}, for "
+                    "bytes or for one more file; free some space"
                 ) from None
             raise
 
     # What is there, and has no proof yet
 
     async def _prove_adopted(self) -> None:
-        doubtful = self._plan.frame.with_row_index("row").filter(pl.col("reason") == "to be proven")
+        doubtful = self._plan.frame.with_row_index("row").filter(pl.col("reason").is_in(_NOT_SURE))
+        doubtful = doubtful.filter(
+            self._states_of(doubtful).gather(doubtful["row"]) == State.PENDING
+        )
         if not doubtful.height:
             return
         self._progress.begin("proving files found in the store", doubtful.height)
@@ -292,6 +338,41 @@ class Fetch:
                 self._ask([key])
             await self._settle(_WAITING)
         await self._settle(0)
+
+    async def _hash_moved(self) -> None:
+        """Hash files that were moved since they were proven; keep those whose bytes are the same.
+
+        Needs no network, and writes nothing but their stamps.
+        """
+        keys = self._plan.frame.filter(pl.col("reason") == "to be hashed")["key"]
+        if not len(keys):
+            return
+        prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
+        proofs = {
+            key: proof for prefix in prefixes for key, proof in self._store.recorded(prefix).items()
+        }
+        files = [Moved(key, self._store.place(key), proofs[key]) for key in keys if key in proofs]
+        progress = self._progress
+        progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
+        stopped = threading.Event()
+
+        def done(units: int, size: int) -> None:
+            if stopped.is_set():
+                raise InterruptedError
+            progress.count(units, size)
+
+        try:
+            found = await asyncio.to_thread(self._store.rehash, files, done)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+        rows = self._plan.frame.with_row_index("row").filter(pl.col("key").is_in(list(found)))
+        for row, key in rows.select("row", "key").iter_rows():
+            size = found[key].stamp.size
+            self._states[row] = State.KEPT
+            self._proven_bytes += size
+            if self._events:
+                self._tell_skipped(key, size)
 
     # Downloads
 
@@ -419,6 +500,8 @@ class Fetch:
 
     def _refused(self, event: Refused) -> None:
         task = self._tasks[event.key]
+        if type(event.error) is TransferFailed:
+            event = replace(event, error=_with_advice(event.error))
         if not event.told and task.lost < _TRIES:
             # Ask for it by name: only an answer to that is a failure of the object.
             task.lost += 1
@@ -568,7 +651,12 @@ class Fetch:
             self._fail(key, task, error)
             return
         # Somebody's bytes under an archive name: set them aside, and fetch the real ones.
-        self._quarantine(key, task, error)
+        try:
+            self._quarantine(key, task, error)
+        except OSError as trouble:
+            task.bad = None
+            self._fail(key, task, Corrupt(key, f"{error.detail}; {_not_aside(trouble)}"))
+            return
         self._unproven.discard(key)
         task.adopted, task.bad, task.answer, task.failed = False, None, None, 0
         self._again.append(key)
@@ -577,8 +665,11 @@ class Fetch:
         wrong = isinstance(error, _BAD_BYTES)
         unproven = isinstance(error, AbsentChecksum | BadChecksum) and not task.adopted
         if task.bad is not None and (wrong or unproven):
-            aside = self._quarantine(key, task, error)
-            error = type(error)(key, f"{error.detail}; the bytes are in {aside}")
+            try:
+                aside = f"the bytes are in {self._quarantine(key, task, error)}"
+            except OSError as trouble:
+                aside = _not_aside(trouble)
+            error = type(error)(key, f"{error.detail}; {aside}")
         self._leave(key)
         self._states[task.row] = State.FAILED
         self._failures.append(error)
@@ -639,9 +730,23 @@ def _absent_checksum(key: str) -> AbsentChecksum:
 
 def _of_os(key: str, error: OSError) -> ObjectError:
     """Turn trouble with the local disk into an error of ours."""
-    if error.errno in _NO_ROOM:
-        return DiskFull(key, str(error))
-    return TransferFailed(key, str(error))
+    kind = DiskFull if error.errno in NO_ROOM else TransferFailed
+    where = error.filename2 or error.filename
+    return kind(key, str(disk_error(error, where) if where else error))
+
+
+def _with_advice(error: TransferFailed) -> TransferFailed:
+    """Add the way out where s5cmd had trouble with the local disk."""
+    words = error.detail.lower()
+    for number, name in errno.errorcode.items():
+        advice = disk_advice(number)
+        if advice and name not in ("EPERM", "EACCES") and os.strerror(number).lower() in words:
+            return TransferFailed(error.key, f"{error.detail}: {advice}")
+    return error
+
+
+def _not_aside(trouble: OSError) -> str:
+    return f"the bytes could not be put into quarantine: {disk_error(trouble, 'quarantine')}"
 
 
 _DAYS = re.compile(r"-(\d{4})-(\d{2})-(\d?)$")

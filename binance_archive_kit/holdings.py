@@ -12,11 +12,11 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +44,14 @@ from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
 from binance_archive_kit.schemas import load_schemas
-from binance_archive_kit.serving import FileNotes, Month, Served, Servings
+from binance_archive_kit.serving import (
+    FileNotes,
+    Month,
+    Proofs,
+    Served,
+    Servings,
+    hash_moved,
+)
 from binance_archive_kit.storage import Recorded, Store
 
 Prefer = Literal["daily", "monthly"]
@@ -388,7 +395,7 @@ class Holdings:
             # Deleted, or damaged. The same rows come from the zips, in the same order.
             self.cache.discard(paths)
             needed = [each for month in months for each in month.needed]
-            sources = self._servings.sources(feed, needed, {})
+            sources = self._servings.sources(feed, needed, Proofs(self._store))
             for batch in self._unzipped(question, sources, tally):
                 over = min(given, batch.num_rows)
                 given -= over
@@ -426,6 +433,23 @@ class Holdings:
         for prefix in feed.prefixes:
             proofs |= self._store.recorded(prefix)
         return proofs
+
+    def proven(self, feed: Feed, files: Iterable[HeldFile]) -> set[str]:
+        """Return the keys of the files whose proof is recorded and still stands.
+
+        Those that were moved since they were proven are hashed again, once, with progress.
+        """
+        proofs = self.proofs(feed)
+        proven: set[str] = set()
+        others: list[HeldFile] = []
+        for file in files:
+            proof = proofs.get(file.key)
+            if proof is not None:
+                if proof.stamp == file.stamp or proof.is_of(file.stamp):
+                    proven.add(file.key)
+                elif file.is_zip:
+                    others.append(file)
+        return proven | hash_moved(self._store, others, proofs).keys()
 
     def serving(
         self,
@@ -510,7 +534,10 @@ class Holdings:
             return []
         # A file that is rewritten in place shows it nowhere but in its own size and time.
         chosen = [Served(monthly, at), *(Served(daily, file) for file in days)]
-        sources = {each.file.key: each for each in self._servings.sources(feed, chosen, {})}
+        sources = {
+            each.file.key: each
+            for each in self._servings.sources(feed, chosen, Proofs(self._store))
+        }
         files = [source.file for source in sources.values()]
         month = sources.pop(at.key, None)
         if month is None or not sources:
@@ -571,8 +598,9 @@ class Holdings:
         """
         rows: list[tuple[object, ...]] = []
         for feed in self.feeds():
-            proofs = self.proofs(feed)
-            rows += (_line(feed, held, proofs) for held in self.streams(feed))
+            streams = self.streams(feed)
+            proven = self.proven(feed, chain.from_iterable(held.files for held in streams))
+            rows += (_line(feed, held, proven) for held in streams)
         return pl.DataFrame(rows, schema=STREAMS, orient="row")
 
     def problems_frame(self) -> pl.DataFrame:
@@ -634,7 +662,7 @@ class Holdings:
 
     def keep(self, feed: Feed, month: Month, *, workers: int) -> None:
         """Put a month into the cache."""
-        sources = self._servings.sources(feed, month.serving, {})
+        sources = self._servings.sources(feed, month.serving, Proofs(self._store))
         path = self.cache.month(feed, month.serving[0].held.stream, sources)
         if path is None or path.exists() or len(sources) < len(month.serving):
             return
@@ -688,10 +716,9 @@ class _Keeper:
         self._go_on()
 
 
-def _line(feed: Feed, held: HeldStream, proofs: dict[str, Recorded]) -> tuple[object, ...]:
+def _line(feed: Feed, held: HeldStream, proven: Set[str]) -> tuple[object, ...]:
     """Say what there is of a stream, and how much of it is proven."""
     stream, files = held.stream, held.files
-    proven = sum(file.key in proofs and proofs[file.key].is_of(file.stamp) for file in files)
     return (
         feed.view,
         stream.market.value,
@@ -703,7 +730,7 @@ def _line(feed: Feed, held: HeldStream, proofs: dict[str, Recorded]) -> tuple[ob
         max(file.end for file in files),
         len(files),
         sum(file.size for file in files),
-        proven,
+        sum(file.key in proven for file in files),
     )
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.errors import disk_error
 from binance_archive_kit.keys import (
     ObjectKey,
     Stream,
@@ -36,7 +37,7 @@ from binance_archive_kit.keys import (
     spell_period,
 )
 from binance_archive_kit.layout import QUARANTINE
-from binance_archive_kit.stamps import Stamp, stamp_of_entry
+from binance_archive_kit.stamps import NOT_THERE, Stamp, stamp_of_entry
 
 _SECOND = 1_000_000_000
 
@@ -282,18 +283,20 @@ class Inventory:
             found = _Folder(mtime, settled, [], [])
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if entry.name.endswith(_ENDINGS) and not entry.is_dir():
-                        try:
-                            stamp = stamp_of_entry(entry)
-                        except FileNotFoundError:
-                            # Gone since the folder was opened, or a link to nothing.
-                            found.settled = False
-                            continue
-                        found.files.append((entry.name, stamp))
-                    elif entry.is_dir():
-                        found.folders.append(entry.name)
+                    try:
+                        if entry.is_dir():
+                            found.folders.append(entry.name)
+                        elif entry.name.endswith(_ENDINGS):
+                            found.files.append((entry.name, stamp_of_entry(entry)))
+                    except OSError as error:
+                        if error.errno not in NOT_THERE:
+                            raise
+                        # Gone since the folder was opened, or a link to nothing.
+                        found.settled = False
         except (FileNotFoundError, NotADirectoryError):
             return _Folder(0, False, [], [])
+        except OSError as error:
+            raise disk_error(error, path) from None
         found.folders.sort()
         found.files.sort()
         if known is not None and known.files == found.files:

@@ -105,6 +105,12 @@ def _folder(said: object, key: str, root: Path) -> str:
     if not isinstance(said, str | os.PathLike):
         raise _wrong(said, key, "give a folder, as text or as a path")
     text = os.fspath(said)
+    if not isinstance(text, str):
+        raise _wrong(said, key, "give a folder as text, not as bytes")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise _wrong(said, key, "no file system has such a name") from None
     if "://" in text:
         raise _wrong(
             said, key, "files are put into folders of this machine; name one below output_directory"
@@ -119,6 +125,24 @@ def _folder(said: object, key: str, root: Path) -> str:
     if path.parts[:1] in ((PRIVATE,), (QUARANTINE,)):
         raise _wrong(said, key, f"{path.parts[0]} is not for data")
     return f"{path.as_posix()}/" if path.parts else ""
+
+
+def fault_of_place(key: str, place: str) -> str:
+    """Return why no file with this key can lie at a path inside a store; empty if it can.
+
+    >>> fault_of_place("data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip", "../x.zip")
+    'it is no plain path inside the store'
+    """
+    path = Path(place)
+    if path.is_absolute() or ".." in path.parts or _CONTROL.search(place):
+        return "it is no plain path inside the store"
+    if path.parts[:1] in ((PRIVATE,), (QUARANTINE,)):
+        return f"{path.parts[0]} is not for data"
+    if not _is_key(key):
+        return "that is no key of the archive"
+    if path.name != key.rpartition("/")[2] or (place != key and _is_key(place)):
+        return "another file lies there"
+    return ""
 
 
 def _wrong(said: object, key: str, why: str) -> ConfigurationError:

@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, NoReturn
 
-from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.errors import ConfigurationError, disk_advice, shown
 
 #: A URL at the start. ``Path`` merges the slashes, so one is enough; drive letters are shorter.
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/", re.ASCII)
@@ -102,11 +102,11 @@ def find_path(field: str, value: object) -> Path:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError(
-            f"{field}: {shown(str(path))} cannot be used: {why}; give another path"
-        ) from None
+    except OSError as error:
+        why = disk_advice(error.errno) or error.strerror
+        raise ConfigurationError(f"{field}: {shown(str(path))}: {why}") from None
+    except ValueError as error:  # the file system's encoding lacks a character of it
+        raise ConfigurationError(f"{field}: {shown(str(path))} is invalid here: {error}") from None
     return path
 
 

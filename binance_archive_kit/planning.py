@@ -600,14 +600,19 @@ def decide(
         yes                .                       . (force, no resume)    update    forced
         yes, other size    yes                     another ETag            update    re-issued
         yes, other size    .                       .                       update    size differs
-        yes                none, or file changed   .                       keep      to be proven
+        yes                none                    .                       keep      to be proven
         yes                by less than asked for  .                       keep      to be proven
         yes                without an ETag         an ETag                 keep      to be proven
+        yes, other stamp   of another size         .                       keep      to be proven
+        yes, other stamp   yes                     another ETag            keep      to be proven
+        yes, other stamp   yes                     the same, or not asked  keep      to be hashed
         yes                yes                     another ETag            update    re-issued
         yes                yes                     the same, or not asked  keep      proven
 
     ``to be proven`` files are held against the archive's digest during collection,
-    and fetched again if they do not match.
+    and fetched again if they do not match. ``to be hashed`` files were copied, restored or
+    linked since they were proven: those whose bytes are still the recorded ones are proven,
+    the others are treated as ``to be proven``.
 
     Parameters
     ----------
@@ -620,6 +625,7 @@ def decide(
     forced = pl.lit(config.force_redownload or not config.enable_resume)
     size = pl.coalesce("size", "file_size")
     unchanged = pl.col("unchanged")
+    moved = ~unchanged & (pl.col("file_size") == pl.col("proven_size"))
     strong = pl.lit(not config.download_checksum) | (pl.col("proven_by") == "sha256")
     if config.accept_stale_checksum:
         strong |= pl.col("proven_by") == "stale"
@@ -637,6 +643,8 @@ def decide(
             .then(pl.lit("re-issued"))
             .otherwise(pl.lit("size differs"))
         )
+        .when(moved & strong & compared & ~reissued.fill_null(False))
+        .then(pl.lit("to be hashed"))
         .when(~unchanged.fill_null(False) | ~strong.fill_null(False) | ~compared)
         .then(pl.lit("to be proven"))
         .when(reissued)
@@ -649,6 +657,7 @@ def decide(
         "size differs": Action.UPDATE,
         "re-issued": Action.UPDATE,
         "to be proven": Action.KEEP,
+        "to be hashed": Action.KEEP,
         "proven": Action.KEEP,
     }
     return (

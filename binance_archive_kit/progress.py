@@ -75,6 +75,11 @@ class Progress:
             "run it again to continue"
         )
 
+    def count(self, units: int, size: int) -> None:
+        """Count units that are done, and their bytes."""
+        self.done += units
+        self.done_bytes += size
+
     def share(self) -> float:
         """How much is done, 0 to 1: by bytes where they are known, else by units."""
         if self.total_bytes:
@@ -151,6 +156,7 @@ class Bar:
         self._progress = progress
         self._show = show or _shower()
         self._last = ""
+        self._shown = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -167,6 +173,12 @@ class Bar:
         if self._show is not None:
             self._show(line, self._progress.share(), True)
         self._last = ""
+
+    def tick(self) -> None:
+        """Update what is shown if it is older than `INTERVAL`; safe to call very often."""
+        if time.monotonic() - self._shown > INTERVAL:
+            self._shown = time.monotonic()
+            self.update()
 
     def __exit__(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -28,15 +28,100 @@ from binance_archive_kit.inventory import HeldFile, HeldStream
 from binance_archive_kit.keys import Stream
 from binance_archive_kit.matrix import load_annotations
 from binance_archive_kit.moments import DAY, day_of
+from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import Pruner
 from binance_archive_kit.reading import Piece, Reader
 from binance_archive_kit.stamps import Stamp, raw, stamp_of
-from binance_archive_kit.storage import SETTLING, Recorded, Store
+from binance_archive_kit.storage import HASHING, SETTLING, Moved, Recorded, Store
 
-#: What is recorded of proven files, by the prefix of their stream and their key.
-_Proofs = dict[str, dict[str, Recorded]]
 _Stamps = dict[str, list[tuple[str, Stamp]]]
 _Part = tuple[HeldStream, tuple[HeldFile, ...]]
+
+
+class Proofs:
+    """What is recorded of proven files, looked up once for each question.
+
+    Parameters
+    ----------
+    store : Store
+    files : callable, optional
+        Returns all files that the question needs: where one of them was moved since it was
+        proven, so were the others, and they are hashed again together.
+    """
+
+    def __init__(self, store: Store, files: Callable[[], Iterable[HeldFile]] | None = None) -> None:
+        self._store = store
+        self._files = files
+        self._recorded: dict[str, dict[str, Recorded]] = {}
+
+    def check(self, file: HeldFile) -> None:
+        """See that a file is still the one that was proven, if it ever was.
+
+        Raises
+        ------
+        ChangedFile
+            If its bytes are others.
+        """
+        if self._stands(file):
+            return
+        # A collection may have put it in place, and not recorded its proof yet.
+        time.sleep(SETTLING)
+        self._recorded.clear()
+        if not self._stands(file):
+            raise ChangedFile(file.place, "its bytes are not the ones that were proven")
+
+    def _stands(self, file: HeldFile) -> bool:
+        proof = self._proof(file)
+        if proof is None or proof.is_of(file.stamp):
+            return True
+        if proof.stamp.size != file.size:
+            return False
+        others = () if self._files is None else self._files()
+        self._files = None
+        files = {each.key: each for each in (*others, file)}
+        proofs = {key: self._proof(each) for key, each in files.items()}
+        for key, known in hash_moved(self._store, files.values(), proofs).items():
+            self._recorded[f"{key.rpartition('/')[0]}/"][key] = known
+        proof = self._proof(file)
+        return proof is None or proof.is_of(file.stamp)
+
+    def _proof(self, file: HeldFile) -> Recorded | None:
+        if not file.is_zip:
+            return None
+        prefix = f"{file.key.rpartition('/')[0]}/"
+        if prefix not in self._recorded:
+            self._recorded[prefix] = self._store.recorded(prefix)
+        return self._recorded[prefix].get(file.key)
+
+
+def hash_moved(
+    store: Store, files: Iterable[HeldFile], proofs: Mapping[str, Recorded | None]
+) -> dict[str, Recorded]:
+    """Hash the files among these that were moved since they were proven; show the progress.
+
+    Returns
+    -------
+    dict of str to Recorded
+        What is recorded now of those whose bytes are the proven ones, by key.
+    """
+    moved = [
+        Moved(file.key, file.place, proof)
+        for file in files
+        if (proof := proofs.get(file.key)) is not None
+        and proof.stamp.size == file.size
+        and not proof.is_of(file.stamp)
+    ]
+    if not moved:
+        return {}
+    progress = Progress()
+    progress.begin(HASHING, len(moved), sum(each.proof.stamp.size for each in moved))
+    with Bar(progress) as bar:
+
+        def done(units: int, size: int) -> None:
+            progress.count(units, size)
+            bar.tick()
+
+        return store.rehash(moved, done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +322,11 @@ class Servings:
         for held in streams:
             name = held.stream.symbol, _RANKS.get(held.stream.interval, -1)
             by_name.setdefault(name, []).append(held)
-        proofs: _Proofs = {}
         meant: list[tuple[list[_Part], list[_Part]]] = []
         for _, held_streams in sorted(by_name.items()):
             if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
                 meant += _meant(held_streams, pruner)
+        proofs = Proofs(self._store, lambda: _needed(pruner, meant))
         self._look_for_early(feed, [parts for parts, _ in meant], proofs)
         months = [
             self._month(feed, parts, before, pruner, proofs, cached=cached)
@@ -255,7 +340,7 @@ class Servings:
         parts: list[_Part],
         before: list[_Part],
         pruner: Pruner,
-        proofs: _Proofs,
+        proofs: Proofs,
         *,
         cached: bool,
     ) -> Month | None:
@@ -313,7 +398,7 @@ class Servings:
         parts: list[_Part],
         serving: list[Served],
         needed: list[Served],
-        proofs: _Proofs,
+        proofs: Proofs,
     ) -> _Choice:
         """Look at the files that serve a month; recall them once they were read through."""
         sources = self.sources(feed, serving, proofs, {each.file.key for each in needed})
@@ -329,7 +414,7 @@ class Servings:
         return choice
 
     def _serving(
-        self, feed: Feed, parts: list[_Part], before: list[_Part], proofs: _Proofs
+        self, feed: Feed, parts: list[_Part], before: list[_Part], proofs: Proofs
     ) -> list[Served]:
         """Choose one file for each day of a month, and of candles that began before it."""
         lead = lead_of(parts[0][0].stream)
@@ -363,7 +448,7 @@ class Servings:
         return [served for _, served in serving]
 
     def _wrong_days(
-        self, feed: Feed, first: _Part, others: Sequence[_Part], proofs: _Proofs
+        self, feed: Feed, first: _Part, others: Sequence[_Part], proofs: Proofs
     ) -> set[date]:
         """Return the days that files are known to have wrong and that others have rows of."""
         held, files = first
@@ -384,7 +469,7 @@ class Servings:
         return better
 
     def _days_of(
-        self, feed: Feed, held: HeldStream, files: Sequence[HeldFile], proofs: _Proofs
+        self, feed: Feed, held: HeldStream, files: Sequence[HeldFile], proofs: Proofs
     ) -> set[date]:
         """Tell which days files serve when others cover them too: those they have rows of."""
         days: set[date] = set()
@@ -455,7 +540,7 @@ class Servings:
         return contents
 
     def _look_for_early(
-        self, feed: Feed, months: Sequence[Sequence[_Part]], proofs: _Proofs
+        self, feed: Feed, months: Sequence[Sequence[_Part]], proofs: Proofs
     ) -> None:
         """Read what may begin before its month and was not read before; many files at once."""
         known = self._cache.known(feed)
@@ -474,7 +559,7 @@ class Servings:
             # Whoever needs a bad one will be told.
             self._look_into(feed, unseen, skip=lambda error: None)
 
-    def _are_early(self, feed: Feed, parts: Sequence[_Part], proofs: _Proofs) -> bool:
+    def _are_early(self, feed: Feed, parts: Sequence[_Part], proofs: Proofs) -> bool:
         """Tell whether any of some files has a candle that begins before it."""
         for held, files in parts:
             for file in files:
@@ -487,7 +572,7 @@ class Servings:
         self,
         feed: Feed,
         serving: Sequence[Served],
-        proofs: _Proofs,
+        proofs: Proofs,
         needed: Collection[str] | None = None,
     ) -> list[Source]:
         """Look at files as they are now; those that are gone, or left out, are not among them.
@@ -517,7 +602,7 @@ class Servings:
                 try:
                     if rejected and (bad := rejected.get(file.key)) and bad.stamp == file.stamp:
                         raise self._explained(feed, each.held.stream, file, bad.error)
-                    self._check_proof(each.held.stream.prefix, file, proofs)
+                    proofs.check(file)
                 except FileError as error:
                     if self._skip is None:
                         raise
@@ -531,25 +616,6 @@ class Servings:
         again = file_error(error.reason, error.file, error.detail)
         FileNotes(self._store, self._cache, feed).blame(stream, file, again)
         return again
-
-    def _check_proof(self, prefix: str, file: HeldFile, proofs: _Proofs) -> None:
-        """See that a file is still the one that was proven, if it ever was."""
-        if prefix not in proofs:
-            proofs[prefix] = self._store.recorded(prefix)
-        if not self._contradicts(file, proofs[prefix]):
-            return
-        # A collection may have put it in place, and not recorded its proof yet.
-        time.sleep(SETTLING)
-        proofs[prefix] = self._store.recorded(prefix)
-        if self._contradicts(file, proofs[prefix]):
-            raise ChangedFile(file.place, "its bytes are not the ones that were proven")
-
-    def _contradicts(self, file: HeldFile, proofs: dict[str, Recorded]) -> bool:
-        """Hold a file against its proof, if it has one; read it only if its time moved."""
-        proof = proofs.get(file.key)
-        if proof is None or not file.is_zip or proof.is_of(file.stamp):
-            return False
-        return proof.stamp.size != file.size or self._store.hash(file.place) != proof.sha256
 
 
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}
@@ -595,6 +661,13 @@ def _meant(
                 meant.add(month)
     for at in sorted(meant):
         yield parts[at], parts.get(_month_before(at), [])
+
+
+def _needed(pruner: Pruner, meant: Sequence[tuple[list[_Part], list[_Part]]]) -> list[HeldFile]:
+    """Return the files of some months that may hold a row of the answer."""
+    parts = chain.from_iterable(parts for parts, _ in meant)
+    served = [Served(held, file) for held, files in parts for file in files]
+    return [each.file for each in _kept(pruner, served)]
 
 
 def _month_before(at: tuple[int, int]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ A medium that returns other bytes than were written does not: only reading shows
 
 from __future__ import annotations
 
+import errno
 import os
 from operator import attrgetter
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from typing import NamedTuple
 _BITS = (1 << 63) - 1
 #: `st_ctime` is the time of creation there, and listing a folder gives no inode.
 _WINDOWS = os.name == "nt"
+#: What the system says of a name without a file: it has gone, or is a link to nothing.
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 #: What a stamp is made of, as the system returns it: to compare thousands of files quickly.
 #: Where it differs from a stamp, `stamp_of` decides.
 raw = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")

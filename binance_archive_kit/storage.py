@@ -17,7 +17,6 @@ more: a store that was copied, restored or linked holds the same bytes as before
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import json
@@ -30,6 +29,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -40,23 +40,48 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import polars as pl
 from filelock import FileLock, Timeout
 
+from binance_archive_kit.databases import (
+    COUNT,
+    DIGEST,
+    INTEGER,
+    MAYBE_INTEGER,
+    MAYBE_TEXT,
+    TEXT,
+    Database,
+    Row,
+    Table,
+    Writer,
+)
 from binance_archive_kit.errors import (
+    ArchiveKitError,
     ArchiveKitWarning,
     BadZip,
     ConfigurationError,
     Corrupt,
+    DiskSpaceError,
     ObjectError,
     StaleChecksum,
+    disk_error,
 )
 from binance_archive_kit.keys import key_range, member_of
-from binance_archive_kit.layout import PRIVATE, QUARANTINE, BaseStorage, place_of
+from binance_archive_kit.layout import (
+    PRIVATE,
+    QUARANTINE,
+    BaseStorage,
+    fault_of_place,
+    place_of,
+)
 from binance_archive_kit.members import BadMemberError, check_member
 from binance_archive_kit.planning import INVENTORY_SCHEMA
-from binance_archive_kit.stamps import Stamp, stamp_of, stamp_of_entry
+from binance_archive_kit.stamps import NOT_THERE, Stamp, stamp_of, stamp_of_entry
 from binance_archive_kit.wishes import Absence, Reason
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _CHUNK = 1 << 20
+#: A name in quarantine: that of the object, and the first digits of the bytes' SHA-256.
+_QUARANTINED = re.compile(r"(.+)\.[0-9a-f]{12}\.bad")
+#: Seconds to wait for a record that another process held locked for long before.
+_IMPATIENCE = 1.0
 #: Nanoseconds for which a file may change again without its time moving.
 _UNSETTLED = 2_000_000_000
 _NO_STAMP = Stamp(0, 0)
@@ -119,12 +144,43 @@ class Recorded(NamedTuple):
         return self.stamp.agrees(stamp)
 
 
+class Moved(NamedTuple):
+    """A file whose size is the proven one, and whose stamp is another."""
+
+    key: str
+    place: str
+    proof: Recorded
+
+
 class Lacking(NamedTuple):
     """What was noted of an object that the archive was found to lack."""
 
     reason: Reason
     said: str
 
+
+_TABLES = {
+    "proofs": Table(
+        {
+            "key": TEXT,
+            "size": COUNT,
+            "mtime": INTEGER,
+            "sha256": DIGEST,
+            "etag": MAYBE_TEXT,
+            "proven_by": TEXT,
+            "proven_at": TEXT,
+        },
+        added={"ctime": MAYBE_INTEGER, "inode": MAYBE_INTEGER},
+    ),
+    "missing": Table({"key": TEXT, "said": TEXT}, added={"reason": MAYBE_TEXT}),
+    "places": Table({"key": TEXT, "place": TEXT}, unique="place"),
+}
+#: What a later hash has shown of moved files, by root and key, where it cannot be recorded.
+_REHASHED: dict[str, dict[str, Recorded]] = {}
+#: What `Store.rehash` does, for people who wait for it.
+HASHING = "hashing files that were moved since they were proven"
+#: Files that one thread hashes before it looks whether there is something else to do.
+_FILES_PER_HASHER = 32
 
 #: Seconds in which a file may lie in place while its proof is not recorded yet.
 SETTLING = 1.0
@@ -151,6 +207,13 @@ class Store:
         #: Places by key, as they are recorded, and when that was last looked up.
         self._remembered: dict[str, str] = {}
         self._read_at: Stamp | None = None
+        #: Folders by whether symbolic links on the way to them lead out of the store.
+        self._outside: dict[str, bool] = {}
+        #: Keys whose recorded places are ignored.
+        self._bad_places: set[str] = set()
+        self._records = Database(
+            self.root / PRIVATE / "proofs.sqlite", _TABLES, rebuilt=self._rebuilt
+        )
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -167,27 +230,73 @@ class Store:
             return (self._remembered if self._read_at else self.places()).get(key, key)
         place = self._decided.get(key)
         if place is None:
-            place = self._decided[key] = place_of(self._storage, key, self.root)
+            place = place_of(self._storage, key, self.root)
+            if place != key and self._leads_outside(place):
+                raise ConfigurationError(
+                    f"storage: get_partition_path gives {place.rpartition('/')[0]!r} for {key}: a "
+                    f"symbolic link on that path leads out of output_directory, {self.root}"
+                )
+            self._decided[key] = place
         return place
 
     def places(self) -> Mapping[str, str]:
-        """Give the remembered places of files that do not lie under their key, by key.
+        """Return the recorded places of files that do not lie under their key, by key.
 
         Costs a look at one file's time unless something was recorded since the last call.
+        Places outside of the store, and those of other files, are ignored with a warning.
+
+        Raises
+        ------
+        StoreError
+            If the record is locked, or cannot be read.
         """
         try:
-            stat = os.stat(self._database)  # noqa: PTH116 -- asked for every question
-        except FileNotFoundError:
+            stat = os.stat(self._records.path)  # noqa: PTH116 -- asked for every question
+        except OSError:
             self._remembered, self._read_at = {}, _NO_STAMP
             return self._remembered
         stamp = stamp_of(stat)
         if self._read_at != stamp:
-            there = self._select("SELECT 1 FROM sqlite_master WHERE name = ?", [("places",)])
-            rows = self._select("SELECT key, place FROM places", [()]) if there else []
-            self._remembered = dict(rows)
+            self._outside.clear()
+            self._remembered = dict(self._sound_places(self._records.rows("places")))
             settled = time.time_ns() - stat.st_mtime_ns > _UNSETTLED
             self._read_at = stamp if settled else _NO_STAMP
         return self._remembered
+
+    def _sound_places(self, rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
+        """Leave out recorded places where no file of ours can lie, with a warning."""
+        bad = []
+        self._bad_places.clear()
+        for key, place in rows:
+            why = fault_of_place(key, place)
+            if not why and self._leads_outside(place):
+                why = "a symbolic link leads out of the store"
+            if why:
+                bad.append(f"{place!r} of {key!r} ({why})")
+                self._bad_places.add(key)
+            else:
+                yield key, place
+        if bad:
+            more = f", and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+            warnings.warn(
+                f"{self._records.path}: recorded places of files are ignored: "
+                f"{'; '.join(bad[:3])}{more}; collect the files again, they are then found "
+                "or fetched",
+                ArchiveKitWarning,
+                stacklevel=3,
+            )
+
+    def _leads_outside(self, place: str) -> bool:
+        """Return whether symbolic links on a path inside the store lead out of it."""
+        folder = place.rpartition("/")[0]
+        if folder not in self._outside:
+            path = f"{self.root}/{folder}"
+            self._outside[folder] = bool(folder) and not self._is_inside(path)
+        path = f"{self.root}/{place}"
+        return self._outside[folder] or (os.path.islink(path) and not self._is_inside(path))  # noqa: PTH114
+
+    def _is_inside(self, path: str) -> bool:
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root))
 
     def decide(self, keys: Iterable[str]) -> dict[str, str]:
         """Give the places of objects that will not lie under their key, by key.
@@ -205,23 +314,24 @@ class Store:
         return places
 
     def remember(self, keys: Iterable[str]) -> None:
-        """Remember where objects will lie, before they do: a place alone says no key.
+        """Record where objects will lie, before they do: a place alone says no key.
+
+        Recorded places that are ignored are removed.
 
         Raises
         ------
         ConfigurationError
             If one of their places is that of another file.
         """
-        if self._storage is None:
+        self.places()
+        keys = list(keys) if self._storage is not None else []
+        gone = [(key,) for key in (*keys, *self._bad_places)]
+        if not gone:
             return
-        keys = list(keys)
         places = self.decide(keys)
-        with closing(self._connect()) as connection, connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS places (key TEXT PRIMARY KEY, place TEXT UNIQUE)"
-                " WITHOUT ROWID"
-            )
-            connection.executemany("DELETE FROM places WHERE key = ?", ((key,) for key in keys))
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM places WHERE key = ?", gone)
             for key, place in places.items():
                 try:
                     connection.execute("INSERT INTO places VALUES (?,?)", (key, place))
@@ -230,6 +340,8 @@ class Store:
                         "SELECT key FROM places WHERE place = ?", (place,)
                     )
                     raise _shared(place, owner, key) from None
+
+        self._records.write(write)
 
     # What there is
 
@@ -258,15 +370,11 @@ class Store:
             placed.setdefault(f"{key.rpartition('/')[0]}/", {})[key] = place
         for prefix in prefixes:
             try:
-                with os.scandir(self.root / prefix) as entries:
-                    stats = [
-                        (f"{prefix}{entry.name}", stamp)
-                        for entry in entries
-                        if entry.name.endswith(".zip") and entry.is_file()
-                        for stamp in _stamp_of(entry)
-                    ]
+                stats = list(_zips_in(f"{self.root}/{prefix}", prefix))
             except (FileNotFoundError, NotADirectoryError):
                 stats = []
+            except OSError as error:
+                raise disk_error(error, self.root) from None
             if elsewhere := placed.get(prefix):
                 stats = [each for each in stats if each[0] not in elsewhere]
                 stats += self._look_at(elsewhere)
@@ -281,19 +389,27 @@ class Store:
         for key, place in places.items():
             try:
                 stat = os.stat(f"{self.root}/{place}")  # noqa: PTH116 -- of thousands of files
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            except OSError as error:
+                if error.errno in NOT_THERE:
+                    continue
+                raise disk_error(error, self.root) from None
             stats.append((key, stamp_of(stat)))
         return stats
 
     def _inventory(self, found: Sequence[tuple[str, Stamp]], held: Sequence[str]) -> pl.DataFrame:
         """Put the proofs below some prefixes beside the files that were found there."""
-        of_file: dict[str, Any] = {"key": pl.String, **dict.fromkeys(Stamp._fields, pl.Int64)}
-        of_proof = {f"proven_{name}": dtype for name, dtype in of_file.items() if name != "key"}
-        of_proof |= {"proven_etag": pl.String, "proven_by": pl.String}
-        files = pl.DataFrame([(key, *stamp) for key, stamp in found], of_file, orient="row")
-        rows = self._select_proofs(held, "etag", "proven_by")
-        proofs = pl.DataFrame(rows, {"key": pl.String, **of_proof}, orient="row")
+        stamp = dict.fromkeys(Stamp._fields, pl.Int64)
+        of_proof = {f"proven_{name}": dtype for name, dtype in stamp.items()}
+        files = _frame([(key, *stamp) for key, stamp in found], {"key": pl.String, **stamp})
+        proofs = _frame(
+            self._select_proofs(held, "etag", "proven_by"),
+            {
+                "key": pl.String,
+                **of_proof,
+                "proven_etag": pl.String,
+                "proven_by": pl.String,
+            },
+        )
         return (
             files.join(proofs, on="key", how="left")
             .with_columns(pl.all_horizontal(map(_agrees, Stamp._fields)).alias("unchanged"))
@@ -303,46 +419,30 @@ class Store:
 
     def _select_proofs(self, prefixes: Sequence[str], *columns: str) -> list[tuple[Any, ...]]:
         """Return key, stamp and some more columns of the proofs below some prefixes."""
-        names = ", ".join(columns)
-
-        def ask(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-            stamp = "ifnull(ctime, 0), ifnull(inode, 0)" if _has_stamps(connection) else "0, 0"
-            query = (
-                f"SELECT key, size, mtime, {stamp}, {names}"  # noqa: S608 -- our words
-                " FROM proofs WHERE key >= ? AND key < ?"
-            )
-            return [row for each in prefixes for row in connection.execute(query, key_range(each))]
-
-        return self._ask(ask)
-
-    def _select(self, query: str, each: Iterable[Sequence[str]]) -> list[tuple[Any, ...]]:
-        """Return what is recorded, once for each set of values."""
-        return self._ask(
-            lambda connection: [row for values in each for row in connection.execute(query, values)]
-        )
-
-    def _ask(
-        self, ask: Callable[[sqlite3.Connection], list[tuple[Any, ...]]]
-    ) -> list[tuple[Any, ...]]:
-        """Read the database; returns no rows if it is missing or damaged."""
-        if not self._database.exists():
-            return []
-        try:
-            with closing(self._connect()) as connection:
-                return ask(connection)
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            # Damaged further in than a look at its first page shows.
-            self._set_aside(error)
-            return []
+        names = ("key", *Stamp._fields, *columns)
+        ranges = map(key_range, prefixes)
+        known = _REHASHED.get(str(self.root))
+        if not known:
+            return self._records.rows("proofs", names, ranges)
+        rows = self._records.rows("proofs", ("sha256", *names), ranges)
+        return [_as_rehashed(row, known.get(row[1])) for row in rows]
 
     def free_bytes(self) -> int:
         """Bytes free on the disk that holds the store, or will hold it."""
+        return shutil.disk_usage(self._nearest_folder()).free
+
+    def free_files(self) -> int | None:
+        """Files that the disk has room for (inodes); None where there is no such limit."""
+        if not hasattr(os, "statvfs"):
+            return None
+        found = os.statvfs(self._nearest_folder())
+        return found.f_favail if found.f_files else None
+
+    def _nearest_folder(self) -> Path:
         folder = self.root
         while not folder.exists():
             folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return folder
 
     # Proof
 
@@ -399,11 +499,79 @@ class Store:
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        rows = self._select_proofs([prefix], "sha256, proven_by")
+        rows = self._select_proofs([prefix], "sha256", "proven_by")
         return {
-            key: Recorded(Stamp(size, mtime, ctime, inode), sha256, by == ProvenBy.SHA256)
+            key: Recorded(Stamp(size, mtime, ctime or 0, inode or 0), sha256, by == ProvenBy.SHA256)
             for key, size, mtime, ctime, inode, sha256, by in rows
         }
+
+    def rehash(
+        self, moved: Sequence[Moved], done: Callable[[int, int], None]
+    ) -> dict[str, Recorded]:
+        """Hash files again whose size is the proven one and whose stamp is another.
+
+        A file that was copied, linked, restored or renamed has the bytes that were proven.
+        Its new stamp is recorded, so that this happens once; in memory where the record
+        cannot be written.
+
+        Parameters
+        ----------
+        moved : sequence of Moved
+        done : callable
+            Called with numbers of files and bytes as they are hashed, from any thread; ends
+            the work by raising.
+
+        Returns
+        -------
+        dict of str to Recorded
+            What is recorded now, by key, of the files whose bytes are the proven ones.
+        """
+        if not moved:
+            return {}
+        parts = [
+            moved[at : at + _FILES_PER_HASHER] for at in range(0, len(moved), _FILES_PER_HASHER)
+        ]
+        same: dict[str, Recorded] = {}
+        pool = ThreadPoolExecutor(min(os.cpu_count() or 1, len(parts)), "hasher")
+        try:
+            for found in pool.map(lambda part: self._hash_moved(part, done), parts):
+                same |= found
+        finally:
+            pool.shutdown(cancel_futures=True)
+            # Interrupted, the next call goes on where this one stopped.
+            self.restamp(same)
+        return same
+
+    def _hash_moved(
+        self, moved: Sequence[Moved], done: Callable[[int, int], None]
+    ) -> dict[str, Recorded]:
+        same = {}
+        for key, place, proof in moved:
+            with suppress(OSError), (self.root / place).open("rb") as file:
+                stamp = stamp_of(os.fstat(file.fileno()))
+                if stamp.size == proof.stamp.size and _hash(file, "sha256") == proof.sha256:
+                    same[key] = proof._replace(stamp=stamp)
+            done(1, proof.stamp.size)
+        return same
+
+    def restamp(self, proofs: Mapping[str, Recorded]) -> None:
+        """Record the stamps that proven files have now; in memory if that is not possible."""
+        if not proofs:
+            return
+        rows = [(*proof.stamp, key, proof.sha256) for key, proof in proofs.items()]
+
+        def write(connection: sqlite3.Connection) -> None:
+            # Another process may have replaced the file, and its proof, meanwhile.
+            connection.executemany(
+                "UPDATE proofs SET size = ?, mtime = ?, ctime = ?, inode = ?"
+                " WHERE key = ? AND sha256 = ?",
+                rows,
+            )
+
+        try:
+            self._records.write(write)
+        except ArchiveKitError:
+            _REHASHED.setdefault(str(self.root), {}).update(proofs)
 
     def note_missing(self, missing: Iterable[Absence], there: Iterable[str]) -> None:
         """Remember which objects the archive was found to lack, for reports without it.
@@ -415,7 +583,7 @@ class Store:
         there : iterable of str
             Keys of objects that it does not lack, whatever was found before.
         """
-        if not self._database.exists():
+        if not self._records.path.exists():
             return
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows = [
@@ -423,33 +591,31 @@ class Store:
             for each in missing
             if each.key
         ]
-        with closing(self._connect()) as connection, connection:
-            connection.execute("BEGIN IMMEDIATE")
-            _make_room_for_reasons(connection)
-            noted = {key for (key,) in connection.execute("SELECT key FROM missing")}
-            # Few are missing, and there may be a million.
-            gone = noted.intersection(there) if noted else ()
-            connection.executemany("DELETE FROM missing WHERE key = ?", [(key,) for key in gone])
-            connection.executemany("INSERT OR REPLACE INTO missing VALUES (?,?,?)", rows)
+        noted = {key for (key,) in self._records.rows("missing", ["key"])}
+        # Few are missing, and there may be a million.
+        gone = [(key,) for key in (noted.intersection(there) if noted else ())]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM missing WHERE key = ?", gone)
+            connection.executemany(
+                "INSERT OR REPLACE INTO missing (key, said, reason) VALUES (?,?,?)", rows
+            )
+
+        if rows or gone:
+            self._records.write(write)
 
     def missing(self, prefix: str) -> dict[str, Lacking]:
         """Say which objects below a prefix the archive was found to lack, why, and when."""
-        # All columns: a store that was last written before reasons were noted has none.
-        rows = self._select("SELECT * FROM missing WHERE key >= ? AND key < ?", [key_range(prefix)])
-        return {key: Lacking(_reason_of(*reason), said) for key, said, *reason in rows}
+        rows = self._records.rows("missing", ranges=[key_range(prefix)])
+        return {key: Lacking(_reason_of(reason), said) for key, said, reason in rows}
 
     def quarantined(self, prefix: str) -> dict[str, str]:
         """Say which objects below a prefix have bytes set aside, and for which reason."""
         found = {}
-        for path in sorted((self.root / QUARANTINE / prefix).glob("*.bad.json")):
-            said = json.loads(path.read_text(encoding="utf-8"))
-            found[said["key"]] = f"{said['reason']}: {said['detail']}"
+        for path in sorted((self.root / QUARANTINE / prefix).glob("*.bad")):
+            if name := _QUARANTINED.fullmatch(path.name):
+                found[f"{prefix}{name[1]}"] = _reason_beside(path)
         return found
-
-    def hash(self, place: str) -> str:
-        """Hash the file that lies at a path inside the store: its SHA-256 in hex."""
-        with (self.root / place).open("rb") as file:
-            return _hash(file, "sha256")
 
     def admit(self, proof: Proof, staged: str | Path) -> Proof:
         """Move a proven file to its final name, replacing what lies there, atomically.
@@ -480,35 +646,56 @@ class Store:
         A later run keeps the files whose proof is remembered without reading them.
         """
         lock = threading.Lock()
-        with closing(self._connect()) as connection:
-            with connection:
-                _make_room_for_stamps(connection)
+        waiting: list[tuple[Any, ...]] = []
+        trouble: ArchiveKitError | None = None
+        with closing(Writer(self._records)) as writer:
+
+            def write(connection: sqlite3.Connection) -> None:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO proofs (key, size, mtime, ctime, inode, sha256, etag,"
+                    " proven_by, proven_at) VALUES (?,?,?,?,?,?,?,?,?)",
+                    waiting,
+                )
 
             def record(proofs: Sequence[Proof]) -> None:
-                rows = [
-                    (p.key, *p.stamp, p.sha256, p.etag, p.by.value, p.proven_at) for p in proofs
-                ]
-                try:
-                    with lock, connection:
-                        connection.executemany(
-                            "INSERT OR REPLACE INTO proofs (key, size, mtime, ctime, inode,"
-                            " sha256, etag, proven_by, proven_at) VALUES (?,?,?,?,?,?,?,?,?)",
-                            rows,
-                        )
-                except sqlite3.OperationalError as error:
-                    # Without room for its record a file is proven all the same; a later
-                    # run proves it again.
-                    if not _is_full(error):
-                        raise
+                nonlocal trouble
+                with lock:
+                    waiting.extend(
+                        (p.key, *p.stamp, p.sha256, p.etag, p.by.value, p.proven_at) for p in proofs
+                    )
+                    try:
+                        writer.write(write)
+                    except ArchiveKitError as error:
+                        # The files are proven all the same. The next call tries again, and
+                        # waits no longer for another process that holds the record.
+                        trouble = error
+                        writer.patience = _IMPATIENCE
+                    else:
+                        waiting.clear()
 
+            # What cannot be written from the beginning is told before any work.
+            writer.write(lambda connection: None)
             yield record
+            if waiting:
+                record([])
+        # A full disk is in the result already, as what failed for it.
+        if waiting and not isinstance(trouble, DiskSpaceError):
+            warnings.warn(
+                f"{len(waiting):,} proofs could not be recorded ({trouble}); "
+                "the next collection proves these files again",
+                ArchiveKitWarning,
+                stacklevel=2,
+            )
 
     def forget(self, keys: Iterable[str]) -> None:
         """Forget the proofs of files: they are to be proven again, or fetched."""
         rows = [(key,) for key in keys]
-        if rows and self._database.exists():
-            with closing(self._connect()) as connection, connection:
-                connection.executemany("DELETE FROM proofs WHERE key = ?", rows)
+        for (key,) in rows:
+            _REHASHED.get(str(self.root), {}).pop(key, None)
+        if rows and self._records.path.exists():
+            self._records.write(
+                lambda connection: connection.executemany("DELETE FROM proofs WHERE key = ?", rows)
+            )
 
     def quarantine(self, file: Path, error: ObjectError, expected: Expected) -> Path:
         """Set bytes aside that failed their proof, with the reason in a file beside them.
@@ -536,56 +723,52 @@ class Store:
             "quarantined_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         reason = json.dumps(said, indent=1, ensure_ascii=False)
-        aside.with_name(f"{aside.name}.json").write_text(f"{reason}\n", encoding="utf-8")
+        part = aside.with_name(f"{aside.name}.json.part")
+        # The bytes are safe without their reason; a reason is there whole, or not at all.
+        with suppress(OSError):
+            part.write_text(f"{reason}\n", encoding="utf-8")
+            part.replace(aside.with_name(f"{aside.name}.json"))
         return aside
 
-    @property
-    def _database(self) -> Path:
-        return self.root / PRIVATE / "proofs.sqlite"
+    def _rebuilt(self, why: str, aside: Path | None) -> None:
+        """Say what became of a damaged record; save the places of files, which cannot be had again.
 
-    def _connect(self) -> sqlite3.Connection:
-        """Open the proofs, starting anew if the file is damaged: proofs can be had again."""
-        self._database.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return self._open()
-        except sqlite3.DatabaseError as error:
-            if _is_full(error):
-                raise OSError(errno.ENOSPC, str(error), str(self._database)) from None
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            self._set_aside(error)
-            return self._open()
-
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
-        """Put a damaged database aside; what it said can be proven again."""
-        aside = self._database.with_name(f"proofs.damaged-{uuid.uuid4().hex[:8]}.sqlite")
-        self._database.replace(aside)
+        Each place names its file, so that a wrong one shows.
+        """
+        path = self._records.path
+        if aside is None:
+            fate = "cannot be moved out of the way, so that nothing is recorded; remove it"
+            places = 0
+        else:
+            fate = f"was moved to {aside.name}"
+            places = self._save_places(aside)
+        elsewhere = (
+            f"the places of {places:,} files that a storage placed elsewhere were saved"
+            if places
+            else "where files lie that a storage placed elsewhere (collect again with that storage)"
+        )
         warnings.warn(
-            f"{self._database} is damaged ({error}) and was set aside as {aside.name}; "
-            "the files of this store will be proven again",
+            f"{path} is damaged ({why}) and {fate}. Lost: the proofs of its files (the next "
+            "collect proves them again, without fetching them); what the archive was found to "
+            f"lack; {elsewhere}",
             ArchiveKitWarning,
             stacklevel=2,
         )
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._database, timeout=60, check_same_thread=False)
-        try:
-            # A killed process loses nothing; only a power cut may, and then we prove again.
-            connection.execute("PRAGMA synchronous=OFF")
-            connection.execute("PRAGMA journal_mode=TRUNCATE")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS proofs (key TEXT PRIMARY KEY, size INTEGER,"
-                " mtime INTEGER, sha256 TEXT, etag TEXT, proven_by TEXT, proven_at TEXT,"
-                " ctime INTEGER, inode INTEGER) WITHOUT ROWID"
+    def _save_places(self, damaged: Path) -> int:
+        """Record again the places that a damaged record still tells; return how many."""
+        rows = [
+            (key, place)
+            for key, place in self._records.saved(damaged, "places")
+            if not fault_of_place(key, place)
+        ]
+        if rows:
+            self._records.write(
+                lambda connection: connection.executemany(
+                    "INSERT OR REPLACE INTO places (key, place) VALUES (?,?)", rows
+                )
             )
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS missing (key TEXT PRIMARY KEY, said TEXT, reason TEXT)"
-                " WITHOUT ROWID"
-            )
-        except sqlite3.DatabaseError:
-            connection.close()
-            raise
-        return connection
+        return len(rows)
 
     # Staging
 
@@ -632,41 +815,46 @@ def _shared(place: str, one: str, other: str) -> ConfigurationError:
     )
 
 
+def _frame(
+    rows: Sequence[Row], schema: Mapping[str, pl.DataType | type[pl.DataType]]
+) -> pl.DataFrame:
+    """Put rows into a frame; column by column, which takes a third of the time."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema)
+
+
 def _agrees(name: str) -> pl.Expr:
     """Compare a part of the stamps of file and proof, as `Stamp.agrees` does."""
     file, proof = pl.col(name), pl.col(f"proven_{name}")
-    unknown = (file == 0) | (proof == 0) if name in Stamp._field_defaults else False
-    return (file == proof) | unknown
+    if name not in Stamp._field_defaults:
+        return file == proof
+    # Null in a record of an older version.
+    return (file == proof) | (file == 0) | (proof.fill_null(0) == 0)
 
 
-def _has_stamps(connection: sqlite3.Connection) -> bool:
-    """Return whether ctime and inode have columns; older versions recorded neither."""
-    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(proofs)")}
-    return {"ctime", "inode"} <= columns
-
-
-def _make_room_for_stamps(connection: sqlite3.Connection) -> None:
-    """Add the columns of ctime and inode to a store that an older version made."""
-    connection.execute("BEGIN IMMEDIATE")
-    if not _has_stamps(connection):
-        connection.execute("ALTER TABLE proofs ADD COLUMN ctime INTEGER")
-        connection.execute("ALTER TABLE proofs ADD COLUMN inode INTEGER")
-
-
-def _make_room_for_reasons(connection: sqlite3.Connection) -> None:
-    """Make room for reasons in a store that was made before they were noted."""
-    columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(missing)")}
-    if "reason" not in columns:
-        connection.execute("ALTER TABLE missing ADD COLUMN reason TEXT")
-
-
-def _reason_of(word: str | None = None) -> Reason:
+def _reason_of(word: str | None) -> Reason:
     """Read a noted reason; one that is not known counts as a lack, which hides nothing."""
     return Reason(word) if word in set(Reason) else Reason.ABSENT
 
 
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+def _as_rehashed(row: Row, known: Recorded | None) -> Row:
+    """Put the stamp that a later hash has shown into a row of the proofs; drop its digest."""
+    sha256, key, *rest = row
+    if known is not None and known.sha256 == sha256:
+        rest[: len(known.stamp)] = known.stamp
+    return (key, *rest)
+
+
+def _reason_beside(path: Path) -> str:
+    """Return why bytes are in quarantine, as the file beside them says."""
+    try:
+        said = json.loads(path.with_name(f"{path.name}.json").read_text(encoding="utf-8"))
+        reason, detail = said["reason"], said["detail"]
+        if isinstance(reason, str) and isinstance(detail, str):
+            return f"{reason}: {detail}"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass
+    return "reason unknown: the note beside the bytes is missing or damaged"
 
 
 def _compare(key: str, source: BinaryIO, sha256: str, expected: Expected) -> ProvenBy:
@@ -698,7 +886,15 @@ def _hash(source: BinaryIO, name: str) -> str:
     return digest.hexdigest()
 
 
-def _stamp_of(entry: os.DirEntry[str]) -> Iterator[Stamp]:
-    """Yield the stamp of a file, or nothing: it may go while its folder is read."""
-    with suppress(FileNotFoundError):
-        yield stamp_of_entry(entry)
+def _zips_in(folder: str, prefix: str) -> Iterator[tuple[str, Stamp]]:
+    """Yield key and stamp of the zips in a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".zip"):
+                try:
+                    if entry.is_file():
+                        yield prefix + entry.name, stamp_of_entry(entry)
+                except OSError as error:
+                    # It may go while its folder is read.
+                    if error.errno not in NOT_THERE:
+                        raise

@@ -1,23 +1,36 @@
-"""A disk without room: a small one of its own for each test.
+"""A disk without room, or one that refuses: every trouble has its error, and nothing half-written.
 
-Mounting it needs root; ``unshare -rm pytest tests/e2e/test_disk.py`` does without.
+Mounting a small disk of its own for a test needs root; ``unshare -rm pytest
+tests/e2e/test_disk.py`` does without.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+import binance_archive_kit as bak
+from binance_archive_kit import databases
 from binance_archive_kit.collection import collect, plan
 from binance_archive_kit.config import CollectionConfig
-from binance_archive_kit.errors import ArchiveKitError, DiskSpaceError, WorkflowError
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    ArchiveKitWarning,
+    ConfigurationError,
+    DiskSpaceError,
+    StoreError,
+    WorkflowError,
+)
 from binance_archive_kit.local_s3 import Request
+from binance_archive_kit.storage import PRIVATE
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import Bucket, daily_klines, zips_of
 from tests.support.checks import (
@@ -134,3 +147,248 @@ def test_a_full_disk_is_called_so_when_sizes_are_not_known(
     assert files_of(disk / "store") == {}
     filler.unlink()
     assert collect(config).outcome == "complete"
+
+
+# A disk that refuses
+
+
+def small() -> Bucket:
+    return daily_klines("BTCUSDT", days=4)
+
+
+def failures(config: CollectionConfig) -> dict[str, str]:
+    """Collect, and give what is said of the objects that failed."""
+    try:
+        result = collect(config)
+    except WorkflowError as error:
+        result = error.result  # type: ignore[assignment]
+    return {failure.reason: failure.detail for failure in result.failures}
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Mount a folder over itself, read-only."""
+    for options in (["--bind"], ["-o", "remount,ro,bind"]):
+        mount = ["mount", *options, str(folder), str(folder)]
+        if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+            pytest.skip("needs the right to mount: be root, or run it by unshare -rm")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_read_only_store_is_read_and_said_to_be_so(
+    serve: Serve, ask: Ask, store: Path, tmp_path: Path
+) -> None:
+    server = serve(small())
+    collect(ask(server, days=3))
+    with read_only(store):
+        assert collect(ask(server, days=3)).outcome == "complete", "there is nothing to write"
+        assert bak.verify(store).sound
+        config = ask(server, days=4)
+        assert plan(config).count("download") == 1
+        with pytest.raises(
+            ConfigurationError, match=r"output_directory: .*disk is read-only; make"
+        ):
+            collect(config)
+        assert bak.store(store).frame()["proven"].to_list() == [3]
+    moved = tmp_path / "moved"
+    shutil.copytree(store, moved)
+    with read_only(moved):
+        config = ask(server, days=3, output_directory=moved)
+        for _ in range(2):
+            assert collect(config).collection_stats["skipped_tasks"] == 3
+        assert bak.verify(moved, sample=0).sound
+    with read_only(tmp_path), pytest.raises(ConfigurationError, match="read-only; make"):
+        collect(ask(server, output_directory=tmp_path / "new"))
+
+
+def test_a_limit_for_files_is_named_with_the_way_out(
+    serve: Serve, ask: Ask, store: Path, bucket: Bucket
+) -> None:
+    config = ask(serve(bucket), days=2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        said = failures(config)["transfer_failed"]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, hard))
+        shutil.rmtree(store)
+        with pytest.raises(StoreError, match=r"proofs.sqlite: .*ulimit -f"):
+            collect(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "raise the limit (ulimit -f)" in said
+    assert files_of(store) == {}
+    assert collect(config).outcome == "complete"
+
+
+@pytest.mark.parametrize("inodes", [4, 9, 14, 19])
+def test_a_disk_without_inodes_is_full(serve: Serve, ask: Ask, tmp_path: Path, inodes: int) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = f"size=50m,nr_inodes={inodes}"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small tmpfs: be root, or run it by unshare -rm")
+    bucket = small()
+    config = ask(serve(bucket), days=4, output_directory=folder / "store")
+    try:
+        with pytest.raises(ArchiveKitError) as caught:
+            collect(config)
+        if isinstance(caught.value, WorkflowError):
+            assert caught.value.result is not None
+            assert set(reasons_of(caught.value.result).values()) == {"disk_full"}
+        else:
+            assert isinstance(caught.value, DiskSpaceError)
+            assert "file" in str(caught.value)
+        assert_whole(folder / "store", zips_of(bucket))
+        assert_nothing_staged(folder / "store")
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("place", [PRIVATE, f"{PRIVATE}/staging"])
+@pytest.mark.parametrize("kind", ["file", "loop"])
+def test_something_else_where_a_folder_of_ours_should_be(
+    serve: Serve, ask: Ask, store: Path, place: str, kind: str
+) -> None:
+    config = ask(serve(small()), days=4)
+    path = store / place
+    path.parent.mkdir(parents=True)
+    if kind == "file":
+        path.write_text("mine")
+    else:
+        path.symlink_to(path)
+    plan(config)
+    way_out = "move away what is there|remove them"
+    with pytest.raises(StoreError, match=rf"{PRIVATE}/staging: .*({way_out})"):
+        collect(config)
+    assert bak.verify(store).state == "empty"
+    path.unlink()
+    assert collect(config).outcome == "complete"
+
+
+def test_a_file_where_the_quarantine_should_be_fails_the_object_alone(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    config = ask(serve(small()), days=4)
+    [bad, *_] = map(Path, collect(config).output_files)
+    bad.write_bytes(b"?" * bad.stat().st_size)
+    (store / "quarantine").write_text("mine")
+    said = failures(config)["corrupt"]
+    assert "the bytes could not be put into quarantine" in said
+    assert "move away what is there" in said
+    assert set(bad.read_bytes()) == set(b"?"), "nothing is overwritten that cannot be set aside"
+    (store / "quarantine").unlink()
+    assert collect(config).outcome == "complete"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda folder: folder.write_text("mine"), "move away what is there"),
+        (lambda folder: folder.symlink_to(folder), "remove them"),
+    ],
+    ids=["file", "loop"],
+)
+def test_something_else_where_the_data_should_be(
+    serve: Serve, ask: Ask, store: Path, spoil: Callable[[Path], object], reason: str
+) -> None:
+    bucket = small()
+    config = ask(serve(bucket), days=4)
+    folder = (store / next(iter(bucket))).parent
+    folder.parent.mkdir(parents=True)
+    spoil(folder)
+    try:
+        said = failures(config)["transfer_failed"]
+    except StoreError as error:
+        said = str(error)
+    assert str(folder) in said
+    assert reason in said
+    folder.unlink()
+    assert collect(config).outcome == "complete"
+    zip_ = store / next(iter(bucket))
+    zip_.unlink()
+    zip_.mkdir()
+    assert "a folder is where a file should be" in failures(config)["transfer_failed"]
+    zip_.rmdir()
+    zip_.symlink_to(zip_)
+    assert collect(config).outcome == "complete"
+    assert_holds(store, zips_of(bucket))
+
+
+@pytest.mark.parametrize("verb", [plan, collect])
+def test_a_path_that_the_file_system_refuses(
+    serve: Serve, ask: Ask, tmp_path: Path, verb: Callable[[CollectionConfig], object]
+) -> None:
+    server = serve(small())
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    deep = tmp_path
+    while len(str(deep)) < 4_060:
+        deep /= "d" * min(200, max(1, 4_060 - len(str(deep))))
+    for folder, way_out in (
+        (tmp_path / ("x" * 300), "choose a shorter folder"),
+        (deep, "choose a shorter folder"),
+        (loop, "remove them"),
+        (loop / "inside", "remove them"),
+    ):
+        config = ask(server, output_directory=folder)
+        with pytest.raises((ConfigurationError, StoreError), match=way_out):
+            verb(config)
+        with pytest.raises(ArchiveKitError):
+            bak.coverage(folder)
+
+
+def test_a_record_that_is_locked_or_removed_meanwhile_costs_no_file(
+    serve: Serve, ask: Ask, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "_PATIENCE", 0.1)
+    monkeypatch.setattr("binance_archive_kit.storage._IMPATIENCE", 0.05)
+    bucket = small()
+    record = store / PRIVATE / "proofs.sqlite"
+    others: list[sqlite3.Connection] = []
+
+    def lock(request: Request) -> None:
+        if request.key.endswith(".zip") and not others:
+            others.append(sqlite3.connect(record, check_same_thread=False))
+            others[0].execute("BEGIN IMMEDIATE")
+
+    server = serve(bucket, lock)
+    for days in (3, 4):
+        with pytest.warns(ArchiveKitWarning, match=r"\d proofs could not be recorded .* locked"):
+            assert collect(ask(server, days=days)).outcome == "complete"
+        assert assert_whole(store, zips_of(bucket)) == days
+    with closing(others[0]):
+        others[0].rollback()
+    assert collect(ask(server, days=4)).collection_stats["skipped_tasks"] == 4
+    assert_holds(store, zips_of(bucket))
+    shutil.rmtree(store)
+
+    def remove(request: Request) -> None:
+        if request.key.endswith("01.zip"):
+            record.unlink(missing_ok=True)
+
+    server.fault = remove
+    assert collect(ask(server, days=4)).outcome == "complete"
+    server.fault = None
+    assert collect(ask(server, days=4)).collection_stats["skipped_tasks"] == 4
+    assert_holds(store, zips_of(bucket))
+
+
+def test_a_moved_store_asks_the_archive_for_nothing(
+    serve: Serve, ask: Ask, store: Path, tmp_path: Path
+) -> None:
+    server = serve(small())
+    collect(ask(server, days=4))
+    moved = tmp_path / "moved"
+    shutil.copytree(store, moved, copy_function=shutil.copy)  # other times, too
+    server.requests.clear()
+    config = ask(server, days=4, output_directory=moved)
+    assert plan(config).frame["reason"].unique().to_list() == ["to be hashed"]
+    result = collect(config)
+    assert (result.outcome, result.collection_stats["skipped_tasks"]) == ("complete", 4)
+    assert not any(key.endswith((".zip", ".CHECKSUM")) for _, key in server.requests)
+    assert plan(config).frame["reason"].unique().to_list() == ["proven"]
+    assert_holds(moved, zips_of(small()))

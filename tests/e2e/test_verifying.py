@@ -5,31 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import binance_archive_kit as bak
+from binance_archive_kit import databases
 from binance_archive_kit.local_s3 import Fault
-from binance_archive_kit.storage import Store
 from binance_archive_kit.verifying import Verification
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST as DAY
 from tests.support.bucket import daily_klines, kline_key
+from tests.support.checks import flip, rot
 
 
 class Flat(bak.BaseStorage):
     def get_partition_path(self, **of: Any) -> str:
         return f"flat/{of['symbol']}"
-
-
-def rot(path: Path) -> None:
-    """Flip a byte, leaving size and time as they were."""
-    body, stat = bytearray(path.read_bytes()), path.stat()
-    body[len(body) // 2] ^= 1
-    path.write_bytes(body)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 @pytest.mark.parametrize("storage", [None, Flat()], ids=["under their key", "placed"])
@@ -40,7 +34,7 @@ def test_each_kind_of_trouble_is_told_and_mended(
     files = sorted(bak.collect(config, storage=storage).output_files)
     assert str(bak.verify(store)) == "Store sound · 6 of 6 files read; 6 proven"
     Path(files[0]).unlink()
-    rot(Path(files[1]))
+    rot(Path(files[1]), store)
     Path(files[2]).write_bytes(b"x")
     found = bak.verify(store)
     assert not found.sound
@@ -61,8 +55,8 @@ def test_a_sample_is_a_sample(serve: Serve, ask: Ask, store: Path) -> None:
     config = ask(serve(daily_klines("BTCUSDT", days=12)), days=12)
     files = sorted(bak.collect(config).output_files)
     for file in files[:6]:
-        rot(Path(file))
-    assert bak.verify(store, sample=0).sound
+        rot(Path(file), store)
+    assert bak.verify(store, sample=0).sound, "no stamp tells of it"
     one, same = (bak.verify(store, sample=4, seed=7) for _ in range(2))
     assert one.read == same.read == 4
     # What was found before has no proof any more, and is now told by its own CRC-32.
@@ -78,7 +72,7 @@ def test_files_without_a_proof_are_read_and_said_to_be_without(
     config = ask(serve(daily_klines("BTCUSDT", days=3)), days=3)
     files = sorted(bak.collect(config).output_files)
     (store / ".binance_archive_kit" / "proofs.sqlite").unlink()
-    rot(Path(files[0]))
+    flip(Path(files[0]))
     found = bak.verify(store)
     assert (found.read, found.proven, found.unproven) == (3, 0, 2)
     assert found.frame["reason"].to_list() == ["bad_zip"]
@@ -120,13 +114,11 @@ def test_what_is_wrong_is_told_where_nothing_can_be_written(
     serve: Serve, ask: Ask, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = sorted(bak.collect(ask(serve(daily_klines("BTCUSDT", days=2)), days=2)).output_files)
-    rot(Path(files[0]))
-
-    def refuse(*_: object) -> None:
-        raise sqlite3.OperationalError("attempt to write a readonly database")
-
-    # Root, as in a container, may write anywhere.
-    monkeypatch.setattr(Store, "forget", refuse)
-    found = bak.verify(store)
+    rot(Path(files[0]), store)
+    monkeypatch.setattr(databases, "_PATIENCE", 0.1)
+    # Another process holds the record: it can be read, and not written.
+    with closing(sqlite3.connect(store / ".binance_archive_kit/proofs.sqlite")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        found = bak.verify(store)
     assert found.frame["reason"].to_list() == ["changed"]
     assert "its proofs stay: the store cannot be written to" in str(found)

@@ -3,17 +3,67 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from binance_archive_kit.result import CollectionResult
 
 PRIVATE = ".binance_archive_kit"
+
+
+_opened: list[str] | None = None
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if _opened is not None and event == "open" and isinstance(arguments[0], str):
+        _opened.append(arguments[0])
+
+
+@contextmanager
+def opened_files() -> Iterator[list[str]]:
+    """Lend a list that grows by the path of each file that Python opens, on any thread."""
+    global _opened
+    if not _hooked:
+        # A hook stays for ever; one is enough.
+        sys.addaudithook(_note_opened)
+        _hooked.append(True)
+    _opened = []
+    try:
+        yield _opened
+    finally:
+        _opened = None
+
+
+_hooked: list[bool] = []
+
+
+def rot(path: Path, store: Path) -> None:
+    """Flip a byte of a proven file as a failing medium does: its stamp stays the recorded one."""
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    stat = path.stat()
+    with closing(sqlite3.connect(store / PRIVATE / "proofs.sqlite")) as database, database:
+        changed = database.execute(
+            "UPDATE proofs SET mtime = ?, ctime = ?, inode = ? WHERE key LIKE ?",
+            (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, f"%/{path.name}"),
+        )
+        assert changed.rowcount == 1
+
+
+def flip(path: Path) -> None:
+    """Flip a byte, and set size and modification time back to what they were."""
+    body, stat = bytearray(path.read_bytes()), path.stat()
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
 def files_of(store: Path) -> dict[str, bytes]:

@@ -28,6 +28,7 @@ MODULES: dict[str, set[str]] = {
     "environment": {"certifi"},
     "render": set(),
     "stamps": set(),
+    "databases": set(),
     # facts
     "matrix": {"pydantic"},
     "schemas": {"pydantic"},

@@ -511,7 +511,7 @@ def test_a_damaged_database_is_set_aside(store: Store, tmp_path: Path) -> None:
         record([admit_proven(store, tmp_path, KEY)])
     database = store.root / PRIVATE / "proofs.sqlite"
     database.write_bytes(b"this is no database at all" * 100)
-    with pytest.warns(ArchiveKitWarning, match="damaged.*proven again"):
+    with pytest.warns(ArchiveKitWarning, match="damaged.*proves them again"):
         found = store.inventory([KEY.rpartition("/")[0] + "/"])
     assert found["proven_by"].to_list() == [None]
     [aside] = database.parent.glob("proofs.damaged-*.sqlite")

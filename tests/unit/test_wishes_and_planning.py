@@ -1135,7 +1135,9 @@ UNLISTED = {"size": None, "etag": None, "last_modified": None, "checksum": None}
         ({}, {}, {"enable_resume": False}, "update", "forced"),
         ({"file_size": 99, "unchanged": False}, {}, {}, "update", "size differs"),
         (UNPROVEN, {}, {}, "keep", "to be proven"),
-        ({"unchanged": False}, {}, {}, "keep", "to be proven"),
+        ({"proven_size": 99, "unchanged": False}, {}, {}, "keep", "to be proven"),
+        ({"unchanged": False}, {"etag": OTHER}, {}, "keep", "to be proven"),
+        ({"unchanged": False}, {}, {}, "keep", "to be hashed"),
         ({"proven_by": "etag"}, {}, {}, "keep", "to be proven"),
         ({}, {"etag": OTHER}, {}, "update", "re-issued"),
         ({}, {}, {}, "keep", "proven"),
@@ -1153,11 +1155,14 @@ UNLISTED = {"size": None, "etag": None, "last_modified": None, "checksum": None}
         ({}, {"size": 101}, {}, "update", "size differs"),
         ({}, {"size": 101, "etag": OTHER}, {}, "update", "re-issued"),
         ({"file_size": 99, "unchanged": False}, {"etag": OTHER}, {}, "update", "size differs"),
-        # A changed or unproven file is proven before anything is fetched.
-        ({"unchanged": False}, {"etag": OTHER}, {}, "keep", "to be proven"),
+        # A moved file is hashed, if its proof is as strong as asked for.
+        ({"unchanged": False}, UNLISTED, {}, "keep", "to be hashed"),
+        ({"unchanged": False, "proven_by": "etag"}, {}, {}, "keep", "to be proven"),
+        ({"unchanged": False, "proven_etag": None}, {}, {}, "keep", "to be proven"),
+        ({"unchanged": False}, {}, {"force_redownload": True}, "update", "forced"),
+        # An unproven file is proven before anything is fetched.
         (UNPROVEN, {"etag": OTHER}, {}, "keep", "to be proven"),
         (UNPROVEN, UNLISTED, {}, "keep", "to be proven"),
-        ({"proven_size": 99, "unchanged": False}, {}, {}, "keep", "to be proven"),
         # How strong a proof must be.
         ({"proven_by": "size"}, {}, {}, "keep", "to be proven"),
         ({"proven_by": "stale"}, {}, {}, "keep", "to be proven"),
