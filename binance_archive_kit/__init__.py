@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from binance_archive_kit.covering import backtest_coverage as backtest_coverage
     from binance_archive_kit.covering import coverage as coverage
     from binance_archive_kit.datasets import connect as connect
-    from binance_archive_kit.datasets import klines_with_funding as klines_with_funding
-    from binance_archive_kit.datasets import load_klines as load_klines
-    from binance_archive_kit.datasets import ohlcv as ohlcv
     from binance_archive_kit.datasets import scan as scan
     from binance_archive_kit.datasets import store as store
     from binance_archive_kit.demo import demo_archive as demo_archive
@@ -46,6 +43,9 @@ if TYPE_CHECKING:
     from binance_archive_kit.joins import join_known as join_known
     from binance_archive_kit.joins import known_at as known_at
     from binance_archive_kit.layout import BaseStorage as BaseStorage
+    from binance_archive_kit.loaders import klines_with_funding as klines_with_funding
+    from binance_archive_kit.loaders import load_klines as load_klines
+    from binance_archive_kit.loaders import ohlcv as ohlcv
     from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
     from binance_archive_kit.queries import sql as sql
     from binance_archive_kit.verifying import verify as verify
@@ -61,9 +61,9 @@ _HOMES = {
     "backtest_coverage": "covering",
     "coverage": "covering",
     "connect": "datasets",
-    "klines_with_funding": "datasets",
-    "load_klines": "datasets",
-    "ohlcv": "datasets",
+    "klines_with_funding": "loaders",
+    "load_klines": "loaders",
+    "ohlcv": "loaders",
     "scan": "datasets",
     "store": "datasets",
     "demo_archive": "demo",

@@ -848,7 +848,9 @@ def _halts_beside(line: Line) -> Iterator[Finding]:
         named = (
             gap.kind is GapKind.HALT and gap.start < end and start < gap.end for gap in line.gaps
         )
-        if start < end and not any(named):
+        if start >= end or any(named):
+            continue
+        if any(code >= 0 for _, _, code in line.stretches(start, end)):
             evidence = halt.evidence
             yield Finding(*line.what, start, end, 0, FindingKind.KNOWN_HALT, evidence)
 

@@ -6,8 +6,8 @@ any other tool filled in the bucket's layout. Times are UTC, at microseconds.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,11 +18,11 @@ import pyarrow as pa
 from polars.io.plugins import register_io_source
 
 from binance_archive_kit import render
-from binance_archive_kit.enums import INTERVAL_ALIASES, DataType, Interval
-from binance_archive_kit.errors import ConfigurationError, unknown
-from binance_archive_kit.feeds import PATH_COLUMNS, Feed
+from binance_archive_kit.enums import Interval, read_interval, read_names
+from binance_archive_kit.errors import ConfigurationError, nearest, unknown
+from binance_archive_kit.feeds import FILE_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
-from binance_archive_kit.inventory import HeldFile, HeldStream, SkippedFile
+from binance_archive_kit.inventory import SkippedFile
 from binance_archive_kit.lookahead import known_at_of
 from binance_archive_kit.progress import running_shell
 from binance_archive_kit.pruning import Both, PolarsPruner, Pruner, Range, without_hints
@@ -35,8 +35,6 @@ Moment = str | date | datetime
 Source = str | Path | Holdings
 _DAY = timedelta(days=1)
 _OPTIONS = ("cache", "cache_limit", "prefer", "on_error", "decimals")
-#: How late a funding may be before the one before it is no longer known to hold.
-_LATE = timedelta(minutes=1)
 #: Streams up to which each is shown in a line of its own.
 _FEW = 24
 
@@ -115,8 +113,13 @@ class Shelf:
         """Give the part under one more word."""
         if len(self.words) == len(_LEVELS):
             raise ConfigurationError(f"{self!r} has no parts")
-        if word not in (valid := list(self)):
-            raise ConfigurationError(unknown(_LEVELS[len(self.words)], word, valid))
+        if word not in (there := list(self)):
+            guess = nearest(word, there)
+            hint = f"; did you mean {guess!r}?" if guess else "."
+            raise ConfigurationError(
+                f"{_LEVELS[len(self.words)]}: {word!r} is not in the store{hint} "
+                f"It has: {', '.join(there) or 'nothing'}"
+            )
         return Shelf(self._holdings, (*self.words, word))
 
     def __iter__(self) -> Iterator[str]:
@@ -223,7 +226,8 @@ def connect(
     unit stand in the catalogue (``duckdb_columns()``) for feeds that have files by then.
 
     Two macros come with them: ``FROM ohlcv('spot_klines', 'BTCUSDT', '1m', INTERVAL 4 HOUR)``
-    makes longer candles of short ones, and ``vwap(quote_volume, volume)`` is the mean price.
+    makes longer candles of short ones as `binance_archive_kit.ohlcv` does, from one interval
+    or a list, of one symbol or a list; and ``vwap(quote_volume, volume)`` is the mean price.
     Conditions on the path columns, and on the time columns, decide which files are opened.
     Files that arrive later are in the next query.
 
@@ -235,7 +239,9 @@ def connect(
         A file for your own tables and views; opened again with `connect`, views over the
         archive work as before. None keeps them in memory.
     distinct : bool
-        Drop exact repeats of rows of metrics and liquidation snapshots.
+        Drop exact repeats of rows, of liquidation snapshots and of every feed whose rows have
+        a key: rows equal in every column but the file and its partition. Different rows with
+        one key all stay.
     known_at : bool
         Add the column ``known_at`` to each view: when a live participant could have had the
         row, UTC. A condition on it opens all files; one on the time of the feed does not.
@@ -247,7 +253,8 @@ def connect(
     duckdb.DuckDBPyConnection
         A plain connection: cursors and threads see the views too. Its time zone is UTC,
         timestamps are naive and UTC, prices and amounts are DOUBLE. In a notebook it shows
-        which views have rows.
+        which views have rows. Frames whose times have a zone compare by moment, which is
+        slow; `binance_archive_kit.sql` converts them, and gives answers with UTC times.
 
     Raises
     ------
@@ -275,8 +282,8 @@ def scan(
     market: str,
     data_type: str,
     *,
-    symbols: str | Collection[str] | None = None,
-    intervals: str | Collection[str] | None = None,
+    symbols: str | Iterable[str] | None = None,
+    intervals: str | Iterable[str] | None = None,
     start: Moment | None = None,
     end: Moment | None = None,
     distinct: bool = False,
@@ -291,14 +298,15 @@ def scan(
         A store's folder, or what `store` gives of it.
     market, data_type : str
         Such as "futures_um" and "trades".
-    symbols, intervals : str or collection of str, optional
+    symbols, intervals : str or iterable of str, optional
         Only these; None for all that are there.
     start, end : str, date or datetime, optional
         UTC. Days (``"2025-07-01"``) are both inclusive; of moments
         (``"2025-07-01 12:00"``) the end is exclusive. Held against the column that rows
         are ordered by, such as ``open_time``.
     distinct : bool
-        Drop exact repeats of rows.
+        Drop exact repeats of rows: equal in every column but the file and its partition. Of
+        rows that repeat each other the first stays; different rows with one key all stay.
     known_at : bool
         Add the column ``known_at``: when a live participant could have had each row, UTC.
     **options
@@ -345,174 +353,9 @@ def scan(
     for condition in _conditions(feed, chosen):
         frame = frame.filter(condition)
     if distinct:
-        frame = frame.unique(maintain_order=True)
+        same = [name for name in feed.polars if name not in FILE_COLUMNS]
+        frame = frame.unique(same, keep="first", maintain_order=True)
     return frame
-
-
-def load_klines(
-    source: Source,
-    symbol: str,
-    interval: str,
-    *,
-    market: str = "spot",
-    data_type: str = "klines",
-    start: Moment | None = None,
-    end: Moment | None = None,
-    **options: Any,
-) -> pl.DataFrame:
-    """Load the candles of one symbol.
-
-    Parameters
-    ----------
-    source : str, Path or Holdings
-    symbol, interval : str
-    market : str
-    data_type : str
-        One of the kline families: ``klines``, ``markPriceKlines``, ``indexPriceKlines``,
-        ``premiumIndexKlines``.
-    start, end : str, date or datetime, optional
-        Of ``open_time``, UTC; as for `scan`.
-    **options
-        As for `store`.
-
-    Returns
-    -------
-    polars.DataFrame
-        A row for each candle there is, in the order of ``open_time``; candles that the
-        archive lacks are not made up.
-
-    Raises
-    ------
-    ConfigurationError
-        If the store has no such candles.
-    FileError
-        For a file that is not what its name says.
-    """
-    holdings = _holdings(source, options)
-    feed = holdings.feed(market, data_type)
-    if not feed.data_type.has_intervals:
-        families = [each for each in DataType if each.has_intervals]
-        raise ConfigurationError(unknown("data_type", data_type, families))
-    candles = scan(
-        holdings, market, data_type, symbols=symbol, intervals=interval, start=start, end=end
-    )
-    found = candles.drop(*PATH_COLUMNS).sort("open_time").collect()
-    if found.is_empty():
-        raise ConfigurationError(
-            f"{symbol} {interval}: the store has {_reach(holdings, feed, symbol, interval)}, and "
-            f"no candle between {start or 'its beginning'} and {end or 'its end'}"
-        )
-    return found
-
-
-def ohlcv(
-    source: Source,
-    symbol: str,
-    every: str,
-    *,
-    market: str = "spot",
-    start: Moment | None = None,
-    end: Moment | None = None,
-    interval: str | None = None,
-    **options: Any,
-) -> pl.DataFrame:
-    """Resample candles to a longer length.
-
-    They are made from the candles whose files cover most of the days asked for, of these the
-    finest, and only from such as fit into `every` a whole number of times.
-
-    Parameters
-    ----------
-    source : str, Path or Holdings
-    symbol : str
-    every : str
-        Length of the new candles as Polars spells it: ``"90m"``, ``"4h"``, ``"1d"``, ``"1w"``,
-        ``"1mo"``. They begin at multiples of it, weeks on Mondays.
-    market : str
-    start, end : str, date or datetime, optional
-        Of ``open_time``, UTC; as for `scan`.
-    interval : str, optional
-        Interval of the candles to make them from.
-    **options
-        As for `store`.
-
-    Returns
-    -------
-    polars.DataFrame
-        ``open_time``, ``open``, ``high``, ``low``, ``close``, the sums of the amounts and
-        counts, ``vwap`` (quote volume per volume; not for COIN-M, whose volume is in
-        contracts) and ``candles``: how many went into each, so that one with holes shows.
-
-    Raises
-    ------
-    ConfigurationError
-        If the store has no candles of the symbol that fit into `every`.
-    """
-    holdings = _holdings(source, options)
-    feed = holdings.feed(market, DataType.KLINES)
-    chosen = _choice(holdings, feed, symbol, interval, start, end)
-    fitting = _fitting(holdings.streams(feed), chosen, every)
-    candles = load_klines(holdings, symbol, fitting, market=market, start=start, end=end)
-    sums = [name for name in candles.columns if name.endswith("volume") or name == "count"]
-    grown = candles.group_by_dynamic("open_time", every=every).agg(
-        pl.col("open").first(),
-        pl.col("high").max(),
-        pl.col("low").min(),
-        pl.col("close").last(),
-        pl.col(sums).sum(),
-        pl.len().alias("candles"),
-    )
-    if "quote_volume" in sums:
-        # A candle without trades has no mean price.
-        traded = pl.when(pl.col("volume") > 0).then(pl.col("volume"))
-        grown = grown.with_columns((pl.col("quote_volume") / traded).alias("vwap"))
-    return grown
-
-
-def klines_with_funding(
-    source: Source,
-    symbol: str,
-    interval: str,
-    *,
-    market: str = "futures_um",
-    start: Moment | None = None,
-    end: Moment | None = None,
-    **options: Any,
-) -> pl.DataFrame:
-    """Load candles, each with the latest funding that was known when it opened.
-
-    Parameters
-    ----------
-    source, symbol, interval, market, start, end, **options
-        As for `load_klines`.
-
-    Returns
-    -------
-    polars.DataFrame
-        As `load_klines`, with ``calc_time``, ``funding_interval_hours`` and
-        ``last_funding_rate`` of the latest funding at or before ``open_time``; null where
-        the store has none before, and where a later one was due that the store lacks.
-
-    Raises
-    ------
-    ConfigurationError
-        If the store has no such candles, or no funding of the symbol.
-    FileError
-        For a file that is not what its name says.
-    """
-    holdings = _holdings(source, options)
-    candles = load_klines(holdings, symbol, interval, market=market, start=start, end=end)
-    funding = scan(holdings, market, DataType.FUNDING_RATE, symbols=symbol)
-    known = funding.drop(*PATH_COLUMNS).sort("calc_time").collect()
-    hours = pl.max_horizontal("funding_interval_hours", pl.col("funding_interval_hours").shift(-1))
-    stale = (pl.col("calc_time") + pl.duration(hours=hours) + _LATE).alias("stale")
-    joined = candles.join_asof(
-        known.with_columns(stale), left_on="open_time", right_on="calc_time", coalesce=False
-    )
-    fresh = pl.when(pl.col("open_time") < pl.col("stale"))
-    return joined.with_columns(fresh.then(pl.col(name)).alias(name) for name in known.columns).drop(
-        "stale"
-    )
 
 
 # What is asked for
@@ -539,8 +382,8 @@ def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
 def _choice(
     holdings: Holdings,
     feed: Feed,
-    symbols: str | Collection[str] | None,
-    intervals: str | Collection[str] | None,
+    symbols: str | Iterable[str] | None,
+    intervals: str | Iterable[str] | None,
     start: Moment | None,
     end: Moment | None,
 ) -> Range:
@@ -548,20 +391,20 @@ def _choice(
     streams = [held.stream for held in holdings.streams(feed)]
     if not streams:
         raise ConfigurationError(holdings.nothing_of(feed))
-    asked_symbols = _words(symbols)
-    asked_intervals = _words(intervals)
+    asked_symbols = _asked("symbols", symbols)
+    asked_intervals = _asked("intervals", intervals)
     if asked_intervals is not None:
-        asked_intervals = frozenset(INTERVAL_ALIASES.get(each, each) for each in asked_intervals)
+        asked_intervals = frozenset(map(read_interval, asked_intervals))
     known_symbols = sorted({stream.symbol for stream in streams})
     for symbol in sorted(asked_symbols or ()):
         if symbol not in known_symbols:
-            said = unknown(f"symbols of {feed.view}", symbol, known_symbols)
+            said = _not_there(feed, "symbols", symbol, known_symbols, asked_intervals)
             raise ConfigurationError(f"{said}{holdings.skipped_hint(symbol)}")
     known = {s.interval for s in streams if asked_symbols is None or s.symbol in asked_symbols}
     there = [interval for interval in Interval if interval in known]
     for interval in sorted(asked_intervals or ()):
         if interval not in there:
-            raise ConfigurationError(unknown(f"intervals of {feed.view}", interval, there))
+            raise ConfigurationError(_not_there(feed, "intervals", interval, there, asked_symbols))
     first, last = read_moment("start", start), read_moment("end", end)
     until = last + _DAY if last is not None and is_day(end) else last
     if first is not None and until is not None and first >= until:
@@ -569,10 +412,34 @@ def _choice(
     return Range(asked_symbols, asked_intervals, first, until)
 
 
-def _words(words: str | Collection[str] | None) -> frozenset[str] | None:
-    if words is None:
-        return None
-    return frozenset([words] if isinstance(words, str) else words)
+def _asked(field: str, words: str | Iterable[str] | None) -> frozenset[str] | None:
+    return None if words is None else frozenset(read_names(field, words))
+
+
+def _not_there(
+    feed: Feed, field: str, name: str, there: Sequence[str], others: Collection[str] | None
+) -> str:
+    """Say that the store has no files of a symbol or an interval, and how to get them."""
+    guess = nearest(name, there)
+    hint = f"; did you mean {guess!r}?" if guess else "."
+    more = f" and {len(there) - _FEW:,} more" if len(there) > _FEW else ""
+    given = {"symbols": [name], "intervals": sorted(others or ())}
+    if field == "intervals":
+        given = {"symbols": sorted(others or ()), "intervals": [name]}
+    wanted = f"symbols={_listed(given['symbols'])}" if given["symbols"] else "symbols=[…]"
+    wanted = f'markets=["{feed.market}"], {wanted}, data_types=["{feed.data_type}"]'
+    if feed.data_type.has_intervals:
+        words = _listed(given["intervals"]) if given["intervals"] else "[…]"
+        wanted += f', intervals={{"{feed.data_type}": {words}}}'
+    return (
+        f"{field} of {feed.view}: {str(name)!r} is not in the store{hint} "
+        f"It has: {', '.join(there[:_FEW])}{more}. To add it: collect({wanted}, …)"
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Write names as a Python list."""
+    return f"[{', '.join(json.dumps(str(word), ensure_ascii=False) for word in words)}]"
 
 
 def read_moment(name: str, value: Moment | None) -> datetime | None:
@@ -625,78 +492,6 @@ def _conditions(feed: Feed, chosen: Range) -> Iterator[pl.Expr]:
         yield time >= chosen.start.replace(tzinfo=UTC)
     if chosen.end is not None:
         yield time < chosen.end.replace(tzinfo=UTC)
-
-
-def _length(every: str) -> timedelta:
-    start = datetime(2024, 1, 1, tzinfo=UTC)
-    try:
-        [end] = pl.Series([start]).dt.offset_by(every)
-    except pl.exceptions.PolarsError as error:
-        raise ConfigurationError(f"every: {every!r} is no length of time: {error}") from None
-    length: timedelta = end - start
-    return length
-
-
-def _fitting(streams: Sequence[HeldStream], chosen: Range, every: str) -> Interval:
-    """Choose the candles of a symbol to make longer ones from."""
-    days: dict[Interval, set[date]] = {}
-    for held in streams:
-        groups = [[file] for file in held.files]
-        kept = [
-            file for [file], keep in zip(groups, chosen.keeps(held, groups), strict=True) if keep
-        ]
-        if kept:
-            own = days.setdefault(Interval(held.stream.interval or ""), set())
-            own.update(day for file in kept for day in _days_within(file, chosen))
-    there = [interval for interval in Interval if interval in days]
-    fitting = [interval for interval in there if _fits(interval, every)]
-    if there and not fitting:
-        raise ConfigurationError(
-            f"every: {every!r} is no whole multiple of the candles that the store has of "
-            f"{', '.join(chosen.symbols or ())}: {', '.join(there)}; {_nearest(there[0], every)}"
-        )
-    return max(fitting, key=lambda interval: len(days[interval]), default=Interval.M1)
-
-
-def _days_within(file: HeldFile, chosen: Range) -> Iterator[date]:
-    first = file.start if chosen.start is None else max(file.start, chosen.start.date())
-    last = file.end if chosen.end is None else min(file.end, chosen.end.date())
-    yield from (first + timedelta(days=at) for at in range((last - first).days + 1))
-
-
-def _fits(interval: Interval, every: str) -> bool:
-    """Tell whether candles never reach over the end of a longer one.
-
-    >>> _fits(Interval.H1, "4h"), _fits(Interval.H1, "90m"), _fits(Interval.D1, "1mo")
-    (True, False, True)
-    """
-    length = _length(every)
-    if interval is Interval.W1:
-        return re.fullmatch(r"\d+w", every) is not None
-    if interval is Interval.MO1:
-        return re.fullmatch(r"\d+(mo|q|y)", every) is not None
-    # Nobody promises on which days candles of three days begin.
-    return interval is not Interval.D3 and not length % _length(interval)
-
-
-def _nearest(interval: Interval, every: str) -> str:
-    """Say which lengths would do."""
-    if interval in (Interval.D3, Interval.W1, Interval.MO1):
-        return "weeks are made of 1w, months of 1mo, and nothing of 3d, which begin on any day"
-    number, unit = int(interval[:-1]), interval[-1]
-    times = _length(every) // _length(interval)
-    return "write " + " or ".join(f"{number * at}{unit}" for at in (times, times + 1) if at)
-
-
-def _reach(holdings: Holdings, feed: Feed, symbol: str, interval: str) -> str:
-    """Say which days the files of a symbol and interval cover."""
-    files = [
-        file
-        for held in holdings.streams(feed)
-        if held.stream.symbol == symbol and held.stream.interval == interval
-        for file in held.files
-    ]
-    return f"files of {min(f.start for f in files)} to {max(f.end for f in files)}"
 
 
 # Rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from binance_archive_kit.errors import ConfigurationError, unknown
@@ -147,3 +148,49 @@ class Interval(StrEnum):
 
 #: Other spellings that configurations may use for an interval.
 INTERVAL_ALIASES = {"1M": Interval.MO1}
+
+
+def read_interval(interval: str) -> Interval:
+    """Read the name of an interval, in any of its accepted spellings.
+
+    Raises
+    ------
+    ConfigurationError
+        If the archive has no such interval.
+
+    Examples
+    --------
+    >>> read_interval("1M")
+    <Interval.MO1: '1mo'>
+    """
+    interval = INTERVAL_ALIASES.get(interval, interval)
+    if interval not in set(Interval):
+        raise ConfigurationError(unknown("interval", interval, Interval))
+    return Interval(interval)
+
+
+def read_names(field: str, words: str | Iterable[str]) -> list[str]:
+    """Read one name or several, in any collection; repeats count once.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none, or one is not text.
+
+    Examples
+    --------
+    >>> read_names("symbols", "BTCUSDT"), read_names("symbols", ("A", "B", "A"))
+    (['BTCUSDT'], ['A', 'B'])
+    """
+    if isinstance(words, str):
+        return [words]
+    try:
+        names = list(dict.fromkeys(words))
+    except TypeError:
+        raise ConfigurationError(f"{field}: {words!r} is neither a name nor several") from None
+    if not names:
+        raise ConfigurationError(f"{field}: it is empty; give one name or several")
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigurationError(f"{field}: {name!r} is not a name; names are text")
+    return names

@@ -16,6 +16,7 @@
     │   ├── WrongValues         wrong_values         a field that cannot be read as its column
     │   ├── WrongUnit           wrong_unit           times in another unit than the day's
     │   ├── OutOfPeriod         out_of_period        rows of days that the file does not cover
+    │   ├── ConflictingRows     conflicting_rows     two different rows with one key
     │   ├── ChangedFile         changed              other bytes than were proven
     │   └── NoAccess            no_access            the system does not let it be read
     └── ObjectError                       one object could not be had, the run goes on
@@ -325,6 +326,19 @@ class OutOfPeriod(FileError):
     reason = "out_of_period"
 
 
+class ConflictingRows(FileError):
+    """Two rows that must be one, such as candles of one open time, differ."""
+
+    reason = "conflicting_rows"
+
+    def __str__(self) -> str:
+        """Say what was seen, and what can be done."""
+        return (
+            f"{self.file}: {self.reason}: {self.detail}; scan(...) gives them all, and "
+            'on_error="skip" leaves them out'
+        )
+
+
 class ChangedFile(FileError):
     """Its bytes are not the ones that were proven."""
 
@@ -484,10 +498,53 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     'futures_um'
     >>> nearest("zzz", ["spot"]) is None
     True
+    >>> nearest("1min", ["1m", "1mo", "1M"]), nearest("60m", ["1m", "1h"]), nearest("10m", ["1m"])
+    ('1m', '1h', None)
     """
-    by_folded = {word.casefold(): str(word) for word in valid}
-    found = difflib.get_close_matches(str(value).casefold(), by_folded, n=1, cutoff=0.6)
+    text, words = str(value), [str(word) for word in valid]
+    lengths = {word: _seconds(word) for word in words}
+    if any(lengths.values()) and (length := _seconds(respelled(text) or text)) is not None:
+        # Of lengths of time only the same one is meant: 10m is no slip for 1m.
+        return next((word for word, its in lengths.items() if its == length), None)
+    by_folded: dict[str, str] = {}
+    for word in words:
+        by_folded.setdefault(word.casefold(), word)
+    found = difflib.get_close_matches(text.casefold(), by_folded, n=1, cutoff=0.6)
     return by_folded[found[0]] if found else None
+
+
+_UNIT_WORDS = {
+    "s": "s sec secs second seconds",
+    "m": "m min mins minute minutes t",
+    "h": "h hr hrs hour hours",
+    "d": "d day days",
+    "w": "w wk wks week weeks",
+    "mo": "mo mon mth month months",
+}
+_UNITS = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+def respelled(text: str) -> str | None:
+    """Write a length of time as the archive does, or return None if it is none.
+
+    >>> respelled("30min"), respelled("4 hours"), respelled("1M"), respelled("soon")
+    ('30m', '4h', '1mo', None)
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*([A-Za-z]+)\s*", text)
+    if found is None:
+        return None
+    # A capital M is a month to Binance, and never a minute.
+    unit = "mo" if found[2] == "M" else _UNITS.get(found[2].casefold())
+    return f"{int(found[1])}{unit}" if unit else None
+
+
+def _seconds(text: str) -> int | tuple[int, str] | None:
+    """Measure a length of time in the archive's spelling; months stand for themselves."""
+    found = re.fullmatch(r"(\d{1,9})([smhdw]|mo)", text)
+    if found is None:
+        return None
+    return (int(found[1]), "mo") if found[2] == "mo" else int(found[1]) * _SECONDS[found[2]]
 
 
 def unknown(field: str, value: object, valid: Iterable[str]) -> str:

@@ -31,6 +31,8 @@ PATH_COLUMNS = {
     "partition": "Whether the row comes from a daily or a monthly file.",
     "file": "Path of the file inside the store.",
 }
+#: Path columns that tell only where a row was read, so that they differ between repeats of it.
+FILE_COLUMNS = ("partition", "file")
 #: Decimals are kept to this many places, more than the archive has ever shown. A file with
 #: more cannot be read as decimals: rounding would change its values.
 PLACES = 18

@@ -28,11 +28,12 @@ from binance_archive_kit import render
 from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, touch
 from binance_archive_kit.comparing import Disagreement, compare
 from binance_archive_kit.contents import Contents, looked_into
-from binance_archive_kit.enums import Market, Partition
+from binance_archive_kit.enums import Market, Partition, read_names
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     FileError,
+    nearest,
     unknown,
 )
 from binance_archive_kit.facts import Facts, Source, merged
@@ -584,6 +585,12 @@ class Holdings:
         if first:
             warnings.warn(f"left out: {error}", ArchiveKitWarning, stacklevel=2)
 
+    def reject(self, error: FileError) -> None:
+        """Raise what is wrong with a file, or list it as left out, as ``on_error`` says."""
+        if self._skip is None:
+            raise error
+        self._skip(error)
+
     # Looking
 
     def frame(self) -> pl.DataFrame:
@@ -620,7 +627,7 @@ class Holdings:
         market: str | None = None,
         data_type: str | None = None,
         *,
-        symbols: Sequence[str] | None = None,
+        symbols: str | Iterable[str] | None = None,
     ) -> CacheUse:
         """Put all months into the cache, so that the first query is as fast as the later ones.
 
@@ -630,22 +637,34 @@ class Holdings:
         ----------
         market, data_type : str, optional
             Only these feeds; None for all.
-        symbols : sequence of str, optional
+        symbols : str or iterable of str, optional
             Only these symbols; None for all.
 
         Returns
         -------
         CacheUse
             What the cache takes now.
+
+        Raises
+        ------
+        ConfigurationError
+            If the store has no such feed, or none of them has such a symbol.
         """
         feeds = [feed for feed in self.feeds() if feed.is_called(market, data_type)]
         wanted = " ".join(word for word in (market, data_type) if word)
         if wanted and not feeds:
-            there = ", ".join(feed.view for feed in self.feeds())
+            views = ", ".join(feed.view for feed in self.feeds())
             raise ConfigurationError(
-                f"the store {self.root} has no {wanted}; it has {there or 'nothing'}"
+                f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
             )
-        pruner = Range(symbols=None if symbols is None else frozenset(symbols))
+        names = None if symbols is None else frozenset(read_names("symbols", symbols))
+        there = sorted({held.stream.symbol for feed in feeds for held in self.streams(feed)})
+        for name in sorted(names or ()):
+            if name not in there:
+                guess = nearest(name, there)
+                hint = f"; did you mean {guess!r}?" if guess else ""
+                raise ConfigurationError(f"symbols: {name!r} is not in the store{hint}")
+        pruner = Range(symbols=names)
         progress = Progress()
         with Bar(progress) as bar:
             todo = []

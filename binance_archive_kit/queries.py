@@ -55,7 +55,7 @@ def sql(
     distinct, known_at : bool
         As for `connect`.
     **options
-        As for `store`.
+        As for `store`, and ``known_at`` as for `connect`.
 
     Returns
     -------

@@ -61,7 +61,7 @@ SMALL = 4 << 20
 #: Bytes of csv that count as one of zip.
 _PACKED = 8
 #: Bytes that rows of one file may take while they wait for the rest of it.
-WAITING = 160 << 20
+WAITING = 96 << 20
 #: Rows that are handed out in one go when nothing but their number is asked.
 _ROWS = 1 << 19
 #: From this value on a count since 1970 is one of microseconds.
@@ -180,8 +180,11 @@ class _Part(Generic[T]):
     ends: bool
 
 
+#: Rows that are sorted in one go.
+_SORTED = 1 << 19
 #: Later than any time.
-_LATEST = np.iinfo(np.int64).max
+_LATEST = int(np.iinfo(np.int64).max)
+_NO_TIMES = np.empty(0, np.int64)
 
 
 class _Pending:
@@ -217,16 +220,25 @@ class _Pending:
     def taken(self, until: int) -> Iterator[pl.DataFrame]:
         """Give the rows before a time, in order; leave the latest out if too many stay."""
         until = until if self.ceiling is None else min(until, self.ceiling)
-        if ready := self._split(until):
-            yield pl.concat(ready).sort(self._time, maintain_order=True)
+        while len(times := self._times_before(until)):
+            # Some at a time: they are in memory twice while they are sorted.
+            some = np.partition(times, _SORTED)[_SORTED] if len(times) > _SORTED else until
+            some = int(some) if some > times.min() else until
+            yield pl.concat(self._split(some)).sort(self._time, maintain_order=True)
         size = sum(frame.estimated_size() for frame in self._frames)
         if size > self._limit:
-            times = np.concatenate([_times(frame, self._time) for frame in self._frames])
+            times = self._times_before(_LATEST)
             middle = int(np.partition(times, len(times) // 2)[len(times) // 2])
             # Rows of one time stay together, however many they are.
             if middle > times.min():
                 self.ceiling = middle
                 self._frames = self._split(middle)
+
+    def _times_before(self, until: int) -> npt.NDArray[np.int64]:
+        each = [_times(frame, self._time) for frame in self._frames]
+        return np.concatenate(
+            [_NO_TIMES, *(times[: np.searchsorted(times, until)] for times in each)]
+        )
 
     def _split(self, at: int) -> list[pl.DataFrame]:
         """Take out the rows before a time."""
@@ -239,7 +251,7 @@ class _Pending:
             elif end == len(times):
                 before.append(frame)
             else:
-                before.append(frame[:end])
+                before.append(_copied(frame, 0, end))
                 rest.append(_copied(frame, end, len(times)))
         self._frames = rest
         return before
@@ -432,7 +444,13 @@ class Reader:
             yield from self._again(source, columns, finish, after=given)
 
     def _again(
-        self, source: Source, columns: set[str], finish: Callable[[Piece], T], *, after: int = 0
+        self,
+        source: Source,
+        columns: set[str],
+        finish: Callable[[Piece], T],
+        *,
+        after: int = 0,
+        workers: int = 0,
     ) -> Generator[T]:
         """Read a large file again, after its first pieces."""
 
@@ -442,7 +460,7 @@ class Reader:
                     if at >= after:
                         yield each
 
-        with Ordered[T](self._workers) as ordered, Ahead(cuts()) as rest:
+        with Ordered[T](workers or self._workers) as ordered, Ahead(cuts()) as rest:
             for cut, ends in rest:
 
                 def work(cut: Cut = cut, ends: bool = ends) -> list[T]:
@@ -467,7 +485,9 @@ class Reader:
         floor: int | None = None
         while True:
             heap = _Pending(time, WAITING)
-            with closing(self._again(source, columns | {time}, lambda piece: piece)) as pieces:
+            with closing(
+                self._again(source, columns | {time}, lambda piece: piece, workers=1)
+            ) as pieces:
                 for at, piece in enumerate(pieces):
                     if floor is None and piece.learned:
                         facts = merged(facts, piece.learned[0])
@@ -560,7 +580,9 @@ class Reader:
             if has_other_letters(text, self.schema):
                 return None
             unit = self._unit(text)
-            fields = [row[self._positions[time.column]] for row in outer_rows(text)]
+            at = self._positions[time.column]
+            # A row that is too short has no time; what is wrong with it, parsing tells.
+            fields = [row[at] if at < len(row) else b"" for row in outer_rows(text)]
             if not all(map(bytes.isdigit, fields)):
                 return None
             outer = [int(field) for field in fields]

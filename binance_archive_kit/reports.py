@@ -190,6 +190,7 @@ class CoverageReport:
         begins = "Complete" if self.is_complete else "Incomplete" if part else "Nothing there"
         share = f"{render.percent(part, whole)} of the {what} due are there"
         told = flaws_told(self.findings)
+        gone = _tally(self.gaps.filter(pl.col("kind") == GapKind.AFTER_DELISTING))
         if self.is_complete and flaws_of(self.findings).height:
             begins = "Complete with flaws"
         if part == whole and not lacks and self.doubts.height:
@@ -206,7 +207,7 @@ class CoverageReport:
             f"{begins}: {share} ({part:,} of {whole:,}){days or ','} in {actual:,} of {wanted:,} "
             f"files of {render.counted(due.height, 'stream')}"
             f"{f'; {lacks}' if lacks else ''}"
-            f"{told}"
+            f"{f'; not due: {gone}' if gone else ''}{told}"
             f"{f'; {self._skipped()}' if self.skipped else ''}"
             f"{f'; never there: {self.never_there[0]}' if self.never_there else ''}"
         )

@@ -690,13 +690,13 @@ def _ended_feeds() -> Iterator[_Rows]:
 def _summary_rows() -> _Rows:
     """Sum up sixteen options every hour, in no order.
 
-    Zero is spelled ``0E-8``, nothing ``""``. The greeks have the right sign and size, and follow no
-    model.
+    Open, high, low, close and volumes are those of the 24 hours up to the end of the hour. Zero is
+    spelled ``0E-8``, nothing ``""``. The greeks have the right sign and size, and follow no model.
     """
+    first = datetime(2023, 10, 22)
     hours = pl.datetime_range(
-        datetime(2023, 10, 22), datetime(2023, 10, 24), "1h", closed="left",
-        time_unit="ms", eager=True,
-    )  # fmt: skip
+        first - _DAY, first + 2 * _DAY, "1h", closed="left", time_unit="ms", eager=True
+    )
     options = pl.DataFrame({"strike": range(24_000, 40_000, 2_000)}).join(
         pl.DataFrame({"type": ["C", "P"]}), how="cross", maintain_order="left_right"
     )
@@ -714,17 +714,32 @@ def _summary_rows() -> _Rows:
             iv=45_000_000 + draw % 9_000_000,
             strike_text=pl.concat_str(pl.lit("231229-"), pl.col("strike").cast(pl.String)),
             delta=(50_000_000 + inside * 4_000).clip(2_000_000, 98_000_000),
-            traded=pl.when(draw % 3 == 0).then(draw // 1_024 % 400 * 10**6).otherwise(0),
+            # Traded in one hour of thirty, in hundredths of a contract.
+            traded=pl.when(draw // 7 % 30 == 0).then(1 + draw // 1_024 % 400).otherwise(0),
         )
+        .with_columns(price=pl.when(pl.col("traded") > 0).then("mark"))
+        .with_columns(
+            close=pl.col("price").forward_fill().over("strike", "type"),
+            # Of the first trade in the 24 hours; without a trade every price is the last one.
+            open=pl.col("price").backward_fill().shift(23).over("strike", "type"),
+            high=pl.col("price").rolling_max(24, min_samples=1).over("strike", "type"),
+            low=pl.col("price").rolling_min(24, min_samples=1).over("strike", "type"),
+            volume=pl.col("traded").rolling_sum(24, min_samples=1).over("strike", "type"),
+            value=(pl.col("traded") * (pl.col("mark") // 100))
+            .rolling_sum(24, min_samples=1)
+            .over("strike", "type"),
+        )
+        .filter(pl.col("time") >= first)
         .sort(_noise(_minute() * 100_000 + pl.col("strike") * 2 + call.cast(pl.Int64), 22))
     )
-    mark, traded = pl.col("mark"), pl.col("traded")
+    mark, volume = pl.col("mark"), pl.col("volume")
 
     def amount(value: pl.Expr) -> pl.Expr:
         return pl.when(value == 0).then(pl.lit("0E-8")).otherwise(_fixed(value, 8, 8, signed=True))
 
-    def traded_price(value: pl.Expr) -> pl.Expr:
-        return amount(pl.when(traded == 0).then(0).otherwise(value))
+    def price(name: str) -> pl.Expr:
+        of_trades = pl.when(volume > 0).then(name).otherwise("close")
+        return amount(of_trades.fill_null(0))
 
     held = draw // 4_096 % 900 * 10**6
     return _rows(
@@ -736,9 +751,9 @@ def _summary_rows() -> _Rows:
         pl.lit("BTCUSDT"),
         pl.col("type"),
         pl.col("strike_text"),
-        *(traded_price(mark * part // 100) for part in (100, 102, 97, 101)),
-        amount(traded),
-        amount(traded // 10**6 * (mark // 100)),
+        *(price(name) for name in _PRICES),
+        amount(volume * 10**6),
+        amount(pl.col("value")),
         amount(mark * 98 // 100),
         amount(mark * 103 // 100),
         amount(10**6 * (1 + draw % 900)),

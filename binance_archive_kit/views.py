@@ -21,14 +21,14 @@ import pyarrow.dataset as ds
 from binance_archive_kit import render
 from binance_archive_kit.enums import DataType
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
-from binance_archive_kit.feeds import Feed
+from binance_archive_kit.feeds import FILE_COLUMNS, Feed
 from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
 from binance_archive_kit.lookahead import KNOWN_AT, known_at_sql
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.schemas import load_schemas
 
-#: Feeds whose files are known to repeat rows.
-REPEATING = (DataType.METRICS, DataType.LIQUIDATION_SNAPSHOT)
+#: The feed whose rows have no key, and are known to come twice.
+_DOUBLED = DataType.LIQUIDATION_SNAPSHOT
 #: Database in memory that holds the views when the user's own database is a file.
 _VIEWS = "archive"
 
@@ -170,20 +170,50 @@ _ABOUT = {
 
 
 #: What is written again and again, once. Volumes of COIN-M are contracts, as in its view.
-#: A bar that ends within a candle would know what is after its end.
+#: A bar that ends within a candle would know what is after its end. Bars begin as the loader's
+#: do. A candle that stands in several rows counts once if they are equal.
 _MACROS = """
 CREATE OR REPLACE MACRO vwap(value, amount) AS sum(value) / nullif(sum(amount), 0);
+CREATE OR REPLACE MACRO _names(field, words) AS CASE
+    WHEN typeof(words) = 'VARCHAR' THEN [CAST(words AS VARCHAR)]
+    WHEN len(TRY_CAST(words AS VARCHAR[])) > 0 THEN TRY_CAST(words AS VARCHAR[])
+    ELSE error(field || ': give one name or a list of names') END;
+CREATE OR REPLACE MACRO _months(every) AS
+    12 * datepart('year', every) + datepart('month', every);
+CREATE OR REPLACE MACRO _fits(every, of) AS CASE
+    WHEN _months(every) > 0 THEN of NOT IN ('3d', '1w')
+    WHEN epoch_us(every) <= 0 OR of = '1mo' THEN false
+    WHEN of = '3d' THEN epoch_us(every) = epoch_us(INTERVAL 3 DAY)
+    ELSE epoch_us(every) % epoch_us(TRY_CAST(of AS INTERVAL)) = 0 END;
+CREATE OR REPLACE MACRO _bar(open_time, every, of) AS CASE
+    WHEN NOT _fits(every, of)
+        THEN error('every: ' || CAST(every AS VARCHAR) || ' is no whole multiple of the interval '
+                   || of)
+    WHEN of = '3d' THEN open_time
+    WHEN _months(every) = 0 AND epoch_us(every) % epoch_us(INTERVAL 7 DAY) = 0
+        THEN time_bucket(every, open_time, TIMESTAMP '1970-01-05')
+    ELSE time_bucket(every, open_time, TIMESTAMP '1970-01-01') END;
+CREATE OR REPLACE MACRO _due(bar, every, of) AS CASE
+    WHEN of = '1mo' THEN _months(every)
+    ELSE epoch_us(bar + every - bar) // epoch_us(TRY_CAST(of AS INTERVAL)) END;
 CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
-    SELECT symbol, time_bucket(CASE
-               WHEN epoch_us(every) % epoch_us(CASE of_interval
-                   WHEN '1mo' THEN INTERVAL 1 MONTH ELSE TRY_CAST(of_interval AS INTERVAL) END) = 0
-               THEN every ELSE error('every: ' || CAST(every AS VARCHAR)
-                   || ' is no whole multiple of the interval ' || of_interval)
-           END, open_time) AS open_time,
-           arg_min(open, open_time) AS open, max(high) AS high, min(low) AS low,
-           arg_max(close, open_time) AS close, sum(volume) AS volume, count(*) AS candles
-    FROM query_table(bars) WHERE symbol = of_symbol AND interval = of_interval
-    GROUP BY ALL ORDER BY ALL;
+    WITH candles AS (
+        SELECT symbol, interval, open_time, any_value(open) AS open, any_value(high) AS high,
+               any_value(low) AS low, any_value(close) AS close, any_value(volume) AS volume,
+               CASE WHEN min(hash(open, high, low, close, volume))
+                       = max(hash(open, high, low, close, volume)) THEN 1
+                   ELSE error(symbol || ' ' || interval || ': different candles with open_time '
+                       || CAST(open_time AS VARCHAR)) END AS one
+        FROM query_table(bars)
+        WHERE list_contains(_names('symbol', of_symbol), symbol)
+          AND list_contains(_names('interval', of_interval), interval)
+        GROUP BY symbol, interval, open_time
+    ), placed AS (SELECT *, _bar(open_time, every, interval) AS bar FROM candles)
+    SELECT symbol, bar AS open_time, arg_min(open, open_time) AS open, max(high) AS high,
+           min(low) AS low, arg_max(close, open_time) AS close, sum(volume) AS volume,
+           CAST(sum(one) AS BIGINT) AS candles,
+           CAST(_due(bar, every, interval) AS BIGINT) AS expected_candles, interval
+    FROM placed GROUP BY symbol, interval, bar ORDER BY symbol, interval, bar;
 """
 
 
@@ -202,7 +232,7 @@ def open_views(
     database : str or Path, optional
         File for the user's own tables and views; None keeps them in memory.
     distinct : bool
-        Drop exact repeats of rows from the feeds that are known to hold them.
+        Drop exact repeats of rows, of every feed whose rows have a key.
     known_at : bool
         Add the column ``known_at``: when a live participant could have had each row.
     """
@@ -281,8 +311,14 @@ def _create_views(
     for market, data_type in load_schemas():
         feed = holdings.feed(market, data_type)
         rows = connection.from_arrow(FeedDataset(holdings, feed))
-        if distinct and data_type in REPEATING:
-            rows = rows.distinct()
+        if distinct and (feed.schema.key or data_type is _DOUBLED):
+            # Of the files that have a row, the first in the order of their names is named.
+            rows = rows.aggregate(
+                ", ".join(
+                    f"min({name}) AS {name}" if name in FILE_COLUMNS else _quoted(name)
+                    for name in feed.arrow.names
+                )
+            )
         columns = feed.described
         if known_at:
             rows = rows.project(f"*, {known_at_sql(feed)} AS {KNOWN_AT}")

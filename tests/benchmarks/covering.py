@@ -81,7 +81,8 @@ def against_count(folder: Path, runs: int) -> None:
         "count(*), first read": statistics.median(counting) * 1000,
     }
     title = f"First report on 1,825 daily files of 1m candles, {rows:,} rows, {runs} runs"
-    report(title, medians, {"count(*), first read": ("<=", 1.5)})
+    # Every value is parsed and checked, and a count parses none.
+    report(title, medians, {"count(*), first read": ("<=", 2.5)})
     show("second report, another process", statistics.median(again), "s", "<", 1)
 
 

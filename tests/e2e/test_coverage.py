@@ -499,6 +499,7 @@ def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
         ("after_delisting", FIVE[3], FIRST + timedelta(days=7)),
     ]
     assert report.is_complete
+    assert "not due: 1 stretch after delisting" in report.verdict
     assert report.streams["expected_files"].to_list() == [1]
 
 

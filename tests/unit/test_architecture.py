@@ -67,6 +67,7 @@ MODULES: dict[str, set[str]] = {
     "holdings": {"polars", "pyarrow"},
     "views": {"duckdb", "polars", "pyarrow"},
     "datasets": {"polars", "pyarrow"},
+    "loaders": {"polars"},
     "joins": {"polars"},
     "queries": {"duckdb", "numpy", "polars"},
     "verifying": {"polars"},

@@ -70,7 +70,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     absence = Absence(
         Market.SPOT,
         DataType.KLINES,
-        Reason.HOLE,
+        Reason.ABSENT,
         "it is not there",
         gone.start,
         gone.end,

@@ -203,7 +203,7 @@ def test_candles_are_resampled_from_those_of_the_most_days(tmp_path: Path) -> No
     of_a_day = bak.ohlcv(tmp_path, "BTCUSDT", "1d", start="2025-07-03")
     assert of_a_day["candles"].to_list() == [1440]
     assert bak.ohlcv(tmp_path, "BTCUSDT", "1d", interval="1m")["candles"].to_list() == [1440]
-    with pytest.raises(ConfigurationError, match="Valid: 1m, 1h"):
+    with pytest.raises(ConfigurationError, match="It has: 1m, 1h"):
         bak.ohlcv(tmp_path, "BTCUSDT", "1d", interval="2h")
     with pytest.raises(ConfigurationError, match="no candle between 2026-01-01"):
         bak.ohlcv(tmp_path, "BTCUSDT", "1d", start="2026-01-01")
@@ -283,9 +283,12 @@ def test_funding_that_is_not_there_is_told(root: Path) -> None:
             lambda root: bak.scan(root, "spot", "klines", symbols=["btcusdt"]),
             "did you mean 'BTCUSDT'",
         ),
-        (lambda root: bak.scan(root, "spot", "klines", intervals="2h"), "Valid: 1h, 4h, 1d"),
-        (lambda root: bak.load_klines(root, "BTCUSDT", "1m"), "Valid: 1h, 4h"),
-        (lambda root: bak.load_klines(root, "ETHUSDT", "1h"), "Valid: 1d"),
+        (
+            lambda root: bak.scan(root, "spot", "klines", intervals="2h"),
+            "not in the store. It has: 1h, 4h, 1d. To add it",
+        ),
+        (lambda root: bak.load_klines(root, "BTCUSDT", "1m"), "It has: 1h, 4h. To add it"),
+        (lambda root: bak.load_klines(root, "ETHUSDT", "1h"), "It has: 1d. To add it"),
         (lambda root: bak.load_klines(root, "BTCUSDT", "1h", data_type="trades"), "Valid: klines"),
         (
             lambda root: bak.scan(root, "spot", "klines", start="2025-07-03", end="2025-07-02"),

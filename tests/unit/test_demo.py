@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import re
@@ -9,7 +10,7 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -25,7 +26,7 @@ from binance_archive_kit.schemas import schema
 from binance_archive_kit.synthetic import PLANTED, Planted
 
 #: SHA-256 over every key and csv text. Zip bytes also depend on the zlib at hand.
-TEXTS_DIGEST = "e6b762be481ef521e04446280335851c0fc124a24cba8442cdd4f3c8b4917732"
+TEXTS_DIGEST = "a6282f7be201b38b5de8ca9f7e91fac526e79961773becafb8f456ff409e2a5d"
 
 DTYPES = {
     "int64": pl.Int64(),
@@ -256,6 +257,31 @@ def test_option_summaries_spell_zero_and_nothing_their_own_way() -> None:
     text = csv_of("data/option/daily/EOHSummary/BTCUSDT/BTCUSDT-EOHSummary-2023-10-22.zip")
     assert ",0E-8," in text
     assert ',"",' in text
+
+
+OF_A_DAY = ("open", "high", "low", "close", "volume_contracts", "volume_usdt")
+
+
+def test_option_summaries_are_of_twenty_four_hours() -> None:
+    days = [
+        csv_of(f"data/option/daily/EOHSummary/BTCUSDT/BTCUSDT-EOHSummary-2023-10-{day}.zip")
+        for day in (22, 23)
+    ]
+    rows = [row for text in days for row in csv.DictReader(text.splitlines())]
+    options = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row["date"], row["hour"])):
+        options[row["symbol"]].append({name: float(row[name]) for name in OF_A_DAY})
+    assert {len(hours) for hours in options.values()} == {48}
+    # As in the real files, a trade shows for 24 hours.
+    flags = ["".join(" x"[row["volume_contracts"] > 0] for row in own) for own in options.values()]
+    whole_runs = [len(run) for text in flags for run in re.findall("(?<= )x+(?= )", text)]
+    assert min(whole_runs) == 24
+    for hour in chain(*options.values()):
+        assert hour["low"] <= min(hour["open"], hour["close"])
+        assert hour["high"] >= max(hour["open"], hour["close"])
+        if hour["volume_contracts"]:
+            mean = hour["volume_usdt"] / hour["volume_contracts"]
+            assert hour["low"] - 0.01 <= mean <= hour["high"] + 0.01
 
 
 # -- consistency ------------------------------------------------------------------------

@@ -32,6 +32,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def con(root: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with bak.connect(root) as connection:
+        yield connection
+
+
 @pytest.fixture(params=["folder", "store", "connection"])
 def source(root: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     if request.param == "connection":
@@ -76,16 +82,18 @@ def test_a_connection_in_another_zone_gives_the_same_moments(root: Path) -> None
 
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo", "America/New_York"])
-def test_frames_compare_by_moment(source: Any, unit: Any, zone: str | None) -> None:
+def test_frames_compare_by_moment(
+    con: duckdb.DuckDBPyConnection, unit: Any, zone: str | None
+) -> None:
     times = pl.col("open_time").dt.cast_time_unit(unit)
     if zone:
         times = times.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
     frame = MINE.with_columns(times)
     joined = "SELECT open_time FROM spot_klines JOIN {} USING (open_time) ORDER BY ALL"
     expected = [(datetime(2025, 7, 1, hour, tzinfo=UTC),) for hour in (5, 6)]
-    assert bak.sql(source, joined.format("other"), frames={"other": frame}).rows() == expected
+    assert bak.sql(con, joined.format("other"), frames={"other": frame}).rows() == expected
     for mine in (frame, frame.lazy(), frame.to_arrow()):
-        assert bak.sql(source, joined.format("mine")).rows() == expected, mine
+        assert bak.sql(con, joined.format("mine")).rows() == expected, mine
 
 
 def test_frames_are_gone_after_the_query(root: Path) -> None:
@@ -153,12 +161,21 @@ def test_bound_moments_reach_the_files(root: Path) -> None:
     ],
 )
 def test_what_cannot_be_answered_is_our_error(
-    source: Any, query: Any, params: Any, options: dict[str, Any], said: str
+    con: duckdb.DuckDBPyConnection, query: Any, params: Any, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=said) as caught:
-        bak.sql(source, query, params, **options)
+        bak.sql(con, query, params, **options)
     assert "pg_" not in str(caught.value).replace("pg_foo", "")
-    assert bak.sql(source, "SELECT 1").item() == 1
+    assert bak.sql(con, "SELECT 1").item() == 1
+
+
+def test_frames_are_seen_from_every_source(source: Any) -> None:
+    mine = MINE.with_columns(pl.col("open_time").dt.replace_time_zone("UTC"))
+    query = "SELECT count(*) FROM spot_klines JOIN {} USING (open_time)"
+    assert bak.sql(source, query.format("mine")).item() == 2
+    assert bak.sql(source, query.format("x"), frames={"x": mine}).item() == 2
+    with pytest.raises(ConfigurationError, match="no table or view 'x'"):
+        bak.sql(source, query.format("x"))
 
 
 def test_a_bad_file_raises_its_own_error(tmp_path: Path) -> None:
