@@ -19,7 +19,13 @@ from types import TracebackType
 from typing import Any, Self, cast
 from urllib.parse import quote, unquote, urlsplit
 
-from binance_archive_kit.environment import open_file_limit, proxy_of, tls_of
+from binance_archive_kit.environment import (
+    advice_on,
+    open_file_limit,
+    proxy_of,
+    tls_of,
+    way_of,
+)
 from binance_archive_kit.errors import (
     AbsentChecksum,
     BadChecksum,
@@ -37,6 +43,8 @@ _DIGEST = re.compile(rb"([0-9a-fA-F]{64})(\s|$)")
 _HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
+#: Bytes of an answer: a digest takes a hundred, the error page of a firewall a few thousand.
+_LARGEST = 1 << 20
 _TRIES = 5
 #: Seconds before a connection that could not be made is tried again.
 _PAUSE = 1.0
@@ -79,6 +87,7 @@ class Checksums:
         timeout: float,
     ) -> None:
         self._way = _Way(endpoint)
+        self._where = f"{endpoint}{way_of(endpoint)}"
         self._host = urlsplit(endpoint).netloc
         self._bucket = bucket
         self._on_answer = on_answer
@@ -164,16 +173,17 @@ class Checksums:
         if status == http.client.OK:
             self._on_answer(question.key, read_digest(question.key, body))
         else:
-            self._setback(question, _refusal(question.key, status))
+            self._setback(question, self._refusal(question.key, status))
 
     def failed(self, question: _Question, problem: Exception) -> None:
         """Take note that a question was not answered."""
         if isinstance(problem, TimeoutError):
             question.stalls += 1
-            said = f"its checksum: no answer within {self._timeout:g} s"
+            said = f"its checksum: no answer from {self._where} within {self._timeout:g} s"
             self._setback(question, Stalled(question.key, said))
         else:
-            said = f"its checksum: {problem or type(problem).__name__}"
+            said = f"its checksum from {self._where}: {problem or type(problem).__name__}"
+            said = "; ".join(filter(None, (said, advice_on(said))))
             self._setback(question, ConnectionLost(question.key, said))
 
     def free(self, connection: _Connection) -> None:
@@ -189,6 +199,24 @@ class Checksums:
             self._idle.remove(connection)
         if not self._ended:
             self._serve()
+
+    def _refusal(self, key: str, status: int) -> ObjectError:
+        if status == http.client.NOT_FOUND:
+            return AbsentChecksum(
+                key,
+                "the archive has no checksum of it; "
+                "download_checksum=False takes it on size and ETag",
+            )
+        said = f"its checksum from {self._where}: status {status}"
+        said = "; ".join(filter(None, (said, advice_on(f"status {status}"))))
+        if status in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
+            return Throttled(key, said)
+        if status >= http.client.INTERNAL_SERVER_ERROR:
+            return ServerFault(key, said)
+        return Forbidden(
+            key,
+            f"{said}. If only checksums are refused, download_checksum=False goes by size and ETag",
+        )
 
     def _setback(self, question: _Question, error: ObjectError) -> None:
         """Ask again after passing trouble, later each time."""
@@ -243,6 +271,9 @@ class _Connection(asyncio.Protocol):
             self.end()  # nothing was asked: whatever comes next could not be trusted
             return
         self._answer += data
+        if len(self._answer) > _LARGEST:
+            self._lose(http.client.HTTPException(f"an answer of more than {_LARGEST:,} bytes"))
+            return
         found = _HEAD.match(self._answer)
         length = _LENGTH.search(found[0]) if found else None
         if found is None or (length and len(self._answer) < found.end() + int(length[1])):
@@ -283,20 +314,6 @@ def read_digest(key: str, body: bytes) -> Answer:
     return found[1].decode().lower()
 
 
-def _refusal(key: str, status: int) -> ObjectError:
-    said = f"its checksum: status {status}"
-    if status == http.client.NOT_FOUND:
-        return AbsentChecksum(
-            key,
-            "the archive has no checksum of it; download_checksum=False takes it on size and ETag",
-        )
-    if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
-        return Forbidden(key, said)
-    if status in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
-        return Throttled(key, said)
-    return ServerFault(key, said)
-
-
 class _Way:
     """The way to an endpoint: through the environment's proxy if there is one."""
 
@@ -322,24 +339,33 @@ async def _tunnel(proxy: str, host: str, port: int) -> socket.socket:
     loop = asyncio.get_running_loop()
     through = urlsplit(proxy)
     at = through.hostname or "", through.port or 80
-    family, kind, protocol, _, address = (await loop.getaddrinfo(*at, type=socket.SOCK_STREAM))[0]
+    try:
+        found = await loop.getaddrinfo(*at, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConnectionRefusedError(f"the proxy's name cannot be resolved: {error}") from None
+    family, kind, protocol, _, address = found[0]
     tunnel = socket.socket(family, kind, protocol)
     try:
         tunnel.setblocking(False)
-        await loop.sock_connect(tunnel, address)
+        try:
+            await loop.sock_connect(tunnel, address)
+        except OSError as error:
+            raise ConnectionRefusedError(f"the proxy cannot be reached: {error}") from None
         request = f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"
         if through.username:
             user = f"{unquote(through.username)}:{unquote(through.password or '')}"
             request += f"Proxy-Authorization: Basic {base64.b64encode(user.encode()).decode()}\r\n"
         await loop.sock_sendall(tunnel, f"{request}\r\n".encode())
         answer = b""
-        while (found := _HEAD.match(answer)) is None:
+        while (head := _HEAD.match(answer)) is None:
+            if len(answer) > _LARGEST:
+                raise ConnectionRefusedError("the proxy did not answer with HTTP")
             piece = await loop.sock_recv(tunnel, 1 << 12)
             if not piece:
                 raise ConnectionResetError("the proxy closed the connection")
             answer += piece
-        if found[1] != b"200":
-            raise ConnectionRefusedError(f"the proxy answered with status {found[1].decode()}")
+        if head[1] != b"200":
+            raise ConnectionRefusedError(f"the proxy answered with status {head[1].decode()}")
     except BaseException:
         tunnel.close()
         raise

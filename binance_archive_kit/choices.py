@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from binance_archive_kit import render
-from binance_archive_kit.config import CollectionConfig, PartitionChoice
+from binance_archive_kit.config import CollectionConfig, PartitionChoice, field_problem, is_field
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.errors import ConfigurationError, nearest
 from binance_archive_kit.keys import feed_prefix
@@ -299,15 +299,17 @@ def read_fields(
     config : CollectionConfig or None
         What they ask for; None if something is wrong.
     """
-    mended = {name: fields[name] for name in CollectionConfig.model_fields if name in fields}
+    mended = {name: value for name, value in fields.items() if is_field(name)}
     findings: Findings = {}
+    if unknown := [field_problem(name) for name in fields if not is_field(name)]:
+        findings[""] = [Finding(Level.WRONG, text) for text in unknown]
     while True:
         try:
             config = CollectionConfig(**mended)
         except ConfigurationError as error:
             found = findings_of(error)
             for name in found:
-                _stand_in(mended, name, matrix)
+                stand_in(mended, name, matrix)
             findings = {**found, **findings}
         else:
             return config, findings, None if findings else config
@@ -317,7 +319,8 @@ def findings_of(error: ConfigurationError) -> Findings:
     """Sort what is wrong to the fields that it is about."""
     findings: Findings = {}
     for line in str(error).splitlines():
-        name = (re.match(r"\w*", line) or [""])[0]
+        word = (re.match(r"\w*", line) or [""])[0]
+        name = _OWNERS.get(word, word)
         if name not in CollectionConfig.model_fields:
             name = ""
         text = line.removeprefix(f"{name}: ")
@@ -325,7 +328,16 @@ def findings_of(error: ConfigurationError) -> Findings:
     return findings
 
 
-def _stand_in(fields: Fields, name: str, matrix: Matrix) -> None:
+#: Fields beside which problems of other names are shown: short forms, and the environment.
+_OWNERS = {
+    "start": "date_range",
+    "end": "date_range",
+    "S3_ENDPOINT_URL": "endpoint_url",
+    **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "endpoint_url"),
+}
+
+
+def stand_in(fields: Fields, name: str, matrix: Matrix) -> None:
     """Put something valid where a field is wrong, or leave it to its default."""
     markets = chosen_markets(fields) or list(Market)
     match name:
@@ -336,7 +348,10 @@ def _stand_in(fields: Fields, name: str, matrix: Matrix) -> None:
         case "symbols":
             fields[name] = {market: list(matrix.symbols[market][:1]) for market in markets}
         case "output_directory":
-            fields[name] = "data"
+            fields[name] = "."
+        case "date_range":
+            for each in (name, "start", "end"):
+                fields.pop(each, None)
         case "":
             # A finding that belongs to no field: only a new start rids us of it.
             fields.clear()

@@ -17,12 +17,18 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from binance_archive_kit import __version__
 from binance_archive_kit.commands import COMMANDS, Command, Exit, print_result
-from binance_archive_kit.errors import ArchiveKitError, ConfigurationError, WorkflowError
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    ConfigurationError,
+    WorkflowError,
+    shown,
+)
 
 _EPILOG = """\
 exit codes: 0 complete, 1 some or all of it failed, 2 the question is wrong,
@@ -38,31 +44,37 @@ _DAYS_AGO = re.compile(r"-\d+d")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    asked = parser().parse_args(_joined(given))
-    with _manners():
-        try:
-            code = int(asked.run(asked))
-            sys.stdout.flush()
-            return code
-        except ConfigurationError as error:
-            return _complain(error, Exit.WRONG)
-        except WorkflowError as error:
-            if error.result is not None:
-                print_result(error.result, as_json=getattr(asked, "json", False))
-            return _complain(error, Exit.PARTIAL)
-        except ArchiveKitError as error:
-            return _complain(error, Exit.PARTIAL)
-        except KeyboardInterrupt:
-            return _complain(
-                "interrupted; what is proven is kept, run it again to go on", Exit.INTERRUPTED
-            )
-        except BrokenPipeError:
-            # Whoever read us has enough; Python would complain once more at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _BROKEN_PIPE
-        except OSError as error:
-            return _complain(error, Exit.PARTIAL)
+    with _open_streams():
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        asked = parser().parse_args(_joined(given))
+        with _manners():
+            try:
+                return _run(asked)
+            except BrokenPipeError:
+                # Whoever read us has enough; Python would complain once more at the end.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return _BROKEN_PIPE
+            except OSError as error:
+                where = "" if error.filename is None else f"{shown(error.filename)}: "
+                return _complain(f"{where}{error.strerror or error}", Exit.PARTIAL)
+
+
+def _run(asked: argparse.Namespace) -> int:
+    """Carry a command out, and turn its errors into exit codes."""
+    try:
+        code = int(asked.run(asked))
+        sys.stdout.flush()
+        return code
+    except ConfigurationError as error:
+        return _complain(error, Exit.WRONG)
+    except WorkflowError as error:
+        if error.result is not None:
+            print_result(error.result, as_json=getattr(asked, "json", False))
+        return _complain(error, Exit.PARTIAL)
+    except ArchiveKitError as error:
+        return _complain(error, Exit.PARTIAL)
+    except KeyboardInterrupt as interrupt:
+        return _complain(str(interrupt) or "interrupted", Exit.INTERRUPTED)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -132,13 +144,28 @@ def _manners() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _open_streams() -> Iterator[None]:
+    """Write to nowhere in place of a closed stream; ``print`` would choose another one."""
+    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    with ExitStack() as streams:
+        for name in closed:
+            setattr(sys, name, streams.enter_context(Path(os.devnull).open("w")))
+        try:
+            yield
+        finally:
+            for name in closed:
+                setattr(sys, name, None)
+
+
 def _interrupt(*_: object) -> None:
     """End as an interrupt from the keyboard would: a schedule ends us by SIGTERM."""
     raise KeyboardInterrupt
 
 
 def _complain(message: object, code: int) -> int:
-    print(f"binance-archive: {message}", file=sys.stderr)
+    with suppress(OSError):  # nowhere to complain; the exit code still says it
+        print(f"binance-archive: {message}", file=sys.stderr)
     return int(code)
 
 

@@ -23,12 +23,13 @@ from typing import Any, TypeVar
 from binance_archive_kit.archive import Archive
 from binance_archive_kit.config import CollectionConfig, Config, check_endpoint, read_config
 from binance_archive_kit.enums import Partition
-from binance_archive_kit.environment import proxy_of
+from binance_archive_kit.environment import proxy_of, tls_of
 from binance_archive_kit.errors import (
     ArchiveKitError,
     ArchiveKitWarning,
     ConfigurationError,
     disk_advice,
+    short_traceback,
     shown,
 )
 from binance_archive_kit.fetching import Fetch
@@ -36,7 +37,7 @@ from binance_archive_kit.keys import Stream, spell_period
 from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Matrix, load_matrix
 from binance_archive_kit.metrics import Events, MetricsCollector
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path, read_path
 from binance_archive_kit.planning import Plan, StreamListing, make_plan, witnesses
 from binance_archive_kit.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.result import CollectionResult
@@ -248,7 +249,7 @@ def check_folder(folder: Path) -> None:
         If it cannot.
     """
     # Also the working directory's path goes to s5cmd, line by line.
-    whole = read_path("output_directory", folder.absolute())
+    whole = read_path("output_directory", find_path("output_directory", folder).absolute())
     for each in (whole, *whole.parents):
         try:
             kind = each.stat().st_mode
@@ -315,8 +316,9 @@ class Question:
         for warning in asked.warnings if warn else ():
             warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
         endpoint = _endpoint(config, flags, matrix)
-        # What cannot work is told before any work.
+        # A proxy or certificates that cannot be used are reported before any work.
         proxy_of(endpoint)
+        tls_of(endpoint)
         return cls(config, matrix, flags, endpoint, asked, storage)
 
     async def plan(self, progress: Progress) -> Plan:
@@ -483,6 +485,18 @@ def _wait(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
     raise RuntimeError("the wait was suspended")
 
 
+def _tell_rest(
+    error: KeyboardInterrupt | asyncio.CancelledError, progress: Progress, bar: Bar
+) -> None:
+    """Say what an interrupt leaves: where progress is shown, and in the error itself."""
+    message = progress.interrupted()
+    bar.end(message)
+    if not error.args:
+        error.args = (message,)
+    # IPython asks the error for what to show in place of 40 lines of ours.
+    error._render_traceback_ = lambda: short_traceback(error)  # type: ignore[union-attr]
+
+
 async def _nap(done: threading.Event) -> None:
     await asyncio.sleep(INTERVAL / 4)
 
@@ -503,10 +517,12 @@ async def _await(
             while not worker.done.is_set():
                 await pause(worker.done)
                 bar.update()
-        except BaseException:
+        except BaseException as error:
             worker.cancel()
             while not worker.done.is_set():
                 await pause(worker.done)
+            if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+                _tell_rest(error, progress, bar)
             raise
         result: T = worker.result()
     return result

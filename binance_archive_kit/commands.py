@@ -18,14 +18,14 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from binance_archive_kit import render
 from binance_archive_kit.config import CollectionConfig, PartitionChoice
 from binance_archive_kit.enums import DataType, Interval, Market, Partition, read_market
-from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.errors import ConfigurationError, shown, unknown
 from binance_archive_kit.matrix import load_matrix
+from binance_archive_kit.paths import find_path
 
 if TYPE_CHECKING:
     from binance_archive_kit.planning import Plan
@@ -90,7 +90,7 @@ def _json_argument(parser: argparse.ArgumentParser) -> None:
 
 def _store_argument(parser: argparse.ArgumentParser) -> None:
     help_ = "folder that was collected into, or is in the archive's layout"
-    _add(parser, "store", type=Path, help=help_, complete=_FOLDER)
+    _add(parser, "store", help=help_, complete=_FOLDER)
 
 
 def _print_json(value: object) -> None:
@@ -177,13 +177,24 @@ def read_config(asked: argparse.Namespace) -> CollectionConfig:
                 "--markets spot --symbols BTCUSDT --data-types klines --output-directory data"
             )
         return CollectionConfig(**changes)
-    source: str | Path = Path(asked.config)
-    if asked.config == "-":
-        source = sys.stdin.read()
+    source: str = asked.config
+    if source == "-":
+        source = _standard_input("config")
         if not source.lstrip().startswith("{"):
             raise ConfigurationError("config: standard input holds no JSON object of fields")
     config = CollectionConfig.from_json(source)
     return config.replace(**changes) if changes else config
+
+
+def _standard_input(field: str) -> str:
+    """Read text from standard input."""
+    try:
+        # Closed, there is none; undecodable bytes may come as half characters.
+        text = sys.stdin.read() if sys.stdin is not None else ""
+        text.encode()
+    except (OSError, ValueError):
+        raise ConfigurationError(f"{field}: standard input is not UTF-8 text") from None
+    return text
 
 
 def _changes(asked: argparse.Namespace) -> dict[str, Any]:
@@ -200,10 +211,13 @@ def _changes(asked: argparse.Namespace) -> dict[str, Any]:
             intervals if isinstance(intervals, dict) else dict.fromkeys(candles, intervals)
         )
     if "s5cmd_extra_args" in given:
-        changes["s5cmd_extra_args"] = shlex.split(given["s5cmd_extra_args"])
-    if "end" in given or "start" in given:
-        days = {name: given[name] for name in ("start", "end") if name in given}
-        changes["date_range"] = {"end": "yesterday", **days}
+        try:
+            changes["s5cmd_extra_args"] = shlex.split(given["s5cmd_extra_args"])
+        except ValueError as error:
+            raise ConfigurationError(
+                f"s5cmd_extra_args: {shown(given['s5cmd_extra_args'])} is not valid: {error}"
+            ) from None
+    changes |= {name: given[name] for name in ("start", "end") if name in given}
     return changes
 
 
@@ -381,7 +395,6 @@ def _coverage_arguments(parser: argparse.ArgumentParser) -> None:
     _add(
         parser,
         "source",
-        type=Path,
         help="folder of a store: what is there; or JSON file with a configuration: what is wanted",
         complete=_FILE,
     )
@@ -395,7 +408,7 @@ def _coverage_arguments(parser: argparse.ArgumentParser) -> None:
         help="end with 1 if any stream has less of what is due, or rows that cannot be "
         "trusted, such as 0.999",
     )
-    _add(parser, "--html", type=Path, metavar="FILE", help="write the report", complete=_FILE)
+    _add(parser, "--html", metavar="FILE", help="write the report", complete=_FILE)
     _json_argument(parser)
 
 
@@ -403,7 +416,7 @@ def _coverage(asked: argparse.Namespace) -> int:
     from binance_archive_kit.covering import check_share, coverage
 
     least = None if asked.min_coverage is None else check_share(asked.min_coverage)
-    page: Path | None = asked.html
+    page = None if asked.html is None else find_path("--html", asked.html)
     if page is not None and (page.is_dir() or not page.parent.is_dir()):
         raise ConfigurationError(f"--html: {str(page)!r} is no file in a folder that is there")
     report = coverage(asked.source, start=asked.start, end=asked.end)
@@ -445,7 +458,7 @@ def _sql(asked: argparse.Namespace) -> int:
     from binance_archive_kit.datasets import connect
     from binance_archive_kit.queries import bound, our_errors
 
-    query = sys.stdin.read() if asked.query == "-" else asked.query
+    query = _standard_input("query") if asked.query == "-" else asked.query
     with connect(asked.store) as connection, our_errors(connection):
         # Names that are no table are not variables of this module.
         connection.execute("SET python_enable_replacements = false")
@@ -453,8 +466,10 @@ def _sql(asked: argparse.Namespace) -> int:
         if answer is None:
             return Exit.COMPLETE
         if asked.json:
-            for row in answer.pl().iter_rows(named=True):
-                _print_json(row)
+            # DuckDB's own JSON has every type: not all of them exist in Python.
+            lines: Any = answer.query("found", "SELECT to_json(found)::VARCHAR FROM found")
+            for batch in lines.to_arrow_reader(10_000):
+                print("\n".join(batch.column(0).to_pylist()))
         else:
             answer.show(max_rows=200)
     return Exit.COMPLETE

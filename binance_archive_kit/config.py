@@ -42,7 +42,7 @@ from binance_archive_kit.enums import (
 from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
 from binance_archive_kit.keys import is_symbol, parse_period
 from binance_archive_kit.matrix import default_intervals
-from binance_archive_kit.paths import has_controls, read_path
+from binance_archive_kit.paths import has_controls, parse_json, read_path, read_text
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -54,8 +54,6 @@ _MOST = 1_000_000
 _LONGEST_TIMEOUT = 31 * 86_400
 #: Characters of a symbol: it stands twice in a key, and keys have at most 1,024 bytes.
 _LONGEST_SYMBOL = 100
-#: Bytes of a configuration file.
-_LARGEST_FILE = 64 << 20
 
 
 class PartitionChoice(StrEnum):
@@ -214,7 +212,7 @@ def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Wor
         if value in set(kind):
             return kind(value)
     valid = [*kind, *aliases]
-    if not isinstance(value, str) or len(value) > 100:
+    if not isinstance(value, str) or len(value) > 100 or "@" in value:
         raise ValueError(f"{field}: {shown(value)} is not valid. Valid: {', '.join(valid)}")
     raise ValueError(unknown(field, value, valid))
 
@@ -658,48 +656,17 @@ def _read_json(source: object) -> dict[str, Any]:
     if isinstance(source, str) and source.lstrip().startswith(("{", "[")):
         text = source
     else:
-        path = read_path("config", source)
-        try:
-            with path.open(encoding="utf-8-sig") as file:
-                text = file.read(_LARGEST_FILE + 1)
-        except (OSError, ValueError) as error:
-            why = str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ConfigurationError(
-                f"config: {shown(str(source))} cannot be read: {why}; "
-                "give the path of a JSON file, or JSON text"
-            ) from None
-        if len(text) > _LARGEST_FILE:
-            raise ConfigurationError(
-                f"config: {shown(str(source))} is larger than any configuration; "
-                "give the path of a JSON file"
-            )
+        text = read_text("config", read_path("config", source), "a JSON file, or JSON text")
     try:
-        fields = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_not_json)
-    except RecursionError:
-        raise ConfigurationError("the configuration is nested too deeply") from None
+        fields = parse_json(text)
     except ValueError as error:
-        why = "it has a number of thousands of digits" if "digits" in str(error) else str(error)
-        raise ConfigurationError(f"the configuration is not JSON: {why}") from None
+        raise ConfigurationError(f"the configuration is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ConfigurationError("the configuration is not a JSON object of fields")
     return fields
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object; of a name that stands twice, one value would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{shown(twice)} stands twice in one object; leave one out")
-    return found
-
-
-def _not_json(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a number")
-
-
-def check_endpoint(url: str, field: str = "endpoint_url") -> str:
+def check_endpoint(url: object, field: str = "endpoint_url") -> str:
     """Validate the URL of an S3-compatible endpoint, and strip its trailing slash.
 
     Parameters
@@ -713,6 +680,8 @@ def check_endpoint(url: str, field: str = "endpoint_url") -> str:
     ValueError
         If `url` is not that of an S3-compatible endpoint. The message never has a password.
     """
+    if not isinstance(url, str):
+        raise ValueError(f"{field}: {shown(url)} is not a URL, like 'http://127.0.0.1:9000'")
     if "@" in url:
         raise ValueError(f"{field}: {_USER_INFO}")
     try:

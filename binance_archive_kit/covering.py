@@ -6,7 +6,6 @@ gap of which kind it is. `backtest_coverage` says what several streams can suppo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -54,7 +53,7 @@ from binance_archive_kit.moments import (
     naive_of,
     spell,
 )
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning import Plan
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import Range
@@ -139,7 +138,7 @@ def coverage(
     span = _day("start", start), _day("end", end)
     if span[0] and span[1] and span[0] > span[1]:
         raise ConfigurationError(f"start: {start} is after end: {end}")
-    if isinstance(source, str | Path) and os.path.isfile(read_path("source", source)):  # noqa: PTH113 -- never raises
+    if isinstance(source, str | Path) and find_path("source", source).is_file():
         source = CollectionConfig.from_json(source)
     if isinstance(source, CollectionConfig):
         source = plan(source)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.errors import ConfigurationError, masked, shown
 from binance_archive_kit.paths import has_controls
 
 #: What is reckoned with where there is no limit, or none can be asked for.
@@ -150,15 +150,6 @@ def proxy_of(endpoint: str) -> str | None:
     )
 
 
-def masked(url: str) -> str:
-    """Replace a user and a password in a URL.
-
-    >>> masked("http://me:secret@proxy:3128")
-    'http://***@proxy:3128'
-    """
-    return re.sub(r"(?s)^([^:/@]*://)?.*@", r"\1***@", url)
-
-
 def way_of(endpoint: str) -> str:
     """Name the proxy on the way to an endpoint, for messages; empty without one.
 
@@ -177,21 +168,21 @@ def way_of(endpoint: str) -> str:
 #: Words of httpx, asyncio and s5cmd, and what to do about it; the first match decides.
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
-        r"\b407\b|Proxy Authentication",
+        r"(?<![:.\d])407\b|Proxy Authentication",
         "the proxy asks for a user and a password; write them into its URL in https_proxy",
     ),
     (
-        r"\b451\b|Unavailable For Legal",
+        r"(?<![:.\d])451\b|Unavailable For Legal",
         "unavailable for legal reasons: the endpoint does not serve this country or network; "
         "name an endpoint that may serve it (endpoint_url)",
     ),
     (
-        r"\b40[13]\b|AccessDenied|Forbidden",
+        r"(?<![:.\d])40[13]\b|AccessDenied|Forbidden",
         "the endpoint, its bucket's policy or a firewall on the way forbids it; anonymous "
         "reading must be allowed there: check endpoint_url and the network",
     ),
     (
-        r"\b30[1278]\b|PermanentRedirect|Moved",
+        r"(?<![:.\d])30[1278]\b|PermanentRedirect|Moved",
         "the endpoint redirects elsewhere; name the one that holds the bucket (endpoint_url)",
     ),
     (r"NoSuchBucket", "the endpoint has no bucket of that name; check endpoint_url"),
@@ -220,7 +211,7 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (
         r"refused|unreachable|No route|attempts failed|Connect call failed",
-        "nothing answers there; check endpoint_url and the network",
+        "nothing answers there; check the network and endpoint_url",
     ),
 )
 

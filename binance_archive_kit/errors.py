@@ -422,13 +422,31 @@ def shown(value: object) -> str:
     ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
     """
     try:
-        return _USER_INFO.sub("***@", _SHORT.repr(value))
+        return _SHORT.repr(value)
     except Exception:  # a repr of a foreign object, or of a number of 5,000 digits
         return f"<{type(value).__name__}>"
 
 
-_USER_INFO = re.compile(r"[^\s'\"]*@")
-_SHORT = reprlib.Repr()
+def masked(text: str) -> str:
+    """Replace a user and a password in a URL.
+
+    >>> masked("http://me:secret@proxy:3128")
+    'http://***@proxy:3128'
+    """
+    return re.sub(r"^((?:[\w+.-]+:/+)?).*@", r"\1***@", text, flags=re.DOTALL)
+
+
+class _Short(reprlib.Repr):
+    """Cuts texts short, after their passwords are out."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(masked(x), level)
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return f"b{self.repr_str(x.decode('latin-1'), level)}"
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 _SHORT.maxlevel = 4
 
@@ -449,8 +467,8 @@ def short_traceback(error: BaseException) -> list[str]:
     lines = "".join(traceback.format_exception_only(error)).rstrip().split("\n")
     # Modules of the package mean nothing to a user; the bare name does.
     lines[0] = lines[0].removeprefix(f"{type(error).__module__}.")
-    if (place := _user_line(error.__traceback__, shell)) is not None:
-        lines += ["", place]
+    if places := _user_lines(error.__traceback__, shell):
+        lines += ["", *places]
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         said = "".join(traceback.format_exception_only(cause)).strip()
@@ -458,21 +476,19 @@ def short_traceback(error: BaseException) -> list[str]:
     return lines
 
 
-def _user_line(trace: TracebackType | None, shell: Any) -> str | None:
-    """Format the innermost line of the user's own code."""
+def _user_lines(trace: TracebackType | None, shell: Any) -> list[str]:
+    """Format the innermost lines of the user's own code, the outermost first."""
     installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
     foreign = (*filter(None, installed), __file__.removesuffix("errors.py"), "<frozen")
-    found = None
+    names = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    lines = []
     for frame, number in traceback.walk_tb(trace):
         file = frame.f_code.co_filename
         if not file.startswith(foreign):
-            found = file, number
-    if found is None:
-        return None
-    file, number = found
-    names = getattr(getattr(shell, "compile", None), "format_code_name", None)
-    label = " ".join(names(file) or ("File", file)) if names else f"File {file}"
-    return f"{label}, line {number}: {linecache.getline(file, number).strip()}"
+            label = " ".join((names(file) if names else None) or ("File", file))
+            code = linecache.getline(file, number).strip()
+            lines.append(f"{label}, line {number}: {code[:120]}")
+    return lines[-3:]
 
 
 def nearest(value: object, valid: Iterable[str]) -> str | None:

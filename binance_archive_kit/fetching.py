@@ -201,6 +201,7 @@ class Fetch:
     async def _run(self) -> CollectionResult:
         plan = self._plan
         frame = plan.frame
+        self._progress.planned = len(plan)
         self._keep_proven()
         self._check_space()
         await self._hash_moved()
@@ -255,6 +256,7 @@ class Fetch:
         kept = (self._plan.frame["reason"] == "proven").arg_true()
         for row in kept:
             self._states[row] = State.KEPT
+        self._progress.proven = len(kept)
         self._proven_bytes = int(self._plan.frame["size"].gather(kept).sum())
         if self._events:
             for key, size in self._plan.frame.select("key", "size")[kept].iter_rows():
@@ -600,6 +602,7 @@ class Fetch:
         self._leave(key)
         self._states[task.row] = State.KEPT if task.adopted else State.DOWNLOADED
         self._proven_bytes += proof.size
+        self._progress.proven += 1
         if not task.adopted:
             self._downloaded_bytes += proof.size
         if proof.by is ProvenBy.STALE:

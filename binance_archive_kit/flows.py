@@ -17,11 +17,10 @@ times within its step. A question that cannot be meant is not retried at all.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from prefect import Flow, get_run_logger, task
@@ -39,6 +38,7 @@ from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.covering import coverage
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.metrics import Events, MetricsCollector
+from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning import Action, Plan
 from binance_archive_kit.result import CollectionResult
 from binance_archive_kit.verifying import verify
@@ -207,9 +207,11 @@ class ArchiveCollectionFlow(Flow[[Any], Any]):
 def _deployed(config: Any, options: dict[str, Any]) -> dict[str, Any]:
     if config is not None:
         plain = config.chosen() if isinstance(config, CollectionConfig) else dict(config)
-        if isinstance(folder := plain.get("output_directory"), str | os.PathLike):
-            # Workers carry runs out in folders of their own.
-            plain["output_directory"] = str(Path(folder).absolute())
+        # Workers carry runs out in folders of their own. What is no path is left to the run,
+        # which rejects it.
+        with suppress(ConfigurationError):
+            folder = read_path("output_directory", plain.get("output_directory"))
+            plain["output_directory"] = str(folder.absolute())
         options["parameters"] = {**(options.get("parameters") or {}), "config": plain}
     return {"entrypoint_type": EntrypointType.MODULE_PATH, **options}
 

@@ -33,7 +33,6 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     FileError,
-    disk_error,
     nearest,
     unknown,
 )
@@ -41,7 +40,7 @@ from binance_archive_kit.facts import Facts, Source, merged
 from binance_archive_kit.feeds import Feed, feed_of, read_feed
 from binance_archive_kit.inventory import HeldFile, HeldStream, Inventory, SkippedFile
 from binance_archive_kit.layout import PRIVATE
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path
 from binance_archive_kit.progress import Bar, Progress
 from binance_archive_kit.pruning import ArrowPruner, Everything, Pruner, Range
 from binance_archive_kit.reading import Piece, Reader, batch_of, counted
@@ -224,12 +223,8 @@ class Holdings:
                 raise ConfigurationError(f"{name}: {flag!r} is neither True nor False")
         if not isinstance(cache_limit, int) or cache_limit < 0:
             raise ConfigurationError(f"cache_limit: {cache_limit!r} is not a number of bytes")
-        self.root = read_path("store", root).absolute()
-        try:
-            there = self.root.is_dir()
-        except OSError as error:
-            raise ConfigurationError(f"store: {disk_error(error, root)}") from None
-        if not there:
+        self.root = find_path("store", root).absolute()
+        if not self.root.is_dir():
             raise ConfigurationError(
                 f"store: {str(root)!r} is not a folder; collect something into it first, or name "
                 "a folder that another tool filled in the bucket's layout"

@@ -10,7 +10,6 @@ The matrix explains; the archive's listing decides. See `Confidence`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
@@ -39,7 +38,7 @@ from binance_archive_kit.enums import (
 )
 from binance_archive_kit.errors import ConfigurationError, nearest, unknown
 from binance_archive_kit.keys import period_end
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path, parse_json, read_text
 
 #: File name of the matrix that is used when none is named.
 DEFAULT_MATRIX = "enhanced_binance_archive_matrix.json"
@@ -193,8 +192,9 @@ class _SymbolFormFacts(_Facts):
 
 
 class _ArchiveFacts(_Facts):
-    bucket: str
-    region: str
+    # Both go to s5cmd's command lines.
+    bucket: str = Field(pattern=r"^[A-Za-z0-9._-]{1,255}$")
+    region: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
     endpoint: str
 
 
@@ -638,7 +638,7 @@ def _shipped_facts() -> _MatrixFile:
 def _find(matrix_path: str | Path | None) -> Path:
     if matrix_path is None:
         return shipped(DEFAULT_MATRIX)
-    path = read_path("matrix_path", matrix_path)
+    path = find_path("matrix_path", matrix_path)
     try:
         if path.is_file():
             return path
@@ -656,8 +656,9 @@ def _find(matrix_path: str | Path | None) -> Path:
 
 
 def _read(path: Path) -> _MatrixFile:
+    text = read_text("matrix_path", path, "an availability matrix")
     try:
-        return _MatrixFile.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return _MatrixFile.model_validate(parse_json(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

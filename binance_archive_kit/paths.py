@@ -1,19 +1,22 @@
-"""Validate the paths that users give: the only place that decides what a local path may be."""
+"""Validate the paths that users give, and read JSON files; the only place that does either."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.errors import ConfigurationError, disk_advice, shown
 
 #: A URL at the start. ``Path`` merges the slashes, so one is enough; drive letters are shorter.
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/", re.ASCII)
 #: Control characters (Cc), line separators (Zl, Zp) and halves of surrogate pairs (Cs).
 _UNPRINTABLE = ("Cc", "Zl", "Zp", "Cs")
+#: Characters of a JSON file.
+_LARGEST_FILE = 64 << 20
 
 
 def has_controls(text: str) -> bool:
@@ -62,7 +65,8 @@ URL, not a folder or file of this machine; give a local path, such as 'data/rese
         )
     if has_controls(text):
         raise ConfigurationError(
-            f"{field}: {shown(text)} has control characters or line ends; give a path without"
+            f"{field}: {shown(text)} has control characters, line ends or bytes that are not "
+            "UTF-8; give a path without"
         )
     if "://" in text or _URL.match(text):
         raise ConfigurationError(
@@ -78,9 +82,98 @@ URL, not a folder or file of this machine; give a local path, such as 'data/rese
         ) from None
 
 
+def find_path(field: str, value: object) -> Path:
+    """Validate a path, and that the file system can look for it; it need not exist.
+
+    Raises
+    ------
+    ConfigurationError
+        As `read_path`, or if the path is too long, a loop of links or not accessible.
+    """
+    path = read_path(field, value)
+    try:
+        path.absolute()
+    except OSError:
+        raise ConfigurationError(
+            f"{field}: {shown(str(path))} is relative, and the working directory does not exist "
+            "any more; change to another one, or give a path that begins with '/'"
+        ) from None
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        why = disk_advice(error.errno) or error.strerror
+        raise ConfigurationError(f"{field}: {shown(str(path))}: {why}") from None
+    except ValueError as error:  # the file system's encoding lacks a character of it
+        raise ConfigurationError(f"{field}: {shown(str(path))} is invalid here: {error}") from None
+    return path
+
+
 def _local(text: str) -> str:
     """Suggest a local path instead of a URL."""
     found = _URL.match(text)
     if found and found[1].lower() == "file":
         return "/" + text[found.end() :].lstrip("/")
     return "data/research"
+
+
+def read_text(field: str, path: Path, wanted: str) -> str:
+    """Read a file of UTF-8 text, within a limit.
+
+    Parameters
+    ----------
+    field : str
+        The argument's name, for the message.
+    path : Path
+    wanted : str
+        What to give instead, for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_LARGEST_FILE + 1)
+        if len(text) <= _LARGEST_FILE:
+            return text
+        why = f"it has more than {_LARGEST_FILE >> 20} MiB"
+    except (OSError, ValueError) as error:
+        why = str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
+    raise ConfigurationError(
+        f"{field}: {shown(str(path))} cannot be read: {why}; give the path of {wanted}"
+    )
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON strictly: no repeated names, no NaN.
+
+    Raises
+    ------
+    ValueError
+        If the text is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_not_json)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        if "digits" in str(error):
+            raise ValueError("it has a number of thousands of digits") from None
+        raise
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object; of a repeated name, one value would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {shown(twice)} stands twice in one object; leave one out")
+    return found
+
+
+def _not_json(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a number")

@@ -46,6 +46,9 @@ class Progress:
     failed: int = 0
     #: Bytes of files that are on their way.
     arriving: int = 0
+    #: Objects of the whole plan, and those of them whose files are in the store and proven.
+    planned: int | None = None
+    proven: int = 0
     started: float = field(default_factory=time.monotonic)
     #: When the phase began; rates are of this phase alone.
     _since: float = 0.0
@@ -58,6 +61,19 @@ class Progress:
         self.unit = unit
         self.done = self.done_bytes = self.failed = self.arriving = 0
         self._since = time.monotonic()
+
+    def interrupted(self) -> str:
+        """Say what an interrupt leaves, and that the next run continues from there.
+
+        >>> Progress().interrupted()
+        'interrupted before anything was downloaded; run it again to continue'
+        """
+        if self.planned is None:
+            return "interrupted before anything was downloaded; run it again to continue"
+        return (
+            f"interrupted: {self.proven:,} of {self.planned:,} files are in the store and proven; "
+            "run it again to continue"
+        )
 
     def count(self, units: int, size: int) -> None:
         """Count units that are done, and their bytes."""
@@ -151,6 +167,12 @@ class Bar:
         if self._show is not None and (line != self._last or final):
             self._show(line, self._progress.share(), final)
             self._last = line
+
+    def end(self, line: str) -> None:
+        """Show a last line in place of the progress."""
+        if self._show is not None:
+            self._show(line, self._progress.share(), True)
+        self._last = ""
 
     def tick(self) -> None:
         """Update what is shown if it is older than `INTERVAL`; safe to call very often."""

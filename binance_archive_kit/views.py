@@ -24,7 +24,7 @@ from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.feeds import FILE_COLUMNS, Feed
 from binance_archive_kit.holdings import PROBLEMS, SCANS, STREAMS, Holdings
 from binance_archive_kit.lookahead import KNOWN_AT, known_at_sql
-from binance_archive_kit.paths import read_path
+from binance_archive_kit.paths import find_path
 from binance_archive_kit.schemas import load_schemas
 
 #: The feed whose rows have no key, and are known to come twice.
@@ -236,7 +236,7 @@ def open_views(
     known_at : bool
         Add the column ``known_at``: when a live participant could have had each row.
     """
-    home = ":memory:" if database is None else str(read_path("database", database))
+    home = ":memory:" if database is None else str(find_path("database", database))
     try:
         connection = duckdb.connect(home)
     except (duckdb.Error, RuntimeError) as error:

@@ -207,6 +207,8 @@ class ConfigForm(anywidget.AnyWidget):
             if file.exists() and not sure and file.read_text(encoding="utf-8") != f"{text}\n":
                 return {"unsure": f"{path} exists and holds something else"}
             self.save(file)
+        except ConfigurationError:
+            raise
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{path!r} cannot be written: {error}") from None
         return {"said": f"Saved as {file.resolve()}"}
@@ -237,6 +239,9 @@ class ConfigForm(anywidget.AnyWidget):
             known = self._known_symbols(question)
             if "symbols" not in wrong and (found := choices.unlisted(self.fields, known, matrix)):
                 findings["symbols"] = [*findings.get("symbols", ()), *found]
+        # Beside the first field stands what belongs to none.
+        if loose := findings.pop("", []):
+            findings["markets"] = [*loose, *findings.get("markets", ())]
         today = _today()
         self.view = {
             "fields": self.fields,
@@ -387,8 +392,11 @@ def _question(config: CollectionConfig) -> tuple[Question | None, Findings]:
             return Question.read(config, warn=False), findings
         except ConfigurationError as error:
             found = choices.findings_of(error)
-            fields = {k: v for k, v in config.chosen().items() if k not in found}
-            if len(fields) == len(config.chosen()):
-                return None, {**findings, **found}
+            fields = config.chosen()
+            for name in found:
+                if name:
+                    choices.stand_in(fields, name, load_matrix())
             findings |= found
+            if fields == config.chosen():
+                return None, findings
             config = CollectionConfig(**fields)

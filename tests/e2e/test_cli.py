@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -265,6 +266,31 @@ def test_every_field_has_its_flag() -> None:
         (["symbols", "um", "metrics", "--partition", "monthly"], "Valid: daily"),
         (["matrix", "--matrix-path", "x.json"], "neither a file here nor a shipped one"),
         (["frobnicate"], "invalid choice"),
+        *[([command, ""], "store: '' is empty") for command in ("verify", "cache")],
+        *[([command, "s3://b/x"], "is a URL") for command in ("verify", "coverage", "cache")],
+        *[([command, "x" * 5_000], "the name is too long") for command in ("verify", "coverage")],
+        (["sql", "", "SELECT 1"], "store: '' is empty"),
+        (["sql", "a\nb", "SELECT 1"], "control characters"),
+        (["coverage", ""], "source: '' is empty"),
+        (["coverage", "folder", "--start", "9999-12-31"], "start: 9999-12-31 is not between"),
+        (["coverage", "folder", "--html", "s3://x"], "--html: 's3://x' is a URL"),
+        (["plan", "binary"], "config: 'binary' cannot be read: it is not UTF-8 text"),
+        (["plan", "folder"], "config: 'folder' cannot be read: Is a directory"),
+        (["plan", '{"markets": ["spot"], "symbol": 1}'], "symbol: no such field"),
+        (["plan", '{"markets": NaN}'], "NaN is not a number"),
+        (["coverage", "binary"], "config: 'binary' cannot be read"),
+        (["plan", *FLAGS, "--s5cmd-extra-args", "'"], 's5cmd_extra_args: "\'" is not valid'),
+        (["plan", *FLAGS, "--batch-size", "9" * 5_000], "batch_size: '999"),
+        (["plan", *FLAGS, "--start", "0001-01-01"], "start: 0001-01-01 is not between"),
+        (["plan", *FLAGS[:8], *FLAGS[10:]], "start: required"),
+        (["plan", *FLAGS, "--output-directory", "binary/x"], "'binary/x' cannot be a folder"),
+        (["plan", *FLAGS, "--output-directory", "loop/x"], "symbolic links lead in a circle"),
+        (["plan", *FLAGS, "--output-directory", "dangling"], "a link to nothing"),
+        (["plan", *FLAGS, "--matrix-path", "binary"], "matrix_path: 'binary' cannot be read"),
+        (["plan", *FLAGS, "--endpoint-url", "http://me:hidden@h"], "a user or a password"),
+        (["symbols", "spot", "--endpoint-url", "http://me:hidden@h"], "a user or a password"),
+        (["matrix", "--matrix-path", ""], "matrix_path: '' is empty"),
+        (["demo", "--output-directory", "binary"], "'binary' cannot be a folder"),
     ],
 )
 def test_wrong_questions_end_with_2(
@@ -276,13 +302,19 @@ def test_wrong_questions_end_with_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO("no JSON"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
     try:
         code = main(arguments)
     except SystemExit as end:  # argparse's own
         code = int(str(end.code))
     answer = capsys.readouterr()
-    assert (code, answer.out) == (2, "")
+    assert (code, answer.out if arguments[0] != "demo" else "") == (2, "")
     assert said in answer.err
+    assert "hidden" not in answer.err
+    assert len(answer.err) < 2_000
 
 
 def test_days_ago_stand_apart_from_their_flag(tmp_path: Path, archive: LocalS3) -> None:
@@ -388,10 +420,60 @@ def test_the_matrix_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert (ended["partition"], ended["last"]) == ("daily", "2023-10-23")
 
 
+@pytest.mark.parametrize(
+    ("query", "row"),
+    [
+        ("SELECT 'infinity'::DATE AS x", {"x": "infinity"}),
+        ("SELECT INTERVAL 3 DAY AS x", {"x": "3 days"}),
+        ("SELECT TIMESTAMP '294247-01-10 04:00:54' AS x", {"x": "294247-01-10 04:00:54"}),
+        ("SELECT 170141183460469231731687303715884105727 AS x", {"x": 2**127 - 1}),
+        ("SELECT 98237902.75557831::DOUBLE AS x, TRUE AS y", {"x": 98237902.75557831, "y": True}),
+        ("SELECT '币' AS x, NULL AS y, [1, 2] AS z", {"x": "币", "y": None, "z": [1, 2]}),
+    ],
+)
+def test_rows_of_every_type_are_json(
+    tmp_path: Path, query: str, row: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "store").mkdir()
+    assert main(["sql", str(tmp_path / "store"), query, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == row
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("matrix --json >&-", 0),
+        ("--help >&- 2>&-", 0),
+        ("verify nowhere 2>/dev/full", 2),
+        ("plan - <&-", 2),
+        ("matrix > /dev/full", 1),
+        ("verify . ; cd gone", 2),
+    ],
+)
+def test_streams_may_be_closed_or_full(tmp_path: Path, command: str, code: int) -> None:
+    (tmp_path / "gone").mkdir()
+    python = shlex.quote(sys.executable)
+    script = f"{python} -W error -m binance_archive_kit.cli {command}"
+    if command.endswith("gone"):
+        script = f"cd gone; rmdir ../gone; {script.partition(';')[0]}"
+    said = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(bak.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert said.returncode == code, said.stderr
+    assert "Traceback" not in said.stderr
+    assert "Error" not in said.stderr
+
+
 def test_sql_reads_standard_input(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     said = run("sql", "store", "-", "--json", cwd=tmp_path, stdin="SELECT 1 AS one")
-    assert (said.returncode, said.stdout) == (0, '{"one": 1}\n')
+    assert (said.returncode, said.stdout) == (0, '{"one":1}\n')
 
 
 # Proving again

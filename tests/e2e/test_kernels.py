@@ -77,6 +77,14 @@ def test_an_interrupted_cell_leaves_all_sound(
             waits.append(time.monotonic() - pressed)
             assert ended["status"] == "error"
             assert ended["ename"] in ("KeyboardInterrupt", "CancelledError")
+            # A few lines say what is complete, and how to go on.
+            assert ended["evalue"] == (
+                f"interrupted: {len(files_of(store))} of {len(SYMBOLS) * DAYS} files are in the "
+                "store and proven; run it again to continue"
+            )
+            assert len(ended["traceback"]) < 6
+            assert ended["evalue"] in ended["traceback"][0]
+            assert "collect(config)" in ended["traceback"][-1]
             assert_no_downloader(server.url)
             assert_nothing_staged(store)
             assert held < assert_whole(store, zips_of(bucket)) < len(zips_of(bucket))
@@ -86,6 +94,61 @@ def test_an_interrupted_cell_leaves_all_sound(
     assert_holds(store, zips_of(bucket))
     # The sooner of both: a machine that is busy with other tests is not what keeps one waiting.
     assert min(waits) < 2
+
+
+AGAIN = (
+    'bak.aplan(markets=["spot"], symbols=["BTCUSDT"], data_types=["trades"], '
+    'output_directory="x", endpoint_url="http://127.0.0.1:9")'
+)
+WRONG = """\
+markets = ["sport"]
+bak.plan(markets=markets, symbols=["BTCUSDT"],
+         data_types=["klines"], output_directory="x")
+"""
+NESTED = """\
+def mine():
+    return bak.store("nowhere")
+
+
+mine()
+"""
+CAUSED = """\
+try:
+    {}["x"]
+except KeyError as error:
+    raise bak.ConfigurationError("my own") from error
+"""
+
+
+def test_an_error_shows_its_message_and_the_users_line(tmp_path: Path) -> None:
+    with Kernel(tmp_path) as kernel:
+        first = (
+            "import binance_archive_kit as bak\nfrom binance_archive_kit import archive\n"
+            "archive._TRIES = 1"
+        )
+        assert kernel.reply(kernel.begin(first))["status"] == "ok"
+        shown = [
+            (WRONG, "markets: 'sport' is not valid; did you mean 'spot'", "line 2: bak.plan(mark"),
+            (NESTED, "store: 'nowhere' is not a folder", 'line 2: return bak.store("nowhere")'),
+            (CAUSED, "my own", "caused by KeyError: 'x'"),
+            # Raised on the thread of the event loop, and in a coroutine of the cell.
+            (f"await {AGAIN}", "127.0.0.1:9", f"line 1: await {AGAIN[:40]}"),
+        ]
+        for code, message, line in shown:
+            ended = kernel.reply(kernel.begin(code))
+            lines = ended["traceback"]
+            assert ended["status"] == "error"
+            assert len(lines) <= 5, "\n".join(lines)
+            assert lines[0].startswith(f"{ended['ename']}: ")
+            assert message in lines[0]
+            assert message in ended["evalue"]
+            assert line in lines[-1]
+            assert "Cell In[" in "".join(lines)
+            assert "binance_archive_kit/" not in "".join(lines)
+        # The whole of it is there for those who ask.
+        whole = kernel.reply(kernel.begin(f"%xmode Verbose\n{CAUSED}"))["traceback"]
+        assert "KeyError" in "".join(whole)
+        assert len("".join(whole).splitlines()) > 8
 
 
 def test_a_cell_goes_on_while_nobody_looks(

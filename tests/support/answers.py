@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from http.client import responses
 from typing import Self
 
 #: What to send for a request's target: bytes, sent at once, or pieces and pauses in seconds.
@@ -18,7 +19,7 @@ def ok(body: bytes, *headers: str) -> bytes:
 
 def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
     """Spell an answer with any status."""
-    head = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}", *headers]
+    head = [f"HTTP/1.1 {status} {responses[status]}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*head, "Connection: close", "", ""]).encode() + body
 
 

@@ -11,7 +11,15 @@ import pytest
 
 from binance_archive_kit import checksums, environment
 from binance_archive_kit.checksums import Answer, Checksums, read_digest
-from binance_archive_kit.errors import AbsentChecksum, BadChecksum, ConnectionLost, Stalled
+from binance_archive_kit.errors import (
+    AbsentChecksum,
+    BadChecksum,
+    ConnectionLost,
+    Forbidden,
+    ServerFault,
+    Stalled,
+    Throttled,
+)
 from binance_archive_kit.local_s3 import Fault, LocalS3, Request
 from tests.support.relay import OPENSSL, Relay, certificate
 
@@ -132,16 +140,52 @@ def test_a_proxy_that_refuses_is_named(server: LocalS3, monkeypatch: pytest.Monk
     assert server.requests == []
 
 
-def test_nobody_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("http://127.0.0.1:9", "nothing answers there"),
+        ("http://nosuchhost.invalid", "cannot be resolved"),
+    ],
+)
+def test_nobody_at_home(monkeypatch: pytest.MonkeyPatch, endpoint: str, said: str) -> None:
     monkeypatch.setattr(checksums, "_TRIES", 2)
-    answers = fetch("http://127.0.0.1:9", KEYS[:20])
-    assert {type(answer) for answer in answers.values()} == {ConnectionLost}
+    count = 20 if "127" in endpoint else 1
+    answers = fetch(endpoint, KEYS[:count], timeout=20)
+    assert len(answers) == count
+    for answer in answers.values():
+        assert isinstance(answer, ConnectionLost)
+        assert endpoint in answer.detail
+        assert said in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("http://me:secret@127.0.0.1:9", "the proxy cannot be reached"),
+        ("http://me:secret@nosuchhost.invalid", "the proxy's name cannot be resolved"),
+    ],
+)
+def test_a_proxy_that_is_not_there_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, said: str
+) -> None:
+    monkeypatch.setattr(checksums, "_TRIES", 2)
+    monkeypatch.setenv("http_proxy", proxy)
+    (answer,) = fetch("http://archive.example", KEYS[:1], timeout=20).values()
+    assert isinstance(answer, ConnectionLost)
+    assert said in answer.detail
+    assert f"through the proxy http://***@{proxy.partition('@')[2]}" in answer.detail
+    assert "secret" not in str(answer)
 
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
         (Fault(status=404), AbsentChecksum),
+        (Fault(status=403), Forbidden),
+        (Fault(status=451), Forbidden),
+        (Fault(status=500), ServerFault),
+        (Fault(status=503), Throttled),
+        (Fault(body=b"x" * (2 << 20)), ConnectionLost),
         (Fault(body=b"<html>"), BadChecksum),
         (Fault(hang_after=0), Stalled),
         (Fault(hang_after=20), Stalled),
@@ -158,7 +202,12 @@ def test_trouble_of_one_is_no_others(
 
     server.fault = rule
     answers = fetch(server.url, KEYS, timeout=1)
-    assert isinstance(answers.pop(KEYS[7]), kind)
+    answer = answers.pop(KEYS[7])
+    assert isinstance(answer, kind)
+    if isinstance(answer, ConnectionLost | Forbidden | Stalled | Throttled | ServerFault):
+        assert server.url in answer.detail
+    if isinstance(answer, Forbidden | AbsentChecksum):
+        assert "download_checksum=False" in answer.detail
     assert answers == {key: digest for key, digest in DIGESTS.items() if key != KEYS[7]}
 
 

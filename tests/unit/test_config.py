@@ -428,6 +428,27 @@ def test_the_documented_workflow_takes_unknown_fields_with_a_warning_each() -> N
     assert asked["frobnicate"] == {"a": [1]}
 
 
+class Odd:
+    """An object that raises whatever is asked of it."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+    __str__ = __repr__
+
+    def __iter__(self) -> Iterator[Any]:
+        raise KeyError("no")
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError("no")
+
+    def __hash__(self) -> int:
+        raise OSError("no")
+
+    def __fspath__(self) -> str:
+        raise LookupError("no")
+
+
 # Both ends of the days
 
 
@@ -558,6 +579,8 @@ def test_a_url_for_a_folder_says_what_to_give_instead() -> None:
         "me:secret@host",
         "http://me:secret@host:port",
         "http://me:se/cret@host",
+        "http://me:se cret@host",
+        f"http://me:{'secret' * 100}@host",
         "http://host/me:secret@x",
     ],
 )
@@ -567,6 +590,9 @@ def test_a_password_is_refused_and_never_shown(url: str, monkeypatch: pytest.Mon
     ways: list[Callable[[], object]] = [
         lambda: make(endpoint_url=url),
         lambda: make(endpoint_url=[url]),
+        lambda: make(endpoint_url=[url.encode()]),
+        lambda: make(markets=[url]),
+        lambda: make(output_directory=url if "://" in str(url) else f"x://{url}"),
         lambda: bak.ConfigForm(endpoint_url=url),
         lambda: bak.plan(fields),
         lambda: bak.verify(".", archive=True, endpoint_url=url),
@@ -604,6 +630,24 @@ def test_an_endpoint_is_a_plain_host(url: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("url", [5, b"http://x", ["http://me:secret@x"], Odd()])
+def test_an_endpoint_is_text(url: Any, tmp_path: Path) -> None:
+    for way in (
+        lambda: bak.ConfigForm(endpoint_url=url),
+        lambda: bak.verify(tmp_path, archive=True, endpoint_url=url),
+    ):
+        with pytest.raises(ConfigurationError, match=r"^endpoint_url: ") as caught:
+            way()
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [5, None.__class__, "x" * 5_000, Path("a\0b"), {5: 5}, Odd()])
+def test_what_is_no_configuration_is_refused(source: Any) -> None:
+    for verb in (bak.plan, bak.collect):
+        with pytest.raises(ConfigurationError):
+            verb(source)
+
+
 @pytest.mark.parametrize("url", ["http://[::1]:9000", "https://bücher.example", "http://a_b:1"])
 def test_hosts_of_every_kind_are_endpoints(url: str) -> None:
     assert make(endpoint_url=url).endpoint_url == url
@@ -632,27 +676,6 @@ JSON_VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-
-
-class Odd:
-    """An object that raises whatever is asked of it."""
-
-    def __repr__(self) -> str:
-        raise RuntimeError("no")
-
-    __str__ = __repr__
-
-    def __iter__(self) -> Iterator[Any]:
-        raise KeyError("no")
-
-    def __eq__(self, other: object) -> bool:
-        raise ZeroDivisionError("no")
-
-    def __hash__(self) -> int:
-        raise OSError("no")
-
-    def __fspath__(self) -> str:
-        raise LookupError("no")
 
 
 def deep(levels: int) -> Any:
@@ -905,7 +928,7 @@ def test_a_folder_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{" + "x" * 5000, "not JSON"),
         ("x" * 5000, "cannot be read"),
         ("nul\0.json", "control characters"),
-        ("/dev/zero", "larger than any"),
+        ("/dev/zero", "cannot be read: it has more than 64 MiB"),
         ("/dev", "cannot be read: Is a directory"),
         ("https://x.org/config.json", "is a URL"),
     ],

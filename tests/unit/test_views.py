@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -358,7 +359,7 @@ def test_the_command_answers_in_sql(root: Path, capsys: pytest.CaptureFixture[st
     assert "币安人生USDT" in (told := capsys.readouterr().out)
     assert "48" in told
     assert main(["sql", "--json", str(root), ask]) == 0
-    assert capsys.readouterr().out == '{"symbol": "币安人生USDT", "bars": 48}\n'
+    assert json.loads(capsys.readouterr().out) == {"symbol": "币安人生USDT", "bars": 48}
     assert main(["sql", str(root), "SELECT nothing FROM spot_klines"]) == 2
     assert "nothing" in capsys.readouterr().err
     assert main(["sql", str(root / "nowhere"), "SELECT 1"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -215,6 +216,48 @@ def test_what_is_wrong_in_the_engine_is_said_beside_it(
         _ = form.config
     told(form, do="copy", **{"as": "json"})
     assert "matrix_path" in form.reply["error"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "beside", "said"),
+    [
+        ({"batch_sise": 5}, "markets", "did you mean 'batch_size'?"),
+        ({"output_directory": "s3://b/x"}, "output_directory", "is a URL"),
+        ({"output_directory": "taken/x"}, "output_directory", "is a file"),
+        ({"output_directory": ""}, "output_directory", "is empty"),
+        ({"endpoint_url": "http://me:hidden@h"}, "endpoint_url", "a user or a password"),
+        ({"date_range": None, "start": "9999-12-31"}, "date_range", "is not between"),
+        ({"start": "2025-07-01"}, "date_range", "given together with start"),
+        ({"batch_size": 10**400}, "batch_size", "not valid"),
+        ({"symbols": 5}, "symbols", "not a list"),
+    ],
+)
+def test_whatever_fields_are_set_is_said_beside_them(
+    show: Show,
+    config: bak.CollectionConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, Any],
+    beside: str,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    form = show(config)
+    form.fields = {**form.fields, **fields}
+    assert form.view["wrong"]
+    assert said in form.view["findings"][beside][0]["text"]
+    assert "hidden" not in str(form.view["findings"])
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        _ = form.config
+
+
+def test_what_is_wrong_in_the_environment_is_said_beside_the_endpoint(
+    show: Show, config: bak.CollectionConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_ENDPOINT_URL", "ftp://x")
+    form = show(config.replace(endpoint_url=None))
+    assert "S3_ENDPOINT_URL: 'ftp://x'" in form.view["findings"]["endpoint_url"][0]["text"]
 
 
 def test_saved_and_loaded(show: Show, config: bak.CollectionConfig, tmp_path: Path) -> None:
