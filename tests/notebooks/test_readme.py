@@ -12,6 +12,7 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.commands import COMMANDS, Exit
 from binance_archive_kit.enums import DataType, Market, Partition
+from binance_archive_kit.gaps import GapKind
 from binance_archive_kit.matrix import load_matrix
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -90,6 +91,10 @@ def test_every_command_and_exit_code_is_listed() -> None:
     assert listed == [command.name for command in COMMANDS]
     [codes] = re.findall(r"Exit codes: (.*?)\. ", README.replace("\n", " "))
     assert {int(code) for code in re.findall(r"(?<![\w.])\d+(?= )", codes)} == {*map(int, Exit)}
+
+
+def test_every_kind_of_gap_is_listed() -> None:
+    assert [kind for kind in GapKind if f"`{kind}`" not in README] == []
 
 
 def test_every_feed_is_listed_with_its_partitions_or_its_end() -> None:
