@@ -75,6 +75,8 @@ _ONE_DAY = timedelta(days=1)
 _KNOWN_WRONG = (
     "as is known, the monthly file is wrong on this day, and the daily one gives its rows"
 )
+#: What is said of days whose file is gone.
+_REMOVED = "its file was collected and is no longer there; collect(...) fetches it again"
 _MIDNIGHT = datetime.min.time()
 #: How long ago a period may have ended that is not published yet.
 _RECENT = timedelta(days=62)
@@ -106,7 +108,8 @@ def coverage(
     ----------
     source : str, Path, Holdings, CollectionConfig or Plan
         A store's folder, or what `store` gives of it: what is there is held against itself,
-        from the first to the last file of each stream, without asking the archive. A
+        from the first to the last file of each stream that was ever collected, without
+        asking the archive. A
         configuration (or the path of its JSON): what it wants is held against what the
         archive lists and its output folder has; this asks the archive's listing. A plan: as
         its configuration, without asking again.
@@ -256,12 +259,15 @@ class _Asked:
         Whether the archive was asked what it has.
     nothing : str
         Why nothing is wanted, where no day is.
+    removed : dict of Name to list of ObjectKey
+        What the store once had and has no file of.
     """
 
     wanted: dict[Name, _Wanted]
     unavailable: list[Absence]
     listed: bool
     nothing: str = ""
+    removed: Mapping[Name, Sequence[ObjectKey]] = field(default_factory=dict)
 
     @classmethod
     def of_plan(cls, planned: Plan, span: tuple[date | None, date | None]) -> _Asked:
@@ -301,20 +307,39 @@ class _Asked:
 
     @classmethod
     def of_folder(cls, holdings: Holdings, span: tuple[date | None, date | None]) -> _Asked:
-        """Want what is there, from the first file of each line to the last."""
+        """Want what is there or was, from the first file of each line to the last."""
         wanted: dict[Name, _Wanted] = {}
+
+        def want(stream: Stream, first: date, last: date) -> None:
+            its = wanted.setdefault(_name_of_stream(stream), _Wanted(first, last))
+            its.first, its.last = min(its.first, first), max(its.last, last)
+
         for feed in holdings.feeds():
             for held in holdings.streams(feed):
-                name = _name_of_stream(held.stream)
-                first = held.files[0].start
-                last = max(file.end for file in held.files)
-                its = wanted.setdefault(name, _Wanted(first, last))
-                its.first, its.last = min(its.first, first), max(its.last, last)
+                want(held.stream, held.files[0].start, max(file.end for file in held.files))
+        removed: dict[Name, list[ObjectKey]] = {}
+        for key in _removed(holdings):
+            want(key.stream, key.start, key.end)
+            removed.setdefault(_name_of_stream(key.stream), []).append(key)
         for name, its in list(wanted.items()):
             its.first, its.last = span[0] or its.first, span[1] or its.last
             if its.first > its.last:
                 del wanted[name]
-        return cls(wanted, [], listed=False)
+        return cls(wanted, [], listed=False, removed=removed)
+
+
+def _removed(holdings: Holdings) -> Iterator[ObjectKey]:
+    """List the objects that the store once had and has no file of."""
+    there = {
+        file.key
+        for feed in holdings.feeds()
+        for held in holdings.streams(feed)
+        for file in held.files
+    }
+    for key in sorted(Store(holdings.root).collected() - there):
+        # A record that names no object says nothing.
+        with suppress(ValueError):
+            yield ObjectKey.parse(key)
 
 
 def _name_of(absence: Absence) -> Name | None:
@@ -515,6 +540,8 @@ class _Survey:
         if not self._asked.listed:
             yield from self._unlisted(name, wanted)
             yield from self._found_lacking(name, held)
+        for key in self._asked.removed.get(name, ()):
+            yield Word(GapKind.NOT_COLLECTED, _REMOVED), key.start, key.end
         for absence in wanted.absent:
             yield Word(_KINDS[absence.reason], absence.detail), absence.start, absence.end
         for defect in load_annotations().defects:

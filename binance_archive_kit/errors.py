@@ -345,6 +345,10 @@ class ChangedFile(FileError):
     reason = "changed"
     lasting = False
 
+    def _advice(self) -> str:
+        # Collecting notices by itself that the file changed.
+        return "collect it again"
+
 
 class NoAccess(FileError):
     """The system does not let the file be read."""

@@ -617,6 +617,19 @@ class Store:
                 found[f"{prefix}{name[1]}"] = _reason_beside(path)
         return found
 
+    def collected(self) -> set[str]:
+        """Return the keys of all files that were ever proven here, or set aside as bad.
+
+        Reads no file; the files may have changed, or gone, since then.
+        """
+        rows = self._records.rows("proofs", ("key",))
+        aside = self.root / QUARANTINE
+        return {key for (key,) in rows} | {
+            f"{path.parent.relative_to(aside).as_posix()}/{name[1]}"
+            for path in aside.rglob("*.bad")
+            if (name := _QUARANTINED.fullmatch(path.name))
+        }
+
     def admit(self, proof: Proof, staged: str | Path) -> Proof:
         """Move a proven file to its final name, replacing what lies there, atomically.
 

@@ -623,19 +623,40 @@ def test_a_feed_that_has_ended_is_named(serve: Serve, ask: Ask) -> None:
     assert not report.is_complete
 
 
-def test_what_is_in_quarantine_is_corrupt(serve: Serve, ask: Ask, store: Path) -> None:
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_what_is_in_quarantine_is_corrupt(serve: Serve, ask: Ask, store: Path, at: int) -> None:
     bucket = candles_of("BTCUSDT", FIVE)
-    bad = str(kline("BTCUSDT", str(FIVE[2])))
+    bad = str(kline("BTCUSDT", str(FIVE[at])))
     bucket[bad] = bucket[bad][:-30] + bytes(30)
     config = ask(serve(bucket))
     assert bak.collect(config).outcome == "partial"
     for report in (bak.coverage(config), bak.coverage(store)):
-        assert kinds_of(report) == [("corrupt", FIVE[2], FIVE[3])]
+        assert kinds_of(report) == [("corrupt", FIVE[at], FIVE[at] + timedelta(days=1))]
         assert report.gaps["evidence"][0].startswith("in quarantine, ")
         assert report.gaps["missing"].to_list() == [24]
         assert report.verdict.startswith(
             "Incomplete: 80.00 % of the rows due are there (96 of 120)"
         )
+
+
+@pytest.mark.parametrize("removed", [[0], [4], [2], [0, 1, 3], [0, 4], [0, 1, 2, 3, 4]], ids=str)
+def test_a_folder_remembers_files_that_were_removed(
+    serve: Serve, ask: Ask, store: Path, removed: list[int]
+) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE)))
+    bak.collect(config)
+    for n in removed:
+        (store / str(kline("BTCUSDT", str(FIVE[n])))).unlink()
+    for _ in range(2):
+        report = bak.coverage(store)
+        there = 24 * (5 - len(removed))
+        assert f"({there} of 120), in {5 - len(removed)} of 5 files" in report.verdict
+        assert set(report.gaps["kind"]) == {"not_collected"}
+        assert all("is no longer there" in said for said in report.gaps["evidence"])
+        assert not bak.backtest_coverage(store).is_ready
+        assert not bak.verify(store).sound
+    bak.collect(config)
+    assert bak.coverage(store).is_complete
 
 
 def test_a_file_that_was_changed_after_its_proof_is_corrupt(
