@@ -456,12 +456,13 @@ def _sql_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _sql(asked: argparse.Namespace) -> int:
     from binance_archive_kit.datasets import connect
-    from binance_archive_kit.queries import bound, our_errors
+    from binance_archive_kit.queries import bound, check_statement, our_errors
 
     query = _standard_input("query") if asked.query == "-" else asked.query
     with connect(asked.store) as connection, our_errors(connection):
         # Names that are no table are not variables of this module.
         connection.execute("SET python_enable_replacements = false")
+        check_statement(connection, query)
         answer = bound(connection, query)
         if answer is None:
             return Exit.COMPLETE

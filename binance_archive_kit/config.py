@@ -220,7 +220,8 @@ def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Wor
 def _entries(field: str, value: object) -> list[Any]:
     """Return the entries of a list, which may be any iterable but a text or a dict."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise ValueError(f"{field}: {shown(value)} is not a list; write {field}=[{shown(value)}]")
+        way = "name at least one" if value is None else f"write {field}=[{shown(value)}]"
+        raise ValueError(f"{field}: {shown(value)} is not a list; {way}")
     try:
         given = list(islice(value, _MOST + 1))
     except Exception as error:  # an iterable's own code may raise anything
@@ -740,6 +741,8 @@ def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoRetu
             lines.append(f"{where}: required, and not given")
         elif found["type"] == "extra_forbidden" and len(path) == 1:
             lines.append(field_problem(path[0]))
+        elif found["type"] == "extra_forbidden" and path[0] == "date_range":
+            lines.append(f"{where}: no such field; date_range has start and end")
         elif isinstance(cause, ValueError):
             said = str(cause)
             lines.append(said if not path or said.startswith(field) else f"{where}: {said}")

@@ -19,7 +19,7 @@ from polars.io.plugins import register_io_source
 
 from binance_archive_kit import render
 from binance_archive_kit.enums import Interval, read_interval, read_names
-from binance_archive_kit.errors import ConfigurationError, nearest, unknown
+from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
 from binance_archive_kit.feeds import FILE_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import SkippedFile
@@ -463,7 +463,8 @@ def read_moment(name: str, value: Moment | None) -> datetime | None:
 
 
 def _no_moment(name: str, value: object) -> str:
-    return f"{name}: {value!r} is neither a day nor a moment; write 2025-07-01 or 2025-07-01T12:00"
+    said = f"{name}: {shown(value)} is neither a day nor a moment"
+    return f"{said}; write 2025-07-01 or 2025-07-01T12:00"
 
 
 def is_day(value: Moment | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.errors import ConfigurationError, shown, unknown
 
 
 class Market(StrEnum):
@@ -72,8 +72,8 @@ def read_market(market: str) -> Market:
     >>> read_market("um")
     <Market.FUTURES_UM: 'futures_um'>
     """
-    market = MARKET_ALIASES.get(market, market)
-    if market not in set(Market):
+    market = MARKET_ALIASES.get(market, market) if isinstance(market, str) else market
+    if not isinstance(market, str) or market not in set(Market):
         raise ConfigurationError(unknown("market", market, Market))
     return Market(market)
 
@@ -163,8 +163,8 @@ def read_interval(interval: str) -> Interval:
     >>> read_interval("1M")
     <Interval.MO1: '1mo'>
     """
-    interval = INTERVAL_ALIASES.get(interval, interval)
-    if interval not in set(Interval):
+    interval = INTERVAL_ALIASES.get(interval, interval) if isinstance(interval, str) else interval
+    if not isinstance(interval, str) or interval not in set(Interval):
         raise ConfigurationError(unknown("interval", interval, Interval))
     return Interval(interval)
 
@@ -183,14 +183,16 @@ def read_names(field: str, words: str | Iterable[str]) -> list[str]:
     (['BTCUSDT'], ['A', 'B'])
     """
     if isinstance(words, str):
-        return [words]
+        words = [words]
     try:
         names = list(dict.fromkeys(words))
     except TypeError:
-        raise ConfigurationError(f"{field}: {words!r} is neither a name nor several") from None
+        raise ConfigurationError(f"{field}: {shown(words)} is neither a name nor several") from None
     if not names:
         raise ConfigurationError(f"{field}: it is empty; give one name or several")
     for name in names:
         if not isinstance(name, str):
-            raise ConfigurationError(f"{field}: {name!r} is not a name; names are text")
+            raise ConfigurationError(f"{field}: {shown(name)} is not a name; names are text")
+        if not name.strip():
+            raise ConfigurationError(f"{field}: {name!r} is empty; give one name or several")
     return names

@@ -426,7 +426,9 @@ def shown(value: object) -> str:
     ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
     """
     try:
-        return _SHORT.repr(value)
+        said = _SHORT.repr(value)
+        # A table, such as a frame, says nothing in one line.
+        return f"<{type(value).__name__}>" if "\n" in said else said
     except Exception:  # a repr of a foreign object, or of a number of 5,000 digits
         return f"<{type(value).__name__}>"
 
@@ -560,4 +562,5 @@ def unknown(field: str, value: object, valid: Iterable[str]) -> str:
     words = list(valid)
     guess = nearest(value, words)
     hint = f"; did you mean {guess!r}?" if guess else "."
-    return f"{field}: {value!r} is not valid{hint} Valid: {', '.join(words)}"
+    said = repr(str(value)) if isinstance(value, str) else shown(value)
+    return f"{field}: {said} is not valid{hint} Valid: {', '.join(words)}"

@@ -17,9 +17,15 @@ from typing import Any, Final
 
 import polars as pl
 
-from binance_archive_kit.datasets import Source, scan, store
-from binance_archive_kit.enums import INTERVAL_ALIASES, Interval
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, WrongValues, unknown
+from binance_archive_kit.datasets import Source, _choice, scan, store
+from binance_archive_kit.enums import Interval, read_interval, read_names
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    ConfigurationError,
+    WrongValues,
+    shown,
+    unknown,
+)
 from binance_archive_kit.feeds import PATH_COLUMNS, feed_of, read_feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import HeldFile
@@ -87,6 +93,7 @@ def known_at(frame: pl.DataFrame, market: str, data_type: str) -> pl.DataFrame:
     '2023-10-20 08:00:00+00:00'
     """
     feed = feed_of(*read_feed(market, data_type))
+    frame = _frame("frame", frame)
     for name in columns_needed(feed):
         if name not in frame.columns:
             raise ConfigurationError(
@@ -188,8 +195,13 @@ def join_known(
     ...         columns=["sum_open_interest"],
     ...     )
     """
-    frame = left.collect() if isinstance(left, pl.LazyFrame) else left
-    groups = [by] if isinstance(by, str) else list(by)
+    frame = _frame("left", left)
+    if symbol is not None and not isinstance(symbol, str | Mapping):
+        raise ConfigurationError(
+            f"symbol: {shown(symbol)} is neither one symbol nor a mapping of the symbols of left; "
+            "several symbols are joined by the column 'symbol' of left"
+        )
+    groups = _names("by", by)
     rows: _FeedRows | _FrameRows
     if isinstance(source, pl.DataFrame | pl.LazyFrame):
         given = {"market": market, "data_type": data_type, "interval": interval} | options
@@ -198,7 +210,7 @@ def join_known(
         rows = _FrameRows(source.lazy(), where)
     else:
         rows = _FeedRows(_opened(source, options), market, data_type, where)
-    own = rows.own if columns is None else [columns] if isinstance(columns, str) else list(columns)
+    own = rows.own if columns is None else _names("columns", columns)
     for name in groups:
         _check_has("by", name, frame.columns, "left")
         _check_has("by", name, rows.names, rows.title)
@@ -256,6 +268,8 @@ class _FeedRows:
         self.names = [*self.own, *PATH_COLUMNS]
         self.has_symbols = True
         self._where = where
+        if where is not None:
+            _check_where(self.nothing().lazy(), where)
         self._files: dict[str, tuple[HeldFile, ...]] = {}
         self._interval: Interval | None = None
 
@@ -267,10 +281,17 @@ class _FeedRows:
         known = sorted({stream.symbol for stream in streams})
         strangers = sorted(set(symbols) - set(known))
         if strangers and (named is not None or len(strangers) == len(symbols)):
-            raise ConfigurationError(unknown(f"symbol of {self.title}", strangers[0], known))
+            _choice(self.holdings, self.feed, strangers, None, None, None)
         if self.feed.data_type.has_intervals:
             there = {s.interval for s in streams if s.symbol in symbols or not symbols}
-            self._interval = _interval(interval, [each for each in Interval if each in there])
+            if interval is not None and not isinstance(interval, str):
+                raise ConfigurationError(f"interval: {shown(interval)} is not a name like '1h'")
+            if interval is None and len(there) != 1:
+                names = ", ".join(each for each in Interval if each in there)
+                raise ConfigurationError(f"interval: choose one of {names}")
+            own = [name for name in symbols if name in known] or None
+            _choice(self.holdings, self.feed, own, interval, None, None)
+            [self._interval] = there if interval is None else [Interval(read_interval(interval))]
         elif interval is not None:
             raise ConfigurationError(f"interval: {self.title} has none; leave it out")
         for held in self.holdings.streams(self.feed):
@@ -431,6 +452,7 @@ class _FrameRows:
         moments = _utc(types, KNOWN_AT, f"source: {KNOWN_AT}")
         self._frame = frame.with_columns(moments, label.alias(_SYMBOL))
         if where is not None:
+            _check_where(self._frame.head(0), where)
             self._frame = self._frame.filter(where)
         self.own = [name for name in self.names if name not in (KNOWN_AT, *PATH_COLUMNS)]
         self.order: list[str] = []
@@ -538,6 +560,36 @@ def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
 
+def _frame(field: str, frame: object) -> pl.DataFrame:
+    """Collect a frame of Polars; refuse anything else."""
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    if not isinstance(frame, pl.DataFrame):
+        raise ConfigurationError(
+            f"{field}: a {type(frame).__name__} is not a frame of Polars; "
+            "make one of it first with polars.DataFrame(...)"
+        )
+    return frame
+
+
+def _names(field: str, names: str | Sequence[str]) -> list[str]:
+    """List the names of columns, which may be none."""
+    return [] if isinstance(names, Sequence) and not names else read_names(field, names)
+
+
+def _check_where(rows: pl.LazyFrame, where: pl.Expr) -> None:
+    """See that a condition can be evaluated, on rows that are none."""
+    if not isinstance(where, pl.Expr):
+        raise ConfigurationError(
+            f"where: {shown(where)} is not an expression; write it like pl.col('percentage') == -1"
+        )
+    try:
+        rows.filter(where).collect()
+    except pl.exceptions.PolarsError as error:
+        said = re.split("; valid columns|\n", str(error))[0]
+        raise ConfigurationError(f"where: not possible with these rows: {said}") from None
+
+
 def _check_has(field: str, name: str, names: Sequence[str], what: str) -> None:
     if name not in names:
         raise ConfigurationError(unknown(f"{field}: column of {what}", name, names))
@@ -547,10 +599,10 @@ def _utc(types: Mapping[str, pl.DataType], name: str, field: str) -> pl.Expr:
     """Return a column of times in UTC; refuse times that do not say their zone."""
     dtype = types[name]
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
-        raise ConfigurationError(
-            f"{field}: {dtype} does not say which moment is meant; if its times are UTC, say so "
-            "first with .dt.replace_time_zone('UTC')"
-        )
+        way = "give a column of polars.Datetime with a time zone"
+        if dtype.is_temporal():
+            way = "if its times are UTC, say so first with .dt.replace_time_zone('UTC')"
+        raise ConfigurationError(f"{field}: {dtype} does not say which moment is meant; {way}")
     return pl.col(name).dt.convert_time_zone("UTC").cast(_TIME)
 
 
@@ -559,6 +611,8 @@ def _moments(frame: pl.DataFrame, on: str | pl.Expr) -> pl.Series:
     if isinstance(on, str):
         _check_has("on", on, frame.columns, "left")
         on = pl.col(on)
+    if not isinstance(on, pl.Expr):
+        raise ConfigurationError(f"on: {shown(on)} is neither a column nor an expression")
     try:
         found = frame.with_columns(on.alias(_AT)).select(_AT)
     except pl.exceptions.PolarsError as error:
@@ -588,16 +642,6 @@ def _symbols(
     return own.replace_strict(dict(symbol), return_dtype=pl.String)
 
 
-def _interval(asked: str | None, there: list[Interval]) -> Interval:
-    if asked is None:
-        if len(there) == 1:
-            return there[0]
-        raise ConfigurationError(f"interval: choose one of {', '.join(there)}")
-    if (spelled := INTERVAL_ALIASES.get(asked, asked)) not in there:
-        raise ConfigurationError(unknown("interval", asked, there))
-    return Interval(spelled)
-
-
 def _read_length(value: timedelta | str | None) -> timedelta | None:
     if isinstance(value, str):
         found = _LENGTH.fullmatch(value)
@@ -606,6 +650,11 @@ def _read_length(value: timedelta | str | None) -> timedelta | None:
                 f"tolerance: {value!r} is no length of time; write 'due', '90m', '8h' or '1d'"
             )
         value = int(found[1]) * _UNITS[found[2]]
+    if not isinstance(value, timedelta | None):
+        raise ConfigurationError(
+            f"tolerance: {shown(value)} is no length of time; write 'due', '90m', '8h' or '1d', or "
+            "give a timedelta"
+        )
     if value is not None and value < timedelta(0):
         raise ConfigurationError(f"tolerance: {value} is negative")
     return value

@@ -110,8 +110,8 @@ def ohlcv(
     """Resample candles to a longer length.
 
     Each bar is made from the interval of which the store has the largest part of the bar's
-    candles, the finest of those, and only from intervals that fit into `every` a whole
-    number of times.
+    candles; of equal ones from that whose files cover more days, then from the finer one. It
+    must fit into `every` a whole number of times.
 
     Parameters
     ----------

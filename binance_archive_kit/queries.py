@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from binance_archive_kit.datasets import Source, connect
-from binance_archive_kit.errors import ConfigurationError, nearest
+from binance_archive_kit.errors import ConfigurationError, nearest, shown
 from binance_archive_kit.views import original
 
 _UTC = pl.Datetime("us", "UTC")
@@ -81,6 +81,10 @@ def sql(
     ... )  # doctest: +SKIP
     """
     values = _values(params)
+    if frames is not None and not isinstance(frames, Mapping):
+        raise ConfigurationError(
+            f"frames: a {type(frames).__name__} has no names; write frames={{'name': frame}}"
+        )
     tables = {name: _table(name, frame) for name, frame in (frames or {}).items()}
     if isinstance(source, duckdb.DuckDBPyConnection):
         given = options | {"distinct": distinct, "known_at": known_at}
@@ -104,7 +108,7 @@ def _answer(
     """Run a statement, with frames registered for its duration only."""
     registered: list[str] = []
     with our_errors(connection):
-        _check_statement(connection, query)
+        check_statement(connection, query)
         [(replaced,)] = connection.sql(
             "SELECT current_setting('python_enable_replacements')"
         ).fetchall()
@@ -174,9 +178,10 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise ConfigurationError(f"query: {said}") from None
 
 
-def _check_statement(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+def check_statement(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """See that a query is one statement."""
     if not isinstance(query, str):
-        raise ConfigurationError(f"query: {query!r} is not text")
+        raise ConfigurationError(f"query: {shown(query)} is not text")
     statements = connection.extract_statements(query)
     if len(statements) != 1:
         raise ConfigurationError(
@@ -204,7 +209,10 @@ def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
     except duckdb.Error:
         return f"there is no table {name!r}; this connection has no views of a store"
     views = [str(view) for (view,) in rows]
-    guess = nearest(name, [*views, "store_streams", "store_problems", "store_last_scan"])
+    # What is left out is the beginning: ``um_klines`` means ``futures_um_klines``.
+    longer = [view for view in views if view.endswith(f"_{name}".lower())]
+    known = [*views, "store_streams", "store_problems", "store_last_scan"]
+    guess = min(longer, key=len) if longer else nearest(name, known)
     hint = f"did you mean {guess!r}? " if guess else ""
     return (
         f"there is no table or view {name!r}; {hint}Views with rows: {', '.join(views) or 'none'}"
@@ -220,7 +228,8 @@ def _values(params: object) -> Any:
     if isinstance(params, list | tuple | Mapping):
         return _value(params)
     raise ConfigurationError(
-        f"params: {params!r} is neither a list or tuple of values for ? nor a mapping for $name"
+        f"params: {shown(params)} is neither a list or tuple of values for ? nor a mapping for "
+        "$name"
     )
 
 

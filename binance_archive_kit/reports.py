@@ -479,7 +479,7 @@ _ROWS_ARE = {
     FindingKind.FROZEN: ("", " with frozen values"),
     FindingKind.DUPLICATE: ("repeated ", ""),
     FindingKind.OFF_GRID: ("off-grid ", ""),
-    FindingKind.DISAGREEMENT: ("", " that differ between monthly and daily files"),
+    FindingKind.DISAGREEMENT: ("", " differing between monthly and daily files"),
 }
 
 

@@ -261,6 +261,8 @@ def test_every_field_has_its_flag() -> None:
         (["collect", "-"], "standard input holds no JSON object"),
         (["verify", "nowhere"], "'nowhere' is not a folder"),
         (["sql", ".", "SELEKT 1"], "Parser Error"),
+        (["sql", ".", ""], "it holds no statement"),
+        (["sql", ".", "SELECT 1; SELECT 2"], "it holds 2 statements"),
         (["symbols", "sport"], "market: 'sport' is not valid; did you mean 'spot'?"),
         (["symbols", "spot", "metrics"], "data type of spot: 'metrics' is not valid"),
         (["symbols", "um", "metrics", "--partition", "monthly"], "Valid: daily"),

@@ -454,9 +454,9 @@ def test_symbols_that_the_store_lacks_say_so(futures: Path) -> None:
     joined = bak.join_known(hours("BTCUSDT", "XRPUSDT"), futures, "um", "metrics")
     status = dict(joined.group_by("symbol").agg(pl.col("known_status").last()).rows())
     assert status == {"BTCUSDT": "known", "XRPUSDT": "no_rows"}
-    with pytest.raises(ConfigurationError, match=r"XRPUSDT.*Valid: BTCUSDT, ETHUSDT"):
+    with pytest.raises(ConfigurationError, match=r"XRPUSDT.*not in the store.*BTCUSDT, ETH"):
         bak.join_known(hours("XRPUSDT"), futures, "um", "metrics")
-    with pytest.raises(ConfigurationError, match=r"XRPUSDT.*Valid: BTCUSDT, ETHUSDT"):
+    with pytest.raises(ConfigurationError, match=r"XRPUSDT.*not in the store.*BTCUSDT, ETH"):
         bak.join_known(hours("BTCUSDT", "XRPUSDT"), futures, "um", "metrics", symbol="XRPUSDT")
 
 
@@ -585,6 +585,19 @@ def test_a_candle_never_sees_the_one_it_opens(futures: Path) -> None:
         ({"on": pl.lit("x")}, "on: String.*does not say"),
         ({"on": pl.col("open_time").dt.replace_time_zone(None)}, "on: .*replace_time_zone"),
         ({"on": pl.col("nothing")}, "on: left has no such moments"),
+        ({"on": pl.lit(1.5)}, "on: .*does not say .*Datetime with a time zone"),
+        ({"on": 5}, "on: 5 is neither"),
+        ({"columns": 5}, "columns: 5 is neither"),
+        ({"by": 5}, "by: 5 is neither"),
+        ({"where": "percentage > 1"}, "where: .* is not an expression"),
+        ({"where": pl.col("nothing") > 1}, 'where: .*column "nothing"$'),
+        ({"where": pl.col("create_time")}, "where: not possible"),
+        ({"tolerance": 5}, "tolerance: 5 is no length"),
+        ({"symbol": ["BTCUSDT"]}, "symbol: .* neither one symbol nor a mapping"),
+        ({"market": ["um"]}, "market: .* is not valid"),
+        ({"data_type": ["metrics"]}, "data type of futures_um: .* is not valid"),
+        ({"data_type": "klines", "interval": ["1h"]}, "interval: .*'1h'"),
+        ({"data_type": "klines", "interval": "2h"}, "'2h' is not in the store.*To add it"),
         ({"columns": ["open_interest"]}, "columns: column of futures_um_metrics"),
         ({"by": "percentage"}, "by: column of left"),
         ({"interval": "1h"}, "interval: futures_um_metrics has none"),
@@ -605,6 +618,17 @@ def test_fields_that_are_invalid_are_named(
     market, data_type = asked.pop("market"), asked.pop("data_type")
     with pytest.raises(ConfigurationError, match=message):
         bak.join_known(hours("BTCUSDT"), futures, market, data_type, **asked)
+
+
+@pytest.mark.parametrize("left", [None, {"open_time": []}, [1]], ids=str)
+def test_what_is_no_frame_is_refused(futures: Path, left: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"left: a .* is not a frame of Polars"):
+        bak.join_known(left, futures, "um", "metrics")
+    with pytest.raises(ConfigurationError, match=r"frame: a .* is not a frame of Polars"):
+        bak.known_at(left, "um", "metrics")
+    rows = bak.scan(futures, "um", "metrics", known_at=True)
+    with pytest.raises(ConfigurationError, match=r'where: .*column "nothing"$'):
+        bak.join_known(hours("BTCUSDT"), rows, where=pl.col("nothing") > 1, tolerance=None)
 
 
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])
