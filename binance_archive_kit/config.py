@@ -742,7 +742,8 @@ def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoRetu
         elif found["type"] == "extra_forbidden" and len(path) == 1:
             lines.append(field_problem(path[0]))
         elif found["type"] == "extra_forbidden" and path[0] == "date_range":
-            lines.append(f"{where}: no such field; date_range has start and end")
+            said = shown(found["input"])
+            lines.append(f"{where}: {said} is of no field; date_range has start and end")
         elif isinstance(cause, ValueError):
             said = str(cause)
             lines.append(said if not path or said.startswith(field) else f"{where}: {said}")

@@ -224,7 +224,10 @@ def test_good_values(name: str, value: Any, meant: Any) -> None:
             {"date_range": {"start": "2025-07-15", "end": "2025-07-15", "tz": "UTC"}},
             ["date_range.tz", "'UTC'"],
         ),
-        ({"date_range": {"from": "2025-07-01"}}, ["date_range.start", "from: no such field"]),
+        (
+            {"date_range": {"from": "2025-07-01"}},
+            ["date_range.start", "from: '2025-07-01' is of no field"],
+        ),
         *[
             ({name: None}, [name, "None is not a list; name at least one"])
             for name in ("markets", "symbols", "data_types")
