@@ -19,7 +19,13 @@ import polars as pl
 
 from binance_archive_kit.datasets import Source, scan, store
 from binance_archive_kit.enums import INTERVAL_ALIASES, Interval
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, WrongValues, unknown
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    ConfigurationError,
+    WrongValues,
+    shown,
+    unknown,
+)
 from binance_archive_kit.feeds import PATH_COLUMNS, feed_of, read_feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import HeldFile
@@ -42,7 +48,9 @@ _EVENT_AGE = _DAY
 #: Columns of our own while rows are joined.
 _ROW, _AT, _SYMBOL = "__row", "__at", "__symbol"
 Batches = Iterator[pl.DataFrame]
-_LENGTH = re.compile(r"(\d+)(ms|s|m|h|d|w)")
+#: Longer than the archive is old by far: any age can be asked for with None.
+_LONGEST = timedelta(days=366_000)
+_LENGTH = re.compile(r"([0-9]{1,7})(ms|s|m|h|d|w)")
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -599,13 +607,13 @@ def _interval(asked: str | None, there: list[Interval]) -> Interval:
 
 
 def _read_length(value: timedelta | str | None) -> timedelta | None:
-    if isinstance(value, str):
-        found = _LENGTH.fullmatch(value)
-        if found is None:
-            raise ConfigurationError(
-                f"tolerance: {value!r} is no length of time; write 'due', '90m', '8h' or '1d'"
-            )
+    given = value
+    if isinstance(value, str) and (found := _LENGTH.fullmatch(value)) is not None:
         value = int(found[1]) * _UNITS[found[2]]
+    if value is not None and not (isinstance(value, timedelta) and value <= _LONGEST):
+        raise ConfigurationError(
+            f"tolerance: {shown(given)} is no length of time; write 'due', '90m', '8h' or '1d'"
+        )
     if value is not None and value < timedelta(0):
         raise ConfigurationError(f"tolerance: {value} is negative")
     return value

@@ -325,7 +325,13 @@ def _create_views(
     [(home,)] = connection.execute("SELECT current_database()").fetchall()
     if in_file:
         # A view that reads this process cannot lie in a file, but one that reads such a view can.
-        connection.execute(f"ATTACH ':memory:' AS {_VIEWS}; USE {_VIEWS}")
+        try:
+            connection.execute(f"ATTACH ':memory:' AS {_VIEWS}; USE {_VIEWS}")
+        except duckdb.BinderException:
+            raise ConfigurationError(
+                f"database: a connection of this process has {home!r} open already; close it, or "
+                "use its cursor()"
+            ) from None
     described: dict[str, tuple[str, dict[str, str]]] = {}
     there = {feed.view for feed in holdings.feeds()}
     for market, data_type in load_schemas():
