@@ -728,6 +728,15 @@ def test_odd_lengths_are_our_error(every: Any) -> None:
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("odd", [5, None, b"x", [None], [b"x"], ["x" * 10**6], "x" * 10**6, [], {}])
+@pytest.mark.parametrize("name", ["symbol", "interval", "market", "data_type"])
+def test_names_that_are_none_are_our_error(root: Path, name: str, odd: Any) -> None:
+    given = {"symbol": "AUSDT", "interval": "1h"} | {name: odd}
+    with pytest.raises(ConfigurationError, match=name.replace("_", ".")) as caught:
+        bak.load_klines(root, **given)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize(
     ("every", "same_as"),
     [("1h30m", "90m"), ("30m1h", "90m"), ("1d12h", "36h"), ("1w1d", "8d"), ("0h30m", "30m")],
