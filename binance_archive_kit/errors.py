@@ -506,8 +506,13 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     True
     >>> nearest("1min", ["1m", "1mo", "1M"]), nearest("60m", ["1m", "1h"]), nearest("10m", ["1m"])
     ('1m', '1h', None)
+    >>> nearest("spot" * 10**6, ["spot"]) is None
+    True
     """
-    text, words = str(value), [str(word) for word in valid]
+    text = value if isinstance(value, str) else shown(value)
+    if len(text) > _LONGEST:
+        return None
+    words = [str(word) for word in valid]
     lengths = {word: _seconds(word) for word in words}
     if any(lengths.values()) and (length := _seconds(respelled(text) or text)) is not None:
         # Of lengths of time only the same one is meant: 10m is no slip for 1m.
@@ -519,6 +524,10 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
+#: Valid words that a message lists.
+_MOST = 60
+#: Characters of the longest text that may be a slip for a valid word.
+_LONGEST = 120
 _UNIT_WORDS = {
     "s": "s sec secs second seconds",
     "m": "m min mins minute minutes t",
@@ -558,9 +567,12 @@ def unknown(field: str, value: object, valid: Iterable[str]) -> str:
 
     >>> print(unknown("markets", "sport", ["spot", "options"]))
     markets: 'sport' is not valid; did you mean 'spot'? Valid: spot, options
+    >>> len(unknown("symbols", "x" * 10**6, map(str, range(10**5)))) < 500
+    True
     """
     words = list(valid)
     guess = nearest(value, words)
     hint = f"; did you mean {guess!r}?" if guess else "."
-    said = repr(str(value)) if isinstance(value, str) else shown(value)
-    return f"{field}: {said} is not valid{hint} Valid: {', '.join(words)}"
+    said = repr(str(value)) if isinstance(value, str) and len(value) < 100 else shown(value)
+    more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
+    return f"{field}: {said} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}"

@@ -48,7 +48,9 @@ _EVENT_AGE = _DAY
 #: Columns of our own while rows are joined.
 _ROW, _AT, _SYMBOL = "__row", "__at", "__symbol"
 Batches = Iterator[pl.DataFrame]
-_LENGTH = re.compile(r"(\d+)(ms|s|m|h|d|w)")
+#: Longer than the archive is old by far: any age can be asked for with None.
+_LONGEST = timedelta(days=366_000)
+_LENGTH = re.compile(r"([0-9]{1,7})(ms|s|m|h|d|w)")
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -574,7 +576,8 @@ def _frame(field: str, frame: object) -> pl.DataFrame:
 
 def _names(field: str, names: str | Sequence[str]) -> list[str]:
     """List the names of columns, which may be none."""
-    return [] if isinstance(names, Sequence) and not names else read_names(field, names)
+    empty = isinstance(names, Sequence) and not isinstance(names, str) and not names
+    return [] if empty else read_names(field, names)
 
 
 def _check_where(rows: pl.LazyFrame, where: pl.Expr) -> None:
@@ -643,16 +646,12 @@ def _symbols(
 
 
 def _read_length(value: timedelta | str | None) -> timedelta | None:
-    if isinstance(value, str):
-        found = _LENGTH.fullmatch(value)
-        if found is None:
-            raise ConfigurationError(
-                f"tolerance: {value!r} is no length of time; write 'due', '90m', '8h' or '1d'"
-            )
+    given = value
+    if isinstance(value, str) and (found := _LENGTH.fullmatch(value)) is not None:
         value = int(found[1]) * _UNITS[found[2]]
-    if not isinstance(value, timedelta | None):
+    if value is not None and not (isinstance(value, timedelta) and value <= _LONGEST):
         raise ConfigurationError(
-            f"tolerance: {shown(value)} is no length of time; write 'due', '90m', '8h' or '1d', or "
+            f"tolerance: {shown(given)} is no length of time; write 'due', '90m', '8h' or '1d', or "
             "give a timedelta"
         )
     if value is not None and value < timedelta(0):

@@ -20,6 +20,7 @@ import polars as pl
 
 from binance_archive_kit.datasets import Source, connect
 from binance_archive_kit.errors import ConfigurationError, nearest, shown
+from binance_archive_kit.feeds import PATH_TYPES
 from binance_archive_kit.views import original
 
 _UTC = pl.Datetime("us", "UTC")
@@ -60,7 +61,9 @@ def sql(
     Returns
     -------
     polars.DataFrame
-        Every TIMESTAMP as ``Datetime("us", "UTC")``, every INTERVAL as ``Duration("us")``.
+        Every TIMESTAMP as ``Datetime("us", "UTC")``, every INTERVAL as ``Duration("us")``;
+        columns called ``market``, ``symbol``, ``interval``, ``partition`` and ``file`` have the
+        types that `scan` gives them, so that both can be joined, unless other words are in them.
         What a statement without rows returns has the columns DuckDB reports, such as ``Count``.
 
     Raises
@@ -199,7 +202,7 @@ def _check_name(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         params=[name],
     ).fetchall()
     if found:
-        raise ConfigurationError(f"frames: {name!r} is a table or view; choose another name")
+        raise ConfigurationError(f"frames: {shown(name)} is a table or view; choose another name")
 
 
 def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
@@ -207,16 +210,15 @@ def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
     try:
         rows = connection.sql("SELECT DISTINCT view FROM store_streams ORDER BY view").fetchall()
     except duckdb.Error:
-        return f"there is no table {name!r}; this connection has no views of a store"
+        return f"there is no table {shown(name)}; this connection has no views of a store"
     views = [str(view) for (view,) in rows]
     # What is left out is the beginning: ``um_klines`` means ``futures_um_klines``.
     longer = [view for view in views if view.endswith(f"_{name}".lower())]
     known = [*views, "store_streams", "store_problems", "store_last_scan"]
     guess = min(longer, key=len) if longer else nearest(name, known)
     hint = f"did you mean {guess!r}? " if guess else ""
-    return (
-        f"there is no table or view {name!r}; {hint}Views with rows: {', '.join(views) or 'none'}"
-    )
+    there = f"{hint}Views with rows: {', '.join(views) or 'none'}"
+    return f"there is no table or view {shown(name)}; {there}"
 
 
 # What goes in
@@ -252,7 +254,8 @@ def _table(name: str, frame: object) -> pl.DataFrame:
     table = _frame(frame)
     if table is None:
         raise ConfigurationError(
-            f"frames: {name!r} is a {type(frame).__name__}, not a frame of Polars, pandas or Arrow"
+            f"frames: {shown(name)} is a {type(frame).__name__}, not a frame of Polars, pandas or "
+            "Arrow"
         )
     return table
 
@@ -289,7 +292,19 @@ def _rows(relation: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
     if spans:
         relation = relation.project(f"* REPLACE ({', '.join(map(_microseconds, spans))})")
     frame: pl.DataFrame = relation.pl()
-    return _with_times(frame, _UTC).with_columns(pl.col(spans).cast(pl.Duration("us")))
+    frame = _with_times(frame, _UTC).with_columns(pl.col(spans).cast(pl.Duration("us")))
+    return frame.with_columns(_words(frame))
+
+
+def _words(frame: pl.DataFrame) -> Iterator[pl.Series]:
+    """Yield the columns that have the name of a path column, and only words it can have."""
+    for name, dtype in frame.schema.items():
+        wanted = PATH_TYPES.get(name)
+        if wanted is None or dtype != pl.String:
+            continue
+        values = frame[name].cast(wanted, strict=False)
+        if values.null_count() == frame[name].null_count():
+            yield values
 
 
 def _microseconds(name: str) -> str:
