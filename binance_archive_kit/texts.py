@@ -26,7 +26,14 @@ from binance_archive_kit.errors import NoAccess, UnreadableZip, WrongColumns
 from binance_archive_kit.facts import Irregularity, Source
 from binance_archive_kit.inventory import Form, HeldFile
 from binance_archive_kit.keys import member_of
-from binance_archive_kit.members import BadMemberError, Member, find_member, inflated, size_limit
+from binance_archive_kit.members import (
+    BadMemberError,
+    Member,
+    find_member,
+    inflated,
+    pieces_of,
+    size_limit,
+)
 from binance_archive_kit.schemas import Schema, load_schemas
 
 #: Bytes of csv that are handed out in one go: few at first, as a few rows may be all that
@@ -445,24 +452,24 @@ def _gunzipped(name: str, file: BinaryIO, length: int) -> Iterator[bytes]:
     """Inflate a gzip of one or more members piece by piece."""
     limit, size = size_limit(length), 0
     inflater: Any = None
-    tail = b""
-    while chunk := tail or file.read(_READ):
-        try:
+    packed = b""
+    try:
+        while packed := packed or file.read(_READ):
             if inflater is None:
                 inflater = isal_zlib.decompressobj(31)
-            piece = inflater.decompress(chunk, PIECE)
-        except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
-            raise UnreadableZip(name, f"it is no intact gzip: {error}") from None
-        tail = inflater.unconsumed_tail
-        if inflater.eof:
-            tail, inflater = inflater.unused_data, None
-        size += len(piece)
-        if size > limit:
-            raise UnreadableZip(
-                name, f"it inflates to more than {limit:,} bytes; no file of the archive does"
-            )
-        if piece:
-            yield piece
+            for piece in pieces_of(inflater, packed, PIECE):
+                size += len(piece)
+                if size > limit:
+                    raise UnreadableZip(
+                        name,
+                        f"it inflates to more than {limit:,} bytes; no file of the archive does",
+                    )
+                yield piece
+            packed = b""
+            if inflater.eof:
+                packed, inflater = inflater.unused_data, None
+    except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
+        raise UnreadableZip(name, f"it is no intact gzip: {error}") from None
     if inflater is not None or not length:
         raise UnreadableZip(name, "the gzip is cut off")
 
