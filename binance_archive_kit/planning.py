@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from heapq import nlargest
 
 import polars as pl
 
@@ -253,6 +254,11 @@ class Lives:
             symbol = _contract(stream)
             if symbol not in symbols or symbols[symbol][0] < last:
                 symbols[symbol] = last, stream
+        #: The two symbols of each market that last longest: a plan asks for each absent period.
+        self._longest = {
+            market: nlargest(2, symbols.values(), key=lambda each: each[0])
+            for market, symbols in self._symbols.items()
+        }
 
     def of(self, stream: Stream) -> tuple[date, Stream]:
         """Return the last day of a stream's symbol, UTC, and the stream that has it."""
@@ -260,10 +266,9 @@ class Lives:
 
     def others(self, stream: Stream) -> tuple[date, Stream] | None:
         """Return the same for the symbol of this market that lasts longest, but for its own."""
-        symbols = self._symbols[stream.market]
         own = _contract(stream)
-        others = (each for symbol, each in symbols.items() if symbol != own)
-        return max(others, key=lambda each: each[0], default=None)
+        longest = self._longest[stream.market]
+        return next((each for each in longest if _contract(each[1]) != own), None)
 
 
 def _last_day(stream: Stream, here: StreamListing) -> date:
