@@ -61,7 +61,7 @@ from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import schema
 from binance_archive_kit.storage import Store
-from binance_archive_kit.wishes import Absence, Reason
+from binance_archive_kit.wishes import TRADED, Absence, Reason
 
 T = TypeVar("T")
 Source = str | Path | Holdings | CollectionConfig | Plan
@@ -841,7 +841,7 @@ def _shows(line: Line, start: int, end: int) -> bool:
 
 def _halts_beside(line: Line) -> Iterator[Finding]:
     """Name the known halts that a line touches, but for those that its gaps name."""
-    if line.data_type not in _TRADED:
+    if line.data_type not in TRADED:
         return
     for halt in _known_halts(line):
         start, end = max(halt.start, line.start), min(halt.end, line.end)
@@ -853,10 +853,6 @@ def _halts_beside(line: Line) -> Iterator[Finding]:
         if any(code >= 0 for _, _, code in line.stretches(start, end)):
             evidence = halt.evidence
             yield Finding(*line.what, start, end, 0, FindingKind.KNOWN_HALT, evidence)
-
-
-#: Feeds in which a halt shows.
-_TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
 
 
 def _known_halts(line: Line) -> list[Halt]:

@@ -163,10 +163,10 @@ def read_interval(interval: str) -> Interval:
     >>> read_interval("1M")
     <Interval.MO1: '1mo'>
     """
-    interval = INTERVAL_ALIASES.get(interval, interval)
-    if interval not in set(Interval):
+    spelled = INTERVAL_ALIASES.get(interval, interval) if isinstance(interval, str) else None
+    if spelled not in set(Interval):
         raise ConfigurationError(unknown("interval", interval, Interval))
-    return Interval(interval)
+    return Interval(spelled)
 
 
 def read_names(field: str, words: str | Iterable[str]) -> list[str]:
