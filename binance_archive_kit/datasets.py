@@ -270,7 +270,7 @@ def connect(
     ... ).pl()  # doctest: +SKIP
     """
     connection = open_views(
-        _holdings(source, options), database=database, distinct=distinct, known_at=known_at
+        opened(source, options), database=database, distinct=distinct, known_at=known_at
     )
     if (shell := running_shell()) is not None:
         show_connections(shell)
@@ -326,9 +326,9 @@ def scan(
     FileError
         When collected: for a file that is not what its name says.
     """
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     feed = holdings.feed(market, data_type)
-    chosen = _choice(holdings, feed, symbols, intervals, start, end)
+    chosen = read_choice(holdings, feed, symbols, intervals, start, end)
     if known_at:
         # Of metrics, all labels of a file show which end of a period they stand for.
         around = _DAY if feed.schema.known.rule == "metrics_label" else timedelta(0)
@@ -368,7 +368,14 @@ def _open(folder: str | Path, options: dict[str, Any]) -> OpenStore:
     return OpenStore(folder, **options)
 
 
-def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
+def opened(source: Source, options: dict[str, Any]) -> Holdings:
+    """Open a store; return one that is open already as it is.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such folder, an option is invalid, or a store that is open gets any.
+    """
     if not isinstance(source, Holdings):
         return _open(source, options)
     if options:
@@ -379,7 +386,7 @@ def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
     return source
 
 
-def _choice(
+def read_choice(
     holdings: Holdings,
     feed: Feed,
     symbols: str | Iterable[str] | None,

@@ -18,8 +18,8 @@ import polars as pl
 from binance_archive_kit.datasets import (
     Moment,
     Source,
-    _choice,
-    _holdings,
+    opened,
+    read_choice,
     scan,
 )
 from binance_archive_kit.enums import DataType, Interval, read_interval, read_names
@@ -88,7 +88,7 @@ def load_klines(
     FileError
         For a file that is not what its name says.
     """
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     feed = holdings.feed(market, data_type)
     rows = _Rows(holdings)
     found = _candles(rows, feed, symbol, interval, start, end)
@@ -150,7 +150,7 @@ def ohlcv(
         If two candles with one open time differ; with ``on_error="skip"`` both are left out.
     """
     length = read_length(every)
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     feed = holdings.feed(market, DataType.KLINES)
     asked = None if interval is None else _intervals(interval)
     symbols = sorted(read_names("symbol", symbol))
@@ -215,12 +215,12 @@ def klines_with_funding(
     FileError
         For a file that is not what its name says.
     """
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     rows = _Rows(holdings)
     symbols, intervals = read_names("symbol", symbol), _intervals(interval)
     candles = _candles(rows, holdings.feed(market, DataType.KLINES), symbols, intervals, start, end)
     feed = holdings.feed(market, DataType.FUNDING_RATE)
-    known = rows.read(feed, _choice(holdings, feed, symbols, None, None, None))
+    known = rows.read(feed, read_choice(holdings, feed, symbols, None, None, None))
     hours = pl.max_horizontal("funding_interval_hours", pl.col("funding_interval_hours").shift(-1))
     stale = (pl.col("calc_time") + pl.duration(hours=hours) + _LATE).alias("stale")
     joined = []
@@ -267,11 +267,11 @@ def _chosen(
     end: Moment | None,
 ) -> Range:
     """Read what is asked for, and see that the store has files of each symbol and interval."""
-    chosen = _choice(holdings, feed, symbols, intervals, start, end)
+    chosen = read_choice(holdings, feed, symbols, intervals, start, end)
     there = {(held.stream.symbol, held.stream.interval) for held in holdings.streams(feed)}
     for name in symbols:
         if any((name, each) not in there for each in intervals or ()):
-            _choice(holdings, feed, name, intervals, start, end)
+            read_choice(holdings, feed, name, intervals, start, end)
     return chosen
 
 

@@ -466,7 +466,7 @@ def test_values_count_until_the_next_is_due(futures: Path) -> None:
     due = bak.join_known(late, futures, "um", "metrics", **of_btc)
     assert due["known_status"].to_list() == ["known", "too_old"]
     assert due["sum_open_interest"].is_null().to_list() == [False, True]
-    for tolerance in (None, "90m", timedelta(hours=1)):
+    for tolerance in (None, "90m", timedelta(hours=1), f"{10**17}d", timedelta.max):
         found = bak.join_known(late, futures, "um", "metrics", tolerance=tolerance, **of_btc)
         assert found["known_status"].to_list() == ["known", "known"]
 
@@ -590,6 +590,12 @@ def test_a_candle_never_sees_the_one_it_opens(futures: Path) -> None:
         ({"interval": "1h"}, "interval: futures_um_metrics has none"),
         ({"tolerance": "soon"}, "tolerance: 'soon' is no length"),
         ({"tolerance": timedelta(minutes=-1)}, "tolerance: .*negative"),
+        ({"tolerance": 90}, "tolerance: 90 is no length"),
+        ({"columns": 5}, "columns: 5 is neither"),
+        ({"by": [5]}, "by: 5 is not a name"),
+        ({"symbol": ["BTCUSDT"]}, r"symbol: \['BTCUSDT'\] is neither a name nor a mapping"),
+        ({"symbol": {"BTCUSDT": None}}, "symbol: {'BTCUSDT': None} is neither"),
+        ({"data_type": "klines", "interval": ["1h"]}, r"interval: \['1h'\] is not valid"),
         ({"symbol": {"ETHUSDT": "ETHUSDT"}}, "symbol: says nothing of 'BTCUSDT'"),
         ({"data_type": "klines", "interval": "1min"}, "interval: '1min'"),
         ({"data_type": "klines"}, "interval: choose one of 1m, 1h"),
