@@ -415,20 +415,21 @@ def _steps(frame: pl.DataFrame, names: list[str], time: str) -> tuple[bool, bool
 
 
 def _conflicts(rows: pl.DataFrame, key: list[str], own: list[str]) -> Iterator[ConflictingRows]:
-    """Say of each file which of its rows differ from others with their key: one, and how many."""
+    """Yield one error for each file: the first of its rows that conflict, and how many do."""
     *_, time = key
-    seen: dict[str, list[str]] = {}
-    for _, group in rows.group_by(key, maintain_order=True):
+    rows = rows.with_columns(pl.col("file").cast(pl.String))
+    firsts = rows.group_by("file", maintain_order=True).agg(
+        pl.struct(key).n_unique().alias("times"), pl.col(key).first()
+    )
+    for first in firsts.iter_rows(named=True):
+        group = rows.filter(pl.col(name) == first[name] for name in key)
         one, two = group.unique(own, keep="first", maintain_order=True).head(2).to_dicts()
         name = next(name for name in own if one[name] != two[name])
-        for file in dict.fromkeys(group["file"].cast(pl.String)):
-            said = f"two rows of {one[time]:%Y-%m-%d %H:%M:%S} differ: {name} is {one[name]}"
-            others = [str(each["file"]) for each in (one, two) if each["file"] != file]
-            where = f", one of them in {others[0]}" if others else ""
-            seen.setdefault(file, []).append(f"{said} and {two[name]}{where}")
-    for file, texts in seen.items():
-        more = f" ({len(texts):,} such times)" if len(texts) > 1 else ""
-        yield ConflictingRows(file, f"{texts[0]}{more}")
+        said = f"two rows of {one[time]:%Y-%m-%d %H:%M:%S} differ: {name} is {one[name]}"
+        others = [each["file"] for each in (one, two) if each["file"] != first["file"]]
+        where = f", one of them in {others[0]}" if others else ""
+        more = f" ({first['times']:,} such times)" if first["times"] > 1 else ""
+        yield ConflictingRows(first["file"], f"{said} and {two[name]}{where}{more}")
 
 
 def _reach(holdings: Holdings, feed: Feed, chosen: Range) -> str:
