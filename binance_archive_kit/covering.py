@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -358,7 +358,7 @@ class _Survey:
                 lines += self._lines(market, data_type, list(group))
             for line in lines:
                 examine(line)
-            tell_halts(lines, _known_halts, self._traded)
+            tell_halts(lines, lambda line: _known_halts(line.market), self._traded)
         for line in lines:
             for told in (_changes, _known_defects, _halts_beside):
                 self._findings += told(line)
@@ -843,7 +843,7 @@ def _halts_beside(line: Line) -> Iterator[Finding]:
     """Name the known halts that a line touches, but for those that its gaps name."""
     if line.data_type not in TRADED:
         return
-    for halt in _known_halts(line):
+    for halt in _known_halts(line.market):
         start, end = max(halt.start, line.start), min(halt.end, line.end)
         named = (
             gap.kind is GapKind.HALT and gap.start < end and start < gap.end for gap in line.gaps
@@ -855,8 +855,9 @@ def _halts_beside(line: Line) -> Iterator[Finding]:
             yield Finding(*line.what, start, end, 0, FindingKind.KNOWN_HALT, evidence)
 
 
-def _known_halts(line: Line) -> list[Halt]:
-    """Return the known halts of a line's market, in the order of time."""
+@cache
+def _known_halts(market: Market) -> list[Halt]:
+    """Return the known halts of a market, in the order of time."""
     return sorted(
         Halt(
             micros_of(halt.start),
@@ -865,5 +866,5 @@ def _known_halts(line: Line) -> list[Halt]:
             halt.precision != "day",
         )
         for halt in load_annotations().halts
-        if halt.market == line.market
+        if halt.market == market
     )

@@ -24,14 +24,14 @@ _ENCRYPTED = 0x1
 _UTF8 = 0x800
 #: Bytes of zip that are inflated in one go: the more, the fewer hand-overs between threads.
 _READ = 1 << 20
-#: Bytes that one go gives at most.
+#: Bytes of csv that one piece has at most.
 _MOST = 8 << 20
 #: Deflate cannot pack more bytes than this into one.
 _DEFLATE_LIMIT = 1032
 #: Times that a csv may be larger than it is compressed. Files of the archive are 3 to 20
-#: times larger; candles of a symbol that nobody trades, at most 50 times.
+#: times larger; candles of a symbol without trades, at most 50 times.
 _RATIO_LIMIT = 200
-#: Bytes up to which a csv may be as compressible as it likes: rows that are all the same are.
+#: Bytes up to which a csv may be larger than that: rows that are all alike compress further.
 _ALWAYS_ALLOWED = 256 << 20
 
 

@@ -93,7 +93,7 @@ class Text:
     first : bool
         Whether the file begins with it.
     unit : str or None
-        Unit of its times, ``ms`` or ``us``, if its first row was asked.
+        Unit of its times, ``ms`` or ``us``, if its first row shows it.
     """
 
     source: Source
@@ -132,7 +132,7 @@ class Unpacker:
     def __init__(self, root: Path, schema: Schema) -> None:
         self._root = root
         self._schema = schema
-        #: What header lines say that were seen before: mostly one and the same.
+        #: Parsed header lines; most files have the same one.
         self._headers: dict[bytes, tuple[Layout | None, frozenset[Irregularity]]] = {}
         _keep_memory()
 
@@ -157,7 +157,7 @@ class Unpacker:
                 raise LargeText
             inside = memoryview(packed)[member.start : member.start + member.compressed]
             if member.method:
-                # One more than there should be shows that there are more.
+                # A byte more than recorded shows that the size is wrong.
                 body = isal_zlib.decompressobj(-15).decompress(inside, member.size + 1)
             else:
                 body = bytes(inside)
@@ -227,7 +227,7 @@ class Unpacker:
     # Bytes
 
     def _chunks(self, file: HeldFile) -> Iterator[bytes]:
-        """Give the csv of a file some bytes at a time."""
+        """Yield the csv of a file piece by piece."""
         name = file.place
         try:
             with (self._root / name).open("rb", buffering=0) as opened:
@@ -245,7 +245,7 @@ class Unpacker:
             raise UnreadableZip(name, str(error)) from None
 
     def _bare(self, file: HeldFile) -> bytes:
-        """Read a csv without a zip around it."""
+        """Read a small csv or gzip at once."""
         chunks, size = [], 0
         for chunk in self._chunks(file):
             chunks.append(chunk)
@@ -259,7 +259,7 @@ class Unpacker:
     def _begun(
         self, name: str, body: bytes
     ) -> tuple[bytes, Layout | None, frozenset[Irregularity]]:
-        """Take off what comes before the first row; tell what it says of the rows."""
+        """Cut off what precedes the first row; return the rest, its layout and irregularities."""
         if not body or body[:1].isdigit() or body[:1] == b"-":
             return body, None, _PLAIN
         odd = _PLAIN
@@ -368,7 +368,7 @@ class Unpacker:
 def has_other_letters(text: Text, schema: Schema) -> bool:
     """Return whether letters stand in the rows of numbers of a file, such as another header.
 
-    Cheaper than parsing by far; where columns hold text, letters mean nothing.
+    Far cheaper than parsing. False where a column holds text: letters mean nothing there.
     """
     dtypes = [column.dtype for column in schema.kept]
     if not text.rows or "text" in dtypes:
@@ -376,7 +376,7 @@ def has_other_letters(text: Text, schema: Schema) -> bool:
     letters = _letters(text.body)
     if not (booleans := dtypes.count("bool")):
         return bool(letters.max() > _NINE)
-    # There is one in True and one in False, and more than one in any header.
+    # True and False have one "e" each, any header has more.
     return _count(text.body, _LETTER_E) != booleans * text.rows
 
 
@@ -514,11 +514,11 @@ def _words_of_columns(columns: tuple[tuple[str, str], ...]) -> dict[str, int]:
 
 
 def _words_of(schema: Schema) -> dict[str, int]:
-    """Give the column that each folded word names, by its number."""
+    """Return the number of the column that each folded word names."""
     return _words_of_columns(tuple((column.name, column.column) for column in schema.columns))
 
 
 @cache
 def _all_words() -> frozenset[str]:
-    """Give the folded names of the columns of all feeds."""
+    """Return the folded names of the columns of all feeds."""
     return frozenset(chain.from_iterable(map(_words_of, load_schemas().values())))
