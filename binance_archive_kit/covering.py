@@ -727,7 +727,7 @@ def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
             yield Finding(*where, flaw.rows, kind, f"{owner.name}: {flaw}")
         if contents.repeats > differing:
             again = contents.repeats - differing
-            said = f"{owner.name}: {again:,} {rows} stand there before"
+            said = f"{owner.name}: {again:,} {rows} repeat an earlier one"
             why, harmless = _explained(line, owner, "repeated_rows")
             yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
         if not contents.in_order:
@@ -741,13 +741,13 @@ def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
 
 
 def _touches(line: Line, number: int, flaw: Flaw) -> bool:
-    """Tell whether a flaw of a file may lie in days that the file gives."""
+    """Return whether a flaw of a file may lie in days whose rows come from that file."""
     days = line.of_day[line.places(flaw.first // DAY, flaw.last // DAY + 1)]
     return len(days) > 0 and (line.rhythm.is_long or bool((days == number).any()))
 
 
 def _explained(line: Line, owner: Owner, effect: str) -> tuple[str, bool]:
-    """Say which known defect explains what a file has, and whether the archive still has it so.
+    """Return the known defect that explains a finding, and whether the archive still has it.
 
     What the archive has put right since then is no explanation: the file is an old one.
     """
@@ -795,7 +795,7 @@ def _shared_labels(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
 
 
 def _changes(line: Line) -> Iterator[Finding]:
-    """Say where values mean something else than before, wherever such rows are."""
+    """Yield the changes of meaning that concern rows of a line."""
     if not len(line.runs):
         return
     first, last = int(line.runs[0, 0]) // DAY, int(line.runs[:, 1].max()) // DAY
@@ -835,7 +835,7 @@ def _known_defects(line: Line) -> Iterator[Finding]:
 
 
 def _shows(line: Line, start: int, end: int) -> bool:
-    """Tell whether rows are lacking in a time."""
+    """Return whether rows are missing within a span of time."""
     return any(gap.kind.is_lack and gap.start < end and start < gap.end for gap in line.gaps)
 
 

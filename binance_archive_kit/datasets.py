@@ -426,7 +426,7 @@ def _asked(field: str, words: str | Iterable[str] | None) -> frozenset[str] | No
 def _not_there(
     feed: Feed, field: str, name: str, there: Sequence[str], others: Collection[str] | None
 ) -> str:
-    """Say that the store has no files of a symbol or an interval, and how to get them."""
+    """Format the message for a symbol or interval that is not in the store, with how to add it."""
     guess = nearest(name, there)
     hint = f"; did you mean {guess!r}?" if guess else "."
     more = f" and {len(there) - _FEW:,} more" if len(there) > _FEW else ""

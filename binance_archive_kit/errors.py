@@ -269,14 +269,14 @@ class FileError(ArchiveKitError):
         self.at_source = at_source
 
     def __str__(self) -> str:
-        """Say what was seen, and what can be done."""
+        """Return what was seen, and what can be done."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
             'or leave such files out with on_error="skip"'
         )
 
     def _advice(self) -> str:
-        """Say what can be done about the file."""
+        """Return what can be done about the file."""
         if self.at_source:
             return (
                 "the archive publishes it like this (its bytes match the published SHA-256), so "
@@ -328,7 +328,7 @@ class ConflictingRows(FileError):
     reason = "conflicting_rows"
 
     def __str__(self) -> str:
-        """Say what was seen, and what can be done."""
+        """Return what was seen, and what can be done."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; scan(...) gives them all, and "
             'on_error="skip" leaves them out'

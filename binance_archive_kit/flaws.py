@@ -92,7 +92,7 @@ class Flaw:
         )
 
     def __str__(self) -> str:
-        """Say what is wrong, in how many rows, and since when."""
+        """Return what is wrong, in how many rows, and since when."""
         said = [
             f"{reason.what} in {reason.rows:,} row{'s' if reason.rows != 1 else ''}"
             for reason in self.reasons[:_SHOWN]
@@ -373,7 +373,7 @@ def _is_checked(column: Column) -> bool:
 
 
 def _is_clean(column: Column, frame: pl.DataFrame) -> bool:
-    """Tell whether a column satisfies its checks, by its extremes."""
+    """Return whether a column satisfies its checks, from its extremes."""
     checks, series = column.checks, frame[column.column]
     if series.null_count():
         if not checks.may_be_null:
@@ -400,7 +400,7 @@ def _is_clean(column: Column, frame: pl.DataFrame) -> bool:
 
 
 def _at_most(one: pl.Series, other: pl.Series) -> bool:
-    """Tell whether no value of a column is above that of another one in its row."""
+    """Return whether no value of a column is above the value of another column in its row."""
     if one.null_count() or other.null_count():
         return not bool((one > other).any())
     return not bool((_as_numbers(one) > _as_numbers(other)).any())
@@ -464,6 +464,6 @@ def _equal_runs(
 
 
 def _moves(values: Values) -> bool:
-    """Tell whether values keep changing."""
+    """Return whether values keep changing."""
     turns = int(np.count_nonzero(values[1:] != values[:-1]))
     return 2 * turns >= len(values) and len(np.unique(values)) >= min(_MOVES, len(values) // 2)

@@ -475,7 +475,7 @@ class _FrameRows:
         return self._first.get(symbol)
 
     def checked(self, rows: pl.DataFrame, _keys: Sequence[str]) -> pl.DataFrame:
-        """Take rows as they are given."""
+        """Return rows as they are."""
         return rows
 
 

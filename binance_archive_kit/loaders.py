@@ -365,7 +365,7 @@ class _Rows:
         return rest.unique(key, keep="first", maintain_order=True)
 
     def warn(self) -> None:
-        """Say once which rows were dropped."""
+        """Warn once of the rows that were dropped."""
         if not self.repeated:
             return
         rows = "1 row that repeats" if self.repeated == 1 else f"{self.repeated:,} rows that repeat"
@@ -403,7 +403,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _steps(frame: pl.DataFrame, names: list[str], time: str) -> tuple[bool, bool]:
-    """Tell whether times fall from one row of a stream to the next, and whether they repeat."""
+    """Return whether times of a stream ever fall from one row to the next, and ever repeat."""
     same = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in names)
     step = pl.col(time).diff()
     zero = timedelta(0)
@@ -433,7 +433,7 @@ def _conflicts(rows: pl.DataFrame, key: list[str], own: list[str]) -> Iterator[C
 
 
 def _reach(holdings: Holdings, feed: Feed, chosen: Range) -> str:
-    """Say which days the files of symbols and intervals cover."""
+    """Return the days that the files of symbols and intervals cover, in words."""
     files = [
         file
         for held in holdings.streams(feed)
@@ -476,7 +476,7 @@ class Length:
         return f"{self.micros}us" if rest else f"{weeks}w"
 
     def starts(self, times: pl.Expr) -> pl.Expr:
-        """Give the beginnings of the stretches that times lie in."""
+        """Return the starts of the stretches that times lie in."""
         phase = pl.duration(microseconds=self.phase)
         return (times - phase).dt.truncate(self.every) + phase
 
@@ -540,7 +540,7 @@ def _micros(interval: Interval) -> int:
 
 
 def _fits(interval: Interval, length: Length) -> bool:
-    """Tell whether candles never reach over the end of a longer one.
+    """Return whether candles never extend beyond the end of a longer one.
 
     >>> _fits(Interval.H1, read_length("4h")), _fits(Interval.H1, read_length("90m"))
     (True, False)
@@ -556,7 +556,7 @@ def _fits(interval: Interval, length: Length) -> bool:
 
 
 def _nearest(interval: Interval, length: Length) -> str:
-    """Say which lengths would do."""
+    """Return advice on the lengths that fit an interval."""
     if interval in (Interval.D3, Interval.W1, Interval.MO1):
         return "weeks are made of 1w, months of 1mo, and nothing of 3d but 3d"
     number, unit = int(interval[:-1]), interval[-1]
@@ -603,7 +603,7 @@ def _days_within(file: HeldFile, own: Range) -> Iterator[date]:
 
 
 def _phase(rows: _Rows, feed: Feed, streams: Sequence[HeldStream], length: Length) -> int:
-    """Tell where stretches of three days begin: where the symbol's own candles of them do."""
+    """Return the offset of bars of three days, microseconds: that of the symbol's own 3d candles."""
     if length.micros != 3 * DAY or not any(h.stream.interval is Interval.D3 for h in streams):
         return 0
     symbol = streams[0].stream.symbol
@@ -647,7 +647,7 @@ def _best_bars(
 
 
 def _whole_days(candles: pl.DataFrame, interval: Interval) -> set[date]:
-    """Tell the days of which all candles are there."""
+    """Return the days of which all candles are there."""
     if interval in (Interval.D3, Interval.W1, Interval.MO1):
         return set()
     days = candles.group_by(pl.col("open_time").dt.date().alias("day")).len()

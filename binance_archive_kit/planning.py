@@ -573,7 +573,7 @@ def _absences(
 
 
 def _after_last(stream: Stream, start: date, said: str, lives: Lives) -> tuple[Reason, str]:
-    """Say of a period after the last file of a stream whether its symbol was delisted."""
+    """Return why a period after the last file of a stream is absent: delisted, or missing."""
     last, longest = lives.of(stream)
     if last >= start:
         return Reason.ABSENT, f"{said}, though {_spoken(longest)} goes on"

@@ -213,7 +213,7 @@ class Unpacker:
             yield Cut(source, parts, commas, odd, layout, first)
 
     def joined(self, cut: Cut) -> Text:
-        """Put a piece of a large file together.
+        """Join a piece of a large file.
 
         Raises
         ------
@@ -400,7 +400,7 @@ def outer_rows(text: Text) -> list[list[bytes]]:
 
 
 def _ended(name: str, body: bytes) -> tuple[bytes, frozenset[Irregularity]]:
-    """Take blank lines off the end, and end the last row."""
+    """Remove blank lines at the end, and end the last row."""
     bare = body.rstrip(b" \t\r\n")
     lines = body[len(bare) :].split(b"\n")
     if len(lines) == 1 and bare:
