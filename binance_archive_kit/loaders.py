@@ -603,7 +603,7 @@ def _days_within(file: HeldFile, own: Range) -> Iterator[date]:
 
 
 def _phase(rows: _Rows, feed: Feed, streams: Sequence[HeldStream], length: Length) -> int:
-    """Return the offset of bars of three days, microseconds: that of the symbol's own 3d candles."""
+    """Return the offset of 3d bars in microseconds: that of the symbol's own 3d candles."""
     if length.micros != 3 * DAY or not any(h.stream.interval is Interval.D3 for h in streams):
         return 0
     symbol = streams[0].stream.symbol

@@ -218,7 +218,7 @@ class _Pending:
             self._frames.append(_copied(frame, first, end))
 
     def taken(self, until: int) -> Iterator[pl.DataFrame]:
-        """Yield the rows before a time, in order; leave the latest for another pass if too many stay."""
+        """Yield the rows before a time, in order; if too many stay, leave the latest for later."""
         until = until if self.ceiling is None else min(until, self.ceiling)
         while len(times := self._times_before(until)):
             # Some at a time: they are in memory twice while they are sorted.
