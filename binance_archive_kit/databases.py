@@ -162,7 +162,7 @@ class Database:
         wanted = None if ranges is None else list(ranges)
         # Once more after a damaged file was replaced: some of its rows may be saved.
         for _ in range(2):
-            seen = self._look()
+            seen = self.stamp()
             if seen is None or seen == _USELESS.get(self.path):
                 break
             try:
@@ -257,7 +257,7 @@ class Database:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, self.path.parent) from None
-        seen = self._look()
+        seen = self.stamp()
         if seen is not None and seen == _USELESS.get(self.path):
             raise StoreError(f"{self.path} is damaged and cannot be replaced: {_ACCESS}")
         if seen is None and os.path.lexists(self.path):
@@ -289,7 +289,7 @@ class Database:
 
     # Damage
 
-    def _look(self) -> Stamp | None:
+    def stamp(self) -> Stamp | None:
         """Return the stamp of what lies there; None for nothing, or a link to nothing."""
         try:
             return stamp_of(self.path.stat())
@@ -327,7 +327,7 @@ class Database:
 
     def _replace(self, seen: Stamp | None, why: str) -> None:
         """Move a damaged file out of the way, and what lies beside it."""
-        now = self._look()
+        now = self.stamp()
         if seen is not None and now is not None and now.inode != seen.inode:
             # Another process has replaced it meanwhile.
             return
@@ -382,7 +382,7 @@ class Writer:
         """Write in one transaction; see `Database.write`."""
         # The second time to a new file, where the first one is damaged, moved or gone.
         for again in (True, False):
-            seen = self._database._look()
+            seen = self._database.stamp()
             try:
                 if self._connection is None:
                     self._connection = self._database._open_to_write(self.patience)

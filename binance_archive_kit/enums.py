@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.errors import ConfigurationError, shown, unknown
 
 
 class Market(StrEnum):
@@ -187,10 +187,10 @@ def read_names(field: str, words: str | Iterable[str]) -> list[str]:
     try:
         names = list(dict.fromkeys(words))
     except TypeError:
-        raise ConfigurationError(f"{field}: {words!r} is neither a name nor several") from None
+        raise ConfigurationError(f"{field}: {shown(words)} is neither a name nor several") from None
     if not names:
         raise ConfigurationError(f"{field}: it is empty; give one name or several")
     for name in names:
         if not isinstance(name, str):
-            raise ConfigurationError(f"{field}: {name!r} is not a name; names are text")
+            raise ConfigurationError(f"{field}: {shown(name)} is not a name; names are text")
     return names

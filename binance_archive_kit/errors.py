@@ -497,10 +497,13 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     True
     >>> nearest("1min", ["1m", "1mo", "1M"]), nearest("60m", ["1m", "1h"]), nearest("10m", ["1m"])
     ('1m', '1h', None)
+    >>> nearest("spot" * 10**6, ["spot"]) is None
+    True
     """
-    if not isinstance(value, str) or len(value) > _LONGEST_WORD:
+    text = value if isinstance(value, str) else shown(value)
+    if len(text) > _LONGEST:
         return None
-    text, words = str(value), list(map(str, valid))
+    words = [str(word) for word in valid]
     lengths = {word: _seconds(word) for word in words}
     if any(lengths.values()) and (length := _seconds(respelled(text) or text)) is not None:
         # Of lengths of time only the same one is meant: 10m is no slip for 1m.
@@ -512,8 +515,10 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
-#: Characters of a word that may be a slip; comparing long texts takes minutes.
-_LONGEST_WORD = 100
+#: Valid words that a message lists.
+_MOST = 60
+#: Characters of the longest text that may be a slip for a valid word.
+_LONGEST = 120
 _UNIT_WORDS = {
     "s": "s sec secs second seconds",
     "m": "m min mins minute minutes t",
@@ -557,4 +562,5 @@ def unknown(field: str, value: object, valid: Iterable[str]) -> str:
     words = list(valid)
     guess = nearest(value, words)
     hint = f"; did you mean {guess!r}?" if guess else "."
-    return f"{field}: {shown(value)} is not valid{hint} Valid: {', '.join(words)}"
+    more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
+    return f"{field}: {shown(value)} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}"

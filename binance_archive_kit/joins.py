@@ -48,8 +48,9 @@ _EVENT_AGE = _DAY
 #: Names of temporary columns.
 _ROW, _AT, _SYMBOL = "__row", "__at", "__symbol"
 Batches = Iterator[pl.DataFrame]
-_LENGTH = re.compile(r"(\d{1,18})(ms|s|m|h|d|w)", re.ASCII)
-_LONGEST_AGE = timedelta(days=365_000)
+#: Longer than the archive is old by far: any age can be asked for with None.
+_LONGEST = timedelta(days=366_000)
+_LENGTH = re.compile(r"([0-9]{1,7})(ms|s|m|h|d|w)")
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -611,20 +612,13 @@ def _names(field: str, words: str | Sequence[str]) -> list[str]:
 
 
 def _read_length(value: timedelta | str | None) -> timedelta | None:
-    """Read the greatest age of a row; None for any age."""
-    length = value
-    if isinstance(value, str) and (found := _LENGTH.fullmatch(value)):
-        try:
-            length = int(found[1]) * _UNITS[found[2]]
-        except OverflowError:
-            return None
-    if length is None:
-        return None
-    if not isinstance(length, timedelta):
+    given = value
+    if isinstance(value, str) and (found := _LENGTH.fullmatch(value)) is not None:
+        value = int(found[1]) * _UNITS[found[2]]
+    if value is not None and not (isinstance(value, timedelta) and value <= _LONGEST):
         raise ConfigurationError(
-            f"tolerance: {shown(value)} is no length of time; write 'due', '90m', '8h' or '1d'"
+            f"tolerance: {shown(given)} is no length of time; write 'due', '90m', '8h' or '1d'"
         )
-    if length < timedelta(0):
-        raise ConfigurationError(f"tolerance: {length} is negative")
-    # No row is older: days before the first year cannot be counted.
-    return length if length < _LONGEST_AGE else None
+    if value is not None and value < timedelta(0):
+        raise ConfigurationError(f"tolerance: {value} is negative")
+    return value

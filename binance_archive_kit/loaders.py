@@ -28,6 +28,7 @@ from binance_archive_kit.errors import (
     ConfigurationError,
     ConflictingRows,
     respelled,
+    shown,
     unknown,
 )
 from binance_archive_kit.feeds import FILE_COLUMNS, Feed
@@ -392,8 +393,10 @@ class _Rows:
             raise ConfigurationError(
                 f"{_few(self.absent)}: the store has "
                 f"{_reach(self.holdings, feed, chosen)}, and no candle {between}"
+                f"{_left_out(self.holdings, feed, chosen)}"
             )
-        said = f"no candle {between} of {_few(self.absent)}"
+        left_out = _left_out(self.holdings, feed, chosen)
+        said = f"no candle {between} of {_few(self.absent)}{left_out}"
         warnings.warn(said, ArchiveKitWarning, stacklevel=4)
 
 
@@ -432,16 +435,27 @@ def _conflicts(rows: pl.DataFrame, key: list[str], own: list[str]) -> Iterator[C
         yield ConflictingRows(first["file"], f"{said} and {two[name]}{where}{more}")
 
 
+def _left_out(holdings: Holdings, feed: Feed, chosen: Range) -> str:
+    """Return the files that are left out as they cannot be read, in words; empty if none."""
+    bad = [file.place for file in _files(holdings, feed, chosen) if file.place in holdings.problems]
+    return f"; files that cannot be read are left out: {_few(bad)}" if bad else ""
+
+
 def _reach(holdings: Holdings, feed: Feed, chosen: Range) -> str:
     """Return the days that the files of symbols and intervals cover, in words."""
-    files = [
+    files = _files(holdings, feed, chosen)
+    return f"files of {min(f.start for f in files)} to {max(f.end for f in files)}"
+
+
+def _files(holdings: Holdings, feed: Feed, chosen: Range) -> list[HeldFile]:
+    """Return the files of symbols and intervals."""
+    return [
         file
         for held in holdings.streams(feed)
         if chosen.symbols is None or held.stream.symbol in chosen.symbols
         if chosen.intervals is None or held.stream.interval in chosen.intervals
         for file in held.files
     ]
-    return f"files of {min(f.start for f in files)} to {max(f.end for f in files)}"
 
 
 # Lengths of time
@@ -519,9 +533,9 @@ def read_length(every: str) -> Length:
     """
     text = "1mo" if every == "1M" else every
     if isinstance(text, str):
-        if (found := re.fullmatch(r"(\d{1,4})(mo|q|y)", text)) and int(found[1]):
+        if (found := re.fullmatch(r"([0-9]{1,4})(mo|q|y)", text)) and int(found[1]):
             return Length(every, months=int(found[1]) * _MONTHS[found[2]])
-        if re.fullmatch(r"(\d{1,9}[smhdw])+", text):
+        if re.fullmatch(r"([0-9]{1,9}[smhdw]){1,8}", text):
             parts = re.findall(r"(\d+)([smhdw])", text)
             micros = sum(int(number) * _UNITS[unit] for number, unit in parts)
             # Beyond a thousand years there are no candles, and soon no microseconds.
@@ -530,8 +544,8 @@ def read_length(every: str) -> Length:
     guess = respelled(text) if isinstance(text, str) else None
     hint = f"; did you mean {guess!r}?" if guess and guess != text else "."
     raise ConfigurationError(
-        f"every: {every!r} is no length of time{hint} Write a number above 0 and s, m, h, d, w, "
-        "mo, q or y, such as 90m, 4h, 1d, 1w or 1mo"
+        f"every: {shown(every)} is no length of time{hint} Write a number above 0 and s, m, h, d, "
+        "w, mo, q or y, such as 90m, 4h, 1d, 1w or 1mo"
     )
 
 

@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 
 from binance_archive_kit.datasets import Source, connect
-from binance_archive_kit.errors import ConfigurationError, nearest
+from binance_archive_kit.errors import ConfigurationError, nearest, shown
+from binance_archive_kit.feeds import PATH_TYPES
 from binance_archive_kit.views import original
 
 _UTC = pl.Datetime("us", "UTC")
@@ -60,7 +61,9 @@ def sql(
     Returns
     -------
     polars.DataFrame
-        Every TIMESTAMP as ``Datetime("us", "UTC")``, every INTERVAL as ``Duration("us")``.
+        Every TIMESTAMP as ``Datetime("us", "UTC")``, every INTERVAL as ``Duration("us")``;
+        columns called ``market``, ``symbol``, ``interval``, ``partition`` and ``file`` have the
+        types that `scan` gives them, so that both can be joined, unless other words are in them.
         What a statement without rows returns has the columns DuckDB reports, such as ``Count``.
 
     Raises
@@ -182,7 +185,7 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def _check_statement(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     if not isinstance(query, str):
-        raise ConfigurationError(f"query: {query!r} is not text")
+        raise ConfigurationError(f"query: {shown(query)} is not text")
     statements = connection.extract_statements(query)
     if len(statements) != 1:
         raise ConfigurationError(
@@ -200,7 +203,7 @@ def _check_name(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         params=[name],
     ).fetchall()
     if found:
-        raise ConfigurationError(f"frames: {name!r} is a table or view; choose another name")
+        raise ConfigurationError(f"frames: {shown(name)} is a table or view; choose another name")
 
 
 def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
@@ -208,13 +211,12 @@ def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
     try:
         rows = connection.sql("SELECT DISTINCT view FROM store_streams ORDER BY view").fetchall()
     except duckdb.Error:
-        return f"there is no table {name!r}; this connection has no views of a store"
+        return f"there is no table {shown(name)}; this connection has no views of a store"
     views = [str(view) for (view,) in rows]
     guess = nearest(name, [*views, "store_streams", "store_problems", "store_last_scan"])
     hint = f"did you mean {guess!r}? " if guess else ""
-    return (
-        f"there is no table or view {name!r}; {hint}Views with rows: {', '.join(views) or 'none'}"
-    )
+    there = f"{hint}Views with rows: {', '.join(views) or 'none'}"
+    return f"there is no table or view {shown(name)}; {there}"
 
 
 # What goes in
@@ -226,7 +228,8 @@ def _values(params: object) -> Any:
     if isinstance(params, list | tuple | Mapping):
         return _value(params)
     raise ConfigurationError(
-        f"params: {params!r} is neither a list or tuple of values for ? nor a mapping for $name"
+        f"params: {shown(params)} is neither a list or tuple of values for ? nor a mapping for "
+        "$name"
     )
 
 
@@ -249,7 +252,8 @@ def _table(name: str, frame: object) -> pl.DataFrame:
     table = _frame(frame)
     if table is None:
         raise ConfigurationError(
-            f"frames: {name!r} is a {type(frame).__name__}, not a frame of Polars, pandas or Arrow"
+            f"frames: {shown(name)} is a {type(frame).__name__}, not a frame of Polars, pandas or "
+            "Arrow"
         )
     return table
 
@@ -286,7 +290,19 @@ def _rows(relation: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
     if spans:
         relation = relation.project(f"* REPLACE ({', '.join(map(_microseconds, spans))})")
     frame: pl.DataFrame = relation.pl()
-    return _with_times(frame, _UTC).with_columns(pl.col(spans).cast(pl.Duration("us")))
+    frame = _with_times(frame, _UTC).with_columns(pl.col(spans).cast(pl.Duration("us")))
+    return frame.with_columns(_words(frame))
+
+
+def _words(frame: pl.DataFrame) -> Iterator[pl.Series]:
+    """Yield the columns that have the name of a path column, and only words it can have."""
+    for name, dtype in frame.schema.items():
+        wanted = PATH_TYPES.get(name)
+        if wanted is None or dtype != pl.String:
+            continue
+        values = frame[name].cast(wanted, strict=False)
+        if values.null_count() == frame[name].null_count():
+            yield values
 
 
 def _microseconds(name: str) -> str:

@@ -325,6 +325,7 @@ class Servings:
         list of Month
             Symbol by symbol, interval by interval, in the order of time.
         """
+        self._cache.refresh(feed)
         by_name: dict[tuple[str, int], list[HeldStream]] = {}
         for held in streams:
             name = held.stream.symbol, _RANKS.get(held.stream.interval, -1)

@@ -466,7 +466,7 @@ def test_values_count_until_the_next_is_due(futures: Path) -> None:
     due = bak.join_known(late, futures, "um", "metrics", **of_btc)
     assert due["known_status"].to_list() == ["known", "too_old"]
     assert due["sum_open_interest"].is_null().to_list() == [False, True]
-    for tolerance in (None, "90m", timedelta(hours=1), f"{10**17}d", timedelta.max):
+    for tolerance in (None, "90m", timedelta(hours=1)):
         found = bak.join_known(late, futures, "um", "metrics", tolerance=tolerance, **of_btc)
         assert found["known_status"].to_list() == ["known", "known"]
 
