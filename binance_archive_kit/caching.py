@@ -231,7 +231,7 @@ class Cache:
 
     def reject(self, feed: Feed, file: HeldFile, error: FileError) -> None:
         """Remember that a file cannot be read, and forget what was known of it."""
-        self.refresh(feed)
+        self.known(feed)
         with self._lock:
             rejection = Rejection(file.stamp, error)
             self._rejected[feed.table] = self._rejected[feed.table] | {file.key: rejection}
