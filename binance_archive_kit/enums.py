@@ -72,10 +72,10 @@ def read_market(market: str) -> Market:
     >>> read_market("um")
     <Market.FUTURES_UM: 'futures_um'>
     """
-    market = MARKET_ALIASES.get(market, market)
-    if market not in set(Market):
+    spelled = MARKET_ALIASES.get(market, market) if isinstance(market, str) else None
+    if spelled not in set(Market):
         raise ConfigurationError(unknown("market", market, Market))
-    return Market(market)
+    return Market(spelled)
 
 
 class Partition(StrEnum):
@@ -185,9 +185,12 @@ def read_names(field: str, words: str | Iterable[str]) -> list[str]:
     if isinstance(words, str):
         return [words]
     try:
-        names = list(dict.fromkeys(words))
+        # Bytes are a collection, too: of numbers.
+        names = list(dict.fromkeys(words)) if not isinstance(words, bytes) else None
     except TypeError:
-        raise ConfigurationError(f"{field}: {shown(words)} is neither a name nor several") from None
+        names = None
+    if names is None:
+        raise ConfigurationError(f"{field}: {shown(words)} is neither a name nor several")
     if not names:
         raise ConfigurationError(f"{field}: it is empty; give one name or several")
     for name in names:

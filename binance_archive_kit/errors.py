@@ -558,6 +558,8 @@ def unknown(field: str, value: object, valid: Iterable[str]) -> str:
 
     >>> print(unknown("markets", "sport", ["spot", "options"]))
     markets: 'sport' is not valid; did you mean 'spot'? Valid: spot, options
+    >>> len(unknown("symbols", "x" * 10**6, map(str, range(10**5)))) < 500
+    True
     """
     words = list(valid)
     guess = nearest(value, words)

@@ -192,19 +192,164 @@ def test_a_macro_takes_one_name_or_several(root: Path) -> None:
             con.sql("FROM ohlcv('spot_klines', [], '1h', INTERVAL 8 HOUR)").fetchall()
 
 
-SQL_COLUMNS = [
+SQL_COLUMNS = ["open_time", "open", "high", "low", "close", "volume"]
+SQL_COLUMNS += ["candles", "expected_candles", "interval"]
+
+
+def same(found: pl.DataFrame, expected: pl.DataFrame) -> bool:
+    """Compare bars of the macro with those of the loader."""
+    columns = ["symbol", *SQL_COLUMNS] if "symbol" in expected.columns else SQL_COLUMNS
+    words = [name for name in ("symbol", "interval") if name in columns]
+    frames = [
+        frame.select(columns).with_columns(pl.col(words).cast(pl.String)).sort(columns)
+        for frame in (found, expected)
+    ]
+    return frames[0].equals(frames[1])
+
+
+@pytest.mark.parametrize("load", [bak.load_klines, bak.klines_with_funding, bak.ohlcv])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [([], "symbols?: it is empty"), (3, "neither a name nor"), (["AUSDT", 3], "3 is not a name")],
+)
+def test_names_that_are_none_are_refused(root: Path, load: Any, names: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        load(root, names, "1h", market="futures_um")
+
+
+def test_the_cache_is_filled_for_one_name_or_several(root: Path) -> None:
+    assert bak.store(root, cache=False).warm(symbols="AUSDT").months == 0
+    with pytest.raises(ConfigurationError, match=r"'AUSD' is not in the store; did you mean 'AU"):
+        bak.store(root).warm(symbols=["AUSD"])
+    with pytest.raises(ConfigurationError, match="it is empty"):
+        bak.store(root).warm(symbols=[])
+
+
+def test_what_one_of_several_lacks_is_not_left_out_silently(root: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"'DUSDT' is not in the store.*To add it: coll"):
+        bak.load_klines(root, ["AUSDT", "DUSDT"], "1h")
+    with pytest.warns(ArchiveKitWarning, match="no candle between 2025-07-03 .* of AUSDT 1h"):
+        found = bak.load_klines(root, ["AUSDT", "CUSDT"], "1h", start="2025-07-03")
+    assert found["symbol"].unique().to_list() == ["CUSDT"]
+    with pytest.warns(ArchiveKitWarning, match="of AUSDT"):
+        bars = bak.ohlcv(root, ["AUSDT", "CUSDT"], "1d", start="2025-07-03")
+    assert bars["symbol"].to_list() == ["CUSDT"]
+    day(root, "DUSDT", "2025-07-01", "4h")
+    asks: list[Callable[[], pl.DataFrame]] = [
+        lambda: bak.load_klines(root, ["AUSDT", "DUSDT"], ["1h", "4h"]),
+        lambda: bak.ohlcv(root, ["AUSDT", "DUSDT"], "1d", interval=["1h", "4h"]),
+    ]
+    for load in asks:
+        with pytest.raises(ConfigurationError, match=r"'1h' is not in the store.*DUSDT"):
+            load()
+
+
+# Rows that stand twice
+
+
+@pytest.mark.parametrize("where", ["beside", "at the end", "whole file", "other file"])
+def test_an_exact_repeat_counts_once(tmp_path: Path, where: str) -> None:
+    plain = tmp_path / "plain"
+    for date in ("2025-07-01", "2025-07-02"):
+        day(plain, "AUSDT", date, "1h")
+    edits: dict[str, Callable[[list[str]], list[str]]] = {
+        "beside": lambda lines: [*lines[:5], lines[5].replace(",0\n", ",7\n"), *lines[5:]],
+        "at the end": lambda lines: [*lines, lines[3].replace(",10.0,", ",10.000,")],
+        "whole file": lambda lines: lines * 3,
+        "other file": list,
+    }
+    day(tmp_path, "AUSDT", "2025-07-01", "1h", edit=edits[where])
+    day(tmp_path, "AUSDT", "2025-07-02", "1h")
+    if where == "other file":
+        # Candles of three days may begin before their month: two files have one of them.
+        step = STEPS["3d"]
+        june, july = at("2025-06-27"), at("2025-06-30")
+        for path, months in ((tmp_path, ("2025-06", "2025-07")), (plain, ("2025-06",))):
+            for month in months:
+                times = (june, july) if month == "2025-06" else (july, at("2025-07-03"))
+                lines = [line(time, step, 100) for time in times]
+                if path is plain:
+                    lines.append(line(at("2025-07-03"), step, 100))
+                file_of(path, kline("BUSDT", month, "3d"), lines)
+        found = bak.load_klines(tmp_path, "BUSDT", "3d")
+        assert found["open_time"].is_unique().all()
+        return
+    with pytest.warns(ArchiveKitWarning) as told:
+        found = bak.load_klines(tmp_path, "AUSDT", "1h")
+    assert len(told) == 1
+    count = 48 if where == "whole file" else 1
+    assert f"dropped {count} row" in str(told[0].message)
+    assert "AUSDT-1h-2025-07-01.zip" in str(told[0].message)
+    assert told[0].filename == __file__
+    assert found.equals(bak.load_klines(plain, "AUSDT", "1h"))
+    with pytest.warns(ArchiveKitWarning, match=f"dropped {count} row") as told:
+        bars = bak.ohlcv(tmp_path, "AUSDT", "6h")
+    assert len(told) == 1
+    assert bars.equals(bak.ohlcv(plain, "AUSDT", "6h"))
+    call = "FROM ohlcv('spot_klines', 'AUSDT', '1h', INTERVAL 6 HOUR)"
+    assert bak.sql(tmp_path, call).equals(bak.sql(plain, call))
+    kept = [name for name in bak.scan(plain, "spot", "klines").collect_schema() if name != "file"]
+    rows = bak.scan(plain, "spot", "klines").select(kept).collect()
+    once = bak.scan(tmp_path, "spot", "klines", distinct=True).select(kept).collect()
+    assert once.sort("open_time").equals(rows)
+    raw = bak.scan(tmp_path, "spot", "klines").collect()
+    assert raw.height == rows.height + count
+    with bak.connect(tmp_path, distinct=True) as con:
+        assert con.sql("SELECT count(*), sum(volume) FROM spot_klines").fetchall() == [(48, 480.0)]
+    with bak.connect(tmp_path) as con:
+        assert con.sql("SELECT count(open) FROM spot_klines").fetchall() == [(48 + count,)]
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_different_candles_of_one_time_are_an_error(tmp_path: Path, copies: int) -> None:
+    def edit(lines: list[str]) -> list[str]:
+        return [*lines, *[line(at("2025-07-01 05:00"), HOUR, 7, 99.0)] * copies, lines[2]]
+
+    bad = day(tmp_path, "AUSDT", "2025-07-01", "1h", edit=edit)
+    asks: list[Callable[[Any], pl.DataFrame]] = [
+        lambda source: bak.load_klines(source, "AUSDT", "1h"),
+        lambda source: bak.ohlcv(source, ["AUSDT"], "1d"),
+    ]
+    for load in asks:
+        with pytest.raises(ConflictingRows) as caught:
+            load(tmp_path)
+        assert caught.value.file == str(bad)
+        for word in ("2025-07-01 05:00:00", "open", "7.0"):
+            assert word in caught.value.detail
+        store = bak.store(tmp_path, on_error="skip")
+        with pytest.warns(ArchiveKitWarning):
+            found = load(store)
+        assert list(store.problems) == [str(bad)]
+        assert store.problems[str(bad)].reason == "conflicting_rows"
+        if "candles" in found.columns:
+            assert found["candles"].to_list() == [23]
+            assert found["expected_candles"].to_list() == [24]
+        else:
+            assert found["open_time"].to_list() == [
+                at("2025-07-01") + n * HOUR for n in range(24) if n != 5
+            ]
+    with pytest.raises(ConfigurationError, match=r"AUSDT 1h: .* open_time 2025-07-01 05:00:00"):
+        bak.sql(tmp_path, "FROM ohlcv('spot_klines', 'AUSDT', '1h', INTERVAL 1 DAY)")
+    # What is raw stays raw, and both of them are there.
+    both = bak.scan(tmp_path, "spot", "klines", distinct=True).collect()
+    assert both.filter(open_time=at("2025-07-01 05:00")).height == 2
+    with bak.connect(tmp_path, distinct=True) as con:
+        assert con.sql("SELECT count(*) FROM spot_klines").fetchall() == [(25,)]
+
+
+KLINE_COLUMNS = [
     *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume"),
     *("count", "taker_buy_volume", "taker_buy_quote_volume"),
 ]
 
 
-@pytest.mark.parametrize("column", COLUMNS[1:])
+@pytest.mark.parametrize("column", KLINE_COLUMNS[1:])
 def test_candles_that_differ_in_any_column_are_different(tmp_path: Path, column: str) -> None:
     """The loader and the macro count the same rows as repeats."""
 
     def edit(lines: list[str]) -> list[str]:
         cells = lines[5].split(",")
-        place = COLUMNS.index(column)
+        place = KLINE_COLUMNS.index(column)
         cells[place] = str(int(cells[place]) - 1_000) if column == "close_time" else "3"
         return [*lines, ",".join(cells)]
 
@@ -581,6 +726,15 @@ def test_odd_lengths_are_our_error(every: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"every: .* is no length of time") as caught:
         read_length(every)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("odd", [5, None, b"x", [None], [b"x"], ["x" * 10**6], "x" * 10**6, [], {}])
+@pytest.mark.parametrize("name", ["symbol", "interval", "market", "data_type"])
+def test_names_that_are_none_are_our_error(root: Path, name: str, odd: Any) -> None:
+    given = {"symbol": "AUSDT", "interval": "1h"} | {name: odd}
+    with pytest.raises(ConfigurationError, match=name.replace("_", ".")) as caught:
+        bak.load_klines(root, **given)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
