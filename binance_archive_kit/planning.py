@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from heapq import nlargest
 
 import polars as pl
 
@@ -256,7 +255,7 @@ class Lives:
                 symbols[symbol] = last, stream
         #: The two symbols of each market that last longest: a plan asks for each absent period.
         self._longest = {
-            market: nlargest(2, symbols.values(), key=lambda each: each[0])
+            market: sorted(symbols.values(), key=lambda each: each[0], reverse=True)[:2]
             for market, symbols in self._symbols.items()
         }
 
