@@ -488,7 +488,7 @@ def _wait(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
 def _tell_rest(
     error: KeyboardInterrupt | asyncio.CancelledError, progress: Progress, bar: Bar
 ) -> None:
-    """Add what is complete to an interrupt: in place of the progress, and in the error itself."""
+    """Say what an interrupt leaves: where progress is shown, and in the error itself."""
     message = progress.interrupted()
     bar.end(message)
     if not error.args:

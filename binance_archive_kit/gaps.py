@@ -722,7 +722,7 @@ def _halted(lines: Sequence[Line], vague: Sequence[Halt]) -> list[Span]:
 
 
 def _closes(line: Line, gap: Gap) -> bool:
-    """Return whether the file in which a gap ends has rows after it."""
+    """Tell whether rows follow a gap in the file in which it ends."""
     if gap.end % DAY:
         return True
     day = gap.end // DAY
