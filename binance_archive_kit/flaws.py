@@ -270,10 +270,11 @@ class ValueChecks:
         end: int,
     ) -> bool:
         its = slice(start, end)
-        if any(_moves(values[its]) for other, values in columns.items() if other != name):
+        neighbours = [values[its] for other, values in columns.items() if other != name]
+        if any(map(_moves, neighbours)):
             return True
         if not self._bands:
-            return False
+            return _move_together(neighbours)
         near = (file == file[start]) & (times >= times[start]) & (times <= times[end - 1])
         others = np.unique(band[near & (band != band[start])])
         return any(_moves(columns[name][near & (band == other)]) for other in others)
@@ -461,6 +462,16 @@ def _equal_runs(
     cuts = np.concatenate([[0], np.flatnonzero(turns) + 1, [len(values)]])
     long = np.flatnonzero(np.diff(cuts) >= rows)
     return [(int(cuts[at]), int(cuts[at + 1])) for at in long]
+
+
+def _move_together(columns: Sequence[Values]) -> bool:
+    """Tell whether values keep changing, of which each takes few by itself.
+
+    High and low of a pair that stays within some ticks make few pairs.
+    """
+    rows = np.column_stack(columns)
+    turns = int(np.count_nonzero((rows[1:] != rows[:-1]).any(axis=1)))
+    return 2 * turns >= len(rows) and len(np.unique(rows, axis=0)) >= _MOVES
 
 
 def _moves(values: Values) -> bool:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from binance_archive_kit.contents import NO_RUNS, Contents, Run, Runs
 from binance_archive_kit.enums import DataType, Interval, Market
-from binance_archive_kit.moments import DAY, HOUR, MINUTE, SECOND, spell
+from binance_archive_kit.keys import delivery_of
+from binance_archive_kit.moments import DAY, HOUR, MINUTE, SECOND, day_of, spell
 from binance_archive_kit.rhythms import MONTH, Rhythm, month_start, rhythm_of
 
 #: A file is silent for too long at its end when it never is for a tenth of that elsewhere.
@@ -586,7 +587,17 @@ def _edge_word(line: Line, owner: Owner, start: int, end: int) -> Word:
         said = f"{owner.name}: its last row {of} {spell(last)}"
     if word is not None and word.kind is outside:
         return Word(outside, f"{said}, and no file is {'before' if begins else 'after'} it")
+    delivery = delivery_of(line.symbol)
+    if not begins and delivery is not None:
+        # Candles go on until then; the last trade is some minutes earlier.
+        blur = 0 if line.rhythm.kind == "grid" else HOUR
+        if start >= day_of(delivery) * DAY + _DELIVERED - blur:
+            return Word(outside, f"{said}; the contract was delivered on {delivery} at 08:00")
     return Word(GapKind.SHORT_FILE, said)
+
+
+#: When in a day contracts are delivered, UTC.
+_DELIVERED = 8 * HOUR
 
 
 def _known_of(line: Line, day: int) -> Word | None:
