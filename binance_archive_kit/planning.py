@@ -565,7 +565,7 @@ def _absences(
             said = f"the archive's first file of it is of {here.first}"
             earlier = lives.earlier(stream, start)
             if earlier is not None:
-                return Reason.ABSENT, f"{said}, though it has {_spoken(earlier)} of then"
+                said += f", though {_spoken(earlier)} begins earlier"
             return Reason.BEFORE_FIRST, said
         if any(first <= start <= last for first, last in gaps):
             return Reason.ABSENT, "the archive lacks it, a known gap"
