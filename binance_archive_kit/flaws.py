@@ -244,6 +244,7 @@ class ValueChecks:
         else:
             columns = {name: _as_floats(frame, name) for name in self._moving}
         stride = max(rows // 2, 1)
+        found: dict[int, list[tuple[str, int, int]]] = {}
         for name, values in columns.items():
             # A run of so many rows holds two neighbours of this sample.
             sample = values[::stride]
@@ -255,9 +256,17 @@ class ValueChecks:
                     continue
                 if self._neighbours_move(columns, name, file, times, band, start, end):
                     what = f"{name} of band {band[start]:g}" if self._bands else name
-                    reason = Reason(f"{what} stands still while others move", end - start)
-                    span = int(times[start]), int(times[end - 1])
-                    yield int(file[start]), Flaw(FlawKind.FROZEN, end - start, *span, (reason,))
+                    said = f"{what} stands still while others move"
+                    found.setdefault(int(file[start]), []).append((said, start, end))
+        for at, runs in found.items():
+            # Several columns of a row may stand still.
+            rows_of = np.unique(np.concatenate([np.arange(start, end) for _, start, end in runs]))
+            counts: dict[str, int] = {}
+            for said, start, end in runs:
+                counts[said] = counts.get(said, 0) + end - start
+            reasons = tuple(Reason(*each) for each in counts.items())
+            span = int(times[rows_of].min()), int(times[rows_of].max())
+            yield at, Flaw(FlawKind.FROZEN, len(rows_of), *span, reasons)
 
     def _neighbours_move(
         self,
@@ -270,10 +279,11 @@ class ValueChecks:
         end: int,
     ) -> bool:
         its = slice(start, end)
-        if any(_moves(values[its]) for other, values in columns.items() if other != name):
+        neighbours = [values[its] for other, values in columns.items() if other != name]
+        if any(map(_moves, neighbours)):
             return True
         if not self._bands:
-            return False
+            return _move_together(neighbours)
         near = (file == file[start]) & (times >= times[start]) & (times <= times[end - 1])
         others = np.unique(band[near & (band != band[start])])
         return any(_moves(columns[name][near & (band == other)]) for other in others)
@@ -461,6 +471,16 @@ def _equal_runs(
     cuts = np.concatenate([[0], np.flatnonzero(turns) + 1, [len(values)]])
     long = np.flatnonzero(np.diff(cuts) >= rows)
     return [(int(cuts[at]), int(cuts[at + 1])) for at in long]
+
+
+def _move_together(columns: Sequence[Values]) -> bool:
+    """Tell whether values keep changing, of which each takes few by itself.
+
+    High and low of a pair that stays within some ticks make few pairs.
+    """
+    rows = np.column_stack(columns)
+    turns = int(np.count_nonzero((rows[1:] != rows[:-1]).any(axis=1)))
+    return 2 * turns >= len(rows) and len(np.unique(rows, axis=0)) >= _MOVES
 
 
 def _moves(values: Values) -> bool:

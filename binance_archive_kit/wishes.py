@@ -49,6 +49,8 @@ class Reason(StrEnum):
     # It could exist, and the archive lacks it: missing.
     ABSENT = "absent"
     AFTER_LAST = "after_last"
+    # It exists, under a name that no file should have: missing.
+    OTHER_NAME = "other_name"
     # It will exist.
     NOT_PUBLISHED = "not_published"
 

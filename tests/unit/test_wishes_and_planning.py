@@ -1301,6 +1301,15 @@ NOW_LATE = datetime(2026, 11, 30)
             ["futures_um markPriceKlines, 2024-08-12: 2 minutes"],
         ),
         (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["markPriceKlines"],
+                "intervals": {"markPriceKlines": ["1h"]},
+                "date_range": days("2024-08-11", "2024-08-13"),
+            },
+            ["futures_um markPriceKlines, 2024-08-12: 2 minutes are in no file of the 1m candles"],
+        ),
+        (
             {"data_types": ["trades"], "date_range": days("2020-01-01", "2020-12-31")},
             ["2020-02-09 02:00:00 to 03:00:00 UTC; 2020-02-19 11:35:33 to 17:30:00", "and 3 more"],
         ),
@@ -1350,12 +1359,6 @@ def test_a_plan_names_what_is_known_to_be_wrong(fields: dict[str, Any], words: l
         {"markets": ["futures_um"], "data_types": ["bookDepth"], "date_range": days("2026-09-02")},
         # The daily file is right, and so are the days beside.
         {"intervals": {"klines": ["1h"]}, "date_range": days("2020-12-22", "2020-12-24")},
-        {
-            "markets": ["futures_um"],
-            "data_types": ["markPriceKlines"],
-            "intervals": {"markPriceKlines": ["1h"]},
-            "date_range": days("2024-08-12"),
-        },
         # Binance replaced these files.
         {
             "symbols": ["JUVUSDT"],
