@@ -35,6 +35,7 @@ from binance_archive_kit.keys import (
     parse_period,
     periods,
     spell_period,
+    unpadded_period,
 )
 from binance_archive_kit.planning import Listed, StreamListing
 from binance_archive_kit.wishes import Span, Wish
@@ -165,10 +166,33 @@ class Archive:
         opening = spell_period(pieces[0][0], wish.stream.partition)
         if opening not in listing.objects:
             listing.probed = True
-            listing.first = await self._first_period(wish.stream)
+            listing.first = await self._first_period(wish.stream, listing)
+        await self._list_misnamed(wish, listing)
         return listing
 
-    async def _first_period(self, stream: Stream) -> str | None:
+    async def _list_misnamed(self, wish: Wish, listing: StreamListing) -> None:
+        """Look for keys with an unpadded month, which sort after their year, where files lack."""
+        stream = wish.stream
+        periods_asked = (spell_period(start, stream.partition) for start in wish.starts())
+        first = listing.first or min(listing.objects, default="9999")
+        last = max(listing.objects, default="") if listing.ends else "9999"
+        lacking = {
+            period[:4]
+            for period in periods_asked
+            if first < period < last
+            and period not in listing.objects
+            and period not in listing.misnamed
+        }
+        head = f"{stream.prefix}{stream.stem}"
+
+        async def list_year(year: str) -> None:
+            page = await self._page(f"{head}{year}-", f"{head}{year}-13", PAGE)
+            for key, _ in page.objects:
+                _note_misnamed(stream, key, listing)
+
+        await _together(map(list_year, sorted(lacking)))
+
+    async def _first_period(self, stream: Stream, listing: StreamListing) -> str | None:
         """Return the period of a stream's first file, whatever other keys precede it."""
         head = f"{stream.prefix}{stream.stem}"
         async with aclosing(self._pages(stream.prefix, head, 2)) as pages:
@@ -179,6 +203,7 @@ class Archive:
                     period = key.removeprefix(head).removesuffix(".zip")
                     if key.endswith(".zip") and _is_period(period, stream.partition):
                         return period
+                    _note_misnamed(stream, key, listing)
         return None
 
     async def _list_piece(self, stream: Stream, piece: Span, listing: StreamListing) -> bool:
@@ -195,11 +220,14 @@ class Archive:
                 checksums = {key for key, _ in page.objects if key.endswith(CHECKSUM_SUFFIX)}
                 follows = False
                 for key, listed in page.objects:
+                    period = key.removeprefix(head).removesuffix(".zip")
+                    right = key.endswith(".zip") and _is_period(period, stream.partition)
+                    if not right:
+                        _note_misnamed(stream, key, listing)
                     if key > beyond:
                         follows = True
                         continue
-                    period = key.removeprefix(head).removesuffix(".zip")
-                    if not key.endswith(".zip") or not _is_period(period, stream.partition):
+                    if not right:
                         continue
                     # The sidecar sorts right after its zip; only a page's end can part them.
                     alone = page.truncated and key == page.objects[-1][0]
@@ -238,7 +266,7 @@ class Archive:
         return list(symbols)
 
     def notes(self) -> list[str]:
-        """Say which keys were ignored, one note for each prefix."""
+        """Return one note for each prefix with ignored keys."""
         return [
             f"listing: {len(keys):,} keys under {prefix!r} do not belong there, such as "
             f"{shown(keys[0])}; ignored"
@@ -393,6 +421,15 @@ def _pieces(wish: Wish) -> Iterator[Span]:
             stop = min(end, start + step - timedelta(days=1))
             yield start, stop
             start = stop + timedelta(days=1)
+
+
+def _note_misnamed(stream: Stream, key: str, listing: StreamListing) -> None:
+    """Note a key whose period is written without zeros."""
+    head = f"{stream.prefix}{stream.stem}"
+    if key.startswith(head) and key.endswith(".zip"):
+        period = key.removeprefix(head).removesuffix(".zip")
+        if (meant := unpadded_period(period, stream.partition)) is not None:
+            listing.misnamed[meant] = key
 
 
 def _is_period(text: str, partition: Partition) -> bool:

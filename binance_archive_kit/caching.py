@@ -61,13 +61,13 @@ _DECIMAL = "decimal_"
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
-#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply. The stamp
-#: comes first, what is irregular last; both are stored in another form.
+#: Returns the fields of facts as they are: `dataclasses.astuple` would copy each deeply. Without
+#: the first and the last one, the stamp and the irregularities, which are stored in another form.
 _FIELDS = attrgetter(*(field.name for field in fields(Facts)[1:-1]))
 
 
 _STAMP = {"size": COUNT, "mtime": INTEGER, "ctime": INTEGER, "inode": INTEGER}
-#: Times outside of the years 1 to 9999 are no times.
+#: Microseconds since 1970 of the years 1 to 9999; a time outside of them is invalid.
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 _MOMENT = Kind("INTEGER", f"({{0}} IS NULL OR {{0}} BETWEEN {_FIRST} AND {_LAST})")
 _RUNS = Kind("BLOB", f"typeof({{0}}) = 'blob' AND length({{0}}) % {8 * NO_RUNS.shape[1]} = 0")
@@ -231,7 +231,7 @@ class Cache:
 
     def reject(self, feed: Feed, file: HeldFile, error: FileError) -> None:
         """Remember that a file cannot be read, and forget what was known of it."""
-        self.refresh(feed)
+        self.known(feed)
         with self._lock:
             rejection = Rejection(file.stamp, error)
             self._rejected[feed.table] = self._rejected[feed.table] | {file.key: rejection}
@@ -429,7 +429,7 @@ class Cache:
     def trim(self) -> None:
         """Remove the months that were not used for longest, until the rest is within the limit.
 
-        What an older version remembered goes, too.
+        The databases of older versions are removed, too.
         """
         if self._rows is not None:
             for path in self._rows.path.parent.glob("facts.*.sqlite*"):
@@ -559,7 +559,7 @@ def _spelled(file: HeldFile) -> str:
 
 
 def _are_runs(packed: Sequence[bytes]) -> bool:
-    """Return whether bytes can be runs: those of a damaged file may be of no time at all."""
+    """Return whether the times in packed runs are valid; in a damaged file they may not be."""
     runs = np.frombuffer(b"".join(packed), "<i8").reshape(-1, NO_RUNS.shape[1])
     times = runs[:, : Run._fields.index("rows")]
     return not len(times) or bool(times.min() >= _FIRST and times.max() <= _LAST)

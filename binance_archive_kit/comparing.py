@@ -75,6 +75,53 @@ def compare(
     return found
 
 
+def shared_rows(
+    root: Path, feed: Feed, one: Source, other: Source, *, workers: int
+) -> tuple[int, list[Disagreement]]:
+    """Find the rows of one key that two neighbouring files both have.
+
+    Parameters
+    ----------
+    root : Path
+        The store's root.
+    feed : Feed
+    one, other : Source
+        Small files: both are in memory at once.
+    workers : int
+        Threads to read with.
+
+    Returns
+    -------
+    tuple of (int, list of Disagreement)
+        How many rows both have, and those of them that differ.
+
+    Raises
+    ------
+    FileError
+        For a file that is not what its name says.
+    """
+    reader = Reader(root, feed)
+    names = [each.file.key.rpartition("/")[2] for each in (one, other)]
+    frames = []
+    for source in (one, other):
+        whole = replace(source, without=frozenset())
+        pieces = reader.pieces([whole], feed.columns, lambda piece: piece.frame, workers=workers)
+        frames.append(pl.concat(list(pieces)))
+    key = list(dict.fromkeys([feed.time, *(n for n in feed.schema.key if n in feed.columns)]))
+    values = [name for name in feed.columns if name not in key]
+    both = frames[0].join(frames[1], on=key, how="inner", suffix=_MONTHLY, nulls_equal=True)
+    differing = both.filter(
+        pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}{_MONTHLY}")) for name in values)
+    )
+    found = []
+    times = differing[feed.time].to_physical().to_list()
+    for at, row in zip(times, differing.iter_rows(named=True), strict=True):
+        name = next(each for each in values if row[each] != row[f"{each}{_MONTHLY}"])
+        said = f"{name} is {row[name]} in {names[0]} and {row[f'{name}{_MONTHLY}']} in {names[1]}"
+        found.append(Disagreement(at, at + 1, 1, said))
+    return both.height, found
+
+
 def _kind(what: str) -> str:
     """Say whether a row is in one file only, and in which."""
     return what if what.startswith(_ONLY) else ""

@@ -284,20 +284,27 @@ class Examiner:
             found[int(file)] = Flaw(FlawKind.CONFLICT, count, *span, (reason,))
         return found
 
-    def exactly(self, parts: Sequence[_Hashes]) -> tuple[int, Flaw | None]:
-        """Count the rows of a file that come again, and those of one key that differ."""
+    def exactly(self, parts: Sequence[_Hashes]) -> tuple[int, Flaw | None, dict[int, int]]:
+        """Count the rows of a file that come again, those of one key that differ, and the others.
+
+        Returns
+        -------
+        tuple of (int, Flaw or None, dict of int to int)
+            The last are the rows of each day, in days since 1970, that are no repeats.
+        """
         keys, rows, times = (np.concatenate(each) for each in zip(*parts, strict=True))
         order = np.lexsort((rows, keys))
         keys, rows, times = keys[order], rows[order], times[order]
         again = keys[1:] == keys[:-1]
         differs = again & (rows[1:] != rows[:-1])
+        new = np.concatenate([[True], ~again]) if len(keys) else np.zeros(0, np.bool_)
+        days = dict(zip(*(each.tolist() for each in _counted(times[new] // DAY)), strict=True))
         if not differs.any():
-            return int(again.sum()), None
+            return int(again.sum()), None, days
         its, count = times[1:][differs], int(differs.sum())
         reason = Reason("rows of one time or number differ", count)
-        return int(again.sum()), Flaw(
-            FlawKind.CONFLICT, count, int(its.min()), int(its.max()), (reason,)
-        )
+        conflict = Flaw(FlawKind.CONFLICT, count, int(its.min()), int(its.max()), (reason,))
+        return int(again.sum()), conflict, days
 
     def hashes(self, piece: Piece) -> _Hashes:
         """Return a number for each key and for each whole row, and the times."""
@@ -311,7 +318,7 @@ _Hashes = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Times]
 
 
 def _difference(rows: pl.DataFrame) -> str:
-    """Say in which column two rows differ, and what each says."""
+    """Return the first column in which two rows differ, with both values."""
     for name in rows.columns:
         one, other = rows[name][:2]
         if one != other:
@@ -370,7 +377,7 @@ def looked_into(
                         contents = joined(rhythm, before.contents, contents)
                         facts = facts and merged(before.facts, facts)
                         if overlap and piece.ends:
-                            contents = _recounted(reader, examiner, source, contents)
+                            contents = _recounted(reader, examiner, source, rhythm, contents)
                     begun[source.file.key] = Seen(source, contents, facts)
                 if piece.ends:
                     yield [*begun.values()]
@@ -379,7 +386,7 @@ def looked_into(
 
 
 def _overlap(rhythm: Rhythm, contents: Contents, more: Contents) -> bool:
-    """Tell whether rows of a piece may stand in one before it, too."""
+    """Return whether an earlier piece may have rows of a piece, too."""
     if not len(contents.runs) or not len(more.runs):
         return False
     last, first = contents.runs[:, 1].max(), more.runs[0, 0]
@@ -387,14 +394,28 @@ def _overlap(rhythm: Rhythm, contents: Contents, more: Contents) -> bool:
     return bool(first < last - MINUTE if rhythm.kind in ("events", "ids") else first <= last)
 
 
-def _recounted(reader: Reader, examiner: Examiner, source: Source, contents: Contents) -> Contents:
+def _recounted(
+    reader: Reader, examiner: Examiner, source: Source, rhythm: Rhythm, contents: Contents
+) -> Contents:
     """Count the repeats and conflicts of a file whose pieces overlap, over all its rows."""
     whole = replace(source, without=frozenset())
-    repeats, conflict = examiner.exactly(
+    repeats, conflict, days = examiner.exactly(
         list(reader.pieces([whole], examiner.columns, examiner.hashes, workers=1))
     )
     others = tuple(flaw for flaw in contents.flaws if flaw.kind is not FlawKind.CONFLICT)
-    return replace(contents, repeats=repeats, flaws=(*others, conflict) if conflict else others)
+    runs = contents.runs
+    if rhythm.kind == "events":
+        # Of these there is one run for each day, whose ends do not tell what stands in two pieces.
+        runs = runs.copy()
+        runs[:, Run._fields.index("rows")] = [days[at] for at in (runs[:, 0] // DAY).tolist()]
+    flaws = (*others, conflict) if conflict else others
+    return replace(contents, repeats=repeats, runs=runs, flaws=flaws)
+
+
+def _counted(values: Times) -> tuple[Times, Times]:
+    """Return the different values, and how often each is there."""
+    different, counts = np.unique(values, return_counts=True)
+    return different, counts
 
 
 #: Names of columns that no feed has.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,7 @@ from binance_archive_kit.datasets import OpenStore
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.errors import ConfigurationError, FileError
 from binance_archive_kit.facts import Facts
+from binance_archive_kit.facts import Source as FileSource
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.flaws import CONSTANT_ROWS, Flaw, Standing, joined_standing
 from binance_archive_kit.gaps import (
@@ -42,7 +43,7 @@ from binance_archive_kit.gaps import (
 )
 from binance_archive_kit.holdings import Holdings, Prefer
 from binance_archive_kit.inventory import HeldFile, HeldStream
-from binance_archive_kit.keys import ObjectKey, Stream, period_end, periods
+from binance_archive_kit.keys import ObjectKey, Stream, delivery_of, period_end, periods
 from binance_archive_kit.matrix import Matrix, PartitionFacts, load_annotations, load_matrix
 from binance_archive_kit.moments import (
     DAY,
@@ -61,7 +62,7 @@ from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import schema
 from binance_archive_kit.storage import Store
-from binance_archive_kit.wishes import Absence, Reason
+from binance_archive_kit.wishes import TRADED, Absence, Reason
 
 T = TypeVar("T")
 Source = str | Path | Holdings | CollectionConfig | Plan
@@ -84,6 +85,7 @@ _RECENT = timedelta(days=62)
 #: something: there never was such a thing.
 _KINDS = {
     Reason.ABSENT: GapKind.MISSING_IN_ARCHIVE,
+    Reason.OTHER_NAME: GapKind.NOT_COLLECTED,
     Reason.AFTER_LAST: GapKind.AFTER_DELISTING,
     Reason.NOT_PUBLISHED: GapKind.NOT_PUBLISHED,
     Reason.NOT_BEGUN: GapKind.BEFORE_LISTING,
@@ -371,6 +373,7 @@ class _Survey:
         self._bar: Bar | None = None
         self._store = None if holdings is None else Store(holdings.root)
         self._streams: dict[Feed, list[HeldStream]] = {}
+        self._sources: dict[str, FileSource] = {}
 
     def report(self, title: str) -> CoverageReport:
         """Look at everything, and say what there is."""
@@ -383,7 +386,7 @@ class _Survey:
                 lines += self._lines(market, data_type, list(group))
             for line in lines:
                 examine(line)
-            tell_halts(lines, _known_halts, self._traded)
+            tell_halts(lines, lambda line: _known_halts(line.market), self._traded)
         for line in lines:
             for told in (_changes, _known_defects, _halts_beside):
                 self._findings += told(line)
@@ -417,8 +420,43 @@ class _Survey:
         for name in names:
             line = self._line(name, wanted[name], owners[name], held[name])
             lines.append(line)
-            self._findings += _flaws(line, self._facts(market, data_type))
+            facts = self._facts(market, data_type)
+            self._findings += _flaws(line, facts)
+            self._findings += self._meetings(line, facts)
         return lines
+
+    def _meetings(self, line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
+        """Find rows of one key that two neighbouring files both have.
+
+        Only labels at midnight and candles longer than a day can stand in two files.
+        """
+        holdings = self._holdings
+        if holdings is None or not (line.rhythm.is_long or line.data_type is DataType.METRICS):
+            return
+        owners = sorted(line.owners, key=lambda each: (each.start, each.end))
+        for one, other in pairwise(owners):
+            before, after = facts.get(one.key), facts.get(other.key)
+            if before is None or after is None or before.last is None or after.first is None:
+                continue
+            if before.last < after.first or one.end > other.start:
+                # What two files of one day say is compared elsewhere.
+                continue
+            feed = holdings.feed(line.market, line.data_type)
+            its, others = self._sources[one.key], self._sources[other.key]
+            try:
+                shared, differing = holdings.shared_rows(feed, its, others)
+            except FileError as error:
+                self._skip(error)
+                continue
+            why = _shared_label(line, before.last) if shared == 1 else ""
+            where = (*line.what, after.first, before.last + max(line.rhythm.step, 1))
+            said = f"{spell(before.last)} stands in {one.name} and in {other.name}"
+            if differing and not why:
+                said = f"{said}; {differing[0].what}"
+                yield Finding(*where, len(differing), FindingKind.CONFLICT, said)
+            elif shared and not line.rhythm.is_long:
+                # A candle that lies in two months may stand in both, and is served once.
+                yield Finding(*where, shared, FindingKind.DUPLICATE, said + why, bool(why))
 
     def _facts(self, market: Market, data_type: DataType) -> Mapping[str, Facts]:
         """Return what reading the files of a feed has shown, by their keys."""
@@ -444,6 +482,7 @@ class _Survey:
         )
         months = holdings.serving(feed, self._held(holdings, feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
+        self._sources |= sources
         contents = holdings.contents(feed, sources.values(), self._skip, self._done)
         served_files = (served.file for month in months for served in month.needed)
         proven = holdings.proven(feed, served_files)
@@ -569,6 +608,9 @@ class _Survey:
             ends = max(period_end(f.last, p) for p, f in ways.items() if f.last)
             word = Word(GapKind.ENDED_FEED, f"{title} ended on {ends}")
             yield word, ends + _ONE_DAY, date.max
+        if (delivery := delivery_of(name[2])) is not None:
+            word = Word(GapKind.AFTER_DELISTING, f"the contract was delivered on {delivery}")
+            yield word, delivery + _ONE_DAY, date.max
         partition = min(ways)  # daily before monthly
         for begins in periods(self._now.date() - _RECENT, wanted.last, partition):
             if self._matrix.due(begins, partition) > self._now:
@@ -728,8 +770,6 @@ def _order(name: Name) -> tuple[int, int, str, int]:
 def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
     """Say what is wrong with the files of a line, apart from what is lacking."""
     yield from _standing_still(line)
-    if line.data_type is DataType.METRICS:
-        yield from _shared_labels(line, facts)
     ordered = schema(line.market, line.data_type).sorted
     for number, owner in enumerate(line.owners):
         of = (*line.what, owner.start, owner.end)
@@ -751,10 +791,15 @@ def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
             if not _touches(line, number, flaw):
                 continue
             where = (*line.what, flaw.first, flaw.last + max(line.rhythm.step, 1))
-            yield Finding(*where, flaw.rows, kind, f"{owner.name}: {flaw}")
+            one_label = kind is FindingKind.CONFLICT and flaw.first == flaw.last
+            why = _shared_label(line, flaw.first) if one_label else ""
+            said = f"{owner.name}: {flaw}{why}"
+            yield Finding(
+                *where, flaw.rows, FindingKind.DUPLICATE if why else kind, said, bool(why)
+            )
         if contents.repeats > differing:
             again = contents.repeats - differing
-            said = f"{owner.name}: {again:,} {rows} stand there before"
+            said = f"{owner.name}: {again:,} {rows} repeat an earlier one"
             why, harmless = _explained(line, owner, "repeated_rows")
             yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
         if not contents.in_order:
@@ -768,13 +813,13 @@ def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
 
 
 def _touches(line: Line, number: int, flaw: Flaw) -> bool:
-    """Tell whether a flaw of a file may lie in days that the file gives."""
+    """Return whether a flaw of a file may lie in days whose rows come from that file."""
     days = line.of_day[line.places(flaw.first // DAY, flaw.last // DAY + 1)]
     return len(days) > 0 and (line.rhythm.is_long or bool((days == number).any()))
 
 
 def _explained(line: Line, owner: Owner, effect: str) -> tuple[str, bool]:
-    """Say which known defect explains what a file has, and whether the archive still has it so.
+    """Return the known defect that explains a finding, and whether the archive still has it.
 
     What the archive has put right since then is no explanation: the file is an old one.
     """
@@ -800,29 +845,23 @@ def _standing_still(line: Line) -> Iterator[Finding]:
             yield Finding(*line.what, first, last + 1, rows, FindingKind.CONSTANT, said)
 
 
-def _shared_labels(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
-    """Find rows of two neighbouring files that have the same label."""
-    owners = sorted(line.owners, key=lambda each: each.start)
-    for one, other in pairwise(owners):
-        before, after = facts.get(one.key), facts.get(other.key)
-        if before is None or after is None or before.last is None or before.last != after.first:
-            continue
-        said = f"{spell(before.last)} stands in {one.name} and in {other.name}"
-        day = day_at(before.last // DAY)
-        why = next(
-            (
-                f"; as is known: {change.what} [{change.source}]"
-                for change in load_annotations().changes
-                if change.on == day and change.concerns(line.market, line.data_type, day, day)
-            ),
-            "",
-        )
-        at = before.last, before.last + line.rhythm.step
-        yield Finding(*line.what, *at, 1, FindingKind.DUPLICATE, said + why, bool(why))
+def _shared_label(line: Line, label: int) -> str:
+    """Say why two rows have the label of a change of labels; nothing at any other time."""
+    day = day_at(label // DAY)
+    if line.data_type is not DataType.METRICS or label % DAY:
+        return ""
+    return next(
+        (
+            f"; as is known: {change.what} [{change.source}]"
+            for change in load_annotations().changes
+            if change.on == day and change.concerns(line.market, line.data_type, day, day)
+        ),
+        "",
+    )
 
 
 def _changes(line: Line) -> Iterator[Finding]:
-    """Say where values mean something else than before, wherever such rows are."""
+    """Yield the changes of meaning that concern rows of a line."""
     if not len(line.runs):
         return
     first, last = int(line.runs[0, 0]) // DAY, int(line.runs[:, 1].max()) // DAY
@@ -862,15 +901,15 @@ def _known_defects(line: Line) -> Iterator[Finding]:
 
 
 def _shows(line: Line, start: int, end: int) -> bool:
-    """Tell whether rows are lacking in a time."""
+    """Return whether rows are missing within a span of time."""
     return any(gap.kind.is_lack and gap.start < end and start < gap.end for gap in line.gaps)
 
 
 def _halts_beside(line: Line) -> Iterator[Finding]:
     """Name the known halts that a line touches, but for those that its gaps name."""
-    if line.data_type not in _TRADED:
+    if line.data_type not in TRADED:
         return
-    for halt in _known_halts(line):
+    for halt in _known_halts(line.market):
         start, end = max(halt.start, line.start), min(halt.end, line.end)
         named = (
             gap.kind is GapKind.HALT and gap.start < end and start < gap.end for gap in line.gaps
@@ -882,12 +921,9 @@ def _halts_beside(line: Line) -> Iterator[Finding]:
             yield Finding(*line.what, start, end, 0, FindingKind.KNOWN_HALT, evidence)
 
 
-#: Feeds in which a halt shows.
-_TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
-
-
-def _known_halts(line: Line) -> list[Halt]:
-    """Return the known halts of a line's market, in the order of time."""
+@cache
+def _known_halts(market: Market) -> list[Halt]:
+    """Return the known halts of a market, in the order of time."""
     return sorted(
         Halt(
             micros_of(halt.start),
@@ -896,5 +932,5 @@ def _known_halts(line: Line) -> list[Halt]:
             halt.precision != "day",
         )
         for halt in load_annotations().halts
-        if halt.market == line.market
+        if halt.market == market
     )

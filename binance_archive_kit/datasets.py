@@ -273,7 +273,7 @@ def connect(
     ... ).pl()  # doctest: +SKIP
     """
     connection = open_views(
-        _holdings(source, options), database=database, distinct=distinct, known_at=known_at
+        opened(source, options), database=database, distinct=distinct, known_at=known_at
     )
     if (shell := running_shell()) is not None:
         show_connections(shell)
@@ -329,9 +329,9 @@ def scan(
     FileError
         When collected: for a file that is not what its name says.
     """
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     feed = holdings.feed(market, data_type)
-    chosen = _choice(holdings, feed, symbols, intervals, start, end)
+    chosen = read_choice(holdings, feed, symbols, intervals, start, end)
     if known_at:
         # Of metrics, all labels of a file show which end of a period they stand for.
         around = _DAY if feed.schema.known.rule == "metrics_label" else timedelta(0)
@@ -371,7 +371,14 @@ def _open(folder: str | Path, options: dict[str, Any]) -> OpenStore:
     return OpenStore(folder, **options)
 
 
-def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
+def opened(source: Source, options: dict[str, Any]) -> Holdings:
+    """Open a store; return one that is open already as it is.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such folder, an option is invalid, or a store that is open gets any.
+    """
     if not isinstance(source, Holdings):
         return _open(source, options)
     if options:
@@ -382,7 +389,7 @@ def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
     return source
 
 
-def _choice(
+def read_choice(
     holdings: Holdings,
     feed: Feed,
     symbols: str | Iterable[str] | None,
@@ -424,7 +431,7 @@ def _asked(field: str, words: str | Iterable[str] | None) -> frozenset[str] | No
 def _not_there(
     feed: Feed, field: str, name: str, there: Sequence[str], others: Collection[str] | None
 ) -> str:
-    """Say that the store has no files of a symbol or an interval, and how to get them."""
+    """Format the message for a symbol or interval that is not in the store, with how to add it."""
     guess = nearest(name, there)
     hint = f"; did you mean {guess!r}?" if guess else "."
     more = f" and {len(there) - _FEW:,} more" if len(there) > _FEW else ""

@@ -269,14 +269,14 @@ class FileError(ArchiveKitError):
         self.at_source = at_source
 
     def __str__(self) -> str:
-        """Say what was seen, and what can be done."""
+        """Return what was seen, and what can be done."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
             'or leave such files out with on_error="skip"'
         )
 
     def _advice(self) -> str:
-        """Say what can be done about the file."""
+        """Return what can be done about the file."""
         if self.at_source:
             return (
                 "the archive publishes it like this (its bytes match the published SHA-256), so "
@@ -289,11 +289,7 @@ class FileError(ArchiveKitError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by file and detail, and whose fault it is."""
-        return _file_error, (type(self), self.file, self.detail, self.at_source)
-
-
-def _file_error(kind: type[FileError], file: str, detail: str, at_source: bool) -> FileError:
-    return kind(file, detail, at_source=at_source)
+        return file_error, (self.reason, self.file, self.detail, self.at_source)
 
 
 class UnreadableZip(FileError):
@@ -332,7 +328,7 @@ class ConflictingRows(FileError):
     reason = "conflicting_rows"
 
     def __str__(self) -> str:
-        """Say what was seen, and what can be done."""
+        """Return what was seen, and what can be done."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; scan(...) gives them all, and "
             'on_error="skip" leaves them out'
@@ -360,10 +356,10 @@ class NoAccess(FileError):
         return "check its permissions and the disk"
 
 
-def file_error(reason: str, file: str, detail: str) -> FileError:
-    """Make the error that a recorded reason stands for."""
+def file_error(reason: str, file: str, detail: str, at_source: bool = False) -> FileError:
+    """Return the error that a recorded reason stands for."""
     kinds = {kind.reason: kind for kind in FileError.__subclasses__()}
-    return kinds.get(reason, WrongValues)(file, detail)
+    return kinds.get(reason, WrongValues)(file, detail, at_source=at_source)
 
 
 #: What an error of the operating system means for a folder or file, and the way out.
@@ -426,7 +422,8 @@ def shown(value: object) -> str:
     ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
     """
     try:
-        said = _SHORT.repr(value)
+        # Members of our enums as the words they are.
+        said = _SHORT.repr(str(value) if isinstance(value, str) else value)
         # A table, such as a frame, says nothing in one line.
         return f"<{type(value).__name__}>" if "\n" in said else said
     except Exception:  # a repr of a foreign object, or of a number of 5,000 digits
@@ -563,7 +560,7 @@ def _seconds(text: str) -> int | tuple[int, str] | None:
 
 
 def unknown(field: str, value: object, valid: Iterable[str]) -> str:
-    """Spell the message for a value that is not one of the valid ones.
+    """Format the message for a value that is not one of the valid ones.
 
     >>> print(unknown("markets", "sport", ["spot", "options"]))
     markets: 'sport' is not valid; did you mean 'spot'? Valid: spot, options

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from binance_archive_kit.contents import NO_RUNS, Contents, Run, Runs
 from binance_archive_kit.enums import DataType, Interval, Market
-from binance_archive_kit.moments import DAY, HOUR, MINUTE, SECOND, spell
+from binance_archive_kit.keys import delivery_of
+from binance_archive_kit.moments import DAY, HOUR, MINUTE, SECOND, day_of, spell
 from binance_archive_kit.rhythms import MONTH, Rhythm, month_start, rhythm_of
 
 #: A file is silent for too long at its end when it never is for a tenth of that elsewhere.
@@ -140,7 +141,7 @@ _FINDINGS = {
     FindingKind.CONSTANT: "a value is the same in very many rows, and should vary",
     FindingKind.FROZEN: "values stand still for hours while others move",
     FindingKind.WRONG_VALUES: "values are known to be wrong in the archive",
-    FindingKind.DUPLICATE: "rows stand there more than once",
+    FindingKind.DUPLICATE: "rows are repeated",
     FindingKind.UNSORTED: "rows do not come in the order of time",
     FindingKind.OFF_GRID: "rows lie between the steps of their interval",
     FindingKind.DISAGREEMENT: "the monthly and the daily file do not say the same",
@@ -384,7 +385,7 @@ def _in_steps(line: Line) -> Iterator[Gap]:
         def due(time: int, start: int = start, step: int = step) -> int:
             return line.rhythm.count(start, time, step)
 
-        for cut, until, code in line.stretches(start, end):
+        for cut, until, code in _cut_at_delivery(line, line.stretches(start, end)):
             missing = due(until) - due(cut)
             if not missing:
                 continue
@@ -574,6 +575,7 @@ def _edge_word(line: Line, owner: Owner, start: int, end: int) -> Word:
     begins = first >= end
     beside = (owner.start // DAY - 1) if begins else (owner.end // DAY)
     word = _known_of(line, beside)
+    delivered = _delivered(line)
     outside = GapKind.BEFORE_LISTING if begins else GapKind.AFTER_DELISTING
     # Of a row between the steps only the step is known here.
     strays = owner.contents is not None and owner.contents.strays
@@ -584,9 +586,37 @@ def _edge_word(line: Line, owner: Owner, start: int, end: int) -> Word:
             said += "; of a symbol that was listed then, nothing is lacking"
     else:
         said = f"{owner.name}: its last row {of} {spell(last)}"
+    if not begins and delivered is not None and owner.end > delivered:
+        # Candles go on until then; the last trade is some minutes earlier.
+        if start >= delivered - (0 if line.rhythm.kind == "grid" else HOUR):
+            return Word(outside, f"{said}; the contract was delivered at {spell(delivered)}")
+        return Word(GapKind.SHORT_FILE, f"{said}; the contract went on to {spell(delivered)}")
     if word is not None and word.kind is outside:
         return Word(outside, f"{said}, and no file is {'before' if begins else 'after'} it")
     return Word(GapKind.SHORT_FILE, said)
+
+
+#: When in a day contracts are delivered, UTC.
+_DELIVERED = 8 * HOUR
+
+
+def _delivered(line: Line) -> int | None:
+    """Return when the contract of a line is delivered; None for a symbol without an end."""
+    delivery = delivery_of(line.symbol)
+    return None if delivery is None else day_of(delivery) * DAY + _DELIVERED
+
+
+def _cut_at_delivery(
+    line: Line, stretches: Iterable[tuple[int, int, int]]
+) -> Iterator[tuple[int, int, int]]:
+    """Cut stretches where the contract of a line is delivered."""
+    delivered = _delivered(line)
+    for start, end, code in stretches:
+        if delivered is not None and start < delivered < end:
+            yield start, delivered, code
+            yield delivered, end, code
+        else:
+            yield start, end, code
 
 
 def _known_of(line: Line, day: int) -> Word | None:

@@ -26,7 +26,7 @@ import pyarrow.dataset as ds
 
 from binance_archive_kit import render
 from binance_archive_kit.caching import DEFAULT_LIMIT, Cache, CacheUse, touch
-from binance_archive_kit.comparing import Disagreement, compare
+from binance_archive_kit.comparing import Disagreement, compare, shared_rows
 from binance_archive_kit.contents import Contents, looked_into
 from binance_archive_kit.enums import Market, Partition, read_names
 from binance_archive_kit.errors import (
@@ -446,10 +446,11 @@ class Holdings:
         others: list[HeldFile] = []
         for file in files:
             proof = proofs.get(file.key)
-            if proof is not None:
-                if proof.stamp == file.stamp or proof.is_of(file.stamp):
+            # What is proven of a zip says nothing of a csv file in its place.
+            if proof is not None and file.is_zip:
+                if proof.is_of(file.stamp):
                     proven.add(file.key)
-                elif file.is_zip:
+                else:
                     others.append(file)
         return proven | hash_moved(self._store, others, proofs).keys()
 
@@ -551,6 +552,16 @@ class Holdings:
         said = json.dumps([astuple(each) for each in found])
         self.cache.remember_compared(feed, at.key, files, said)
         return found
+
+    def shared_rows(self, feed: Feed, one: Source, other: Source) -> tuple[int, list[Disagreement]]:
+        """Return how many rows of one key two small files both have, and those that differ.
+
+        Raises
+        ------
+        FileError
+            For a file that is not what its name says.
+        """
+        return shared_rows(self.root, feed, one, other, workers=_workers())
 
     def _examined(
         self,

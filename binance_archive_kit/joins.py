@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from binance_archive_kit.datasets import Source, _choice, scan, store
+from binance_archive_kit.datasets import Source, opened, read_choice, scan
 from binance_archive_kit.enums import Interval, read_interval, read_names
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
@@ -37,7 +37,7 @@ STATUSES: Final = ("known", "not_yet_known", "too_old", "no_rows", "no_time")
 KNOWN_STATUS: Final = "known_status"
 _TIME = pl.Datetime("us", "UTC")
 _DAY = timedelta(days=1)
-#: Days of a feed on a grid, and rows of any other, that are looked at together.
+#: Days of a feed on a grid, and rows of any other, that are read together.
 _DAYS_AT_ONCE, _ROWS_AT_ONCE = 31, 1_000_000
 #: How late a row may be before the one before it no longer counts.
 _LATE = timedelta(minutes=1)
@@ -45,7 +45,7 @@ _LATE = timedelta(minutes=1)
 _PACE_STEPS = 20
 #: How long a value counts in a feed without any steps.
 _EVENT_AGE = _DAY
-#: Columns of our own while rows are joined.
+#: Names of temporary columns.
 _ROW, _AT, _SYMBOL = "__row", "__at", "__symbol"
 Batches = Iterator[pl.DataFrame]
 #: Longer than the archive is old by far: any age can be asked for with None.
@@ -200,8 +200,8 @@ def join_known(
     frame = _frame("left", left)
     if symbol is not None and not isinstance(symbol, str | Mapping):
         raise ConfigurationError(
-            f"symbol: {shown(symbol)} is neither one symbol nor a mapping of the symbols of left; "
-            "several symbols are joined by the column 'symbol' of left"
+            f"symbol: {shown(symbol)} is neither a name nor a mapping of names to names; several "
+            "symbols are joined by the column 'symbol' of left"
         )
     groups = _names("by", by)
     rows: _FeedRows | _FrameRows
@@ -211,7 +211,7 @@ def join_known(
             raise ConfigurationError(f"{', '.join(odd)}: not for a frame of rows; leave it out")
         rows = _FrameRows(source.lazy(), where)
     else:
-        rows = _FeedRows(_opened(source, options), market, data_type, where)
+        rows = _FeedRows(opened(source, options), market, data_type, where)
     own = rows.own if columns is None else _names("columns", columns)
     for name in groups:
         _check_has("by", name, frame.columns, "left")
@@ -272,34 +272,41 @@ class _FeedRows:
         self._where = where
         if where is not None:
             _check_where(self.nothing().lazy(), where)
-        self._files: dict[str, tuple[HeldFile, ...]] = {}
+        self._files: dict[str, list[HeldFile]] = {}
         self._interval: Interval | None = None
 
     def choose(self, symbols: list[str], interval: str | None, named: object) -> None:
         """Choose the files of these symbols, and of one interval."""
-        streams = [held.stream for held in self.holdings.streams(self.feed)]
+        streams = self.holdings.streams(self.feed)
         if not streams:
             raise ConfigurationError(self.holdings.nothing_of(self.feed))
-        known = sorted({stream.symbol for stream in streams})
+        known = sorted({held.stream.symbol for held in streams})
         strangers = sorted(set(symbols) - set(known))
         if strangers and (named is not None or len(strangers) == len(symbols)):
-            _choice(self.holdings, self.feed, strangers, None, None, None)
+            read_choice(self.holdings, self.feed, strangers, None, None, None)
         if self.feed.data_type.has_intervals:
-            there = {s.interval for s in streams if s.symbol in symbols or not symbols}
+            there = {
+                each.stream.interval
+                for each in streams
+                if each.stream.symbol in symbols or not symbols
+            }
             if interval is not None and not isinstance(interval, str):
-                raise ConfigurationError(f"interval: {shown(interval)} is not a name like '1h'")
+                raise ConfigurationError(
+                    f"interval: {shown(interval)} is not valid; use a name like '1h'"
+                )
             if interval is None and len(there) != 1:
                 names = ", ".join(each for each in Interval if each in there)
                 raise ConfigurationError(f"interval: choose one of {names}")
             own = [name for name in symbols if name in known] or None
-            _choice(self.holdings, self.feed, own, interval, None, None)
+            read_choice(self.holdings, self.feed, own, interval, None, None)
             [self._interval] = there if interval is None else [Interval(read_interval(interval))]
         elif interval is not None:
             raise ConfigurationError(f"interval: {self.title} has none; leave it out")
-        for held in self.holdings.streams(self.feed):
+        for held in streams:
             if held.stream.symbol in symbols and held.stream.interval in (None, self._interval):
-                files = self._files.get(held.stream.symbol, ()) + held.files
-                self._files[held.stream.symbol] = tuple(sorted(files, key=lambda f: f.start))
+                self._files.setdefault(held.stream.symbol, []).extend(held.files)
+        for files in self._files.values():
+            files.sort(key=lambda file: file.start)
 
     @property
     def symbols(self) -> list[str]:
@@ -333,7 +340,7 @@ class _FeedRows:
         return self._rhythm.kind == "grid"
 
     def batches(self, moments: pl.Series, age: timedelta | None, names: list[str]) -> Batches:
-        """Yield the rows that some decision may see, oldest first, as much as fits in memory."""
+        """Yield the rows that some decision may see, oldest first, in parts that fit in memory."""
         for first, last in self._spans(moments, age):
             if not self._is_grid:
                 rows = self._scan(self.symbols, first, last).select(names)
@@ -371,7 +378,7 @@ class _FeedRows:
 
     def first_known(self, symbol: str) -> datetime | None:
         """Return when the first row of a symbol was known; None if it has none."""
-        for file in self._files.get(symbol, ()):
+        for file in self._files.get(symbol, []):
             first = _midnight(file.start) - self.period - _DAY
             rows = self._scan([symbol], first, _midnight(file.end) + 2 * _DAY)
             found = rows.select(pl.col(KNOWN_AT).min()).collect().item()
@@ -488,7 +495,7 @@ class _FrameRows:
         return self._first.get(symbol)
 
     def checked(self, rows: pl.DataFrame, _keys: Sequence[str]) -> pl.DataFrame:
-        """Take rows as they are given."""
+        """Return rows as they are."""
         return rows
 
 
@@ -499,9 +506,9 @@ def _latest(
     own: list[str],
     age: timedelta | None,
 ) -> pl.DataFrame:
-    """Return the last row known before each decision's moment and after the one before it.
+    """Return for each decision the last row that became known since the decision before it.
 
-    No decision can see any other, so that few rows are kept however many a feed has.
+    No decision sees any other row, so few are kept however many a feed has.
     """
     moments = decisions[_AT].unique().sort()
     names = list(dict.fromkeys([*keys, KNOWN_AT, *own, *rows.order]))
@@ -522,9 +529,9 @@ def _latest(
 
 
 def _status(found: pl.DataFrame, rows: _FeedRows | _FrameRows, age: timedelta | None) -> pl.Series:
-    """Say of each row whether a value was known, and if not, why.
+    """Return the status of each row: whether a value was known, and if not, why.
 
-    Only rows known by then decide, and which symbols the store has files of.
+    It depends on nothing but rows known by then, and on which symbols the store has files of.
     """
     doubtful = found.filter(pl.col(KNOWN_AT).is_null() & pl.col(_AT).is_not_null())
     first = {
@@ -548,14 +555,6 @@ def _status(found: pl.DataFrame, rows: _FeedRows | _FrameRows, age: timedelta | 
 
 
 # What is asked for
-
-
-def _opened(source: Source, options: dict[str, Any]) -> Holdings:
-    if not isinstance(source, Holdings):
-        return store(source, **options)
-    if options:
-        raise ConfigurationError(f"{', '.join(options)}: give these to store(...) instead")
-    return source
 
 
 def _midnight(day: date) -> datetime:
@@ -599,7 +598,7 @@ def _check_has(field: str, name: str, names: Sequence[str], what: str) -> None:
 
 
 def _utc(types: Mapping[str, pl.DataType], name: str, field: str) -> pl.Expr:
-    """Return a column of times in UTC; refuse times that do not say their zone."""
+    """Return the expression for a column of times in UTC; times without a zone are an error."""
     dtype = types[name]
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
         way = "give a column of polars.Datetime with a time zone"
@@ -640,6 +639,10 @@ def _symbols(
     own = frame["symbol"].cast(pl.String).alias(_SYMBOL)
     if symbol is None:
         return own
+    if not isinstance(symbol, Mapping) or not all(isinstance(s, str) for s in symbol.values()):
+        raise ConfigurationError(
+            f"symbol: {shown(symbol)} is neither a name nor a mapping of names to names"
+        )
     if absent := sorted(set(own.drop_nulls()) - set(symbol)):
         raise ConfigurationError(f"symbol: says nothing of {absent[0]!r}, which left has")
     return own.replace_strict(dict(symbol), return_dtype=pl.String)

@@ -42,6 +42,24 @@ def is_symbol(text: str) -> bool:
     return not _NOT_A_SYMBOL.search(text)
 
 
+_DELIVERY = re.compile(r"_(\d{6})$", re.ASCII)
+
+
+def delivery_of(symbol: str) -> date | None:
+    """Return the day (UTC) on which a contract is delivered; None for one without an end.
+
+    >>> delivery_of("BTCUSD_240628"), delivery_of("BTCUSD_PERP")
+    (datetime.date(2024, 6, 28), None)
+    """
+    found = _DELIVERY.search(symbol)
+    if found is None:
+        return None
+    try:
+        return date.fromisoformat(f"20{found[1]}")
+    except ValueError:
+        return None
+
+
 def feed_prefix(market: Market, partition: Partition, data_type: DataType) -> str:
     """Spell the prefix under which all symbols of a feed lie; ends in ``/``.
 
@@ -236,6 +254,23 @@ def parse_period(text: str, partition: Partition) -> date:
     if not _PERIODS[partition].fullmatch(text):
         raise ValueError(f"{text!r} is not a {partition} period")
     return date.fromisoformat(text if partition is Partition.DAILY else f"{text}-01")
+
+
+def unpadded_period(text: str, partition: Partition) -> str | None:
+    """Return the period that is meant where zeros are left out; None if there is none.
+
+    >>> unpadded_period("2020-8", Partition.MONTHLY)
+    '2020-08'
+    """
+    parts = text.split("-")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    meant = "-".join([parts[0], *(part.zfill(2) for part in parts[1:])])
+    try:
+        parse_period(meant, partition)
+    except ValueError:
+        return None
+    return None if meant == text else meant
 
 
 def spell_period(start: date, partition: Partition) -> str:

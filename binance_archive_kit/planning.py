@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from operator import itemgetter
 
 import polars as pl
 
@@ -18,7 +19,7 @@ from binance_archive_kit import render
 from binance_archive_kit.config import CollectionConfig
 from binance_archive_kit.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.errors import nearest
-from binance_archive_kit.keys import Stream, parse_period, period_end, spell_period
+from binance_archive_kit.keys import Stream, delivery_of, parse_period, period_end, spell_period
 from binance_archive_kit.layout import BaseStorage
 from binance_archive_kit.matrix import Confidence, Matrix, PartitionFacts, WrongSymbolError
 from binance_archive_kit.wishes import Absence, Reason, Span, Wish, Wishes
@@ -54,9 +55,12 @@ class StreamListing:
         Period of the stream's very first file, known when `probed`.
     ends : bool
         Nothing is listed after the days asked for.
+    misnamed : dict of str to str
+        Keys without the zeros that all others have, by the period that is meant.
     """
 
     objects: dict[str, Listed] = field(default_factory=dict)
+    misnamed: dict[str, str] = field(default_factory=dict)
     first: str | None = None
     probed: bool = False
     ends: bool = False
@@ -247,23 +251,42 @@ class Lives:
 
     def __init__(self, listing: Mapping[Stream, StreamListing]) -> None:
         self._symbols: dict[Market, dict[str, tuple[date, Stream]]] = {}
+        self._first: dict[tuple[str, ...], tuple[date, Stream]] = {}
         for stream, here in listing.items():
+            if stream.interval not in _LONG and (
+                period := here.first or min(here.objects, default=None)
+            ):
+                begun = parse_period(period, stream.partition), stream
+                kin = _kin(stream)
+                self._first[kin] = min(self._first.get(kin, begun), begun, key=itemgetter(0))
             last = _last_day(stream, here)
             symbols = self._symbols.setdefault(stream.market, {})
             symbol = _contract(stream)
             if symbol not in symbols or symbols[symbol][0] < last:
                 symbols[symbol] = last, stream
+        #: The two symbols of each market that last longest: a plan asks for each absent period.
+        self._longest = {
+            market: sorted(symbols.values(), key=lambda each: each[0], reverse=True)[:2]
+            for market, symbols in self._symbols.items()
+        }
 
     def of(self, stream: Stream) -> tuple[date, Stream]:
         """Return the last day of a stream's symbol, UTC, and the stream that has it."""
         return self._symbols[stream.market][_contract(stream)]
 
+    def earlier(self, stream: Stream, day: date) -> Stream | None:
+        """Return another interval of the same candles that has files of a day, or earlier ones."""
+        if stream.interval in _LONG:
+            # A month of few days may have no candle as long.
+            return None
+        first, other = self._first.get(_kin(stream), (date.max, stream))
+        return other if other != stream and first <= day else None
+
     def others(self, stream: Stream) -> tuple[date, Stream] | None:
         """Return the same for the symbol of this market that lasts longest, but for its own."""
-        symbols = self._symbols[stream.market]
         own = _contract(stream)
-        others = (each for symbol, each in symbols.items() if symbol != own)
-        return max(others, key=lambda each: each[0], default=None)
+        longest = self._longest[stream.market]
+        return next((each for each in longest if _contract(each[1]) != own), None)
 
 
 def _last_day(stream: Stream, here: StreamListing) -> date:
@@ -276,6 +299,15 @@ def _last_day(stream: Stream, here: StreamListing) -> date:
     if not here.objects:
         return date.min
     return parse_period(max(here.objects), stream.partition)
+
+
+#: Candles longer than a day.
+_LONG = (Interval.D3, Interval.W1, Interval.MO1)
+
+
+def _kin(stream: Stream) -> tuple[str, ...]:
+    """Name what the intervals of some candles have in common."""
+    return stream.market, stream.data_type, stream.partition, stream.symbol
 
 
 def _contract(stream: Stream) -> str:
@@ -466,7 +498,7 @@ def make_plan(
             absent = [each for each in wanted if each[0] not in here.objects]
         for absence in _absences(wish, absent, here, matrix, now, known_symbols or {}, lives):
             match absence.reason:
-                case Reason.ABSENT | Reason.AFTER_LAST:
+                case Reason.ABSENT | Reason.AFTER_LAST | Reason.OTHER_NAME:
                     missing.append(absence)
                 case Reason.NOT_PUBLISHED:
                     pending.append(absence)
@@ -514,6 +546,12 @@ def _absences(
 
     def word(period: str, start: date) -> tuple[Reason, str]:
         end = period_end(start, stream.partition)
+        if period in here.misnamed:
+            return Reason.OTHER_NAME, (
+                f"the archive has it under another name, {here.misnamed[period]}, which is not "
+                "fetched; download that object and its checksum by hand, and save the zip as "
+                f"{stream.key(period).rpartition('/')[2]}"
+            )
         if facts.last is not None and start > facts.last:
             doubtful = facts.confidence is Confidence.HEARSAY
             return Reason.ENDED, f"{name} ended {'about' if doubtful else 'on'} {facts.last}"
@@ -528,7 +566,11 @@ def _absences(
         if lost:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
         if here.probed and here.first is not None and period < here.first:
-            return Reason.BEFORE_FIRST, f"the archive's first file of it is of {here.first}"
+            said = f"the archive's first file of it is of {here.first}"
+            earlier = lives.earlier(stream, start)
+            if earlier is not None:
+                said += f", though {_spoken(earlier)} begins earlier"
+            return Reason.BEFORE_FIRST, said
         if any(first <= start <= last for first, last in gaps):
             return Reason.ABSENT, "the archive lacks it, a known gap"
         if here.ends and period > last_here and facts.has_ended:
@@ -543,7 +585,7 @@ def _absences(
     for period, start in absent:
         reason, detail = word(period, start)
         end = period_end(start, stream.partition)
-        itself = reason in (Reason.ABSENT, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
+        itself = reason in _OF_ONE_FILE
         if run is not None and not itself and (run.reason, run.detail) == (reason, detail):
             start = run.start
         elif run is not None:
@@ -567,11 +609,18 @@ def _absences(
         yield run
 
 
+#: Reasons that are given for each file by itself.
+_OF_ONE_FILE = (Reason.ABSENT, Reason.OTHER_NAME, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
+
+
 def _after_last(stream: Stream, start: date, said: str, lives: Lives) -> tuple[Reason, str]:
-    """Say of a period after the last file of a stream whether its symbol was delisted."""
+    """Return why a period after the last file of a stream is absent: delisted, or missing."""
     last, longest = lives.of(stream)
     if last >= start:
         return Reason.ABSENT, f"{said}, though {_spoken(longest)} goes on"
+    delivery = delivery_of(stream.symbol)
+    if delivery is not None and delivery < start:
+        return Reason.AFTER_LAST, f"{said}; the contract was delivered on {delivery}"
     other = lives.others(stream)
     if other is not None and other[0] >= start:
         return Reason.AFTER_LAST, f"{said}; delisted?"

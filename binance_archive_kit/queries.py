@@ -56,7 +56,7 @@ def sql(
     distinct, known_at : bool
         As for `connect`.
     **options
-        As for `store`, and ``known_at`` as for `connect`.
+        As for `store`; not for a connection, which has its options already.
 
     Returns
     -------
@@ -140,7 +140,13 @@ def _answer(
 def bound(
     connection: duckdb.DuckDBPyConnection, query: str, values: Any = None
 ) -> duckdb.DuckDBPyRelation | None:
-    """Check a statement against the tables there are, and give its rows, still to be read."""
+    """Run a statement, and return its rows, not read yet.
+
+    Raises
+    ------
+    duckdb.Error
+        With the line at fault.
+    """
     try:
         return connection.sql(query, params=values)
     except (duckdb.BinderException, duckdb.CatalogException):
@@ -156,14 +162,14 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Asked for the views that have rows when the query names a table there is not.
+        Where to look for the views that have rows when a query names a table that does not exist.
 
     Raises
     ------
     ConfigurationError
-        For a query that DuckDB rejects or cannot carry out.
+        For a query that DuckDB rejects or cannot run.
     ArchiveKitError
-        The one that reading a file raised inside DuckDB.
+        The error that reading a file raised inside DuckDB.
     """
     try:
         yield
@@ -196,7 +202,7 @@ def check_statement(connection: duckdb.DuckDBPyConnection, query: str) -> None:
 
 
 def _check_name(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """See that a frame does not hide a table or view."""
+    """Check that the name of a frame is not that of a table or view."""
     found = connection.sql(
         "SELECT table_type FROM information_schema.tables WHERE lower(table_name) = lower(?)",
         params=[name],
@@ -206,7 +212,7 @@ def _check_name(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
-    """Say that there is no such table, and which views have rows."""
+    """Format the message for a table that does not exist, with the views that have rows."""
     try:
         rows = connection.sql("SELECT DISTINCT view FROM store_streams ORDER BY view").fetchall()
     except duckdb.Error:
@@ -236,7 +242,7 @@ def _values(params: object) -> Any:
 
 
 def _value(value: object) -> object:
-    """Turn a value into one that DuckDB takes, its moments into naive UTC."""
+    """Convert a value to one that DuckDB accepts, with moments in naive UTC."""
     match value:
         case datetime():
             return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
@@ -250,7 +256,7 @@ def _value(value: object) -> object:
 
 
 def _table(name: str, frame: object) -> pl.DataFrame:
-    """Turn a frame into one whose times have no zone and mean UTC."""
+    """Convert a frame to one of Polars, with times in naive UTC."""
     table = _frame(frame)
     if table is None:
         raise ConfigurationError(
@@ -267,7 +273,7 @@ def _frame(value: object) -> pl.DataFrame | None:
         value = pl.DataFrame(value)
     if not isinstance(value, pl.DataFrame):
         return None
-    # By way of UTC: without its zone a time would keep what its clock says.
+    # By way of UTC: a time that only loses its zone would keep its local clock.
     return _with_times(_with_times(value, _UTC), _NAIVE)
 
 
@@ -308,7 +314,7 @@ def _words(frame: pl.DataFrame) -> Iterator[pl.Series]:
 
 
 def _microseconds(name: str) -> str:
-    """Spell how long an INTERVAL is; a frame's durations have no months."""
+    """Return the SQL for the length of an INTERVAL; a frame's durations have no months."""
     column = '"' + name.replace('"', '""') + '"'
     return (
         f"CASE WHEN datepart('year', {column}) = 0 AND datepart('month', {column}) = 0 "
@@ -319,7 +325,7 @@ def _microseconds(name: str) -> str:
 
 
 def _with_times(frame: pl.DataFrame, moment: pl.Datetime) -> pl.DataFrame:
-    """Give all times of a frame one type; between zones the moments stay the same."""
+    """Cast all times of a frame to one type; between zones the moments stay the same."""
     wanted = {name: _timed(dtype, moment) for name, dtype in frame.schema.items()}
     return frame.cast({n: t for n, t in wanted.items() if t != frame.schema[n]})
 

@@ -32,6 +32,8 @@ _ABSENCES = (
     ("unavailable", "idle", "cannot exist"),
 )
 
+_OTHER_NAME = "other_name"
+
 #: Lines of one kind that are shown before the rest is only counted.
 _SHOWN = 6
 
@@ -175,6 +177,8 @@ def absences_text(*kinds: Sequence[Absence]) -> list[str]:
 
 def _tally(word: str, meaning: str, absences: Sequence[Absence]) -> str:
     reasons = Counter(str(absence.reason) for absence in absences)
+    if [*reasons] == [_OTHER_NAME]:
+        meaning = "the archive has it under another name"
     words = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     return f"{len(absences):,} {word} ({meaning}): {words}"
 

@@ -261,7 +261,7 @@ def hour_klines(root: Path, symbols: int) -> None:
         stream = Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, Interval.H1)
         rows = "".join(
             "%d,{:.8f},{:.8f},{:.8f},{:.8f},{:.8f},%d,{:.8f},{},1.00000000,1.00000000,0\n".format(
-                *dice.uniform(1, 9e4, 6), dice.integers(99999)
+                *_candle(dice), *dice.uniform(2, 9e4, 2), dice.integers(99999)
             )
             for _ in range(24)
         )
@@ -269,6 +269,12 @@ def hour_klines(root: Path, symbols: int) -> None:
         for unit in (1, 1000):
             chosen = [day for day in days if (day < MICROSECONDS_SINCE) == (unit == 1000)]
             _same_zips(root, stream, rows, chosen, unit)
+
+
+def _candle(dice: np.random.Generator) -> list[float]:
+    """Return open, high, low and close of a candle that can be."""
+    low, one, other, high = sorted(dice.uniform(1, 9e4, 4).tolist())
+    return [one, high, low, other]
 
 
 def _same_zips(root: Path, stream: Stream, rows: str, days: list[date], unit: int) -> None:

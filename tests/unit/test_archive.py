@@ -365,6 +365,41 @@ def test_a_folder_is_listed_from_its_first_file_whatever_stands_before(tmp_path:
     assert (found.probed, found.first) == (True, str(FIRST + timedelta(days=1)))
 
 
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("partition", ["daily", "monthly"])
+def test_a_key_without_zeros_is_named_and_not_missing(
+    partition: str, later: bool, tmp_path: Path
+) -> None:
+    """Such keys sort after their year, where the days asked for may long have ended."""
+    name = f"data/spot/{partition}/klines/BTCUSDT/1h/BTCUSDT-1h-"
+    periods = {
+        "daily": ["2023-08-01", "2023-08-02", "2023-08-03", "2024-01-01"],
+        "monthly": ["2023-07", "2023-08", "2023-09", "2024-01"],
+    }[partition]
+    missing = periods[1].replace("-08", "-8").replace("-02", "-2")
+    there = [periods[0], periods[2], missing, *periods[3:][:later]]
+    bucket = {
+        f"{name}{period}.zip{suffix}": b"x" for period in there for suffix in ("", ".CHECKSUM")
+    }
+    with LocalS3(bucket) as server:
+        plan = bak.plan(
+            markets=["spot"],
+            symbols=["BTCUSDT"],
+            data_types=["klines"],
+            intervals={"klines": ["1h"]},
+            start="2023-08-01" if partition == "daily" else "2023-07-01",
+            end="2023-08-03" if partition == "daily" else "2023-09-30",
+            partition=partition,
+            output_directory=tmp_path,
+            endpoint_url=server.url,
+        )
+    assert len(plan) == 2
+    [absence] = plan.missing
+    assert absence.reason == "other_name"
+    assert f"{name}{missing}.zip" in absence.detail
+    assert "the archive lacks it" not in str(plan)
+
+
 def test_foreign_keys_are_ignored_and_noted_in_the_plan(answers: Answers, tmp_path: Path) -> None:
     answers.reply = lambda _: ok(page(["aaa", *both(0, 1), "/etc/passwd"]))
     plan = bak.plan(

@@ -953,6 +953,20 @@ def test_a_halt_that_took_no_whole_candle_is_named(tmp_path: Path) -> None:
     assert "a known halt, 2020-02-19 11:35:33" in gaps["evidence"][0]
 
 
+@pytest.mark.parametrize(
+    ("last", "kinds"), [("08:00", set()), ("09:00", set()), ("05:00", {"short_file"})]
+)
+def test_a_contract_ends_on_the_day_its_name_says(
+    tmp_path: Path, last: str, kinds: set[str]
+) -> None:
+    name = "data/futures/um/daily/klines/BTCUSDT_240628/1h/BTCUSDT_240628-1h-"
+    for day, end in (("2024-06-27", "2024-06-28"), ("2024-06-28", f"2024-06-28 {last}")):
+        plant(tmp_path, ObjectKey.parse(f"{name}{day}.zip"), every(HOUR, day, end))
+    report = bak.coverage(tmp_path, start="2024-06-27", end="2024-06-30")
+    assert report.is_complete == (not kinds)
+    assert set(report.gaps["kind"]) == {"after_delisting", *kinds}
+
+
 def test_a_symbol_of_which_another_stream_goes_on_was_not_delisted(tmp_path: Path) -> None:
     """What an earlier collection noted of one stream is held against all of the symbol."""
     plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0]))

@@ -247,6 +247,34 @@ def test_a_price_that_stands_still_while_others_move_is_frozen(
         assert "low stands still while others move in 360 rows" in report.findings["evidence"][0]
 
 
+def test_a_close_that_stands_still_while_others_take_few_values_is_frozen(tmp_path: Path) -> None:
+    """High and low move together, and each of them between few prices."""
+    rows = minutes(DAYS[0])
+    for place in range(300, 1_000):
+        row = changed(changed(rows[place], OPEN, "100.0"), CLOSE, "100.0")
+        row = changed(row, HIGH, f"{101 + place % 7}.5")
+        rows[place] = changed(row, LOW, f"{90 + place % 5}.25")
+    put_rows(tmp_path, kline("BTCUSDT", DAYS[0], "1m"), rows)
+    assert counted(bak.coverage(tmp_path)) == {(DAYS[0], "frozen"): 700}
+
+
+@pytest.mark.parametrize(("interval", "step"), [("1m", MINUTE), ("1h", HOUR)])
+@pytest.mark.parametrize("busy", [0.2, 0.9])
+def test_a_pair_that_closes_at_one_tick_is_not_frozen(
+    tmp_path: Path, interval: str, step: int, busy: float
+) -> None:
+    chance = np.random.default_rng(3)
+    days = [f"2025-07-{day:02}" for day in range(1, 32)] if interval == "1h" else DAYS[:1]
+    rows = [row for day in days for row in walk(day, step)]
+    for place, row in enumerate(rows):
+        up, down = (chance.random(2) < busy) * chance.choice([1, 1, 1, 2, 2, 3], 2)
+        row = changed(changed(row, OPEN, "1.0000"), CLOSE, "1.0000")
+        rows[place] = changed(changed(row, HIGH, f"{1 + up / 1e4:.4f}"), LOW, f"{1 - down / 1e4}")
+    period = "2025-07" if interval == "1h" else DAYS[0]
+    put_rows(tmp_path, kline("FDUSDUSDT", period, interval), rows)
+    assert bak.coverage(tmp_path).verdict.startswith("Complete: ")
+
+
 def pegged(day: str) -> list[Row]:
     """Invent a pair of two stable coins: prices of few ticks, the outer ones all day the same."""
     chance = np.random.default_rng(1)
@@ -464,6 +492,76 @@ def test_two_rows_of_one_label_are_explained_by_its_change(tmp_path: Path) -> No
     assert ready.is_ready
     assert ready.verdict.startswith("Ready: ")
     assert "as is known, 1 repeated row" in ready.verdict
+
+
+def metric_rows(first: str, count: int, seed: int) -> str:
+    """Invent rows of metrics whose values tell which file they are of."""
+    chance = np.random.default_rng(seed)
+    start = np.datetime64(first)
+    return "".join(
+        f"{str(start + np.timedelta64(5 * place, 'm')).replace('T', ' ')},BTCUSDT,"
+        + ",".join(f"{value:.8f}" for value in chance.uniform(1, 2, 6))
+        + "\n"
+        for place in range(count)
+    )
+
+
+@pytest.mark.parametrize(("day", "known"), [("2026-06-25", True), ("2026-06-26", False)])
+@pytest.mark.parametrize("apart", [True, False])
+def test_two_rows_of_one_label_that_differ_are_a_conflict_unless_known(
+    tmp_path: Path, day: str, known: bool, apart: bool
+) -> None:
+    """The row that ends the day before may stand in its file, or in the one of the day."""
+    yesterday = str(np.datetime64(day) - 1)
+    header = schema(Market.FUTURES_UM, DataType.METRICS).header_line + "\n"
+    before = metric_rows(f"{yesterday}T00:05:00", 288 if apart else 287, 1)
+    again = "" if apart else metric_rows(f"{day}T00:00:00", 1, 3)
+    own = metric_rows(f"{day}T00:00:00", 288, 2)
+    for of, body in ((yesterday, before), (day, again + own)):
+        key = other("metrics", "BTCUSDT", of)
+        write(tmp_path, key, zip_of(key, (header + body).encode()))
+    asked = {"start": day} if not apart else {}
+    report, ready = bak.coverage(tmp_path, **asked), bak.backtest_coverage(tmp_path, **asked)
+    kinds = set(report.findings["kind"]) - {"semantic_change"}
+    assert kinds == {"duplicate" if known else "conflict"}
+    assert report.is_complete == ready.is_ready == known
+
+
+@pytest.mark.parametrize("differs", [True, False])
+def test_a_candle_of_two_months_may_not_differ_in_them(tmp_path: Path, differs: bool) -> None:
+    opens = every(3 * DAY, "2025-07-01", "2025-09-01")
+    days = [str(np.datetime64(time, "us").astype("datetime64[D]")) for time in opens]
+    rows = [walk(day, DAY, seed=place)[0] for place, day in enumerate(days)]
+    again = changed(rows[10], HIGH, "999.0") if differs else rows[10]
+    assert days[10] == "2025-07-31"
+    for month, its in (("2025-07", rows[:11]), ("2025-08", [again, *rows[11:]])):
+        put_rows(tmp_path, kline("BTCUSDT", month, "3d"), its)
+    report, ready = bak.coverage(tmp_path), bak.backtest_coverage(tmp_path)
+    assert report.is_complete == ready.is_ready == (not differs)
+    assert set(report.findings["kind"]) == ({"conflict"} if differs else set())
+    if differs:
+        for word in ("BTCUSDT-3d-2025-07.zip", "BTCUSDT-3d-2025-08.zip", "high is"):
+            assert word in report.findings["evidence"][0]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 199), min_size=150, max_size=300), st.sampled_from([300, 900]))
+def test_events_that_come_again_in_a_later_piece_count_once(numbers: list[int], size: int) -> None:
+    key = ObjectKey.parse("data/futures/um/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-01.zip")
+    body = "".join(
+        f"{number},1.5,{1 + number},1.5,{(at(DAYS[0]) + number * 300 * SECOND) // 1000},true\n"
+        for number in numbers
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), key, zip_of(key, body.encode()))
+        with (
+            patch.object(reading, "SMALL", 0),
+            patch.object(texts, "_FIRST_PIECE", size),
+            patch.object(texts, "PIECE", size),
+            patch.object(texts, "_READ", 64),
+        ):
+            pieces = bak.coverage(bak.store(folder, cache=False))
+    assert pieces.streams["present"].to_list() == [len(set(numbers))]
 
 
 def test_metrics_that_were_published_twice_are_explained(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from binance_archive_kit.planning import (
     PLAN_SCHEMA,
     Action,
     Listed,
+    Lives,
     Plan,
     StreamListing,
     decide,
@@ -1300,6 +1301,15 @@ NOW_LATE = datetime(2026, 11, 30)
             ["futures_um markPriceKlines, 2024-08-12: 2 minutes"],
         ),
         (
+            {
+                "markets": ["futures_um"],
+                "data_types": ["markPriceKlines"],
+                "intervals": {"markPriceKlines": ["1h"]},
+                "date_range": days("2024-08-11", "2024-08-13"),
+            },
+            ["futures_um markPriceKlines, 2024-08-12: 2 minutes are in no file of the 1m candles"],
+        ),
+        (
             {"data_types": ["trades"], "date_range": days("2020-01-01", "2020-12-31")},
             ["2020-02-09 02:00:00 to 03:00:00 UTC; 2020-02-19 11:35:33 to 17:30:00", "and 3 more"],
         ),
@@ -1349,12 +1359,6 @@ def test_a_plan_names_what_is_known_to_be_wrong(fields: dict[str, Any], words: l
         {"markets": ["futures_um"], "data_types": ["bookDepth"], "date_range": days("2026-09-02")},
         # The daily file is right, and so are the days beside.
         {"intervals": {"klines": ["1h"]}, "date_range": days("2020-12-22", "2020-12-24")},
-        {
-            "markets": ["futures_um"],
-            "data_types": ["markPriceKlines"],
-            "intervals": {"markPriceKlines": ["1h"]},
-            "date_range": days("2024-08-12"),
-        },
         # Binance replaced these files.
         {
             "symbols": ["JUVUSDT"],
@@ -1472,3 +1476,43 @@ def test_a_feed_that_ended_on_a_doubtful_day_is_listed(
     assert not plan.missing
     assert {absence.detail for absence in plan.unavailable} == {detail}
     assert {absence.reason for absence in plan.unavailable} == {Reason.ENDED}
+
+
+def test_a_note_promises_daily_files_only_of_days_that_have_better_ones() -> None:
+    found = notes_of(
+        partition="auto",
+        intervals={"klines": ["1h"]},
+        date_range=days("2018-02-01", "2020-12-31"),
+    )
+    promised = {note for note in found if "takes the daily files" in note}
+    assert [note for note in found if "2018-02-09" in note and "defect" in note]
+    assert promised == {note for note in found if "2020-12-21" in note}
+
+
+lasts = st.dictionaries(
+    st.tuples(st.sampled_from(["AUSDT", "BUSDT", "CUSDT"]), st.sampled_from(Interval)),
+    st.integers(0, 3),
+    min_size=1,
+)
+
+
+@given(lasts)
+def test_the_others_of_a_symbol_are_all_but_its_own(
+    ends: Mapping[tuple[str, Interval], int],
+) -> None:
+    start = date(2025, 7, 1)
+    listing = {
+        Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, interval): StreamListing(
+            {str(start + timedelta(days=at)): Listed(1, "", "", True) for at in range(last + 1)},
+            ends=True,
+        )
+        for (symbol, interval), last in ends.items()
+    }
+    lives = Lives(listing)
+    for stream in listing:
+        others = [last for (symbol, _), last in ends.items() if symbol != stream.symbol]
+        found = lives.others(stream)
+        assert (found is None) == (not others)
+        if found is not None:
+            assert found[0] == start + timedelta(days=max(others))
+            assert found[1].symbol != stream.symbol
