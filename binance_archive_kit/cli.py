@@ -81,7 +81,7 @@ def _run(given: Sequence[str]) -> int:
     except ArchiveKitError as error:
         return _complain(error, Exit.PARTIAL)
     except KeyboardInterrupt as interrupt:
-        return _complain(str(interrupt) or "interrupted", Exit.INTERRUPTED)
+        return _complain(str(interrupt) or "interrupted; run it again", Exit.INTERRUPTED)
 
 
 def parser() -> argparse.ArgumentParser:
