@@ -238,7 +238,7 @@ class Archive:
         return list(symbols)
 
     def notes(self) -> list[str]:
-        """Say which keys were ignored, one note for each prefix."""
+        """Return one note for each prefix with ignored keys."""
         return [
             f"listing: {len(keys):,} keys under {prefix!r} do not belong there, such as "
             f"{shown(keys[0])}; ignored"

@@ -158,7 +158,7 @@ class BacktestCoverage:
             raise CoverageError(self.verdict)
 
     def __repr__(self) -> str:
-        """Give the verdict, the documented count of files, and what was found in the rows."""
+        """Return the verdict, the documented count of files, and the findings in the rows."""
         lines = [f"Backtest · {self.verdict}", self._files(), *notes_on(self.findings)]
         return "\n  ".join(lines)
 

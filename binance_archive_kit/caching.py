@@ -61,13 +61,13 @@ _DECIMAL = "decimal_"
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
-#: Gives what facts hold as they are: `dataclasses.astuple` would copy each deeply. The stamp
-#: comes first, what is irregular last; both are stored in another form.
+#: Returns the fields of facts as they are: `dataclasses.astuple` would copy each deeply. Without
+#: the first and the last one, the stamp and the irregularities, which are stored in another form.
 _FIELDS = attrgetter(*(field.name for field in fields(Facts)[1:-1]))
 
 
 _STAMP = {"size": COUNT, "mtime": INTEGER, "ctime": INTEGER, "inode": INTEGER}
-#: Times outside of the years 1 to 9999 are no times.
+#: Microseconds since 1970 of the years 1 to 9999; a time outside of them is invalid.
 _FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 _MOMENT = Kind("INTEGER", f"({{0}} IS NULL OR {{0}} BETWEEN {_FIRST} AND {_LAST})")
 _RUNS = Kind("BLOB", f"typeof({{0}}) = 'blob' AND length({{0}}) % {8 * NO_RUNS.shape[1]} = 0")
@@ -163,10 +163,13 @@ class Cache:
         #: By the name of a feed's table: as decimals, other files can be read.
         self._facts: dict[str, dict[str, Facts]] = {}
         self._rejected: dict[str, dict[str, Rejection]] = {}
+        #: The stamp of the database when rejections were last read from it.
+        self._seen: dict[str, Stamp | None] = {}
         self._contents: dict[str, dict[str, Contents]] = {}
         self._compared: dict[str, dict[str, tuple[str, str]]] = {}
         self._fragments: dict[Path, ds.Fragment] = {}
-        self._lock = threading.Lock()
+        # A scan that is dropped half-way remembers what it has seen, on whatever thread that is.
+        self._lock = threading.RLock()
         self.folder = _place(root) if keep else None
         self._rows: Database | None = None
         if self.folder is not None:
@@ -176,13 +179,41 @@ class Cache:
 
     def known(self, feed: Feed) -> dict[str, Facts]:
         """Give what is known of the files of a feed, by their keys; it grows with time."""
+        if feed.table not in self._facts:
+            self.refresh(feed)
+        return self._facts[feed.table]
+
+    def refresh(self, feed: Feed) -> None:
+        """Take in which files of a feed were rejected meanwhile, by any cache of the store."""
         with self._lock:
+            seen = None if self._rows is None else self._rows.stamp()
+            if feed.table in self._facts and seen == self._seen.get(feed.table):
+                return
+            self._seen[feed.table] = seen
             if feed.table not in self._facts:
                 self._facts[feed.table] = dict(self._read_facts(feed))
-            return self._facts[feed.table]
+            facts = self._facts[feed.table]
+            rejected = self._rejected.get(feed.table, {}) | dict(self._read_rejections(feed))
+            self._rejected[feed.table] = rejected
+            # What was found out by a look at a part of a file does not count any more.
+            if bad := {
+                key
+                for key, (stamp, _) in rejected.items()
+                if key in facts and facts[key].stamp == stamp
+            }:
+                # Another mapping: what was chosen by the old one is to be chosen anew.
+                good = {key: each for key, each in facts.items() if key not in bad}
+                self._facts[feed.table] = good
 
     def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
+        if rejected := self.rejected(feed):
+            # A look at a part of a file may end after another reader rejected it.
+            facts = {
+                key: each
+                for key, each in facts.items()
+                if key not in rejected or rejected[key].stamp != each.stamp
+            }
         self.known(feed).update(facts)
         self._insert(
             _table("facts", feed),
@@ -194,26 +225,25 @@ class Cache:
 
     def rejected(self, feed: Feed) -> Mapping[str, Rejection]:
         """Return the files of a feed that could not be read, by their keys."""
-        with self._lock:
-            if feed.table not in self._rejected:
-                rows = self._select(_table("rejections", feed), feed)
-                self._rejected[feed.table] = {
-                    key: Rejection(Stamp(*stamp), file_error(reason, place, detail))
-                    for key, *stamp, reason, place, detail in rows
-                }
-            return self._rejected[feed.table]
+        if feed.table not in self._rejected:
+            self.refresh(feed)
+        return self._rejected[feed.table]
 
     def reject(self, feed: Feed, file: HeldFile, error: FileError) -> None:
         """Remember that a file cannot be read, and forget what was known of it."""
-        self.rejected(feed)
-        known = self.known(feed)
+        self.known(feed)
         with self._lock:
             rejection = Rejection(file.stamp, error)
             self._rejected[feed.table] = self._rejected[feed.table] | {file.key: rejection}
-            # Another mapping: what was chosen by the old one is to be chosen anew.
-            self._facts[feed.table] = {key: each for key, each in known.items() if key != file.key}
+            # Another mapping, as above.
+            facts = self._facts[feed.table]
+            self._facts[feed.table] = {key: each for key, each in facts.items() if key != file.key}
         said = (error.reason, error.file, error.detail)
         self._insert(_table("rejections", feed), [(file.key, *file.stamp, *said)])
+
+    def _read_rejections(self, feed: Feed) -> Iterator[tuple[str, Rejection]]:
+        for key, *stamp, reason, place, detail in self._select(_table("rejections", feed), feed):
+            yield key, Rejection(Stamp(*stamp), file_error(reason, place, detail))
 
     def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
         for row in self._select(_table("facts", feed), feed):
@@ -399,7 +429,7 @@ class Cache:
     def trim(self) -> None:
         """Remove the months that were not used for longest, until the rest is within the limit.
 
-        What an older version remembered goes, too.
+        The databases of older versions are removed, too.
         """
         if self._rows is not None:
             for path in self._rows.path.parent.glob("facts.*.sqlite*"):
@@ -422,6 +452,7 @@ class Cache:
         """Forget everything."""
         self._facts.clear()
         self._rejected.clear()
+        self._seen.clear()
         self._contents.clear()
         self._compared.clear()
         self._fragments.clear()
@@ -528,7 +559,7 @@ def _spelled(file: HeldFile) -> str:
 
 
 def _are_runs(packed: Sequence[bytes]) -> bool:
-    """Return whether bytes can be runs: those of a damaged file may be of no time at all."""
+    """Return whether the times in packed runs are valid; in a damaged file they may not be."""
     runs = np.frombuffer(b"".join(packed), "<i8").reshape(-1, NO_RUNS.shape[1])
     times = runs[:, : Run._fields.index("rows")]
     return not len(times) or bool(times.min() >= _FIRST and times.max() <= _LAST)

@@ -211,10 +211,7 @@ def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Wor
             return aliases[value]
         if value in set(kind):
             return kind(value)
-    valid = [*kind, *aliases]
-    if not isinstance(value, str) or len(value) > 100 or "@" in value:
-        raise ValueError(f"{field}: {shown(value)} is not valid. Valid: {', '.join(valid)}")
-    raise ValueError(unknown(field, value, valid))
+    raise ValueError(unknown(field, value, [*kind, *aliases]))
 
 
 def _entries(field: str, value: object) -> list[Any]:
@@ -640,7 +637,7 @@ def field_problem(name: str) -> str:
     "batch_sise: no such field of a configuration; did you mean 'batch_size'?"
     """
     fields = [*CollectionConfig.model_fields, *sorted(_ENDS)]
-    guess = nearest(name, fields) if len(name) <= 100 else None
+    guess = nearest(name, fields)
     hint = f"; did you mean {guess!r}?" if guess else f". Valid: {', '.join(fields)}"
     spelled = name if name.isprintable() and len(name) <= 100 else shown(name)
     return f"{spelled}: no such field of a configuration{hint}"

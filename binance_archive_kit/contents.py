@@ -311,7 +311,7 @@ _Hashes = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Times]
 
 
 def _difference(rows: pl.DataFrame) -> str:
-    """Say in which column two rows differ, and what each says."""
+    """Return the first column in which two rows differ, with both values."""
     for name in rows.columns:
         one, other = rows[name][:2]
         if one != other:
@@ -379,7 +379,7 @@ def looked_into(
 
 
 def _overlap(rhythm: Rhythm, contents: Contents, more: Contents) -> bool:
-    """Tell whether rows of a piece may stand in one before it, too."""
+    """Return whether an earlier piece may have rows of a piece, too."""
     if not len(contents.runs) or not len(more.runs):
         return False
     last, first = contents.runs[:, 1].max(), more.runs[0, 0]

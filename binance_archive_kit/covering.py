@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -61,7 +61,7 @@ from binance_archive_kit.reports import CoverageReport, report_on
 from binance_archive_kit.rhythms import rhythm_of
 from binance_archive_kit.schemas import schema
 from binance_archive_kit.storage import Store
-from binance_archive_kit.wishes import Absence, Reason
+from binance_archive_kit.wishes import TRADED, Absence, Reason
 
 T = TypeVar("T")
 Source = str | Path | Holdings | CollectionConfig | Plan
@@ -358,7 +358,7 @@ class _Survey:
                 lines += self._lines(market, data_type, list(group))
             for line in lines:
                 examine(line)
-            tell_halts(lines, _known_halts, self._traded)
+            tell_halts(lines, lambda line: _known_halts(line.market), self._traded)
         for line in lines:
             for told in (_changes, _known_defects, _halts_beside):
                 self._findings += told(line)
@@ -727,7 +727,7 @@ def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
             yield Finding(*where, flaw.rows, kind, f"{owner.name}: {flaw}")
         if contents.repeats > differing:
             again = contents.repeats - differing
-            said = f"{owner.name}: {again:,} {rows} stand there before"
+            said = f"{owner.name}: {again:,} {rows} repeat an earlier one"
             why, harmless = _explained(line, owner, "repeated_rows")
             yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
         if not contents.in_order:
@@ -741,13 +741,13 @@ def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
 
 
 def _touches(line: Line, number: int, flaw: Flaw) -> bool:
-    """Tell whether a flaw of a file may lie in days that the file gives."""
+    """Return whether a flaw of a file may lie in days whose rows come from that file."""
     days = line.of_day[line.places(flaw.first // DAY, flaw.last // DAY + 1)]
     return len(days) > 0 and (line.rhythm.is_long or bool((days == number).any()))
 
 
 def _explained(line: Line, owner: Owner, effect: str) -> tuple[str, bool]:
-    """Say which known defect explains what a file has, and whether the archive still has it so.
+    """Return the known defect that explains a finding, and whether the archive still has it.
 
     What the archive has put right since then is no explanation: the file is an old one.
     """
@@ -795,7 +795,7 @@ def _shared_labels(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
 
 
 def _changes(line: Line) -> Iterator[Finding]:
-    """Say where values mean something else than before, wherever such rows are."""
+    """Yield the changes of meaning that concern rows of a line."""
     if not len(line.runs):
         return
     first, last = int(line.runs[0, 0]) // DAY, int(line.runs[:, 1].max()) // DAY
@@ -835,15 +835,15 @@ def _known_defects(line: Line) -> Iterator[Finding]:
 
 
 def _shows(line: Line, start: int, end: int) -> bool:
-    """Tell whether rows are lacking in a time."""
+    """Return whether rows are missing within a span of time."""
     return any(gap.kind.is_lack and gap.start < end and start < gap.end for gap in line.gaps)
 
 
 def _halts_beside(line: Line) -> Iterator[Finding]:
     """Name the known halts that a line touches, but for those that its gaps name."""
-    if line.data_type not in _TRADED:
+    if line.data_type not in TRADED:
         return
-    for halt in _known_halts(line):
+    for halt in _known_halts(line.market):
         start, end = max(halt.start, line.start), min(halt.end, line.end)
         named = (
             gap.kind is GapKind.HALT and gap.start < end and start < gap.end for gap in line.gaps
@@ -855,12 +855,9 @@ def _halts_beside(line: Line) -> Iterator[Finding]:
             yield Finding(*line.what, start, end, 0, FindingKind.KNOWN_HALT, evidence)
 
 
-#: Feeds in which a halt shows.
-_TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
-
-
-def _known_halts(line: Line) -> list[Halt]:
-    """Return the known halts of a line's market, in the order of time."""
+@cache
+def _known_halts(market: Market) -> list[Halt]:
+    """Return the known halts of a market, in the order of time."""
     return sorted(
         Halt(
             micros_of(halt.start),
@@ -869,5 +866,5 @@ def _known_halts(line: Line) -> list[Halt]:
             halt.precision != "day",
         )
         for halt in load_annotations().halts
-        if halt.market == line.market
+        if halt.market == market
     )

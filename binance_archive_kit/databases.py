@@ -1,9 +1,8 @@
 """SQLite files that the package can rebuild: read, write, and recover from damage.
 
-Whatever lies under the name of such a file, it never ends the work for good: a damaged or
-foreign file is moved aside (or removed) and a new one begins. A file that is sound and
-cannot be used now, because it is locked, read-only or without room, is an error that
-names it.
+A damaged or foreign file under the name of such a file is moved aside (or removed), and a
+new one begins. A sound file that cannot be used now, because it is locked or read-only or
+its disk is full, is an error that names it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Row = tuple[Any, ...]
 _PATIENCE = 60.0
 #: Seconds in which a file without tables may be one that another process begins just now.
 _BEGINNING = 5.0
-#: What lies beside a database while it is written to, or after its process was killed.
+#: Endings of the files beside a database while it is written to, or after a process was killed.
 _SIDES = ("-journal", "-wal", "-shm")
 #: Primary result codes of SQLite for a file that is sound and cannot be used now. All others
 #: that a statement of ours can have mean that the file is damaged, or another program's.
@@ -57,8 +56,8 @@ INTEGER = Kind("INTEGER", "typeof({0}) = 'integer'")
 MAYBE_INTEGER = Kind("INTEGER", "typeof({0}) IN ('integer', 'null')")
 COUNT = Kind("INTEGER", "typeof({0}) = 'integer' AND {0} >= 0")
 FLAG = Kind("INTEGER", "{0} IN (0, 1)")
-#: A SHA-256 digest in hex. To look at each digit takes longer than to read the row, and one
-#: that is none is no file's digest.
+#: A SHA-256 digest in hex. Its digits are not checked: that takes longer than reading the row,
+#: and an invalid digest equals that of no file.
 DIGEST = Kind("TEXT", "typeof({0}) = 'text' AND length({0}) = 64")
 JSON = Kind("TEXT", "typeof({0}) = 'text' AND json_valid({0})")
 
@@ -110,7 +109,7 @@ class _Damaged(Exception):
 
 
 class Database:
-    """A SQLite file and the tables it holds; there only once something was written.
+    """A SQLite file and its tables; the first write creates it.
 
     Safe to be used by several threads and processes.
 
@@ -121,7 +120,7 @@ class Database:
     tables : mapping of str to Table
     rebuilt : callable, optional
         Called with what was wrong and where the damaged file lies now, None where it could not
-        be moved. Without it the file is removed, and nobody is told.
+        be moved. Without it the file is removed silently.
     """
 
     def __init__(
@@ -166,7 +165,7 @@ class Database:
         wanted = None if ranges is None else list(ranges)
         # Once more after a damaged file was replaced: some of its rows may be saved.
         for _ in range(2):
-            seen = self._look()
+            seen = self.stamp()
             if seen is None or seen == _USELESS.get(self.path):
                 break
             try:
@@ -223,7 +222,7 @@ class Database:
             return rows
 
     def _columns(self, connection: sqlite3.Connection, table: str) -> set[str]:
-        """Return the columns of a table, none where it is absent; see that it is one of ours."""
+        """Return the columns of a table, none where it is absent; check that they are ours."""
         have = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
         if not have:
             others = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -234,7 +233,7 @@ class Database:
         return have
 
     def _check_begun(self, connection: sqlite3.Connection) -> None:
-        """See that a file without a table is one that another process begins just now."""
+        """Check that a file without tables is new: another process may be creating them."""
         if connection.execute("SELECT name FROM sqlite_master").fetchone() is None:
             with suppress(OSError):
                 if time.time() - self.path.stat().st_mtime > _BEGINNING:
@@ -256,12 +255,12 @@ class Database:
             writer.write(work)
 
     def _open_to_write(self, patience: float) -> sqlite3.Connection:
-        """Open the file with all its tables, making what is not there."""
+        """Open the file, and create the tables and columns that are missing."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(error, self.path.parent) from None
-        seen = self._look()
+        seen = self.stamp()
         if seen is not None and seen == _USELESS.get(self.path):
             raise StoreError(f"{self.path} is damaged and cannot be replaced: {_ACCESS}")
         if seen is None and os.path.lexists(self.path):
@@ -293,7 +292,7 @@ class Database:
 
     # Damage
 
-    def _look(self) -> Stamp | None:
+    def stamp(self) -> Stamp | None:
         """Return the stamp of what lies there; None for nothing, or a link to nothing."""
         try:
             return stamp_of(self.path.stat())
@@ -331,7 +330,7 @@ class Database:
 
     def _replace(self, seen: Stamp | None, why: str) -> None:
         """Move a damaged file out of the way, and what lies beside it."""
-        now = self._look()
+        now = self.stamp()
         if seen is not None and now is not None and now.inode != seen.inode:
             # Another process has replaced it meanwhile.
             return
@@ -374,7 +373,7 @@ _ACCESS = (
 
 
 class Writer:
-    """Writes to a database again and again, over one connection; one thread at a time."""
+    """Keeps one connection to a database for many writes; for one thread at a time."""
 
     def __init__(self, database: Database, patience: float | None = None) -> None:
         self._database = database
@@ -386,7 +385,7 @@ class Writer:
         """Write in one transaction; see `Database.write`."""
         # The second time to a new file, where the first one is damaged, moved or gone.
         for again in (True, False):
-            seen = self._database._look()
+            seen = self._database.stamp()
             try:
                 if self._connection is None:
                     self._connection = self._database._open_to_write(self.patience)

@@ -19,7 +19,7 @@ from polars.io.plugins import register_io_source
 
 from binance_archive_kit import render
 from binance_archive_kit.enums import Interval, read_interval, read_names
-from binance_archive_kit.errors import ConfigurationError, nearest, unknown
+from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
 from binance_archive_kit.feeds import FILE_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import SkippedFile
@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 Moment = str | date | datetime
 Source = str | Path | Holdings
 _DAY = timedelta(days=1)
+_LAST_DAY = datetime(datetime.max.year, 12, 31)
 _OPTIONS = ("cache", "cache_limit", "prefer", "on_error", "decimals")
-#: Streams up to which each is shown in a line of its own.
+#: Streams up to which each is shown in a line of its own, and names up to which all are listed.
 _FEW = 24
+#: Characters from which on a name is none.
+_LONG = 120
 
 
 class OpenStore(Holdings):
@@ -117,7 +120,7 @@ class Shelf:
             guess = nearest(word, there)
             hint = f"; did you mean {guess!r}?" if guess else "."
             raise ConfigurationError(
-                f"{_LEVELS[len(self.words)]}: {word!r} is not in the store{hint} "
+                f"{_LEVELS[len(self.words)]}: {shown(word)} is not in the store{hint} "
                 f"It has: {', '.join(there) or 'nothing'}"
             )
         return Shelf(self._holdings, (*self.words, word))
@@ -270,7 +273,7 @@ def connect(
     ... ).pl()  # doctest: +SKIP
     """
     connection = open_views(
-        _holdings(source, options), database=database, distinct=distinct, known_at=known_at
+        opened(source, options), database=database, distinct=distinct, known_at=known_at
     )
     if (shell := running_shell()) is not None:
         show_connections(shell)
@@ -326,9 +329,9 @@ def scan(
     FileError
         When collected: for a file that is not what its name says.
     """
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     feed = holdings.feed(market, data_type)
-    chosen = _choice(holdings, feed, symbols, intervals, start, end)
+    chosen = read_choice(holdings, feed, symbols, intervals, start, end)
     if known_at:
         # Of metrics, all labels of a file show which end of a period they stand for.
         around = _DAY if feed.schema.known.rule == "metrics_label" else timedelta(0)
@@ -368,7 +371,14 @@ def _open(folder: str | Path, options: dict[str, Any]) -> OpenStore:
     return OpenStore(folder, **options)
 
 
-def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
+def opened(source: Source, options: dict[str, Any]) -> Holdings:
+    """Open a store; return one that is open already as it is.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such folder, an option is invalid, or a store that is open gets any.
+    """
     if not isinstance(source, Holdings):
         return _open(source, options)
     if options:
@@ -379,7 +389,7 @@ def _holdings(source: Source, options: dict[str, Any]) -> Holdings:
     return source
 
 
-def _choice(
+def read_choice(
     holdings: Holdings,
     feed: Feed,
     symbols: str | Iterable[str] | None,
@@ -406,7 +416,9 @@ def _choice(
         if interval not in there:
             raise ConfigurationError(_not_there(feed, "intervals", interval, there, asked_symbols))
     first, last = read_moment("start", start), read_moment("end", end)
-    until = last + _DAY if last is not None and is_day(end) else last
+    until = last
+    if last is not None and is_day(end):
+        until = last + _DAY if last < _LAST_DAY else None
     if first is not None and until is not None and first >= until:
         raise ConfigurationError(f"start: {start} is not before end: {end}")
     return Range(asked_symbols, asked_intervals, first, until)
@@ -419,7 +431,7 @@ def _asked(field: str, words: str | Iterable[str] | None) -> frozenset[str] | No
 def _not_there(
     feed: Feed, field: str, name: str, there: Sequence[str], others: Collection[str] | None
 ) -> str:
-    """Say that the store has no files of a symbol or an interval, and how to get them."""
+    """Format the message for a symbol or interval that is not in the store, with how to add it."""
     guess = nearest(name, there)
     hint = f"; did you mean {guess!r}?" if guess else "."
     more = f" and {len(there) - _FEW:,} more" if len(there) > _FEW else ""
@@ -431,14 +443,18 @@ def _not_there(
     if feed.data_type.has_intervals:
         words = _listed(given["intervals"]) if given["intervals"] else "[…]"
         wanted += f', intervals={{"{feed.data_type}": {words}}}'
-    return (
-        f"{field} of {feed.view}: {str(name)!r} is not in the store{hint} "
-        f"It has: {', '.join(there[:_FEW])}{more}. To add it: collect({wanted}, …)"
+    of = f" of {', '.join(others)}" if others and field == "intervals" and len(others) == 1 else ""
+    said = (
+        f"{field} of {feed.view}{of}: {shown(str(name))} is not in the store{hint} "
+        f"It has: {', '.join(there[:_FEW])}{more}."
     )
+    return said if len(name) > _LONG else f"{said} To add it: collect({wanted}, …)"
 
 
 def _listed(words: Sequence[str]) -> str:
     """Write names as a Python list."""
+    if len(words) > _FEW:
+        return "[…]"
     return f"[{', '.join(json.dumps(str(word), ensure_ascii=False) for word in words)}]"
 
 
@@ -459,11 +475,15 @@ def read_moment(name: str, value: Moment | None) -> datetime | None:
         raise ConfigurationError(_no_moment(name, value))
     elif not isinstance(value, datetime):
         value = datetime.combine(value, datetime.min.time())
-    return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+    try:
+        return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise ConfigurationError(_no_moment(name, value)) from None
 
 
 def _no_moment(name: str, value: object) -> str:
-    return f"{name}: {value!r} is neither a day nor a moment; write 2025-07-01 or 2025-07-01T12:00"
+    said = f"{name}: {shown(value)} is neither a day nor a moment"
+    return f"{said}; write 2025-07-01 or 2025-07-01T12:00"
 
 
 def is_day(value: Moment | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.errors import ConfigurationError, shown, unknown
 
 
 class Market(StrEnum):
@@ -72,10 +72,10 @@ def read_market(market: str) -> Market:
     >>> read_market("um")
     <Market.FUTURES_UM: 'futures_um'>
     """
-    market = MARKET_ALIASES.get(market, market)
-    if market not in set(Market):
+    spelled = MARKET_ALIASES.get(market, market) if isinstance(market, str) else None
+    if spelled not in set(Market):
         raise ConfigurationError(unknown("market", market, Market))
-    return Market(market)
+    return Market(spelled)
 
 
 class Partition(StrEnum):
@@ -163,10 +163,10 @@ def read_interval(interval: str) -> Interval:
     >>> read_interval("1M")
     <Interval.MO1: '1mo'>
     """
-    interval = INTERVAL_ALIASES.get(interval, interval)
-    if interval not in set(Interval):
+    spelled = INTERVAL_ALIASES.get(interval, interval) if isinstance(interval, str) else None
+    if spelled not in set(Interval):
         raise ConfigurationError(unknown("interval", interval, Interval))
-    return Interval(interval)
+    return Interval(spelled)
 
 
 def read_names(field: str, words: str | Iterable[str]) -> list[str]:
@@ -185,12 +185,15 @@ def read_names(field: str, words: str | Iterable[str]) -> list[str]:
     if isinstance(words, str):
         return [words]
     try:
-        names = list(dict.fromkeys(words))
+        # Bytes are a collection, too: of numbers.
+        names = list(dict.fromkeys(words)) if not isinstance(words, bytes) else None
     except TypeError:
-        raise ConfigurationError(f"{field}: {words!r} is neither a name nor several") from None
+        names = None
+    if names is None:
+        raise ConfigurationError(f"{field}: {shown(words)} is neither a name nor several")
     if not names:
         raise ConfigurationError(f"{field}: it is empty; give one name or several")
     for name in names:
         if not isinstance(name, str):
-            raise ConfigurationError(f"{field}: {name!r} is not a name; names are text")
+            raise ConfigurationError(f"{field}: {shown(name)} is not a name; names are text")
     return names

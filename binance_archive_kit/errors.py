@@ -269,14 +269,14 @@ class FileError(ArchiveKitError):
         self.at_source = at_source
 
     def __str__(self) -> str:
-        """Say what was seen, and what can be done."""
+        """Return what was seen, and what can be done."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
             'or leave such files out with on_error="skip"'
         )
 
     def _advice(self) -> str:
-        """Say what can be done about the file."""
+        """Return what can be done about the file."""
         if self.at_source:
             return (
                 "the archive publishes it like this (its bytes match the published SHA-256), so "
@@ -289,11 +289,7 @@ class FileError(ArchiveKitError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by file and detail, and whose fault it is."""
-        return _file_error, (type(self), self.file, self.detail, self.at_source)
-
-
-def _file_error(kind: type[FileError], file: str, detail: str, at_source: bool) -> FileError:
-    return kind(file, detail, at_source=at_source)
+        return file_error, (self.reason, self.file, self.detail, self.at_source)
 
 
 class UnreadableZip(FileError):
@@ -332,7 +328,7 @@ class ConflictingRows(FileError):
     reason = "conflicting_rows"
 
     def __str__(self) -> str:
-        """Say what was seen, and what can be done."""
+        """Return what was seen, and what can be done."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; scan(...) gives them all, and "
             'on_error="skip" leaves them out'
@@ -356,10 +352,10 @@ class NoAccess(FileError):
         return "check its permissions and the disk"
 
 
-def file_error(reason: str, file: str, detail: str) -> FileError:
-    """Make the error that a recorded reason stands for."""
+def file_error(reason: str, file: str, detail: str, at_source: bool = False) -> FileError:
+    """Return the error that a recorded reason stands for."""
     kinds = {kind.reason: kind for kind in FileError.__subclasses__()}
-    return kinds.get(reason, WrongValues)(file, detail)
+    return kinds.get(reason, WrongValues)(file, detail, at_source=at_source)
 
 
 #: What an error of the operating system means for a folder or file, and the way out.
@@ -422,7 +418,8 @@ def shown(value: object) -> str:
     ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
     """
     try:
-        return _SHORT.repr(value)
+        # Members of our enums as the words they are.
+        return _SHORT.repr(str(value) if isinstance(value, str) else value)
     except Exception:  # a repr of a foreign object, or of a number of 5,000 digits
         return f"<{type(value).__name__}>"
 
@@ -500,8 +497,13 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     True
     >>> nearest("1min", ["1m", "1mo", "1M"]), nearest("60m", ["1m", "1h"]), nearest("10m", ["1m"])
     ('1m', '1h', None)
+    >>> nearest("spot" * 10**6, ["spot"]) is None
+    True
     """
-    text, words = str(value), [str(word) for word in valid]
+    text = value if isinstance(value, str) else shown(value)
+    if len(text) > _LONGEST:
+        return None
+    words = [str(word) for word in valid]
     lengths = {word: _seconds(word) for word in words}
     if any(lengths.values()) and (length := _seconds(respelled(text) or text)) is not None:
         # Of lengths of time only the same one is meant: 10m is no slip for 1m.
@@ -513,6 +515,10 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
+#: Valid words that a message lists.
+_MOST = 60
+#: Characters of the longest text that may be a slip for a valid word.
+_LONGEST = 120
 _UNIT_WORDS = {
     "s": "s sec secs second seconds",
     "m": "m min mins minute minutes t",
@@ -548,12 +554,15 @@ def _seconds(text: str) -> int | tuple[int, str] | None:
 
 
 def unknown(field: str, value: object, valid: Iterable[str]) -> str:
-    """Spell the message for a value that is not one of the valid ones.
+    """Format the message for a value that is not one of the valid ones.
 
     >>> print(unknown("markets", "sport", ["spot", "options"]))
     markets: 'sport' is not valid; did you mean 'spot'? Valid: spot, options
+    >>> len(unknown("symbols", "x" * 10**6, map(str, range(10**5)))) < 500
+    True
     """
     words = list(valid)
     guess = nearest(value, words)
     hint = f"; did you mean {guess!r}?" if guess else "."
-    return f"{field}: {value!r} is not valid{hint} Valid: {', '.join(words)}"
+    more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
+    return f"{field}: {shown(value)} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}"

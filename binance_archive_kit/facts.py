@@ -20,7 +20,7 @@ _EXACT = ("klines", "trades", "aggTrades")
 
 
 class Irregularity(StrEnum):
-    """What is unusual about the text of a file that can be read all the same."""
+    """An unusual form of a file's text that has one meaning only, so that the file is read."""
 
     UNEXPECTED_UNIT = "unexpected_unit"
     NO_FINAL_NEWLINE = "no_final_newline"
@@ -73,8 +73,8 @@ class Facts:
         Whether every row was looked at; else only the first and the last one, whose times
         bound those of all as long as the file is in order.
     full : bool
-        Whether every column of every row was parsed, so that no column can be found to be
-        wrong later.
+        Whether every column of every row was parsed, so that no later question can find an
+        invalid value.
     irregularities : frozenset of Irregularity
         What is unusual about its text.
     """

@@ -31,6 +31,15 @@ PATH_COLUMNS = {
     "partition": "Whether the row comes from a daily or a monthly file.",
     "file": "Path of the file inside the store.",
 }
+#: Their types in Polars.
+PATH_TYPES: dict[str, pl.DataType] = {
+    "market": pl.Enum(Market),
+    "symbol": pl.Categorical(),
+    "interval": pl.Enum(Interval),
+    "date": pl.Date(),
+    "partition": pl.Enum(Partition),
+    "file": pl.Categorical(),
+}
 #: Path columns that tell only where a row was read, so that they differ between repeats of it.
 FILE_COLUMNS = ("partition", "file")
 #: Decimals are kept to this many places, more than the archive has ever shown. A file with
@@ -84,7 +93,7 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
     spelled = {each.name.lower(): each for each in DataType} | {each: each for each in DataType}
     spelled |= {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
     of_market = [each for place, each in load_schemas() if place == market]
-    if spelled.get(data_type) not in of_market:
+    if not isinstance(data_type, str) or spelled.get(data_type) not in of_market:
         raise ConfigurationError(unknown(f"data type of {market}", data_type, of_market))
     return Market(market), spelled[data_type]
 
@@ -188,14 +197,7 @@ class Feed:
     def polars(self) -> pl.Schema:
         """The path columns and the own ones, as Polars has them; times are aware of UTC."""
         return pl.Schema(
-            {
-                "market": pl.Enum(Market),
-                "symbol": pl.Categorical(),
-                "interval": pl.Enum(Interval),
-                "date": pl.Date(),
-                "partition": pl.Enum(Partition),
-                "file": pl.Categorical(),
-            }
+            PATH_TYPES
             | {
                 name: pl.Datetime("us", "UTC") if dtype == MOMENT else dtype
                 for name, dtype in self.columns.items()

@@ -85,7 +85,7 @@ _LONGEST_PAUSE = 9.0
 _TRIES_OF = {Corrupt: 2, Stalled: 2}
 #: Bytes that are known to be wrong, wherever they lie.
 _BAD_BYTES = (Corrupt, BadZip, StaleChecksum)
-#: Why files are kept that are not known to be proven.
+#: Reasons of a plan to keep files that are not known to be proven.
 _NOT_SURE = ("to be proven", "to be hashed")
 #: States of objects that the archive was seen to have.
 _THERE = [State.DOWNLOADED, State.KEPT, State.FAILED]
@@ -205,7 +205,7 @@ class Fetch:
         self._keep_proven()
         self._check_space()
         await self._hash_moved()
-        unsure = frame["reason"].is_in(_NOT_SURE) & (self._states_of(frame) == State.PENDING)
+        unsure = frame["reason"].is_in(_NOT_SURE) & (self._state_column() == State.PENDING)
         if plan.count(Action.KEEP) < len(plan) or unsure.any():
             watch = asyncio.ensure_future(self._watch_arrivals())
             try:
@@ -228,7 +228,7 @@ class Fetch:
             created_at=self._created_at,
             arrivals=self._arrivals.moments,
         )
-        there = self._states_of(frame).is_in(_THERE)
+        there = self._state_column().is_in(_THERE)
         try:
             self._store.note_missing(result.missing, frame["key"].filter(there))
         except ArchiveKitError as error:
@@ -242,7 +242,8 @@ class Fetch:
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
         return result
 
-    def _states_of(self, frame: pl.DataFrame) -> pl.Series:
+    def _state_column(self) -> pl.Series:
+        """Return the state of each object, in the order of the plan."""
         return pl.Series(self._states, dtype=pl.UInt8)
 
     async def _watch_arrivals(self) -> None:
@@ -318,9 +319,8 @@ class Fetch:
     # What is there, and has no proof yet
 
     async def _prove_adopted(self) -> None:
-        doubtful = self._plan.frame.with_row_index("row").filter(pl.col("reason").is_in(_NOT_SURE))
-        doubtful = doubtful.filter(
-            self._states_of(doubtful).gather(doubtful["row"]) == State.PENDING
+        doubtful = self._plan.frame.with_row_index("row").filter(
+            pl.col("reason").is_in(_NOT_SURE), self._state_column() == State.PENDING
         )
         if not doubtful.height:
             return
@@ -342,7 +342,7 @@ class Fetch:
     async def _hash_moved(self) -> None:
         """Hash files that were moved since they were proven; keep those whose bytes are the same.
 
-        Needs no network, and writes nothing but their stamps.
+        Uses no network, and writes nothing but their stamps.
         """
         keys = self._plan.frame.filter(pl.col("reason") == "to be hashed")["key"]
         if not len(keys):

@@ -1,7 +1,7 @@
 """Find values that cannot be right: the schema's checks, made on whole batches of rows.
 
-A batch whose extremes satisfy every check is done with after a few passes over its columns.
-Only where something is odd are rows marked one by one.
+Where the extremes of a batch satisfy every check, a few passes over its columns are all.
+Rows are marked one by one only where something is odd.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from binance_archive_kit.schemas import Column
 Values = npt.NDArray[np.float64]
 Marks = npt.NDArray[np.bool_]
 
-#: A value stands still when it is the same for this long, and in so many rows.
+#: A value stands still when it is the same for this long, and in this many rows.
 _STILL, _STILL_ROWS = 2 * HOUR, 20
 #: Rows of a feed without a step in which a value stands still.
 _STILL_EVENTS = 1_000
-#: A neighbour moves when it has so many values meanwhile, or in half of the rows another one,
-#: and changes in half of the rows.
+#: A neighbour moves when it changes in half of the rows, and has this many different values (or
+#: half as many as rows, where that is less).
 _MOVES = 20
-#: Nothing is traded for long: so many candles, of at least this time.
+#: Candles without volume are reported from this long on, and from this many candles on.
 _QUIET, _QUIET_ROWS = 6 * HOUR, 6
-#: So many rows in a row have both values of a bool.
+#: A bool that is the same in this many consecutive rows is constant.
 CONSTANT_ROWS = 100_000
 #: Reasons that a flaw names before it only counts them.
 _SHOWN = 4
@@ -92,7 +92,7 @@ class Flaw:
         )
 
     def __str__(self) -> str:
-        """Say what is wrong, in how many rows, and since when."""
+        """Return what is wrong, in how many rows, and since when."""
         said = [
             f"{reason.what} in {reason.rows:,} row{'s' if reason.rows != 1 else ''}"
             for reason in self.reasons[:_SHOWN]
@@ -344,14 +344,14 @@ def joined_standing(one: Sequence[Standing], other: Sequence[Standing]) -> tuple
 
 
 def spelled(flaws: Sequence[Flaw], standing: Sequence[Standing]) -> str:
-    """Write flaws as JSON; nothing where there are none."""
+    """Format flaws as JSON; empty where there are none."""
     if not flaws and not standing:
         return ""
     return json.dumps([[astuple(each) for each in those] for those in (flaws, standing)])
 
 
 def read_flaws(text: str) -> tuple[tuple[Flaw, ...], tuple[Standing, ...]]:
-    """Read what `spelled` has written."""
+    """Parse what `spelled` has formatted."""
     if not text:
         return (), ()
     flaws, standing = json.loads(text)
@@ -373,7 +373,7 @@ def _is_checked(column: Column) -> bool:
 
 
 def _is_clean(column: Column, frame: pl.DataFrame) -> bool:
-    """Tell whether a column satisfies its checks, by its extremes."""
+    """Return whether a column satisfies its checks, from its extremes."""
     checks, series = column.checks, frame[column.column]
     if series.null_count():
         if not checks.may_be_null:
@@ -400,7 +400,7 @@ def _is_clean(column: Column, frame: pl.DataFrame) -> bool:
 
 
 def _at_most(one: pl.Series, other: pl.Series) -> bool:
-    """Tell whether no value of a column is above that of another one in its row."""
+    """Return whether no value of a column is above the value of another column in its row."""
     if one.null_count() or other.null_count():
         return not bool((one > other).any())
     return not bool((_as_numbers(one) > _as_numbers(other)).any())
@@ -426,7 +426,7 @@ def _as_floats(frame: pl.DataFrame, name: str) -> Values:
 
 
 def _first_only(marked: Iterable[tuple[str, Marks]]) -> Iterator[tuple[str, Marks]]:
-    """Let each row have only the first of its reasons."""
+    """Keep only the first reason of each row."""
     before: Marks | None = None
     for what, marks in marked:
         if not marks.any():
@@ -454,7 +454,7 @@ def _flaws_of(
 def _equal_runs(
     values: npt.NDArray[np.generic], rows: int, *groups: npt.NDArray[np.generic]
 ) -> list[tuple[int, int]]:
-    """Return where so many values or more in a row are the same, within a group: from, to."""
+    """Return the runs of at least `rows` equal values within a group: start, end (exclusive)."""
     turns = values[1:] != values[:-1]
     for group in groups:
         turns = turns | (group[1:] != group[:-1])
@@ -464,6 +464,6 @@ def _equal_runs(
 
 
 def _moves(values: Values) -> bool:
-    """Tell whether values keep changing."""
+    """Return whether values keep changing."""
     turns = int(np.count_nonzero(values[1:] != values[:-1]))
     return 2 * turns >= len(values) and len(np.unique(values)) >= min(_MOVES, len(values) // 2)

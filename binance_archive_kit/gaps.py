@@ -140,7 +140,7 @@ _FINDINGS = {
     FindingKind.CONSTANT: "a value is the same in very many rows, and should vary",
     FindingKind.FROZEN: "values stand still for hours while others move",
     FindingKind.WRONG_VALUES: "values are known to be wrong in the archive",
-    FindingKind.DUPLICATE: "rows stand there more than once",
+    FindingKind.DUPLICATE: "rows are repeated",
     FindingKind.UNSORTED: "rows do not come in the order of time",
     FindingKind.OFF_GRID: "rows lie between the steps of their interval",
     FindingKind.DISAGREEMENT: "the monthly and the daily file do not say the same",

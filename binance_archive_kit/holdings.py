@@ -35,6 +35,7 @@ from binance_archive_kit.errors import (
     FileError,
     disk_error,
     nearest,
+    shown,
     unknown,
 )
 from binance_archive_kit.facts import Facts, Source, merged
@@ -221,14 +222,14 @@ class Holdings:
                 raise ConfigurationError(unknown(name, value, valid))
         for name, flag in (("cache", cache), ("decimals", decimals)):
             if not isinstance(flag, bool):
-                raise ConfigurationError(f"{name}: {flag!r} is neither True nor False")
+                raise ConfigurationError(f"{name}: {shown(flag)} is neither True nor False")
         if not isinstance(cache_limit, int) or cache_limit < 0:
-            raise ConfigurationError(f"cache_limit: {cache_limit!r} is not a number of bytes")
+            raise ConfigurationError(f"cache_limit: {shown(cache_limit)} is not a number of bytes")
         self.root = find_path("store", root).absolute()
         if not self.root.is_dir():
             raise ConfigurationError(
-                f"store: {str(root)!r} is not a folder; collect something into it first, or name "
-                "a folder that another tool filled in the bucket's layout"
+                f"store: {shown(str(root))} is not a folder; collect something into it first, or "
+                "name a folder that another tool filled in the bucket's layout"
             )
         if self.root.name == "data" and _is_part_of_a_layout(self.root):
             raise ConfigurationError(
@@ -446,10 +447,11 @@ class Holdings:
         others: list[HeldFile] = []
         for file in files:
             proof = proofs.get(file.key)
-            if proof is not None:
-                if proof.stamp == file.stamp or proof.is_of(file.stamp):
+            # What is proven of a zip says nothing of a csv file in its place.
+            if proof is not None and file.is_zip:
+                if proof.is_of(file.stamp):
                     proven.add(file.key)
-                elif file.is_zip:
+                else:
                     others.append(file)
         return proven | hash_moved(self._store, others, proofs).keys()
 
@@ -666,7 +668,7 @@ class Holdings:
             if name not in there:
                 guess = nearest(name, there)
                 hint = f"; did you mean {guess!r}?" if guess else ""
-                raise ConfigurationError(f"symbols: {name!r} is not in the store{hint}")
+                raise ConfigurationError(f"symbols: {shown(name)} is not in the store{hint}")
         pruner = Range(symbols=names)
         progress = Progress()
         with Bar(progress) as bar:

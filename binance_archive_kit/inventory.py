@@ -51,7 +51,7 @@ class Form(StrEnum):
 
 
 def form_of(name: str) -> Form:
-    """Tell the form of a file by its name, upper or lower case.
+    """Return the form of a file from its name, in upper or lower case.
 
     >>> form_of("BTCUSDT-1h-2025-07-15.ZIP"), form_of("BTCUSDT-1h-2025-07-15.csv.gz")
     (<Form.ZIP: '.zip'>, <Form.GZIP: '.csv.gz'>)
@@ -73,7 +73,7 @@ class HeldFile:
     start, end : date
         First and last UTC day it covers, both inclusive.
     stamp : Stamp
-        What identifies it on disk: size, times and inode.
+        Size, times and inode, which identify it on disk.
     """
 
     key: str
@@ -94,7 +94,7 @@ class HeldFile:
 
     @property
     def is_zip(self) -> bool:
-        """Whether it is the archive's own object; what is proven of that says nothing of others."""
+        """Whether it is the archive's own object; proofs are of zips, and say nothing of a csv."""
         return self.form is Form.ZIP
 
 
@@ -198,8 +198,8 @@ class Inventory:
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or folder, and what to do.
 
-        Walks through all folders below the root, and reads no file. Files that nothing marks
-        as the archive's are not listed, nor those that another one is read for.
+        Walks through all folders below the root, and reads no file. Not listed are files whose
+        name and folder are both foreign to the archive, and those of which another form is read.
         """
         held = [
             file for feed in self.feeds() for each in self.streams(*feed) for file in each.files
@@ -341,23 +341,23 @@ def _held_files(stream: Stream, found: list[tuple[str, Stamp]]) -> list[HeldFile
             key = f"{prefix}{name}"
             files[key] = HeldFile(key, key, start, period_end(start, partition), stamp)
     for _, name, stamp in sorted(others):
-        start_or_none = _read_period(name[len(stem) : -len(form_of(name))], partition)
-        if start_or_none is not None:
-            key = stream.key(spell_period(start_or_none, partition))
-            end = period_end(start_or_none, partition)
-            files.setdefault(key, HeldFile(key, f"{prefix}{name}", start_or_none, end, stamp))
+        begin = _read_period(name[len(stem) : -len(form_of(name))], partition)
+        if begin is not None:
+            key = stream.key(spell_period(begin, partition))
+            end = period_end(begin, partition)
+            files.setdefault(key, HeldFile(key, f"{prefix}{name}", begin, end, stamp))
     if others:
         return sorted(files.values(), key=lambda file: file.start)
     return list(files.values())
 
 
 def _rank(name: str) -> int:
-    """Order the forms of one file: the zip is what the archive publishes."""
+    """Return the place of a form among those of one file: the zip comes first."""
     return list(Form).index(form_of(name))
 
 
 def _read_period(text: str, partition: Partition) -> date | None:
-    """Read a period, also one without the zeros, as some keys of the archive have it.
+    """Parse a period, also without leading zeros, as in some keys; None if it is invalid.
 
     >>> _read_period("2020-8", Partition.MONTHLY), _read_period("2020-8", Partition.DAILY)
     (datetime.date(2020, 8, 1), None)
@@ -373,7 +373,7 @@ def _read_period(text: str, partition: Partition) -> date | None:
 
 
 class Judged(NamedTuple):
-    """Why a file is not read, what to do, and its key if it can be told."""
+    """Why a file is not read, what to do, and its key where that is known."""
 
     key: str | None
     reason: str
@@ -381,9 +381,9 @@ class Judged(NamedTuple):
 
 
 def judge(folder: str, name: str) -> Judged | None:
-    """Say why a file is not read, and where it should lie.
+    """Return why a file is not read, and where it should lie.
 
-    None if neither its name nor its folder marks it as one of the archive.
+    None if neither its name nor its folder is one of the archive.
 
     Parameters
     ----------

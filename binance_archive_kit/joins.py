@@ -17,9 +17,15 @@ from typing import Any, Final
 
 import polars as pl
 
-from binance_archive_kit.datasets import Source, scan, store
-from binance_archive_kit.enums import INTERVAL_ALIASES, Interval
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, WrongValues, unknown
+from binance_archive_kit.datasets import Source, opened, scan
+from binance_archive_kit.enums import Interval, read_interval, read_names
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    ConfigurationError,
+    WrongValues,
+    shown,
+    unknown,
+)
 from binance_archive_kit.feeds import PATH_COLUMNS, feed_of, read_feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import HeldFile
@@ -31,7 +37,7 @@ STATUSES: Final = ("known", "not_yet_known", "too_old", "no_rows", "no_time")
 KNOWN_STATUS: Final = "known_status"
 _TIME = pl.Datetime("us", "UTC")
 _DAY = timedelta(days=1)
-#: Days of a feed on a grid, and rows of any other, that are looked at together.
+#: Days of a feed on a grid, and rows of any other, that are read together.
 _DAYS_AT_ONCE, _ROWS_AT_ONCE = 31, 1_000_000
 #: How late a row may be before the one before it no longer counts.
 _LATE = timedelta(minutes=1)
@@ -39,10 +45,12 @@ _LATE = timedelta(minutes=1)
 _PACE_STEPS = 20
 #: How long a value counts in a feed without any steps.
 _EVENT_AGE = _DAY
-#: Columns of our own while rows are joined.
+#: Names of temporary columns.
 _ROW, _AT, _SYMBOL = "__row", "__at", "__symbol"
 Batches = Iterator[pl.DataFrame]
-_LENGTH = re.compile(r"(\d+)(ms|s|m|h|d|w)")
+#: Longer than the archive is old by far: any age can be asked for with None.
+_LONGEST = timedelta(days=366_000)
+_LENGTH = re.compile(r"([0-9]{1,7})(ms|s|m|h|d|w)")
 _UNITS = {
     "ms": timedelta(milliseconds=1),
     "s": timedelta(seconds=1),
@@ -189,7 +197,7 @@ def join_known(
     ...     )
     """
     frame = left.collect() if isinstance(left, pl.LazyFrame) else left
-    groups = [by] if isinstance(by, str) else list(by)
+    groups = _names("by", by)
     rows: _FeedRows | _FrameRows
     if isinstance(source, pl.DataFrame | pl.LazyFrame):
         given = {"market": market, "data_type": data_type, "interval": interval} | options
@@ -197,8 +205,8 @@ def join_known(
             raise ConfigurationError(f"{', '.join(odd)}: not for a frame of rows; leave it out")
         rows = _FrameRows(source.lazy(), where)
     else:
-        rows = _FeedRows(_opened(source, options), market, data_type, where)
-    own = rows.own if columns is None else [columns] if isinstance(columns, str) else list(columns)
+        rows = _FeedRows(opened(source, options), market, data_type, where)
+    own = rows.own if columns is None else _names("columns", columns)
     for name in groups:
         _check_has("by", name, frame.columns, "left")
         _check_has("by", name, rows.names, rows.title)
@@ -256,27 +264,31 @@ class _FeedRows:
         self.names = [*self.own, *PATH_COLUMNS]
         self.has_symbols = True
         self._where = where
-        self._files: dict[str, tuple[HeldFile, ...]] = {}
+        self._files: dict[str, list[HeldFile]] = {}
         self._interval: Interval | None = None
 
     def choose(self, symbols: list[str], interval: str | None, named: object) -> None:
         """Choose the files of these symbols, and of one interval."""
-        streams = [held.stream for held in self.holdings.streams(self.feed)]
+        streams = self.holdings.streams(self.feed)
         if not streams:
             raise ConfigurationError(self.holdings.nothing_of(self.feed))
-        known = sorted({stream.symbol for stream in streams})
+        known = sorted({held.stream.symbol for held in streams})
         strangers = sorted(set(symbols) - set(known))
         if strangers and (named is not None or len(strangers) == len(symbols)):
             raise ConfigurationError(unknown(f"symbol of {self.title}", strangers[0], known))
         if self.feed.data_type.has_intervals:
-            there = {s.interval for s in streams if s.symbol in symbols or not symbols}
+            chosen = [
+                each.stream for each in streams if each.stream.symbol in symbols or not symbols
+            ]
+            there = {stream.interval for stream in chosen}
             self._interval = _interval(interval, [each for each in Interval if each in there])
         elif interval is not None:
             raise ConfigurationError(f"interval: {self.title} has none; leave it out")
-        for held in self.holdings.streams(self.feed):
+        for held in streams:
             if held.stream.symbol in symbols and held.stream.interval in (None, self._interval):
-                files = self._files.get(held.stream.symbol, ()) + held.files
-                self._files[held.stream.symbol] = tuple(sorted(files, key=lambda f: f.start))
+                self._files.setdefault(held.stream.symbol, []).extend(held.files)
+        for files in self._files.values():
+            files.sort(key=lambda file: file.start)
 
     @property
     def symbols(self) -> list[str]:
@@ -310,7 +322,7 @@ class _FeedRows:
         return self._rhythm.kind == "grid"
 
     def batches(self, moments: pl.Series, age: timedelta | None, names: list[str]) -> Batches:
-        """Yield the rows that some decision may see, oldest first, as much as fits in memory."""
+        """Yield the rows that some decision may see, oldest first, in parts that fit in memory."""
         for first, last in self._spans(moments, age):
             if not self._is_grid:
                 rows = self._scan(self.symbols, first, last).select(names)
@@ -348,7 +360,7 @@ class _FeedRows:
 
     def first_known(self, symbol: str) -> datetime | None:
         """Return when the first row of a symbol was known; None if it has none."""
-        for file in self._files.get(symbol, ()):
+        for file in self._files.get(symbol, []):
             first = _midnight(file.start) - self.period - _DAY
             rows = self._scan([symbol], first, _midnight(file.end) + 2 * _DAY)
             found = rows.select(pl.col(KNOWN_AT).min()).collect().item()
@@ -464,7 +476,7 @@ class _FrameRows:
         return self._first.get(symbol)
 
     def checked(self, rows: pl.DataFrame, _keys: Sequence[str]) -> pl.DataFrame:
-        """Take rows as they are given."""
+        """Return rows as they are."""
         return rows
 
 
@@ -475,9 +487,9 @@ def _latest(
     own: list[str],
     age: timedelta | None,
 ) -> pl.DataFrame:
-    """Return the last row known before each decision's moment and after the one before it.
+    """Return for each decision the last row that became known since the decision before it.
 
-    No decision can see any other, so that few rows are kept however many a feed has.
+    No decision sees any other row, so few are kept however many a feed has.
     """
     moments = decisions[_AT].unique().sort()
     names = list(dict.fromkeys([*keys, KNOWN_AT, *own, *rows.order]))
@@ -498,9 +510,9 @@ def _latest(
 
 
 def _status(found: pl.DataFrame, rows: _FeedRows | _FrameRows, age: timedelta | None) -> pl.Series:
-    """Say of each row whether a value was known, and if not, why.
+    """Return the status of each row: whether a value was known, and if not, why.
 
-    Only rows known by then decide, and which symbols the store has files of.
+    It depends on nothing but rows known by then, and on which symbols the store has files of.
     """
     doubtful = found.filter(pl.col(KNOWN_AT).is_null() & pl.col(_AT).is_not_null())
     first = {
@@ -526,14 +538,6 @@ def _status(found: pl.DataFrame, rows: _FeedRows | _FrameRows, age: timedelta | 
 # What is asked for
 
 
-def _opened(source: Source, options: dict[str, Any]) -> Holdings:
-    if not isinstance(source, Holdings):
-        return store(source, **options)
-    if options:
-        raise ConfigurationError(f"{', '.join(options)}: give these to store(...) instead")
-    return source
-
-
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
 
@@ -544,7 +548,7 @@ def _check_has(field: str, name: str, names: Sequence[str], what: str) -> None:
 
 
 def _utc(types: Mapping[str, pl.DataType], name: str, field: str) -> pl.Expr:
-    """Return a column of times in UTC; refuse times that do not say their zone."""
+    """Return the expression for a column of times in UTC; times without a zone are an error."""
     dtype = types[name]
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
         raise ConfigurationError(
@@ -583,6 +587,10 @@ def _symbols(
     own = frame["symbol"].cast(pl.String).alias(_SYMBOL)
     if symbol is None:
         return own
+    if not isinstance(symbol, Mapping) or not all(isinstance(s, str) for s in symbol.values()):
+        raise ConfigurationError(
+            f"symbol: {shown(symbol)} is neither a name nor a mapping of names to names"
+        )
     if absent := sorted(set(own.drop_nulls()) - set(symbol)):
         raise ConfigurationError(f"symbol: says nothing of {absent[0]!r}, which left has")
     return own.replace_strict(dict(symbol), return_dtype=pl.String)
@@ -593,19 +601,24 @@ def _interval(asked: str | None, there: list[Interval]) -> Interval:
         if len(there) == 1:
             return there[0]
         raise ConfigurationError(f"interval: choose one of {', '.join(there)}")
-    if (spelled := INTERVAL_ALIASES.get(asked, asked)) not in there:
+    if (interval := read_interval(asked)) not in there:
         raise ConfigurationError(unknown("interval", asked, there))
-    return Interval(spelled)
+    return interval
+
+
+def _names(field: str, words: str | Sequence[str]) -> list[str]:
+    """Read one name, several or none."""
+    return read_names(field, words) if words else []
 
 
 def _read_length(value: timedelta | str | None) -> timedelta | None:
-    if isinstance(value, str):
-        found = _LENGTH.fullmatch(value)
-        if found is None:
-            raise ConfigurationError(
-                f"tolerance: {value!r} is no length of time; write 'due', '90m', '8h' or '1d'"
-            )
+    given = value
+    if isinstance(value, str) and (found := _LENGTH.fullmatch(value)) is not None:
         value = int(found[1]) * _UNITS[found[2]]
+    if value is not None and not (isinstance(value, timedelta) and value <= _LONGEST):
+        raise ConfigurationError(
+            f"tolerance: {shown(given)} is no length of time; write 'due', '90m', '8h' or '1d'"
+        )
     if value is not None and value < timedelta(0):
         raise ConfigurationError(f"tolerance: {value} is negative")
     return value

@@ -18,8 +18,8 @@ import polars as pl
 from binance_archive_kit.datasets import (
     Moment,
     Source,
-    _choice,
-    _holdings,
+    opened,
+    read_choice,
     scan,
 )
 from binance_archive_kit.enums import DataType, Interval, read_interval, read_names
@@ -28,6 +28,7 @@ from binance_archive_kit.errors import (
     ConfigurationError,
     ConflictingRows,
     respelled,
+    shown,
     unknown,
 )
 from binance_archive_kit.feeds import FILE_COLUMNS, Feed
@@ -88,7 +89,7 @@ def load_klines(
     FileError
         For a file that is not what its name says.
     """
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     feed = holdings.feed(market, data_type)
     rows = _Rows(holdings)
     found = _candles(rows, feed, symbol, interval, start, end)
@@ -150,7 +151,7 @@ def ohlcv(
         If two candles with one open time differ; with ``on_error="skip"`` both are left out.
     """
     length = read_length(every)
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     feed = holdings.feed(market, DataType.KLINES)
     asked = None if interval is None else _intervals(interval)
     symbols = sorted(read_names("symbol", symbol))
@@ -215,12 +216,12 @@ def klines_with_funding(
     FileError
         For a file that is not what its name says.
     """
-    holdings = _holdings(source, options)
+    holdings = opened(source, options)
     rows = _Rows(holdings)
     symbols, intervals = read_names("symbol", symbol), _intervals(interval)
     candles = _candles(rows, holdings.feed(market, DataType.KLINES), symbols, intervals, start, end)
     feed = holdings.feed(market, DataType.FUNDING_RATE)
-    known = rows.read(feed, _choice(holdings, feed, symbols, None, None, None))
+    known = rows.read(feed, read_choice(holdings, feed, symbols, None, None, None))
     hours = pl.max_horizontal("funding_interval_hours", pl.col("funding_interval_hours").shift(-1))
     stale = (pl.col("calc_time") + pl.duration(hours=hours) + _LATE).alias("stale")
     joined = []
@@ -267,11 +268,11 @@ def _chosen(
     end: Moment | None,
 ) -> Range:
     """Read what is asked for, and see that the store has files of each symbol and interval."""
-    chosen = _choice(holdings, feed, symbols, intervals, start, end)
+    chosen = read_choice(holdings, feed, symbols, intervals, start, end)
     there = {(held.stream.symbol, held.stream.interval) for held in holdings.streams(feed)}
     for name in symbols:
         if any((name, each) not in there for each in intervals or ()):
-            _choice(holdings, feed, name, intervals, start, end)
+            read_choice(holdings, feed, name, intervals, start, end)
     return chosen
 
 
@@ -365,7 +366,7 @@ class _Rows:
         return rest.unique(key, keep="first", maintain_order=True)
 
     def warn(self) -> None:
-        """Say once which rows were dropped."""
+        """Warn once of the rows that were dropped."""
         if not self.repeated:
             return
         rows = "1 row that repeats" if self.repeated == 1 else f"{self.repeated:,} rows that repeat"
@@ -392,8 +393,10 @@ class _Rows:
             raise ConfigurationError(
                 f"{_few(self.absent)}: the store has "
                 f"{_reach(self.holdings, feed, chosen)}, and no candle {between}"
+                f"{_left_out(self.holdings, feed, chosen)}"
             )
-        said = f"no candle {between} of {_few(self.absent)}"
+        left_out = _left_out(self.holdings, feed, chosen)
+        said = f"no candle {between} of {_few(self.absent)}{left_out}"
         warnings.warn(said, ArchiveKitWarning, stacklevel=4)
 
 
@@ -403,7 +406,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _steps(frame: pl.DataFrame, names: list[str], time: str) -> tuple[bool, bool]:
-    """Tell whether times fall from one row of a stream to the next, and whether they repeat."""
+    """Return whether times of a stream ever fall from one row to the next, and ever repeat."""
     same = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in names)
     step = pl.col(time).diff()
     zero = timedelta(0)
@@ -415,32 +418,44 @@ def _steps(frame: pl.DataFrame, names: list[str], time: str) -> tuple[bool, bool
 
 
 def _conflicts(rows: pl.DataFrame, key: list[str], own: list[str]) -> Iterator[ConflictingRows]:
-    """Say of each file which of its rows differ from others with their key: one, and how many."""
+    """Yield one error for each file: the first of its rows that conflict, and how many do."""
     *_, time = key
-    seen: dict[str, list[str]] = {}
-    for _, group in rows.group_by(key, maintain_order=True):
+    rows = rows.with_columns(pl.col("file").cast(pl.String))
+    firsts = rows.group_by("file", maintain_order=True).agg(
+        pl.struct(key).n_unique().alias("times"), pl.col(key).first()
+    )
+    for first in firsts.iter_rows(named=True):
+        group = rows.filter(pl.col(name) == first[name] for name in key)
         one, two = group.unique(own, keep="first", maintain_order=True).head(2).to_dicts()
         name = next(name for name in own if one[name] != two[name])
-        for file in dict.fromkeys(group["file"].cast(pl.String)):
-            said = f"two rows of {one[time]:%Y-%m-%d %H:%M:%S} differ: {name} is {one[name]}"
-            others = [str(each["file"]) for each in (one, two) if each["file"] != file]
-            where = f", one of them in {others[0]}" if others else ""
-            seen.setdefault(file, []).append(f"{said} and {two[name]}{where}")
-    for file, texts in seen.items():
-        more = f" ({len(texts):,} such times)" if len(texts) > 1 else ""
-        yield ConflictingRows(file, f"{texts[0]}{more}")
+        said = f"two rows of {one[time]:%Y-%m-%d %H:%M:%S} differ: {name} is {one[name]}"
+        others = [each["file"] for each in (one, two) if each["file"] != first["file"]]
+        where = f", one of them in {others[0]}" if others else ""
+        more = f" ({first['times']:,} such times)" if first["times"] > 1 else ""
+        yield ConflictingRows(first["file"], f"{said} and {two[name]}{where}{more}")
+
+
+def _left_out(holdings: Holdings, feed: Feed, chosen: Range) -> str:
+    """Return the files that are left out as they cannot be read, in words; empty if none."""
+    bad = [file.place for file in _files(holdings, feed, chosen) if file.place in holdings.problems]
+    return f"; files that cannot be read are left out: {_few(bad)}" if bad else ""
 
 
 def _reach(holdings: Holdings, feed: Feed, chosen: Range) -> str:
-    """Say which days the files of symbols and intervals cover."""
-    files = [
+    """Return the days that the files of symbols and intervals cover, in words."""
+    files = _files(holdings, feed, chosen)
+    return f"files of {min(f.start for f in files)} to {max(f.end for f in files)}"
+
+
+def _files(holdings: Holdings, feed: Feed, chosen: Range) -> list[HeldFile]:
+    """Return the files of symbols and intervals."""
+    return [
         file
         for held in holdings.streams(feed)
         if chosen.symbols is None or held.stream.symbol in chosen.symbols
         if chosen.intervals is None or held.stream.interval in chosen.intervals
         for file in held.files
     ]
-    return f"files of {min(f.start for f in files)} to {max(f.end for f in files)}"
 
 
 # Lengths of time
@@ -475,7 +490,7 @@ class Length:
         return f"{self.micros}us" if rest else f"{weeks}w"
 
     def starts(self, times: pl.Expr) -> pl.Expr:
-        """Give the beginnings of the stretches that times lie in."""
+        """Return the starts of the stretches that times lie in."""
         phase = pl.duration(microseconds=self.phase)
         return (times - phase).dt.truncate(self.every) + phase
 
@@ -518,9 +533,9 @@ def read_length(every: str) -> Length:
     """
     text = "1mo" if every == "1M" else every
     if isinstance(text, str):
-        if (found := re.fullmatch(r"(\d{1,4})(mo|q|y)", text)) and int(found[1]):
+        if (found := re.fullmatch(r"([0-9]{1,4})(mo|q|y)", text)) and int(found[1]):
             return Length(every, months=int(found[1]) * _MONTHS[found[2]])
-        if re.fullmatch(r"(\d{1,9}[smhdw])+", text):
+        if re.fullmatch(r"([0-9]{1,9}[smhdw]){1,8}", text):
             parts = re.findall(r"(\d+)([smhdw])", text)
             micros = sum(int(number) * _UNITS[unit] for number, unit in parts)
             # Beyond a thousand years there are no candles, and soon no microseconds.
@@ -529,8 +544,8 @@ def read_length(every: str) -> Length:
     guess = respelled(text) if isinstance(text, str) else None
     hint = f"; did you mean {guess!r}?" if guess and guess != text else "."
     raise ConfigurationError(
-        f"every: {every!r} is no length of time{hint} Write a number above 0 and s, m, h, d, w, "
-        "mo, q or y, such as 90m, 4h, 1d, 1w or 1mo"
+        f"every: {shown(every)} is no length of time{hint} Write a number above 0 and s, m, h, d, "
+        "w, mo, q or y, such as 90m, 4h, 1d, 1w or 1mo"
     )
 
 
@@ -539,7 +554,7 @@ def _micros(interval: Interval) -> int:
 
 
 def _fits(interval: Interval, length: Length) -> bool:
-    """Tell whether candles never reach over the end of a longer one.
+    """Return whether candles never extend beyond the end of a longer one.
 
     >>> _fits(Interval.H1, read_length("4h")), _fits(Interval.H1, read_length("90m"))
     (True, False)
@@ -555,7 +570,7 @@ def _fits(interval: Interval, length: Length) -> bool:
 
 
 def _nearest(interval: Interval, length: Length) -> str:
-    """Say which lengths would do."""
+    """Return advice on the lengths that fit an interval."""
     if interval in (Interval.D3, Interval.W1, Interval.MO1):
         return "weeks are made of 1w, months of 1mo, and nothing of 3d but 3d"
     number, unit = int(interval[:-1]), interval[-1]
@@ -602,7 +617,7 @@ def _days_within(file: HeldFile, own: Range) -> Iterator[date]:
 
 
 def _phase(rows: _Rows, feed: Feed, streams: Sequence[HeldStream], length: Length) -> int:
-    """Tell where stretches of three days begin: where the symbol's own candles of them do."""
+    """Return the offset of 3d bars in microseconds: that of the symbol's own 3d candles."""
     if length.micros != 3 * DAY or not any(h.stream.interval is Interval.D3 for h in streams):
         return 0
     symbol = streams[0].stream.symbol
@@ -646,7 +661,7 @@ def _best_bars(
 
 
 def _whole_days(candles: pl.DataFrame, interval: Interval) -> set[date]:
-    """Tell the days of which all candles are there."""
+    """Return the days of which all candles are there."""
     if interval in (Interval.D3, Interval.W1, Interval.MO1):
         return set()
     days = candles.group_by(pl.col("open_time").dt.date().alias("day")).len()

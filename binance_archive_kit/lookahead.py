@@ -60,7 +60,7 @@ def known_at_of(feed: Feed) -> pl.Expr:
 
 
 def _labels_end(feed: Feed) -> pl.Expr:
-    """Decide for each row, as `rhythms.label_shift` does for a file, what its label is."""
+    """Return whether the label of each row ends its period, as `rhythms.label_shift` decides."""
     file = pl.col("file").cast(pl.String)
     time = pl.col(feed.time)
     day = file.str.extract(_FILE_DAY).str.to_date()
@@ -72,7 +72,7 @@ def _labels_end(feed: Feed) -> pl.Expr:
 
 
 def known_at_sql(feed: Feed) -> str:
-    """Return the same expression in DuckDB's SQL, whose times are naive and UTC."""
+    """Return the expression of `known_at_of` in DuckDB's SQL, whose times are naive and UTC."""
     known, time = feed.schema.known, f'"{feed.time}"'
     match known.rule:
         case "candle":

@@ -115,7 +115,7 @@ class PartitionFacts(_Facts):
 
     @property
     def until(self) -> str:
-        """Say until when there are files.
+        """Until when there are files, in words.
 
         >>> facts = {"confidence": "C", "source": "hearsay", "status": "ended"}
         >>> PartitionFacts.model_validate(facts).until
@@ -542,7 +542,7 @@ class KnownDefect(_Span):
         )
 
     def __str__(self) -> str:
-        """Say when, what, what to do about it, and who says so."""
+        """Return when, what, what to do about it, and the source."""
         advice = f"; {self.instead}" if self.instead else ""
         return f"{self.when}: {self.what}{advice} [{self.source}]"
 

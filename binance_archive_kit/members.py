@@ -11,7 +11,7 @@ import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
@@ -24,14 +24,14 @@ _ENCRYPTED = 0x1
 _UTF8 = 0x800
 #: Bytes of zip that are inflated in one go: the more, the fewer hand-overs between threads.
 _READ = 1 << 20
-#: Bytes that one go gives at most.
+#: Bytes of csv that one piece has at most.
 _MOST = 8 << 20
 #: Deflate cannot pack more bytes than this into one.
 _DEFLATE_LIMIT = 1032
 #: Times that a csv may be larger than it is compressed. Files of the archive are 3 to 20
-#: times larger; candles of a symbol that nobody trades, at most 50 times.
+#: times larger; candles of a symbol without trades, at most 50 times.
 _RATIO_LIMIT = 200
-#: Bytes up to which a csv may be as compressible as it likes: rows that are all the same are.
+#: Bytes up to which a csv may be larger than that: rows that are all alike compress further.
 _ALWAYS_ALLOWED = 256 << 20
 
 
@@ -111,33 +111,46 @@ def inflated(file: BinaryIO, member: Member) -> Iterator[bytes]:
     inflater = isal_zlib.decompressobj(-15) if member.method == _DEFLATED else None
     crc = size = 0
     left = member.compressed
-    tail = b""
     file.seek(member.start)
-    while left or tail:
-        if tail:
-            piece = tail
-        else:
-            piece = file.read(min(left, _READ))
-            left -= len(piece)
-            if not piece:
-                raise BadMemberError("the zip is cut off")
-        if inflater is not None:
-            try:
-                piece = inflater.decompress(piece, _MOST)
-            except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
-                raise BadMemberError(f"its member does not inflate: {error}") from None
-            tail = inflater.unconsumed_tail
-            if inflater.eof:
-                left, tail = 0, b""
-        crc = isal_zlib.crc32(piece, crc)
-        size += len(piece)
-        if size > member.size:
-            break
-        yield piece
-    if inflater is not None and not inflater.eof and size <= member.size:
+    while left and (inflater is None or not inflater.eof):
+        packed = file.read(min(left, _READ))
+        left -= len(packed)
+        if not packed:
+            raise BadMemberError("the zip is cut off")
+        try:
+            for piece in (packed,) if inflater is None else pieces_of(inflater, packed, _MOST):
+                crc = isal_zlib.crc32(piece, crc)
+                size += len(piece)
+                if size > member.size:
+                    raise BadMemberError(_OTHER_BYTES)
+                yield piece
+        except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
+            raise BadMemberError(f"its member does not inflate: {error}") from None
+    if inflater is not None and not inflater.eof:
         raise BadMemberError("its member's deflate stream is cut off")
     if (crc, size) != (member.crc, member.size):
-        raise BadMemberError("its bytes do not have the recorded size and CRC-32")
+        raise BadMemberError(_OTHER_BYTES)
+
+
+_OTHER_BYTES = "its bytes do not have the recorded size and CRC-32"
+
+
+def pieces_of(inflater: Any, packed: bytes, most: int) -> Iterator[bytes]:
+    """Yield what compressed bytes inflate to, at most `most` bytes at a time.
+
+    Raises
+    ------
+    isal.igzip_lib.IsalError
+        If they do not inflate.
+    """
+    full = True
+    while full and not inflater.eof:
+        piece = inflater.decompress(packed, most)
+        if piece:
+            yield piece
+        packed = inflater.unconsumed_tail
+        # Behind a full piece there may be more, also where all input is taken.
+        full = len(piece) == most
 
 
 def _find_plain(file: BinaryIO, length: int) -> Member | None:

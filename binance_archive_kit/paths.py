@@ -1,4 +1,4 @@
-"""Validate the paths that users give, and read JSON files; the only place that does either."""
+"""Validate paths that users give, and read the text and JSON files at them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -105,7 +106,7 @@ def find_path(field: str, value: object) -> Path:
     except OSError as error:
         why = disk_advice(error.errno) or error.strerror
         raise ConfigurationError(f"{field}: {shown(str(path))}: {why}") from None
-    except ValueError as error:  # the file system's encoding lacks a character of it
+    except ValueError as error:  # a character that the file system's encoding does not have
         raise ConfigurationError(f"{field}: {shown(str(path))} is invalid here: {error}") from None
     return path
 
@@ -169,8 +170,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build a JSON object; of a repeated name, one value would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"the name {shown(twice)} stands twice in one object; leave one out")
     return found
 

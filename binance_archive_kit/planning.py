@@ -253,6 +253,11 @@ class Lives:
             symbol = _contract(stream)
             if symbol not in symbols or symbols[symbol][0] < last:
                 symbols[symbol] = last, stream
+        #: The two symbols of each market that last longest: a plan asks for each absent period.
+        self._longest = {
+            market: sorted(symbols.values(), key=lambda each: each[0], reverse=True)[:2]
+            for market, symbols in self._symbols.items()
+        }
 
     def of(self, stream: Stream) -> tuple[date, Stream]:
         """Return the last day of a stream's symbol, UTC, and the stream that has it."""
@@ -260,10 +265,9 @@ class Lives:
 
     def others(self, stream: Stream) -> tuple[date, Stream] | None:
         """Return the same for the symbol of this market that lasts longest, but for its own."""
-        symbols = self._symbols[stream.market]
         own = _contract(stream)
-        others = (each for symbol, each in symbols.items() if symbol != own)
-        return max(others, key=lambda each: each[0], default=None)
+        longest = self._longest[stream.market]
+        return next((each for each in longest if _contract(each[1]) != own), None)
 
 
 def _last_day(stream: Stream, here: StreamListing) -> date:
@@ -568,7 +572,7 @@ def _absences(
 
 
 def _after_last(stream: Stream, start: date, said: str, lives: Lives) -> tuple[Reason, str]:
-    """Say of a period after the last file of a stream whether its symbol was delisted."""
+    """Return why a period after the last file of a stream is absent: delisted, or missing."""
     last, longest = lives.of(stream)
     if last >= start:
         return Reason.ABSENT, f"{said}, though {_spoken(longest)} goes on"

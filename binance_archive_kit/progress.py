@@ -65,7 +65,7 @@ class Progress:
         self._since = time.monotonic()
 
     def interrupted(self) -> str:
-        """Say what an interrupt leaves, and that the next run continues from there.
+        """Format the message of an interrupt: what is complete, and that a new run continues.
 
         >>> Progress().interrupted()
         'interrupted before anything was downloaded; run it again to continue'

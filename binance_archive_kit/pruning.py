@@ -271,7 +271,7 @@ def _tree(expression: pl.Expr) -> Any:
 
 
 def _conjuncts(predicate: pl.Expr) -> list[tuple[pl.Expr, Any]]:
-    """Take a predicate apart at its topmost "and"s, each part with how it is made up."""
+    """Split a predicate at its topmost "and"s; return each part with its expression tree."""
     parts: list[tuple[pl.Expr, Any]] = []
     todo = [(predicate, _tree(predicate))]
     while todo:

@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 
 from binance_archive_kit.datasets import Source, connect
-from binance_archive_kit.errors import ConfigurationError, nearest
+from binance_archive_kit.errors import ConfigurationError, nearest, shown
+from binance_archive_kit.feeds import PATH_TYPES
 from binance_archive_kit.views import original
 
 _UTC = pl.Datetime("us", "UTC")
@@ -55,12 +56,14 @@ def sql(
     distinct, known_at : bool
         As for `connect`.
     **options
-        As for `store`, and ``known_at`` as for `connect`.
+        As for `store`; not for a connection, which has its options already.
 
     Returns
     -------
     polars.DataFrame
-        Every TIMESTAMP as ``Datetime("us", "UTC")``, every INTERVAL as ``Duration("us")``.
+        Every TIMESTAMP as ``Datetime("us", "UTC")``, every INTERVAL as ``Duration("us")``;
+        columns called ``market``, ``symbol``, ``interval``, ``partition`` and ``file`` have the
+        types that `scan` gives them, so that both can be joined, unless other words are in them.
         What a statement without rows returns has the columns DuckDB reports, such as ``Count``.
 
     Raises
@@ -133,7 +136,13 @@ def _answer(
 def bound(
     connection: duckdb.DuckDBPyConnection, query: str, values: Any = None
 ) -> duckdb.DuckDBPyRelation | None:
-    """Check a statement against the tables there are, and give its rows, still to be read."""
+    """Run a statement, and return its rows, not read yet.
+
+    Raises
+    ------
+    duckdb.Error
+        With the line at fault.
+    """
     try:
         return connection.sql(query, params=values)
     except (duckdb.BinderException, duckdb.CatalogException):
@@ -149,14 +158,14 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Asked for the views that have rows when the query names a table there is not.
+        Where to look for the views that have rows when a query names a table that does not exist.
 
     Raises
     ------
     ConfigurationError
-        For a query that DuckDB rejects or cannot carry out.
+        For a query that DuckDB rejects or cannot run.
     ArchiveKitError
-        The one that reading a file raised inside DuckDB.
+        The error that reading a file raised inside DuckDB.
     """
     try:
         yield
@@ -176,7 +185,7 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def _check_statement(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     if not isinstance(query, str):
-        raise ConfigurationError(f"query: {query!r} is not text")
+        raise ConfigurationError(f"query: {shown(query)} is not text")
     statements = connection.extract_statements(query)
     if len(statements) != 1:
         raise ConfigurationError(
@@ -188,27 +197,26 @@ def _check_statement(connection: duckdb.DuckDBPyConnection, query: str) -> None:
 
 
 def _check_name(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    """See that a frame does not hide a table or view."""
+    """Check that the name of a frame is not that of a table or view."""
     found = connection.sql(
         "SELECT table_type FROM information_schema.tables WHERE lower(table_name) = lower(?)",
         params=[name],
     ).fetchall()
     if found:
-        raise ConfigurationError(f"frames: {name!r} is a table or view; choose another name")
+        raise ConfigurationError(f"frames: {shown(name)} is a table or view; choose another name")
 
 
 def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
-    """Say that there is no such table, and which views have rows."""
+    """Format the message for a table that does not exist, with the views that have rows."""
     try:
         rows = connection.sql("SELECT DISTINCT view FROM store_streams ORDER BY view").fetchall()
     except duckdb.Error:
-        return f"there is no table {name!r}; this connection has no views of a store"
+        return f"there is no table {shown(name)}; this connection has no views of a store"
     views = [str(view) for (view,) in rows]
     guess = nearest(name, [*views, "store_streams", "store_problems", "store_last_scan"])
     hint = f"did you mean {guess!r}? " if guess else ""
-    return (
-        f"there is no table or view {name!r}; {hint}Views with rows: {', '.join(views) or 'none'}"
-    )
+    there = f"{hint}Views with rows: {', '.join(views) or 'none'}"
+    return f"there is no table or view {shown(name)}; {there}"
 
 
 # What goes in
@@ -220,12 +228,13 @@ def _values(params: object) -> Any:
     if isinstance(params, list | tuple | Mapping):
         return _value(params)
     raise ConfigurationError(
-        f"params: {params!r} is neither a list or tuple of values for ? nor a mapping for $name"
+        f"params: {shown(params)} is neither a list or tuple of values for ? nor a mapping for "
+        "$name"
     )
 
 
 def _value(value: object) -> object:
-    """Turn a value into one that DuckDB takes, its moments into naive UTC."""
+    """Convert a value to one that DuckDB accepts, with moments in naive UTC."""
     match value:
         case datetime():
             return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
@@ -239,11 +248,12 @@ def _value(value: object) -> object:
 
 
 def _table(name: str, frame: object) -> pl.DataFrame:
-    """Turn a frame into one whose times have no zone and mean UTC."""
+    """Convert a frame to one of Polars, with times in naive UTC."""
     table = _frame(frame)
     if table is None:
         raise ConfigurationError(
-            f"frames: {name!r} is a {type(frame).__name__}, not a frame of Polars, pandas or Arrow"
+            f"frames: {shown(name)} is a {type(frame).__name__}, not a frame of Polars, pandas or "
+            "Arrow"
         )
     return table
 
@@ -255,7 +265,7 @@ def _frame(value: object) -> pl.DataFrame | None:
         value = pl.DataFrame(value)
     if not isinstance(value, pl.DataFrame):
         return None
-    # By way of UTC: without its zone a time would keep what its clock says.
+    # By way of UTC: a time that only loses its zone would keep its local clock.
     return _with_times(_with_times(value, _UTC), _NAIVE)
 
 
@@ -280,11 +290,23 @@ def _rows(relation: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
     if spans:
         relation = relation.project(f"* REPLACE ({', '.join(map(_microseconds, spans))})")
     frame: pl.DataFrame = relation.pl()
-    return _with_times(frame, _UTC).with_columns(pl.col(spans).cast(pl.Duration("us")))
+    frame = _with_times(frame, _UTC).with_columns(pl.col(spans).cast(pl.Duration("us")))
+    return frame.with_columns(_words(frame))
+
+
+def _words(frame: pl.DataFrame) -> Iterator[pl.Series]:
+    """Yield the columns that have the name of a path column, and only words it can have."""
+    for name, dtype in frame.schema.items():
+        wanted = PATH_TYPES.get(name)
+        if wanted is None or dtype != pl.String:
+            continue
+        values = frame[name].cast(wanted, strict=False)
+        if values.null_count() == frame[name].null_count():
+            yield values
 
 
 def _microseconds(name: str) -> str:
-    """Spell how long an INTERVAL is; a frame's durations have no months."""
+    """Return the SQL for the length of an INTERVAL; a frame's durations have no months."""
     column = '"' + name.replace('"', '""') + '"'
     return (
         f"CASE WHEN datepart('year', {column}) = 0 AND datepart('month', {column}) = 0 "
@@ -295,7 +317,7 @@ def _microseconds(name: str) -> str:
 
 
 def _with_times(frame: pl.DataFrame, moment: pl.Datetime) -> pl.DataFrame:
-    """Give all times of a frame one type; between zones the moments stay the same."""
+    """Cast all times of a frame to one type; between zones the moments stay the same."""
     wanted = {name: _timed(dtype, moment) for name, dtype in frame.schema.items()}
     return frame.cast({n: t for n, t in wanted.items() if t != frame.schema[n]})
 

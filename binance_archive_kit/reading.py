@@ -218,7 +218,7 @@ class _Pending:
             self._frames.append(_copied(frame, first, end))
 
     def taken(self, until: int) -> Iterator[pl.DataFrame]:
-        """Give the rows before a time, in order; leave the latest out if too many stay."""
+        """Yield the rows before a time, in order; if too many stay, leave the latest for later."""
         until = until if self.ceiling is None else min(until, self.ceiling)
         while len(times := self._times_before(until)):
             # Some at a time: they are in memory twice while they are sorted.
@@ -241,7 +241,7 @@ class _Pending:
         )
 
     def _split(self, at: int) -> list[pl.DataFrame]:
-        """Take out the rows before a time."""
+        """Remove and return the rows before a time."""
         before, rest = [], []
         for frame in self._frames:
             times = _times(frame, self._time)
@@ -374,7 +374,7 @@ class Reader:
         ordered: Ordered[Any],
         skip: Callable[[FileError], None] | None,
     ) -> Iterator[T | _Part[T] | _Large]:
-        """Give what is made of each piece, and what has to be seen to when it is its turn."""
+        """Yield the result of each piece, and the large files to read when it is their turn."""
         for is_large, batches in groupby(self._batches(sources), _is_large):
             if is_large:
                 each = [source for batch in batches for source in batch]
@@ -396,7 +396,7 @@ class Reader:
         finish: Callable[[Piece], T],
         skip: Callable[[FileError], None] | None,
     ) -> Iterator[T]:
-        """Let rows of large files wait until their order is known."""
+        """Yield results in order, those of large files only once their order is known."""
         waiting: list[T] = []
         size = 0
         facts: Facts | None = None
@@ -430,7 +430,7 @@ class Reader:
         columns: set[str],
         finish: Callable[[Piece], T],
     ) -> Iterator[T]:
-        """Give the rows of a large file now that its order is known."""
+        """Yield the rows of a large file whose order is known."""
         self._light.discard(source.file)
         if source.facts is None or not source.facts.checked:
             self._notes.learned(source, facts)
@@ -470,7 +470,7 @@ class Reader:
             yield from ordered.rest()
 
     def _merged(self, source: Source, columns: set[str]) -> Iterator[Piece]:
-        """Put the rows of a large file into the order of time, in passes that fit into memory.
+        """Sort the rows of a large file by time, in passes that fit into memory.
 
         A pass gives the earliest rows that were not given yet, as soon as no later piece has
         an earlier one; those that there is no room for wait for the next pass.

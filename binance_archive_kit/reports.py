@@ -484,7 +484,7 @@ _ROWS_ARE = {
 
 
 def flaws_told(findings: pl.DataFrame) -> str:
-    """Say what is wrong with rows that are there, the doubtful ones first; empty if nothing."""
+    """Return what is wrong with rows that are there, the doubtful ones first; empty if nothing."""
     flaws = flaws_of(findings)
     doubts = doubts_of(flaws)
     tally = _flaw_tally(flaws.filter(~pl.col("kind").is_in(doubts["kind"].unique().implode())))
@@ -502,7 +502,7 @@ _SAID_THOUGH_KNOWN = [FindingKind.DUPLICATE, FindingKind.OFF_GRID]
 
 
 def notes_on(findings: pl.DataFrame) -> list[str]:
-    """Say what was found, kind by kind, with the first of each."""
+    """Return a line for each kind of finding, with the first of each."""
     counts = findings.group_by("kind", maintain_order=True).agg(
         pl.len(), pl.col("evidence").first()
     )

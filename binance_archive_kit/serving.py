@@ -25,7 +25,6 @@ from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.facts import Facts, Source, lead_of, merged
 from binance_archive_kit.feeds import Feed
 from binance_archive_kit.inventory import HeldFile, HeldStream
-from binance_archive_kit.keys import Stream
 from binance_archive_kit.matrix import load_annotations
 from binance_archive_kit.moments import DAY, day_of
 from binance_archive_kit.progress import Bar, Progress
@@ -36,6 +35,10 @@ from binance_archive_kit.storage import HASHING, SETTLING, Moved, Recorded, Stor
 
 _Stamps = dict[str, list[tuple[str, Stamp]]]
 _Part = tuple[HeldStream, tuple[HeldFile, ...]]
+
+
+#: Nanoseconds for which the proof of a new file may not be recorded yet; clocks may be apart.
+_RECENT = 5_000_000_000
 
 
 class Proofs:
@@ -52,10 +55,12 @@ class Proofs:
     def __init__(self, store: Store, files: Callable[[], Iterable[HeldFile]] | None = None) -> None:
         self._store = store
         self._files = files
+        #: Since when records are looked up.
+        self._as_of = time.time_ns()
         self._recorded: dict[str, dict[str, Recorded]] = {}
 
     def check(self, file: HeldFile) -> None:
-        """See that a file is still the one that was proven, if it ever was.
+        """Check that a file is still the one that was proven, if it ever was.
 
         Raises
         ------
@@ -64,11 +69,19 @@ class Proofs:
         """
         if self._stands(file):
             return
-        # A collection may have put it in place, and not recorded its proof yet.
-        time.sleep(SETTLING)
-        self._recorded.clear()
-        if not self._stands(file):
-            raise ChangedFile(file.place, "its bytes are not the ones that were proven")
+        if max(file.stamp.mtime, file.stamp.ctime) > self._as_of - _RECENT:
+            # A collection may have put it in place, and not recorded its proof yet.
+            time.sleep(SETTLING)
+            self._as_of = time.time_ns()
+            self._recorded.clear()
+            if self._stands(file):
+                return
+        raise ChangedFile(file.place, "its bytes are not the ones that were proven")
+
+    def is_published(self, file: HeldFile) -> bool:
+        """Return whether the archive publishes a file as it is, as its proof says."""
+        proof = self._proof(file)
+        return proof is not None and proof.published and proof.is_of(file.stamp)
 
     def _stands(self, file: HeldFile) -> bool:
         proof = self._proof(file)
@@ -235,7 +248,7 @@ class _Choice:
 
 
 class FileNotes:
-    """Notes in the cache what readers find out about the files of a feed.
+    """Records in the cache what one reader finds out about the files of a feed.
 
     Parameters
     ----------
@@ -245,25 +258,19 @@ class FileNotes:
     """
 
     def __init__(self, store: Store, cache: Cache, feed: Feed) -> None:
-        self._store = store
+        self._proofs = Proofs(store)
         self._cache = cache
         self._feed = feed
 
     def learned(self, source: Source, facts: Facts) -> None:
-        """Note what a file that was read to its end has shown."""
+        """Record what a file that was read to its end has shown."""
         self._cache.remember(self._feed, {source.file.key: facts})
 
     def rejected(self, source: Source, error: FileError) -> None:
-        """Note that a file cannot be read, and let the error say whose fault it is."""
-        self.blame(source.stream, source.file, error)
+        """Record that a file cannot be read, and let the error say whose fault it is."""
         if error.lasting:
+            error.at_source = self._proofs.is_published(source.file)
             self._cache.reject(self._feed, source.file, error)
-
-    def blame(self, stream: Stream, file: HeldFile, error: FileError) -> None:
-        """Let an error say whether the archive publishes the file as it is."""
-        if error.lasting and file.is_zip:
-            proof = self._store.recorded(stream.prefix).get(file.key)
-            error.at_source = proof is not None and proof.published and proof.is_of(file.stamp)
 
 
 class Servings:
@@ -318,6 +325,7 @@ class Servings:
         list of Month
             Symbol by symbol, interval by interval, in the order of time.
         """
+        self._cache.refresh(feed)
         by_name: dict[tuple[str, int], list[HeldStream]] = {}
         for held in streams:
             name = held.stream.symbol, _RANKS.get(held.stream.interval, -1)
@@ -601,7 +609,10 @@ class Servings:
             if facts is None and (needed is None or file.key in needed):
                 try:
                     if rejected and (bad := rejected.get(file.key)) and bad.stamp == file.stamp:
-                        raise self._explained(feed, each.held.stream, file, bad.error)
+                        # Raised anew: one error is not to be changed by several threads.
+                        _, said = bad
+                        published = proofs.is_published(file)
+                        raise file_error(said.reason, said.file, said.detail, published)
                     proofs.check(file)
                 except FileError as error:
                     if self._skip is None:
@@ -610,12 +621,6 @@ class Servings:
                     continue
             sources.append(Source(file, each.held, facts, each.without))
         return sources
-
-    def _explained(self, feed: Feed, stream: Stream, file: HeldFile, error: FileError) -> FileError:
-        """Make a recorded error anew, with what can be done about it."""
-        again = file_error(error.reason, error.file, error.detail)
-        FileNotes(self._store, self._cache, feed).blame(stream, file, again)
-        return again
 
 
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}

@@ -495,7 +495,7 @@ class Store:
         return Proof(key, stamp_of(stat), sha256, expected.etag, by, now)
 
     def recorded(self, prefix: str) -> dict[str, Recorded]:
-        """Give stamp and SHA-256 of the proven files whose keys begin with a prefix.
+        """Return stamp and SHA-256 of the proven files whose keys begin with a prefix.
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
@@ -731,7 +731,7 @@ class Store:
         return aside
 
     def _rebuilt(self, why: str, aside: Path | None) -> None:
-        """Say what became of a damaged record; save the places of files, which cannot be had again.
+        """Warn of a damaged record; save the places of files, which nothing else tells.
 
         Each place names its file, so that a wrong one shows.
         """
@@ -818,7 +818,7 @@ def _shared(place: str, one: str, other: str) -> ConfigurationError:
 def _frame(
     rows: Sequence[Row], schema: Mapping[str, pl.DataType | type[pl.DataType]]
 ) -> pl.DataFrame:
-    """Put rows into a frame; column by column, which takes a third of the time."""
+    """Build a frame column by column, which takes a third of the time that rows take."""
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema)
 
@@ -838,7 +838,7 @@ def _reason_of(word: str | None) -> Reason:
 
 
 def _as_rehashed(row: Row, known: Recorded | None) -> Row:
-    """Put the stamp that a later hash has shown into a row of the proofs; drop its digest."""
+    """Replace the stamp in a row of the proofs by that of a later hash; drop the digest."""
     sha256, key, *rest = row
     if known is not None and known.sha256 == sha256:
         rest[: len(known.stamp)] = known.stamp

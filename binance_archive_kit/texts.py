@@ -26,7 +26,14 @@ from binance_archive_kit.errors import NoAccess, UnreadableZip, WrongColumns
 from binance_archive_kit.facts import Irregularity, Source
 from binance_archive_kit.inventory import Form, HeldFile
 from binance_archive_kit.keys import member_of
-from binance_archive_kit.members import BadMemberError, Member, find_member, inflated, size_limit
+from binance_archive_kit.members import (
+    BadMemberError,
+    Member,
+    find_member,
+    inflated,
+    pieces_of,
+    size_limit,
+)
 from binance_archive_kit.schemas import Schema, load_schemas
 
 #: Bytes of csv that are handed out in one go: few at first, as a few rows may be all that
@@ -86,7 +93,7 @@ class Text:
     first : bool
         Whether the file begins with it.
     unit : str or None
-        Unit of its times, ``ms`` or ``us``, if its first row was asked.
+        Unit of its times, ``ms`` or ``us``, if its first row shows it.
     """
 
     source: Source
@@ -125,7 +132,7 @@ class Unpacker:
     def __init__(self, root: Path, schema: Schema) -> None:
         self._root = root
         self._schema = schema
-        #: What header lines say that were seen before: mostly one and the same.
+        #: Parsed header lines; most files have the same one.
         self._headers: dict[bytes, tuple[Layout | None, frozenset[Irregularity]]] = {}
         _keep_memory()
 
@@ -150,7 +157,7 @@ class Unpacker:
                 raise LargeText
             inside = memoryview(packed)[member.start : member.start + member.compressed]
             if member.method:
-                # One more than there should be shows that there are more.
+                # A byte more than recorded shows that the size is wrong.
                 body = isal_zlib.decompressobj(-15).decompress(inside, member.size + 1)
             else:
                 body = bytes(inside)
@@ -206,7 +213,7 @@ class Unpacker:
             yield Cut(source, parts, commas, odd, layout, first)
 
     def joined(self, cut: Cut) -> Text:
-        """Put a piece of a large file together.
+        """Join a piece of a large file.
 
         Raises
         ------
@@ -220,7 +227,7 @@ class Unpacker:
     # Bytes
 
     def _chunks(self, file: HeldFile) -> Iterator[bytes]:
-        """Give the csv of a file some bytes at a time."""
+        """Yield the csv of a file piece by piece."""
         name = file.place
         try:
             with (self._root / name).open("rb", buffering=0) as opened:
@@ -238,7 +245,7 @@ class Unpacker:
             raise UnreadableZip(name, str(error)) from None
 
     def _bare(self, file: HeldFile) -> bytes:
-        """Read a csv without a zip around it."""
+        """Read a small csv or gzip at once."""
         chunks, size = [], 0
         for chunk in self._chunks(file):
             chunks.append(chunk)
@@ -252,7 +259,7 @@ class Unpacker:
     def _begun(
         self, name: str, body: bytes
     ) -> tuple[bytes, Layout | None, frozenset[Irregularity]]:
-        """Take off what comes before the first row; tell what it says of the rows."""
+        """Cut off what precedes the first row; return the rest, its layout and irregularities."""
         if not body or body[:1].isdigit() or body[:1] == b"-":
             return body, None, _PLAIN
         odd = _PLAIN
@@ -361,7 +368,7 @@ class Unpacker:
 def has_other_letters(text: Text, schema: Schema) -> bool:
     """Return whether letters stand in the rows of numbers of a file, such as another header.
 
-    Cheaper than parsing by far; where columns hold text, letters mean nothing.
+    Far cheaper than parsing. False where a column holds text: letters mean nothing there.
     """
     dtypes = [column.dtype for column in schema.kept]
     if not text.rows or "text" in dtypes:
@@ -369,7 +376,7 @@ def has_other_letters(text: Text, schema: Schema) -> bool:
     letters = _letters(text.body)
     if not (booleans := dtypes.count("bool")):
         return bool(letters.max() > _NINE)
-    # There is one in True and one in False, and more than one in any header.
+    # True and False have one "e" each, any header has more.
     return _count(text.body, _LETTER_E) != booleans * text.rows
 
 
@@ -393,7 +400,7 @@ def outer_rows(text: Text) -> list[list[bytes]]:
 
 
 def _ended(name: str, body: bytes) -> tuple[bytes, frozenset[Irregularity]]:
-    """Take blank lines off the end, and end the last row."""
+    """Remove blank lines at the end, and end the last row."""
     bare = body.rstrip(b" \t\r\n")
     lines = body[len(bare) :].split(b"\n")
     if len(lines) == 1 and bare:
@@ -445,24 +452,24 @@ def _gunzipped(name: str, file: BinaryIO, length: int) -> Iterator[bytes]:
     """Inflate a gzip of one or more members piece by piece."""
     limit, size = size_limit(length), 0
     inflater: Any = None
-    tail = b""
-    while chunk := tail or file.read(_READ):
-        try:
+    packed = b""
+    try:
+        while packed := packed or file.read(_READ):
             if inflater is None:
                 inflater = isal_zlib.decompressobj(31)
-            piece = inflater.decompress(chunk, PIECE)
-        except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
-            raise UnreadableZip(name, f"it is no intact gzip: {error}") from None
-        tail = inflater.unconsumed_tail
-        if inflater.eof:
-            tail, inflater = inflater.unused_data, None
-        size += len(piece)
-        if size > limit:
-            raise UnreadableZip(
-                name, f"it inflates to more than {limit:,} bytes; no file of the archive does"
-            )
-        if piece:
-            yield piece
+            for piece in pieces_of(inflater, packed, PIECE):
+                size += len(piece)
+                if size > limit:
+                    raise UnreadableZip(
+                        name,
+                        f"it inflates to more than {limit:,} bytes; no file of the archive does",
+                    )
+                yield piece
+            packed = b""
+            if inflater.eof:
+                packed, inflater = inflater.unused_data, None
+    except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
+        raise UnreadableZip(name, f"it is no intact gzip: {error}") from None
     if inflater is not None or not length:
         raise UnreadableZip(name, "the gzip is cut off")
 
@@ -507,11 +514,11 @@ def _words_of_columns(columns: tuple[tuple[str, str], ...]) -> dict[str, int]:
 
 
 def _words_of(schema: Schema) -> dict[str, int]:
-    """Give the column that each folded word names, by its number."""
+    """Return the number of the column that each folded word names."""
     return _words_of_columns(tuple((column.name, column.column) for column in schema.columns))
 
 
 @cache
 def _all_words() -> frozenset[str]:
-    """Give the folded names of the columns of all feeds."""
+    """Return the folded names of the columns of all feeds."""
     return frozenset(chain.from_iterable(map(_words_of, load_schemas().values())))

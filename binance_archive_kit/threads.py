@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+
+class _Pool:
+    """Threads that may be ended on one of them.
+
+    Polars may drop the generator that waits for their results on any thread that runs code
+    of Polars, and that is what they do.
+    """
+
+    def __init__(self, workers: int, name: str) -> None:
+        self._own: set[int] = set()
+        self._threads = ThreadPoolExecutor(
+            workers, name, initializer=lambda: self._own.add(threading.get_ident())
+        )
+        self.submit = self._threads.submit
+
+    def end(self) -> bool:
+        """Drop work that has not begun; wait for the rest, and return whether that was possible."""
+        possible = threading.get_ident() not in self._own
+        self._threads.shutdown(wait=possible, cancel_futures=True)
+        return possible
 
 
 class Ahead(Generic[T]):
@@ -27,7 +49,7 @@ class Ahead(Generic[T]):
 
     def __init__(self, items: Generator[T]) -> None:
         self._items = items
-        self._pool = ThreadPoolExecutor(1, "unpacker")
+        self._pool = _Pool(1, "unpacker")
         self._jobs: deque[Future[T | None]] = deque()
 
     def __enter__(self) -> Iterator[T]:
@@ -36,8 +58,8 @@ class Ahead(Generic[T]):
         return self._in_turn()
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        self._items.close()
+        if self._pool.end():
+            self._items.close()
 
     def _get_one(self) -> None:
         self._jobs.append(self._pool.submit(next, self._items, None))
@@ -61,7 +83,7 @@ class Ordered(Generic[T]):
     """
 
     def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(workers, "reader")
+        self._pool = _Pool(workers, "reader")
         self._most = 2 * workers
         self._jobs: deque[Future[list[T]]] = deque()
 
@@ -69,7 +91,7 @@ class Ordered(Generic[T]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.end()
 
     def submit(self, work: Callable[[], list[T]]) -> Iterator[T]:
         """Hand work over; give what is done, waiting when too much is under way."""

@@ -373,12 +373,16 @@ def _checks(holdings: Holdings) -> tuple[list[_Check], list[str]]:
 def _again(store: Store, found: Iterable[_Found]) -> Iterator[_Found]:
     """Spare files that a collection has replaced meanwhile: a moment later their proof is there."""
     time.sleep(SETTLING)
+    recorded: dict[str, dict[str, Recorded]] = {}
     for each in found:
         check = each.check
         if each.problem is not None and check.file.is_zip:
             with suppress(OSError):
                 stamp = stamp_of((store.root / check.file.place).stat())
-                proof = store.recorded(f"{check.file.key.rpartition('/')[0]}/").get(check.file.key)
+                prefix = f"{check.file.key.rpartition('/')[0]}/"
+                if prefix not in recorded:
+                    recorded[prefix] = store.recorded(prefix)
+                proof = recorded[prefix].get(check.file.key)
                 if proof is not None and proof != check.proof and proof.is_of(stamp):
                     yield _Found(check, proven=True)
                     continue

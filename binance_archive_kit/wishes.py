@@ -28,10 +28,10 @@ from binance_archive_kit.matrix import (
 Span = tuple[date, date]
 
 _DAY = timedelta(days=1)
-#: So many halts a note names one by one.
+#: Halts that a note names one by one; further ones are counted.
 _HALTS_NAMED = 5
-#: Feeds that have no rows while a market stands still.
-_TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
+#: Feeds in which a halt of the market shows: they have no rows then.
+TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
 
 
 class Reason(StrEnum):
@@ -115,7 +115,7 @@ class Wish:
     daily_spans: tuple[Span, ...] = ()
 
     def parts(self) -> Iterator[tuple[Stream, tuple[Span, ...]]]:
-        """Yield the streams it may take files of, with the days."""
+        """Yield the streams whose files it may take, with the days of each."""
         yield self.stream, self.spans
         if self.instead is not None:
             yield self.instead, self.daily_spans
@@ -318,21 +318,22 @@ def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
 
 
 def _known_defects(asked: Sequence[Wish]) -> Iterator[str]:
-    """Name the known defects of what is asked for, and the symbols that changed."""
+    """Name the known defects of the requested feeds, and the symbols that were renamed."""
     spans = {span for wish in asked for _, spans in wish.parts() for span in spans}
     for defect in load_annotations().defects:
-        # Archives that were mended give what is right.
+        # The archive has replaced these files since: what is downloaded now is right.
         if defect.fixed_on is not None or not any(defect.overlaps(*_moments(s)) for s in spans):
             continue
         feeds: dict[str, None] = {}
-        mended = True
+        has_better = defect.better is not None
         for wish in asked:
             if any(_is_in(defect, stream, spans) for stream, spans in wish.parts()):
                 feeds[f"{wish.stream.market} {wish.stream.data_type}"] = None
-                mended &= bool(_better_days(wish))
+                has_better &= bool(_better_days(wish))
         if feeds:
-            also = "; partition='auto' takes the daily files of these days too" if mended else ""
-            yield f"date_range: known defect of {', '.join(feeds)}, {defect}{also}"
+            also = "partition='auto' takes the daily files of these days too"
+            said = f"{defect}; {also}" if has_better else f"{defect}"
+            yield f"date_range: known defect of {', '.join(feeds)}, {said}"
     for rename in load_annotations().renames:
         symbols = {
             wish.stream.symbol: None
@@ -344,7 +345,7 @@ def _known_defects(asked: Sequence[Wish]) -> Iterator[str]:
 
 
 def _is_in(defect: KnownDefect, stream: Stream, spans: Iterable[Span]) -> bool:
-    """Tell whether some rows of these days of a stream have a known defect."""
+    """Return whether a stream has rows with a known defect on some of these days."""
     return defect.concerns(
         stream.market, stream.data_type, stream.symbol, stream.interval, stream.partition
     ) and any(defect.overlaps(*_moments(span)) for span in spans)
@@ -356,7 +357,7 @@ def _moments(span: Span) -> tuple[datetime, datetime]:
 
 
 def _better_days(wish: Wish) -> list[Span]:
-    """List the days whose rows are wrong in the monthly files of a wish and right in daily ones."""
+    """Return the days that the monthly files of a wish have wrong and the daily ones right."""
     stream = wish.stream
     if wish.instead is None:
         return []
@@ -366,7 +367,7 @@ def _better_days(wish: Wish) -> list[Span]:
 
 
 def _known_halts(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]:
-    """Name the times at which a market stood still, whose rows no file has."""
+    """Name the known halts of the markets, of which no file has rows."""
     for market in dict.fromkeys(wish.stream.market for wish in asked):
         types = {wish.stream.data_type for wish in asked if wish.stream.market is market}
         first, after = _moments((start, end))
@@ -375,14 +376,14 @@ def _known_halts(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]
             for halt in load_annotations().halts
             if halt.market is market and halt.overlaps(first, after)
         ]
-        if halts and types & set(_TRADED):
+        if halts and types & set(TRADED):
             named = "; ".join(halt.when for halt in halts[:_HALTS_NAMED])
             more = f"; and {len(halts) - _HALTS_NAMED} more" if halts[_HALTS_NAMED:] else ""
             yield f"date_range: known halts of the {market} market, without rows: {named}{more}"
 
 
 def _known_changes(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]:
-    """Name the days from which values of what is asked for mean something else."""
+    """Name the days from which values of the requested feeds have another meaning."""
     for change in load_annotations().changes:
         feeds = {
             f"{wish.stream.market} {wish.stream.data_type}": None
@@ -394,7 +395,7 @@ def _known_changes(asked: Sequence[Wish], start: date, end: date) -> Iterator[st
 
 
 def _doubts(asked: Sequence[Wish]) -> Iterator[str]:
-    """Say which intervals the archive may have stopped to publish."""
+    """Name the intervals that the archive may have stopped publishing."""
     doubts = {
         f"intervals: {stream.market} {stream.data_type} {stream.partition} {stream.interval}: "
         f"{facts.doubts[stream.interval]}": None

@@ -8,6 +8,8 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -20,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
-from binance_archive_kit import databases
+from binance_archive_kit import databases, serving
 from binance_archive_kit.cli import main
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
 from binance_archive_kit.holdings import Holdings
@@ -562,3 +564,49 @@ def test_a_key_without_a_zero_is_proven_by_its_own_name(tmp_path: Path) -> None:
     beside(path, f"{digest(path)}  {path.name}\n")
     found = bak.verify(tmp_path)
     assert (found.state, found.proven) == ("sound", 1)
+
+
+@pytest.mark.parametrize(("after", "least"), [(0, 1), (60, 0)], ids=["just now", "long ago"])
+def test_many_changed_files_are_not_waited_for_one_by_one(
+    after: int, least: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a file that changed just now may have a proof that is not recorded yet."""
+    for key in KEYS:
+        file = root / str(key)
+        file.write_bytes(file.read_bytes() + b"x")
+    now = time.time() + after
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        waits.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr(serving.time, "sleep", sleep)
+    monkeypatch.setattr(serving.time, "time_ns", lambda: int(now * 1e9))
+    monkeypatch.setattr(serving, "_RECENT", 2_000_000_000)
+    with pytest.warns(ArchiveKitWarning, match="changed"):
+        rows = bak.scan(root, "spot", "klines", on_error="skip", cache=False).collect()
+    assert not rows.height
+    assert least <= len(waits) <= 3 * least
+
+
+def test_records_are_looked_up_once_for_many_bad_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in KEYS:
+        path = tmp_path / str(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(key.member, "1,2,3\n")
+    looked: list[str] = []
+    recorded = Store.recorded
+    monkeypatch.setattr(Store, "recorded", lambda s, p: looked.append(p) or recorded(s, p))
+    store = bak.store(tmp_path, on_error="skip")
+    for _ in range(2):
+        looked.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ArchiveKitWarning)
+            assert not bak.scan(store, "spot", "klines").collect().height
+        assert len(store.problems) == len(KEYS)
+        assert len(looked) < len(KEYS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.keys import ObjectKey
 from binance_archive_kit.loaders import read_length
+from binance_archive_kit.views import _MACROS as MACROS
 from tests.support.dialects import write, zip_of
 from tests.support.stores import kline, put
 
@@ -336,6 +337,92 @@ def test_different_candles_of_one_time_are_an_error(tmp_path: Path, copies: int)
         assert con.sql("SELECT count(*) FROM spot_klines").fetchall() == [(25,)]
 
 
+KLINE_COLUMNS = [
+    *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume"),
+    *("count", "taker_buy_volume", "taker_buy_quote_volume"),
+]
+
+
+@pytest.mark.parametrize("column", KLINE_COLUMNS[1:])
+def test_candles_that_differ_in_any_column_are_different(tmp_path: Path, column: str) -> None:
+    """The loader and the macro count the same rows as repeats."""
+
+    def edit(lines: list[str]) -> list[str]:
+        cells = lines[5].split(",")
+        place = KLINE_COLUMNS.index(column)
+        cells[place] = str(int(cells[place]) - 1_000) if column == "close_time" else "3"
+        return [*lines, ",".join(cells)]
+
+    day(tmp_path, "AUSDT", "2025-07-01", "1h", edit=edit)
+    with pytest.raises(ConflictingRows, match=column):
+        bak.load_klines(tmp_path, "AUSDT", "1h")
+    with pytest.raises(ConflictingRows, match=column):
+        bak.ohlcv(tmp_path, "AUSDT", "4h")
+    for distinct in (False, True):
+        with pytest.raises(ConfigurationError, match=r"AUSDT 1h: .* open_time 2025-07-01 05:00:00"):
+            bak.sql(
+                tmp_path,
+                "FROM ohlcv('spot_klines', 'AUSDT', '1h', INTERVAL 4 HOUR)",
+                distinct=distinct,
+            )
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("AB"), st.integers(0, 11), st.sampled_from([1, 1, 1, 2])),
+        min_size=1,
+        max_size=24,
+    )
+)
+def test_the_macro_takes_rows_in_any_order(rows: list[tuple[str, int, int]]) -> None:
+    """Of a table of the user, such as a sorted or joined view: each candle counts once."""
+    table = pl.DataFrame(
+        [
+            (
+                name,
+                "1h",
+                datetime(2025, 7, 1) + hour * HOUR,
+                hour,
+                hour + 2,
+                hour - 2,
+                hour,
+                1,
+                more,
+            )
+            for name, hour, more in rows
+        ],
+        schema=[
+            "symbol",
+            "interval",
+            "open_time",
+            "open",
+            "high",
+            "low",
+            "close",
+            "volume",
+            "more",
+        ],
+        orient="row",
+    )
+    ask = "FROM ohlcv('mine', ['A', 'B'], '1h', INTERVAL 4 HOUR)"
+    with duckdb.connect() as con:
+        con.execute(MACROS)
+        con.register("mine", table)
+        candles = sorted(set(rows))
+        if len({(name, hour) for name, hour, _ in candles}) < len(candles):
+            with pytest.raises(duckdb.Error, match="different candles"):
+                con.sql(ask).fetchall()
+            return
+        found = con.sql(ask).fetchall()
+    bars: dict[tuple[str, int], list[int]] = {}
+    for name, hour, _ in candles:
+        bars.setdefault((name, hour // 4 * 4), []).append(hour)
+    assert [(name, at_.hour, *values) for name, at_, *values in found] == [
+        (name, bar, its[0], its[-1] + 2, its[0] - 2, its[-1], len(its), len(its), 4, "1h")
+        for (name, bar), its in sorted(bars.items())
+    ]
+
+
 def test_a_conflict_of_two_files_names_both(tmp_path: Path) -> None:
     begin = int(at("2025-07-01").timestamp() * 1_000)
     header = "calc_time,funding_interval_hours,last_funding_rate\n"
@@ -611,6 +698,82 @@ def test_whole_candles_are_read_from_one_interval_alone(tmp_path: Path) -> None:
     assert store.last_scan is not None
     assert store.last_scan.opened == 2
     assert not told
+
+
+@pytest.mark.parametrize(
+    "every",
+    [
+        *(
+            "",
+            "h",
+            "0h",
+            "0h0m",
+            "-1h",
+            "1ns",
+            "1us",
+            "1.5h",
+            "1h 30m",
+            "1mo1d",
+            "٣h",
+            "1h\n",
+            "1qo",
+        ),
+        *("9" * 5_000 + "h", "1h" * 5_000, "x" * 10**6, None, 60, 1.5, b"1h", ["1h"], HOUR),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_odd_lengths_are_our_error(every: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"every: .* is no length of time") as caught:
+        read_length(every)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("odd", [5, None, b"x", [None], [b"x"], ["x" * 10**6], "x" * 10**6, [], {}])
+@pytest.mark.parametrize("name", ["symbol", "interval", "market", "data_type"])
+def test_names_that_are_none_are_our_error(root: Path, name: str, odd: Any) -> None:
+    given = {"symbol": "AUSDT", "interval": "1h"} | {name: odd}
+    with pytest.raises(ConfigurationError, match=name.replace("_", ".")) as caught:
+        bak.load_klines(root, **given)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("every", "same_as"),
+    [("1h30m", "90m"), ("30m1h", "90m"), ("1d12h", "36h"), ("1w1d", "8d"), ("0h30m", "30m")],
+)
+def test_lengths_add_up(every: str, same_as: str) -> None:
+    assert read_length(every).micros == read_length(same_as).micros
+
+
+def test_any_moment_may_be_asked_for(tmp_path: Path) -> None:
+    day(tmp_path, "AUSDT", "2025-07-01", "1h")
+    for start, end in (("0001-01-01", "9999-12-31"), (datetime.min, datetime.max)):
+        assert bak.load_klines(tmp_path, "AUSDT", "1h", start=start, end=end).height == 24
+        assert bak.ohlcv(tmp_path, "AUSDT", "1d", start=start, end=end)["candles"].to_list() == [24]
+    east, west = timezone(HOUR), timezone(-HOUR)
+    for moment in (
+        datetime.min.replace(tzinfo=east),
+        datetime.max.replace(tzinfo=west),
+        "x" * 10**6,
+    ):
+        for name in ("start", "end"):
+            with pytest.raises(ConfigurationError, match=name) as caught:
+                bak.scan(tmp_path, "spot", "klines", **{name: moment})  # type: ignore[arg-type]
+            assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("load", [bak.load_klines, bak.ohlcv])
+def test_when_all_is_left_out_the_error_names_the_files(
+    tmp_path: Path, load: Callable[..., pl.DataFrame]
+) -> None:
+    bad = day(tmp_path, "AUSDT", "2025-07-01", "1h", edit=lambda lines: [*lines, "1,2\n"])
+    day(tmp_path, "BUSDT", "2025-07-01", "1h")
+    with pytest.warns(ArchiveKitWarning), pytest.raises(ConfigurationError, match=str(bad)):
+        load(tmp_path, "AUSDT", "1h", on_error="skip")
+    with pytest.warns(ArchiveKitWarning) as told:
+        found = load(tmp_path, ["AUSDT", "BUSDT"], "1h", on_error="skip")
+    assert set(found["symbol"]) == {"BUSDT"}
+    assert any("no candle" in str(each.message) and str(bad) in str(each.message) for each in told)
 
 
 # Words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -22,6 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from binance_archive_kit import members, texts
 from binance_archive_kit.enums import DataType, Market
 from binance_archive_kit.errors import ArchiveKitWarning, BadZip, Corrupt, StaleChecksum
 from binance_archive_kit.members import BadMemberError, check_member, find_member
@@ -653,3 +656,35 @@ def test_many_runs_may_stage_at_once(store: Store) -> None:
 def test_the_store_names_itself(tmp_path: Path) -> None:
     assert repr(Store(tmp_path)) == f"Store({str(tmp_path)!r})"
     assert pl.DataFrame(schema=INVENTORY_SCHEMA).columns[0] == "key"
+
+
+# Pieces
+
+
+@pytest.mark.parametrize("level", [1, 6])
+def test_what_is_left_inside_the_inflater_is_not_lost(level: int) -> None:
+    """A piece may end where all input is taken and some output is still to come."""
+    most = members._MOST
+    row = b"1609459200000,0.00000000,0.00000000\n"
+    text = row * ((most + 8_000) // len(row))
+    for size in (most - 1, most, most + 1, *range(most + 8, most + 8_000, 300)):
+        body = text[:size]
+        packer = zlib.compressobj(level, zlib.DEFLATED, -15)
+        packed = packer.compress(body) + packer.flush()
+        member = members.Member(NAME, 0, len(packed), size, zlib.crc32(body), 8)
+        pieces = list(members.inflated(io.BytesIO(packed), member))
+        assert b"".join(pieces) == body
+        assert max(map(len, pieces)) <= most
+
+
+def test_a_gzip_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(texts, "PIECE", 1 << 16)
+    path = tmp_path / "rows.csv.gz"
+    row = b"1609459200000,0.00000000,0.00000000\n"
+    for size in range(1 << 16, (1 << 16) + 4_000, 40):
+        body = (row * 2_000)[:size]
+        for tail in (b"", TEXT):
+            path.write_bytes(gzip.compress(body, 1) + (gzip.compress(tail) if tail else b""))
+            with path.open("rb") as file:
+                found = b"".join(texts._gunzipped(path.name, file, path.stat().st_size))
+            assert found == body + tail

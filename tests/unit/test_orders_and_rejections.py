@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -188,6 +189,37 @@ def test_another_process_rejects_what_this_one_rejected(tmp_path: Path) -> None:
     )
     assert said.returncode != 0
     assert "BADUSDT" in said.stderr
+
+
+def _reader(kind: str, root: Path) -> Callable[[bool], object]:
+    """Open a store in one way; return a function that counts its rows, or reads all of them."""
+    if kind == "connect":
+        con = bak.connect(root)
+        return lambda every: con.sql("FROM futures_um_klines" if every else COUNT).fetchall()
+    source = bak.store(root) if kind == "store" else root
+    return lambda every: (
+        bak.scan(source, "futures_um", "klines").select(pl.all() if every else pl.len()).collect()
+    )
+
+
+@pytest.mark.parametrize("counted", ["connect", "store", "folder"])
+@pytest.mark.parametrize("read", ["connect", "store", "folder", "coverage"])
+def test_what_one_reader_rejects_all_others_reject_from_then_on(
+    counted: str, read: str, tmp_path: Path
+) -> None:
+    """Also those that were open before, and have counted its rows by a look at a part of it."""
+    store_with(tmp_path, bad_cell)
+    count = _reader(counted, tmp_path)
+    assert "480" in str(count(False))
+    if read == "coverage":
+        assert not bak.coverage(tmp_path).is_complete
+    else:
+        with pytest.raises((duckdb.Error, FileError), match="BADUSDT"):
+            _reader(read, tmp_path)(True)
+    for again in (count, *(_reader(kind, tmp_path) for kind in ("connect", "store", "folder"))):
+        for _ in range(2):
+            with pytest.raises((duckdb.Error, FileError), match="BADUSDT"):
+                again(False)
 
 
 @pytest.mark.parametrize("first", ["count", "one column", "all", "coverage"])

@@ -73,6 +73,50 @@ def test_every_time_of_an_answer_is_utc(source: Any, root: Path) -> None:
     assert frame["length"][0] == timedelta(hours=1) - timedelta(microseconds=1)
 
 
+@pytest.mark.parametrize("decimals", [False, True])
+def test_an_answer_joins_with_scans_and_loaders(root: Path, decimals: bool) -> None:
+    """Whatever is joined by the path columns has the same types everywhere."""
+    source = bak.store(root, decimals=decimals)
+    scanned = bak.scan(source, "spot", "klines").collect()
+    every = bak.sql(source, "FROM spot_klines")
+    assert every.schema == scanned.schema
+    assert bak.sql(source, "FROM spot_klines WHERE false").schema == scanned.schema
+    keys = ["market", "symbol", "interval", "date", "partition", "file", "open_time"]
+    assert every.join(scanned, on=keys).height == 24
+    assert pl.concat([every, scanned]).height == 48
+    loaded = bak.load_klines(source, ["BTCUSDT"], ["1h"])
+    assert every.join(loaded, on=["symbol", "interval", "open_time"]).height == 24
+    bars = bak.sql(source, "FROM ohlcv('spot_klines', 'BTCUSDT', '1h', INTERVAL 4 HOUR)")
+    made = bak.ohlcv(source, ["BTCUSDT"], "4h")
+    assert bars.join(made, on=["symbol", "interval", "open_time"]).height == 6
+    # And back again.
+    again = bak.sql(
+        source,
+        "SELECT count(*) n FROM e JOIN spot_klines USING (symbol, interval)",
+        frames={"e": every.head(1)},
+    )
+    assert again["n"].to_list() == [24]
+
+
+def test_other_words_stay_text(con: duckdb.DuckDBPyConnection) -> None:
+    found = bak.sql(
+        con,
+        "SELECT 'spot' AS market, 5 AS symbol, unnest(['1h', 'mine', NULL]) AS interval,"
+        " 'x' AS file, NULL::VARCHAR AS partition, 'BTCUSDT' AS name",
+    )
+    types = {name: str(dtype).partition("(")[0] for name, dtype in found.schema.items()}
+    assert types == {
+        "market": "Enum",
+        "symbol": "Int32",
+        "interval": "String",
+        "file": "Categorical",
+        "partition": "Enum",
+        "name": "String",
+    }
+    assert found["interval"].to_list() == ["1h", "mine", None]
+    assert found["partition"].to_list() == [None] * 3
+
+
 def test_a_connection_in_another_zone_gives_the_same_moments(root: Path) -> None:
     with bak.connect(root) as connection:
         connection.execute("SET TimeZone = 'Asia/Tokyo'")

@@ -323,6 +323,16 @@ def test_moments_with_a_zone_are_right_wherever_the_machine_stands(root: Path) -
     assert said.stdout.splitlines() == [rows, rows, "(48,)"]
 
 
+def test_a_database_that_is_open_already_is_our_error(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.duckdb"
+    with bak.connect(root, database=file) as con:
+        with pytest.raises(ConfigurationError, match="open already"):
+            bak.connect(root, database=file)
+        assert con.cursor().sql("SELECT count(*) FROM spot_klines").fetchall()
+    with bak.connect(root, database=file) as con:
+        assert con.sql("SELECT count(*) FROM spot_klines").fetchall()
+
+
 # Macros and the command line
 
 

@@ -22,6 +22,7 @@ from binance_archive_kit.planning import (
     PLAN_SCHEMA,
     Action,
     Listed,
+    Lives,
     Plan,
     StreamListing,
     decide,
@@ -1472,3 +1473,43 @@ def test_a_feed_that_ended_on_a_doubtful_day_is_listed(
     assert not plan.missing
     assert {absence.detail for absence in plan.unavailable} == {detail}
     assert {absence.reason for absence in plan.unavailable} == {Reason.ENDED}
+
+
+def test_a_note_promises_daily_files_only_of_days_that_have_better_ones() -> None:
+    found = notes_of(
+        partition="auto",
+        intervals={"klines": ["1h"]},
+        date_range=days("2018-02-01", "2020-12-31"),
+    )
+    promised = {note for note in found if "takes the daily files" in note}
+    assert [note for note in found if "2018-02-09" in note and "defect" in note]
+    assert promised == {note for note in found if "2020-12-21" in note}
+
+
+lasts = st.dictionaries(
+    st.tuples(st.sampled_from(["AUSDT", "BUSDT", "CUSDT"]), st.sampled_from(Interval)),
+    st.integers(0, 3),
+    min_size=1,
+)
+
+
+@given(lasts)
+def test_the_others_of_a_symbol_are_all_but_its_own(
+    ends: Mapping[tuple[str, Interval], int],
+) -> None:
+    start = date(2025, 7, 1)
+    listing = {
+        Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, interval): StreamListing(
+            {str(start + timedelta(days=at)): Listed(1, "", "", True) for at in range(last + 1)},
+            ends=True,
+        )
+        for (symbol, interval), last in ends.items()
+    }
+    lives = Lives(listing)
+    for stream in listing:
+        others = [last for (symbol, _), last in ends.items() if symbol != stream.symbol]
+        found = lives.others(stream)
+        assert (found is None) == (not others)
+        if found is not None:
+            assert found[0] == start + timedelta(days=max(others))
+            assert found[1].symbol != stream.symbol
