@@ -474,6 +474,8 @@ def _read_page(body: bytes) -> _Page:
     for item in root.iterfind(f"{space}Contents"):
         said = {field.tag: field.text or "" for field in item}
         key, size = spell(said.get(f"{space}Key", "")), said.get(f"{space}Size", "")
+        if not key:
+            raise _Invalid("an object of it has no Key")
         if not (size.isascii() and size.isdigit() and len(size) <= _MOST_DIGITS):
             raise _Invalid(f"the Size {shown(size)} of {shown(key)} is not a number of bytes")
         when, etag = said.get(f"{space}LastModified", ""), said.get(f"{space}ETag", "")
@@ -482,6 +484,8 @@ def _read_page(body: bytes) -> _Page:
         spell(item.findtext(f"{space}Prefix", ""))
         for item in root.iterfind(f"{space}CommonPrefixes")
     ]
+    if not all(folders):
+        raise _Invalid("a folder of it has no Prefix")
     page = _Page(objects, folders, truncated == "true")
     if page.truncated:
         keys = [key for key, _ in objects]

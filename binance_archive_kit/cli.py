@@ -22,13 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from binance_archive_kit import __version__
-from binance_archive_kit.commands import COMMANDS, Command, Exit, print_result
 from binance_archive_kit.errors import (
     ArchiveKitError,
     ConfigurationError,
     WorkflowError,
     shown,
 )
+
+try:
+    # This may take seconds, in which an interrupt has nothing to clean up.
+    from binance_archive_kit.commands import COMMANDS, Command, Exit, print_result
+except KeyboardInterrupt:
+    sys.stderr.write("binance-archive: interrupted before it began; run it again\n")
+    sys.exit(130)
 
 _EPILOG = """\
 exit codes: 0 complete, 1 some or all of it failed, 2 the question is wrong,
@@ -46,10 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     with _open_streams():
         given = list(sys.argv[1:] if arguments is None else arguments)
-        asked = parser().parse_args(_joined(given))
         with _manners():
             try:
-                return _run(asked)
+                return _run(given)
             except BrokenPipeError:
                 # Whoever read us has enough; Python would complain once more at the end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,9 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _complain(f"{where}{error.strerror or error}", Exit.PARTIAL)
 
 
-def _run(asked: argparse.Namespace) -> int:
+def _run(given: Sequence[str]) -> int:
     """Carry a command out, and turn its errors into exit codes."""
+    asked = argparse.Namespace()
     try:
+        asked = parser().parse_args(_joined(given))
         code = int(asked.run(asked))
         sys.stdout.flush()
         return code
@@ -74,7 +81,7 @@ def _run(asked: argparse.Namespace) -> int:
     except ArchiveKitError as error:
         return _complain(error, Exit.PARTIAL)
     except KeyboardInterrupt as interrupt:
-        return _complain(str(interrupt) or "interrupted", Exit.INTERRUPTED)
+        return _complain(str(interrupt) or "interrupted; run it again", Exit.INTERRUPTED)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -29,7 +29,6 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     disk_advice,
-    short_traceback,
     shown,
 )
 from binance_archive_kit.fetching import Fetch
@@ -485,18 +484,6 @@ def _wait(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
     raise RuntimeError("the wait was suspended")
 
 
-def _tell_rest(
-    error: KeyboardInterrupt | asyncio.CancelledError, progress: Progress, bar: Bar
-) -> None:
-    """Say what an interrupt leaves: where progress is shown, and in the error itself."""
-    message = progress.interrupted()
-    bar.end(message)
-    if not error.args:
-        error.args = (message,)
-    # IPython asks the error for what to show in place of 40 lines of ours.
-    error._render_traceback_ = lambda: short_traceback(error)  # type: ignore[union-attr]
-
-
 async def _nap(done: threading.Event) -> None:
     await asyncio.sleep(INTERVAL / 4)
 
@@ -517,12 +504,10 @@ async def _await(
             while not worker.done.is_set():
                 await pause(worker.done)
                 bar.update()
-        except BaseException as error:
+        except BaseException:
             worker.cancel()
             while not worker.done.is_set():
                 await pause(worker.done)
-            if isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
-                _tell_rest(error, progress, bar)
             raise
         result: T = worker.result()
     return result

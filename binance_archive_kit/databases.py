@@ -97,6 +97,9 @@ class Table:
         return f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns)}) WITHOUT ROWID"
 
 
+#: What the module raises: text that is not UTF-8 has no error of its own, and may be a part
+#: of an error's message.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 #: Damaged files that could be neither moved nor removed, as they were then.
 _USELESS: dict[Path, Stamp] = {}
 
@@ -176,10 +179,10 @@ class Database:
     ) -> list[Row]:
         try:
             return self._select(path, "mode=rw", table, names, ranges)
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if _code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
                 # What a killed process left beside it cannot be cleared away on a read-only disk.
-                with suppress(sqlite3.Error):
+                with suppress(*_ERRORS):
                     return self._select(path, "mode=ro&immutable=1", table, names, ranges)
             raise self._trouble(error) from None
 
@@ -296,7 +299,7 @@ class Database:
         except OSError:
             return None
 
-    def _trouble(self, error: sqlite3.Error) -> Exception:
+    def _trouble(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         """Return what an error of SQLite means: damage, or an error for the user."""
         code = _code(error)
         if code not in _NOT_NOW:
@@ -353,7 +356,7 @@ class Database:
 
     def saved(self, aside: Path, table: str) -> list[Row]:
         """Return the rows of a table that can still be read from a file that was moved aside."""
-        with suppress(sqlite3.Error, _Damaged):
+        with suppress(*_ERRORS, _Damaged):
             names = list(self._tables[table].all)
             return self._select(aside, "mode=ro&immutable=1", table, names, None)
         return []
@@ -392,7 +395,7 @@ class Writer:
                 return
             except _Damaged as error:
                 trouble: Exception = error
-            except sqlite3.Error as error:
+            except _ERRORS as error:
                 trouble = self._database._trouble(error)
                 if _is_moved(error) and again:
                     self.close()
@@ -416,11 +419,11 @@ def _open(path: Path, mode: str, patience: float | None = None) -> sqlite3.Conne
     return sqlite3.connect(uri, timeout=wait, uri=True, check_same_thread=False)
 
 
-def _code(error: sqlite3.Error) -> int | None:
+def _code(error: sqlite3.Error | UnicodeDecodeError) -> int | None:
     """Return SQLite's primary result code; None where the module itself could not go on."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
-def _is_moved(error: sqlite3.Error) -> bool:
+def _is_moved(error: sqlite3.Error | UnicodeDecodeError) -> bool:
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_DBMOVED

@@ -33,6 +33,7 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     FileError,
+    disk_error,
     nearest,
     shown,
     unknown,
@@ -661,6 +662,8 @@ class Holdings:
         ------
         ConfigurationError
             If the store has no such feed, or none of them has such a symbol.
+        StoreError, DiskSpaceError
+            If the cache's folder cannot be written to.
         """
         feeds = [feed for feed in self.feeds() if feed.is_called(market, data_type)]
         wanted = " ".join(word for word in (market, data_type) if word)
@@ -684,11 +687,14 @@ class Holdings:
                 months = self._servings.months(feed, self.streams(feed), pruner)
                 todo += [(feed, month) for month in months if month.kept is None]
             progress.begin("filling the cache", len(todo), unit="months")
-            for feed, month in todo:
-                self.keep(feed, month, workers=_workers())
-                progress.done += 1
-                bar.update()
-        self.cache.trim()
+            try:
+                for feed, month in todo:
+                    self.keep(feed, month, workers=_workers())
+                    progress.done += 1
+                    bar.update()
+                self.cache.trim()
+            except OSError as error:
+                raise disk_error(error, self.cache.folder) from None
         return self.cache.use()
 
     def keep(self, feed: Feed, month: Month, *, workers: int) -> None:

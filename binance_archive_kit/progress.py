@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import escape
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from binance_archive_kit import render
+from binance_archive_kit.errors import short_traceback
 
 #: Seconds between two updates of what is shown.
 INTERVAL = 0.2
@@ -68,8 +70,11 @@ class Progress:
         >>> Progress().interrupted()
         'interrupted before anything was downloaded; run it again to continue'
         """
-        if self.planned is None:
+        if self.planned is None and self.phase in ("starting", "listing"):
             return "interrupted before anything was downloaded; run it again to continue"
+        if self.planned is None:
+            done = f"{self.done:,} of {self.total:,} {self.unit}"
+            return f"interrupted while {self.phase}, after {done}; run it again"
         return (
             f"interrupted: {self.proven:,} of {self.planned:,} files are in the store and proven; "
             "run it again to continue"
@@ -145,6 +150,8 @@ class Arrivals:
 class Bar:
     """Shows a `Progress` while work is going on; a context manager.
 
+    An interrupt inside it says how far the work has come.
+
     Parameters
     ----------
     progress : Progress
@@ -186,6 +193,13 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if isinstance(error, KeyboardInterrupt | CancelledError):
+            message = self._progress.interrupted()
+            self.end(message)
+            if not error.args:
+                error.args = (message,)
+            # IPython asks the error for what to show in place of 40 lines of ours.
+            error._render_traceback_ = lambda: short_traceback(error)  # type: ignore[union-attr]
         if self._last:
             self.update(final=True)
 

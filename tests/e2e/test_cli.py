@@ -175,6 +175,39 @@ def test_an_interrupt_exits_with_130_and_leaves_only_proven_files(
         assert path.read_bytes() == BUCKET[path.relative_to(tmp_path / "out").as_posix()]
 
 
+IMPORTING = """
+import sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[0]:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+del sys.argv[0]
+from binance_archive_kit.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["binance_archive_kit.commands", "pydantic", "binance_archive_kit.collection"]
+)
+def test_an_interrupt_while_modules_are_loaded_is_one_line(
+    tmp_path: Path, config: Path, module: str
+) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", IMPORTING, module, "plan", "config.json", "--no-listing"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 130
+    assert said.stderr.startswith("binance-archive: interrupted")
+    assert said.stderr.endswith("run it again\n")
+    assert said.stderr.count("\n") == 1
+
+
 # A configuration by flags
 
 FLAGS = [

@@ -40,6 +40,9 @@ from tests.support.checks import (
     files_of,
     reasons_of,
 )
+from tests.support.dialects import zip_of
+from tests.support.planted import HOUR, csv_at, every
+from tests.support.stores import kline
 
 MEBIBYTE = 1 << 20
 
@@ -392,3 +395,19 @@ def test_a_moved_store_asks_the_archive_for_nothing(
     assert not any(key.endswith((".zip", ".CHECKSUM")) for _, key in server.requests)
     assert plan(config).frame["reason"].unique().to_list() == ["proven"]
     assert_holds(moved, zips_of(small()))
+
+
+def test_a_cache_that_cannot_be_written_is_named(store: Path) -> None:
+    key = kline("BTCUSDT", "2025-07-01")
+    path = store / str(key)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(zip_of(key, csv_at(key, every(HOUR, "2025-07-01", "2025-07-01 23:00"))))
+    held = bak.store(store)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (900, hard))
+    try:
+        with pytest.raises(StoreError, match="ulimit -f"):
+            held.warm()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert held.warm().bytes > 0

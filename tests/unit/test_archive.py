@@ -119,6 +119,9 @@ NO_PAGES: dict[str, bytes] = {
     "an odd end": page(both(0), truncated="perhaps"),
     "keys of no encoding": page(["%FF%FE"], more="<EncodingType>url</EncodingType>"),
     "out of order": page([*reversed(both(0, 1, 2, 3, 4))], truncated=True),
+    "an object without a key": page(more="<Contents><Size>3</Size></Contents>"),
+    "an object with a blank key": page([""]),
+    "a folder without a name": page(more="<CommonPrefixes/>"),
     **{f"size {size!r}": page(both(0, 1), size=size) for size in SIZES},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import pickle
 import sys
@@ -152,6 +153,25 @@ def test_the_bar_ends_when_the_work_fails() -> None:
     with pytest.raises(RuntimeError, match="on its way"):
         fail()
     assert [final for *_, final in recorder.shown] == [False, True]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, asyncio.CancelledError])
+def test_an_interrupt_says_how_far_any_work_has_come(kind: type[BaseException]) -> None:
+    lines: list[str] = []
+    progress = Progress()
+    progress.begin("proving again", 9, unit="files")
+    progress.done = 4
+    with pytest.raises(kind) as caught, Bar(progress, lambda line, *_: lines.append(line)):
+        raise kind
+    said = "interrupted while proving again, after 4 of 9 files; run it again"
+    assert str(caught.value) == said
+    assert lines == [said]
+    assert said in "".join(caught.value._render_traceback_())  # type: ignore[attr-defined]
+
+
+def test_an_error_is_not_taken_for_an_interrupt() -> None:
+    with pytest.raises(ValueError, match=r"^mine$"), Bar(Progress(), lambda *_: None):
+        raise ValueError("mine")
 
 
 def test_work_too_quick_to_show_shows_nothing() -> None:
