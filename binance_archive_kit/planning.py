@@ -171,7 +171,7 @@ class Plan:
         words = [f"{self.count(a):,} to {a.value}" for a in Action if self.count(a)]
         size = self.download_bytes
         amount = "size unknown" if size is None else f"{render.size(size)} to fetch"
-        return f"{len(self):,} objects: {', '.join(words)}; {amount}"
+        return f"{render.counted(len(self), 'object')}: {', '.join(words)}; {amount}"
 
     def summary(self) -> pl.DataFrame:
         """Count objects and bytes per feed: one row per market, data type and partition."""
@@ -192,7 +192,7 @@ class Plan:
         lines = [f"Plan · {self.headline()}"]
         lines += [
             f"  {row['market']} {row['data_type']} ({row['partition']}): "
-            f"{row['objects']:,} objects, {row['first']} to {row['last']}"
+            f"{render.counted(row['objects'], 'object')}, {row['first']} to {row['last']}"
             for row in self.summary().iter_rows(named=True)
         ]
         lines += render.absences_text(self.missing, self.not_published, self.unavailable)

@@ -234,7 +234,7 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
     for source, stdin in (("config.json", ""), ("-", config.read_text())):
         said = run("plan", source, *changes, cwd=tmp_path, stdin=stdin, S3_ENDPOINT_URL=archive.url)
         assert (said.returncode, said.stderr) == (0, "")
-        assert "1 objects: 1 to download" in said.stdout
+        assert "1 object: 1 to download" in said.stdout
     said = run("collect", "config.json", *changes, cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
     assert said.returncode == 0
     assert not any(".CHECKSUM" in key for _, key in archive.requests)
@@ -586,7 +586,7 @@ def test_it_prints_whatever_the_encoding(tmp_path: Path, config: Path) -> None:
             "plan", "config.json", *flags, server.url, cwd=tmp_path, PYTHONIOENCODING="ascii"
         )
     assert said.returncode == 0
-    assert "1 objects" in said.stdout
+    assert "1 object" in said.stdout
 
 
 def test_a_schedule_that_ends_it_interrupts_it(tmp_path: Path) -> None:
