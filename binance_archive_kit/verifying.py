@@ -166,9 +166,12 @@ class Verification:
         lines += [f"  … and {more:,} more"] if more > 0 else []
         if self.untold:
             lines.append(f"  proofs stay of the {self.untold:,} that the archive told nothing of")
-        if self.frame.height > self.untold:
+        gone = self.frame["reason"].eq("gone").sum()
+        if self.frame.height > self.untold + gone:
             proofs = "are forgotten" if self.forgotten else "stay: the store cannot be written to"
             lines.append(f"  collect again what is wrong: its proofs {proofs}")
+        if gone:
+            lines.append("  collect again what is gone, or leave it out of the configuration")
         lines += [f"  {line}" for line in self._remarks()]
         return "\n".join(lines)
 
@@ -278,7 +281,7 @@ def verify(
     StoreError
         If the record of what was proven is locked, or a folder cannot be read.
     """
-    if sample is not None and (not isinstance(sample, int) or sample < 0):
+    if sample is not None and (type(sample) is not int or sample < 0):
         raise ConfigurationError(f"sample: {sample!r} is not a number of files")
     holdings = Holdings(folder, cache=False)
     store = Store(holdings.root)

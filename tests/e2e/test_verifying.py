@@ -34,6 +34,9 @@ def test_each_kind_of_trouble_is_told_and_mended(
     files = sorted(bak.collect(config, storage=storage).output_files)
     assert str(bak.verify(store)) == "Store sound · 6 of 6 files read; 6 proven"
     Path(files[0]).unlink()
+    said = str(bak.verify(store))
+    assert "collect again what is gone" in said
+    assert "forgotten" not in said
     rot(Path(files[1]), store)
     Path(files[2]).write_bytes(b"x")
     found = bak.verify(store)
