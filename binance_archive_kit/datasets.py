@@ -19,7 +19,7 @@ from polars.io.plugins import register_io_source
 
 from binance_archive_kit import render
 from binance_archive_kit.enums import Interval, read_interval, read_names
-from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
+from binance_archive_kit.errors import ConfigurationError, check_flag, nearest, shown, unknown
 from binance_archive_kit.feeds import FILE_COLUMNS, Feed
 from binance_archive_kit.holdings import Holdings
 from binance_archive_kit.inventory import SkippedFile
@@ -272,6 +272,8 @@ def connect(
     ...     "SELECT date, max(high) FROM spot_klines WHERE symbol = 'BTCUSDT' GROUP BY ALL"
     ... ).pl()  # doctest: +SKIP
     """
+    check_flag("distinct", distinct)
+    check_flag("known_at", known_at)
     connection = open_views(
         opened(source, options), database=database, distinct=distinct, known_at=known_at
     )
@@ -329,6 +331,8 @@ def scan(
     FileError
         When collected: for a file that is not what its name says.
     """
+    check_flag("distinct", distinct)
+    check_flag("known_at", known_at)
     holdings = opened(source, options)
     feed = holdings.feed(market, data_type)
     chosen = read_choice(holdings, feed, symbols, intervals, start, end)

@@ -415,6 +415,12 @@ def disk_advice(number: int | None) -> str:
     return _DISK.get(number or 0, "")
 
 
+def check_flag(field: str, value: object) -> None:
+    """Raise a ConfigurationError unless a value is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{field}: {shown(value)} is neither True nor False")
+
+
 def shown(value: object) -> str:
     """Format any value for a message: cut short, without passwords in URLs, never raising.
 

@@ -33,6 +33,7 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     FileError,
+    check_flag,
     disk_error,
     nearest,
     shown,
@@ -221,8 +222,7 @@ class Holdings:
             if value not in valid:
                 raise ConfigurationError(unknown(name, value, valid))
         for name, flag in (("cache", cache), ("decimals", decimals)):
-            if not isinstance(flag, bool):
-                raise ConfigurationError(f"{name}: {shown(flag)} is neither True nor False")
+            check_flag(name, flag)
         if not isinstance(cache_limit, int) or cache_limit < 0:
             raise ConfigurationError(f"cache_limit: {shown(cache_limit)} is not a number of bytes")
         self.root = find_path("store", root).absolute()
