@@ -576,6 +576,6 @@ def unknown(field: str, value: object, valid: Iterable[str]) -> str:
     words = list(valid)
     guess = nearest(value, words)
     hint = f"; did you mean {guess!r}?" if guess else "."
-    said = repr(str(value)) if isinstance(value, str) and len(value) < 100 else shown(value)
+    said = repr(masked(str(value))) if isinstance(value, str) and len(value) < 100 else shown(value)
     more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
     return f"{field}: {said} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}"
