@@ -68,7 +68,7 @@ def test_a_file_issued_again_is_read_as_it_is_now(serve: Serve, ask: Ask, store:
 def test_a_file_changed_after_its_proof_is_refused(collected: Path) -> None:
     """It reads well, but it is not what the archive's digest was of."""
     put(collected, KEYS[2], seed=1)
-    with pytest.raises(errors.ChangedFile, match="force_redownload") as raised:
+    with pytest.raises(errors.ChangedFile, match="collect it again") as raised:
         bak.scan(collected, "spot", "klines").collect()
     assert raised.value.file == str(KEYS[2])
     with (
