@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable
 from http.client import responses
-from typing import Self
+
+from tests.support.thread_server import ThreadServer
 
 #: What to send for a request's target: bytes, sent at once, or pieces and pauses in seconds.
 Answer = bytes | Iterable[bytes | float]
@@ -47,7 +47,7 @@ def page(
     return text.encode()
 
 
-class Answers:
+class Answers(ThreadServer):
     """Serves on loopback, from a thread of its own; a context manager.
 
     Attributes
@@ -59,34 +59,11 @@ class Answers:
     def __init__(self, reply: Callable[[str], Answer]) -> None:
         self.reply = reply
         self.asked: list[str] = []
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+        super().__init__()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
-
-    async def _serve(self) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
-        self._port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._end.wait()
-        server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await asyncio.sleep(0)  # the loop closes the sockets in its next turn
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

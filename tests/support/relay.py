@@ -6,11 +6,11 @@ import asyncio
 import shutil
 import ssl
 import subprocess
-import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.support.thread_server import ThreadServer
 
 OPENSSL = shutil.which("openssl")
 
@@ -26,7 +26,7 @@ def certificate(folder: Path) -> Path:
     return path
 
 
-class Relay:
+class Relay(ThreadServer):
     """Passes bytes on to a server, from a thread of its own.
 
     With a `certificate` it speaks TLS to its clients. Without a `target` it is a proxy, which
@@ -40,35 +40,17 @@ class Relay:
         self.connections = 0
         self._target = urlsplit(target)
         self._most = most
-        self._tls = None
+        tls = None
         if certificate:
-            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            self._tls.load_cert_chain(certificate)
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(certificate)
+        super().__init__(tls)
 
     @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://localhost:{self._port}"
 
-    async def _serve(self) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._relay, "127.0.0.1", 0, ssl=self._tls)
-        self._port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._end.wait()
-        server.close()
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         refused = self.connections > self._most
         host, port = self._target.hostname, self._target.port
