@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 return _run(given)
             except BrokenPipeError:
-                # Whoever read us has enough; Python would complain once more at the end.
+                # The reader has closed the pipe; Python would report that once more at the end.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return _BROKEN_PIPE
             except OSError as error:
