@@ -48,7 +48,6 @@ from binance_archive_kit.texts import (
     Text,
     Unpacker,
     first_row,
-    has_other_letters,
     outer_rows,
     without_blank_lines,
 )
@@ -577,7 +576,10 @@ class Reader:
             return None
         learned = []
         for text in texts:
-            if has_other_letters(text, self.schema):
+            other_letters = text.other_letters
+            if other_letters is None:
+                other_letters = self._unpacker.has_other_letters(text)
+            if other_letters:
                 return None
             unit = self._unit(text)
             at = self._positions[time.column]

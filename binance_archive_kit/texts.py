@@ -78,7 +78,7 @@ class Layout:
     places: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Text:
     """The csv of one file, or a piece of it, without its header.
 
@@ -94,6 +94,8 @@ class Text:
         Whether the file begins with it.
     unit : str or None
         Unit of its times, ``ms`` or ``us``, if its first row shows it.
+    other_letters : bool or None
+        What `Unpacker.has_other_letters` says of it; None if it was not asked.
     """
 
     source: Source
@@ -103,6 +105,7 @@ class Text:
     layout: Layout | None = None
     first: bool = True
     unit: str | None = None
+    other_letters: bool | None = None
 
 
 @dataclass(slots=True)
@@ -132,6 +135,9 @@ class Unpacker:
     def __init__(self, root: Path, schema: Schema) -> None:
         self._root = root
         self._schema = schema
+        dtypes = [column.dtype for column in schema.kept]
+        #: Columns of True and False; None where another column holds text.
+        self._booleans = None if "text" in dtypes else dtypes.count("bool")
         #: Parsed header lines; most files have the same one.
         self._headers: dict[bytes, tuple[Layout | None, frozenset[Irregularity]]] = {}
         _keep_memory()
@@ -171,7 +177,10 @@ class Unpacker:
 
     def _text(self, source: Source, body: bytes) -> Text:
         body, layout, odd = self._begun(source.file.place, body)
-        return self._counted(source, body, _commas(body), layout, odd)
+        text = self._counted(source, body, _commas(body), layout, odd)
+        # Looked for now, while the bytes are in the processor's cache.
+        text.other_letters = self.has_other_letters(text)
+        return text
 
     def cut(self, source: Source) -> Iterator[Cut]:
         """Inflate a large file piece by piece, each ending with a whole row.
@@ -364,20 +373,17 @@ class Unpacker:
             name = text.source.file.place
             raise WrongColumns(name, f"row {row:,} does not have {fields} fields")
 
+    def has_other_letters(self, text: Text) -> bool:
+        """Return whether letters stand in the rows of numbers of a file, such as another header.
 
-def has_other_letters(text: Text, schema: Schema) -> bool:
-    """Return whether letters stand in the rows of numbers of a file, such as another header.
-
-    Far cheaper than parsing. False where a column holds text: letters mean nothing there.
-    """
-    dtypes = [column.dtype for column in schema.kept]
-    if not text.rows or "text" in dtypes:
-        return False
-    letters = _letters(text.body)
-    if not (booleans := dtypes.count("bool")):
-        return bool(letters.max() > _NINE)
-    # True and False have one "e" each, any header has more.
-    return _count(text.body, _LETTER_E) != booleans * text.rows
+        Far cheaper than parsing. False where a column holds text: letters mean nothing there.
+        """
+        if self._booleans is None or not text.rows:
+            return False
+        if not self._booleans:
+            return bool(_letters(text.body).max() > _NINE)
+        # True and False have one "e" each, any header has more.
+        return _count(text.body, _LETTER_E) != self._booleans * text.rows
 
 
 def without_blank_lines(text: Text) -> bytes:
