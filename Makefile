@@ -21,6 +21,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: $(VENV)/.dev

@@ -17,18 +17,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from binance_archive_kit.collection import acollect as acollect
-    from binance_archive_kit.collection import aplan as aplan
-    from binance_archive_kit.collection import collect as collect
-    from binance_archive_kit.collection import plan as plan
-    from binance_archive_kit.config import CollectionConfig as CollectionConfig
-    from binance_archive_kit.covering import backtest_coverage as backtest_coverage
-    from binance_archive_kit.covering import coverage as coverage
-    from binance_archive_kit.datasets import connect as connect
-    from binance_archive_kit.datasets import scan as scan
-    from binance_archive_kit.datasets import store as store
-    from binance_archive_kit.demo import demo_archive as demo_archive
-    from binance_archive_kit.demo import demo_config as demo_config
+    from binance_archive_kit.demo.archive import demo_archive as demo_archive
+    from binance_archive_kit.demo.archive import demo_config as demo_config
+    from binance_archive_kit.download.collect import acollect as acollect
+    from binance_archive_kit.download.collect import aplan as aplan
+    from binance_archive_kit.download.collect import collect as collect
+    from binance_archive_kit.download.collect import plan as plan
+    from binance_archive_kit.download.events import MetricsCollector as MetricsCollector
     from binance_archive_kit.errors import ArchiveKitError as ArchiveKitError
     from binance_archive_kit.errors import ArchiveKitWarning as ArchiveKitWarning
     from binance_archive_kit.errors import ConfigurationError as ConfigurationError
@@ -40,34 +35,39 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import ObjectError as ObjectError
     from binance_archive_kit.errors import StoreError as StoreError
     from binance_archive_kit.errors import WorkflowError as WorkflowError
-    from binance_archive_kit.joins import join_known as join_known
-    from binance_archive_kit.joins import known_at as known_at
-    from binance_archive_kit.layout import BaseStorage as BaseStorage
-    from binance_archive_kit.loaders import klines_with_funding as klines_with_funding
-    from binance_archive_kit.loaders import load_klines as load_klines
-    from binance_archive_kit.loaders import ohlcv as ohlcv
-    from binance_archive_kit.metrics import MetricsCollector as MetricsCollector
-    from binance_archive_kit.queries import sql as sql
-    from binance_archive_kit.verifying import verify as verify
-    from binance_archive_kit.widgets import ConfigForm as ConfigForm
+    from binance_archive_kit.form.widget import ConfigForm as ConfigForm
+    from binance_archive_kit.planning.config import CollectionConfig as CollectionConfig
+    from binance_archive_kit.quality.coverage import backtest_coverage as backtest_coverage
+    from binance_archive_kit.quality.coverage import coverage as coverage
+    from binance_archive_kit.query.joins import join_known as join_known
+    from binance_archive_kit.query.joins import known_at as known_at
+    from binance_archive_kit.query.loaders import klines_with_funding as klines_with_funding
+    from binance_archive_kit.query.loaders import load_klines as load_klines
+    from binance_archive_kit.query.loaders import ohlcv as ohlcv
+    from binance_archive_kit.query.open_store import connect as connect
+    from binance_archive_kit.query.open_store import scan as scan
+    from binance_archive_kit.query.open_store import store as store
+    from binance_archive_kit.query.sql import sql as sql
+    from binance_archive_kit.storage.layout import BaseStorage as BaseStorage
+    from binance_archive_kit.storage.verify import verify as verify
 
 #: Where each public name is defined.
 _HOMES = {
-    "acollect": "collection",
-    "aplan": "collection",
-    "collect": "collection",
-    "plan": "collection",
-    "CollectionConfig": "config",
-    "backtest_coverage": "covering",
-    "coverage": "covering",
-    "connect": "datasets",
-    "klines_with_funding": "loaders",
-    "load_klines": "loaders",
-    "ohlcv": "loaders",
-    "scan": "datasets",
-    "store": "datasets",
-    "demo_archive": "demo",
-    "demo_config": "demo",
+    "acollect": "download.collect",
+    "aplan": "download.collect",
+    "collect": "download.collect",
+    "plan": "download.collect",
+    "CollectionConfig": "planning.config",
+    "backtest_coverage": "quality.coverage",
+    "coverage": "quality.coverage",
+    "connect": "query.open_store",
+    "klines_with_funding": "query.loaders",
+    "load_klines": "query.loaders",
+    "ohlcv": "query.loaders",
+    "scan": "query.open_store",
+    "store": "query.open_store",
+    "demo_archive": "demo.archive",
+    "demo_config": "demo.archive",
     "ArchiveKitError": "errors",
     "ArchiveKitWarning": "errors",
     "ConfigurationError": "errors",
@@ -79,13 +79,13 @@ _HOMES = {
     "ObjectError": "errors",
     "StoreError": "errors",
     "WorkflowError": "errors",
-    "join_known": "joins",
-    "known_at": "joins",
-    "BaseStorage": "layout",
-    "MetricsCollector": "metrics",
-    "sql": "queries",
-    "verify": "verifying",
-    "ConfigForm": "widgets",
+    "join_known": "query.joins",
+    "known_at": "query.joins",
+    "BaseStorage": "storage.layout",
+    "MetricsCollector": "download.events",
+    "sql": "query.sql",
+    "verify": "storage.verify",
+    "ConfigForm": "form.widget",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -53,7 +53,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from binance_archive_kit.result import CollectionResult
+    from binance_archive_kit.download.result import CollectionResult
 
 
 class ArchiveKitError(Exception):

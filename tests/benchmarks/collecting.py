@@ -30,9 +30,9 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
-from binance_archive_kit import s5cmd
-from binance_archive_kit.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.keys import CHECKSUM_SUFFIX, ObjectKey, Stream
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, ObjectKey, Stream
+from binance_archive_kit.download import s5cmd
 
 BUCKET = "data.binance.vision"
 START, DAYS = date(2023, 1, 1), 400
@@ -93,7 +93,7 @@ def large_trades(root: Path, count: int, size: int) -> list[str]:
 @contextmanager
 def serving(root: Path, latency: float = 0.0, bandwidth: float | None = None) -> Iterator[str]:
     """Serve a folder from a process of its own; give the endpoint."""
-    command = [sys.executable, "-m", "binance_archive_kit.local_s3", str(root)]
+    command = [sys.executable, "-m", "binance_archive_kit.demo.server", str(root)]
     command += ["--latency", str(latency)]
     if bandwidth:
         command += ["--bandwidth", str(bandwidth)]

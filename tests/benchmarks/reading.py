@@ -40,10 +40,10 @@ import polars as pl
 from polars import selectors
 
 import binance_archive_kit as bak
-from binance_archive_kit.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.keys import ObjectKey, Stream
-from binance_archive_kit.members import find_member
-from binance_archive_kit.schemas import schema
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import ObjectKey, Stream
+from binance_archive_kit.archive.schemas import schema
+from binance_archive_kit.storage.zips import find_member
 
 SYMBOLS = {"BTCUSDT": 6e4, "ETHUSDT": 3e3, "BNBUSDT": 600.0, "SOLUSDT": 150.0, "XRPUSDT": 50.0}
 YEAR, DAYS = date(2025, 1, 1), 365
@@ -474,7 +474,7 @@ def show(what: str, value: float, unit: str, sign: str = "", limit: float = 0.0)
 _PEAK = """
 import sys
 from pathlib import Path
-from binance_archive_kit.enums import DataType
+from binance_archive_kit.archive.enums import DataType
 from tests.benchmarks import reading
 folder, name = sys.argv[1:]
 reading.bar_ways(reading.Feed(Path(folder), DataType.TRADES))[name]()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 
-from binance_archive_kit.config import CollectionConfig
-from binance_archive_kit.local_s3 import Fault, LocalS3
-from binance_archive_kit.synthetic import build
+from binance_archive_kit.demo.server import Fault, LocalS3
+from binance_archive_kit.demo.synthetic import build
+from binance_archive_kit.planning.config import CollectionConfig
 from tests.browser.conftest import NOTEBOOKS, Lab, Open
 from tests.support.faults import on_zip
 

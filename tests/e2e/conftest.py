@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from binance_archive_kit.config import CollectionConfig
-from binance_archive_kit.local_s3 import LocalS3
+from binance_archive_kit.demo.server import LocalS3
+from binance_archive_kit.planning.config import CollectionConfig
 from tests.support.bucket import FIRST
 from tests.support.checks import assert_no_downloader, assert_nothing_staged
 from tests.support.faults import Rule

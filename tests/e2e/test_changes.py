@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.collection import collect, plan
-from binance_archive_kit.local_s3 import LocalS3, Request
+from binance_archive_kit.demo.server import LocalS3, Request
+from binance_archive_kit.download.collect import collect, plan
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import (
     FIRST,

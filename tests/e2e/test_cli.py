@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.cli import main, parser
-from binance_archive_kit.commands import read_config
-from binance_archive_kit.enums import Market
-from binance_archive_kit.local_s3 import Fault, LocalS3, Request
+from binance_archive_kit.archive.enums import Market
+from binance_archive_kit.cli.commands import read_config
+from binance_archive_kit.cli.main import main, parser
+from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from tests.support.bucket import daily_klines
 from tests.support.checks import assert_no_downloader, assert_nothing_staged, rot
 
@@ -185,13 +185,14 @@ class Interrupts:
 
 sys.meta_path.insert(0, Interrupts())
 del sys.argv[0]
-from binance_archive_kit.cli import main
+from binance_archive_kit.cli.main import main
 sys.exit(main())
 """
 
 
 @pytest.mark.parametrize(
-    "module", ["binance_archive_kit.commands", "pydantic", "binance_archive_kit.collection"]
+    "module",
+    ["binance_archive_kit.cli.commands", "pydantic", "binance_archive_kit.download.collect"],
 )
 def test_an_interrupt_while_modules_are_loaded_is_one_line(
     tmp_path: Path, config: Path, module: str
@@ -488,7 +489,7 @@ def test_rows_of_every_type_are_json(
 def test_streams_may_be_closed_or_full(tmp_path: Path, command: str, code: int) -> None:
     (tmp_path / "gone").mkdir()
     python = shlex.quote(sys.executable)
-    script = f"{python} -W error -m binance_archive_kit.cli {command}"
+    script = f"{python} -W error -m binance_archive_kit.cli.main {command}"
     if command.endswith("gone"):
         script = f"cd gone; rmdir ../gone; {script.partition(';')[0]}"
     said = subprocess.run(
@@ -566,7 +567,7 @@ def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     python = shlex.quote(sys.executable)
-    command = f"{python} -m binance_archive_kit.cli matrix --json | head -c 10"
+    command = f"{python} -m binance_archive_kit.cli.main matrix --json | head -c 10"
     said = subprocess.run(
         ["bash", "-c", command],
         cwd=tmp_path,

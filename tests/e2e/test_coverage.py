@@ -14,13 +14,13 @@ import polars as pl
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.config import CollectionConfig
-from binance_archive_kit.enums import DataType, Market
+from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.demo.synthetic import PLANTED, SYMBOLS
 from binance_archive_kit.errors import CoverageError
-from binance_archive_kit.keys import ObjectKey
-from binance_archive_kit.reports import CoverageReport
-from binance_archive_kit.synthetic import PLANTED, SYMBOLS
-from binance_archive_kit.texts import Unpacker
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.quality.report import CoverageReport
+from binance_archive_kit.reading.unzip import Unpacker
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars

@@ -18,9 +18,8 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit import databases
-from binance_archive_kit.collection import collect, plan
-from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.demo.server import Request
+from binance_archive_kit.download.collect import collect, plan
 from binance_archive_kit.errors import (
     ArchiveKitError,
     ArchiveKitWarning,
@@ -29,8 +28,9 @@ from binance_archive_kit.errors import (
     StoreError,
     WorkflowError,
 )
-from binance_archive_kit.local_s3 import Request
-from binance_archive_kit.storage import PRIVATE
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.storage import databases
+from binance_archive_kit.storage.store import PRIVATE
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import Bucket, daily_klines, zips_of
 from tests.support.checks import (
@@ -348,7 +348,7 @@ def test_a_record_that_is_locked_or_removed_meanwhile_costs_no_file(
     serve: Serve, ask: Ask, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(databases, "_PATIENCE", 0.1)
-    monkeypatch.setattr("binance_archive_kit.storage._IMPATIENCE", 0.05)
+    monkeypatch.setattr("binance_archive_kit.storage.store._IMPATIENCE", 0.05)
     bucket = small()
     record = store / PRIVATE / "proofs.sqlite"
     others: list[sqlite3.Connection] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from binance_archive_kit.local_s3 import Fault, LocalS3, Request
+from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from tests.support.checks import assert_no_downloader
 from tests.support.documented import DAILY, EXAMPLES, ONE_DAY
 from tests.support.examples import Said, assert_gives, example, run

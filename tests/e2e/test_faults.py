@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.collection import collect
-from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.demo.server import Fault, LocalS3
+from binance_archive_kit.download.collect import collect
+from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ListingError, WorkflowError
-from binance_archive_kit.local_s3 import Fault, LocalS3
-from binance_archive_kit.result import CollectionResult
+from binance_archive_kit.planning.config import CollectionConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import (
     FIRST,

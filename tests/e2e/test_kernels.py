@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.collection import collect
-from binance_archive_kit.config import CollectionConfig
-from binance_archive_kit.local_s3 import LocalS3
+from binance_archive_kit.demo.server import LocalS3
+from binance_archive_kit.download.collect import collect
+from binance_archive_kit.planning.config import CollectionConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import DAYS, SYMBOLS, Bucket, many_klines, zips_of
 from tests.support.checks import (

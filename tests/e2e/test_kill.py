@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit
-from binance_archive_kit import s5cmd
-from binance_archive_kit.collection import acollect, collect
-from binance_archive_kit.config import CollectionConfig
-from binance_archive_kit.local_s3 import LocalS3
+from binance_archive_kit.demo.server import LocalS3
+from binance_archive_kit.download import s5cmd
+from binance_archive_kit.download.collect import acollect, collect
+from binance_archive_kit.planning.config import CollectionConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import DAYS, SYMBOLS, Bucket, many_klines, zips_of
 from tests.support.checks import (
@@ -40,9 +40,9 @@ LONG = 60.0
 
 CHILD = """\
 import signal, sys
-from binance_archive_kit import s5cmd
-from binance_archive_kit.collection import collect
-from binance_archive_kit.config import CollectionConfig
+from binance_archive_kit.download import s5cmd
+from binance_archive_kit.download.collect import collect
+from binance_archive_kit.planning.config import CollectionConfig
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored before
 s5cmd._GRACE = float(sys.argv[2])

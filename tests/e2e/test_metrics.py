@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.local_s3 import Fault, LocalS3, Request
+from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import daily_klines

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit import archive, checksums, fetching
+from binance_archive_kit.archive import digests as checksums
+from binance_archive_kit.archive import listing as archive
+from binance_archive_kit.demo.server import Fault, LocalS3
+from binance_archive_kit.download import run as fetching
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
-from binance_archive_kit.local_s3 import Fault, LocalS3
 from tests.e2e.conftest import Ask, Serve
 from tests.support.answers import Answers, answer
 from tests.support.bucket import daily_klines, zips_of
@@ -80,7 +82,7 @@ def test_an_authority_besides_another_is_enough(
 def test_keys_are_not_handed_on_with_certificates(
     tls: tuple[LocalS3, Relay, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from binance_archive_kit.environment import authorities_of
+    from binance_archive_kit.archive.endpoint import authorities_of
 
     monkeypatch.setenv("SSL_CERT_FILE", str(tls[2]))
     assert "PRIVATE KEY" in tls[2].read_text()

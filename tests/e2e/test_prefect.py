@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from binance_archive_kit.local_s3 import Fault, LocalS3, Request
+from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from tests.e2e.conftest import Served
 from tests.support.bucket import zips_of
 from tests.support.checks import assert_holds
@@ -197,7 +197,7 @@ for name in ("to_deployment", "serve", "deploy", "with_options"):
         assert isinstance(error, bak.MissingExtraError)
         print(error)
 assert not any(name.startswith("prefect.") for name in sys.modules)
-from binance_archive_kit.cli import main
+from binance_archive_kit.cli.main import main
 print(main(["matrix", "spot"]))
 """
 

@@ -11,8 +11,8 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit import errors
+from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.errors import ArchiveKitWarning
-from binance_archive_kit.keys import ObjectKey
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars
 from tests.support.dialects import zip_of

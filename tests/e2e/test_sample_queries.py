@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.keys import ObjectKey
+from binance_archive_kit.archive.keys import ObjectKey
 from tests.support.checks import files_of
 from tests.support.stores import (
     assert_same,

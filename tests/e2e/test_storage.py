@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.layout import BaseStorage
+from binance_archive_kit.storage.layout import BaseStorage
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import Bucket, with_sidecars, zipped, zips_of
 from tests.support.checks import proofs_of

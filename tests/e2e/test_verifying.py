@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit import databases
-from binance_archive_kit.local_s3 import Fault
-from binance_archive_kit.verifying import Verification
+from binance_archive_kit.demo.server import Fault
+from binance_archive_kit.storage import databases
+from binance_archive_kit.storage.verify import Verification
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST as DAY
 from tests.support.bucket import daily_klines, kline_key

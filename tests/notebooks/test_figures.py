@@ -25,7 +25,8 @@ import polars as pl
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from binance_archive_kit import demo, synthetic
+from binance_archive_kit.demo import archive as demo
+from binance_archive_kit.demo import synthetic
 from tests.notebooks.test_style import NOTEBOOKS
 
 OBJECTS = synthetic.build()

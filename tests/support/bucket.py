@@ -9,8 +9,8 @@ import zipfile
 from collections.abc import Mapping
 from datetime import date, timedelta
 
-from binance_archive_kit.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.keys import CHECKSUM_SUFFIX, ObjectKey, Stream, member_of
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, ObjectKey, Stream, member_of
 
 #: Key to bytes, zips and sidecars together.
 Bucket = dict[str, bytes]

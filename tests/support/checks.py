@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from binance_archive_kit.result import CollectionResult
+from binance_archive_kit.download.result import CollectionResult
 
 PRIVATE = ".binance_archive_kit"
 

@@ -21,9 +21,9 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from binance_archive_kit.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.keys import ObjectKey, Stream
-from binance_archive_kit.schemas import Column, Schema
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import ObjectKey, Stream
+from binance_archive_kit.archive.schemas import Column, Schema
 
 Value = datetime | Decimal | int | bool | str | None
 #: The values of one row, in the order of the schema's columns, dropped ones included.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from binance_archive_kit.keys import CHECKSUM_SUFFIX
-from binance_archive_kit.local_s3 import Fault, Request
+from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
+from binance_archive_kit.demo.server import Fault, Request
 
 Rule = Callable[[Request], Fault | None]
 

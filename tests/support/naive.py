@@ -11,8 +11,8 @@ import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from binance_archive_kit.keys import ObjectKey
-from binance_archive_kit.schemas import Column, Schema, Time, load_schemas
+from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.archive.schemas import Column, Schema, Time, load_schemas
 
 Cell = object
 #: Own columns that say what the path says.

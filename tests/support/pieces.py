@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from binance_archive_kit import reading, texts
+from binance_archive_kit.reading import reader as reading
+from binance_archive_kit.reading import unzip as texts
 
 
 @contextmanager

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from binance_archive_kit.contents import Contents, Examiner
-from binance_archive_kit.enums import DataType
-from binance_archive_kit.facts import Source
-from binance_archive_kit.feeds import feed_of
-from binance_archive_kit.gaps import GapKind, Line, Owner, Word
-from binance_archive_kit.inventory import HeldFile, HeldStream
-from binance_archive_kit.keys import ObjectKey
-from binance_archive_kit.stamps import Stamp
+from binance_archive_kit.archive.enums import DataType
+from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.quality.gaps import GapKind, Line, Owner, Word
+from binance_archive_kit.reading.feed_table import feed_of
+from binance_archive_kit.reading.file_stats import Source
+from binance_archive_kit.reading.profile import Contents, Examiner
+from binance_archive_kit.storage.inventory import HeldFile, HeldStream
+from binance_archive_kit.storage.stamps import Stamp
 from tests.support.dialects import write, zip_of
 from tests.support.stores import schema_of
 

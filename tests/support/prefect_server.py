@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from binance_archive_kit.local_s3 import LocalS3
+from binance_archive_kit.demo.server import LocalS3
 from tests.support.bucket import FIRST, with_sidecars
 from tests.support.dialects import zip_of
 from tests.support.planted import HOUR, csv_at, every

@@ -14,10 +14,10 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from binance_archive_kit.enums import Interval, Partition
-from binance_archive_kit.feeds import view_name
-from binance_archive_kit.keys import ObjectKey
-from binance_archive_kit.schemas import Schema, schema
+from binance_archive_kit.archive.enums import Interval, Partition
+from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.archive.schemas import Schema, schema
+from binance_archive_kit.reading.feed_table import view_name
 from tests.support import naive
 from tests.support.dialects import Dialect, csv_of, rows_of, usual_dialect, write, zip_of
 

@@ -1,0 +1,1 @@
+"""Describe what Binance publishes: names, keys, feeds, columns, listings, digests."""

@@ -1,0 +1,304 @@
+"""Object keys: the one place that spells and parses them.
+
+A *stream* is a folder of the archive: one market, partition, data type, symbol
+and, for klines, interval. An *object key* is a stream and a period, a UTC day or
+a calendar month::
+
+    data/<market>/<partition>/<data type>/<SYMBOL>/[<interval>/]<name>-<period>.zip
+
+The base name of a kline file carries the interval and not the data type, so only
+the whole key identifies an object.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+
+#: Appended to a zip's key, it names the object that holds the zip's SHA-256 digest.
+CHECKSUM_SUFFIX = ".CHECKSUM"
+
+_MARKET_BY_FOLDERS = {tuple(market.path.split("/")): market for market in Market}
+_PERIODS = {
+    Partition.DAILY: re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII),
+    Partition.MONTHLY: re.compile(r"\d{4}-\d{2}", re.ASCII),
+}
+# What no symbol holds: path separators, glob characters, quotes, white space, control characters,
+# and halves of surrogate pairs, which UTF-8 cannot spell.
+_NOT_A_SYMBOL = re.compile(r"""[/\\*?\[\]"'`<>|:\s\x00-\x1f\x7f-\x9f\ud800-\udfff]|^\.|^$""")
+
+
+def is_symbol(text: str) -> bool:
+    """Tell whether `text` may stand as a symbol in a key.
+
+    >>> is_symbol("BTCUSD_PERP"), is_symbol("币安人生USDT"), is_symbol("../etc")
+    (True, True, False)
+    """
+    return not _NOT_A_SYMBOL.search(text)
+
+
+_DELIVERY = re.compile(r"_(\d{6})$", re.ASCII)
+
+
+def delivery_of(symbol: str) -> date | None:
+    """Return the day (UTC) on which a contract is delivered; None for one without an end.
+
+    >>> delivery_of("BTCUSD_240628"), delivery_of("BTCUSD_PERP")
+    (datetime.date(2024, 6, 28), None)
+    """
+    found = _DELIVERY.search(symbol)
+    if found is None:
+        return None
+    try:
+        return date.fromisoformat(f"20{found[1]}")
+    except ValueError:
+        return None
+
+
+def feed_prefix(market: Market, partition: Partition, data_type: DataType) -> str:
+    """Spell the prefix under which all symbols of a feed lie; ends in ``/``.
+
+    >>> feed_prefix(Market.OPTIONS, Partition.DAILY, DataType.BVOL_INDEX)
+    'data/option/daily/BVOLIndex/'
+    """
+    return f"data/{market.path}/{partition}/{data_type}/"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stream:
+    """One folder of the archive: every file of one symbol, feed and interval.
+
+    Parameters
+    ----------
+    market : Market
+    partition : Partition
+    data_type : DataType
+    symbol : str
+        As the archive files it; any characters a key may hold, also non-ASCII ones.
+    interval : Interval or None
+        For kline families, and for nothing else.
+    """
+
+    market: Market
+    partition: Partition
+    data_type: DataType
+    symbol: str
+    interval: Interval | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a stream that no key can spell."""
+        if not is_symbol(self.symbol):
+            raise ValueError(f"{self.symbol!r} cannot be a symbol in an object key")
+        if self.data_type.has_intervals != (self.interval is not None):
+            need = "needs an" if self.data_type.has_intervals else "has no"
+            raise ValueError(f"{self.data_type} {need} interval")
+
+    @property
+    def parent(self) -> str:
+        """Prefix under which all symbols of this feed lie; ends in ``/``.
+
+        >>> Stream(Market.SPOT, Partition.DAILY, DataType.TRADES, "BTCUSDT").parent
+        'data/spot/daily/trades/'
+        """
+        return feed_prefix(self.market, self.partition, self.data_type)
+
+    @property
+    def prefix(self) -> str:
+        """Prefix that all keys of this stream share; ends in ``/``.
+
+        >>> Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1).prefix
+        'data/spot/daily/klines/BTCUSDT/1h/'
+        """
+        folder = f"{self.interval}/" if self.interval else ""
+        return f"{self.parent}{self.symbol}/{folder}"
+
+    @property
+    def stem(self) -> str:
+        """What every base name of this stream begins with, up to the period.
+
+        >>> Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1).stem
+        'BTCUSDT-1h-'
+        """
+        return f"{self.symbol}-{self.interval or self.data_type}-"
+
+    def key(self, period: str) -> str:
+        """Spell the key of the zip that holds `period` (``YYYY-MM-DD`` or ``YYYY-MM``)."""
+        return f"{self.prefix}{self.stem}{period}.zip"
+
+    def __str__(self) -> str:
+        """Name the stream as people do."""
+        interval = f" {self.interval}" if self.interval else ""
+        return f"{self.market} {self.data_type} {self.symbol}{interval} ({self.partition})"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectKey:
+    """A zip of the archive: a stream and the first day of its period.
+
+    Parameters
+    ----------
+    stream : Stream
+    start : date
+        First UTC day the file covers; day 1 for a monthly file.
+
+    Examples
+    --------
+    >>> key = ObjectKey.parse("data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-07-15.zip")
+    >>> key.stream.symbol, key.stream.interval.value, key.start.isoformat()
+    ('BTCUSDT', '1h', '2025-07-15')
+    >>> str(key)
+    'data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-07-15.zip'
+    """
+
+    stream: Stream
+    start: date
+
+    def __post_init__(self) -> None:
+        """Refuse a monthly file that does not start on day 1."""
+        if self.stream.partition is Partition.MONTHLY and self.start.day != 1:
+            raise ValueError(f"a monthly file starts on day 1, not on {self.start}")
+
+    @classmethod
+    def parse(cls, text: str) -> ObjectKey:
+        """Read a key; the exact inverse of ``str(key)``.
+
+        Raises
+        ------
+        ValueError
+            If `text` is not the key of a zip of the archive.
+        """
+        folders, _, name = text.rpartition("/")
+        root, *middle = folders.split("/")
+        # The market takes two folders for futures and one otherwise.
+        split = 2 if middle[:1] == ["futures"] else 1
+        market = _MARKET_BY_FOLDERS.get(tuple(middle[:split]))
+        rest = middle[split:]
+        if root != "data" or market is None or len(rest) not in (3, 4):
+            raise ValueError(f"{text!r} is not the key of an archive file")
+        try:
+            stream = Stream(
+                market,
+                Partition(rest[0]),
+                DataType(rest[1]),
+                rest[2],
+                Interval(rest[3]) if len(rest) == 4 else None,
+            )
+            if not (name.startswith(stream.stem) and name.endswith(".zip")):
+                raise ValueError("the name does not belong into its folder")
+            start = parse_period(name[len(stream.stem) : -len(".zip")], stream.partition)
+        except ValueError as error:
+            raise ValueError(f"{text!r} is not the key of an archive file: {error}") from None
+        return cls(stream, start)
+
+    @property
+    def period(self) -> str:
+        """The period as it stands in the key: ``YYYY-MM-DD`` or ``YYYY-MM``."""
+        return spell_period(self.start, self.stream.partition)
+
+    @property
+    def end(self) -> date:
+        """Last UTC day the file covers, inclusive."""
+        return period_end(self.start, self.stream.partition)
+
+    @property
+    def name(self) -> str:
+        """Base name of the zip."""
+        return f"{self.stream.stem}{self.period}.zip"
+
+    @property
+    def member(self) -> str:
+        """Name of the one csv file inside the zip."""
+        return member_of(self.name)
+
+    @property
+    def checksum(self) -> str:
+        """Key of the object that holds the zip's SHA-256 digest."""
+        return f"{self}{CHECKSUM_SUFFIX}"
+
+    def __str__(self) -> str:
+        """Spell the key."""
+        return self.stream.key(self.period)
+
+
+def key_range(prefix: str) -> tuple[str, str]:
+    """Give the range of keys that begin with a prefix, which ends in ``/``.
+
+    From, inclusive; to, exclusive. Keys sort by their bytes, and ``0`` comes next after ``/``.
+
+    >>> key_range("data/spot/daily/trades/BTCUSDT/")
+    ('data/spot/daily/trades/BTCUSDT/', 'data/spot/daily/trades/BTCUSDT0')
+    """
+    return prefix, f"{prefix[:-1]}0"
+
+
+def member_of(name: str) -> str:
+    """Name the one csv member of the zip called `name` (a key or a base name).
+
+    >>> member_of("data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip")
+    'BTCUSDT-trades-2025-07-15.csv'
+    """
+    return name.rpartition("/")[2].removesuffix(".zip") + ".csv"
+
+
+def parse_period(text: str, partition: Partition) -> date:
+    """Read a period of a key as the first day it covers.
+
+    >>> parse_period("2024-02", Partition.MONTHLY)
+    datetime.date(2024, 2, 1)
+    """
+    if not _PERIODS[partition].fullmatch(text):
+        raise ValueError(f"{text!r} is not a {partition} period")
+    return date.fromisoformat(text if partition is Partition.DAILY else f"{text}-01")
+
+
+def unpadded_period(text: str, partition: Partition) -> str | None:
+    """Return the period that is meant where zeros are left out; None if there is none.
+
+    >>> unpadded_period("2020-8", Partition.MONTHLY)
+    '2020-08'
+    """
+    parts = text.split("-")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    meant = "-".join([parts[0], *(part.zfill(2) for part in parts[1:])])
+    try:
+        parse_period(meant, partition)
+    except ValueError:
+        return None
+    return None if meant == text else meant
+
+
+def spell_period(start: date, partition: Partition) -> str:
+    """Spell the period that begins on `start`, the inverse of `parse_period`."""
+    return start.isoformat() if partition is Partition.DAILY else start.isoformat()[:7]
+
+
+def period_end(start: date, partition: Partition) -> date:
+    """Last day, inclusive, of the period that begins on `start`.
+
+    >>> period_end(date(2024, 2, 1), Partition.MONTHLY)
+    datetime.date(2024, 2, 29)
+    """
+    if partition is Partition.DAILY:
+        return start
+    return start.replace(day=calendar.monthrange(start.year, start.month)[1])
+
+
+def periods(start: date, end: date, partition: Partition) -> Iterator[date]:
+    """First days of every period that `start` .. `end` (both inclusive) touches, in order.
+
+    >>> [str(day) for day in periods(date(2025, 6, 15), date(2025, 7, 15), Partition.MONTHLY)]
+    ['2025-06-01', '2025-07-01']
+    """
+    at = start if partition is Partition.DAILY else start.replace(day=1)
+    while at <= end:
+        yield at
+        last = period_end(at, partition)
+        if last == date.max:
+            return
+        at = last + timedelta(days=1)

@@ -1,0 +1,413 @@
+"""What is inside the csv files: columns, types, units, header, time and row identity.
+
+The facts stand in ``matrix/column_schemas.json``; this module reads and checks them.
+Columns go by position: most headers are absent or optional, and where there is one
+it may name a column by what it holds elsewhere (COIN-M klines say ``quote_volume``
+for an amount of the base asset).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from datetime import date, timedelta
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.archive.matrix import Confidence, shipped
+from binance_archive_kit.errors import ConfigurationError, unknown
+
+#: Name of the shipped file that holds the facts.
+FILE_NAME = "column_schemas.json"
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+#: Inclusive lower and upper bound of a value: a number, another column of the row, or no bound.
+Bounds = tuple[float | str | None, float | str | None]
+
+
+class Checks(BaseModel):
+    """What is certain about the values of a column. Without a statement nothing is checked.
+
+    Attributes
+    ----------
+    finite : bool
+        No value is NaN or infinite.
+    positive : bool
+        Every value is greater than zero.
+    within : tuple of (float or str or None, float or str or None), or None
+        Lower and upper bound, both inclusive. A number, the name of another column of
+        the same row, or None for no bound. A null on either side satisfies it.
+    may_be_null : bool
+        Whether an empty field is valid.
+    may_be_constant : bool
+        False: a defect if the value stands still for a long time while other columns of
+        the feed with ``may_be_constant=False`` change. For a bool: if it is the same in
+        every one of a large number of rows.
+    """
+
+    model_config = _STRICT
+
+    finite: bool = False
+    positive: bool = False
+    within: Bounds | None = None
+    may_be_null: bool = True
+    may_be_constant: bool = True
+
+    @property
+    def bounding_columns(self) -> tuple[str, ...]:
+        """The other columns that bound this one.
+
+        >>> klines = schema(Market.SPOT, DataType.KLINES)
+        >>> [column.checks.bounding_columns for column in klines.columns[1:3]]
+        [('low', 'high'), ('low',)]
+        """
+        return tuple(bound for bound in self.within or () if isinstance(bound, str))
+
+    @model_validator(mode="after")
+    def _are_possible(self) -> Self:
+        low, high = self.within or (None, None)
+        if self.within == (None, None):
+            raise ValueError("within has at least one bound")
+        if isinstance(low, float) and isinstance(high, float) and low > high:
+            raise ValueError(f"no value is within {low} and {high}")
+        return self
+
+
+#: What a value belongs to: nothing, the row itself, its event, period or moment.
+Measure = Literal["nothing", "identity", "event", "flow", "moment", "rolling_24h"]
+
+
+class Column(BaseModel):
+    """One column of a csv file.
+
+    Attributes
+    ----------
+    name : str
+        What the archive's header calls it.
+    column : str
+        What we call it: the same word, unless the header misleads.
+    dtype : {"int64", "float64", "bool", "text", "time"}
+        ``float64`` is decimal text of any padding; an empty field is null.
+    unit : str or None
+        Unit of the values; None where there is none, or none that means anything.
+    description : str
+        One sentence.
+    dropped : bool
+        Whether it holds nothing and is left out when files are read.
+    measures : {"nothing", "identity", "event", "flow", "moment", "rolling_24h"}
+        ``identity``: names, numbers or times the row. ``event``: belongs to the one event
+        of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
+        row. ``moment``: a value at the moment at which the row became known.
+        ``rolling_24h``: over the 24 hours before that moment. ``nothing``: no meaning.
+    checks : Checks
+        What is certain about its values.
+    """
+
+    model_config = _STRICT
+
+    name: str = Field(min_length=1)
+    column: str = Field(min_length=1)
+    dtype: Literal["int64", "float64", "bool", "text", "time"]
+    unit: str | None
+    description: str = Field(pattern=r"\.$")
+    dropped: bool = False
+    measures: Measure
+    checks: Checks = Checks()
+
+    @model_validator(mode="after")
+    def _has_checks_of_its_type(self) -> Self:
+        checks, number = self.checks, self.dtype in ("int64", "float64")
+        if checks.finite and self.dtype != "float64":
+            raise ValueError(f"{self.column}: only float64 can be other than finite")
+        if (checks.positive and not number) or (
+            checks.within and not (number or self.dtype == "time")
+        ):
+            raise ValueError(f"{self.column}: {self.dtype} has no bounds")
+        return self
+
+
+class UnitRule(BaseModel):
+    """Expected unit of the epoch times of a file, by the first UTC day the file covers.
+
+    An expectation: the archive re-issues old files, and the magnitude of the values of a
+    file decides how they are read.
+
+    Attributes
+    ----------
+    since : date or None
+        First day the rule holds, inclusive; None for "from the beginning".
+    unit : {"ms", "us"}
+        Milliseconds or microseconds since 1970-01-01 00:00 UTC.
+    """
+
+    model_config = _STRICT
+
+    since: date | None = Field(alias="from")
+    unit: Literal["ms", "us"]
+
+
+class Time(BaseModel):
+    """How the rows of a file tell their time, which is always UTC.
+
+    Attributes
+    ----------
+    kind : {"epoch", "text", "date_and_hour"}
+        A count since 1970; text of one format; or two text columns put together.
+    column : str
+        Our name of the time column that rows are ordered and selected by.
+    others : tuple of str
+        Other time columns of the same kind.
+    units : tuple of UnitRule
+        For ``epoch``, oldest rule first; empty otherwise.
+    format : str or None
+        For ``text`` and ``date_and_hour``: a `strptime` format.
+    made_from : tuple of str
+        For ``date_and_hour``: the text columns `column` is made from, joined by a space.
+    description : str
+        What the column made of them holds.
+    """
+
+    model_config = _STRICT
+
+    kind: Literal["epoch", "text", "date_and_hour"]
+    column: str
+    others: tuple[str, ...] = ()
+    units: tuple[UnitRule, ...] = ()
+    format: str | None = None
+    made_from: tuple[str, ...] = ()
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if (self.kind == "epoch") != bool(self.units):
+            raise ValueError("epoch times have unit rules, other times have none")
+        if (self.kind == "epoch") != (self.format is None):
+            raise ValueError("times written as text have a format, epoch times have none")
+        if (self.kind == "date_and_hour") != bool(self.made_from):
+            raise ValueError("only date_and_hour is made from other columns")
+        if bool(self.made_from) != bool(self.description):
+            raise ValueError("a column that is made has a description of its own")
+        since = [rule.since for rule in self.units]
+        days = [day for day in since[1:] if day is not None]
+        if since and (since[0] is not None or len(days) < len(since) - 1 or days != sorted(days)):
+            raise ValueError("unit rules start at the beginning of time and go forward")
+        return self
+
+    def unit_on(self, day: date) -> Literal["ms", "us"] | None:
+        """Return the expected unit of a file whose first UTC day is `day`; None unless ``epoch``.
+
+        >>> time = schema(Market.SPOT, DataType.TRADES).time
+        >>> time.unit_on(date(2024, 12, 31)), time.unit_on(date(2025, 1, 1))
+        ('ms', 'us')
+        """
+        holding = [rule.unit for rule in self.units if rule.since is None or rule.since <= day]
+        return holding[-1] if holding else None
+
+
+class Known(BaseModel):
+    """When a live participant could have had a row, at the earliest.
+
+    Not when the archive published it: that is a day or more later.
+
+    Attributes
+    ----------
+    rule : {"time", "latest", "candle", "after_period", "metrics_label"}
+        ``time``: at the time of the row. ``latest``: at the latest of its times.
+        ``candle``: one time unit after ``close_time``, which is inclusive.
+        ``after_period``: `period` after the time of the row. ``metrics_label``: at the
+        time of the row where it labels the end of the period, `period` later where it
+        labels the start; that differs by market, day and file (`rhythms.label_shift`).
+    period : timedelta or None
+        Length of what a row covers; None for moments, and for candles, whose interval
+        says it.
+    description : str
+        The same in words.
+    """
+
+    model_config = _STRICT
+
+    rule: Literal["time", "latest", "candle", "after_period", "metrics_label"]
+    period: timedelta | None = None
+    description: str = Field(pattern=r"\.$")
+
+    @model_validator(mode="after")
+    def _has_a_period_if_it_needs_one(self) -> Self:
+        if (self.rule in ("after_period", "metrics_label")) != (self.period is not None):
+            raise ValueError(f"{self.rule}: a period belongs to after_period and metrics_label")
+        return self
+
+
+class Schema(BaseModel):
+    """Everything about the csv files of one feed of one market.
+
+    Attributes
+    ----------
+    market : Market
+    data_type : DataType
+    columns : tuple of Column
+        In the order of the file, dropped ones included.
+    header : {"never", "detect", "present"}
+        Whether files begin with a header row. ``detect``: some do, some do not; a
+        file without one begins with a digit or a minus sign.
+    time : Time
+    known : Known
+        When a live participant could have had a row, at the earliest.
+    sorted : bool
+        Whether rows come in the order of time.
+    key : tuple of str
+        Our names of the columns that tell the rows of one symbol apart; empty where
+        only the whole row does.
+    confidence : Confidence
+    source : str
+        Where the facts come from.
+    """
+
+    model_config = _STRICT
+
+    market: Market
+    data_type: DataType
+    columns: tuple[Column, ...]
+    header: Literal["never", "detect", "present"]
+    time: Time
+    known: Known
+    sorted: bool
+    key: tuple[str, ...]
+    confidence: Confidence
+    source: str
+
+    @model_validator(mode="after")
+    def _names_its_own_columns(self) -> Self:
+        dtypes = {column.column: column.dtype for column in self.columns}
+        if len(dtypes) != len(self.columns):
+            raise ValueError("two columns share a name")
+        made = self.time.kind == "date_and_hour"
+        times = set(self.time.others) | (set() if made else {self.time.column})
+        if times != {name for name, dtype in dtypes.items() if dtype == "time"}:
+            raise ValueError("the columns of dtype time are not the ones under time")
+        if made and self.time.column in dtypes:
+            raise ValueError(f"{self.time.column} would be made although it is a column")
+        bounds = {name for column in self.columns for name in column.checks.bounding_columns}
+        strangers = (set(self.key) | set(self.time.made_from) | bounds) - dtypes.keys()
+        if strangers:
+            raise ValueError(f"no such column: {', '.join(sorted(strangers))}")
+        return self
+
+    @property
+    def header_line(self) -> str:
+        """The header row as the archive publishes it, without the newline.
+
+        For a feed whose files never have one: the names they are documented under.
+
+        >>> schema(Market.FUTURES_CM, DataType.TRADES).header_line
+        'id,price,qty,base_qty,time,is_buyer_maker'
+        """
+        return ",".join(column.name for column in self.columns)
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The columns that tell apart the rows of one symbol at one time.
+
+        >>> schema(Market.FUTURES_UM, DataType.BOOK_DEPTH).series
+        ('percentage',)
+        >>> schema(Market.SPOT, DataType.TRADES).series
+        ()
+        """
+        times = {self.time.column, *self.time.made_from}
+        if not times & set(self.key):
+            return ()
+        return tuple(name for name in self.key if name not in times | {"symbol"})
+
+    @property
+    def kept(self) -> tuple[Column, ...]:
+        """The columns that hold something, in the order of the file.
+
+        >>> [c.column for c in schema(Market.FUTURES_CM, DataType.KLINES).kept[5:8]]
+        ['volume', 'close_time', 'base_volume']
+        """
+        return tuple(column for column in self.columns if not column.dropped)
+
+
+def _columns(lists: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the column list `name`: its own, or another one with what differs."""
+    entry = lists[name]
+    if isinstance(entry, list):
+        return entry.copy()
+    differs: dict[str, dict[str, Any]] = entry.get("differs", {})
+    base = _columns(lists, entry["like"])
+    strangers = differs.keys() - {column["name"] for column in base}
+    if strangers:
+        raise ValueError(f"{name}: {entry['like']} has no column {', '.join(sorted(strangers))}")
+    changed = [column | differs.get(column["name"], {}) for column in base]
+    return [*changed, *entry.get("append", [])]
+
+
+@functools.cache
+def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
+    """Read the shipped schemas, one for each feed of each market.
+
+    Reads one small file, once; the result cannot be changed.
+
+    Returns
+    -------
+    Mapping of (Market, DataType) to Schema
+
+    Raises
+    ------
+    ValueError
+        If the file contradicts itself.
+    """
+    facts = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
+    schemas: dict[tuple[Market, DataType], Schema] = {}
+    for entry in facts["schemas"]:
+        columns = [
+            column | {"checks": facts["checks"][column["checks"]]} if "checks" in column else column
+            for column in _columns(facts["columns"], entry["columns"])
+        ]
+        found = Schema.model_validate(
+            entry
+            | {
+                "columns": columns,
+                "time": facts["times"][entry["time"]],
+                "known": facts["known"][entry["known"]],
+            }
+        )
+        if (found.market, found.data_type) in schemas:
+            raise ValueError(f"{found.market} {found.data_type} is described twice")
+        schemas[found.market, found.data_type] = found
+    return MappingProxyType(schemas)
+
+
+def schema(market: Market, data_type: DataType) -> Schema:
+    """Look up what is inside the files of one feed of one market.
+
+    Parameters
+    ----------
+    market : Market
+    data_type : DataType
+
+    Returns
+    -------
+    Schema
+
+    Raises
+    ------
+    ConfigurationError
+        If the market has no such feed; the message names the ones it has.
+
+    Examples
+    --------
+    >>> klines = schema(Market.SPOT, DataType.KLINES)
+    >>> klines.header, klines.time.column, klines.key
+    ('never', 'open_time', ('open_time',))
+    """
+    schemas = load_schemas()
+    if (market, data_type) not in schemas:
+        valid = [feed for of, feed in schemas if of == market]
+        raise ConfigurationError(unknown(f"data type of {market}", str(data_type), valid))
+    return schemas[market, data_type]

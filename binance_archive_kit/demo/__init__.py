@@ -1,0 +1,1 @@
+"""Serve a synthetic archive to practise with, offline."""

@@ -1,0 +1,252 @@
+"""Progress of long work: a bar in notebooks, a line on a terminal, silence in a pipe.
+
+The work counts on a `Progress`, from any thread; whoever waits for it shows it. The
+bar is plain HTML under one display id, so a saved notebook keeps its last line and
+no widget state.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from asyncio import CancelledError
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from html import escape
+from types import TracebackType
+from typing import Any, Self
+
+from binance_archive_kit.display import render
+from binance_archive_kit.errors import short_traceback
+
+#: Seconds between two updates of what is shown.
+INTERVAL = 0.2
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the work is.
+
+    Attributes
+    ----------
+    phase : str
+        What is being done, for people.
+    done, total : int
+        Units, such as objects.
+    unit : str
+    done_bytes, total_bytes : int or None
+        None where sizes are not known.
+    failed : int
+    """
+
+    phase: str = "starting"
+    unit: str = "objects"
+    done: int = 0
+    total: int = 0
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    failed: int = 0
+    #: Bytes of files that are on their way.
+    arriving: int = 0
+    #: Objects of the whole plan, and those of them whose files are in the store and proven.
+    planned: int | None = None
+    proven: int = 0
+    started: float = field(default_factory=time.monotonic)
+    #: When the phase began; rates are of this phase alone.
+    _since: float = 0.0
+
+    def begin(
+        self, phase: str, total: int, total_bytes: int | None = None, unit: str = "objects"
+    ) -> None:
+        """Start counting anew for the next phase of the work."""
+        self.phase, self.total, self.total_bytes = phase, total, total_bytes
+        self.unit = unit
+        self.done = self.done_bytes = self.failed = self.arriving = 0
+        self._since = time.monotonic()
+
+    def interrupted(self) -> str:
+        """Format the message of an interrupt: what is complete, and that a new run continues.
+
+        >>> Progress().interrupted()
+        'interrupted before anything was downloaded; run it again to continue'
+        """
+        if self.planned is None and self.phase in ("starting", "listing"):
+            return "interrupted before anything was downloaded; run it again to continue"
+        if self.planned is None:
+            done = f"{self.done:,} of {self.total:,} {self.unit}"
+            return f"interrupted while {self.phase}, after {done}; run it again"
+        return (
+            f"interrupted: {self.proven:,} of {self.planned:,} files are in the store and proven; "
+            "run it again to continue"
+        )
+
+    def count(self, units: int, size: int) -> None:
+        """Count units that are done, and their bytes."""
+        self.done += units
+        self.done_bytes += size
+
+    def share(self) -> float:
+        """How much is done, 0 to 1: by bytes where they are known, else by units."""
+        if self.total_bytes:
+            return min(1.0, self._bytes() / self.total_bytes)
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    def _bytes(self) -> int:
+        done = self.done_bytes + self.arriving
+        return min(done, self.total_bytes) if self.total_bytes else done
+
+    def line(self) -> str:
+        """Spell the progress as one line, with rate and time left."""
+        elapsed = time.monotonic() - (self._since or self.started)
+        words = [f"{self.phase}: {self.done:,} of {self.total:,} {self.unit}"]
+        done = self._bytes()
+        if done or self.total_bytes:
+            total = f" of {render.size(self.total_bytes)}" if self.total_bytes else ""
+            words.append(f"{render.size(done)}{total}")
+        if done and elapsed > 0.5:
+            words.append(f"{render.size(done / elapsed)}/s")
+        share = self.share()
+        if 0.01 < share < 1 and elapsed > 1:
+            words.append(f"{render.duration(elapsed * (1 - share) / share)} left")
+        if self.failed:
+            words.append(f"{self.failed:,} failed")
+        return ", ".join(words)
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """How many bytes had come by when; few moments, however long it takes.
+
+    Attributes
+    ----------
+    moments : list of (float, int)
+        Seconds since the beginning, and the bytes that had come by then.
+    step : float
+        Seconds from one moment to the next, at least.
+
+    Examples
+    --------
+    >>> arrivals = Arrivals()
+    >>> for second in range(5_000):
+    ...     arrivals.note(second, 10 * second)
+    >>> len(arrivals.moments) <= 512, arrivals.moments[-1][1] > 49_000
+    (True, True)
+    """
+
+    moments: list[tuple[float, int]] = field(default_factory=lambda: [(0.0, 0)])
+    step: float = 0.05
+
+    def note(self, seconds: float, count: int, *, final: bool = False) -> None:
+        """Note the bytes that have come; every second moment is dropped when they are many."""
+        last, before = self.moments[-1]
+        if seconds - last >= self.step or final:
+            # A download that is tried again begins anew, but bytes do not come back.
+            self.moments.append((seconds, max(count, before)))
+        if len(self.moments) > 512:
+            self.moments = self.moments[::2]
+            self.step *= 2
+
+
+class Bar:
+    """Shows a `Progress` while work is going on; a context manager.
+
+    An interrupt inside it says how far the work has come.
+
+    Parameters
+    ----------
+    progress : Progress
+    show : callable, optional
+        Shows one line and the share done; chosen by where we run if not given.
+    """
+
+    def __init__(self, progress: Progress, show: Shower | None = None) -> None:
+        self._progress = progress
+        self._show = show or _shower()
+        self._last = ""
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def update(self, *, final: bool = False) -> None:
+        """Show the progress as it is now; call it about every `INTERVAL` seconds."""
+        line = self._progress.line()
+        if self._show is not None and (line != self._last or final):
+            self._show(line, self._progress.share(), final)
+            self._last = line
+
+    def end(self, line: str) -> None:
+        """Show a last line in place of the progress."""
+        if self._show is not None:
+            self._show(line, self._progress.share(), True)
+        self._last = ""
+
+    def tick(self) -> None:
+        """Update what is shown if it is older than `INTERVAL`; safe to call very often."""
+        if time.monotonic() - self._shown > INTERVAL:
+            self._shown = time.monotonic()
+            self.update()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt | CancelledError):
+            message = self._progress.interrupted()
+            self.end(message)
+            if not error.args:
+                error.args = (message,)
+            # IPython asks the error for what to show in place of 40 lines of ours.
+            error._render_traceback_ = lambda: short_traceback(error)  # type: ignore[union-attr]
+        if self._last:
+            self.update(final=True)
+
+
+Shower = Callable[[str, float, bool], None]
+
+
+def running_shell() -> Any:
+    """Give the IPython that we run in; None elsewhere, without importing it."""
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None
+
+
+def _shower() -> Shower | None:
+    """Choose how to show progress: notebook, terminal, or not at all."""
+    if hasattr(running_shell(), "kernel"):
+        return _notebook()
+    return _terminal if sys.stderr is not None and sys.stderr.isatty() else None
+
+
+def _notebook() -> Shower:
+    from IPython import display
+
+    # IPython's functions carry no types.
+    make_html: Any = display.HTML
+    show_html: Any = display.display
+    handle: Any = None
+
+    def show(line: str, share: float, final: bool) -> None:
+        nonlocal handle
+        bar = (
+            ""
+            if final
+            else f'<progress value="{share:.3f}" max="1" aria-label="progress"></progress> '
+        )
+        content = make_html(f'<div style="font-size:90%">{bar}{escape(line)}</div>')
+        if handle is None:
+            handle = show_html(content, display_id=True)
+        else:
+            handle.update(content)
+
+    return show
+
+
+def _terminal(line: str, share: float, final: bool) -> None:
+    width = 20
+    bar = "█" * round(width * share) + "·" * (width - round(width * share))
+    # Clear to the end of the line: the last one may have been longer.
+    sys.stderr.write(f"\r{bar} {line}\x1b[K" + ("\n" if final else ""))
+    sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""Carry out a plan: copy with s5cmd, prove, retry, account."""

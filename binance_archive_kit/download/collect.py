@@ -1,0 +1,518 @@
+"""The main verbs: `plan` says what a collection would do, `collect` does it.
+
+Both wait for the work and show its progress; `aplan` and `acollect` are for code
+that awaits. The work itself runs on an event loop in a thread of its own, so that
+the four of them behave the same in scripts, cells, running loops and button handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import threading
+import time
+import warnings
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from binance_archive_kit.archive.endpoint import proxy_of, tls_of
+from binance_archive_kit.archive.enums import Partition
+from binance_archive_kit.archive.keys import Stream, spell_period
+from binance_archive_kit.archive.listing import Archive
+from binance_archive_kit.archive.matrix import Matrix, load_matrix
+from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
+from binance_archive_kit.download.events import Events, MetricsCollector
+from binance_archive_kit.download.result import CollectionResult
+from binance_archive_kit.download.run import Fetch
+from binance_archive_kit.download.s5cmd import Flags
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    ArchiveKitWarning,
+    ConfigurationError,
+    disk_advice,
+    shown,
+)
+from binance_archive_kit.paths import find_path, read_path
+from binance_archive_kit.planning.config import (
+    CollectionConfig,
+    Config,
+    check_endpoint,
+    read_config,
+)
+from binance_archive_kit.planning.plan import Plan, StreamListing, make_plan, witnesses
+from binance_archive_kit.planning.requests import Wish, Wishes, read_wishes, settle
+from binance_archive_kit.storage.layout import BaseStorage
+from binance_archive_kit.storage.store import Store
+
+T = TypeVar("T")
+
+
+def plan(
+    config: Config | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    **fields: Any,
+) -> Plan:
+    """Say what a collection would do, from what the archive lists and the store has.
+
+    Asks the archive's listing over the network and looks at the store; downloads
+    nothing, and touches no file.
+
+    Parameters
+    ----------
+    config : CollectionConfig, dict, str or Path, optional
+        A configuration, its fields, JSON text, or the path of a JSON file.
+    storage : BaseStorage, optional
+        Decides where files lie below ``output_directory``, as for `collect`.
+    **fields
+        The fields of a configuration, instead of one; or changes to the given one.
+
+    Returns
+    -------
+    Plan
+        One row per object in ``plan.frame``; shows itself in a notebook.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant; before any network use.
+    ListingError
+        If the archive's listing cannot be read.
+    """
+    question = Question.read(_config(config, fields), storage)
+    progress = Progress()
+    return _wait(lambda: question.plan(progress), progress)
+
+
+async def aplan(
+    config: Config | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    **fields: Any,
+) -> Plan:
+    """Do what `plan` does, for code that awaits."""
+    question = Question.read(_config(config, fields), storage)
+    progress = Progress()
+    return await _await(lambda: question.plan(progress), progress)
+
+
+def check(config: CollectionConfig) -> None:
+    """See whether a configuration can be meant, as `plan` would; asks nobody.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant: no such matrix, a flag that s5cmd does not have, …
+    """
+    Question.read(config, warn=False)
+
+
+def collect(
+    config: Config | Plan | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    metrics: MetricsCollector | None = None,
+    **fields: Any,
+) -> CollectionResult:
+    """Download what the archive has of what is asked for, and prove every file.
+
+    Files reach their final name, ``output_directory`` / their archive key, only when
+    proven. Ended at any moment, a later call goes on where this one stopped.
+
+    Parameters
+    ----------
+    config : CollectionConfig, dict, str, Path or Plan, optional
+        As for `plan`. A plan is carried out as it stands, without asking the archive again.
+    storage : BaseStorage, optional
+        Decides where files lie below ``output_directory``, by its ``get_partition_path``.
+        The store remembers which file lies where: views, and later calls without a storage,
+        find them there. Files that lie elsewhere in the store are not moved, but fetched.
+    metrics : MetricsCollector, optional
+        Is told what happens as it happens, see `metrics`.
+    **fields
+        The fields of a configuration, instead of one; or changes to the given one.
+
+    Returns
+    -------
+    CollectionResult
+        Counts, files, and every failure with its reason; shows itself in a notebook.
+        Objects that fail do not end the run: see ``raise_for_failures()``.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant; before any network use.
+    ListingError
+        If the archive's listing cannot be read.
+    DiskSpaceError
+        If the plan does not fit on the disk; before any download.
+    WorkflowError
+        If there were objects to get and every one failed; carries the result.
+
+    Examples
+    --------
+    >>> import binance_archive_kit as bak
+    >>> result = bak.collect(
+    ...     markets=["spot"], symbols=["BTCUSDT"], data_types=["klines"],
+    ...     intervals={"klines": ["1h"]}, output_directory="data",
+    ...     date_range={"start": "2025-07-01", "end": "2025-07-15"},
+    ... )  # doctest: +SKIP
+    """
+    work, progress, events = _collecting(config, storage, metrics, fields)
+    try:
+        return _wait(work, progress)
+    finally:
+        _say_trouble(events)
+
+
+async def acollect(
+    config: Config | Plan | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    metrics: MetricsCollector | None = None,
+    **fields: Any,
+) -> CollectionResult:
+    """Do what `collect` does, for code that awaits; cancelling it leaves nothing behind."""
+    work, progress, events = _collecting(config, storage, metrics, fields)
+    try:
+        return await _await(work, progress)
+    finally:
+        _say_trouble(events)
+
+
+def _config(config: Config | None, fields: dict[str, Any]) -> CollectionConfig:
+    if config is None:
+        return CollectionConfig(**fields)
+    known = read_config(config)
+    return known.replace(**fields) if fields else known
+
+
+def _collecting(
+    config: Config | Plan | None,
+    storage: BaseStorage | None,
+    metrics: MetricsCollector | None,
+    fields: dict[str, Any],
+) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress, Events]:
+    """Prepare a collection; what is wrong with the question is raised here."""
+    progress, events = Progress(), Events(metrics)
+    ready, wanted = (config, None) if isinstance(config, Plan) else (None, config)
+    given = [*fields, *(["storage"] if storage is not None else [])]
+    with events.complaining():
+        if ready is not None and given:
+            raise ConfigurationError(
+                f"{', '.join(given)}: a plan is carried out as it stands; "
+                "change its configuration and plan again"
+            )
+        question = Question.read(
+            ready.config if ready is not None else _config(wanted, fields),
+            storage,
+            warn=ready is None,
+        )
+
+    async def work() -> CollectionResult:
+        created, began = datetime.now(UTC), time.monotonic()
+        what = ready if ready is not None else await question.plan(progress)
+        events.planned(what)
+        fetch = Fetch(
+            what,
+            Store(what.config.output_directory, what.storage),
+            question.endpoint,
+            question.matrix,
+            question.flags,
+            progress,
+            events,
+            created,
+            began,
+        )
+        return await fetch.run()
+
+    async def told() -> CollectionResult:
+        with events.run(question.config.output_directory) as finish:
+            result = await work()
+            finish(result)
+        return result
+
+    return told, progress, events
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder exists or can be created, as far as that shows without creating it.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot.
+    """
+    # Also the working directory's path goes to s5cmd, line by line.
+    whole = read_path("output_directory", find_path("output_directory", folder).absolute())
+    for each in (whole, *whole.parents):
+        try:
+            kind = each.stat().st_mode
+        except FileNotFoundError:
+            if each.is_symlink():
+                raise ConfigurationError(
+                    f"output_directory: {str(folder)!r} cannot be a folder: {str(each)!r} is a "
+                    "link to nothing"
+                ) from None
+            continue
+        except NotADirectoryError:
+            continue
+        except OSError as error:  # a loop of links, a name that is too long, no permission
+            raise ConfigurationError(
+                f"output_directory: {shown(str(folder))} cannot be a folder: "
+                f"{disk_advice(error.errno) or error.strerror}"
+            ) from None
+        if not stat.S_ISDIR(kind):
+            raise ConfigurationError(
+                f"output_directory: {str(folder)!r} cannot be a folder: {str(each)!r} is a file"
+            )
+        return
+
+
+def _say_trouble(events: Events) -> None:
+    """Say that a metrics collector failed, on the thread of whoever gave it."""
+    if (trouble := events.trouble) is not None:
+        warnings.warn(
+            f"metrics: the collector raised {type(trouble).__name__}: {trouble}; "
+            "what it kept is not complete",
+            ArchiveKitWarning,
+            stacklevel=3,
+        )
+
+
+@dataclass(frozen=True)
+class Question:
+    """A configuration, read against the matrix; nothing has been asked of anyone yet."""
+
+    config: CollectionConfig
+    matrix: Matrix
+    flags: Flags
+    endpoint: str
+    asked: Wishes
+    storage: BaseStorage | None
+
+    @classmethod
+    def read(
+        cls, config: CollectionConfig, storage: BaseStorage | None = None, *, warn: bool = True
+    ) -> Question:
+        """Read a configuration; what is not used of it is a warning, if `warn`."""
+        if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
+            raise ConfigurationError(
+                f"storage: {storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
+                "trade_type=, symbol=, partition_date=)"
+            )
+        check_folder(config.output_directory)
+        now = datetime.now(UTC)
+        matrix = load_matrix(config.matrix_path)
+        flags = Flags.read(config.s5cmd_extra_args)
+        asked = read_wishes(config, matrix, now)
+        # From here on "yesterday" stays the same day, however long it takes.
+        config = config.settled(now)
+        for warning in asked.warnings if warn else ():
+            warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
+        endpoint = _endpoint(config, flags, matrix)
+        # A proxy or certificates that cannot be used are reported before any work.
+        proxy_of(endpoint)
+        tls_of(endpoint)
+        return cls(config, matrix, flags, endpoint, asked, storage)
+
+    async def plan(self, progress: Progress) -> Plan:
+        """Ask the archive and the store, and decide."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        store = Store(self.config.output_directory, self.storage)
+        listing: dict[Stream, StreamListing] | None = None
+        beside: dict[Stream, StreamListing] = {}
+        symbols: dict[str, list[str]] = {}
+        notes = list(self.asked.notes)
+        if self.config.listing:
+            bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
+            async with Archive(self.endpoint, bucket, timeout) as archive:
+                wishes, listing = await self._list(archive, progress)
+                beside = await archive.list_streams(witnesses(wishes, listing, self.matrix, now))
+                lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
+                for parent in sorted(lost):
+                    symbols[parent] = await archive.symbols(parent)
+                notes += archive.notes()
+        else:
+            wishes = [
+                settled
+                for wish in self.asked.wishes
+                for settled in settle(wish, _months_due(wish, self.matrix, now))
+            ]
+        prefixes = dict.fromkeys(wish.stream.prefix for wish in wishes)
+        keys = [] if self.storage is None else _keys(wishes, listing)
+        inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
+        asked = Wishes(wishes, self.asked.unavailable, notes, self.asked.warnings)
+        made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols, beside)
+        if self.storage is not None:
+            await asyncio.to_thread(store.decide, made.frame["key"])
+        return replace(made, storage=self.storage)
+
+    async def _list(
+        self, archive: Archive, progress: Progress
+    ) -> tuple[list[Wish], dict[Stream, StreamListing]]:
+        """List what is asked for: first months where days may have to stand in, then days."""
+
+        def count(_: Stream) -> None:
+            progress.done += 1
+
+        progress.begin("listing", len(self.asked.wishes), unit="folders")
+        listing = await archive.list_streams(self.asked.wishes, count)
+        wishes = [
+            settled
+            for wish in self.asked.wishes
+            for settled in settle(wish, listing[wish.stream].objects)
+        ]
+        days = [wish for wish in wishes if wish.stream not in listing]
+        progress.total += len(days)
+        listing |= await archive.list_streams(days, count)
+        return wishes, listing
+
+
+def _keys(wishes: Sequence[Wish], listing: Mapping[Stream, StreamListing] | None) -> list[str]:
+    """Spell the keys of all objects that are wished for; of those that are listed, if known."""
+    return [
+        wish.stream.key(period)
+        for wish in wishes
+        for period in (spell_period(start, wish.stream.partition) for start in wish.starts())
+        if listing is None or (wish.stream in listing and period in listing[wish.stream].objects)
+    ]
+
+
+def _months_due(wish: Wish, matrix: Matrix, now: datetime) -> list[str]:
+    """Months that should be published by now, as spelled in the key."""
+    if wish.instead is None:
+        return []
+    return [
+        spell_period(start, Partition.MONTHLY)
+        for start in wish.starts()
+        if matrix.due(start, Partition.MONTHLY) <= now
+    ]
+
+
+def _endpoint(config: CollectionConfig, flags: Flags, matrix: Matrix) -> str:
+    """Choose the endpoint of a configuration; a flag of s5cmd wins."""
+    return endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
+
+
+def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
+    """Choose the endpoint: the given one, the environment's, else Binance's.
+
+    Raises
+    ------
+    ConfigurationError
+        If it can be none.
+    """
+    given = (
+        ("endpoint_url", endpoint_url),
+        ("S3_ENDPOINT_URL", os.environ.get("S3_ENDPOINT_URL")),
+        ("matrix_path", matrix.archive.endpoint),
+    )
+    name, url = next((name, url) for name, url in given if url)
+    try:
+        return check_endpoint(url, name)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+class Worker:
+    """Runs one coroutine on an event loop in a thread of its own."""
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._work = work
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="binance-archive", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                self._result = runner.run(self._main())
+        except BaseException as error:  # handed over to whoever waits
+            self._error = error
+        finally:
+            self.done.set()
+
+    async def _main(self) -> Any:
+        self._task = asyncio.current_task()
+        if self._cancelled:
+            raise asyncio.CancelledError
+        return await self._work()
+
+    def cancel(self) -> None:
+        """End the work early; `done` is set when everything is cleaned up."""
+        self._cancelled = True
+        with suppress(RuntimeError):  # the loop has ended already
+            if self._task is not None:
+                self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def result(self) -> Any:
+        """Give what the work has given, or raise what it has raised; waits for its end."""
+        self._thread.join()
+        if isinstance(self._error, ArchiveKitError):
+            # Where in the worker it arose tells a user nothing.
+            raise self._error.with_traceback(None)
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _wait(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
+    """Run work to its end, showing its progress; an interrupt cleans up before it is raised."""
+
+    async def pause(done: threading.Event) -> None:
+        done.wait(INTERVAL)
+
+    try:
+        # It never suspends, and so needs no event loop.
+        _await(work, progress, pause).send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise RuntimeError("the wait was suspended")
+
+
+async def _nap(done: threading.Event) -> None:
+    await asyncio.sleep(INTERVAL / 4)
+
+
+async def _await(
+    work: Callable[[], Coroutine[Any, Any, T]],
+    progress: Progress,
+    pause: Callable[[threading.Event], Coroutine[Any, Any, None]] = _nap,
+) -> T:
+    """Do what `_wait` does, leaving the caller's event loop free.
+
+    A second interrupt is not held up: the work then cleans up on its own thread.
+    """
+    worker = Worker(work)
+    with Bar(progress) as bar:
+        worker.start()
+        try:
+            while not worker.done.is_set():
+                await pause(worker.done)
+                bar.update()
+        except BaseException:
+            worker.cancel()
+            while not worker.done.is_set():
+                await pause(worker.done)
+            raise
+        result: T = worker.result()
+    return result

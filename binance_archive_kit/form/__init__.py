@@ -1,0 +1,1 @@
+"""Build a configuration with a form in a notebook."""

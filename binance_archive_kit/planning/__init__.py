@@ -1,0 +1,1 @@
+"""Turn a configuration into a plan of what to download, keep and prove."""

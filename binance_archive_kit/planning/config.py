@@ -1,0 +1,749 @@
+"""What a user wants, as one frozen and validated value.
+
+A `CollectionConfig` is checked when it is made, before any work and any network
+use; it goes to JSON and back, and prints itself as the Python that makes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from binance_archive_kit.archive.enums import (
+    INTERVAL_ALIASES,
+    MARKET_ALIASES,
+    PREMIUM_INDEX,
+    DataType,
+    Interval,
+    Market,
+    Partition,
+)
+from binance_archive_kit.archive.keys import is_symbol, parse_period
+from binance_archive_kit.archive.matrix import default_intervals
+from binance_archive_kit.display import render
+from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
+from binance_archive_kit.paths import has_controls, parse_json, read_path, read_text
+
+Word = TypeVar("Word", bound=StrEnum)
+
+#: Days outside of these are typing errors: dates this far away overflow when added to.
+_FIRST_DAY, _LAST_DAY = date(1700, 1, 1), date(2299, 12, 31)
+#: Entries of one list, and any count; more is a mistake, or an iterable without an end.
+_MOST = 1_000_000
+#: Seconds without progress: a month. Timers overflow far beyond it.
+_LONGEST_TIMEOUT = 31 * 86_400
+#: Characters of a symbol: it stands twice in a key, and keys have at most 1,024 bytes.
+_LONGEST_SYMBOL = 100
+
+
+class PartitionChoice(StrEnum):
+    """Which files to take: days, months, or whole months as months and days elsewhere."""
+
+    DAILY = "daily"
+    MONTHLY = "monthly"
+    AUTO = "auto"
+
+
+def _day(value: object) -> object:
+    """Accept a date or an ISO day, and nothing that would have to be guessed at."""
+    if isinstance(value, datetime):
+        raise ValueError(f"{value!r} has a time; days are whole UTC days, like '2025-07-15'")
+    if isinstance(value, date):
+        return _possible(value)
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        day = parse_period(value, Partition.DAILY)
+    except ValueError:
+        raise ValueError(
+            f"{shown(value)} is not a day; write it like '2025-07-15', or count from today: "
+            "'today', 'yesterday', '-7d'"
+        ) from None
+    return _possible(day)
+
+
+def _possible(day: date) -> date:
+    """Reject a day that is so far away that it can only be a mistake."""
+    if not _FIRST_DAY <= day <= _LAST_DAY:
+        raise ValueError(
+            f"{day} is not between {_FIRST_DAY} and {_LAST_DAY}; the archive begins in 2017"
+        )
+    return day
+
+
+Day = Annotated[date, BeforeValidator(_day)]
+
+_DAYS_AGO = {"today": 0, "yesterday": 1}
+_AGO = re.compile(r"-(\d{1,5})d", re.ASCII)
+
+
+def days_ago(value: object) -> int | None:
+    """Read a day that is counted from today; None if it is another value.
+
+    >>> days_ago("yesterday"), days_ago("-7d"), days_ago("2025-07-15")
+    (1, 7, None)
+    """
+    if not isinstance(value, str):
+        return None
+    found = _AGO.fullmatch(value)
+    return int(found[1]) if found else _DAYS_AGO.get(value)
+
+
+class DateRange(BaseModel):
+    """Whole UTC days from `start` to `end`, both inclusive."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: Day
+    end: Day
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DateRange:
+        if self.start > self.end:
+            raise ValueError(f"start {self.start} is after end {self.end}; both are inclusive")
+        return self
+
+
+def _day_or_ago(value: object) -> object:
+    return value if days_ago(value) is not None else _day(value)
+
+
+AnyDay = Annotated[date | str, BeforeValidator(_day_or_ago)]
+
+
+class RelativeRange(BaseModel):
+    """Whole UTC days, both inclusive, of which one or both are counted from today.
+
+    ``"today"``, ``"yesterday"`` and ``"-7d"`` (seven days before today) mean other days
+    every day: which ones is settled when a plan is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: AnyDay
+    end: AnyDay
+
+    def on(self, today: date) -> DateRange:
+        """Give the days that are meant today.
+
+        >>> RelativeRange(start="-7d", end="yesterday").on(date(2025, 7, 16))
+        DateRange(start=datetime.date(2025, 7, 9), end=datetime.date(2025, 7, 15))
+        """
+        try:
+            start, end = (_settled(day, today) for day in (self.start, self.end))
+        except ValueError as error:
+            raise ConfigurationError(f"date_range: {error}") from None
+        if start > end:
+            raise ConfigurationError(
+                f"date_range: start {_said(self.start, start)} is after end "
+                f"{_said(self.end, end)}; both are inclusive"
+            )
+        return DateRange(start=start, end=end)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RelativeRange:
+        ago = [days_ago(day) for day in (self.start, self.end)]
+        if ago[0] is not None and ago[1] is not None and ago[0] < ago[1]:
+            raise ValueError(f"start {self.start} is after end {self.end}; both are inclusive")
+        return self
+
+
+def read_day(value: object, today: date) -> date:
+    """Read a UTC day, also one that is counted from today.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    return _settled(_day_or_ago(value), today)
+
+
+def _settled(day: object, today: date) -> date:
+    ago = days_ago(day)
+    if ago is None:
+        return date.fromisoformat(str(day))
+    return _possible(today - timedelta(days=ago))
+
+
+def _said(day: date | str, meant: date) -> str:
+    return str(day) if str(day) == str(meant) else f"{day} ({meant})"
+
+
+def _kind_of_range(value: object) -> str:
+    """Tell days that are named from days of which any is counted from today."""
+    ends = value.values() if isinstance(value, Mapping) else ()
+    relative = isinstance(value, RelativeRange) or any(days_ago(end) is not None for end in ends)
+    return _RELATIVE if relative else _NAMED
+
+
+_NAMED, _RELATIVE = "named days", "relative days"
+AnyRange = Annotated[
+    Annotated[DateRange, Tag(_NAMED)] | Annotated[RelativeRange, Tag(_RELATIVE)],
+    Discriminator(_kind_of_range),
+]
+
+
+def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Word]) -> Word:
+    """Read one word of a closed vocabulary, or say which ones there are."""
+    if isinstance(value, str):
+        if value in aliases:
+            return aliases[value]
+        if value in set(kind):
+            return kind(value)
+    raise ValueError(unknown(field, value, [*kind, *aliases]))
+
+
+def _entries(field: str, value: object) -> list[Any]:
+    """Return the entries of a list, which may be any iterable but a text or a dict."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        way = "name at least one" if value is None else f"write {field}=[{shown(value)}]"
+        raise ValueError(f"{field}: {shown(value)} is not a list; {way}")
+    try:
+        given = list(islice(value, _MOST + 1))
+    except Exception as error:  # an iterable's own code may raise anything
+        raise ValueError(f"{field}: {shown(value)} is not a list: {error}") from None
+    if len(given) > _MOST:
+        raise ValueError(f"{field}: the list has more than {_MOST:,} entries; give fewer")
+    return given
+
+
+def _listed(field: str, value: object) -> list[Any]:
+    """Return the entries of a non-empty list in their order, without repeats."""
+    given = _entries(field, value)
+    try:
+        items = list(dict.fromkeys(given))
+    except Exception:  # entries without a hash are not words, and reported below
+        items = given
+    if not items:
+        raise ValueError(f"{field}: the list is empty; name at least one")
+    return items
+
+
+def _symbols(field: str, value: object) -> tuple[str, ...]:
+    symbols = _listed(field, value)
+    for symbol in symbols:
+        if not isinstance(symbol, str) or not is_symbol(symbol) or len(symbol) > _LONGEST_SYMBOL:
+            raise ValueError(
+                f"{field}: {shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'"
+            )
+        if symbol != symbol.upper():
+            raise ValueError(
+                f"{field}: {symbol!r} is not valid: the archive spells symbols in capitals; "
+                f"did you mean {symbol.upper()!r}?"
+            )
+    return tuple(symbols)
+
+
+class CollectionConfig(BaseModel):
+    """What to collect, from where, to where, and how.
+
+    Parameters
+    ----------
+    markets : list of str
+        ``spot``, ``futures_um``, ``futures_cm``, ``options`` (also ``um``, ``cm``, ``option``).
+    symbols : list of str, or dict of market to list of str
+        A list is for every market. Spelled as in the archive (``BTCUSDT``,
+        ``BTCUSD_PERP``); for options the base asset (``BTC``) will do.
+    data_types : list of str
+        Feeds, spelled as in the archive; ``premiumIndex`` means ``premiumIndexKlines``.
+    intervals : dict of data type to list of str, optional
+        A kline type not listed: every interval kept for that market and partition
+        (``premiumIndex`` alone: ``1m``). ``1M`` means ``1mo``.
+    date_range : dict, optional
+        ``{"start": day, "end": day}``, whole UTC days, **both inclusive**; yesterday
+        (UTC) when left out. Days may be counted from today, ``"yesterday"`` or ``"-7d"``:
+        which ones are meant is settled anew by each plan, so a schedule moves on.
+    start, end : str or date, optional
+        Short for `date_range`; `end` alone is invalid, and without it `end` is yesterday.
+    output_directory : str or Path
+        The store: files lie below it at their archive key.
+    partition : {"daily", "monthly", "auto"}
+        ``auto`` takes whole months as monthly files where they are published, and
+        days elsewhere. Feeds with only monthly files give one file for each month
+        touched, whatever this says.
+    batch_size : int
+        Objects handed to s5cmd at a time.
+    max_parallel_downloads : int, optional
+        Files in flight; by default chosen from the sizes in the plan.
+    enable_batch_mode : bool
+        False: one s5cmd process per file, `max_parallel_downloads` at once.
+    enable_resume : bool
+        Keep what is already there and proven.
+    force_redownload : bool
+        Fetch again and replace atomically.
+    download_checksum : bool
+        Prove each zip by the SHA-256 of its ``.CHECKSUM`` object. False: by size and,
+        where it is an MD5, the ETag of the listing.
+    accept_stale_checksum : bool
+        Take zips whose bytes match size and ETag while the published digest does not;
+        they are flagged in ``result.stale``.
+    timeout_seconds : float
+        Longest time one object may make no progress.
+    part_size_mb : int
+        Part size of large downloads, MiB.
+    s5cmd_extra_args : list of str
+        Flags of s5cmd, global or of ``cp``, each sorted to its place; they win over
+        values derived from this configuration.
+    listing : bool
+        False: plan from the matrix alone, without asking the archive what it has.
+    matrix_path : str, optional
+        An availability matrix in the working directory or among the shipped ones.
+    endpoint_url : str, optional
+        Any S3-compatible endpoint that holds the bucket; by default the environment's
+        ``S3_ENDPOINT_URL``, else Binance's.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is invalid, or a field is unknown.
+
+    Examples
+    --------
+    >>> config = CollectionConfig(
+    ...     markets=["spot"], symbols=["BTCUSDT"], data_types=["klines"],
+    ...     intervals={"klines": ["1h"]}, output_directory="data",
+    ...     start="2025-07-01", end="2025-07-15",
+    ... )
+    >>> CollectionConfig.from_json(config.to_json()) == config
+    True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    workflow_type: Literal["archive_collection"] = "archive_collection"
+    markets: tuple[Market, ...]
+    symbols: tuple[str, ...] | dict[Market, tuple[str, ...]]
+    data_types: tuple[DataType, ...]
+    intervals: dict[DataType, tuple[str, ...]] = Field(default_factory=dict)
+    date_range: AnyRange | None = None
+    output_directory: Path
+    partition: PartitionChoice = PartitionChoice.DAILY
+    batch_size: int = Field(default=100, ge=1, le=_MOST)
+    max_parallel_downloads: int | None = Field(default=None, ge=1, le=_MOST)
+    enable_batch_mode: bool = True
+    enable_resume: bool = True
+    force_redownload: bool = False
+    download_checksum: bool = True
+    accept_stale_checksum: bool = False
+    timeout_seconds: float = Field(default=300, gt=0, le=_LONGEST_TIMEOUT, allow_inf_nan=False)
+    part_size_mb: int = Field(default=50, ge=5, le=_MOST)
+    s5cmd_extra_args: tuple[str, ...] = ()
+    listing: bool = True
+    matrix_path: str | None = None
+    endpoint_url: str | None = None
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            _raise_in_words(error, fields)
+        except RecursionError:
+            raise ConfigurationError("the configuration is nested too deeply") from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_days(cls, fields: Any) -> Any:
+        """Read `start` and `end` as a range of days."""
+        if not isinstance(fields, Mapping) or not _ENDS & set(fields):
+            return fields
+        others = {name: value for name, value in fields.items() if name not in _ENDS}
+        days = {name: fields[name] for name in sorted(_ENDS) if fields.get(name) is not None}
+        if not days:
+            return others
+        if others.get("date_range") is not None:
+            raise ValueError(
+                f"date_range: given together with {' and '.join(days)}; give either of them"
+            )
+        return {**others, "date_range": {"end": "yesterday", **days}}
+
+    @field_validator("markets", mode="before")
+    @classmethod
+    def _read_markets(cls, value: object) -> tuple[Market, ...]:
+        words = _listed("markets", value)
+        return tuple(
+            dict.fromkeys(_word("markets", Market, word, MARKET_ALIASES) for word in words)
+        )
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _read_symbols(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return _symbols("symbols", value)
+        symbols: dict[Market, tuple[str, ...]] = {}
+        for name, some in value.items():
+            market = _word("symbols", Market, name, MARKET_ALIASES)
+            # A market may be named twice, by both of its names.
+            merged = [*symbols.get(market, ()), *_symbols(f"symbols[{name}]", some)]
+            symbols[market] = tuple(dict.fromkeys(merged))
+        return symbols
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_feeds(cls, fields: Any) -> Any:
+        """Read data types and intervals together: an alias has its own intervals."""
+        if not isinstance(fields, Mapping) or "data_types" not in fields:
+            return fields
+        aliases = {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
+        asked = _listed("data_types", fields["data_types"])
+        types = dict.fromkeys(_word("data_types", DataType, word, aliases) for word in asked)
+        intervals: dict[DataType, tuple[str, ...]] = {}
+        given = fields.get("intervals")
+        given = {} if given is None else given
+        if not isinstance(given, Mapping):
+            raise ValueError(
+                f"intervals: {shown(given)} is not a dict of data type to list; "
+                f"write intervals={{'klines': {shown(given)}}}"
+            )
+        for name, words in given.items():
+            data_type = _word("intervals", DataType, name, aliases)
+            field = f"intervals[{name}]"
+            spelled: list[Any] = _listed(field, words)
+            if data_type.has_intervals:
+                spelled = [_word(field, Interval, word, INTERVAL_ALIASES) for word in spelled]
+            for word in spelled:
+                if not isinstance(word, str) or has_controls(word):
+                    raise ValueError(f"{field}: {shown(word)} is not valid; write it like '1h'")
+            merged = [*intervals.get(data_type, ()), *map(str, spelled)]
+            intervals[data_type] = tuple(dict.fromkeys(merged))
+        if PREMIUM_INDEX in asked and DataType.PREMIUM_INDEX_KLINES.value not in asked:
+            usual = tuple(map(str, default_intervals(PREMIUM_INDEX)))
+            intervals.setdefault(DataType.PREMIUM_INDEX_KLINES, usual)
+        return {**fields, "data_types": tuple(types), "intervals": intervals}
+
+    @field_validator("date_range", mode="before")
+    @classmethod
+    def _read_date_range(cls, value: object) -> object:
+        if value is None or isinstance(value, Mapping | DateRange | RelativeRange):
+            return value
+        raise ValueError(
+            f"date_range: {shown(value)} is not a range of days; "
+            "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}"
+        )
+
+    @field_validator("partition", mode="before")
+    @classmethod
+    def _read_partition(cls, value: object) -> PartitionChoice:
+        return _word("partition", PartitionChoice, value, {})
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _read_endpoint(cls, value: str | None) -> str | None:
+        return None if value is None else check_endpoint(value)
+
+    @field_validator("output_directory", mode="before")
+    @classmethod
+    def _read_folder(cls, value: object) -> Path:
+        return read_path("output_directory", value)
+
+    @field_validator("matrix_path", mode="before")
+    @classmethod
+    def _read_matrix_path(cls, value: object) -> str | None:
+        return None if value is None else str(read_path("matrix_path", value))
+
+    @field_validator("s5cmd_extra_args", mode="before")
+    @classmethod
+    def _read_flags(cls, value: object) -> object:
+        flags = _entries("s5cmd_extra_args", value)
+        for flag in flags:
+            if not isinstance(flag, str):
+                raise ValueError(f"s5cmd_extra_args: {shown(flag)} is not valid; flags are text")
+            if has_controls(flag):
+                raise ValueError(f"s5cmd_extra_args: {shown(flag)} has control characters")
+            if "://" in flag and "@" in flag:
+                raise ValueError(f"s5cmd_extra_args: {_USER_INFO}")
+        return tuple(flags)
+
+    @field_serializer("output_directory")
+    def _spell_path(self, path: Path) -> str:
+        return path.as_posix()
+
+    def symbols_of(self, market: Market) -> tuple[str, ...]:
+        """Symbols asked for in `market`; empty when a dict of symbols leaves it out."""
+        if isinstance(self.symbols, dict):
+            return self.symbols.get(market, ())
+        return self.symbols
+
+    def days(self, now: datetime | None = None) -> DateRange:
+        """Days asked for, both ends inclusive: `date_range`, or yesterday (UTC).
+
+        Raises
+        ------
+        ConfigurationError
+            If days that are counted from today end before they start.
+        """
+        if isinstance(self.date_range, DateRange):
+            return self.date_range
+        asked = self.date_range or RelativeRange(start="yesterday", end="yesterday")
+        return asked.on((now or datetime.now(UTC)).date())
+
+    def settled(self, now: datetime) -> CollectionConfig:
+        """Name the days that are meant now, where they are counted from today."""
+        if isinstance(self.date_range, DateRange):
+            return self
+        return self.model_copy(update={"date_range": self.days(now)})
+
+    def replace(self, /, **changes: Any) -> CollectionConfig:
+        """Return a configuration with some fields changed, validated like a new one.
+
+        `start` or `end` alone changes that end of the days, and leaves the other.
+        """
+        before = self.chosen()
+        if _ENDS & set(changes):
+            days = before.pop("date_range", None) or {}
+            changes = {**days, **changes}
+        return type(self)(**{**before, **changes})
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> CollectionConfig:
+        """Read a configuration from JSON text, or from the JSON file at a path.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no such file, the text is not JSON, or a value cannot be meant.
+        """
+        return cls(**_read_json(source))
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Format the configuration as JSON, and write it to `path` if one is given.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file cannot be written.
+        """
+        text = json.dumps(self.chosen(), indent=2, ensure_ascii=False)
+        if path is not None:
+            try:
+                read_path("path", path).write_text(f"{text}\n", encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"path: {shown(str(path))} cannot be written: {error.strerror}"
+                ) from None
+        return text
+
+    def to_python(self) -> str:
+        """Spell the configuration as the Python expression that makes it.
+
+        Examples
+        --------
+        >>> print(CollectionConfig(markets=["spot"], symbols=["BTCUSDT"],
+        ...                        data_types=["trades"], output_directory="data").to_python())
+        bak.CollectionConfig(
+            markets=["spot"],
+            symbols=["BTCUSDT"],
+            data_types=["trades"],
+            output_directory="data",
+        )
+        """
+        lines = [f"    {name}={_literal(value)}," for name, value in self.chosen().items()]
+        return "\n".join(["bak.CollectionConfig(", *lines, ")"])
+
+    # How it looks
+
+    def headline(self) -> str:
+        """Sum the configuration up in one line, however much it asks for."""
+        given = self.symbols.values() if isinstance(self.symbols, dict) else [self.symbols]
+        symbols = list(dict.fromkeys(symbol for some in given for symbol in some))
+        days = self.date_range
+        when = "yesterday" if days is None else f"{days.start} to {days.end}"
+        what = f"{', '.join(self.markets)}: {', '.join(self.data_types)} of {_few(symbols, 3)}"
+        return f"{what}, {when}, into {self.output_directory.as_posix()!r}"
+
+    def __repr__(self) -> str:
+        return f"CollectionConfig({self.headline()})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what was chosen; long lists are cut short."""
+        rows = []
+        for name, value in self.chosen().items():
+            if isinstance(value, dict) and name != "date_range":
+                rows += [(f"{name}, {key}", _few(words, 12)) for key, words in value.items()]
+            elif isinstance(value, dict):
+                rows.append((name, f"{value['start']} to {value['end']}, UTC, both inclusive"))
+            else:
+                rows.append((name, _few(value, 12) if isinstance(value, list) else str(value)))
+        return render.panel(
+            "Configuration", self.headline(), "idle", render.table(("field", "value"), rows)
+        )
+
+    def chosen(self) -> dict[str, Any]:
+        """Fields that differ from their default, as JSON values."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+#: What stands for a configuration.
+Config = CollectionConfig | Mapping[str, Any] | str | Path
+
+
+def read_config(source: Config) -> CollectionConfig:
+    """Read a configuration: one that is made, its fields, JSON text, or the path of a JSON file.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none of these, or a value cannot be meant.
+    """
+    if isinstance(source, CollectionConfig):
+        return source
+    if isinstance(source, Mapping):
+        for name in source:
+            if not isinstance(name, str):
+                raise ConfigurationError(f"{shown(name)}: not the name of a field; names are text")
+        return CollectionConfig(**source)
+    if isinstance(source, str | Path):
+        return CollectionConfig.from_json(source)
+    raise ConfigurationError(
+        f"config: {type(source).__name__} is no configuration; give a CollectionConfig, a dict of "
+        "its fields, or the path of a JSON file"
+    )
+
+
+#: Fields that are short for the two ends of ``date_range``.
+_ENDS = {"start", "end"}
+_USER_INFO = (
+    "a URL holds a user or a password (not shown); the archive is read anonymously: "
+    "leave out what stands before the @"
+)
+_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+
+
+def field_problem(name: str) -> str:
+    """Format the message for a field that does not exist.
+
+    >>> field_problem("batch_sise")
+    "batch_sise: no such field of a configuration; did you mean 'batch_size'?"
+    """
+    fields = [*CollectionConfig.model_fields, *sorted(_ENDS)]
+    guess = nearest(name, fields)
+    hint = f"; did you mean {guess!r}?" if guess else f". Valid: {', '.join(fields)}"
+    spelled = name if name.isprintable() and len(name) <= 100 else shown(name)
+    return f"{spelled}: no such field of a configuration{hint}"
+
+
+def is_field(name: str) -> bool:
+    """Return whether a configuration has a field of this name, short forms included."""
+    return name in CollectionConfig.model_fields or name in _ENDS
+
+
+def _read_json(source: object) -> dict[str, Any]:
+    """Read the fields of a configuration from JSON text, or from the JSON file at a path."""
+    if isinstance(source, str) and source.lstrip().startswith(("{", "[")):
+        text = source
+    else:
+        text = read_text("config", read_path("config", source), "a JSON file, or JSON text")
+    try:
+        fields = parse_json(text)
+    except ValueError as error:
+        raise ConfigurationError(f"the configuration is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ConfigurationError("the configuration is not a JSON object of fields")
+    return fields
+
+
+def check_endpoint(url: object, field: str = "endpoint_url") -> str:
+    """Validate the URL of an S3-compatible endpoint, and strip its trailing slash.
+
+    Parameters
+    ----------
+    url : str
+    field : str
+        Where the URL comes from, for the message.
+
+    Raises
+    ------
+    ValueError
+        If `url` is not that of an S3-compatible endpoint. The message never has a password.
+    """
+    if not isinstance(url, str):
+        raise ValueError(f"{field}: {shown(url)} is not a URL, like 'http://127.0.0.1:9000'")
+    if "@" in url:
+        raise ValueError(f"{field}: {_USER_INFO}")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.port != 0
+        # urlsplit drops line ends; a host is also checked as it will be resolved.
+        usable = usable and not has_controls(url) and bool(_HOST.fullmatch(parts.netloc))
+        usable = usable and bool((parts.hostname or "").encode("idna"))
+    except ValueError:  # an invalid port, IPv6 address or host
+        usable = False
+    if not usable:
+        raise ValueError(
+            f"{field}: {shown(url)} is not an http(s) URL, like 'http://127.0.0.1:9000'"
+        )
+    if parts.hostname == "data.binance.vision":
+        raise ValueError(
+            f"{field}: {url!r} is the archive's web page and cannot list; "
+            "leave endpoint_url out for the archive itself"
+        )
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(
+            f"{field}: {shown(url)} has a path; give the endpoint alone, "
+            f"like '{parts.scheme}://{parts.netloc}'"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _few(words: Any, most: int) -> str:
+    """Spell the first words of a list, and count the rest."""
+    words = list(words) if isinstance(words, list | tuple) else [words]
+    rest = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(map(str, words[:most])) + rest
+
+
+def _literal(value: Any) -> str:
+    """Spell a JSON value as Python, strings in double quotes."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoReturn:
+    """Turn pydantic's findings into one error that names field, value and what is valid."""
+    lines = []
+    short = "date_range" not in fields and _ENDS & set(fields)
+    for found in error.errors(include_url=False):
+        path = [str(part) for part in found["loc"] if part not in (_NAMED, _RELATIVE)]
+        if short and path[:1] == ["date_range"]:
+            path = path[1:] or path
+        field = path[0] if path else ""
+        where = ".".join(path)
+        cause = found.get("ctx", {}).get("error")
+        if found["type"] == "missing":
+            lines.append(f"{where}: required, and not given")
+        elif found["type"] == "extra_forbidden" and len(path) == 1:
+            lines.append(field_problem(path[0]))
+        elif found["type"] == "extra_forbidden" and path[0] == "date_range":
+            said = shown(found["input"])
+            lines.append(f"{where}: {said} is of no field; date_range has start and end")
+        elif isinstance(cause, ValueError):
+            said = str(cause)
+            lines.append(said if not path or said.startswith(field) else f"{where}: {said}")
+        else:
+            lines.append(f"{where}: {shown(found['input'])} is not valid: {found['msg']}")
+    raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None

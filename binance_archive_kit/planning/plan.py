@@ -1,0 +1,727 @@
+"""What is to be done: wishes x listing x inventory -> plan. Pure decisions, no I/O.
+
+`make_plan` holds what is asked for against what the archive lists and what the store
+has. It gives one row per object with the action to take, and a word with a reason
+for everything that was asked for and cannot be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from operator import itemgetter
+
+import polars as pl
+
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import (
+    Stream,
+    delivery_of,
+    parse_period,
+    period_end,
+    spell_period,
+)
+from binance_archive_kit.archive.matrix import Confidence, Matrix, PartitionFacts, WrongSymbolError
+from binance_archive_kit.display import render
+from binance_archive_kit.errors import nearest
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.requests import Absence, Reason, Span, Wish, Wishes
+from binance_archive_kit.storage.layout import BaseStorage
+
+
+class Action(StrEnum):
+    """What a collection does with an object."""
+
+    DOWNLOAD = "download"
+    UPDATE = "update"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One zip as the archive lists it."""
+
+    size: int
+    etag: str
+    last_modified: str
+    checksum: bool
+
+
+@dataclass(slots=True)
+class StreamListing:
+    """What the archive lists of one stream, within the days asked for.
+
+    Attributes
+    ----------
+    objects : dict of str to Listed
+        By period, as spelled in the key.
+    first : str or None
+        Period of the stream's very first file, known when `probed`.
+    ends : bool
+        Nothing is listed after the days asked for.
+    misnamed : dict of str to str
+        Keys without the zeros that all others have, by the period that is meant.
+    """
+
+    objects: dict[str, Listed] = field(default_factory=dict)
+    misnamed: dict[str, str] = field(default_factory=dict)
+    first: str | None = None
+    probed: bool = False
+    ends: bool = False
+
+
+#: Shape of `Plan.frame`. Days and times are UTC; ``start`` and ``end`` are inclusive.
+_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "key": pl.String,
+    "market": pl.Enum(Market),
+    "data_type": pl.Enum(DataType),
+    "partition": pl.Enum(Partition),
+    "symbol": pl.Categorical(),
+    "interval": pl.Enum(Interval),
+    "start": pl.Date,
+    "end": pl.Date,
+    "size": pl.Int64,
+    "etag": pl.String,
+    "last_modified": pl.String,
+    "checksum": pl.Boolean,
+    "action": pl.Enum(Action),
+    "reason": pl.String,
+}
+PLAN_SCHEMA = pl.Schema(_COLUMNS)
+
+#: What the store says of an object: its file now, and what was recorded when it was proven.
+INVENTORY_SCHEMA = pl.Schema(
+    {
+        "key": pl.String,
+        "file_size": pl.Int64,
+        "proven_size": pl.Int64,
+        # Whether the file has the stamp that was recorded; null without a proof.
+        "unchanged": pl.Boolean,
+        "proven_etag": pl.String,
+        "proven_by": pl.String,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a collection would do, object by object; nothing is touched by having it.
+
+    Attributes
+    ----------
+    frame : polars.DataFrame
+        One row per object that exists: ``key``, ``market``, ``data_type``,
+        ``partition``, ``symbol``, ``interval``, ``start`` and ``end`` (UTC days, both
+        inclusive), ``size`` (bytes), ``etag``, ``last_modified`` (UTC, ISO 8601),
+        ``checksum`` (has a ``.CHECKSUM`` object), ``action`` and ``reason``. Size, ETag,
+        time and checksum are null when the archive was not asked (``listing=False``).
+    unavailable : tuple of Absence
+        Asked for, and cannot exist.
+    missing : tuple of Absence
+        Could exist; the archive does not have it.
+    not_published : tuple of Absence
+        Will exist; it is too early.
+    notes : tuple of str
+        How the question was read, where that is worth knowing.
+    storage : BaseStorage or None
+        What decides where files lie; None for under their key, or where they were placed once.
+    """
+
+    config: CollectionConfig
+    frame: pl.DataFrame = field(repr=False)
+    unavailable: tuple[Absence, ...] = ()
+    missing: tuple[Absence, ...] = ()
+    not_published: tuple[Absence, ...] = ()
+    notes: tuple[str, ...] = ()
+    storage: BaseStorage | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        """Count the objects."""
+        return self.frame.height
+
+    def __bool__(self) -> bool:
+        """Be true even when empty: an empty plan is an answer."""
+        return True
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Bytes of all objects; None when the archive was not asked for sizes."""
+        return _sum_of_sizes(self.frame)
+
+    @property
+    def download_bytes(self) -> int | None:
+        """Bytes to download or update; None when the archive was not asked for sizes."""
+        return _sum_of_sizes(self.frame.filter(pl.col("action") != Action.KEEP.value))
+
+    def count(self, action: Action | str) -> int:
+        """Count the objects with an action: ``download``, ``update`` or ``keep``."""
+        return int((self.frame["action"] == Action(action).value).sum())
+
+    def part(self, rows: Sequence[int]) -> Plan:
+        """Give the plan for some of the objects, by their rows; nothing absent is in it."""
+        return replace(
+            self,
+            frame=self.frame[rows],
+            unavailable=(),
+            missing=(),
+            not_published=(),
+            notes=(),
+        )
+
+    def headline(self) -> str:
+        """Sum the plan up in one line."""
+        if not len(self):
+            return "Nothing to collect: the archive has no object of what was asked for"
+        words = [f"{self.count(a):,} to {a.value}" for a in Action if self.count(a)]
+        size = self.download_bytes
+        amount = "size unknown" if size is None else f"{render.size(size)} to fetch"
+        return f"{render.counted(len(self), 'object')}: {', '.join(words)}; {amount}"
+
+    def summary(self) -> pl.DataFrame:
+        """Count objects and bytes per feed: one row per market, data type and partition."""
+        return (
+            self.frame.group_by("market", "data_type", "partition", maintain_order=True)
+            .agg(
+                pl.len().alias("objects"),
+                pl.col("size").sum().alias("bytes"),
+                *[(pl.col("action") == a.value).sum().alias(a.value) for a in Action],
+                pl.col("start").min().alias("first"),
+                pl.col("end").max().alias("last"),
+            )
+            .with_columns(pl.col("market", "data_type", "partition").cast(pl.String))
+        )
+
+    def __str__(self) -> str:
+        """Sum the plan up in a few lines of text."""
+        lines = [f"Plan · {self.headline()}"]
+        lines += [
+            f"  {row['market']} {row['data_type']} ({row['partition']}): "
+            f"{render.counted(row['objects'], 'object')}, {row['first']} to {row['last']}"
+            for row in self.summary().iter_rows(named=True)
+        ]
+        lines += render.absences_text(self.missing, self.not_published, self.unavailable)
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """Sum the plan up in one line."""
+        return f"Plan({self.headline()})"
+
+    def _repr_html_(self) -> str:
+        """Show the plan in a notebook."""
+        kind = "good" if len(self) else "idle"
+        return render.panel("Plan", self.headline(), kind, self.tables_html())
+
+    def tables_html(self) -> str:
+        """Show feed by feed what there is, and fold what there is not."""
+        rows = [
+            (
+                row["market"],
+                row["data_type"],
+                row["partition"],
+                f"{row['objects']:,}",
+                *[f"{row[a.value]:,}" for a in Action],
+                render.size(row["bytes"]) if self.total_bytes is not None else "unknown",
+                f"{row['first']} to {row['last']}",
+            )
+            for row in self.summary().iter_rows(named=True)
+        ]
+        head = ("market", "data type", "partition", "objects", *Action, "size", "days (UTC)")
+        return "".join(
+            (
+                render.table(head, rows, numeric={3, 4, 5, 6, 7}),
+                render.absences_html(self.missing, self.not_published, self.unavailable),
+                render.notes_html(self.notes),
+            )
+        )
+
+
+def _sum_of_sizes(frame: pl.DataFrame) -> int | None:
+    return None if frame["size"].null_count() else int(frame["size"].sum())
+
+
+class Lives:
+    """Until when each symbol has files, as far as the archive was asked.
+
+    A stream that stops is no delisting while another interval, partition or data type of the
+    symbol goes on; nor when every symbol that was asked for stops at once, for then the archive
+    may have stopped publishing.
+
+    Parameters
+    ----------
+    listing : mapping of Stream to StreamListing
+        What was listed, for whatever reason.
+    """
+
+    def __init__(self, listing: Mapping[Stream, StreamListing]) -> None:
+        self._symbols: dict[Market, dict[str, tuple[date, Stream]]] = {}
+        self._first: dict[tuple[str, ...], tuple[date, Stream]] = {}
+        for stream, here in listing.items():
+            if stream.interval not in _LONG and (
+                period := here.first or min(here.objects, default=None)
+            ):
+                begun = parse_period(period, stream.partition), stream
+                kin = _kin(stream)
+                self._first[kin] = min(self._first.get(kin, begun), begun, key=itemgetter(0))
+            last = _last_day(stream, here)
+            symbols = self._symbols.setdefault(stream.market, {})
+            symbol = _contract(stream)
+            if symbol not in symbols or symbols[symbol][0] < last:
+                symbols[symbol] = last, stream
+        #: The two symbols of each market that last longest: a plan asks for each absent period.
+        self._longest = {
+            market: sorted(symbols.values(), key=lambda each: each[0], reverse=True)[:2]
+            for market, symbols in self._symbols.items()
+        }
+
+    def of(self, stream: Stream) -> tuple[date, Stream]:
+        """Return the last day of a stream's symbol, UTC, and the stream that has it."""
+        return self._symbols[stream.market][_contract(stream)]
+
+    def earlier(self, stream: Stream, day: date) -> Stream | None:
+        """Return another interval of the same candles that has files of a day, or earlier ones."""
+        if stream.interval in _LONG:
+            # A month of few days may have no candle as long.
+            return None
+        first, other = self._first.get(_kin(stream), (date.max, stream))
+        return other if other != stream and first <= day else None
+
+    def others(self, stream: Stream) -> tuple[date, Stream] | None:
+        """Return the same for the symbol of this market that lasts longest, but for its own."""
+        own = _contract(stream)
+        longest = self._longest[stream.market]
+        return next((each for each in longest if _contract(each[1]) != own), None)
+
+
+def _last_day(stream: Stream, here: StreamListing) -> date:
+    """Return the last day (UTC) of which a stream is known to have rows.
+
+    Of a month only that it began: a symbol may end in the middle of it.
+    """
+    if not here.ends:
+        return date.max if here.objects or here.first else date.min
+    if not here.objects:
+        return date.min
+    return parse_period(max(here.objects), stream.partition)
+
+
+#: Candles longer than a day.
+_LONG = (Interval.D3, Interval.W1, Interval.MO1)
+
+
+def _kin(stream: Stream) -> tuple[str, ...]:
+    """Name what the intervals of some candles have in common."""
+    return stream.market, stream.data_type, stream.partition, stream.symbol
+
+
+def _contract(stream: Stream) -> str:
+    """Name what is traded: COIN-M index candles are filed under the pair."""
+    return stream.symbol.removesuffix("_PERP")
+
+
+#: Candles that every traded symbol has, as witnesses that it is traded.
+_WITNESSES = (Interval.M1, Interval.H1, Interval.D1)
+
+
+def witnesses(
+    wishes: Sequence[Wish],
+    listing: Mapping[Stream, StreamListing],
+    matrix: Matrix,
+    now: datetime,
+) -> list[Wish]:
+    """Choose streams to list besides, to tell a delisted symbol from a stream that stops.
+
+    Parameters
+    ----------
+    wishes : sequence of Wish
+    listing : mapping of Stream to StreamListing
+        What the archive has of them.
+    matrix : Matrix
+    now : datetime
+        The present, naive UTC.
+
+    Returns
+    -------
+    list of Wish
+        None where what was listed already tells.
+    """
+    lives = Lives(listing)
+    found: dict[Stream, Wish] = {}
+    for wish in wishes:
+        stream, end = wish.stream, wish.spans[-1][1]
+        here = listing.get(stream)
+        if here is None or not here.ends or not (here.objects or here.first):
+            continue
+        last, _ = lives.of(stream)
+        if last >= end:
+            continue
+        start = max(wish.spans[0][0], last + timedelta(days=1))
+        if now < matrix.due(start, stream.partition):
+            continue
+        other = lives.others(stream)
+        symbols = [stream.symbol]
+        if other is None or other[0] < end:
+            symbols += matrix.symbols.get(stream.market, ())[:2]
+        for symbol in symbols:
+            for each, facts in _traded(stream.market, symbol, matrix):
+                if each not in listing:
+                    first = start if each.partition is Partition.DAILY else start.replace(day=1)
+                    days = first, period_end(end, each.partition)
+                    found.setdefault(each, Wish(each, (days,), facts))
+    return [*found.values()]
+
+
+def _traded(market: Market, symbol: str, matrix: Matrix) -> Iterator[tuple[Stream, PartitionFacts]]:
+    """Return streams that a symbol has as long as it is traded."""
+    options = market is Market.OPTIONS
+    data_type = DataType.BVOL_INDEX if options else DataType.KLINES
+    feed = matrix.feed(market, data_type)
+    if feed is None:
+        return
+    if market is Market.FUTURES_CM and "_" not in symbol:
+        symbol = f"{symbol}_PERP"
+    try:
+        symbol = matrix.filed_symbol(feed, symbol)
+    except WrongSymbolError:
+        return
+    for partition, facts in feed.partitioned.items():
+        for interval in (None,) if options else _WITNESSES:
+            yield Stream(market, partition, data_type, symbol, interval), facts
+
+
+class _Rows:
+    """Objects of the plan, gathered column by column; a million of them fit."""
+
+    def __init__(self) -> None:
+        self._chunks: list[pl.DataFrame] = []
+        self._streams: list[Stream] = []
+        self._columns: dict[str, list[object]] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        names = ("key", "stream", "start", "size", "etag", "last_modified", "checksum")
+        self._columns = {name: [] for name in names}
+
+    def extend(
+        self, stream: Stream, found: Sequence[tuple[str, date]], listed: Sequence[Listed] | None
+    ) -> None:
+        """Add the objects of one stream: period and first day of each, and its listing."""
+        columns, count = self._columns, len(found)
+        head = f"{stream.prefix}{stream.stem}"
+        columns["key"] += [f"{head}{period}.zip" for period, _ in found]
+        columns["stream"] += [len(self._streams)] * count
+        columns["start"] += [start for _, start in found]
+        for name in ("size", "etag", "last_modified", "checksum"):
+            columns[name] += (
+                [None] * count if listed is None else [getattr(each, name) for each in listed]
+            )
+        self._streams.append(stream)
+        if len(columns["key"]) >= 50_000:
+            self._flush()
+
+    def _flush(self) -> None:
+        schema = {name: PLAN_SCHEMA.get(name, pl.UInt32) for name in self._columns}
+        self._chunks.append(pl.DataFrame(self._columns, schema=schema))
+        self._clear()
+
+    def frame(self) -> pl.DataFrame:
+        """Put all rows into one frame, without action and reason."""
+        self._flush()
+        streams = pl.DataFrame(
+            {
+                name: [getattr(stream, name) for stream in self._streams]
+                for name in ("market", "data_type", "partition", "symbol", "interval")
+            },
+            schema={
+                name: PLAN_SCHEMA[name]
+                for name in ("market", "data_type", "partition", "symbol", "interval")
+            },
+        ).with_row_index("stream")
+        monthly = pl.col("partition") == Partition.MONTHLY.value
+        return (
+            pl.concat(self._chunks)
+            .join(streams, on="stream", how="left", maintain_order="left")
+            .with_columns(
+                pl.when(monthly)
+                .then(pl.col("start").dt.month_end())
+                .otherwise(pl.col("start"))
+                .alias("end")
+            )
+            .select(name for name in PLAN_SCHEMA if name not in ("action", "reason"))
+        )
+
+
+def make_plan(
+    config: CollectionConfig,
+    asked: Wishes,
+    listing: Mapping[Stream, StreamListing] | None,
+    inventory: pl.DataFrame,
+    matrix: Matrix,
+    now: datetime,
+    known_symbols: Mapping[str, Sequence[str]] | None = None,
+    witnesses: Mapping[Stream, StreamListing] | None = None,
+) -> Plan:
+    """Hold what is asked for against what the archive and the store have.
+
+    Parameters
+    ----------
+    config, asked : CollectionConfig, Wishes
+    listing : mapping of Stream to StreamListing, or None
+        What the archive has; None plans from the matrix alone.
+    inventory : polars.DataFrame
+        What the store has, with `INVENTORY_SCHEMA`.
+    matrix : Matrix
+    now : datetime
+        The present, naive UTC.
+    known_symbols : mapping of str to sequence of str, optional
+        Symbols the archive has, by the parent prefix of the stream.
+    witnesses : mapping of Stream to StreamListing, optional
+        What the archive has of streams that were not asked for, see `witnesses`.
+    """
+    rows = _Rows()
+    lives = Lives({**(listing or {}), **(witnesses or {})})
+    unavailable = list(asked.unavailable)
+    missing: list[Absence] = []
+    pending: list[Absence] = []
+    spelled: dict[tuple[tuple[Span, ...], Partition], list[tuple[str, date]]] = {}
+    for wish in asked.wishes:
+        stream = wish.stream
+        key = (wish.spans, stream.partition)
+        if key not in spelled:
+            spelled[key] = [(spell_period(s, stream.partition), s) for s in wish.starts()]
+        wanted = spelled[key]
+        if listing is None:
+            found = [each for each in wanted if _may_exist(each[1], wish, now)]
+            rows.extend(stream, found, None)
+            absent = [each for each in wanted if not _may_exist(each[1], wish, now)]
+            here = StreamListing()
+        else:
+            here = listing.get(stream, StreamListing())
+            found = [each for each in wanted if each[0] in here.objects]
+            rows.extend(stream, found, [here.objects[period] for period, _ in found])
+            absent = [each for each in wanted if each[0] not in here.objects]
+        for absence in _absences(wish, absent, here, matrix, now, known_symbols or {}, lives):
+            match absence.reason:
+                case Reason.ABSENT | Reason.AFTER_LAST | Reason.OTHER_NAME:
+                    missing.append(absence)
+                case Reason.NOT_PUBLISHED:
+                    pending.append(absence)
+                case _:
+                    unavailable.append(absence)
+    return Plan(
+        config=config,
+        frame=decide(rows.frame(), inventory, config),
+        unavailable=tuple(unavailable),
+        missing=tuple(missing),
+        not_published=tuple(pending),
+        notes=(*asked.warnings, *asked.notes),
+    )
+
+
+def _may_exist(start: date, wish: Wish, now: datetime) -> bool:
+    """Tell from the matrix alone whether the period that begins on `start` can be there."""
+    facts, partition = wish.facts, wish.stream.partition
+    end = period_end(start, partition)
+    return (
+        (facts.first is None or end >= facts.first)
+        and (facts.last is None or start <= facts.last)
+        and end < now.date()
+    )
+
+
+def _absences(
+    wish: Wish,
+    absent: Sequence[tuple[str, date]],
+    here: StreamListing,
+    matrix: Matrix,
+    now: datetime,
+    known_symbols: Mapping[str, Sequence[str]],
+    lives: Lives,
+) -> Iterator[Absence]:
+    """Give each absent period its word, joining those that cannot exist into runs."""
+    if not absent:
+        return
+    stream, facts = wish.stream, wish.facts
+    name = f"{stream.market.title} {stream.data_type}"
+    last_here = max(here.objects, default="")
+    gaps = facts.gaps
+    lost = here.probed and here.first is None
+    known = known_symbols.get(stream.parent, ())
+
+    def word(period: str, start: date) -> tuple[Reason, str]:
+        end = period_end(start, stream.partition)
+        if period in here.misnamed:
+            return Reason.OTHER_NAME, (
+                f"the archive has it under another name, {here.misnamed[period]}, which is not "
+                "fetched; download that object and its checksum by hand, and save the zip as "
+                f"{stream.key(period).rpartition('/')[2]}"
+            )
+        if facts.last is not None and start > facts.last:
+            doubtful = facts.confidence is Confidence.HEARSAY
+            return Reason.ENDED, f"{name} ended {'about' if doubtful else 'on'} {facts.last}"
+        if facts.first is not None and end < facts.first:
+            return Reason.NOT_BEGUN, f"{name} begins on {facts.first}"
+        if lost and stream.symbol not in known:
+            guess = nearest(stream.symbol, known)
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            return Reason.UNKNOWN_SYMBOL, f"the archive has no {name} of this symbol{hint}"
+        if now < matrix.due(start, stream.partition) and period > last_here:
+            return Reason.NOT_PUBLISHED, "not published yet"
+        if lost:
+            return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
+        if here.probed and here.first is not None and period < here.first:
+            said = f"the archive's first file of it is of {here.first}"
+            earlier = lives.earlier(stream, start)
+            if earlier is not None:
+                said += f", though {_spoken(earlier)} begins earlier"
+            return Reason.BEFORE_FIRST, said
+        if any(first <= start <= last for first, last in gaps):
+            return Reason.ABSENT, "the archive lacks it, a known gap"
+        if here.ends and period > last_here and facts.has_ended:
+            last = f": the archive's last file of it is of {last_here}" if last_here else ""
+            return Reason.ENDED, f"{name} has ended{last}"
+        if here.ends and period > last_here:
+            last = f"is of {last_here}" if last_here else "lies before these days"
+            return _after_last(stream, start, f"the archive's last file of it {last}", lives)
+        return Reason.ABSENT, "the archive lacks it"
+
+    run: Absence | None = None
+    for period, start in absent:
+        reason, detail = word(period, start)
+        end = period_end(start, stream.partition)
+        itself = reason in _OF_ONE_FILE
+        if run is not None and not itself and (run.reason, run.detail) == (reason, detail):
+            start = run.start
+        elif run is not None:
+            yield run
+        run = Absence(
+            stream.market,
+            stream.data_type,
+            reason,
+            detail,
+            start,
+            end,
+            stream.symbol,
+            stream.interval and str(stream.interval),
+            stream.partition,
+            stream.key(period) if itself else None,
+        )
+        if itself:
+            yield run
+            run = None
+    if run is not None:
+        yield run
+
+
+#: Reasons that are given for each file by itself.
+_OF_ONE_FILE = (Reason.ABSENT, Reason.OTHER_NAME, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
+
+
+def _after_last(stream: Stream, start: date, said: str, lives: Lives) -> tuple[Reason, str]:
+    """Return why a period after the last file of a stream is absent: delisted, or missing."""
+    last, longest = lives.of(stream)
+    if last >= start:
+        return Reason.ABSENT, f"{said}, though {_spoken(longest)} goes on"
+    delivery = delivery_of(stream.symbol)
+    if delivery is not None and delivery < start:
+        return Reason.AFTER_LAST, f"{said}; the contract was delivered on {delivery}"
+    other = lives.others(stream)
+    if other is not None and other[0] >= start:
+        return Reason.AFTER_LAST, f"{said}; delisted?"
+    return (
+        Reason.ABSENT,
+        f"{said}, and no other symbol of {stream.market.title} is known to go on: the archive "
+        "may have stopped publishing",
+    )
+
+
+def _spoken(stream: Stream) -> str:
+    return " ".join(
+        filter(None, (stream.symbol, stream.data_type, stream.interval, f"({stream.partition})"))
+    )
+
+
+def decide(
+    objects: pl.DataFrame, inventory: pl.DataFrame, config: CollectionConfig
+) -> pl.DataFrame:
+    """Give every object its action and the reason for it.
+
+    The first line that fits decides::
+
+        file on disk       proof recorded          archive against proof   action
+        no                 .                       .                       download  new
+        yes                .                       . (force, no resume)    update    forced
+        yes, other size    yes                     another ETag            update    re-issued
+        yes, other size    .                       .                       update    size differs
+        yes                none                    .                       keep      to be proven
+        yes                by less than asked for  .                       keep      to be proven
+        yes                without an ETag         an ETag                 keep      to be proven
+        yes, other stamp   of another size         .                       keep      to be proven
+        yes, other stamp   yes                     another ETag            keep      to be proven
+        yes, other stamp   yes                     the same, or not asked  keep      to be hashed
+        yes                yes                     another ETag            update    re-issued
+        yes                yes                     the same, or not asked  keep      proven
+
+    ``to be proven`` files are held against the archive's digest during collection,
+    and fetched again if they do not match. ``to be hashed`` files were copied, restored or
+    linked since they were proven: those whose bytes are still the recorded ones are proven,
+    the others are treated as ``to be proven``.
+
+    Parameters
+    ----------
+    objects : polars.DataFrame
+        Rows of `PLAN_SCHEMA` without action and reason.
+    inventory : polars.DataFrame
+        Rows of `INVENTORY_SCHEMA`.
+    config : CollectionConfig
+    """
+    forced = pl.lit(config.force_redownload or not config.enable_resume)
+    size = pl.coalesce("size", "file_size")
+    unchanged = pl.col("unchanged")
+    moved = ~unchanged & (pl.col("file_size") == pl.col("proven_size"))
+    strong = pl.lit(not config.download_checksum) | (pl.col("proven_by") == "sha256")
+    if config.accept_stale_checksum:
+        strong |= pl.col("proven_by") == "stale"
+    # Null where either is not known, which fits no rule.
+    reissued = pl.col("etag") != pl.col("proven_etag")
+    compared = pl.col("etag").is_null() | pl.col("proven_etag").is_not_null()
+    rule = (
+        pl.when(pl.col("file_size").is_null())
+        .then(pl.lit("new"))
+        .when(forced)
+        .then(pl.lit("forced"))
+        .when(pl.col("file_size") != size)
+        .then(
+            pl.when(reissued & unchanged)
+            .then(pl.lit("re-issued"))
+            .otherwise(pl.lit("size differs"))
+        )
+        .when(moved & strong & compared & ~reissued.fill_null(False))
+        .then(pl.lit("to be hashed"))
+        .when(~unchanged.fill_null(False) | ~strong.fill_null(False) | ~compared)
+        .then(pl.lit("to be proven"))
+        .when(reissued)
+        .then(pl.lit("re-issued"))
+        .otherwise(pl.lit("proven"))
+    )
+    actions = {
+        "new": Action.DOWNLOAD,
+        "forced": Action.UPDATE,
+        "size differs": Action.UPDATE,
+        "re-issued": Action.UPDATE,
+        "to be proven": Action.KEEP,
+        "to be hashed": Action.KEEP,
+        "proven": Action.KEEP,
+    }
+    return (
+        objects.join(inventory, on="key", how="left", maintain_order="left")
+        .with_columns(rule.alias("reason"))
+        .with_columns(
+            pl.col("reason")
+            .replace_strict(actions, return_dtype=PLAN_SCHEMA["action"])
+            .alias("action")
+        )
+        .select(PLAN_SCHEMA.names())
+    )

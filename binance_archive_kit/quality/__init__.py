@@ -1,0 +1,1 @@
+"""Say whether data can be trusted: coverage, gaps, findings."""

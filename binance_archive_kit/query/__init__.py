@@ -1,0 +1,1 @@
+"""Answer SQL and frames from the rows of a store."""

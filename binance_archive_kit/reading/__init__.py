@@ -1,0 +1,1 @@
+"""Turn zips into checked rows, and files into profiles."""

@@ -1,0 +1,211 @@
+"""Feeds as tables: the name of each one's view, its columns and their types.
+
+A feed is one data type of one market. Its rows begin with the path columns, which tell
+where a row comes from, and go on with the columns of its files.
+"""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+
+import polars as pl
+import pyarrow as pa
+
+from binance_archive_kit.archive.enums import (
+    PREMIUM_INDEX,
+    DataType,
+    Interval,
+    Market,
+    Partition,
+    read_market,
+)
+from binance_archive_kit.archive.schemas import Column, Schema, load_schemas, schema
+from binance_archive_kit.errors import ConfigurationError, unknown
+
+#: Columns that every row begins with; all but the day come from the file's name.
+PATH_COLUMNS = {
+    "market": "Market: spot, futures_um, futures_cm or options.",
+    "symbol": "Symbol, as the archive files it.",
+    "interval": "Length of a candle, such as 1m; NULL where files have none.",
+    "date": "UTC day of the row.",
+    "partition": "Whether the row comes from a daily or a monthly file.",
+    "file": "Path of the file inside the store.",
+}
+#: Their types in Polars.
+PATH_TYPES: dict[str, pl.DataType] = {
+    "market": pl.Enum(Market),
+    "symbol": pl.Categorical(),
+    "interval": pl.Enum(Interval),
+    "date": pl.Date(),
+    "partition": pl.Enum(Partition),
+    "file": pl.Categorical(),
+}
+#: Path columns that tell only where a row was read, so that they differ between repeats of it.
+FILE_COLUMNS = ("partition", "file")
+#: Decimals are kept to this many places, more than the archive has ever shown. A file with
+#: more cannot be read as decimals: rounding would change its values.
+PLACES = 18
+MOMENT = pl.Datetime("us")
+#: How the comment of a column says what its values cover.
+_MEASURED = {
+    "flow": "over the period",
+    "moment": "as of known_at",
+    "rolling_24h": "over the 24 hours before known_at",
+}
+_WORD = pa.dictionary(pa.int32(), pa.string())
+_DTYPES: dict[str, pl.DataType] = {
+    "int64": pl.Int64(),
+    "float64": pl.Float64(),
+    "bool": pl.Boolean(),
+    "text": pl.String(),
+    "time": MOMENT,
+}
+
+
+def view_name(market: Market, data_type: DataType) -> str:
+    """Spell the name of a feed's view.
+
+    >>> view_name(Market.FUTURES_UM, DataType.MARK_PRICE_KLINES)
+    'futures_um_mark_price_klines'
+    >>> view_name(Market.OPTIONS, DataType.BVOL_INDEX)
+    'options_bvol_index'
+    """
+    # The members of the enum are the archive's words in snake case.
+    return f"{market}_{data_type.name.lower()}"
+
+
+def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
+    """Read the name of a feed, in any of its accepted spellings.
+
+    Raises
+    ------
+    ConfigurationError
+        If the archive has no such feed; the message names the ones it has.
+
+    Examples
+    --------
+    >>> read_feed("um", "premiumIndex")
+    (<Market.FUTURES_UM: 'futures_um'>, <DataType.PREMIUM_INDEX_KLINES: 'premiumIndexKlines'>)
+    >>> read_feed("spot", "agg_trades")[1].value
+    'aggTrades'
+    """
+    market = read_market(market)
+    spelled = {each.name.lower(): each for each in DataType} | {each: each for each in DataType}
+    spelled |= {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
+    of_market = [each for place, each in load_schemas() if place == market]
+    if not isinstance(data_type, str) or spelled.get(data_type) not in of_market:
+        raise ConfigurationError(unknown(f"data type of {market}", data_type, of_market))
+    return Market(market), spelled[data_type]
+
+
+class Feed:
+    """One market's files of one data type, as a table.
+
+    Parameters
+    ----------
+    market : Market
+    data_type : DataType
+    decimals : bool
+        Prices and amounts as exact ``Decimal(38, 18)`` instead of ``Float64``. A file with
+        more than 18 decimal places is rejected.
+
+    Attributes
+    ----------
+    schema : Schema
+        What the files hold.
+    raw : dict of str to polars.DataType
+        Our name and the type of each column of the csv, as it is parsed.
+    columns : dict of str to polars.DataType
+        Our name and the type of each column that rows have besides the path columns.
+    arrow : pyarrow.Schema
+        The path columns and the own ones, as Arrow has them; times are UTC, and naive.
+    """
+
+    def __init__(self, market: Market, data_type: DataType, *, decimals: bool = False) -> None:
+        self.market = market
+        self.data_type = data_type
+        self.decimals = decimals
+        self.schema: Schema = schema(market, data_type)
+        dtypes = _DTYPES | ({"float64": pl.Decimal(38, PLACES)} if decimals else {})
+        time = self.schema.time
+        self.raw = {
+            column.column: pl.Int64()
+            if column.dtype == "time" and time.kind == "epoch"
+            else dtypes[column.dtype]
+            for column in self.schema.columns
+        }
+        self.columns = {column.column: dtypes[column.dtype] for column in self.own()}
+        if time.column not in self.columns:
+            self.columns[time.column] = MOMENT
+        own = pl.DataFrame(schema=self.columns).to_arrow().schema
+        words = {name: pa.field(name, _WORD) for name in PATH_COLUMNS}
+        paths = words | {"date": pa.field("date", pa.date32())}
+        self.arrow = pa.schema([*paths.values(), *own])
+
+    def __repr__(self) -> str:
+        return f"Feed({self.view!r})"
+
+    @cached_property
+    def view(self) -> str:
+        """Name of its view, such as ``spot_agg_trades``."""
+        return view_name(self.market, self.data_type)
+
+    @property
+    def table(self) -> str:
+        """Name under which its rows are kept: the same rows, the same name."""
+        return f"{self.view}.decimals" if self.decimals else self.view
+
+    @property
+    def time(self) -> str:
+        """The column that rows are ordered and selected by."""
+        return self.schema.time.column
+
+    @property
+    def prefixes(self) -> list[str]:
+        """The folders its files lie below, each ending in ``/``."""
+        return [f"data/{self.market.path}/{each}/{self.data_type}/" for each in Partition]
+
+    def is_called(self, market: str | None, data_type: str | None) -> bool:
+        """Tell whether it is meant by a market and a data type; None means any."""
+        market = self.market if market is None else market
+        data_type = self.data_type if data_type is None else data_type
+        try:
+            return read_feed(market, data_type) == (self.market, self.data_type)
+        except ConfigurationError:
+            return False
+
+    def own(self) -> tuple[Column, ...]:
+        """Give the columns of its files that are not path columns by another way.
+
+        Some files repeat their symbol or their day in every row; the path columns say it.
+        """
+        return tuple(column for column in self.schema.kept if column.column not in PATH_COLUMNS)
+
+    @cached_property
+    def described(self) -> dict[str, str]:
+        """What each column of its rows holds, in which unit, and what its values cover."""
+        said = dict(PATH_COLUMNS)
+        if self.schema.time.made_from:
+            said[self.time] = self.schema.time.description
+        for column in self.own():
+            unit = "UTC" if column.dtype == "time" else column.unit
+            facts = ", ".join(filter(None, (unit, _MEASURED.get(column.measures))))
+            said[column.column] = f"{column.description} [{facts}]" if facts else column.description
+        return {name: said[name] for name in self.arrow.names}
+
+    @cached_property
+    def polars(self) -> pl.Schema:
+        """The path columns and the own ones, as Polars has them; times are aware of UTC."""
+        return pl.Schema(
+            PATH_TYPES
+            | {
+                name: pl.Datetime("us", "UTC") if dtype == MOMENT else dtype
+                for name, dtype in self.columns.items()
+            }
+        )
+
+
+@cache
+def feed_of(market: Market, data_type: DataType, *, decimals: bool = False) -> Feed:
+    """Make a feed, once: it never changes."""
+    return Feed(market, data_type, decimals=decimals)

@@ -1,0 +1,166 @@
+"""What is known of a file: what its name promises, and what reading it has shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+
+from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.archive.keys import Stream
+from binance_archive_kit.storage.inventory import HeldFile, HeldStream
+from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.timestamps import DAY, MINUTE, day_of
+
+#: Candles that do not divide the month may begin in the one before.
+_LONG = {Interval.D3: timedelta(days=3), Interval.W1: timedelta(days=7)}
+#: Labels of the end of a period, and the clocks of two machines, may reach into another day.
+_BLUR = 5 * MINUTE
+_EXACT = ("klines", "trades", "aggTrades")
+
+
+class Irregularity(StrEnum):
+    """An unusual form of a file's text that has one meaning only, so that the file is read."""
+
+    UNEXPECTED_UNIT = "unexpected_unit"
+    NO_FINAL_NEWLINE = "no_final_newline"
+    BLANK_LINE = "blank_line"
+    BYTE_ORDER_MARK = "byte_order_mark"
+    CARRIAGE_RETURN = "carriage_return"
+    NEXT_MIDNIGHT = "next_midnight"
+    EXTRA_COLUMNS = "extra_columns"
+    OTHER_HEADER = "other_header"
+
+    @property
+    def meaning(self) -> str:
+        """What was found, and how the file is read."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Irregularity.UNEXPECTED_UNIT: "times are in microseconds where files of its day have "
+    "milliseconds, or in milliseconds where they have microseconds; read by their magnitude, "
+    "which gives the days in the file's name",
+    Irregularity.NO_FINAL_NEWLINE: "the last row has no end of line, so its last field may be "
+    "cut off; read as it stands",
+    Irregularity.BLANK_LINE: "it has blank lines; they are left out",
+    Irregularity.BYTE_ORDER_MARK: "it begins with a byte order mark, which is left out",
+    Irregularity.CARRIAGE_RETURN: "lines end with a carriage return, which is left out",
+    Irregularity.NEXT_MIDNIGHT: "it ends with a row of the midnight after its days; the row is "
+    "left out, because the next file gives it",
+    Irregularity.EXTRA_COLUMNS: "its header names columns that the feed does not have; they are "
+    "left out",
+    Irregularity.OTHER_HEADER: "its header names columns in another way or order; read by name",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What reading a file has shown.
+
+    Attributes
+    ----------
+    stamp : Stamp
+        Of the file that was read; of another file these facts say nothing.
+    rows : int
+    first, last : int or None
+        Earliest and latest time of a row, microseconds since 1970 UTC; None without rows.
+    sorted : bool
+        Whether rows come in the order of time.
+    inflated : int
+        Bytes of its csv.
+    checked : bool
+        Whether every row was looked at; else only the first and the last one, whose times
+        bound those of all as long as the file is in order.
+    full : bool
+        Whether every column of every row was parsed, so that no later question can find an
+        invalid value.
+    irregularities : frozenset of Irregularity
+        What is unusual about its text.
+    """
+
+    stamp: Stamp
+    rows: int
+    first: int | None
+    last: int | None
+    sorted: bool
+    inflated: int
+    checked: bool
+    full: bool = False
+    irregularities: frozenset[Irregularity] = frozenset()
+
+
+def merged(facts: Facts | None, more: Facts) -> Facts:
+    """Put together what two pieces of a file show, the second following the first."""
+    if facts is None:
+        return more
+    ends = [each for each in (facts.first, facts.last, more.first, more.last) if each is not None]
+    follows = facts.last is None or more.first is None or facts.last <= more.first
+    return Facts(
+        facts.stamp,
+        facts.rows + more.rows,
+        min(ends, default=None),
+        max(ends, default=None),
+        facts.sorted and more.sorted and follows,
+        facts.inflated + more.inflated,
+        facts.checked and more.checked,
+        facts.full and more.full,
+        facts.irregularities | more.irregularities,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read.
+
+    Attributes
+    ----------
+    file : HeldFile
+    held : HeldStream
+        The stream it belongs to.
+    facts : Facts or None
+        None when it has not been read before, or was changed since.
+    without : frozenset of date
+        UTC days that another file gives instead.
+    """
+
+    file: HeldFile
+    held: HeldStream
+    facts: Facts | None = None
+    without: frozenset[date] = frozenset()
+
+    @property
+    def stream(self) -> Stream:
+        """The stream it belongs to, without its files."""
+        return self.held.stream
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows it gives, if that is known."""
+        return None if self.facts is None or self.without else self.facts.rows
+
+
+def period_of(stream: Stream, file: HeldFile) -> tuple[int, int]:
+    """Give the times that rows of a file may have, as microseconds since 1970 UTC.
+
+    Returns
+    -------
+    (int, int)
+        From, inclusive; to, exclusive.
+    """
+    before, after = _slack(stream)
+    return day_of(file.start) * DAY - before, (day_of(file.end) + 1) * DAY + after
+
+
+def lead_of(stream: Stream) -> timedelta:
+    """Tell how long before the period of a file its first candle may begin."""
+    return _LONG.get(stream.interval, timedelta()) if stream.interval else timedelta()
+
+
+def _slack(stream: Stream) -> tuple[int, int]:
+    """Give the microseconds by which rows may lie before and after the days of their file."""
+    if stream.interval is not None:
+        return lead_of(stream).days * DAY, 0
+    if stream.data_type in _EXACT:
+        return 0, 0
+    return _BLUR, _BLUR

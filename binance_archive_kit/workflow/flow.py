@@ -1,0 +1,288 @@
+"""The collection as a Prefect flow: its steps are tasks that Prefect shows, retries and logs.
+
+::
+
+    from binance_archive_kit.workflow import archive_collection_flow
+
+    await archive_collection_flow(config)               # one run
+    archive_collection_flow.serve(                      # a run every day, as long as this runs
+        name="daily", config=config, cron="0 6 * * *", tags=["crypto"]
+    )
+
+A configuration without ``date_range``, or with days counted from today, collects other
+days each time. Prefect retries whole steps, after a while; each download is tried several
+times within its step. A question that cannot be meant is not retried at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import Flow, get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRunPolicy
+from prefect.runtime import flow_run
+from prefect.types.entrypoint import EntrypointType
+from prefect.utilities.annotations import quote
+
+from binance_archive_kit.display import render
+from binance_archive_kit.download.collect import acollect, aplan, check
+from binance_archive_kit.download.events import Events, MetricsCollector
+from binance_archive_kit.download.result import CollectionResult
+from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
+from binance_archive_kit.paths import read_path
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.plan import Action, Plan
+from binance_archive_kit.quality.coverage import coverage
+from binance_archive_kit.storage.verify import verify
+from binance_archive_kit.workflow import documented_errors, read_config
+
+#: Batches that a run shows as steps, at most: a large plan has larger ones.
+_MOST_BATCHES = 100
+#: Seconds before a step is tried again.
+_PAUSES = [10.0, 60.0]
+
+
+def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
+    """Tell whether a failed step may succeed a little later."""
+    error = state.data
+    if isinstance(error, WorkflowError) and error.result is not None:
+        return any(failure.passing for failure in error.result.failures)
+    return isinstance(error, ListingError | WorkflowError)
+
+
+@task(name="validate", cache_policy=NO_CACHE)
+def validate(config: Any) -> CollectionConfig:
+    """Check the configuration."""
+    read = read_config(config)
+    check(read)
+    return read
+
+
+@task(
+    name="plan",
+    cache_policy=NO_CACHE,
+    retries=len(_PAUSES),
+    retry_delay_seconds=_PAUSES,
+    retry_condition_fn=_may_pass,
+)
+async def make_plan(config: Any) -> Plan:
+    """Ask the archive what it has, and decide what to do."""
+    plan = await aplan(config)
+    get_run_logger().info("plan: %s", plan.headline())
+    return plan
+
+
+@task(
+    name="collect",
+    task_run_name="collect {number} of {count}",
+    cache_policy=NO_CACHE,
+    retries=len(_PAUSES),
+    retry_delay_seconds=_PAUSES,
+    retry_condition_fn=_may_pass,
+)
+async def collect_batch(part: Any, metrics: Any, number: int, count: int) -> CollectionResult:
+    """Download some of the objects, and prove each."""
+    result = await acollect(part, metrics=metrics)
+    get_run_logger().info("batch %s of %s: %s", number, count, result.headline())
+    for failure in result.failures:
+        get_run_logger().warning("%s", failure)
+    return result
+
+
+@task(name="prove", cache_policy=NO_CACHE)
+def prove(result: Any) -> int:
+    """See that every file that is said to be there is there, and its proof stands."""
+    if not result.output_files:
+        return 0
+    found = verify(result.output_directory, sample=0)
+    get_run_logger().info("%s", found.headline())
+    wrong = set(found.frame["key"]) & set(result.metadata.source_files)
+    if wrong:
+        raise WorkflowError(f"{len(wrong):,} files changed after they were proven: {found}", result)
+    return len(result.output_files)
+
+
+@task(name="report", cache_policy=NO_CACHE)
+async def report(result: Any) -> None:
+    """Keep what came out of the run as artifacts: what was collected, and what it covers."""
+    get_run_logger().info("%s: %s", result.outcome, result.headline())
+    await acreate_markdown_artifact(
+        summary_markdown(result), key="archive-collection", description=result.headline()
+    )
+    found = await asyncio.to_thread(coverage, result.plan)
+    get_run_logger().info("coverage: %s", found.verdict)
+    await acreate_markdown_artifact(
+        found.to_markdown(), key="archive-coverage", description=found.verdict
+    )
+
+
+def summary_markdown(result: CollectionResult) -> str:
+    """Sum a run up in Markdown: how complete each feed is, as far as the archive has it."""
+    rows = []
+    for *words, downloaded, kept, failed in result.summary().iter_rows():
+        total = downloaded + kept + failed
+        complete = f"{100 * (downloaded + kept) / total:.1f} %" if total else "nothing expected"
+        rows.append((*words, *(f"{count:,}" for count in (downloaded, kept, failed)), complete))
+    head = ("market", "data type", "partition", "downloaded", "kept", "failed", "collected")
+    absent = {
+        "failed": [str(failure) for failure in result.failures],
+        "missing (could exist, the archive lacks it)": [*map(str, result.missing)],
+        "not published yet": [*map(str, result.not_published)],
+        "unavailable (cannot exist)": [*map(str, result.unavailable)],
+    }
+    parts = [f"# Collection {result.outcome}", result.headline()]
+    parts += [render.markdown_table(head, rows)] if rows else []
+    parts += [
+        render.markdown_list(f"{len(said):,} {what}", said) for what, said in absent.items() if said
+    ]
+    parts.append(f"Files are below `{result.output_directory}`.")
+    return "\n\n".join(parts)
+
+
+class _OneRun(MetricsCollector):
+    """Passes on what the batches of a run tell, as if they were one collection."""
+
+    def __init__(self, collector: MetricsCollector) -> None:
+        self._collector = collector
+        self._before = self._begun = 0
+
+    def next(self) -> None:
+        """Begin to count with the batches told so far."""
+        self._before = self._begun
+
+    def record_event(self, event_name: str, /, **details: Any) -> None:
+        if event_name in ("run_started", "tasks_planned", "run_finished"):
+            return
+        if "batch" in details:
+            details["batch"] += self._before
+            self._begun = max(self._begun, details["batch"])
+        self._collector.record_event(event_name, **details)
+
+    def record_error(self, error_message: str, /, **details: Any) -> None:
+        self._collector.record_error(error_message, **details)
+
+
+class ArchiveCollectionFlow(Flow[[Any], Any]):
+    """The flow, which is found by its module wherever it is deployed from."""
+
+    def to_deployment(  # type: ignore[override]
+        self, name: str, *, config: Any = None, **options: Any
+    ) -> Any:
+        """Prepare a deployment, as `prefect.Flow.to_deployment` does.
+
+        Parameters
+        ----------
+        name : str
+        config : dict or CollectionConfig, optional
+            What its runs collect; else each run is to be given a ``config`` parameter.
+        **options
+            ``cron``, ``interval``, ``tags``, ``work_pool_name`` and all others of Prefect's.
+        """
+        return super().to_deployment(name, **_deployed(config, options))
+
+    def serve(  # type: ignore[override]
+        self, name: str | None = None, *, config: Any = None, **options: Any
+    ) -> None:
+        """Serve a deployment until interrupted, as `prefect.Flow.serve` does.
+
+        Parameters are those of `to_deployment`.
+        """
+        super().serve(name or self.name, **_deployed(config, options))
+
+    def with_options(self, **options: Any) -> ArchiveCollectionFlow:
+        """Give a flow with other options, such as ``retries``."""
+        changed = super().with_options(**options)
+        changed.__class__ = ArchiveCollectionFlow
+        return changed  # type: ignore[return-value]
+
+
+def _deployed(config: Any, options: dict[str, Any]) -> dict[str, Any]:
+    if config is not None:
+        plain = config.chosen() if isinstance(config, CollectionConfig) else dict(config)
+        # Workers carry runs out in folders of their own. What is no path is left to the run,
+        # which rejects it.
+        with suppress(ConfigurationError):
+            folder = read_path("output_directory", plain.get("output_directory"))
+            plain["output_directory"] = str(folder.absolute())
+        options["parameters"] = {**(options.get("parameters") or {}), "config": plain}
+    return {"entrypoint_type": EntrypointType.MODULE_PATH, **options}
+
+
+async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> CollectionResult:
+    """Collect what a configuration asks for from the Binance public archive; prove every file.
+
+    Days that are counted from today, such as "yesterday", are settled anew by each run. What
+    is there already is kept.
+    """
+    events = Events(metrics)
+    try:
+        with events.complaining():
+            asked = validate(quote(config))
+        with documented_errors(), events.run(asked.output_directory) as finish:
+            result = await _steps(asked, metrics, events)
+            if result.outcome == "failed":
+                raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
+            finish(result)
+    except ConfigurationError:
+        await _retry_no_more()
+        raise
+    return result
+
+
+async def _steps(
+    asked: CollectionConfig, metrics: MetricsCollector | None, events: Events
+) -> CollectionResult:
+    created, began = datetime.now(UTC), time.monotonic()
+    plan = await make_plan(quote(asked))
+    events.planned(plan)
+    teller = None if metrics is None else _OneRun(metrics)
+    there, batches = _batches(plan)
+    parts = [(there, await acollect(plan.part(there), metrics=teller))] if there else []
+    step = collect_batch
+    for number, rows in enumerate(batches, 1):
+        try:
+            part = await step(quote(plan.part(rows)), quote(teller), number, len(batches))
+        except WorkflowError as error:
+            if error.result is None:
+                raise
+            # It was tried for long enough; if all is down, the others need not wait as long.
+            part, step = error.result, collect_batch.with_options(retries=0)
+        if teller is not None:
+            teller.next()
+        parts.append((rows, part))
+    seconds = time.monotonic() - began
+    result = CollectionResult.joined(plan, parts, seconds=seconds, created_at=created)
+    prove(quote(result))
+    await report(quote(result))
+    return result
+
+
+def _batches(plan: Plan) -> tuple[list[int], list[list[int]]]:
+    """Split a plan's rows into those that need nothing done, and batches of the others."""
+    done = (plan.frame["action"] == Action.KEEP.value) & (plan.frame["reason"] == "proven")
+    there = done.arg_true().to_list()
+    todo: Sequence[int] = (~done).arg_true().to_list()
+    size = max(plan.config.batch_size, -(-len(todo) // _MOST_BATCHES))
+    return there, [list(todo[at : at + size]) for at in range(0, len(todo), size)]
+
+
+async def _retry_no_more() -> None:
+    """Let Prefect not try again what can only fail again."""
+    if flow_run.id is not None:
+        async with get_client() as client:
+            await client.update_flow_run(flow_run.id, empirical_policy=FlowRunPolicy(retries=0))
+
+
+# Prefect finds a deployed flow by the name of its function.
+_archive_collection.__name__ = "archive_collection_flow"
+archive_collection_flow = ArchiveCollectionFlow(
+    _archive_collection, name="archive-collection", validate_parameters=False, persist_result=False
+)

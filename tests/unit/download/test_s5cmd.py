@@ -1,0 +1,540 @@
+"""What s5cmd is told, and how its words are read; nothing is transferred here."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shlex
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import ObjectKey, Stream, period_end, periods
+from binance_archive_kit.download.run import _is_within
+from binance_archive_kit.download.s5cmd import (
+    MOST_WORKERS,
+    Copy,
+    Flags,
+    S5cmd,
+    binary,
+    choose_workers,
+    explain,
+    group,
+)
+from binance_archive_kit.errors import ConfigurationError, ObjectError
+
+# Flags
+
+
+@pytest.mark.parametrize(
+    ("given", "general", "copy"),
+    [
+        ([], {}, {}),
+        # The documented examples.
+        (
+            ["--no-sign-request", "--retry-count=3", "--numworkers=16", "--part-size=100MB"],
+            {"--no-sign-request": None, "--retry-count": "3", "--numworkers": "16"},
+            {"--part-size": "100"},
+        ),
+        (
+            ["--no-sign-request", "--retry-count=5", "--part-size=50MB"],
+            {"--no-sign-request": None, "--retry-count": "5"},
+            {"--part-size": "50"},
+        ),
+        # In two words, and short.
+        (["--part-size", "100"], {}, {"--part-size": "100"}),
+        (
+            ["-r", "4", "-p", "64", "-c=3"],
+            {"--retry-count": "4"},
+            {"--part-size": "64", "--concurrency": "3"},
+        ),
+        (
+            ["--part-size", "10", "--no-verify-ssl"],
+            {"--no-verify-ssl": None},
+            {"--part-size": "10"},
+        ),
+        # MB in every spelling.
+        *[
+            ([f"--part-size=20{unit}"], {}, {"--part-size": "20"})
+            for unit in ("", "M", "m", "MB", "mb", "MiB", "MIB", " MB")
+        ],
+        # The last of two wins, and stands once.
+        (["--numworkers=1", "--numworkers=2"], {"--numworkers": "2"}, {}),
+        (["-p", "5", "--part-size=6MB"], {}, {"--part-size": "6"}),
+        (["--json=true"], {"--json": None}, {}),
+        (
+            ["--endpoint-url=http://a:1/?b=c", "--source-region", "eu-west-1"],
+            {"--endpoint-url": "http://a:1/?b=c"},
+            {"--source-region": "eu-west-1"},
+        ),
+        (["--use-list-objects-v1"], {"--use-list-objects-v1": None}, {}),
+    ],
+)
+def test_flags_are_sorted_to_their_places(
+    given: list[str], general: dict[str, str | None], copy: dict[str, str | None]
+) -> None:
+    flags = Flags.read(given)
+    assert (flags.general, flags.copy) == (general, copy)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--part-sise=5"], "did you mean '--part-size'?"),
+        (["--worker"], "--worker"),
+        (["cp"], "'cp' is not valid"),
+        (["--numworkers=0"], "--numworkers=0 is not a number of at least 1"),
+        (["--numworkers=-4"], "--numworkers=-4"),
+        (["--numworkers=four"], "--numworkers=four"),
+        (["--numworkers=４"], "--numworkers=４"),
+        (["--numworkers="], "--numworkers="),
+        (["--numworkers"], "--numworkers="),
+        (["--numworkers", "--json"], "--numworkers=--json"),
+        (["--part-size=1GB"], "--part-size=1G"),
+        (["--part-size=-1"], "--part-size=-1"),
+        (["--part-size=1.5MB"], "--part-size=1.5"),
+        (["--part-size=MB"], "--part-size="),
+        (["--endpoint-url"], "--endpoint-url has no value"),
+        (["--endpoint-url="], "--endpoint-url has no value"),
+        (["--json=false"], "--json takes no value"),
+        (["--no-sign-request=0"], "takes no value"),
+        *[
+            ([flag], f"{flag} cannot be set")
+            for flag in (
+                "-n",
+                "-s",
+                "-u",
+                "--no-clobber",
+                "--if-size-differ",
+                "--if-source-newer",
+                "--dry-run",
+                "--stat",
+                "--raw",
+                "--show-progress",
+            )
+        ],
+        (["--log=debug"], "--log cannot be set"),
+        (["--exclude=*"], "--exclude cannot be set"),
+        ([""], "'' is not valid"),
+    ],
+)
+def test_flags_that_are_refused(given: list[str], said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Flags.read(given)
+    assert str(caught.value).startswith("s5cmd_extra_args: ")
+    assert said in str(caught.value)
+
+
+def test_an_unknown_flag_is_answered_with_all_there_are() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Flags.read(["--frobnicate"])
+    for flag in ("--numworkers", "--retry-count", "--part-size", "--concurrency"):
+        assert flag in str(caught.value)
+
+
+def s5cmd_of(tmp_path: Path, *arguments: str) -> S5cmd:
+    return S5cmd(
+        "http://127.0.0.1:1",
+        "data.binance.vision",
+        "eu-north-1",
+        flags=Flags.read(arguments),
+        workers=7,
+        part_size=50,
+        timeout=300,
+        folder=tmp_path,
+    )
+
+
+def test_no_flag_is_emitted_twice_and_the_users_win(tmp_path: Path) -> None:
+    s5cmd = s5cmd_of(
+        tmp_path,
+        *("--no-sign-request", "--json", "--retry-count=5", "--numworkers=16"),
+        *("--part-size=100MB", "--endpoint-url=http://other:1"),
+    )
+    line, _ = s5cmd.line(Copy(("data/a.zip",)), tmp_path, 1)
+    for words in (s5cmd.command(), shlex.split(line)):
+        names = [word.partition("=")[0] for word in words if word.startswith("-")]
+        assert len(names) == len(set(names))
+    assert {"--retry-count=5", "--numworkers=16", "--endpoint-url=http://other:1"} <= {
+        *s5cmd.command()
+    }
+    assert s5cmd.command()[-1] == "run"
+    assert "--part-size=100" in shlex.split(line)
+    assert s5cmd.workers == 16
+    assert "--numworkers=7" in s5cmd_of(tmp_path).command()
+
+
+def test_nothing_of_the_users_aws_set_up_reaches_s5cmd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REGION", "AWS_PROFILE", "AWS_CONFIG_FILE", "S3_ENDPOINT_URL"):
+        monkeypatch.setenv(name, "the user's")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    environment = s5cmd_of(tmp_path).environment
+    assert "the user's" not in environment.values()
+    assert environment["AWS_REGION"] == "eu-north-1"
+    assert "AWS_CA_BUNDLE" not in environment
+    assert not any(name.lower().endswith("_proxy") for name in environment)
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "币安人生USDT", "A$B", "A;B", "A&B", "A#B", "A(B"])
+def test_lines_are_quoted(tmp_path: Path, symbol: str) -> None:
+    folder = tmp_path / "a folder's name"
+    s5cmd = s5cmd_of(folder)
+    key = f"data/spot/daily/trades/{symbol}/{symbol}-trades-2025-07-15.zip"
+    line, target = s5cmd.line(Copy((key,)), folder, 3)
+    *flags, source, destination = shlex.split(line)
+    assert flags[0] == "cp"
+    assert "--raw" in flags
+    assert (source, destination) == (f"s3://data.binance.vision/{key}", str(target))
+    assert line.endswith("\n")
+    assert line.count("\n") == 1
+    assert s5cmd.key_of(source) == key
+    pattern = f"data/spot/daily/trades/{symbol}/{symbol}-trades-2025-07-*.zip"
+    line, target = s5cmd.line(Copy((key,), pattern), folder, 4)
+    *flags, source, destination = shlex.split(line)
+    assert "--raw" not in flags
+    assert (source, destination) == (f"s3://data.binance.vision/{pattern}", f"{target}{os.sep}")
+
+
+TEXTS = st.text(st.characters(), max_size=12) | st.sampled_from(
+    [
+        *("--source-region", "--endpoint-url", "--numworkers", "--part-size=5", "a\nrm x", "\0"),
+        *("--source-region=x\nrm s3://a/b", "--concurrency=" + "9" * 5_000, "\r", "\u2028", "'"),
+        *("--retry-count=" + "9" * 20, "-r", "-p", '"', "\\", "\udc80", "--source-region=\x85"),
+    ]
+)
+
+
+@given(st.lists(TEXTS, max_size=4))
+def test_any_flags_are_one_line_or_refused(arguments: list[str]) -> None:
+    try:
+        s5cmd = s5cmd_of(Path("/tmp/x"), *arguments)
+    except ConfigurationError as error:
+        message = str(error)
+        assert message.startswith("s5cmd_extra_args: ")
+        return
+    line, _ = s5cmd.line(Copy(("data/a.zip",)), Path("/tmp/x"), 1)
+    assert line[:-1].isprintable()
+    assert all(word.isprintable() for word in s5cmd.command())
+
+
+@given(TEXTS, TEXTS)
+def test_any_key_is_one_line_or_refused(key: str, folder: str) -> None:
+    s5cmd = s5cmd_of(Path("/tmp/x"))
+    try:
+        line, target = s5cmd.line(Copy((key,)), Path("/tmp", folder.replace("\0", "\n")), 1)
+    except ConfigurationError:
+        return
+    assert line.count("\n") == 1
+    assert line.endswith("\n")
+    line.encode()
+    *_, source, destination = shlex.split(line)
+    assert (source, destination) == (f"s3://data.binance.vision/{key}", str(target))
+
+
+# Grouping
+
+FIRST, LAST = date(2023, 1, 1), date(2025, 12, 31)
+SPOT = (Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.M1)
+
+
+def check_groups(
+    wanted: Sequence[ObjectKey],
+    kept: Sequence[ObjectKey],
+    existing: Sequence[ObjectKey],
+    start: date,
+    end: date,
+    most: int,
+) -> list[Copy]:
+    """Group what a plan holds, and hold what is matched against what is wanted."""
+    plan = sorted([*((k, True) for k in wanted), *((k, False) for k in kept)])
+    objects = [(str(key), want) for key, want in plan]
+    batches = list(group(objects, lambda stem: _is_within(stem, start, end), most))
+    copies = [copy for batch in batches for copy in batch]
+    for batch in batches:
+        assert 0 < sum(len(copy.keys) for copy in batch) <= most
+    names = [str(key) for key in existing]
+    fetched: Counter[str] = Counter()
+    for copy in copies:
+        matched = (
+            copy.keys
+            if copy.pattern is None
+            else [name for name in names if fnmatchcase(name, copy.pattern)]
+        )
+        assert copy.pattern is not None or len(copy.keys) == 1
+        assert Counter(matched) == Counter(copy.keys)
+        fetched.update(matched)
+    assert fetched == Counter(str(key) for key in wanted)
+    assert [key for copy in copies for key in copy.keys] == [k for k, want in objects if want]
+    return copies
+
+
+def all_keys(partition: Partition = Partition.DAILY) -> list[ObjectKey]:
+    market, _, *rest = SPOT
+    stream = Stream(market, partition, *rest)
+    return [ObjectKey(stream, start) for start in periods(FIRST, LAST, partition)]
+
+
+DAYS, MONTHS = all_keys(), all_keys(Partition.MONTHLY)
+dates = st.dates(FIRST, LAST)
+
+
+@given(
+    ends=st.tuples(dates, dates).map(sorted),
+    kept=st.sets(dates, max_size=12),
+    kept_months=st.sets(st.integers(0, 35), max_size=6),
+    absent=st.sets(dates, max_size=12),
+    most=st.integers(1, 150),
+)
+@example([FIRST, LAST], set(), set(), set(), 100)
+@example([date(2024, 2, 1), date(2024, 2, 29)], set(), set(), {date(2024, 2, 29)}, 31)
+@example([date(2023, 2, 10), date(2023, 3, 9)], set(), set(), set(), 5)
+def test_wildcards_match_what_is_wanted_and_nothing_else(
+    ends: list[date], kept: set[date], kept_months: set[int], absent: set[date], most: int
+) -> None:
+    start, end = ends
+    existing = [key for key in DAYS if key.start not in absent]
+    here = kept | {
+        k.start
+        for k in DAYS
+        for n in kept_months
+        if k.stream and k.start.month == n % 12 + 1 and k.start.year == 2023 + n // 12
+    }
+    inside = [key for key in existing if start <= key.start <= end]
+    check_groups(
+        [key for key in inside if key.start not in here],
+        [key for key in inside if key.start in here],
+        existing,
+        start,
+        end,
+        most,
+    )
+
+
+@given(
+    ends=st.tuples(dates, dates).map(sorted),
+    kept=st.sets(st.sampled_from(MONTHS), max_size=6),
+    absent=st.sets(st.sampled_from(MONTHS), max_size=6),
+    most=st.integers(1, 40),
+)
+@example([FIRST, LAST], set(), set(), 100)
+@example([date(2024, 1, 15), date(2024, 12, 3)], set(), set(), 100)
+def test_wildcards_over_months(
+    ends: list[date], kept: set[ObjectKey], absent: set[ObjectKey], most: int
+) -> None:
+    start, end = ends
+    existing = [key for key in MONTHS if key not in absent]
+    inside = [key for key in existing if key.end >= start and key.start <= end]
+    check_groups(
+        [key for key in inside if key not in kept],
+        [key for key in inside if key in kept],
+        existing,
+        start,
+        end,
+        most,
+    )
+
+
+def auto(start: date, end: date) -> tuple[list[ObjectKey], list[ObjectKey]]:
+    """Whole months, and the days around them, as ``partition="auto"`` takes them."""
+    months = [key for key in MONTHS if start <= key.start and key.end <= end]
+    covered = {day for key in months for day in periods(key.start, key.end, Partition.DAILY)}
+    return months, [k for k in DAYS if start <= k.start <= end and k.start not in covered]
+
+
+@given(ends=st.tuples(dates, dates).map(sorted), most=st.integers(1, 150))
+@example([date(2024, 1, 15), date(2024, 12, 31)], 100)
+@example([date(2024, 1, 1), date(2024, 9, 10)], 100)
+def test_wildcards_match_no_month_that_is_taken_as_days(ends: list[date], most: int) -> None:
+    start, end = ends
+    months, around = auto(start, end)
+    check_groups(around, [], DAYS, start, end, most)
+    check_groups(months, [], MONTHS, start, end, most)
+
+
+def test_runs_become_few_commands() -> None:
+    july = [key for key in DAYS if (key.start.year, key.start.month) == (2025, 7)]
+    args = (date(2025, 7, 1), date(2025, 7, 31))
+    assert [c.pattern for c in check_groups(july, [], DAYS, *args, 100)] == [
+        "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2025-07-*.zip"
+    ]
+    tens = check_groups(july, [], DAYS, *args, 30)
+    assert [c.pattern and c.pattern[-6:] for c in tens] == ["0*.zip", "1*.zip", "2*.zip", "3*.zip"]
+    middle = [key for key in july if 10 <= key.start.day <= 25]
+    copies = check_groups(middle, [], DAYS, date(2025, 7, 10), date(2025, 7, 25), 100)
+    assert [len(copy.keys) for copy in copies] == [10, 1, 1, 1, 1, 1, 1]
+
+
+def test_streams_are_not_mixed() -> None:
+    """Symbols and intervals that begin alike, and both partitions, in one plan."""
+    start, end = date(2025, 7, 1), date(2025, 7, 31)
+    streams = [
+        Stream(Market.FUTURES_UM, Partition.DAILY, DataType.KLINES, symbol, interval)
+        for symbol in ("BTCUSDT", "BTCUSDT_240329", "BTCUSDTX")
+        for interval in (Interval.M1, Interval.M15)
+    ]
+    keys = [ObjectKey(s, d) for s in streams for d in periods(start, end, Partition.DAILY)]
+    objects = [(str(key), True) for key in keys]
+    batches = list(group(objects, lambda stem: _is_within(stem, start, end), 1000))
+    [copies] = batches
+    assert len(copies) == len(streams)
+    for copy in copies:
+        assert {k for k, _ in objects if fnmatchcase(k, str(copy.pattern))} == set(copy.keys)
+
+
+def test_nothing_to_group() -> None:
+    assert list(group([], lambda _: True, 5)) == []
+    assert list(group([("data/a-2025-07-01.zip", False)], lambda _: True, 5)) == []
+
+
+def test_grouping_is_lazy() -> None:
+    taken = []
+
+    def objects() -> object:
+        day = date(2020, 1, 1)
+        while True:
+            taken.append(day)
+            yield f"data/spot/daily/trades/B/B-trades-{day}.zip", True
+            day += timedelta(days=1)
+
+    batches = group(objects(), lambda _: False, 10)  # type: ignore[arg-type]
+    next(batches)
+    assert len(taken) < 100
+
+
+# What s5cmd says: texts of a real binary
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("NoSuchKey: gone status code: 404, request id: , host id:", "not_found"),
+        ("NotFound: Not Found status code: 404, request id: , host id: ", "not_found"),
+        (
+            "NoSuchBucket: The specified bucket does not exist status code: 404, request id: X",
+            "not_found",
+        ),
+        ("no object found", "not_found"),
+        ("AccessDenied: Access Denied status code: 403, request id: , host id:", "forbidden"),
+        ("Forbidden: Forbidden status code: 403, request id: , host id: ", "forbidden"),
+        ("Unauthorized: Unauthorized status code: 401, request id: , host id: ", "forbidden"),
+        ("SlowDown: Please reduce status code: 503, request id: , host id:", "throttled"),
+        ("ServiceUnavailable: Service Unavailable status code: 503, request id: ", "throttled"),
+        ("TooManyRequests: Too Many Requests status code: 429, request id: ", "throttled"),
+        (
+            "InternalServerError: Internal Server Error status code: 500, request id: , host id:",
+            "server_error",
+        ),
+        ("BadGateway: Bad Gateway status code: 502, request id: , host id:", "server_error"),
+        ("GatewayTimeout: Gateway Timeout status code: 504, request id: ", "server_error"),
+        ("unexpected EOF", "truncated"),
+        (
+            'RequestError: send request failed caused by: Get "http://127.0.0.1:1/b/k": dial tcp '
+            "127.0.0.1:1: connect: connection refused",
+            "connection",
+        ),
+        (
+            'RequestError: send request failed caused by: Head "http://x/b/k": dial tcp: lookup x: '
+            "no such host",
+            "connection",
+        ),
+        ('RequestError: send request failed caused by: Get "http://x/b/k": EOF', "connection"),
+        ("read tcp 127.0.0.1:5->127.0.0.1:6: read: connection reset by peer", "connection"),
+        (
+            'RequestError: send request failed caused by: Get "https://x/": tls: failed to verify '
+            "certificate: x509: certificate signed by unknown authority",
+            "connection",
+        ),
+        ("net/http: TLS handshake timeout", "connection"),
+        ("dial tcp 10.0.0.1:443: i/o timeout", "connection"),
+        ("write /data/x: no space left on device", "disk_full"),
+        ("write /data/x: disk quota exceeded", "disk_full"),
+        (
+            "BucketRegionError: incorrect region, the bucket is not in 'x' region at endpoint "
+            "'http://127.0.0.1:8765' status code: 301, request id: , host id:",
+            "transfer_failed",
+        ),
+        ("BadRequest: Bad Request status code: 400, request id: , host id:", "transfer_failed"),
+        ("stat /dev/full/x: not a directory", "transfer_failed"),
+        ("mkdir /proc/nope: no such file or directory", "transfer_failed"),
+        ("", "transfer_failed"),
+    ],
+)
+def test_the_words_of_s5cmd(text: str, reason: str) -> None:
+    error = explain("data/x.zip", text)
+    assert isinstance(error, ObjectError)
+    assert (error.key, error.reason) == ("data/x.zip", reason)
+    assert "request id" not in error.detail
+    assert "host id" not in error.detail
+    assert error.detail.partition("; ")[0] in text
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 502, 503, 504])
+def test_passing_trouble_is_told_from_lasting(status: int) -> None:
+    error = explain("k", f"X: y status code: {status}, request id: , host id:")
+    assert error.passing == (status == 429 or status >= 500)
+
+
+# Workers
+
+LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+@given(
+    sizes=st.lists(st.one_of(st.none(), st.integers(0, 10**9)), max_size=300),
+    wanted=st.one_of(st.none(), st.integers(1, 10_000)),
+)
+def test_workers_are_within_bounds(sizes: list[int | None], wanted: int | None) -> None:
+    workers = choose_workers(sizes, wanted)
+    assert 1 <= workers <= max(1, len(sizes))
+    assert workers <= (wanted or MOST_WORKERS)
+    if LIMIT != resource.RLIM_INFINITY:
+        assert 4 * workers <= max(4, LIMIT)
+
+
+@pytest.mark.skipif(0 <= LIMIT < 4 * MOST_WORKERS, reason="few files may be open here")
+@pytest.mark.parametrize(
+    ("sizes", "wanted", "workers"),
+    [
+        ([2_000] * 5_000, None, 256),
+        ([None] * 5_000, None, 256),
+        ([10 << 20] * 5_000, None, 32),
+        ([100 << 20] * 5_000, None, 8),
+        ([2_000] * 5_000, 10, 10),
+        ([100 << 20] * 5_000, 64, 64),
+        ([2_000] * 3, None, 3),
+        ([], None, 1),
+        ([], 5, 1),
+    ],
+)
+def test_workers(sizes: list[int | None], wanted: int | None, workers: int) -> None:
+    assert choose_workers(sizes, wanted) == workers
+
+
+# The binary
+
+
+def test_the_binary_is_the_binary() -> None:
+    path = binary()
+    assert path.is_absolute()
+    assert os.access(path, os.X_OK)
+    assert path.read_bytes()[:2] != b"#!"
+    said = subprocess.run([path, "version"], capture_output=True, text=True, timeout=20, check=True)
+    assert said.stdout.startswith("v2.")
+
+
+def test_helper_of_this_file() -> None:
+    months, around = auto(date(2025, 6, 10), date(2025, 8, 5))
+    assert [key.period for key in months] == ["2025-07"]
+    assert len(around) == 21 + 5
+    assert period_end(date(2025, 7, 1), Partition.MONTHLY) == date(2025, 7, 31)
