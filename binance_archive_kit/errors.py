@@ -138,7 +138,7 @@ class ObjectError(ArchiveKitError):
 
     reason: ClassVar[str]
     #: Whether the same request may well succeed a little later.
-    passing: ClassVar[bool] = False
+    retryable: ClassVar[bool] = False
 
     def __init__(self, key: str, detail: str) -> None:
         super().__init__(f"{key}: {self.reason}: {detail}")
@@ -166,42 +166,42 @@ class Throttled(ObjectError):
     """The endpoint asked to slow down until the retries ran out."""
 
     reason = "throttled"
-    passing = True
+    retryable = True
 
 
 class ServerFault(ObjectError):
     """The endpoint failed with a 5xx status."""
 
     reason = "server_error"
-    passing = True
+    retryable = True
 
 
 class ConnectionLost(ObjectError):
     """The connection could not be made, or was reset."""
 
     reason = "connection"
-    passing = True
+    retryable = True
 
 
 class Truncated(ObjectError):
     """The body ended before its announced length, on every try."""
 
     reason = "truncated"
-    passing = True
+    retryable = True
 
 
 class Stalled(ObjectError):
     """The object made no progress for ``timeout_seconds``."""
 
     reason = "timeout"
-    passing = True
+    retryable = True
 
 
 class Corrupt(ObjectError):
     """The bytes are not the ones the archive promises; they are in quarantine."""
 
     reason = "corrupt"
-    passing = True
+    retryable = True
 
 
 class StaleChecksum(ObjectError):

@@ -15,38 +15,38 @@ _DAY_ZERO = _EPOCH.date()
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def moment_of(time: int) -> datetime:
+def to_datetime(time: int) -> datetime:
     """Turn microseconds since 1970 into a moment, UTC."""
     return _EPOCH + timedelta(microseconds=time)
 
 
-def naive_of(time: int) -> datetime:
+def to_naive(time: int) -> datetime:
     """Turn microseconds since 1970 into a moment that is UTC without saying so."""
     return _NAIVE_EPOCH + timedelta(microseconds=time)
 
 
-def micros_of(moment: datetime) -> int:
+def to_micros(moment: datetime) -> int:
     """Turn a moment into microseconds since 1970 UTC."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def day_of(day: date) -> int:
+def to_day_number(day: date) -> int:
     """Count the days since 1970."""
     return (day - _DAY_ZERO).days
 
 
-def day_at(count: int) -> date:
+def from_day_number(count: int) -> date:
     """Give the day that is so many after 1970 began."""
     return _DAY_ZERO + timedelta(days=count)
 
 
-def spell(time: int) -> str:
+def format_time(time: int) -> str:
     """Write a moment for people, UTC, no finer than it is.
 
     >>> spell(0), spell(90_000_000), spell(1_500_000)
     ('1970-01-01 00:00', '1970-01-01 00:01:30', '1970-01-01 00:00:01.500')
     """
-    moment = moment_of(time)
+    moment = to_datetime(time)
     if time % SECOND:
         return f"{moment:%Y-%m-%d %H:%M:%S}.{time % SECOND // 1000:03}"
     return f"{moment:%Y-%m-%d %H:%M:%S}" if time % MINUTE else f"{moment:%Y-%m-%d %H:%M}"

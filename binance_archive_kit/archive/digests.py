@@ -55,7 +55,7 @@ Answer = str | ObjectError
 
 
 @dataclass(slots=True)
-class _Question:
+class DigestRequest:
     """One digest that is asked for."""
 
     key: str
@@ -63,7 +63,7 @@ class _Question:
     stalls: int = 0
 
 
-class Checksums:
+class DigestClient:
     """Fetches published digests on the running event loop; an async context manager.
 
     Parameters
@@ -94,7 +94,7 @@ class Checksums:
         # Half of the files we may have open is for everybody else.
         self._most = min(connections, open_file_limit() // 2)
         self._timeout = timeout
-        self._waiting: deque[_Question] = deque()
+        self._waiting: deque[DigestRequest] = deque()
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._opening: set[asyncio.Task[None]] = set()
@@ -123,7 +123,7 @@ class Checksums:
 
     def ask(self, keys: Iterable[str]) -> None:
         """Ask for the digests of zips, by the keys of the zips; returns at once."""
-        self._waiting += map(_Question, keys)
+        self._waiting += map(DigestRequest, keys)
         self._serve()
 
     def _serve(self) -> None:
@@ -168,23 +168,23 @@ class Checksums:
         path = f"/{self._bucket}/{quote(key)}{CHECKSUM_SUFFIX}"
         return f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode()
 
-    def answered(self, question: _Question, status: int, body: bytes) -> None:
+    def answered(self, question: DigestRequest, status: int, body: bytes) -> None:
         """Take the answer to a question."""
         if status == http.client.OK:
             self._on_answer(question.key, read_digest(question.key, body))
         else:
-            self._setback(question, self._refusal(question.key, status))
+            self._retry_or_fail(question, self._refusal(question.key, status))
 
-    def failed(self, question: _Question, problem: Exception) -> None:
+    def failed(self, question: DigestRequest, problem: Exception) -> None:
         """Take note that a question was not answered."""
         if isinstance(problem, TimeoutError):
             question.stalls += 1
             said = f"its checksum: no answer from {self._where} within {self._timeout:g} s"
-            self._setback(question, Stalled(question.key, said))
+            self._retry_or_fail(question, Stalled(question.key, said))
         else:
             said = f"its checksum from {self._where}: {problem or type(problem).__name__}"
             said = "; ".join(filter(None, (said, advice_on(said))))
-            self._setback(question, ConnectionLost(question.key, said))
+            self._retry_or_fail(question, ConnectionLost(question.key, said))
 
     def free(self, connection: _Connection) -> None:
         """Take a connection that is new, or has its answer."""
@@ -218,10 +218,10 @@ class Checksums:
             f"{said}. If only checksums are refused, download_checksum=False goes by size and ETag",
         )
 
-    def _setback(self, question: _Question, error: ObjectError) -> None:
+    def _retry_or_fail(self, question: DigestRequest, error: ObjectError) -> None:
         """Ask again after passing trouble, later each time."""
         question.tries += 1
-        if not error.passing or question.tries == _TRIES or question.stalls == _STALLS:
+        if not error.retryable or question.tries == _TRIES or question.stalls == _STALLS:
             self._on_answer(question.key, error)
         elif question.tries == 1:
             # A kept-alive connection may have been closed meanwhile: the first retry is free.
@@ -230,7 +230,7 @@ class Checksums:
             pause = 0.25 * 2**question.tries
             asyncio.get_running_loop().call_later(pause, self._again, question)
 
-    def _again(self, question: _Question) -> None:
+    def _again(self, question: DigestRequest) -> None:
         if not self._ended:
             self._waiting.appendleft(question)
             self._serve()
@@ -243,9 +243,9 @@ class _Connection(asyncio.Protocol):
     rest of the proof.
     """
 
-    def __init__(self, owner: Checksums) -> None:
+    def __init__(self, owner: DigestClient) -> None:
         self._owner = owner
-        self._question: _Question | None = None
+        self._question: DigestRequest | None = None
         self._answer = b""
         self._since = 0.0
         self._transport: asyncio.Transport
@@ -254,7 +254,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._owner.free(self)
 
-    def ask(self, question: _Question) -> None:
+    def ask(self, question: DigestRequest) -> None:
         """Ask for one digest."""
         self._question, self._answer = question, b""
         self._since = asyncio.get_running_loop().time()

@@ -70,7 +70,7 @@ def feed_prefix(market: Market, partition: Partition, data_type: DataType) -> st
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Stream:
+class Folder:
     """One folder of the archive: every file of one symbol, feed and interval.
 
     Parameters
@@ -142,7 +142,7 @@ class ObjectKey:
 
     Parameters
     ----------
-    stream : Stream
+    folder : Folder
     start : date
         First UTC day the file covers; day 1 for a monthly file.
 
@@ -155,12 +155,12 @@ class ObjectKey:
     'data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-07-15.zip'
     """
 
-    stream: Stream
+    folder: Folder
     start: date
 
     def __post_init__(self) -> None:
         """Refuse a monthly file that does not start on day 1."""
-        if self.stream.partition is Partition.MONTHLY and self.start.day != 1:
+        if self.folder.partition is Partition.MONTHLY and self.start.day != 1:
             raise ValueError(f"a monthly file starts on day 1, not on {self.start}")
 
     @classmethod
@@ -181,34 +181,34 @@ class ObjectKey:
         if root != "data" or market is None or len(rest) not in (3, 4):
             raise ValueError(f"{text!r} is not the key of an archive file")
         try:
-            stream = Stream(
+            folder = Folder(
                 market,
                 Partition(rest[0]),
                 DataType(rest[1]),
                 rest[2],
                 Interval(rest[3]) if len(rest) == 4 else None,
             )
-            if not (name.startswith(stream.stem) and name.endswith(".zip")):
+            if not (name.startswith(folder.stem) and name.endswith(".zip")):
                 raise ValueError("the name does not belong into its folder")
-            start = parse_period(name[len(stream.stem) : -len(".zip")], stream.partition)
+            start = parse_period(name[len(folder.stem) : -len(".zip")], folder.partition)
         except ValueError as error:
             raise ValueError(f"{text!r} is not the key of an archive file: {error}") from None
-        return cls(stream, start)
+        return cls(folder, start)
 
     @property
     def period(self) -> str:
         """The period as it stands in the key: ``YYYY-MM-DD`` or ``YYYY-MM``."""
-        return spell_period(self.start, self.stream.partition)
+        return spell_period(self.start, self.folder.partition)
 
     @property
     def end(self) -> date:
         """Last UTC day the file covers, inclusive."""
-        return period_end(self.start, self.stream.partition)
+        return period_end(self.start, self.folder.partition)
 
     @property
     def name(self) -> str:
         """Base name of the zip."""
-        return f"{self.stream.stem}{self.period}.zip"
+        return f"{self.folder.stem}{self.period}.zip"
 
     @property
     def member(self) -> str:
@@ -222,7 +222,7 @@ class ObjectKey:
 
     def __str__(self) -> str:
         """Spell the key."""
-        return self.stream.key(self.period)
+        return self.folder.key(self.period)
 
 
 def key_range(prefix: str) -> tuple[str, str]:

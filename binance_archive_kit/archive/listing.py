@@ -29,7 +29,7 @@ from binance_archive_kit.archive.endpoint import advice_on, proxy_of, tls_of, wa
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import (
     CHECKSUM_SUFFIX,
-    Stream,
+    Folder,
     is_symbol,
     parse_period,
     periods,
@@ -38,7 +38,7 @@ from binance_archive_kit.archive.keys import (
 )
 from binance_archive_kit.errors import ListingError, shown
 from binance_archive_kit.planning.plan import Listed, StreamListing
-from binance_archive_kit.planning.requests import Span, Wish
+from binance_archive_kit.planning.requests import FolderRequest, Span
 
 #: Keys an S3 listing gives at most.
 PAGE = 1_000
@@ -76,7 +76,7 @@ class _Invalid(ValueError):
     """An answer that is not the page of a listing; says why."""
 
 
-class Archive:
+class ListingClient:
     """A bucket that can be listed; an async context manager.
 
     Parameters
@@ -129,8 +129,8 @@ class Archive:
         await self._client.__aexit__(kind, error, trace)
 
     async def list_streams(
-        self, asked: Iterable[Wish], on_stream: Callable[[Stream], None] = lambda _: None
-    ) -> dict[Stream, StreamListing]:
+        self, asked: Iterable[FolderRequest], on_stream: Callable[[Folder], None] = lambda _: None
+    ) -> dict[Folder, StreamListing]:
         """List what the archive has of each stream within the days asked for.
 
         Where the first day asked for is absent, the stream's very first file is
@@ -138,7 +138,7 @@ class Archive:
 
         Parameters
         ----------
-        asked : iterable of Wish
+        asked : iterable of FolderRequest
         on_stream : callable, optional
             Called as each stream is done.
 
@@ -147,33 +147,33 @@ class Archive:
         ListingError
             If the endpoint refuses, or keeps failing.
         """
-        found: dict[Stream, StreamListing] = {}
+        found: dict[Folder, StreamListing] = {}
 
-        async def list_one(wish: Wish) -> None:
-            found[wish.stream] = await self._list_stream(wish)
-            on_stream(wish.stream)
+        async def list_one(wish: FolderRequest) -> None:
+            found[wish.folder] = await self._list_stream(wish)
+            on_stream(wish.folder)
 
         await _together(list_one(wish) for wish in asked)
         return found
 
-    async def _list_stream(self, wish: Wish) -> StreamListing:
+    async def _list_stream(self, wish: FolderRequest) -> StreamListing:
         listing = StreamListing()
         pieces = list(_pieces(wish))
         *_, last = await _together(
-            self._list_piece(wish.stream, piece, listing) for piece in pieces
+            self._list_piece(wish.folder, piece, listing) for piece in pieces
         )
         listing.ends = not last
-        opening = spell_period(pieces[0][0], wish.stream.partition)
+        opening = spell_period(pieces[0][0], wish.folder.partition)
         if opening not in listing.objects:
             listing.probed = True
-            listing.first = await self._first_period(wish.stream, listing)
+            listing.first = await self._first_period(wish.folder, listing)
         await self._list_misnamed(wish, listing)
         return listing
 
-    async def _list_misnamed(self, wish: Wish, listing: StreamListing) -> None:
+    async def _list_misnamed(self, wish: FolderRequest, listing: StreamListing) -> None:
         """Look for keys with an unpadded month, which sort after their year, where files lack."""
-        stream = wish.stream
-        periods_asked = (spell_period(start, stream.partition) for start in wish.starts())
+        folder = wish.folder
+        periods_asked = (spell_period(start, folder.partition) for start in wish.starts())
         first = listing.first or min(listing.objects, default="9999")
         last = max(listing.objects, default="") if listing.ends else "9999"
         lacking = {
@@ -183,47 +183,47 @@ class Archive:
             and period not in listing.objects
             and period not in listing.misnamed
         }
-        head = f"{stream.prefix}{stream.stem}"
+        head = f"{folder.prefix}{folder.stem}"
 
         async def list_year(year: str) -> None:
             page = await self._page(f"{head}{year}-", f"{head}{year}-13", PAGE)
             for key, _ in page.objects:
-                _note_misnamed(stream, key, listing)
+                _note_misnamed(folder, key, listing)
 
         await _together(map(list_year, sorted(lacking)))
 
-    async def _first_period(self, stream: Stream, listing: StreamListing) -> str | None:
+    async def _first_period(self, folder: Folder, listing: StreamListing) -> str | None:
         """Return the period of a stream's first file, whatever other keys precede it."""
-        head = f"{stream.prefix}{stream.stem}"
-        async with aclosing(self._pages(stream.prefix, head, 2)) as pages:
+        head = f"{folder.prefix}{folder.stem}"
+        async with aclosing(self._pages(folder.prefix, head, 2)) as pages:
             async for page in pages:
                 for key, _ in page.objects:
                     if not key.startswith(head):
                         return None
                     period = key.removeprefix(head).removesuffix(".zip")
-                    if key.endswith(".zip") and _is_period(period, stream.partition):
+                    if key.endswith(".zip") and _is_period(period, folder.partition):
                         return period
-                    _note_misnamed(stream, key, listing)
+                    _note_misnamed(folder, key, listing)
         return None
 
-    async def _list_piece(self, stream: Stream, piece: Span, listing: StreamListing) -> bool:
+    async def _list_piece(self, folder: Folder, piece: Span, listing: StreamListing) -> bool:
         """List the days of one piece; return whether something follows it."""
-        head = f"{stream.prefix}{stream.stem}"
-        start, end = (spell_period(day, stream.partition) for day in piece)
+        head = f"{folder.prefix}{folder.stem}"
+        start, end = (spell_period(day, folder.partition) for day in piece)
         # Without ".zip" the marker sorts right before the first day's own key.
         marker = f"{head}{start}"
         beyond = f"{head}{end}.zip{CHECKSUM_SUFFIX}"
         # One more than needed tells whether anything follows.
-        wanted = 2 * sum(1 for _ in periods(*piece, stream.partition)) + 1
-        async with aclosing(self._pages(stream.prefix, marker, min(PAGE, wanted))) as pages:
+        wanted = 2 * sum(1 for _ in periods(*piece, folder.partition)) + 1
+        async with aclosing(self._pages(folder.prefix, marker, min(PAGE, wanted))) as pages:
             async for page in pages:
                 checksums = {key for key, _ in page.objects if key.endswith(CHECKSUM_SUFFIX)}
                 follows = False
                 for key, listed in page.objects:
                     period = key.removeprefix(head).removesuffix(".zip")
-                    right = key.endswith(".zip") and _is_period(period, stream.partition)
+                    right = key.endswith(".zip") and _is_period(period, folder.partition)
                     if not right:
-                        _note_misnamed(stream, key, listing)
+                        _note_misnamed(folder, key, listing)
                     if key > beyond:
                         follows = True
                         continue
@@ -413,9 +413,9 @@ async def _together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _pieces(wish: Wish) -> Iterator[Span]:
+def _pieces(wish: FolderRequest) -> Iterator[Span]:
     """Cut the days asked for into pieces of about a page, zips and sidecars together."""
-    step = timedelta(days=PAGE // 2 if wish.stream.partition is Partition.DAILY else 10_000)
+    step = timedelta(days=PAGE // 2 if wish.folder.partition is Partition.DAILY else 10_000)
     for start, end in wish.spans:
         while start <= end:
             stop = min(end, start + step - timedelta(days=1))
@@ -423,12 +423,12 @@ def _pieces(wish: Wish) -> Iterator[Span]:
             start = stop + timedelta(days=1)
 
 
-def _note_misnamed(stream: Stream, key: str, listing: StreamListing) -> None:
+def _note_misnamed(folder: Folder, key: str, listing: StreamListing) -> None:
     """Note a key whose period is written without zeros."""
-    head = f"{stream.prefix}{stream.stem}"
+    head = f"{folder.prefix}{folder.stem}"
     if key.startswith(head) and key.endswith(".zip"):
         period = key.removeprefix(head).removesuffix(".zip")
-        if (meant := unpadded_period(period, stream.partition)) is not None:
+        if (meant := unpadded_period(period, folder.partition)) is not None:
             listing.misnamed[meant] = key
 
 

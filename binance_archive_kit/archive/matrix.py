@@ -79,7 +79,7 @@ class _Facts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class PartitionFacts(_Facts):
+class PartitionAvailability(_Facts):
     """What is known of one feed's daily or monthly files.
 
     Attributes
@@ -138,7 +138,7 @@ class _Alias(_Facts):
     default_intervals: tuple[Interval, ...]
 
 
-class Entry(_Facts):
+class Feed(_Facts):
     """One line of the matrix, in the documented format and its extension."""
 
     market: Market
@@ -152,10 +152,10 @@ class Entry(_Facts):
     archive_type: DataType | None = None
     aliases: Mapping[str, _Alias] = Field(default_factory=dict)
     symbol_form: SymbolForm = SymbolForm.AS_LISTED
-    partition_facts: Mapping[Partition, PartitionFacts] | None = None
+    partition_facts: Mapping[Partition, PartitionAvailability] | None = None
 
     @model_validator(mode="after")
-    def _has_a_type(self) -> Entry:
+    def _has_a_type(self) -> Feed:
         """Refuse a data type that the archive does not know."""
         known = {*DataType, PREMIUM_INDEX}
         if self.archive_type is None and self.data_type not in known:
@@ -172,11 +172,11 @@ class Entry(_Facts):
         return DataType(self.data_type)
 
     @property
-    def partitioned(self) -> Mapping[Partition, PartitionFacts]:
+    def partitioned(self) -> Mapping[Partition, PartitionAvailability]:
         """The facts of each partition; empty when the entry states none."""
         return self.partition_facts or {}
 
-    def holding(self, interval: str | None) -> Mapping[Partition, PartitionFacts]:
+    def holding(self, interval: str | None) -> Mapping[Partition, PartitionAvailability]:
         """Give the facts of the partitions that hold an interval; None: a feed without."""
         return {
             partition: facts
@@ -210,7 +210,7 @@ class _MatrixFile(_Facts):
     last_updated: date
     schema_version: Literal[1, 2] = 1
     supported_markets: tuple[Market, ...]
-    availability_matrix: tuple[Entry, ...]
+    availability_matrix: tuple[Feed, ...]
     archive: _ArchiveFacts | None = None
     symbol_forms: Mapping[SymbolForm, _SymbolFormFacts] = Field(default_factory=dict)
     symbols: Mapping[Market, tuple[str, ...]] = Field(default_factory=dict)
@@ -228,7 +228,7 @@ class Matrix:
 
     Attributes
     ----------
-    feeds : dict of (Market, DataType) to Entry
+    feeds : dict of (Market, DataType) to Feed
         Everything that exists or ever existed.
     corrections : dict of (Market, DataType) to str
         What a matrix file of the user's got wrong, in words.
@@ -237,7 +237,7 @@ class Matrix:
     def __init__(
         self,
         facts: _MatrixFile,
-        feeds: Mapping[tuple[Market, DataType], Entry],
+        feeds: Mapping[tuple[Market, DataType], Feed],
         corrections: Mapping[tuple[Market, DataType], str],
     ) -> None:
         if facts.archive is None or facts.publication is None:
@@ -249,7 +249,7 @@ class Matrix:
         self._forms = facts.symbol_forms
         self._publication = facts.publication
 
-    def feed(self, market: Market, data_type: DataType) -> Entry | None:
+    def feed(self, market: Market, data_type: DataType) -> Feed | None:
         """Return the facts of a feed, or None when the market has no such feed."""
         return self.feeds.get((market, data_type))
 
@@ -257,7 +257,7 @@ class Matrix:
         """List the data types the market has or had, in the order of the matrix."""
         return [data_type for owner, data_type in self.feeds if owner is market]
 
-    def filed_symbol(self, feed: Entry, symbol: str) -> str:
+    def archive_symbol(self, feed: Feed, symbol: str) -> str:
         """Spell `symbol` as the archive files it for this feed.
 
         Raises
@@ -671,7 +671,7 @@ def _read(path: Path) -> _MatrixFile:
         ) from None
 
 
-def _errors_of(entry: Entry, truth: Entry | None) -> str:
+def _errors_of(entry: Feed, truth: Feed | None) -> str:
     """Say what a plain entry of the documented format gets wrong; empty if nothing."""
     if truth is None:
         return "the archive has no such feed"

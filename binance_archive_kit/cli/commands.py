@@ -495,7 +495,7 @@ def _symbols_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _symbols(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.archive.listing import Archive
+    from binance_archive_kit.archive.listing import ListingClient
     from binance_archive_kit.download.collect import endpoint_of
     from binance_archive_kit.reading.feed_table import read_feed
 
@@ -511,7 +511,7 @@ def _symbols(asked: argparse.Namespace) -> int:
 
     async def listed() -> list[str]:
         endpoint = endpoint_of(asked.endpoint_url, matrix)
-        async with Archive(endpoint, matrix.archive.bucket) as archive:
+        async with ListingClient(endpoint, matrix.archive.bucket) as archive:
             return await archive.symbols(prefix)
 
     found = [each for each in asyncio.run(listed()) if fnmatchcase(each, asked.like)]

@@ -36,7 +36,7 @@ from typing import Literal, cast
 import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import ObjectKey, Stream
+from binance_archive_kit.archive.keys import Folder, ObjectKey
 from binance_archive_kit.archive.schemas import schema
 
 #: First and last day (UTC, inclusive) of the daily candles.
@@ -404,11 +404,11 @@ def _resampled(candles: pl.DataFrame, interval: Interval) -> pl.DataFrame:
 # file a row goes, and `line`.
 # ---------------------------------------------------------------------------------------
 
-_Rows = tuple[Stream, pl.DataFrame]
+_Rows = tuple[Folder, pl.DataFrame]
 
 
-def _rows(stream: Stream, frame: pl.DataFrame, *fields: pl.Expr) -> _Rows:
-    return stream, frame.select("time", line=pl.concat_str(fields, separator=","))
+def _rows(folder: Folder, frame: pl.DataFrame, *fields: pl.Expr) -> _Rows:
+    return folder, frame.select("time", line=pl.concat_str(fields, separator=","))
 
 
 def _late(frame: pl.DataFrame) -> pl.DataFrame:
@@ -418,13 +418,13 @@ def _late(frame: pl.DataFrame) -> pl.DataFrame:
 def _kline_rows(
     of: _Instrument, candles: pl.DataFrame, interval: Interval, partition: Partition
 ) -> _Rows:
-    stream = Stream(of.market, partition, DataType.KLINES, of.symbol, interval)
+    folder = Folder(of.market, partition, DataType.KLINES, of.symbol, interval)
     for planted in PLANTED:
-        if planted.kind == "disagreement" and planted.key.startswith(stream.prefix):
+        if planted.kind == "disagreement" and planted.key.startswith(folder.prefix):
             there = pl.col("time") == planted.start.replace(tzinfo=None)
             candles = candles.with_columns(close=pl.when(there).then("low").otherwise("close"))
     return _rows(
-        stream,
+        folder,
         candles,
         _epoch(of.market, pl.col("time")),
         *(of.spell_price(name) for name in _PRICES),
@@ -469,7 +469,7 @@ def _price_klines(of: _Instrument, walk: pl.DataFrame) -> Iterator[_Rows]:
     ):
         zero = pl.lit("0")
         yield _rows(
-            Stream(of.market, Partition.DAILY, data_type, symbol, hour),
+            Folder(of.market, Partition.DAILY, data_type, symbol, hour),
             frame,
             _epoch(of.market, pl.col("time")),
             *(_fixed(pl.col(name) + basis, count_places, 8, signed=True) for name in _PRICES),
@@ -519,7 +519,7 @@ def _trade_rows(of: _Instrument, candles: pl.DataFrame) -> Iterator[_Rows]:
     amount = _fixed("amount", 0, 1) if of.contract_size else of.spell_amount("amount")
     time = _epoch(of.market, pl.col("time"), micros=pl.col("micros"))
     yield _rows(
-        Stream(of.market, Partition.DAILY, DataType.TRADES, of.symbol),
+        Folder(of.market, Partition.DAILY, DataType.TRADES, of.symbol),
         trades,
         pl.col("id").cast(pl.String),
         of.spell_price("price"),
@@ -529,7 +529,7 @@ def _trade_rows(of: _Instrument, candles: pl.DataFrame) -> Iterator[_Rows]:
         *flags,
     )
     yield _rows(
-        Stream(of.market, Partition.DAILY, DataType.AGG_TRADES, of.symbol),
+        Folder(of.market, Partition.DAILY, DataType.AGG_TRADES, of.symbol),
         aggregates,
         pl.col("agg_id").cast(pl.String),
         of.spell_price("price"),
@@ -553,7 +553,7 @@ def _metrics_rows(of: _Instrument, candles: pl.DataFrame) -> _Rows:
     label = pl.col("time") if cm else pl.col("time").dt.offset_by("5m")
     decimals = 8 if cm else 16
     return _rows(
-        Stream(of.market, Partition.DAILY, DataType.METRICS, of.symbol),
+        Folder(of.market, Partition.DAILY, DataType.METRICS, of.symbol),
         candles.filter(_minute() % 5 == 0),
         _text(label),
         pl.lit(of.symbol),
@@ -574,7 +574,7 @@ def _book_depth_rows(of: _Instrument, candles: pl.DataFrame) -> _Rows:
     # What rests in a band was offered, on the whole, in its middle.
     price = pl.col("close") * (200 + pl.col("band")) // 200
     return _rows(
-        Stream(of.market, Partition.DAILY, DataType.BOOK_DEPTH, of.symbol),
+        Folder(of.market, Partition.DAILY, DataType.BOOK_DEPTH, of.symbol),
         snapshots.join(bands, how="cross", maintain_order="left_right"),
         _text(pl.col("time").dt.offset_by(pl.col("after"))),
         pl.col("band").cast(pl.String),
@@ -590,7 +590,7 @@ def _funding_rows(of: _Instrument) -> _Rows:
     )
     draw = _noise(_minute(), of.salt + 11)
     return _rows(
-        Stream(of.market, Partition.MONTHLY, DataType.FUNDING_RATE, of.symbol),
+        Folder(of.market, Partition.MONTHLY, DataType.FUNDING_RATE, of.symbol),
         pl.DataFrame({"time": times}),
         (pl.col("time").dt.epoch("ms") + draw % 13).cast(pl.String),
         pl.lit("8"),
@@ -614,7 +614,7 @@ def _volatility_rows(asset: _Asset, level: int) -> _Rows:
     late = pl.col("second") * 1_000 + _noise(_minute(), level) % 3
     base = f"{asset.name}BVOL"
     return _rows(
-        Stream(Market.OPTIONS, Partition.DAILY, DataType.BVOL_INDEX, f"{base}USDT"),
+        Folder(Market.OPTIONS, Partition.DAILY, DataType.BVOL_INDEX, f"{base}USDT"),
         walk,
         (pl.col("time").dt.epoch("ms") + late).cast(pl.String),
         pl.lit(f"{base}USDT"),
@@ -656,7 +656,7 @@ def _ended_feeds() -> Iterator[_Rows]:
     sent = pl.col("time").dt.epoch("ms") + draw % 290_000
     amounts = [1 + _noise(_minute(), salt) % 20_000 for salt in (2, 3)]
     yield _rows(
-        Stream(_UM, Partition.DAILY, DataType.BOOK_TICKER, "BTCUSDT"),
+        Folder(_UM, Partition.DAILY, DataType.BOOK_TICKER, "BTCUSDT"),
         # Some updates come after later ones, as they do.
         quotes.sort(_minute() + (draw % 9 == 0) * 12, maintain_order=True),
         (4_200_000_000_000 + _minute() * 1_000 + draw % 1_000).cast(pl.String),
@@ -671,7 +671,7 @@ def _ended_feeds() -> Iterator[_Rows]:
     orders = _candles(_CM_BTC, _walk(_BTC, start, start + 2 * _DAY, 60, 630_000))
     amount = 2 + draw % 300
     yield _rows(
-        Stream(_CM, Partition.DAILY, DataType.LIQUIDATION_SNAPSHOT, "BTCUSD_PERP"),
+        Folder(_CM, Partition.DAILY, DataType.LIQUIDATION_SNAPSHOT, "BTCUSD_PERP"),
         orders,
         (pl.col("time").dt.epoch("ms") + draw % 3_600_000).cast(pl.String),
         pl.when(pl.col("close") > pl.col("open")).then(pl.lit("BUY")).otherwise(pl.lit("SELL")),
@@ -743,7 +743,7 @@ def _summary_rows() -> _Rows:
 
     held = draw // 4_096 % 900 * 10**6
     return _rows(
-        Stream(_OPTIONS, Partition.DAILY, DataType.EOH_SUMMARY, "BTCUSDT"),
+        Folder(_OPTIONS, Partition.DAILY, DataType.EOH_SUMMARY, "BTCUSDT"),
         frame,
         pl.col("time").dt.strftime("%Y-%m-%d"),
         pl.col("time").dt.strftime("%H"),
@@ -800,18 +800,18 @@ def _feeds() -> Iterator[_Rows]:
 
 def _has_header(key: ObjectKey) -> bool:
     """Whether the file begins with a header: where headers came late, since 2022-08-11."""
-    rule = schema(key.stream.market, key.stream.data_type).header
+    rule = schema(key.folder.market, key.folder.data_type).header
     return rule == "present" or (rule == "detect" and key.start >= date(2022, 8, 11))
 
 
-def _files(stream: Stream, rows: pl.DataFrame) -> Iterator[tuple[ObjectKey, str]]:
+def _files(folder: Folder, rows: pl.DataFrame) -> Iterator[tuple[ObjectKey, str]]:
     """Cut the rows of a stream into the csv texts of its files, planting what is to be wrong."""
     planted = {flaw.key: flaw for flaw in PLANTED}
     start = pl.col("time").dt.date()
-    if stream.partition is Partition.MONTHLY:
+    if folder.partition is Partition.MONTHLY:
         start = start.dt.month_start()
     for (first,), part in rows.group_by(start.alias("start"), maintain_order=True):
-        key = ObjectKey(stream, cast(date, first))
+        key = ObjectKey(folder, cast(date, first))
         flaw = planted.get(str(key))
         lines = part["line"]
         match flaw.kind if flaw else None:
@@ -825,7 +825,7 @@ def _files(stream: Stream, rows: pl.DataFrame) -> Iterator[tuple[ObjectKey, str]
                 lines = lines.gather([row for row in range(len(lines)) for _ in (1, 2)])
         texts = lines.to_list()
         if _has_header(key):
-            texts.insert(0, schema(stream.market, stream.data_type).header_line)
+            texts.insert(0, schema(folder.market, folder.data_type).header_line)
         yield key, "\n".join(texts) + "\n"
 
 
@@ -858,13 +858,13 @@ def build() -> dict[str, bytes]:
         csv texts are the same everywhere.
     """
     objects = {}
-    files = [file for stream, rows in _feeds() for file in _files(stream, rows)]
+    files = [file for folder, rows in _feeds() for file in _files(folder, rows)]
     with ThreadPoolExecutor() as pool:
         zips = pool.map(lambda file: _zipped(*file), files)
         for (key, _), data in zip(files, zips, strict=True):
             digest = hashlib.sha256(data).hexdigest()
             # Spot sidecars end without a newline.
-            end = "" if key.stream.market is Market.SPOT else "\n"
+            end = "" if key.folder.market is Market.SPOT else "\n"
             objects[str(key)] = data
             objects[key.checksum] = f"{digest}  {key.name}{end}".encode()
     return dict(sorted(objects.items()))

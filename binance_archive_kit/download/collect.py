@@ -22,13 +22,13 @@ from typing import Any, TypeVar
 
 from binance_archive_kit.archive.endpoint import proxy_of, tls_of
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.archive.keys import Stream, spell_period
-from binance_archive_kit.archive.listing import Archive
+from binance_archive_kit.archive.keys import Folder, spell_period
+from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix, load_matrix
 from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
-from binance_archive_kit.download.events import Events, MetricsCollector
+from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
-from binance_archive_kit.download.run import Fetch
+from binance_archive_kit.download.run import Run
 from binance_archive_kit.download.s5cmd import Flags
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -45,7 +45,7 @@ from binance_archive_kit.planning.config import (
     read_config,
 )
 from binance_archive_kit.planning.plan import Plan, StreamListing, make_plan, witnesses
-from binance_archive_kit.planning.requests import Wish, Wishes, read_wishes, settle
+from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.store import Store
 
@@ -85,7 +85,7 @@ def plan(
     ListingError
         If the archive's listing cannot be read.
     """
-    question = Question.read(_config(config, fields), storage)
+    question = PlanningContext.read(_config(config, fields), storage)
     progress = Progress()
     return _wait(lambda: question.plan(progress), progress)
 
@@ -98,7 +98,7 @@ async def aplan(
     **fields: Any,
 ) -> Plan:
     """Do what `plan` does, for code that awaits."""
-    question = Question.read(_config(config, fields), storage)
+    question = PlanningContext.read(_config(config, fields), storage)
     progress = Progress()
     return await _await(lambda: question.plan(progress), progress)
 
@@ -111,7 +111,7 @@ def check(config: CollectionConfig) -> None:
     ConfigurationError
         If a field cannot be meant: no such matrix, a flag that s5cmd does not have, …
     """
-    Question.read(config, warn=False)
+    PlanningContext.read(config, warn=False)
 
 
 def collect(
@@ -201,9 +201,9 @@ def _collecting(
     storage: BaseStorage | None,
     metrics: MetricsCollector | None,
     fields: dict[str, Any],
-) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress, Events]:
+) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress, EventLog]:
     """Prepare a collection; what is wrong with the question is raised here."""
-    progress, events = Progress(), Events(metrics)
+    progress, events = Progress(), EventLog(metrics)
     ready, wanted = (config, None) if isinstance(config, Plan) else (None, config)
     given = [*fields, *(["storage"] if storage is not None else [])]
     with events.complaining():
@@ -212,7 +212,7 @@ def _collecting(
                 f"{', '.join(given)}: a plan is carried out as it stands; "
                 "change its configuration and plan again"
             )
-        question = Question.read(
+        question = PlanningContext.read(
             ready.config if ready is not None else _config(wanted, fields),
             storage,
             warn=ready is None,
@@ -222,7 +222,7 @@ def _collecting(
         created, began = datetime.now(UTC), time.monotonic()
         what = ready if ready is not None else await question.plan(progress)
         events.planned(what)
-        fetch = Fetch(
+        fetch = Run(
             what,
             Store(what.config.output_directory, what.storage),
             question.endpoint,
@@ -278,7 +278,7 @@ def check_folder(folder: Path) -> None:
         return
 
 
-def _say_trouble(events: Events) -> None:
+def _say_trouble(events: EventLog) -> None:
     """Say that a metrics collector failed, on the thread of whoever gave it."""
     if (trouble := events.trouble) is not None:
         warnings.warn(
@@ -290,20 +290,20 @@ def _say_trouble(events: Events) -> None:
 
 
 @dataclass(frozen=True)
-class Question:
+class PlanningContext:
     """A configuration, read against the matrix; nothing has been asked of anyone yet."""
 
     config: CollectionConfig
     matrix: Matrix
     flags: Flags
     endpoint: str
-    asked: Wishes
+    asked: Requests
     storage: BaseStorage | None
 
     @classmethod
     def read(
         cls, config: CollectionConfig, storage: BaseStorage | None = None, *, warn: bool = True
-    ) -> Question:
+    ) -> PlanningContext:
         """Read a configuration; what is not used of it is a warning, if `warn`."""
         if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
             raise ConfigurationError(
@@ -314,7 +314,7 @@ class Question:
         now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
-        asked = read_wishes(config, matrix, now)
+        asked = expand(config, matrix, now)
         # From here on "yesterday" stays the same day, however long it takes.
         config = config.settled(now)
         for warning in asked.warnings if warn else ():
@@ -329,13 +329,13 @@ class Question:
         """Ask the archive and the store, and decide."""
         now = datetime.now(UTC).replace(tzinfo=None)
         store = Store(self.config.output_directory, self.storage)
-        listing: dict[Stream, StreamListing] | None = None
-        beside: dict[Stream, StreamListing] = {}
+        listing: dict[Folder, StreamListing] | None = None
+        beside: dict[Folder, StreamListing] = {}
         symbols: dict[str, list[str]] = {}
         notes = list(self.asked.notes)
         if self.config.listing:
             bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
-            async with Archive(self.endpoint, bucket, timeout) as archive:
+            async with ListingClient(self.endpoint, bucket, timeout) as archive:
                 wishes, listing = await self._list(archive, progress)
                 beside = await archive.list_streams(witnesses(wishes, listing, self.matrix, now))
                 lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
@@ -346,23 +346,23 @@ class Question:
             wishes = [
                 settled
                 for wish in self.asked.wishes
-                for settled in settle(wish, _months_due(wish, self.matrix, now))
+                for settled in resolve_months(wish, _months_due(wish, self.matrix, now))
             ]
-        prefixes = dict.fromkeys(wish.stream.prefix for wish in wishes)
+        prefixes = dict.fromkeys(wish.folder.prefix for wish in wishes)
         keys = [] if self.storage is None else _keys(wishes, listing)
         inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
-        asked = Wishes(wishes, self.asked.unavailable, notes, self.asked.warnings)
+        asked = Requests(wishes, self.asked.unavailable, notes, self.asked.warnings)
         made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols, beside)
         if self.storage is not None:
             await asyncio.to_thread(store.decide, made.frame["key"])
         return replace(made, storage=self.storage)
 
     async def _list(
-        self, archive: Archive, progress: Progress
-    ) -> tuple[list[Wish], dict[Stream, StreamListing]]:
+        self, archive: ListingClient, progress: Progress
+    ) -> tuple[list[FolderRequest], dict[Folder, StreamListing]]:
         """List what is asked for: first months where days may have to stand in, then days."""
 
-        def count(_: Stream) -> None:
+        def count(_: Folder) -> None:
             progress.done += 1
 
         progress.begin("listing", len(self.asked.wishes), unit="folders")
@@ -370,25 +370,27 @@ class Question:
         wishes = [
             settled
             for wish in self.asked.wishes
-            for settled in settle(wish, listing[wish.stream].objects)
+            for settled in resolve_months(wish, listing[wish.folder].objects)
         ]
-        days = [wish for wish in wishes if wish.stream not in listing]
+        days = [wish for wish in wishes if wish.folder not in listing]
         progress.total += len(days)
         listing |= await archive.list_streams(days, count)
         return wishes, listing
 
 
-def _keys(wishes: Sequence[Wish], listing: Mapping[Stream, StreamListing] | None) -> list[str]:
+def _keys(
+    wishes: Sequence[FolderRequest], listing: Mapping[Folder, StreamListing] | None
+) -> list[str]:
     """Spell the keys of all objects that are wished for; of those that are listed, if known."""
     return [
-        wish.stream.key(period)
+        wish.folder.key(period)
         for wish in wishes
-        for period in (spell_period(start, wish.stream.partition) for start in wish.starts())
-        if listing is None or (wish.stream in listing and period in listing[wish.stream].objects)
+        for period in (spell_period(start, wish.folder.partition) for start in wish.starts())
+        if listing is None or (wish.folder in listing and period in listing[wish.folder].objects)
     ]
 
 
-def _months_due(wish: Wish, matrix: Matrix, now: datetime) -> list[str]:
+def _months_due(wish: FolderRequest, matrix: Matrix, now: datetime) -> list[str]:
     """Months that should be published by now, as spelled in the key."""
     if wish.instead is None:
         return []

@@ -89,7 +89,7 @@ class _Batch:
     began: float = field(default_factory=time.monotonic)
 
 
-class Events:
+class EventLog:
     """Tells a collector what happens; does nothing where there is none, and is then false.
 
     A collector that raises does not end the collection: its first error is kept in `trouble`.
@@ -185,7 +185,7 @@ class Events:
         self.tell("file_downloaded", key=key, **details)
         self._ended(key, failed=False)
 
-    def doubted(self, error: ObjectError) -> None:
+    def checksum_failed(self, error: ObjectError) -> None:
         """Tell of an error if it is one of bytes against their digest."""
         if isinstance(error, _CHECKSUM_FAILURES):
             self.tell("checksum_failed", key=error.key, reason=error.reason, detail=error.detail)

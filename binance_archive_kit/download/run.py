@@ -1,6 +1,6 @@
 """Carrying out a plan: s5cmd brings, the archive's digests vouch, the store admits.
 
-Three things go on at once: s5cmd downloads into a private folder, `Checksums` fetches
+Three things go on at once: s5cmd downloads into a private folder, `DigestClient` fetches
 the published digests, and threads prove each file as soon as both have come. What
 fails for a passing reason is tried again; what fails its proof goes to quarantine.
 """
@@ -25,14 +25,14 @@ from pathlib import Path
 
 import polars as pl
 
-from binance_archive_kit.archive.digests import Answer, Checksums
+from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import ObjectKey, period_end
-from binance_archive_kit.archive.listing import Archive
+from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Arrivals, Progress
-from binance_archive_kit.download.events import Events
+from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.result import CollectionResult, State
 from binance_archive_kit.download.s5cmd import (
     Copied,
@@ -110,13 +110,13 @@ class _Task:
     failed: int = 0
     lost: int = 0
     #: Its digest was asked for once more, alone.
-    doubted: bool = False
+    checksum_failed: bool = False
 
     def expected(self) -> Expected:
         return Expected(self.size, self.etag, self.answer if isinstance(self.answer, str) else None)
 
 
-class Fetch:
+class Run:
     """Carries out one plan.
 
     Parameters
@@ -128,7 +128,7 @@ class Fetch:
     flags : Flags
         The user's flags for s5cmd.
     progress : Progress
-    events : Events
+    events : EventLog
     created_at : datetime
         When the run began, UTC.
     began : float
@@ -143,7 +143,7 @@ class Fetch:
         matrix: Matrix,
         flags: Flags,
         progress: Progress,
-        events: Events,
+        events: EventLog,
         created_at: datetime,
         began: float,
     ) -> None:
@@ -176,7 +176,7 @@ class Fetch:
         self._soon: asyncio.TimerHandle | None = None
         #: A fault of our own in a proof: never to be swallowed.
         self._trouble: BaseException | None = None
-        self._checksums: Checksums | None = None
+        self._checksums: DigestClient | None = None
 
     async def run(self) -> CollectionResult:
         """Carry the plan out, and say what came of every object.
@@ -230,7 +230,7 @@ class Fetch:
         )
         there = self._state_column().is_in(_THERE)
         try:
-            self._store.note_missing(result.missing, frame["key"].filter(there))
+            self._store.record_missing(result.missing, frame["key"].filter(there))
         except ArchiveKitError as error:
             warnings.warn(
                 f"what the archive was found to lack could not be recorded ({error}); reports "
@@ -292,7 +292,7 @@ class Fetch:
                 self._store.recorder() as self._record,
                 ThreadPoolExecutor(_PROVERS, "prover") as self._provers,
             ):
-                checksums = Checksums(
+                checksums = DigestClient(
                     self._endpoint,
                     self._matrix.archive.bucket,
                     self._answered,
@@ -333,7 +333,7 @@ class Fetch:
             if not self._config.download_checksum:
                 self._prove_soon(key)
             elif checksum is False:
-                self._setback(key, task, _absent_checksum(key))
+                self._retry_or_fail(key, task, _absent_checksum(key))
             else:
                 self._ask([key])
             await self._settle(_WAITING)
@@ -482,7 +482,7 @@ class Fetch:
         # An endpoint that cannot list leaves us with what the plan knows.
         with suppress(ListingError):
             bucket, timeout = self._matrix.archive.bucket, self._config.timeout_seconds
-            async with Archive(self._endpoint, bucket, timeout) as archive:
+            async with ListingClient(self._endpoint, bucket, timeout) as archive:
                 now = await archive.describe(doubtful)
             for key, listed in now.items():
                 task = self._tasks[key]
@@ -507,7 +507,7 @@ class Fetch:
             task.lost += 1
             self._again.append(event.key)
         else:
-            self._setback(event.key, task, event.error)
+            self._retry_or_fail(event.key, task, event.error)
 
     def _answered(self, key: str, answer: Answer) -> None:
         task = self._tasks.get(key)
@@ -538,7 +538,7 @@ class Fetch:
                 key = self._ready.popleft()
                 task = self._tasks[key]
                 if isinstance(task.answer, ObjectError):
-                    self._setback(key, task, task.answer)
+                    self._retry_or_fail(key, task, task.answer)
                     continue
                 batch.append((key, task))
                 weight += task.size or 0
@@ -566,7 +566,7 @@ class Fetch:
             if isinstance(outcome, Proof):
                 self._proven(key, task, outcome)
             else:
-                self._setback(key, task, outcome)
+                self._retry_or_fail(key, task, outcome)
 
     def _prove_files(self, batch: Sequence[tuple[str, _Task]]) -> list[Proof | ObjectError]:
         """Prove files and admit them to the store; runs on a prover's thread."""
@@ -615,12 +615,12 @@ class Fetch:
             path, by = str(self._store.path(key)), proof.by.value
             self._events.downloaded(key, path=path, size_bytes=proof.size, proven_by=by)
 
-    def _setback(self, key: str, task: _Task, error: ObjectError) -> None:
+    def _retry_or_fail(self, key: str, task: _Task, error: ObjectError) -> None:
         """Try again what may yet succeed; what cannot has failed."""
-        self._events.doubted(error)
-        if isinstance(error, StaleChecksum | BadChecksum) and not task.doubted:
+        self._events.checksum_failed(error)
+        if isinstance(error, StaleChecksum | BadChecksum) and not task.checksum_failed:
             # It may be the digest that was damaged on its way, and that is soon told.
-            task.doubted, task.answer = True, None
+            task.checksum_failed, task.answer = True, None
             self._ask([key])
             return
         if task.path is not None:
@@ -630,13 +630,13 @@ class Fetch:
         if isinstance(error, DiskFull):
             self._disk_full = error
         if task.adopted:
-            self._disown(key, task, error)
+            self._reject_adopted(key, task, error)
         elif isinstance(error, NotFound) and not self._plan.config.listing:
             self._absent(key, task)
         elif error is task.answer:
             # It was asked for often enough, and the zip is not to blame.
             self._fail(key, task, error)
-        elif error.passing and task.failed < _TRIES_OF.get(type(error), _TRIES):
+        elif error.retryable and task.failed < _TRIES_OF.get(type(error), _TRIES):
             if isinstance(error, Corrupt):
                 # The digest may be of another issue than the bytes.
                 task.answer = None
@@ -645,7 +645,7 @@ class Fetch:
         else:
             self._fail(key, task, error)
 
-    def _disown(self, key: str, task: _Task, error: ObjectError) -> None:
+    def _reject_adopted(self, key: str, task: _Task, error: ObjectError) -> None:
         """Deal with a file found in the store that could not be proven."""
         if not isinstance(error, Corrupt):
             self._fail(key, task, error)
@@ -688,20 +688,20 @@ class Fetch:
         self._states[task.row] = State.ABSENT
         self._progress.total -= 1
         found = ObjectKey.parse(key)
-        stream = found.stream
+        folder = found.folder
         early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.due(
-            found.start, stream.partition
+            found.start, folder.partition
         )
         absence = Absence(
-            stream.market,
-            stream.data_type,
+            folder.market,
+            folder.data_type,
             Reason.NOT_PUBLISHED if early else Reason.ABSENT,
             "not published yet" if early else "the archive lacks it",
             found.start,
             found.end,
-            stream.symbol,
-            stream.interval and str(stream.interval),
-            stream.partition,
+            folder.symbol,
+            folder.interval and str(folder.interval),
+            folder.partition,
             key,
         )
         (self._pending if early else self._missing).append(absence)

@@ -27,7 +27,7 @@ from binance_archive_kit.planning.config import (
     is_field,
 )
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.planning.requests import Absence, Reason, Wishes
+from binance_archive_kit.planning.requests import Absence, Reason, Requests
 
 #: A configuration's fields as JSON values, not checked yet.
 Fields = dict[str, Any]
@@ -42,7 +42,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class FieldMessage:
     """A sentence to be shown beside a field."""
 
     level: Level
@@ -50,7 +50,7 @@ class Finding:
 
 
 #: Findings by field; ``""`` for what belongs to none.
-Findings = dict[str, list[Finding]]
+Findings = dict[str, list[FieldMessage]]
 
 #: Sentences of one level that are shown beside a field before the rest is only counted.
 _SHOWN = 4
@@ -307,7 +307,7 @@ def read_fields(
     mended = {name: value for name, value in fields.items() if is_field(name)}
     findings: Findings = {}
     if unknown := [field_problem(name) for name in fields if not is_field(name)]:
-        findings[""] = [Finding(Level.WRONG, text) for text in unknown]
+        findings[""] = [FieldMessage(Level.WRONG, text) for text in unknown]
     while True:
         try:
             config = CollectionConfig(**mended)
@@ -329,7 +329,7 @@ def findings_of(error: ConfigurationError) -> Findings:
         if name not in CollectionConfig.model_fields:
             name = ""
         text = line.removeprefix(f"{name}: ")
-        findings.setdefault(name, []).append(Finding(Level.WRONG, text))
+        findings.setdefault(name, []).append(FieldMessage(Level.WRONG, text))
     return findings
 
 
@@ -375,12 +375,12 @@ _TOLD_AT = {
 }
 
 
-def findings_in(asked: Wishes, wrong: Collection[str] = ()) -> Findings:
+def findings_in(asked: Requests, wrong: Collection[str] = ()) -> Findings:
     """Say of what is asked for what cannot exist, and what is read differently.
 
     Parameters
     ----------
-    asked : Wishes
+    asked : Requests
     wrong : collection of str
         Fields that are wrong: stand-ins were read in their place, and nothing is said
         that follows from those.
@@ -389,7 +389,7 @@ def findings_in(asked: Wishes, wrong: Collection[str] = ()) -> Findings:
 
     def say(name: str, level: Level, text: str) -> None:
         if name not in wrong:
-            findings.setdefault(name, []).append(Finding(level, text))
+            findings.setdefault(name, []).append(FieldMessage(level, text))
 
     if not {"markets", "data_types"} & set(wrong):
         for absence in asked.unavailable:
@@ -409,7 +409,7 @@ def _told(absence: Absence) -> str:
     return f"{subject}: {absence.detail}" if subject else absence.detail
 
 
-def _first(findings: Iterable[Finding]) -> list[Finding]:
+def _first(findings: Iterable[FieldMessage]) -> list[FieldMessage]:
     """Drop repeats, put what matters most first, and count what would be too long a list."""
     different = dict.fromkeys(findings)
     shown = []
@@ -417,13 +417,13 @@ def _first(findings: Iterable[Finding]) -> list[Finding]:
         of_level = [finding for finding in different if finding.level is level]
         shown += of_level[:_SHOWN]
         if len(of_level) > _SHOWN:
-            shown.append(Finding(level, f"… and {len(of_level) - _SHOWN:,} more like these"))
+            shown.append(FieldMessage(level, f"… and {len(of_level) - _SHOWN:,} more like these"))
     return shown
 
 
 def unlisted(
     fields: Fields, listed: Mapping[Market, Collection[str]], matrix: Matrix
-) -> list[Finding]:
+) -> list[FieldMessage]:
     """Say which of the chosen symbols the archive does not list, and where.
 
     Parameters
@@ -447,14 +447,14 @@ def unlisted(
     for symbol, markets in absent.items():
         where = _listed(market.title for market in markets)
         if symbol in there:
-            findings.append(Finding(Level.NOTE, f"{symbol} is not listed in {where}"))
+            findings.append(FieldMessage(Level.NOTE, f"{symbol} is not listed in {where}"))
             continue
         # A nearest name costs a comparison with thousands: only for those that are shown.
         known = {name for market in markets for name in listed[market]}
         guess = nearest(symbol, known) if len(findings) < _SHOWN else None
         hint = f"; did you mean {guess}?" if guess else ""
         findings.append(
-            Finding(Level.CANNOT, f"{symbol} is not listed in {where} by the archive{hint}")
+            FieldMessage(Level.CANNOT, f"{symbol} is not listed in {where} by the archive{hint}")
         )
     return _first(findings)
 
@@ -466,7 +466,7 @@ def _filed(symbol: str, market: Market, fields: Fields, matrix: Matrix) -> set[s
         feed = matrix.feed(market, data_type)
         if feed is not None:
             with suppress(WrongSymbolError):
-                names.add(matrix.filed_symbol(feed, symbol))
+                names.add(matrix.archive_symbol(feed, symbol))
     return names
 
 

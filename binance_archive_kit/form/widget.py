@@ -19,10 +19,10 @@ import anywidget
 import traitlets
 
 from binance_archive_kit.archive.enums import Market
-from binance_archive_kit.archive.listing import Archive
+from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.display.progress import Progress
-from binance_archive_kit.download.collect import Question, Worker, check
+from binance_archive_kit.download.collect import PlanningContext, Worker, check
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.form import model as choices
 from binance_archive_kit.form.model import Findings, Level
@@ -99,7 +99,7 @@ class ConfigForm(anywidget.AnyWidget):
         self._listing: Worker | None = None
         self._refused: dict[tuple[str, str], str] = {}
         self._planning: Worker | None = None
-        self._question: Question | None = None
+        self._question: PlanningContext | None = None
         self._answered: list[Any] = []
         fields = (
             choices.starting_fields(_today()) if config is None else read_config(config).chosen()
@@ -272,7 +272,7 @@ class ConfigForm(anywidget.AnyWidget):
 
     # What the archive says, in the background
 
-    def _known_symbols(self, question: Question) -> dict[Market, list[str]]:
+    def _known_symbols(self, question: PlanningContext) -> dict[Market, list[str]]:
         """Give the symbols of the markets of which all that is to be listed is known."""
         known = {}
         for market, folders in choices.symbol_folders(self.fields, question.matrix).items():
@@ -281,7 +281,7 @@ class ConfigForm(anywidget.AnyWidget):
                 known[market] = sorted({name for each in names for name in each or ()})
         return known
 
-    def _list_symbols(self, question: Question) -> None:
+    def _list_symbols(self, question: PlanningContext) -> None:
         """Say which symbols there are, and have those listed that are not known yet."""
         folders = choices.symbol_folders(self.fields, question.matrix)
         wanted = {(question.endpoint, each) for some in folders.values() for each in some}
@@ -310,7 +310,7 @@ class ConfigForm(anywidget.AnyWidget):
             names: dict[tuple[str, str], list[str]] = {}
             why = ""
             try:
-                async with Archive(question.endpoint, bucket, timeout) as archive:
+                async with ListingClient(question.endpoint, bucket, timeout) as archive:
                     for _, folder in sorted(unknown):
                         names[question.endpoint, folder] = await archive.symbols(folder)
             except Exception as error:
@@ -358,7 +358,7 @@ class ConfigForm(anywidget.AnyWidget):
         worker.start()
         return worker
 
-    async def _ask_for_plan(self, question: Question, say: Callable[..., None]) -> None:
+    async def _ask_for_plan(self, question: PlanningContext, say: Callable[..., None]) -> None:
         await asyncio.sleep(_PAUSE)
         progress = Progress()
         asking = asyncio.ensure_future(question.plan(progress))
@@ -389,12 +389,12 @@ def _wrong(findings: Findings) -> list[str]:
     ]
 
 
-def _question(config: CollectionConfig) -> tuple[Question | None, Findings]:
+def _question(config: CollectionConfig) -> tuple[PlanningContext | None, Findings]:
     """Read a configuration against the matrix, without the fields that are wrong in it."""
     findings: Findings = {}
     while True:
         try:
-            return Question.read(config, warn=False), findings
+            return PlanningContext.read(config, warn=False), findings
         except ConfigurationError as error:
             found = choices.findings_of(error)
             fields = config.chosen()

@@ -17,17 +17,22 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
-    Stream,
+    Folder,
     delivery_of,
     parse_period,
     period_end,
     spell_period,
 )
-from binance_archive_kit.archive.matrix import Confidence, Matrix, PartitionFacts, WrongSymbolError
+from binance_archive_kit.archive.matrix import (
+    Confidence,
+    Matrix,
+    PartitionAvailability,
+    WrongSymbolError,
+)
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import nearest
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.requests import Absence, Reason, Span, Wish, Wishes
+from binance_archive_kit.planning.requests import Absence, FolderRequest, Reason, Requests, Span
 from binance_archive_kit.storage.layout import BaseStorage
 
 
@@ -251,51 +256,51 @@ class Lives:
 
     Parameters
     ----------
-    listing : mapping of Stream to StreamListing
+    listing : mapping of Folder to StreamListing
         What was listed, for whatever reason.
     """
 
-    def __init__(self, listing: Mapping[Stream, StreamListing]) -> None:
-        self._symbols: dict[Market, dict[str, tuple[date, Stream]]] = {}
-        self._first: dict[tuple[str, ...], tuple[date, Stream]] = {}
-        for stream, here in listing.items():
-            if stream.interval not in _LONG and (
+    def __init__(self, listing: Mapping[Folder, StreamListing]) -> None:
+        self._symbols: dict[Market, dict[str, tuple[date, Folder]]] = {}
+        self._first: dict[tuple[str, ...], tuple[date, Folder]] = {}
+        for folder, here in listing.items():
+            if folder.interval not in _LONG and (
                 period := here.first or min(here.objects, default=None)
             ):
-                begun = parse_period(period, stream.partition), stream
-                kin = _kin(stream)
+                begun = parse_period(period, folder.partition), folder
+                kin = _kin(folder)
                 self._first[kin] = min(self._first.get(kin, begun), begun, key=itemgetter(0))
-            last = _last_day(stream, here)
-            symbols = self._symbols.setdefault(stream.market, {})
-            symbol = _contract(stream)
+            last = _last_day(folder, here)
+            symbols = self._symbols.setdefault(folder.market, {})
+            symbol = _contract(folder)
             if symbol not in symbols or symbols[symbol][0] < last:
-                symbols[symbol] = last, stream
+                symbols[symbol] = last, folder
         #: The two symbols of each market that last longest: a plan asks for each absent period.
         self._longest = {
             market: sorted(symbols.values(), key=lambda each: each[0], reverse=True)[:2]
             for market, symbols in self._symbols.items()
         }
 
-    def of(self, stream: Stream) -> tuple[date, Stream]:
+    def of(self, folder: Folder) -> tuple[date, Folder]:
         """Return the last day of a stream's symbol, UTC, and the stream that has it."""
-        return self._symbols[stream.market][_contract(stream)]
+        return self._symbols[folder.market][_contract(folder)]
 
-    def earlier(self, stream: Stream, day: date) -> Stream | None:
+    def earlier(self, folder: Folder, day: date) -> Folder | None:
         """Return another interval of the same candles that has files of a day, or earlier ones."""
-        if stream.interval in _LONG:
+        if folder.interval in _LONG:
             # A month of few days may have no candle as long.
             return None
-        first, other = self._first.get(_kin(stream), (date.max, stream))
-        return other if other != stream and first <= day else None
+        first, other = self._first.get(_kin(folder), (date.max, folder))
+        return other if other != folder and first <= day else None
 
-    def others(self, stream: Stream) -> tuple[date, Stream] | None:
+    def others(self, folder: Folder) -> tuple[date, Folder] | None:
         """Return the same for the symbol of this market that lasts longest, but for its own."""
-        own = _contract(stream)
-        longest = self._longest[stream.market]
+        own = _contract(folder)
+        longest = self._longest[folder.market]
         return next((each for each in longest if _contract(each[1]) != own), None)
 
 
-def _last_day(stream: Stream, here: StreamListing) -> date:
+def _last_day(folder: Folder, here: StreamListing) -> date:
     """Return the last day (UTC) of which a stream is known to have rows.
 
     Of a month only that it began: a symbol may end in the middle of it.
@@ -304,21 +309,21 @@ def _last_day(stream: Stream, here: StreamListing) -> date:
         return date.max if here.objects or here.first else date.min
     if not here.objects:
         return date.min
-    return parse_period(max(here.objects), stream.partition)
+    return parse_period(max(here.objects), folder.partition)
 
 
 #: Candles longer than a day.
 _LONG = (Interval.D3, Interval.W1, Interval.MO1)
 
 
-def _kin(stream: Stream) -> tuple[str, ...]:
+def _kin(folder: Folder) -> tuple[str, ...]:
     """Name what the intervals of some candles have in common."""
-    return stream.market, stream.data_type, stream.partition, stream.symbol
+    return folder.market, folder.data_type, folder.partition, folder.symbol
 
 
-def _contract(stream: Stream) -> str:
+def _contract(folder: Folder) -> str:
     """Name what is traded: COIN-M index candles are filed under the pair."""
-    return stream.symbol.removesuffix("_PERP")
+    return folder.symbol.removesuffix("_PERP")
 
 
 #: Candles that every traded symbol has, as witnesses that it is traded.
@@ -326,17 +331,17 @@ _WITNESSES = (Interval.M1, Interval.H1, Interval.D1)
 
 
 def witnesses(
-    wishes: Sequence[Wish],
-    listing: Mapping[Stream, StreamListing],
+    wishes: Sequence[FolderRequest],
+    listing: Mapping[Folder, StreamListing],
     matrix: Matrix,
     now: datetime,
-) -> list[Wish]:
+) -> list[FolderRequest]:
     """Choose streams to list besides, to tell a delisted symbol from a stream that stops.
 
     Parameters
     ----------
-    wishes : sequence of Wish
-    listing : mapping of Stream to StreamListing
+    wishes : sequence of FolderRequest
+    listing : mapping of Folder to StreamListing
         What the archive has of them.
     matrix : Matrix
     now : datetime
@@ -348,32 +353,34 @@ def witnesses(
         None where what was listed already tells.
     """
     lives = Lives(listing)
-    found: dict[Stream, Wish] = {}
+    found: dict[Folder, FolderRequest] = {}
     for wish in wishes:
-        stream, end = wish.stream, wish.spans[-1][1]
-        here = listing.get(stream)
+        folder, end = wish.folder, wish.spans[-1][1]
+        here = listing.get(folder)
         if here is None or not here.ends or not (here.objects or here.first):
             continue
-        last, _ = lives.of(stream)
+        last, _ = lives.of(folder)
         if last >= end:
             continue
         start = max(wish.spans[0][0], last + timedelta(days=1))
-        if now < matrix.due(start, stream.partition):
+        if now < matrix.due(start, folder.partition):
             continue
-        other = lives.others(stream)
-        symbols = [stream.symbol]
+        other = lives.others(folder)
+        symbols = [folder.symbol]
         if other is None or other[0] < end:
-            symbols += matrix.symbols.get(stream.market, ())[:2]
+            symbols += matrix.symbols.get(folder.market, ())[:2]
         for symbol in symbols:
-            for each, facts in _traded(stream.market, symbol, matrix):
+            for each, facts in _traded(folder.market, symbol, matrix):
                 if each not in listing:
                     first = start if each.partition is Partition.DAILY else start.replace(day=1)
                     days = first, period_end(end, each.partition)
-                    found.setdefault(each, Wish(each, (days,), facts))
+                    found.setdefault(each, FolderRequest(each, (days,), facts))
     return [*found.values()]
 
 
-def _traded(market: Market, symbol: str, matrix: Matrix) -> Iterator[tuple[Stream, PartitionFacts]]:
+def _traded(
+    market: Market, symbol: str, matrix: Matrix
+) -> Iterator[tuple[Folder, PartitionAvailability]]:
     """Return streams that a symbol has as long as it is traded."""
     options = market is Market.OPTIONS
     data_type = DataType.BVOL_INDEX if options else DataType.KLINES
@@ -383,12 +390,12 @@ def _traded(market: Market, symbol: str, matrix: Matrix) -> Iterator[tuple[Strea
     if market is Market.FUTURES_CM and "_" not in symbol:
         symbol = f"{symbol}_PERP"
     try:
-        symbol = matrix.filed_symbol(feed, symbol)
+        symbol = matrix.archive_symbol(feed, symbol)
     except WrongSymbolError:
         return
     for partition, facts in feed.partitioned.items():
         for interval in (None,) if options else _WITNESSES:
-            yield Stream(market, partition, data_type, symbol, interval), facts
+            yield Folder(market, partition, data_type, symbol, interval), facts
 
 
 class _Rows:
@@ -396,7 +403,7 @@ class _Rows:
 
     def __init__(self) -> None:
         self._chunks: list[pl.DataFrame] = []
-        self._streams: list[Stream] = []
+        self._streams: list[Folder] = []
         self._columns: dict[str, list[object]] = {}
         self._clear()
 
@@ -405,11 +412,11 @@ class _Rows:
         self._columns = {name: [] for name in names}
 
     def extend(
-        self, stream: Stream, found: Sequence[tuple[str, date]], listed: Sequence[Listed] | None
+        self, folder: Folder, found: Sequence[tuple[str, date]], listed: Sequence[Listed] | None
     ) -> None:
         """Add the objects of one stream: period and first day of each, and its listing."""
         columns, count = self._columns, len(found)
-        head = f"{stream.prefix}{stream.stem}"
+        head = f"{folder.prefix}{folder.stem}"
         columns["key"] += [f"{head}{period}.zip" for period, _ in found]
         columns["stream"] += [len(self._streams)] * count
         columns["start"] += [start for _, start in found]
@@ -417,7 +424,7 @@ class _Rows:
             columns[name] += (
                 [None] * count if listed is None else [getattr(each, name) for each in listed]
             )
-        self._streams.append(stream)
+        self._streams.append(folder)
         if len(columns["key"]) >= 50_000:
             self._flush()
 
@@ -431,7 +438,7 @@ class _Rows:
         self._flush()
         streams = pl.DataFrame(
             {
-                name: [getattr(stream, name) for stream in self._streams]
+                name: [getattr(folder, name) for folder in self._streams]
                 for name in ("market", "data_type", "partition", "symbol", "interval")
             },
             schema={
@@ -455,20 +462,20 @@ class _Rows:
 
 def make_plan(
     config: CollectionConfig,
-    asked: Wishes,
-    listing: Mapping[Stream, StreamListing] | None,
+    asked: Requests,
+    listing: Mapping[Folder, StreamListing] | None,
     inventory: pl.DataFrame,
     matrix: Matrix,
     now: datetime,
     known_symbols: Mapping[str, Sequence[str]] | None = None,
-    witnesses: Mapping[Stream, StreamListing] | None = None,
+    witnesses: Mapping[Folder, StreamListing] | None = None,
 ) -> Plan:
     """Hold what is asked for against what the archive and the store have.
 
     Parameters
     ----------
     config, asked : CollectionConfig, Wishes
-    listing : mapping of Stream to StreamListing, or None
+    listing : mapping of Folder to StreamListing, or None
         What the archive has; None plans from the matrix alone.
     inventory : polars.DataFrame
         What the store has, with `INVENTORY_SCHEMA`.
@@ -477,7 +484,7 @@ def make_plan(
         The present, naive UTC.
     known_symbols : mapping of str to sequence of str, optional
         Symbols the archive has, by the parent prefix of the stream.
-    witnesses : mapping of Stream to StreamListing, optional
+    witnesses : mapping of Folder to StreamListing, optional
         What the archive has of streams that were not asked for, see `witnesses`.
     """
     rows = _Rows()
@@ -487,20 +494,20 @@ def make_plan(
     pending: list[Absence] = []
     spelled: dict[tuple[tuple[Span, ...], Partition], list[tuple[str, date]]] = {}
     for wish in asked.wishes:
-        stream = wish.stream
-        key = (wish.spans, stream.partition)
+        folder = wish.folder
+        key = (wish.spans, folder.partition)
         if key not in spelled:
-            spelled[key] = [(spell_period(s, stream.partition), s) for s in wish.starts()]
+            spelled[key] = [(spell_period(s, folder.partition), s) for s in wish.starts()]
         wanted = spelled[key]
         if listing is None:
             found = [each for each in wanted if _may_exist(each[1], wish, now)]
-            rows.extend(stream, found, None)
+            rows.extend(folder, found, None)
             absent = [each for each in wanted if not _may_exist(each[1], wish, now)]
             here = StreamListing()
         else:
-            here = listing.get(stream, StreamListing())
+            here = listing.get(folder, StreamListing())
             found = [each for each in wanted if each[0] in here.objects]
-            rows.extend(stream, found, [here.objects[period] for period, _ in found])
+            rows.extend(folder, found, [here.objects[period] for period, _ in found])
             absent = [each for each in wanted if each[0] not in here.objects]
         for absence in _absences(wish, absent, here, matrix, now, known_symbols or {}, lives):
             match absence.reason:
@@ -520,9 +527,9 @@ def make_plan(
     )
 
 
-def _may_exist(start: date, wish: Wish, now: datetime) -> bool:
+def _may_exist(start: date, wish: FolderRequest, now: datetime) -> bool:
     """Tell from the matrix alone whether the period that begins on `start` can be there."""
-    facts, partition = wish.facts, wish.stream.partition
+    facts, partition = wish.facts, wish.folder.partition
     end = period_end(start, partition)
     return (
         (facts.first is None or end >= facts.first)
@@ -532,7 +539,7 @@ def _may_exist(start: date, wish: Wish, now: datetime) -> bool:
 
 
 def _absences(
-    wish: Wish,
+    wish: FolderRequest,
     absent: Sequence[tuple[str, date]],
     here: StreamListing,
     matrix: Matrix,
@@ -543,37 +550,37 @@ def _absences(
     """Give each absent period its word, joining those that cannot exist into runs."""
     if not absent:
         return
-    stream, facts = wish.stream, wish.facts
-    name = f"{stream.market.title} {stream.data_type}"
+    folder, facts = wish.folder, wish.facts
+    name = f"{folder.market.title} {folder.data_type}"
     last_here = max(here.objects, default="")
     gaps = facts.gaps
     lost = here.probed and here.first is None
-    known = known_symbols.get(stream.parent, ())
+    known = known_symbols.get(folder.parent, ())
 
     def word(period: str, start: date) -> tuple[Reason, str]:
-        end = period_end(start, stream.partition)
+        end = period_end(start, folder.partition)
         if period in here.misnamed:
             return Reason.OTHER_NAME, (
                 f"the archive has it under another name, {here.misnamed[period]}, which is not "
                 "fetched; download that object and its checksum by hand, and save the zip as "
-                f"{stream.key(period).rpartition('/')[2]}"
+                f"{folder.key(period).rpartition('/')[2]}"
             )
         if facts.last is not None and start > facts.last:
             doubtful = facts.confidence is Confidence.HEARSAY
             return Reason.ENDED, f"{name} ended {'about' if doubtful else 'on'} {facts.last}"
         if facts.first is not None and end < facts.first:
             return Reason.NOT_BEGUN, f"{name} begins on {facts.first}"
-        if lost and stream.symbol not in known:
-            guess = nearest(stream.symbol, known)
+        if lost and folder.symbol not in known:
+            guess = nearest(folder.symbol, known)
             hint = f"; did you mean {guess!r}?" if guess else ""
             return Reason.UNKNOWN_SYMBOL, f"the archive has no {name} of this symbol{hint}"
-        if now < matrix.due(start, stream.partition) and period > last_here:
+        if now < matrix.due(start, folder.partition) and period > last_here:
             return Reason.NOT_PUBLISHED, "not published yet"
         if lost:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
         if here.probed and here.first is not None and period < here.first:
             said = f"the archive's first file of it is of {here.first}"
-            earlier = lives.earlier(stream, start)
+            earlier = lives.earlier(folder, start)
             if earlier is not None:
                 said += f", though {_spoken(earlier)} begins earlier"
             return Reason.BEFORE_FIRST, said
@@ -584,29 +591,29 @@ def _absences(
             return Reason.ENDED, f"{name} has ended{last}"
         if here.ends and period > last_here:
             last = f"is of {last_here}" if last_here else "lies before these days"
-            return _after_last(stream, start, f"the archive's last file of it {last}", lives)
+            return _after_last(folder, start, f"the archive's last file of it {last}", lives)
         return Reason.ABSENT, "the archive lacks it"
 
     run: Absence | None = None
     for period, start in absent:
         reason, detail = word(period, start)
-        end = period_end(start, stream.partition)
+        end = period_end(start, folder.partition)
         itself = reason in _OF_ONE_FILE
         if run is not None and not itself and (run.reason, run.detail) == (reason, detail):
             start = run.start
         elif run is not None:
             yield run
         run = Absence(
-            stream.market,
-            stream.data_type,
+            folder.market,
+            folder.data_type,
             reason,
             detail,
             start,
             end,
-            stream.symbol,
-            stream.interval and str(stream.interval),
-            stream.partition,
-            stream.key(period) if itself else None,
+            folder.symbol,
+            folder.interval and str(folder.interval),
+            folder.partition,
+            folder.key(period) if itself else None,
         )
         if itself:
             yield run
@@ -619,27 +626,27 @@ def _absences(
 _OF_ONE_FILE = (Reason.ABSENT, Reason.OTHER_NAME, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
 
 
-def _after_last(stream: Stream, start: date, said: str, lives: Lives) -> tuple[Reason, str]:
+def _after_last(folder: Folder, start: date, said: str, lives: Lives) -> tuple[Reason, str]:
     """Return why a period after the last file of a stream is absent: delisted, or missing."""
-    last, longest = lives.of(stream)
+    last, longest = lives.of(folder)
     if last >= start:
         return Reason.ABSENT, f"{said}, though {_spoken(longest)} goes on"
-    delivery = delivery_of(stream.symbol)
+    delivery = delivery_of(folder.symbol)
     if delivery is not None and delivery < start:
         return Reason.AFTER_LAST, f"{said}; the contract was delivered on {delivery}"
-    other = lives.others(stream)
+    other = lives.others(folder)
     if other is not None and other[0] >= start:
         return Reason.AFTER_LAST, f"{said}; delisted?"
     return (
         Reason.ABSENT,
-        f"{said}, and no other symbol of {stream.market.title} is known to go on: the archive "
+        f"{said}, and no other symbol of {folder.market.title} is known to go on: the archive "
         "may have stopped publishing",
     )
 
 
-def _spoken(stream: Stream) -> str:
+def _spoken(folder: Folder) -> str:
     return " ".join(
-        filter(None, (stream.symbol, stream.data_type, stream.interval, f"({stream.partition})"))
+        filter(None, (folder.symbol, folder.data_type, folder.interval, f"({folder.partition})"))
     )
 
 

@@ -12,13 +12,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Stream, period_end, periods, spell_period
+from binance_archive_kit.archive.keys import Folder, period_end, periods, spell_period
 from binance_archive_kit.archive.matrix import (
     Confidence,
-    Entry,
+    Feed,
     KnownDefect,
     Matrix,
-    PartitionFacts,
+    PartitionAvailability,
     WrongSymbolError,
     load_annotations,
 )
@@ -95,51 +95,51 @@ class Absence:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class FolderRequest:
     """Days asked for of one stream.
 
     Attributes
     ----------
-    stream : Stream
+    folder : Folder
     spans : tuple of Span
         Runs of days, in order, whose files are wanted.
-    instead : Stream or None
+    instead : Folder or None
         The daily stream to fall back to for months the archive does not have.
     daily_spans : tuple of Span
         Days outside of whole months, to be taken from `instead`.
     """
 
-    stream: Stream
+    folder: Folder
     spans: tuple[Span, ...]
-    facts: PartitionFacts
-    instead: Stream | None = None
-    instead_facts: PartitionFacts | None = None
+    facts: PartitionAvailability
+    instead: Folder | None = None
+    instead_facts: PartitionAvailability | None = None
     daily_spans: tuple[Span, ...] = ()
 
-    def parts(self) -> Iterator[tuple[Stream, tuple[Span, ...]]]:
+    def parts(self) -> Iterator[tuple[Folder, tuple[Span, ...]]]:
         """Yield the streams whose files it may take, with the days of each."""
-        yield self.stream, self.spans
+        yield self.folder, self.spans
         if self.instead is not None:
             yield self.instead, self.daily_spans
 
     def starts(self) -> Iterator[date]:
         """First days of the periods asked for, in order."""
         for start, end in self.spans:
-            yield from periods(start, end, self.stream.partition)
+            yield from periods(start, end, self.folder.partition)
 
 
 @dataclass(slots=True)
-class Wishes:
+class Requests:
     """All that a configuration asks for, before the archive is asked."""
 
-    wishes: list[Wish] = field(default_factory=list)
+    wishes: list[FolderRequest] = field(default_factory=list)
     unavailable: list[Absence] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     #: Notes that the user should hear of at once: something asked for is not used.
     warnings: list[str] = field(default_factory=list)
 
 
-def read_wishes(config: CollectionConfig, matrix: Matrix, now: datetime) -> Wishes:
+def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
     """Read a configuration as streams and days, and say what of it cannot exist.
 
     Parameters
@@ -149,7 +149,7 @@ def read_wishes(config: CollectionConfig, matrix: Matrix, now: datetime) -> Wish
     now : datetime
         The present, UTC.
     """
-    found = Wishes()
+    found = Requests()
     days = config.days(now)
     if isinstance(config.date_range, RelativeRange):
         asked = config.date_range
@@ -186,10 +186,10 @@ def read_wishes(config: CollectionConfig, matrix: Matrix, now: datetime) -> Wish
 
 
 def _wish_feed(
-    found: Wishes,
+    found: Requests,
     config: CollectionConfig,
     matrix: Matrix,
-    feed: Entry,
+    feed: Feed,
     symbols: Sequence[str],
     days: Span,
 ) -> None:
@@ -197,7 +197,7 @@ def _wish_feed(
     filed: dict[str, None] = {}
     for symbol in symbols:
         try:
-            filed[matrix.filed_symbol(feed, symbol)] = None
+            filed[matrix.archive_symbol(feed, symbol)] = None
         except WrongSymbolError as error:
             found.unavailable.append(
                 Absence(feed.market, feed.type, Reason.WRONG_SYMBOL, str(error), *days, symbol)
@@ -215,7 +215,7 @@ def _wish_feed(
         )
 
 
-def _intervals(config: CollectionConfig, feed: Entry) -> list[Interval | None]:
+def _intervals(config: CollectionConfig, feed: Feed) -> list[Interval | None]:
     """Intervals to take of a feed: those asked for, or all that the partition keeps."""
     if not feed.type.has_intervals:
         return [None]
@@ -232,9 +232,9 @@ def _intervals(config: CollectionConfig, feed: Entry) -> list[Interval | None]:
 
 def _unavailable(
     choice: PartitionChoice,
-    feed: Entry,
+    feed: Feed,
     interval: Interval | None,
-    ways: Mapping[Partition, PartitionFacts],
+    ways: Mapping[Partition, PartitionAvailability],
     days: Span,
 ) -> Absence | None:
     """Say why no file of this feed and interval can exist for these days, if so."""
@@ -279,33 +279,33 @@ def _unavailable(
 
 
 def _wish(
-    feed: Entry,
+    feed: Feed,
     symbol: str,
     interval: Interval | None,
-    ways: Mapping[Partition, PartitionFacts],
+    ways: Mapping[Partition, PartitionAvailability],
     choice: PartitionChoice,
     days: Span,
-) -> Wish:
+) -> FolderRequest:
     """Choose the partition for one stream."""
 
-    def stream(partition: Partition) -> Stream:
-        return Stream(feed.market, partition, feed.type, symbol, interval)
+    def folder(partition: Partition) -> Folder:
+        return Folder(feed.market, partition, feed.type, symbol, interval)
 
     if Partition.DAILY not in ways or choice is PartitionChoice.MONTHLY:
         months = (days[0].replace(day=1), period_end(days[1], Partition.MONTHLY))
-        return Wish(stream(Partition.MONTHLY), (months,), ways[Partition.MONTHLY])
+        return FolderRequest(folder(Partition.MONTHLY), (months,), ways[Partition.MONTHLY])
     if choice is PartitionChoice.AUTO and Partition.MONTHLY in ways:
         whole, rest = _whole_months(days)
         if whole:
-            return Wish(
-                stream(Partition.MONTHLY),
+            return FolderRequest(
+                folder(Partition.MONTHLY),
                 (whole,),
                 ways[Partition.MONTHLY],
-                instead=stream(Partition.DAILY),
+                instead=folder(Partition.DAILY),
                 instead_facts=ways[Partition.DAILY],
                 daily_spans=rest,
             )
-    return Wish(stream(Partition.DAILY), (days,), ways[Partition.DAILY])
+    return FolderRequest(folder(Partition.DAILY), (days,), ways[Partition.DAILY])
 
 
 def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
@@ -319,7 +319,7 @@ def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
     return (first, last), tuple(span for span in around if span[0] <= span[1])
 
 
-def _known_defects(asked: Sequence[Wish]) -> Iterator[str]:
+def _known_defects(asked: Sequence[FolderRequest]) -> Iterator[str]:
     """Name the known defects of the requested feeds, and the symbols that were renamed."""
     spans = {span for wish in asked for _, spans in wish.parts() for span in spans}
     for defect in load_annotations().defects:
@@ -329,8 +329,8 @@ def _known_defects(asked: Sequence[Wish]) -> Iterator[str]:
         feeds: dict[str, None] = {}
         has_better = defect.better is not None
         for wish in asked:
-            if any(_is_in(defect, stream, spans) for stream, spans in wish.parts()):
-                feeds[f"{wish.stream.market} {wish.stream.data_type}"] = None
+            if any(_is_in(defect, folder, spans) for folder, spans in wish.parts()):
+                feeds[f"{wish.folder.market} {wish.folder.data_type}"] = None
                 has_better &= bool(_better_days(wish))
         if feeds:
             also = "partition='auto' takes the daily files of these days too"
@@ -338,18 +338,18 @@ def _known_defects(asked: Sequence[Wish]) -> Iterator[str]:
             yield f"date_range: known defect of {', '.join(feeds)}, {said}"
     for rename in load_annotations().renames:
         symbols = {
-            wish.stream.symbol: None
+            wish.folder.symbol: None
             for wish in asked
-            if rename.concerns(wish.stream.market, wish.stream.symbol)
+            if rename.concerns(wish.folder.market, wish.folder.symbol)
         }
         if symbols:
             yield f"symbols: {', '.join(symbols)}: {rename.what} [{rename.source}]"
 
 
-def _is_in(defect: KnownDefect, stream: Stream, spans: Iterable[Span]) -> bool:
+def _is_in(defect: KnownDefect, folder: Folder, spans: Iterable[Span]) -> bool:
     """Return whether a stream has rows with a known defect on some of these days."""
     return defect.concerns(
-        stream.market, stream.data_type, stream.symbol, stream.interval, stream.partition
+        folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
     ) and any(defect.overlaps(*_moments(span)) for span in spans)
 
 
@@ -358,20 +358,20 @@ def _moments(span: Span) -> tuple[datetime, datetime]:
     return datetime.combine(span[0], time(), UTC), datetime.combine(span[1] + _DAY, time(), UTC)
 
 
-def _better_days(wish: Wish) -> list[Span]:
+def _better_days(wish: FolderRequest) -> list[Span]:
     """Return the days that the monthly files of a wish have wrong and the daily ones right."""
-    stream = wish.stream
+    folder = wish.folder
     if wish.instead is None:
         return []
-    name = stream.market, stream.data_type, stream.symbol, stream.interval, stream.partition
+    name = folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
     wrong = load_annotations().wrong_days
     return [(day, day) for span in wish.spans for day in sorted(wrong(*name, *span))]
 
 
-def _known_halts(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]:
+def _known_halts(asked: Sequence[FolderRequest], start: date, end: date) -> Iterator[str]:
     """Name the known halts of the markets, of which no file has rows."""
-    for market in dict.fromkeys(wish.stream.market for wish in asked):
-        types = {wish.stream.data_type for wish in asked if wish.stream.market is market}
+    for market in dict.fromkeys(wish.folder.market for wish in asked):
+        types = {wish.folder.data_type for wish in asked if wish.folder.market is market}
         first, after = _moments((start, end))
         halts = [
             halt
@@ -384,31 +384,31 @@ def _known_halts(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]
             yield f"date_range: known halts of the {market} market, without rows: {named}{more}"
 
 
-def _known_changes(asked: Sequence[Wish], start: date, end: date) -> Iterator[str]:
+def _known_changes(asked: Sequence[FolderRequest], start: date, end: date) -> Iterator[str]:
     """Name the days from which values of the requested feeds have another meaning."""
     for change in load_annotations().changes:
         feeds = {
-            f"{wish.stream.market} {wish.stream.data_type}": None
+            f"{wish.folder.market} {wish.folder.data_type}": None
             for wish in asked
-            if change.concerns(wish.stream.market, wish.stream.data_type, start, end)
+            if change.concerns(wish.folder.market, wish.folder.data_type, start, end)
         }
         if feeds:
             yield f"date_range: {', '.join(feeds)}, {change.on}: {change.what} [{change.source}]"
 
 
-def _doubts(asked: Sequence[Wish]) -> Iterator[str]:
+def _doubts(asked: Sequence[FolderRequest]) -> Iterator[str]:
     """Name the intervals that the archive may have stopped publishing."""
     doubts = {
-        f"intervals: {stream.market} {stream.data_type} {stream.partition} {stream.interval}: "
-        f"{facts.doubts[stream.interval]}": None
+        f"intervals: {folder.market} {folder.data_type} {folder.partition} {folder.interval}: "
+        f"{facts.doubts[folder.interval]}": None
         for wish in asked
-        for stream, facts in [(wish.stream, wish.facts)]
-        if stream.interval is not None and stream.interval in facts.doubts
+        for folder, facts in [(wish.folder, wish.facts)]
+        if folder.interval is not None and folder.interval in facts.doubts
     }
     yield from doubts
 
 
-def settle(wish: Wish, published: Iterable[str]) -> list[Wish]:
+def resolve_months(wish: FolderRequest, published: Iterable[str]) -> list[FolderRequest]:
     """Split a wish for whole months into the months that are published, and days.
 
     Days that are wrong in a published month, and right in their daily file, are taken too.
@@ -416,7 +416,7 @@ def settle(wish: Wish, published: Iterable[str]) -> list[Wish]:
 
     Parameters
     ----------
-    wish : Wish
+    wish : FolderRequest
     published : iterable of str
         Months the archive has, as spelled in the key.
     """
@@ -429,8 +429,8 @@ def settle(wish: Wish, published: Iterable[str]) -> list[Wish]:
         taken = spell_period(start, Partition.MONTHLY) in have
         (months if taken else days).append((start, period_end(start, Partition.MONTHLY)))
     days += _better_days(replace(wish, spans=tuple(months)))
-    ways = (wish.stream, months, wish.facts), (wish.instead, days, wish.instead_facts)
-    return [Wish(stream, _joined(spans), facts) for stream, spans, facts in ways if spans]
+    ways = (wish.folder, months, wish.facts), (wish.instead, days, wish.instead_facts)
+    return [FolderRequest(folder, _joined(spans), facts) for folder, spans, facts in ways if spans]
 
 
 def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -445,16 +445,16 @@ def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def _auto_would_save(
-    config: CollectionConfig, asked: Sequence[Wish], matrix: Matrix
+    config: CollectionConfig, asked: Sequence[FolderRequest], matrix: Matrix
 ) -> Iterator[str]:
     """Say how many daily files whole monthly ones could replace."""
     if config.partition is not PartitionChoice.DAILY:
         return
     days = months = 0
     for wish in asked:
-        feed = matrix.feed(wish.stream.market, wish.stream.data_type)
+        feed = matrix.feed(wish.folder.market, wish.folder.data_type)
         monthly = feed and feed.partitioned.get(Partition.MONTHLY)
-        if wish.stream.partition is Partition.DAILY and monthly:
+        if wish.folder.partition is Partition.DAILY and monthly:
             for span in wish.spans:
                 whole, _ = _whole_months(span)
                 if whole:

@@ -20,8 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import ObjectKey, Stream, delivery_of, period_end, periods
-from binance_archive_kit.archive.matrix import Matrix, PartitionFacts, load_annotations, load_matrix
+from binance_archive_kit.archive.keys import Folder, ObjectKey, delivery_of, period_end, periods
+from binance_archive_kit.archive.matrix import (
+    Matrix,
+    PartitionAvailability,
+    load_annotations,
+    load_matrix,
+)
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.download.collect import plan
@@ -32,44 +37,44 @@ from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.requests import TRADED, Absence, Reason
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import (
+    DaySource,
+    Explanation,
     Finding,
     FindingKind,
     GapKind,
     Halt,
-    Line,
-    Owner,
-    Word,
+    Timeline,
+    classify_halts,
     examine,
-    tell_halts,
 )
 from binance_archive_kit.quality.report import CoverageReport, report_on
-from binance_archive_kit.query.engine import Holdings, Prefer
+from binance_archive_kit.query.engine import Engine, Prefer
 from binance_archive_kit.query.open_store import OpenStore
-from binance_archive_kit.query.pruning import Range
-from binance_archive_kit.reading.cadence import rhythm_of
-from binance_archive_kit.reading.feed_table import Feed
-from binance_archive_kit.reading.file_stats import Facts
-from binance_archive_kit.reading.file_stats import Source as FileSource
-from binance_archive_kit.reading.profile import Contents
+from binance_archive_kit.query.pruning import Selection
+from binance_archive_kit.reading.cadence import cadence_of
+from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.reading.file_stats import FileStats
+from binance_archive_kit.reading.file_stats import FileTask as FileSource
+from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.reading.values import CONSTANT_ROWS, Flaw, Standing, joined_standing
-from binance_archive_kit.storage.inventory import HeldFile, HeldStream
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.store import Store
 from binance_archive_kit.timestamps import (
     DAY,
-    day_at,
-    day_of,
-    micros_of,
-    moment_of,
-    naive_of,
-    spell,
+    format_time,
+    from_day_number,
+    to_datetime,
+    to_day_number,
+    to_micros,
+    to_naive,
 )
 
 T = TypeVar("T")
-Source = str | Path | Holdings | CollectionConfig | Plan
+FileTask = str | Path | Engine | CollectionConfig | Plan
 #: What a line is about.
 Name = tuple[Market, DataType, str, Interval | None]
 #: Files of a line by their keys, and the days of each that another one gives instead.
-_Owned = dict[str, tuple[Owner, frozenset[date]]]
+_Owned = dict[str, tuple[DaySource, frozenset[date]]]
 
 _ONE_DAY = timedelta(days=1)
 #: Why two files differ where the archive has put only one of them right.
@@ -95,7 +100,7 @@ _KINDS = {
 
 
 def coverage(
-    source: Source,
+    source: FileTask,
     *,
     start: str | date | None = None,
     end: str | date | None = None,
@@ -108,7 +113,7 @@ def coverage(
 
     Parameters
     ----------
-    source : str, Path, Holdings, CollectionConfig or Plan
+    source : str, Path, Engine, CollectionConfig or Plan
         A store's folder, or what `store` gives of it: what is there is held against itself,
         from the first to the last file of each stream that was ever collected, without
         asking the archive. A
@@ -151,14 +156,14 @@ def coverage(
         folder = Path(source.config.output_directory)
         held = OpenStore(folder, prefer=prefer) if folder.is_dir() else None
         matrix = load_matrix(source.config.matrix_path)
-        return _Survey(held, matrix, _Asked.of_plan(source, span)).report(str(folder))
-    holdings = source if isinstance(source, Holdings) else OpenStore(source, prefer=prefer)
-    survey = _Survey(holdings, load_matrix(), _Asked.of_folder(holdings, span))
+        return Survey(held, matrix, Expected.of_plan(source, span)).report(str(folder))
+    holdings = source if isinstance(source, Engine) else OpenStore(source, prefer=prefer)
+    survey = Survey(holdings, load_matrix(), Expected.of_folder(holdings, span))
     return survey.report(str(holdings.root))
 
 
 def backtest_coverage(
-    source: Source,
+    source: FileTask,
     *,
     min_coverage: float = 0.999,
     start: str | date | None = None,
@@ -225,7 +230,7 @@ def _day(name: str, value: str | date | None) -> date | None:
 
 
 @dataclass(slots=True)
-class _Wanted:
+class ExpectedStream:
     """What is wanted of one line.
 
     Attributes
@@ -243,18 +248,18 @@ class _Wanted:
     listed: list[tuple[str, date, date]] = field(default_factory=list)
     absent: list[Absence] = field(default_factory=list)
 
-    def touches(self, file: HeldFile) -> bool:
+    def touches(self, file: StoredFile) -> bool:
         """Tell whether a file covers any of these days."""
         return file.start <= self.last and file.end >= self.first
 
 
 @dataclass(slots=True)
-class _Asked:
+class Expected:
     """What a report is to be about.
 
     Attributes
     ----------
-    wanted : dict of Name to _Wanted
+    wanted : dict of Name to ExpectedStream
     unavailable : list of Absence
         What was asked for and never was.
     listed : bool
@@ -265,24 +270,24 @@ class _Asked:
         What the store once had and has no file of.
     """
 
-    wanted: dict[Name, _Wanted]
+    wanted: dict[Name, ExpectedStream]
     unavailable: list[Absence]
     listed: bool
     nothing: str = ""
     removed: Mapping[Name, Sequence[ObjectKey]] = field(default_factory=dict)
 
     @classmethod
-    def of_plan(cls, planned: Plan, span: tuple[date | None, date | None]) -> _Asked:
+    def of_plan(cls, planned: Plan, span: tuple[date | None, date | None]) -> Expected:
         """Read what a configuration wants, and what the archive says to it."""
         days = planned.config.days()
         first, last = max(days.start, span[0] or days.start), min(days.end, span[1] or days.end)
         if first > last:
             said = f"the configuration wants {days.start} to {days.end}, none of which is asked for"
             return cls({}, [], planned.config.listing, said)
-        wanted: dict[Name, _Wanted] = {}
+        wanted: dict[Name, ExpectedStream] = {}
 
-        def of(name: Name) -> _Wanted:
-            return wanted.setdefault(name, _Wanted(first, last))
+        def of(name: Name) -> ExpectedStream:
+            return wanted.setdefault(name, ExpectedStream(first, last))
 
         columns = planned.frame.select(
             "market", "data_type", "symbol", "interval", "key", "start", "end"
@@ -308,21 +313,21 @@ class _Asked:
         return cls(wanted, unavailable, planned.config.listing)
 
     @classmethod
-    def of_folder(cls, holdings: Holdings, span: tuple[date | None, date | None]) -> _Asked:
+    def of_folder(cls, holdings: Engine, span: tuple[date | None, date | None]) -> Expected:
         """Want what is there or was, from the first file of each line to the last."""
-        wanted: dict[Name, _Wanted] = {}
+        wanted: dict[Name, ExpectedStream] = {}
 
-        def want(stream: Stream, first: date, last: date) -> None:
-            its = wanted.setdefault(_name_of_stream(stream), _Wanted(first, last))
+        def want(folder: Folder, first: date, last: date) -> None:
+            its = wanted.setdefault(_name_of_stream(folder), ExpectedStream(first, last))
             its.first, its.last = min(its.first, first), max(its.last, last)
 
         for feed in holdings.feeds():
-            for held in holdings.streams(feed):
-                want(held.stream, held.files[0].start, max(file.end for file in held.files))
+            for held in holdings.folders(feed):
+                want(held.folder, held.files[0].start, max(file.end for file in held.files))
         removed: dict[Name, list[ObjectKey]] = {}
         for key in _removed(holdings):
-            want(key.stream, key.start, key.end)
-            removed.setdefault(_name_of_stream(key.stream), []).append(key)
+            want(key.folder, key.start, key.end)
+            removed.setdefault(_name_of_stream(key.folder), []).append(key)
         for name, its in list(wanted.items()):
             its.first, its.last = span[0] or its.first, span[1] or its.last
             if its.first > its.last:
@@ -330,12 +335,12 @@ class _Asked:
         return cls(wanted, [], listed=False, removed=removed)
 
 
-def _removed(holdings: Holdings) -> Iterator[ObjectKey]:
+def _removed(holdings: Engine) -> Iterator[ObjectKey]:
     """List the objects that the store once had and has no file of."""
     there = {
         file.key
         for feed in holdings.feeds()
-        for held in holdings.streams(feed)
+        for held in holdings.folders(feed)
         for file in held.files
     }
     for key in sorted(Store(holdings.root).collected() - there):
@@ -352,17 +357,17 @@ def _name_of(absence: Absence) -> Name | None:
     return absence.market, absence.data_type, absence.symbol, interval
 
 
-def _name_of_stream(stream: Stream) -> Name:
-    return stream.market, stream.data_type, stream.symbol, stream.interval
+def _name_of_stream(folder: Folder) -> Name:
+    return folder.market, folder.data_type, folder.symbol, folder.interval
 
 
 # What is there
 
 
-class _Survey:
+class Survey:
     """Goes through a store, feed by feed, and holds it against what is wanted."""
 
-    def __init__(self, holdings: Holdings | None, matrix: Matrix, asked: _Asked) -> None:
+    def __init__(self, holdings: Engine | None, matrix: Matrix, asked: Expected) -> None:
         self._holdings = holdings
         self._matrix = matrix
         self._asked = asked
@@ -372,12 +377,12 @@ class _Survey:
         self._findings: list[Finding] = []
         self._bar: Bar | None = None
         self._store = None if holdings is None else Store(holdings.root)
-        self._streams: dict[Feed, list[HeldStream]] = {}
+        self._streams: dict[FeedTable, list[StoredFolder]] = {}
         self._sources: dict[str, FileSource] = {}
 
     def report(self, title: str) -> CoverageReport:
         """Look at everything, and say what there is."""
-        lines: list[Line] = []
+        lines: list[Timeline] = []
         self._progress.begin("looking into files", self._count(), unit="files")
         with Bar(self._progress) as self._bar:
             for (market, data_type), group in groupby(
@@ -386,7 +391,7 @@ class _Survey:
                 lines += self._lines(market, data_type, list(group))
             for line in lines:
                 examine(line)
-            tell_halts(lines, lambda line: _known_halts(line.market), self._traded)
+            classify_halts(lines, lambda line: _known_halts(line.market), self._traded)
         for line in lines:
             for told in (_changes, _known_defects, _halts_beside):
                 self._findings += told(line)
@@ -402,17 +407,17 @@ class _Survey:
             skipped=[] if self._holdings is None else self._holdings.skipped(),
         )
 
-    def _lines(self, market: Market, data_type: DataType, names: Sequence[Name]) -> list[Line]:
+    def _lines(self, market: Market, data_type: DataType, names: Sequence[Name]) -> list[Timeline]:
         """Look at the files of one feed."""
         wanted = {name: self._asked.wanted[name] for name in names}
         owners: dict[Name, _Owned] = {name: {} for name in names}
-        held: dict[Name, list[HeldStream]] = {name: [] for name in names}
+        held: dict[Name, list[StoredFolder]] = {name: [] for name in names}
         if self._holdings is not None:
             feed = self._holdings.feed(market, data_type)
-            for stream in self._held(self._holdings, feed):
-                name = _name_of_stream(stream.stream)
+            for folder in self._held(self._holdings, feed):
+                name = _name_of_stream(folder.folder)
                 if name in held:
-                    held[name].append(stream)
+                    held[name].append(folder)
             self._own(feed, wanted, owners)
             for name, streams in held.items():
                 self._compare(feed, name, streams, wanted[name])
@@ -425,7 +430,7 @@ class _Survey:
             self._findings += self._meetings(line, facts)
         return lines
 
-    def _meetings(self, line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
+    def _meetings(self, line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
         """Find rows of one key that two neighbouring files both have.
 
         Only labels at midnight and candles longer than a day can stand in two files.
@@ -450,7 +455,7 @@ class _Survey:
                 continue
             why = _shared_label(line, before.last) if shared == 1 else ""
             where = (*line.what, after.first, before.last + max(line.rhythm.step, 1))
-            said = f"{spell(before.last)} stands in {one.name} and in {other.name}"
+            said = f"{format_time(before.last)} stands in {one.name} and in {other.name}"
             if differing and not why:
                 said = f"{said}; {differing[0].what}"
                 yield Finding(*where, len(differing), FindingKind.CONFLICT, said)
@@ -458,7 +463,7 @@ class _Survey:
                 # A candle that lies in two months may stand in both, and is served once.
                 yield Finding(*where, shared, FindingKind.DUPLICATE, said + why, bool(why))
 
-    def _facts(self, market: Market, data_type: DataType) -> Mapping[str, Facts]:
+    def _facts(self, market: Market, data_type: DataType) -> Mapping[str, FileStats]:
         """Return what reading the files of a feed has shown, by their keys."""
         if self._holdings is None:
             return {}
@@ -466,15 +471,15 @@ class _Survey:
 
     def _own(
         self,
-        feed: Feed,
-        wanted: Mapping[Name, _Wanted],
+        feed: FeedTable,
+        wanted: Mapping[Name, ExpectedStream],
         owners: dict[Name, _Owned],
     ) -> None:
         """Find out which files give the days of each line, and what is in them."""
         holdings = self._holdings
         if holdings is None:
             return
-        pruner = Range(
+        pruner = Selection(
             frozenset(name[2] for name in wanted),
             None if not feed.data_type.has_intervals else frozenset(str(n[3]) for n in wanted),
             datetime.combine(min(each.first for each in wanted.values()), _MIDNIGHT),
@@ -489,7 +494,7 @@ class _Survey:
         for month in months:
             for served in month.needed:
                 key = served.file.key
-                name = _name_of_stream(served.held.stream)
+                name = _name_of_stream(served.held.folder)
                 there = key in sources or served.file.place in self._problems
                 if name not in owners or not there:
                     continue
@@ -501,10 +506,10 @@ class _Survey:
                 owner = self._owner(served.file, contents.get(key), proven=key in proven)
                 owners[name][key] = owner, served.without
 
-    def _held(self, holdings: Holdings, feed: Feed) -> list[HeldStream]:
+    def _held(self, holdings: Engine, feed: FeedTable) -> list[StoredFolder]:
         """List what the store has of a feed: the same all along, whatever comes meanwhile."""
         if feed not in self._streams:
-            self._streams[feed] = holdings.streams(feed)
+            self._streams[feed] = holdings.folders(feed)
         return self._streams[feed]
 
     def _count(self) -> int:
@@ -515,7 +520,7 @@ class _Survey:
             wanted.touches(file)
             for feed in {name[:2] for name in self._asked.wanted}
             for held in self._held(self._holdings, self._holdings.feed(*feed))
-            if (wanted := self._asked.wanted.get(_name_of_stream(held.stream))) is not None
+            if (wanted := self._asked.wanted.get(_name_of_stream(held.folder))) is not None
             for file in held.files
         )
 
@@ -524,12 +529,12 @@ class _Survey:
         if self._bar is not None:
             self._bar.update()
 
-    def _owner(self, file: HeldFile, contents: Contents | None, *, proven: bool) -> Owner:
+    def _owner(self, file: StoredFile, contents: FileProfile | None, *, proven: bool) -> DaySource:
         problem = self._problems.get(file.place)
-        return Owner(
+        return DaySource(
             file.key,
-            day_of(file.start) * DAY,
-            (day_of(file.end) + 1) * DAY,
+            to_day_number(file.start) * DAY,
+            (to_day_number(file.end) + 1) * DAY,
             contents,
             "" if problem is None else str(problem),
             proven,
@@ -543,53 +548,55 @@ class _Survey:
     def _line(
         self,
         name: Name,
-        wanted: _Wanted,
+        wanted: ExpectedStream,
         owned: _Owned,
-        held: Sequence[HeldStream],
-    ) -> Line:
+        held: Sequence[StoredFolder],
+    ) -> Timeline:
         """Put the days of a line together."""
-        first, end = day_of(wanted.first), day_of(wanted.last) + 1
+        first, end = to_day_number(wanted.first), to_day_number(wanted.last) + 1
         of_day = np.full(end - first, -1, np.int64)
-        owners: list[Owner] = []
+        owners: list[DaySource] = []
         # A day that two files are named after is given by the one that has rows.
         for owner, without in sorted(owned.values(), key=lambda each: each[0].has_rows):
             days = range(max(owner.start // DAY, first) - first, min(owner.end // DAY, end) - first)
-            others = {day_of(day) - first for day in without}
+            others = {to_day_number(day) - first for day in without}
             own = [day for day in days if day not in others] if others else days
             if own:
                 of_day[own] = len(owners)
                 owners.append(owner)
-        line = Line(*name, first, end, owners, of_day, [])
+        line = Timeline(*name, first, end, owners, of_day, [])
         for word, start, until in self._words(name, wanted, held):
             line.words.append(word)
-            its = line.places(day_of(start), day_of(until) + 1)
+            its = line.places(to_day_number(start), to_day_number(until) + 1)
             of_day[its] = np.where(of_day[its] < 0, -len(line.words), of_day[its])
         self._count_files(line, wanted, held)
         return line
 
     def _words(
-        self, name: Name, wanted: _Wanted, held: Sequence[HeldStream]
-    ) -> Iterator[tuple[Word, date, date]]:
+        self, name: Name, wanted: ExpectedStream, held: Sequence[StoredFolder]
+    ) -> Iterator[tuple[Explanation, date, date]]:
         """Give what is known of days that no file gives; what comes later knows better."""
         if self._asked.listed:
             said = "the archive has it and the store has not; collect(...) fetches it"
         else:
             said = "the store has no file, and the archive was not asked; coverage(config) asks it"
-        yield Word(GapKind.NOT_COLLECTED, said), wanted.first, wanted.last
+        yield Explanation(GapKind.NOT_COLLECTED, said), wanted.first, wanted.last
         if not self._asked.listed:
             yield from self._unlisted(name, wanted)
             yield from self._found_lacking(name, held)
         for key in self._asked.removed.get(name, ()):
-            yield Word(GapKind.NOT_COLLECTED, _REMOVED), key.start, key.end
+            yield Explanation(GapKind.NOT_COLLECTED, _REMOVED), key.start, key.end
         for absence in wanted.absent:
-            yield Word(_KINDS[absence.reason], absence.detail), absence.start, absence.end
+            yield Explanation(_KINDS[absence.reason], absence.detail), absence.start, absence.end
         for defect in load_annotations().defects:
             if defect.effect == "not_traded" and defect.end and defect.concerns(*name):
-                word = Word(GapKind.AFTER_DELISTING, str(defect))
+                word = Explanation(GapKind.AFTER_DELISTING, str(defect))
                 yield word, defect.start.date(), (defect.end - _ONE_DAY).date()
         yield from self._quarantined(name)
 
-    def _unlisted(self, name: Name, wanted: _Wanted) -> Iterator[tuple[Word, date, date]]:
+    def _unlisted(
+        self, name: Name, wanted: ExpectedStream
+    ) -> Iterator[tuple[Explanation, date, date]]:
         """Give what the matrix and earlier collections know of days without a file."""
         market, data_type = name[:2]
         ways = self._ways(name)
@@ -599,48 +606,52 @@ class _Survey:
         facts = ways.values()
         if all(each.first for each in facts):
             begins = min(each.first for each in facts if each.first)
-            word = Word(GapKind.BEFORE_LISTING, f"{title} begins on {begins}")
+            word = Explanation(GapKind.BEFORE_LISTING, f"{title} begins on {begins}")
             yield word, date.min, begins - _ONE_DAY
         for each in facts:
             for start, end in each.gaps:
-                yield Word(GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive"), start, end
+                yield (
+                    Explanation(GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive"),
+                    start,
+                    end,
+                )
         if all(each.last for each in facts):
             ends = max(period_end(f.last, p) for p, f in ways.items() if f.last)
-            word = Word(GapKind.ENDED_FEED, f"{title} ended on {ends}")
+            word = Explanation(GapKind.ENDED_FEED, f"{title} ended on {ends}")
             yield word, ends + _ONE_DAY, date.max
         if (delivery := delivery_of(name[2])) is not None:
-            word = Word(GapKind.AFTER_DELISTING, f"the contract was delivered on {delivery}")
+            word = Explanation(GapKind.AFTER_DELISTING, f"the contract was delivered on {delivery}")
             yield word, delivery + _ONE_DAY, date.max
         partition = min(ways)  # daily before monthly
         for begins in periods(self._now.date() - _RECENT, wanted.last, partition):
             if self._matrix.due(begins, partition) > self._now:
-                yield Word(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
+                yield Explanation(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
                 break
 
-    def _ways(self, name: Name) -> Mapping[Partition, PartitionFacts]:
+    def _ways(self, name: Name) -> Mapping[Partition, PartitionAvailability]:
         """Give the partitions in which the archive keeps a line; none if it is not known."""
         market, data_type, _, interval = name
         feed = self._matrix.feed(market, data_type)
         return {} if feed is None else feed.holding(interval) or feed.partitioned
 
     def _found_lacking(
-        self, name: Name, held: Sequence[HeldStream]
-    ) -> Iterator[tuple[Word, date, date]]:
+        self, name: Name, held: Sequence[StoredFolder]
+    ) -> Iterator[tuple[Explanation, date, date]]:
         """Give what earlier collections were told of objects that the archive lacks."""
-        last = max((file.end for stream in held for file in stream.files), default=date.min)
+        last = max((file.end for folder in held for file in folder.files), default=date.min)
         told = []
         for found, (reason, said) in self._noted(name, Store.missing):
             kind = _KINDS[reason]
             if kind is GapKind.AFTER_DELISTING and found.start <= max(last, self._last(name)):
                 # A later file of the symbol is here, so what was told then was not its end.
                 kind = GapKind.MISSING_IN_ARCHIVE
-            told.append((Word(kind, said), found.start, found.end))
+            told.append((Explanation(kind, said), found.start, found.end))
         # Where the daily and the monthly object of a day differ, a lack is not to be hidden.
         yield from sorted(told, key=lambda each: each[0].kind.is_lack)
 
-    def _quarantined(self, name: Name) -> Iterator[tuple[Word, date, date]]:
+    def _quarantined(self, name: Name) -> Iterator[tuple[Explanation, date, date]]:
         for found, said in self._noted(name, Store.quarantined):
-            yield Word(GapKind.CORRUPT, f"in quarantine, {said}"), found.start, found.end
+            yield Explanation(GapKind.CORRUPT, f"in quarantine, {said}"), found.start, found.end
 
     def _noted(
         self, name: Name, notes: Callable[[Store, str], Mapping[str, T]]
@@ -650,7 +661,7 @@ class _Survey:
         if self._store is None:
             return
         for partition in Partition:
-            prefix = Stream(market, partition, data_type, symbol, interval).prefix
+            prefix = Folder(market, partition, data_type, symbol, interval).prefix
             for key, noted in notes(self._store, prefix).items():
                 # A note that names no object says nothing.
                 with suppress(ValueError):
@@ -668,17 +679,19 @@ class _Survey:
             return lasts
         for feed in self._holdings.feeds():
             for held in self._held(self._holdings, feed):
-                name = held.stream.market, held.stream.symbol.removesuffix("_PERP")
+                name = held.folder.market, held.folder.symbol.removesuffix("_PERP")
                 last = max(file.end for file in held.files)
                 lasts[name] = max(last, lasts.get(name, last))
         return lasts
 
-    def _count_files(self, line: Line, wanted: _Wanted, held: Sequence[HeldStream]) -> None:
+    def _count_files(
+        self, line: Timeline, wanted: ExpectedStream, held: Sequence[StoredFolder]
+    ) -> None:
         """Count the files that are there, and those that should be."""
         files = {
-            file.key: stream.stream.partition
-            for stream in held
-            for file in stream.files
+            file.key: folder.folder.partition
+            for folder in held
+            for file in folder.files
             if wanted.touches(file)
         }
         if self._asked.listed:
@@ -687,7 +700,7 @@ class _Survey:
             line.actual_files = sum(key in files for key, _, _ in wanted.listed)
             return
         absent = [
-            (day_at(start // DAY), day_at((end - 1) // DAY))
+            (from_day_number(start // DAY), from_day_number((end - 1) // DAY))
             for start, end, code in line.stretches(line.start, line.end)
             if code < 0 and line.words[-1 - code].kind.is_lack
         ]
@@ -698,14 +711,14 @@ class _Survey:
         line.expected_files = len(files) + lacking_files
 
     def _compare(
-        self, feed: Feed, name: Name, streams: Sequence[HeldStream], wanted: _Wanted
+        self, feed: FeedTable, name: Name, streams: Sequence[StoredFolder], wanted: ExpectedStream
     ) -> None:
         """Hold monthly files against the daily ones of the same days."""
-        by_partition = {each.stream.partition: each for each in streams}
+        by_partition = {each.folder.partition: each for each in streams}
         if len(by_partition) < len(Partition) or self._holdings is None:
             return
         monthly, daily = by_partition[Partition.MONTHLY], by_partition[Partition.DAILY]
-        early, late = day_of(wanted.first) * DAY, (day_of(wanted.last) + 1) * DAY
+        early, late = to_day_number(wanted.first) * DAY, (to_day_number(wanted.last) + 1) * DAY
         for file in monthly.files:
             if not wanted.touches(file):
                 continue
@@ -719,7 +732,10 @@ class _Survey:
             for each in found:
                 if each.start >= late or each.end <= early:
                     continue
-                known = {day_at(each.start // DAY), day_at((each.end - 1) // DAY)} <= wrong
+                known = {
+                    from_day_number(each.start // DAY),
+                    from_day_number((each.end - 1) // DAY),
+                } <= wrong
                 said = f"{each.what}; {_KNOWN_WRONG}" if known else each.what
                 self._findings.append(
                     Finding(
@@ -733,13 +749,13 @@ class _Survey:
                     )
                 )
 
-    def _traded(self, line: Line, start: int, end: int) -> str | None:
+    def _traded(self, line: Timeline, start: int, end: int) -> str | None:
         """Look whether anything was traded in a time of which candles are lacking."""
         if line.data_type is not DataType.KLINES or self._holdings is None:
             return None
-        days = _Wanted(day_at(start // DAY), day_at((end - 1) // DAY))
+        days = ExpectedStream(from_day_number(start // DAY), from_day_number((end - 1) // DAY))
         for data_type in (DataType.AGG_TRADES, DataType.TRADES):
-            if rhythm_of(line.market, data_type, None).kind != "ids":
+            if cadence_of(line.market, data_type, None).kind != "ids":
                 continue
             feed = self._holdings.feed(line.market, data_type)
             name = line.market, data_type, line.symbol, None
@@ -749,7 +765,7 @@ class _Survey:
             examine(trades)
             if any(gap.start < end and gap.end > start for gap in trades.gaps):
                 continue
-            asked = Range(frozenset([line.symbol]), None, naive_of(start), naive_of(end))
+            asked = Selection(frozenset([line.symbol]), None, to_naive(start), to_naive(end))
             where = pc.field(feed.time) >= pa.scalar(start, pa.timestamp("us"))
             where &= pc.field(feed.time) < pa.scalar(end, pa.timestamp("us"))
             where &= pc.field("symbol") == line.symbol
@@ -767,7 +783,7 @@ def _order(name: Name) -> tuple[int, int, str, int]:
     return list(Market).index(market), list(DataType).index(data_type), symbol, at
 
 
-def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
+def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
     """Say what is wrong with the files of a line, apart from what is lacking."""
     yield from _standing_still(line)
     ordered = schema(line.market, line.data_type).sorted
@@ -812,19 +828,19 @@ def _flaws(line: Line, facts: Mapping[str, Facts]) -> Iterator[Finding]:
             yield Finding(*of, contents.strays, FindingKind.OFF_GRID, said + why, harmless)
 
 
-def _touches(line: Line, number: int, flaw: Flaw) -> bool:
+def _touches(line: Timeline, number: int, flaw: Flaw) -> bool:
     """Return whether a flaw of a file may lie in days whose rows come from that file."""
     days = line.of_day[line.places(flaw.first // DAY, flaw.last // DAY + 1)]
     return len(days) > 0 and (line.rhythm.is_long or bool((days == number).any()))
 
 
-def _explained(line: Line, owner: Owner, effect: str) -> tuple[str, bool]:
+def _explained(line: Timeline, owner: DaySource, effect: str) -> tuple[str, bool]:
     """Return the known defect that explains a finding, and whether the archive still has it.
 
     What the archive has put right since then is no explanation: the file is an old one.
     """
-    start, end = moment_of(owner.start), moment_of(owner.end)
-    partition = ObjectKey.parse(owner.key).stream.partition
+    start, end = to_datetime(owner.start), to_datetime(owner.end)
+    partition = ObjectKey.parse(owner.key).folder.partition
     for defect in load_annotations().defects:
         concerned = defect.concerns(*line.what, partition)
         if defect.effect == effect and concerned and defect.overlaps(start, end):
@@ -832,7 +848,7 @@ def _explained(line: Line, owner: Owner, effect: str) -> tuple[str, bool]:
     return "", False
 
 
-def _standing_still(line: Line) -> Iterator[Finding]:
+def _standing_still(line: Timeline) -> Iterator[Finding]:
     """Find a bool that has one value in very many rows, from file to file."""
     standing: tuple[Standing, ...] = ()
     for owner in sorted(line.owners, key=lambda each: each.start):
@@ -845,9 +861,9 @@ def _standing_still(line: Line) -> Iterator[Finding]:
             yield Finding(*line.what, first, last + 1, rows, FindingKind.CONSTANT, said)
 
 
-def _shared_label(line: Line, label: int) -> str:
+def _shared_label(line: Timeline, label: int) -> str:
     """Say why two rows have the label of a change of labels; nothing at any other time."""
-    day = day_at(label // DAY)
+    day = from_day_number(label // DAY)
     if line.data_type is not DataType.METRICS or label % DAY:
         return ""
     return next(
@@ -860,14 +876,16 @@ def _shared_label(line: Line, label: int) -> str:
     )
 
 
-def _changes(line: Line) -> Iterator[Finding]:
+def _changes(line: Timeline) -> Iterator[Finding]:
     """Yield the changes of meaning that concern rows of a line."""
     if not len(line.runs):
         return
     first, last = int(line.runs[0, 0]) // DAY, int(line.runs[:, 1].max()) // DAY
     for change in load_annotations().changes:
-        if change.concerns(line.market, line.data_type, day_at(first), day_at(last)):
-            start = max(day_of(change.on), first) * DAY
+        if change.concerns(
+            line.market, line.data_type, from_day_number(first), from_day_number(last)
+        ):
+            start = max(to_day_number(change.on), first) * DAY
             said = f"{change.what} [{change.source}]"
             end = (last + 1) * DAY
             yield Finding(*line.what, start, end, 0, FindingKind.SEMANTIC_CHANGE, said)
@@ -877,20 +895,20 @@ def _changes(line: Line) -> Iterator[Finding]:
 _SEEN_IN_ROWS = ("repeated_rows", "off_grid_rows")
 
 
-def _known_defects(line: Line) -> Iterator[Finding]:
+def _known_defects(line: Timeline) -> Iterator[Finding]:
     """Name what is known to be wrong in the archive where a line touches it."""
-    start, end = moment_of(line.start), moment_of(line.end)
+    start, end = to_datetime(line.start), to_datetime(line.end)
     for defect in load_annotations().defects:
         if defect.effect in _SEEN_IN_ROWS:
             continue
         if not defect.concerns(*line.what) or not defect.overlaps(start, end):
             continue
-        first = max(micros_of(defect.start), line.start)
-        last = line.end if defect.end is None else min(micros_of(defect.end), line.end)
+        first = max(to_micros(defect.start), line.start)
+        last = line.end if defect.end is None else min(to_micros(defect.end), line.end)
         if defect.partitions:
             # Files of the other partition have it right.
             codes = {code for _, _, code in line.stretches(first, last) if code >= 0}
-            streams = [ObjectKey.parse(line.owners[code].key).stream for code in codes]
+            streams = [ObjectKey.parse(line.owners[code].key).folder for code in codes]
             if not any(each.partition in defect.partitions for each in streams):
                 continue
         if defect.fixed_on is not None and not _shows(line, first, last):
@@ -900,12 +918,12 @@ def _known_defects(line: Line) -> Iterator[Finding]:
         yield Finding(*line.what, first, last, 0, kind, str(defect))
 
 
-def _shows(line: Line, start: int, end: int) -> bool:
+def _shows(line: Timeline, start: int, end: int) -> bool:
     """Return whether rows are missing within a span of time."""
     return any(gap.kind.is_lack and gap.start < end and start < gap.end for gap in line.gaps)
 
 
-def _halts_beside(line: Line) -> Iterator[Finding]:
+def _halts_beside(line: Timeline) -> Iterator[Finding]:
     """Name the known halts that a line touches, but for those that its gaps name."""
     if line.data_type not in TRADED:
         return
@@ -926,8 +944,8 @@ def _known_halts(market: Market) -> list[Halt]:
     """Return the known halts of a market, in the order of time."""
     return sorted(
         Halt(
-            micros_of(halt.start),
-            micros_of(halt.end),
+            to_micros(halt.start),
+            to_micros(halt.end),
             f"a known halt, {halt.when}: {halt.what} [{halt.source}]",
             halt.precision != "day",
         )

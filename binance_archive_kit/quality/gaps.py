@@ -1,8 +1,8 @@
 """Where rows are lacking, and why: what is due held against what is there. Pure, no I/O.
 
-A `Line` is what a report says of one symbol, feed and interval: its days, which file gives
+A `Timeline` is what a report says of one symbol, feed and interval: its days, which file gives
 each of them, and what is known of days that no file gives. `examine` finds its gaps;
-`tell_halts` then looks at the lines of a market side by side.
+`classify_halts` then looks at the lines of a market side by side.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import delivery_of
-from binance_archive_kit.reading.cadence import MONTH, Rhythm, month_start, rhythm_of
-from binance_archive_kit.reading.profile import NO_RUNS, Contents, Run, Runs
-from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, day_of, spell
+from binance_archive_kit.reading.cadence import MONTH, Cadence, cadence_of, month_start
+from binance_archive_kit.reading.profile import NO_RUNS, FileProfile, Run, Runs
+from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, format_time, to_day_number
 
 #: A file is silent for too long at its end when it never is for a tenth of that elsewhere.
 _SILENCE = 10
@@ -184,7 +184,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Explanation:
     """What is known of days that no file gives."""
 
     kind: GapKind
@@ -192,7 +192,7 @@ class Word:
 
 
 @dataclass(slots=True)
-class Owner:
+class DaySource:
     """A file that gives days of a line.
 
     Attributes
@@ -200,7 +200,7 @@ class Owner:
     key : str
     start, end : int
         Its period, microseconds since 1970 UTC, `end` exclusive.
-    contents : Contents or None
+    contents : FileProfile or None
         None when it cannot be read.
     problem : str
         Why it cannot be read.
@@ -215,7 +215,7 @@ class Owner:
     key: str
     start: int
     end: int
-    contents: Contents | None
+    contents: FileProfile | None
     problem: str = ""
     proven: bool = False
     verifiable: bool = True
@@ -258,7 +258,7 @@ class Gap:
 
 
 @dataclass(slots=True)
-class Line:
+class Timeline:
     """One symbol, feed and interval, day by day.
 
     Attributes
@@ -266,11 +266,11 @@ class Line:
     market, data_type, symbol, interval
     first_day, end_day : int
         Days since 1970 it is about, `end_day` exclusive.
-    owners : list of Owner
+    owners : list of DaySource
         Files that give its days.
     of_day : numpy.ndarray
         For each day the index of its owner, or -1 - the index of what is known of it.
-    words : list of Word
+    words : list of Explanation
         What is known of days without a file.
     expected_files, actual_files : int
     runs : numpy.ndarray
@@ -285,18 +285,18 @@ class Line:
     interval: Interval | None
     first_day: int
     end_day: int
-    owners: list[Owner]
+    owners: list[DaySource]
     of_day: npt.NDArray[np.int64]
-    words: list[Word]
+    words: list[Explanation]
     expected_files: int = 0
     actual_files: int = 0
     runs: Runs = field(default_factory=lambda: NO_RUNS)
     gaps: list[Gap] = field(default_factory=list)
 
     @property
-    def rhythm(self) -> Rhythm:
+    def rhythm(self) -> Cadence:
         """How its rows follow each other."""
-        return rhythm_of(self.market, self.data_type, self.interval)
+        return cadence_of(self.market, self.data_type, self.interval)
 
     @property
     def start(self) -> int:
@@ -351,7 +351,7 @@ class Line:
 # One line
 
 
-def examine(line: Line) -> None:
+def examine(line: Timeline) -> None:
     """Find what is there of a line, and where rows are lacking."""
     line.runs = _served(line)
     rhythm = line.rhythm
@@ -359,7 +359,7 @@ def examine(line: Line) -> None:
     line.gaps = merge(found)
 
 
-def _served(line: Line) -> Runs:
+def _served(line: Timeline) -> Runs:
     """Put together the runs that the files give of the days they give."""
     read = [(at, owner.contents.runs) for at, owner in enumerate(line.owners) if owner.contents]
     if not read:
@@ -378,7 +378,7 @@ def _served(line: Line) -> Runs:
     return runs
 
 
-def _in_steps(line: Line) -> Iterator[Gap]:
+def _in_steps(line: Timeline) -> Iterator[Gap]:
     """Find the gaps of rows that come at a fixed step, or about so."""
     for start, end, step in _absences(line):
 
@@ -395,7 +395,7 @@ def _in_steps(line: Line) -> Iterator[Gap]:
             yield Gap(cut, until, missing if lack else 0, word.kind, (word.evidence,), days)
 
 
-def _absences(line: Line) -> Iterator[tuple[int, int, int]]:
+def _absences(line: Timeline) -> Iterator[tuple[int, int, int]]:
     """Find where rows are due and not there: from, to, and their step."""
     rhythm, runs = line.rhythm, line.runs
     start, end = line.start, line.end
@@ -404,7 +404,9 @@ def _absences(line: Line) -> Iterator[tuple[int, int, int]]:
     if phase is None:
         phase = int(runs[0, 0]) if len(runs) else start
     if rhythm.kind == "grid":
-        start = rhythm.first_due(start, phase) if step == MONTH else start + (phase - start) % step
+        start = (
+            rhythm.ceil_to_grid(start, phase) if step == MONTH else start + (phase - start) % step
+        )
     if rhythm.is_long:
         # A candle that goes on after the last day is not to be expected.
         if step == MONTH:
@@ -446,7 +448,7 @@ def _by_day(due: Callable[[int], int], start: int, end: int) -> npt.NDArray[np.i
     return np.diff([due(start), *counts])
 
 
-def _in_days(line: Line) -> Iterator[Gap]:
+def _in_days(line: Timeline) -> Iterator[Gap]:
     """Find the gaps of rows of which only the number, or nothing, tells that one is lacking."""
     jumps = _jumps(line)
     lacking = [
@@ -469,10 +471,10 @@ def _in_days(line: Line) -> Iterator[Gap]:
     for jump in whole:
         name = line.owners[line.code(jump.start // DAY)].name
         said = f"{name}: {jump.missing:,} numbers in {line.rhythm.number} are left out"
-        yield _daily(jump.start, jump.end, jump.missing, Word(GapKind.HOLE, said))
+        yield _daily(jump.start, jump.end, jump.missing, Explanation(GapKind.HOLE, said))
 
 
-def _daily(start: int, end: int, missing: int | None, word: Word) -> Gap:
+def _daily(start: int, end: int, missing: int | None, word: Explanation) -> Gap:
     """Make a gap of rows that lie at no known times: all are counted on its first day."""
     lack = word.kind.is_lack
     days = np.zeros((end - 1) // DAY - start // DAY + 1, np.int64)
@@ -492,7 +494,7 @@ class _Jump(NamedTuple):
         return self.start < end and start < self.end
 
 
-def _jumps(line: Line) -> list[_Jump]:
+def _jumps(line: Timeline) -> list[_Jump]:
     """Find where numbers are left out."""
     if line.rhythm.kind != "ids":
         return []
@@ -504,7 +506,7 @@ def _jumps(line: Line) -> list[_Jump]:
     ]
 
 
-def _silences(line: Line) -> Iterator[tuple[int, int, Word]]:
+def _silences(line: Timeline) -> Iterator[tuple[int, int, Explanation]]:
     """Find files that begin late or end early, by how silent they are elsewhere."""
     for at, owner in enumerate(line.owners):
         if owner.contents is None or not owner.has_rows:
@@ -522,7 +524,7 @@ def _silences(line: Line) -> Iterator[tuple[int, int, Word]]:
             yield last, owner.end, _edge_word(line, owner, last, owner.end)
 
 
-def _is_too_long(line: Line, silence: int, longest: int) -> bool:
+def _is_too_long(line: Timeline, silence: int, longest: int) -> bool:
     """Tell whether a silence at the edge of a file is none of its feed's own."""
     if line.data_type is DataType.BOOK_TICKER and silence > HOUR:
         # Best prices of a living market do not stand still for that long.
@@ -530,11 +532,11 @@ def _is_too_long(line: Line, silence: int, longest: int) -> bool:
     return silence > max(_SILENCE * longest, MINUTE)
 
 
-def _gives(line: Line, at: int, day: int) -> bool:
+def _gives(line: Timeline, at: int, day: int) -> bool:
     return line.first_day <= day < line.end_day and line.code(day) == at
 
 
-def _follows(line: Line, run: npt.NDArray[np.int64]) -> bool:
+def _follows(line: Timeline, run: npt.NDArray[np.int64]) -> bool:
     """Tell whether the numbers of a run go on where those of the one before it end."""
     if line.rhythm.kind != "ids":
         return False
@@ -542,7 +544,7 @@ def _follows(line: Line, run: npt.NDArray[np.int64]) -> bool:
     return at > 0 and Run(*line.runs[at - 1]).last_id + 1 == Run(*run).first_id
 
 
-def _goes_on(line: Line, run: npt.NDArray[np.int64]) -> bool:
+def _goes_on(line: Timeline, run: npt.NDArray[np.int64]) -> bool:
     """Tell whether the numbers of a run go on in the one after it."""
     if line.rhythm.kind != "ids":
         return False
@@ -553,22 +555,22 @@ def _goes_on(line: Line, run: npt.NDArray[np.int64]) -> bool:
 # Words for what is lacking
 
 
-def _word_of(line: Line, code: int, start: int, end: int) -> Word:
+def _word_of(line: Timeline, code: int, start: int, end: int) -> Explanation:
     """Say why the rows of a stretch, which one file gives or none, are not there."""
     if code < 0:
         return line.words[-1 - code]
     owner = line.owners[code]
     if owner.contents is None:
-        return Word(GapKind.CORRUPT, owner.problem)
+        return Explanation(GapKind.CORRUPT, owner.problem)
     runs = owner.contents.runs
     if not owner.contents.rows:
-        return Word(GapKind.EMPTY_FILE, f"{owner.name} holds no row")
+        return Explanation(GapKind.EMPTY_FILE, f"{owner.name} holds no row")
     if (runs[:, 1] < start).any() and (runs[:, 0] >= end).any():
-        return Word(GapKind.HOLE, f"{owner.name} has rows before and after")
+        return Explanation(GapKind.HOLE, f"{owner.name} has rows before and after")
     return _edge_word(line, owner, start, end)
 
 
-def _edge_word(line: Line, owner: Owner, start: int, end: int) -> Word:
+def _edge_word(line: Timeline, owner: DaySource, start: int, end: int) -> Explanation:
     """Say why a file has no rows at its beginning, or at its end."""
     runs = line.runs if owner.contents is None else owner.contents.runs
     first, last = int(runs[0, 0]), int(runs[-1, 1])
@@ -581,33 +583,37 @@ def _edge_word(line: Line, owner: Owner, start: int, end: int) -> Word:
     strays = owner.contents is not None and owner.contents.strays
     of = "lies in the step of" if strays else "is of"
     if begins:
-        said = f"{owner.name}: its first row {of} {spell(first)}"
+        said = f"{owner.name}: its first row {of} {format_time(first)}"
         if beside < line.first_day:
             said += "; of a symbol that was listed then, nothing is lacking"
     else:
-        said = f"{owner.name}: its last row {of} {spell(last)}"
+        said = f"{owner.name}: its last row {of} {format_time(last)}"
     if not begins and delivered is not None and owner.end > delivered:
         # Candles go on until then; the last trade is some minutes earlier.
         if start >= delivered - (0 if line.rhythm.kind == "grid" else HOUR):
-            return Word(outside, f"{said}; the contract was delivered at {spell(delivered)}")
-        return Word(GapKind.SHORT_FILE, f"{said}; the contract went on to {spell(delivered)}")
+            return Explanation(
+                outside, f"{said}; the contract was delivered at {format_time(delivered)}"
+            )
+        return Explanation(
+            GapKind.SHORT_FILE, f"{said}; the contract went on to {format_time(delivered)}"
+        )
     if word is not None and word.kind is outside:
-        return Word(outside, f"{said}, and no file is {'before' if begins else 'after'} it")
-    return Word(GapKind.SHORT_FILE, said)
+        return Explanation(outside, f"{said}, and no file is {'before' if begins else 'after'} it")
+    return Explanation(GapKind.SHORT_FILE, said)
 
 
 #: When in a day contracts are delivered, UTC.
 _DELIVERED = 8 * HOUR
 
 
-def _delivered(line: Line) -> int | None:
+def _delivered(line: Timeline) -> int | None:
     """Return when the contract of a line is delivered; None for a symbol without an end."""
     delivery = delivery_of(line.symbol)
-    return None if delivery is None else day_of(delivery) * DAY + _DELIVERED
+    return None if delivery is None else to_day_number(delivery) * DAY + _DELIVERED
 
 
 def _cut_at_delivery(
-    line: Line, stretches: Iterable[tuple[int, int, int]]
+    line: Timeline, stretches: Iterable[tuple[int, int, int]]
 ) -> Iterator[tuple[int, int, int]]:
     """Cut stretches where the contract of a line is delivered."""
     delivered = _delivered(line)
@@ -619,7 +625,7 @@ def _cut_at_delivery(
             yield start, end, code
 
 
-def _known_of(line: Line, day: int) -> Word | None:
+def _known_of(line: Timeline, day: int) -> Explanation | None:
     """Give what is known of a day without a file."""
     if not line.first_day <= day < line.end_day or line.code(day) >= 0:
         return None
@@ -677,16 +683,16 @@ class Halt(NamedTuple):
     exact: bool = True
 
 
-def tell_halts(
-    lines: Sequence[Line],
-    known: Callable[[Line], Sequence[Halt]],
-    traded: Callable[[Line, int, int], str | None],
+def classify_halts(
+    lines: Sequence[Timeline],
+    known: Callable[[Timeline], Sequence[Halt]],
+    traded: Callable[[Timeline, int, int], str | None],
 ) -> None:
     """Find the gaps of candles in which the market stood still, and call them so.
 
     Parameters
     ----------
-    lines : sequence of Line
+    lines : sequence of Timeline
     known : callable
         Given a line, returns the known halts of its market.
     traded : callable
@@ -700,14 +706,14 @@ def tell_halts(
         halts = known(side[0])
         halted = _halted(side, [halt for halt in halts if not halt.exact])
         for line in side:
-            line.gaps = merge(_told(line, halted, halts, traded))
+            line.gaps = merge(_split_at_halts(line, halted, halts, traded))
 
 
-def _kin(line: Line) -> tuple[str, str, str]:
+def _kin(line: Timeline) -> tuple[str, str, str]:
     return line.market, line.data_type, line.interval or ""
 
 
-def _halted(lines: Sequence[Line], vague: Sequence[Halt]) -> list[Span]:
+def _halted(lines: Sequence[Timeline], vague: Sequence[Halt]) -> list[Span]:
     """Find the times in which two lines or more have no candle, and no line has one.
 
     Candles have to follow within a file: files that end together before midnight may have
@@ -751,7 +757,7 @@ def _halted(lines: Sequence[Line], vague: Sequence[Halt]) -> list[Span]:
     ]
 
 
-def _closes(line: Line, gap: Gap) -> bool:
+def _closes(line: Timeline, gap: Gap) -> bool:
     """Tell whether rows follow a gap in the file in which it ends."""
     if gap.end % DAY:
         return True
@@ -763,11 +769,11 @@ def _midnights(start: int, end: int) -> range:
     return range((start // DAY + 1) * DAY, end, DAY)
 
 
-def _told(
-    line: Line,
+def _split_at_halts(
+    line: Timeline,
     halted: Sequence[Span],
     known: Sequence[Halt],
-    traded: Callable[[Line, int, int], str | None],
+    traded: Callable[[Timeline, int, int], str | None],
 ) -> Iterator[Gap]:
     """Cut the gaps of a line where the market stood still, and call those parts halts."""
     exact = [span for halt in known if halt.exact and (span := _in_candles(line, halt))]
@@ -780,7 +786,7 @@ def _told(
                 yield piece
                 continue
             for each in _cut(line, piece, _with_evidence(halted)):
-                yield each if each.kind is GapKind.HALT else _checked(line, each, known, traded)
+                yield each if each.kind is GapKind.HALT else _explained(line, each, known, traded)
 
 
 def _with_evidence(halted: Sequence[Span]) -> list[Halt]:
@@ -790,7 +796,7 @@ def _with_evidence(halted: Sequence[Span]) -> list[Halt]:
     ]
 
 
-def _in_candles(line: Line, halt: Halt) -> Halt | None:
+def _in_candles(line: Timeline, halt: Halt) -> Halt | None:
     """Return the candles that lie in a halt as a whole; None if there is none."""
     step = line.rhythm.step
     if not 0 < step <= DAY:
@@ -801,7 +807,7 @@ def _in_candles(line: Line, halt: Halt) -> Halt | None:
     return halt._replace(start=start, end=end) if start < end else None
 
 
-def _cut(line: Line, gap: Gap, halts: Iterable[Halt]) -> Iterator[Gap]:
+def _cut(line: Timeline, gap: Gap, halts: Iterable[Halt]) -> Iterator[Gap]:
     """Cut a gap at halts, which come in the order of time, and call its parts in them so."""
     at = gap.start
     for halt in halts:
@@ -809,19 +815,19 @@ def _cut(line: Line, gap: Gap, halts: Iterable[Halt]) -> Iterator[Gap]:
         if start >= end:
             continue
         if at < start:
-            yield part(line, gap, at, start)
-        cut = part(line, gap, start, end)
+            yield slice_gap(line, gap, at, start)
+        cut = slice_gap(line, gap, start, end)
         yield replace(cut, kind=GapKind.HALT, evidence=(halt.evidence,))
         at = end
     if at < gap.end:
-        yield part(line, gap, at, gap.end)
+        yield slice_gap(line, gap, at, gap.end)
 
 
-def _checked(
-    line: Line,
+def _explained(
+    line: Timeline,
     gap: Gap,
     known: Sequence[Halt],
-    traded: Callable[[Line, int, int], str | None],
+    traded: Callable[[Timeline, int, int], str | None],
 ) -> Gap:
     """Call a gap a halt if nothing was traded in it; say so if a halt of its day is known."""
     nothing = traded(line, gap.start, gap.end)
@@ -836,7 +842,7 @@ def _checked(
     return replace(gap, evidence=evidence)
 
 
-def part(line: Line, gap: Gap, start: int, end: int) -> Gap:
+def slice_gap(line: Timeline, gap: Gap, start: int, end: int) -> Gap:
     """Cut a part out of a gap of candles."""
     if (start, end) == (gap.start, gap.end):
         return gap

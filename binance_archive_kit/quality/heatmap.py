@@ -66,7 +66,7 @@ def _colour(code: str) -> str:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Heatmap:
     """A field of days.
 
     Attributes
@@ -233,7 +233,7 @@ def _legible(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return families, spelled
 
 
-def picture_of(names: Sequence[str], rows: pl.Series, days: pl.Series, kinds: pl.Series) -> Picture:
+def picture_of(names: Sequence[str], rows: pl.Series, days: pl.Series, kinds: pl.Series) -> Heatmap:
     """Lay days out.
 
     Parameters
@@ -269,17 +269,17 @@ def picture_of(names: Sequence[str], rows: pl.Series, days: pl.Series, kinds: pl
         codes = np.maximum.reduceat(codes, begins, axis=1)
         dates = [dates[at] for at in begins]
         notes.append(f"each cell shows the worst day of a {'month' if months else 'week'}")
-    return Picture(list(names), codes, dates, "; ".join(notes))
+    return Heatmap(list(names), codes, dates, "; ".join(notes))
 
 
-def _years(name: str, codes: npt.NDArray[np.int64], days: Sequence[date]) -> Picture:
+def _years(name: str, codes: npt.NDArray[np.int64], days: Sequence[date]) -> Heatmap:
     """Lay one stream out as years below each other."""
     years = list(range(days[0].year, days[-1].year + 1))
     field = np.full((len(years), 366), -1, np.int64)
     for code, day in zip(codes, days, strict=True):
         field[day.year - years[0], _in_leap_year(day).timetuple().tm_yday - 1] = code
     starts = [date(_LEAP_YEAR, 1, 1) + timedelta(days=at) for at in range(366)]
-    return Picture([str(year) for year in years], field, starts, name, yearly=True)
+    return Heatmap([str(year) for year in years], field, starts, name, yearly=True)
 
 
 #: Whose days stand for those of any year.

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from binance_archive_kit.reading.cadence import Rhythm, rhythm_of
-from binance_archive_kit.reading.feed_table import Feed
-from binance_archive_kit.reading.file_stats import Source
-from binance_archive_kit.reading.reader import Reader
+from binance_archive_kit.reading.cadence import Cadence, cadence_of
+from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.reading.reader import ZipReader
 
 _ONLY = "only"
 #: Values of one row that are told before the others are left out.
@@ -24,7 +24,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Disagreement:
+class Mismatch:
     """Neighbouring rows in which two files do not say the same.
 
     Attributes
@@ -43,18 +43,18 @@ class Disagreement:
     what: str
 
 
-def compare(
-    root: Path, feed: Feed, monthly: Source, daily: Sequence[Source], *, workers: int
-) -> list[Disagreement]:
+def reconcile(
+    root: Path, feed: FeedTable, monthly: FileTask, daily: Sequence[FileTask], *, workers: int
+) -> list[Mismatch]:
     """Find the rows of a month in which its file and the daily files differ.
 
     Parameters
     ----------
     root : Path
         The store's root.
-    feed : Feed
-    monthly : Source
-    daily : sequence of Source
+    feed : FeedTable
+    monthly : FileTask
+    daily : sequence of FileTask
         Files of its days, in their order. Days without one are not compared.
     workers : int
         Threads to read with.
@@ -64,8 +64,8 @@ def compare(
     FileError
         For a file that is not what its name says.
     """
-    rhythm = rhythm_of(feed.market, feed.data_type, monthly.stream.interval)
-    found: list[Disagreement] = []
+    rhythm = cadence_of(feed.market, feed.data_type, monthly.folder.interval)
+    found: list[Mismatch] = []
     for one in _compared(root, feed, rhythm, monthly, daily, workers):
         last = found[-1] if found else None
         if last is not None and last.end >= one.start and _kind(last.what) == _kind(one.what):
@@ -76,15 +76,15 @@ def compare(
 
 
 def shared_rows(
-    root: Path, feed: Feed, one: Source, other: Source, *, workers: int
-) -> tuple[int, list[Disagreement]]:
+    root: Path, feed: FeedTable, one: FileTask, other: FileTask, *, workers: int
+) -> tuple[int, list[Mismatch]]:
     """Find the rows of one key that two neighbouring files both have.
 
     Parameters
     ----------
     root : Path
         The store's root.
-    feed : Feed
+    feed : FeedTable
     one, other : Source
         Small files: both are in memory at once.
     workers : int
@@ -100,7 +100,7 @@ def shared_rows(
     FileError
         For a file that is not what its name says.
     """
-    reader = Reader(root, feed)
+    reader = ZipReader(root, feed)
     names = [each.file.key.rpartition("/")[2] for each in (one, other)]
     frames = []
     for source in (one, other):
@@ -118,7 +118,7 @@ def shared_rows(
     for at, row in zip(times, differing.iter_rows(named=True), strict=True):
         name = next(each for each in values if row[each] != row[f"{each}{_MONTHLY}"])
         said = f"{name} is {row[name]} in {names[0]} and {row[f'{name}{_MONTHLY}']} in {names[1]}"
-        found.append(Disagreement(at, at + 1, 1, said))
+        found.append(Mismatch(at, at + 1, 1, said))
     return both.height, found
 
 
@@ -129,12 +129,12 @@ def _kind(what: str) -> str:
 
 def _compared(
     root: Path,
-    feed: Feed,
-    rhythm: Rhythm,
-    monthly: Source,
-    daily: Sequence[Source],
+    feed: FeedTable,
+    rhythm: Cadence,
+    monthly: FileTask,
+    daily: Sequence[FileTask],
     workers: int,
-) -> Iterator[Disagreement]:
+) -> Iterator[Mismatch]:
     """Go through both, day by day, and give the neighbouring rows of each that differ."""
     of_month = _by_day(root, feed, [monthly], workers)
     of_days = _by_day(root, feed, daily, workers)
@@ -153,10 +153,10 @@ def _compared(
 
 
 def _by_day(
-    root: Path, feed: Feed, sources: Sequence[Source], workers: int
+    root: Path, feed: FeedTable, sources: Sequence[FileTask], workers: int
 ) -> Generator[tuple[date, pl.DataFrame]]:
     """Read files, and give their rows day by day."""
-    reader = Reader(root, feed)
+    reader = ZipReader(root, feed)
     held: list[pl.DataFrame] = []
     at: date | None = None
     columns = [*feed.columns, "date"]
@@ -175,8 +175,8 @@ def _by_day(
 
 
 def _differences(
-    feed: Feed, rhythm: Rhythm, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
-) -> Iterator[Disagreement]:
+    feed: FeedTable, rhythm: Cadence, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
+) -> Iterator[Mismatch]:
     """Hold the rows of one day against each other."""
     one = daily if daily is not None else monthly
     if one is None or (daily is not None and monthly is not None and daily.equals(monthly)):
@@ -212,7 +212,7 @@ def _differences(
     for (first, end), row in zip(pairwise(bounds), firsts, strict=True):
         last = np.array([times[end - 1]])
         after = int(rhythm.after(last, np.array([max(rhythm.step, 1)]))[0])
-        yield Disagreement(times[first], after, end - first, _told(row, values))
+        yield Mismatch(times[first], after, end - first, _told(row, values))
 
 
 #: Names of columns that no feed has.

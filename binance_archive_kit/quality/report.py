@@ -25,11 +25,11 @@ from binance_archive_kit.quality.gaps import (
     Finding,
     FindingKind,
     GapKind,
-    Line,
+    Timeline,
     said,
 )
-from binance_archive_kit.quality.heatmap import COMPLETE, Picture, picture_of
-from binance_archive_kit.timestamps import DAY, day_at
+from binance_archive_kit.quality.heatmap import COMPLETE, Heatmap, picture_of
+from binance_archive_kit.timestamps import DAY, from_day_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,7 +205,7 @@ class CoverageReport:
         actual, wanted = due["actual_files"].sum(), due["expected_files"].sum()
         return (
             f"{begins}: {share} ({part:,} of {whole:,}){days or ','} in {actual:,} of {wanted:,} "
-            f"files of {render.counted(due.height, 'stream')}"
+            f"files of {render.counted(due.height, 'folder')}"
             f"{f'; {lacks}' if lacks else ''}"
             f"{f'; not due: {gone}' if gone else ''}{told}"
             f"{f'; {self._skipped()}' if self.skipped else ''}"
@@ -430,7 +430,7 @@ class CoverageReport:
         """
         return self._picture().plot(axes)
 
-    def _picture(self) -> Picture:
+    def _picture(self) -> Heatmap:
         names = [name_of(row) for row in self.streams.iter_rows(named=True)]
         keys = [*WHAT]
         days = self.days.join(
@@ -598,7 +598,7 @@ table {{ font-variant-numeric: tabular-nums }}
 
 
 def report_on(
-    lines: Sequence[Line],
+    lines: Sequence[Timeline],
     findings: Iterable[Finding],
     unavailable: Iterable[Absence],
     problems: Mapping[str, FileError],
@@ -662,7 +662,7 @@ _GAP_KINDS = list(GapKind)
 _NO_KIND = -1
 
 
-def _days_of(line: Line) -> _Days:
+def _days_of(line: Timeline) -> _Days:
     """Count what is due and what is there of each day of a line."""
     present = line.present
     kinds = np.full(len(present), _NO_KIND, np.int8)
@@ -678,7 +678,7 @@ def _days_of(line: Line) -> _Days:
     return _Days(present + line.missing, present, kinds)
 
 
-def _framed_days(lines: Sequence[Line], days: Sequence[_Days]) -> pl.DataFrame:
+def _framed_days(lines: Sequence[Timeline], days: Sequence[_Days]) -> pl.DataFrame:
     """Make one frame of the days of all lines."""
     if not lines:
         return pl.DataFrame(schema=DAYS_SCHEMA)
@@ -696,7 +696,7 @@ def _framed_days(lines: Sequence[Line], days: Sequence[_Days]) -> pl.DataFrame:
     )
 
 
-def _summed(line: Line, days: _Days, doubtful: bool) -> tuple[Any, ...]:
+def _summed(line: Timeline, days: _Days, doubtful: bool) -> tuple[Any, ...]:
     """Sum a line up, as `STREAMS_SCHEMA` has it."""
     present = int(days.present.sum())
     lacks = [gap for gap in line.gaps if gap.kind.is_lack]
@@ -713,8 +713,8 @@ def _summed(line: Line, days: _Days, doubtful: bool) -> tuple[Any, ...]:
     coverage = part / total if total else None
     state = _state(coverage, present, bool(lacks), known, doubtful)
     return (
-        day_at(line.first_day),
-        day_at(line.end_day - 1),
+        from_day_number(line.first_day),
+        from_day_number(line.end_day - 1),
         line.expected_files,
         line.actual_files,
         expected_days,

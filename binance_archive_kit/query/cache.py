@@ -27,12 +27,12 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from binance_archive_kit.archive.keys import Stream, key_range
+from binance_archive_kit.archive.keys import Folder, key_range
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
-from binance_archive_kit.reading.feed_table import PATH_COLUMNS, Feed
-from binance_archive_kit.reading.file_stats import Facts, Irregularity, Source
-from binance_archive_kit.reading.profile import NO_RUNS, Contents, Run
+from binance_archive_kit.reading.feed_table import PATH_COLUMNS, FeedTable
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, Irregularity
+from binance_archive_kit.reading.profile import NO_RUNS, FileProfile, Run
 from binance_archive_kit.reading.values import read_flaws, spelled
 from binance_archive_kit.storage.databases import (
     COUNT,
@@ -44,7 +44,7 @@ from binance_archive_kit.storage.databases import (
     Kind,
     Table,
 )
-from binance_archive_kit.storage.inventory import HeldFile
+from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.stamps import Stamp
 
@@ -63,7 +63,7 @@ _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_colum
 _SYSTEM = pafs.LocalFileSystem()
 #: Returns the fields of facts as they are: `dataclasses.astuple` would copy each deeply. Without
 #: the first and the last one, the stamp and the irregularities, which are stored in another form.
-_FIELDS = attrgetter(*(field.name for field in fields(Facts)[1:-1]))
+_FIELDS = attrgetter(*(field.name for field in fields(FileStats)[1:-1]))
 
 
 _STAMP = {"size": COUNT, "mtime": INTEGER, "ctime": INTEGER, "inode": INTEGER}
@@ -144,7 +144,7 @@ class CacheUse:
         )
 
 
-class Cache:
+class MonthCache:
     """Facts and months of one store.
 
     Parameters
@@ -161,11 +161,11 @@ class Cache:
     def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
         self._limit = limit
         #: By the name of a feed's table: as decimals, other files can be read.
-        self._facts: dict[str, dict[str, Facts]] = {}
+        self._facts: dict[str, dict[str, FileStats]] = {}
         self._rejected: dict[str, dict[str, Rejection]] = {}
         #: The stamp of the database when rejections were last read from it.
         self._seen: dict[str, Stamp | None] = {}
-        self._contents: dict[str, dict[str, Contents]] = {}
+        self._contents: dict[str, dict[str, FileProfile]] = {}
         self._compared: dict[str, dict[str, tuple[str, str]]] = {}
         self._fragments: dict[Path, ds.Fragment] = {}
         # A scan that is dropped half-way remembers what it has seen, on whatever thread that is.
@@ -177,13 +177,13 @@ class Cache:
 
     # Facts
 
-    def known(self, feed: Feed) -> dict[str, Facts]:
+    def known(self, feed: FeedTable) -> dict[str, FileStats]:
         """Give what is known of the files of a feed, by their keys; it grows with time."""
         if feed.table not in self._facts:
             self.refresh(feed)
         return self._facts[feed.table]
 
-    def refresh(self, feed: Feed) -> None:
+    def refresh(self, feed: FeedTable) -> None:
         """Take in which files of a feed were rejected meanwhile, by any cache of the store."""
         with self._lock:
             seen = None if self._rows is None else self._rows.stamp()
@@ -205,7 +205,7 @@ class Cache:
                 good = {key: each for key, each in facts.items() if key not in bad}
                 self._facts[feed.table] = good
 
-    def remember(self, feed: Feed, facts: Mapping[str, Facts]) -> None:
+    def remember(self, feed: FeedTable, facts: Mapping[str, FileStats]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         if rejected := self.rejected(feed):
             # A look at a part of a file may end after another reader rejected it.
@@ -223,13 +223,13 @@ class Cache:
             ),
         )
 
-    def rejected(self, feed: Feed) -> Mapping[str, Rejection]:
+    def rejected(self, feed: FeedTable) -> Mapping[str, Rejection]:
         """Return the files of a feed that could not be read, by their keys."""
         if feed.table not in self._rejected:
             self.refresh(feed)
         return self._rejected[feed.table]
 
-    def reject(self, feed: Feed, file: HeldFile, error: FileError) -> None:
+    def reject(self, feed: FeedTable, file: StoredFile, error: FileError) -> None:
         """Remember that a file cannot be read, and forget what was known of it."""
         self.known(feed)
         with self._lock:
@@ -241,11 +241,11 @@ class Cache:
         said = (error.reason, error.file, error.detail)
         self._insert(_table("rejections", feed), [(file.key, *file.stamp, *said)])
 
-    def _read_rejections(self, feed: Feed) -> Iterator[tuple[str, Rejection]]:
+    def _read_rejections(self, feed: FeedTable) -> Iterator[tuple[str, Rejection]]:
         for key, *stamp, reason, place, detail in self._select(_table("rejections", feed), feed):
             yield key, Rejection(Stamp(*stamp), file_error(reason, place, detail))
 
-    def _read_facts(self, feed: Feed) -> Iterator[tuple[str, Facts]]:
+    def _read_facts(self, feed: FeedTable) -> Iterator[tuple[str, FileStats]]:
         for row in self._select(_table("facts", feed), feed):
             key, size, mtime, ctime, inode, rows, first, last, *flags, words = row
             in_order, inflated, checked, full = flags
@@ -256,7 +256,7 @@ class Cache:
                 continue
             yield (
                 key,
-                Facts(
+                FileStats(
                     Stamp(size, mtime, ctime, inode),
                     rows,
                     first,
@@ -271,14 +271,14 @@ class Cache:
 
     # Contents
 
-    def contents(self, feed: Feed) -> dict[str, Contents]:
+    def contents(self, feed: FeedTable) -> dict[str, FileProfile]:
         """Give what is in the files of a feed, as far as it was seen, by their keys."""
         with self._lock:
             if feed.view not in self._contents:
                 self._contents[feed.view] = dict(self._read_contents(feed))
             return self._contents[feed.view]
 
-    def remember_contents(self, feed: Feed, contents: Mapping[str, Contents]) -> None:
+    def remember_contents(self, feed: FeedTable, contents: Mapping[str, FileProfile]) -> None:
         """Keep what is in files for the next time."""
         self.contents(feed).update(contents)
         rows = (
@@ -297,7 +297,7 @@ class Cache:
         )
         self._insert("contents", rows)
 
-    def _read_contents(self, feed: Feed) -> Iterator[tuple[str, Contents]]:
+    def _read_contents(self, feed: FeedTable) -> Iterator[tuple[str, FileProfile]]:
         found = self._select("contents", feed)
         if not _are_runs([row[-2] for row in found]):
             return
@@ -307,19 +307,19 @@ class Cache:
             with suppress(ValueError, TypeError):
                 runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
                 counts = rows, repeats, strays, bool(in_order), longest
-                yield key, Contents(Stamp(*stamp), *counts, runs, *read_flaws(odd))
+                yield key, FileProfile(Stamp(*stamp), *counts, runs, *read_flaws(odd))
 
     # Comparisons
 
-    def compared(self, feed: Feed, month: str, files: Iterable[HeldFile]) -> str | None:
+    def compared(self, feed: FeedTable, month: str, files: Iterable[StoredFile]) -> str | None:
         """Give what a comparison of these very files has found; None if there was none.
 
         Parameters
         ----------
-        feed : Feed
+        feed : FeedTable
         month : str
             Key of the monthly file.
-        files : iterable of HeldFile
+        files : iterable of StoredFile
             All that were compared.
         """
         with self._lock:
@@ -330,7 +330,7 @@ class Cache:
         return found if name == _name_of(files) else None
 
     def remember_compared(
-        self, feed: Feed, month: str, files: Iterable[HeldFile], found: str
+        self, feed: FeedTable, month: str, files: Iterable[StoredFile], found: str
     ) -> None:
         """Keep what a comparison has found for the next time."""
         name = _name_of(files)
@@ -352,7 +352,7 @@ class Cache:
                 )
             )
 
-    def _select(self, table: str, feed: Feed) -> list[tuple[Any, ...]]:
+    def _select(self, table: str, feed: FeedTable) -> list[tuple[Any, ...]]:
         if self._rows is not None:
             with suppress(ArchiveKitError):
                 return self._rows.rows(table, ranges=map(key_range, feed.prefixes))
@@ -360,21 +360,20 @@ class Cache:
 
     # Months
 
-    def month(self, feed: Feed, stream: Stream, sources: Sequence[Source]) -> Path | None:
+    def month(self, feed: FeedTable, folder: Folder, sources: Sequence[FileTask]) -> Path | None:
         """Say where the rows of a month of files lie, or would lie; None if nothing is kept.
 
         Parameters
         ----------
-        feed : Feed
-        stream : Stream
+        feed : FeedTable
+        folder : Folder
             Whose symbol and interval the files have.
-        sources : sequence of Source
+        sources : sequence of FileTask
             All files that give the month's rows.
         """
         if self.folder is None:
             return None
-        folder = self.folder / feed.table / stream.symbol / (stream.interval or "")
-        return folder / _name(sources)
+        return self.folder / feed.table / folder.symbol / (folder.interval or "") / _name(sources)
 
     def write(self, path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
         """Write a month in one step: it is there whole, or not at all.
@@ -471,12 +470,12 @@ class Cache:
                         yield stat.st_mtime_ns, path, stat.st_size
 
 
-def _table(name: str, feed: Feed) -> str:
+def _table(name: str, feed: FeedTable) -> str:
     """Return the name of a table of the database: files are read as decimals by other rules."""
     return f"{_DECIMAL}{name}" if feed.decimals else name
 
 
-def _name(sources: Sequence[Source]) -> str:
+def _name(sources: Sequence[FileTask]) -> str:
     """Name a month by its files: another name as soon as one of them is another."""
     said = hashlib.sha256(str(_VERSION).encode())
     for source in sources:
@@ -546,7 +545,7 @@ def _in_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator
         yield pa.Table.from_batches(held, schema).unify_dictionaries()
 
 
-def _name_of(files: Iterable[HeldFile]) -> str:
+def _name_of(files: Iterable[StoredFile]) -> str:
     """Name a group of files: another name as soon as one of them is another."""
     said = hashlib.sha256()
     for file in files:
@@ -554,7 +553,7 @@ def _name_of(files: Iterable[HeldFile]) -> str:
     return said.hexdigest()
 
 
-def _spelled(file: HeldFile) -> str:
+def _spelled(file: StoredFile) -> str:
     return " ".join(map(str, file.stamp))
 
 
@@ -565,7 +564,7 @@ def _are_runs(packed: Sequence[bytes]) -> bool:
     return not len(times) or bool(times.min() >= _FIRST and times.max() <= _LAST)
 
 
-def _packed(contents: Contents) -> bytes:
+def _packed(contents: FileProfile) -> bytes:
     """Spell the runs of a file as bytes that every machine reads alike."""
     return contents.runs.astype("<i8").tobytes()
 

@@ -23,8 +23,8 @@ from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.query.engine import PROBLEMS, SCANS, STREAMS, Holdings
-from binance_archive_kit.reading.feed_table import FILE_COLUMNS, Feed
+from binance_archive_kit.query.engine import PROBLEMS, SCANS, STREAMS, Engine
+from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import KNOWN_AT, known_at_sql
 
 #: The feed whose rows have no key, and are known to come twice.
@@ -68,11 +68,11 @@ class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
 
     Parameters
     ----------
-    holdings : Holdings
-    feed : Feed
+    holdings : Engine
+    feed : FeedTable
     """
 
-    def __init__(self, holdings: Holdings, feed: Feed) -> None:
+    def __init__(self, holdings: Engine, feed: FeedTable) -> None:
         super().__init__(feed.arrow.empty_table())
         self._holdings = holdings
         self._feed = feed
@@ -119,7 +119,7 @@ class _About:
     what: str
     columns: dict[str, str]
     types: Mapping[str, Any]
-    read: Callable[[Holdings], pl.DataFrame]
+    read: Callable[[Engine], pl.DataFrame]
 
 
 _ABOUT = {
@@ -139,7 +139,7 @@ _ABOUT = {
             "proven": "Files whose proof is recorded and still stands.",
         },
         STREAMS,
-        Holdings.frame,
+        Engine.frame,
     ),
     "store_problems": _About(
         "Files that were left out of answers, and why.",
@@ -149,7 +149,7 @@ _ABOUT = {
             "detail": "What was seen.",
         },
         PROBLEMS,
-        Holdings.problems_frame,
+        Engine.problems_frame,
     ),
     "store_last_scan": _About(
         "What the latest question has cost.",
@@ -164,7 +164,7 @@ _ABOUT = {
             "complete": "Whether the question was answered to its end.",
         },
         SCANS,
-        Holdings.last_scan_frame,
+        Engine.last_scan_frame,
     ),
 }
 
@@ -238,7 +238,7 @@ CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
 
 
 def open_views(
-    holdings: Holdings,
+    holdings: Engine,
     *,
     database: str | Path | None = None,
     distinct: bool = False,
@@ -248,7 +248,7 @@ def open_views(
 
     Parameters
     ----------
-    holdings : Holdings
+    holdings : Engine
     database : str or Path, optional
         File for the user's own tables and views; None keeps them in memory.
     distinct : bool
@@ -316,7 +316,7 @@ def connection_html(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 def _create_views(
     connection: duckdb.DuckDBPyConnection,
-    holdings: Holdings,
+    holdings: Engine,
     *,
     in_file: bool,
     distinct: bool,

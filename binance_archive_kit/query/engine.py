@@ -39,24 +39,24 @@ from binance_archive_kit.errors import (
     unknown,
 )
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.quality.reconcile import Disagreement, compare, shared_rows
-from binance_archive_kit.query.cache import DEFAULT_LIMIT, Cache, CacheUse, touch
-from binance_archive_kit.query.pruning import ArrowPruner, Everything, Pruner, Range
+from binance_archive_kit.quality.reconcile import Mismatch, reconcile, shared_rows
+from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache, touch
+from binance_archive_kit.query.pruning import All, ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import (
     FileNotes,
-    Month,
+    MonthTask,
     Proofs,
+    ScanPlanner,
     Served,
-    Servings,
     hash_moved,
 )
-from binance_archive_kit.reading.feed_table import Feed, feed_of, read_feed
-from binance_archive_kit.reading.file_stats import Facts, Source, merged
-from binance_archive_kit.reading.profile import Contents, looked_into
-from binance_archive_kit.reading.reader import Piece, Reader, batch_of, counted
-from binance_archive_kit.storage.inventory import HeldFile, HeldStream, Inventory, SkippedFile
+from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, merged
+from binance_archive_kit.reading.profile import FileProfile, profile_files
+from binance_archive_kit.reading.reader import Chunk, ZipReader, batch_of, counted
+from binance_archive_kit.storage.inventory import Inventory, SkippedFile, StoredFile, StoredFolder
 from binance_archive_kit.storage.layout import PRIVATE
-from binance_archive_kit.storage.store import Recorded, Store
+from binance_archive_kit.storage.store import ProofRecord, Store
 
 Prefer = Literal["daily", "monthly"]
 OnError = Literal["raise", "skip"]
@@ -120,19 +120,19 @@ SCANS: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 @dataclass(frozen=True)
-class _Question:
+class Query:
     """What is asked of a feed.
 
     Attributes
     ----------
-    feed : Feed
+    feed : FeedTable
     names : list of str
         Columns to give.
     pruner : Pruner
     where : pyarrow.dataset.Expression or None
     """
 
-    feed: Feed
+    feed: FeedTable
     names: list[str]
     pruner: Pruner
     where: ds.Expression | None
@@ -148,7 +148,7 @@ class _Question:
         """Whether rows have to be looked at, and not only counted."""
         return any(name == "date" or name in self.feed.columns for name in self.looked_at)
 
-    def rows_of(self, piece: Piece) -> pa.RecordBatch:
+    def rows_of(self, piece: Chunk) -> pa.RecordBatch:
         """Choose the rows and columns of a piece that are to be given."""
         batch = batch_of(piece, pa.schema([self.feed.arrow.field(n) for n in self.looked_at]))
         if self.where is not None:
@@ -165,10 +165,10 @@ class _Tally:
     def __init__(self, report: ScanReport) -> None:
         self.report = report
         #: Facts of files that were read to their end.
-        self.learned: dict[str, Facts] = {}
-        self._begun: dict[str, Facts] = {}
+        self.learned: dict[str, FileStats] = {}
+        self._begun: dict[str, FileStats] = {}
 
-    def count(self, piece: Piece) -> None:
+    def count(self, piece: Chunk) -> None:
         self.report.opened += len(piece.spans) if piece.ends else 0
         self.report.inflated += piece.inflated
         for (source, _), facts in zip(piece.spans, piece.learned, strict=False):
@@ -177,7 +177,7 @@ class _Tally:
             (self.learned if piece.ends else self._begun)[key] = shown
 
 
-class Holdings:
+class Engine:
     """The files of a store, ready to be read; safe to be used by several threads.
 
     Parameters
@@ -238,25 +238,25 @@ class Holdings:
             )
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
-        self.cache = Cache(self.root, keep=cache, limit=cache_limit)
+        self.cache = MonthCache(self.root, keep=cache, limit=cache_limit)
         self._decimals = decimals
         self._first = Partition(prefer)
         self._store = Store(self.root)
         self._inventory = Inventory(self.root, self._store.places)
         self.on_error = on_error
         self._skip = self._leave_out if on_error == "skip" else None
-        self._servings = Servings(
+        self._servings = ScanPlanner(
             self.root, self._store, self.cache, first=self._first, skip=self._skip
         )
         self._keeper = _Keeper(self)
 
     # Feeds
 
-    def feeds(self) -> list[Feed]:
+    def feeds(self) -> list[FeedTable]:
         """List the feeds that the store has files of."""
         return [self.feed(*name) for name in self._inventory.feeds() if name in load_schemas()]
 
-    def feed(self, market: str, data_type: str) -> Feed:
+    def feed(self, market: str, data_type: str) -> FeedTable:
         """Look up a feed, whether the store has files of it or not.
 
         Raises
@@ -264,9 +264,9 @@ class Holdings:
         ConfigurationError
             If there is no such feed in the archive.
         """
-        return feed_of(*read_feed(market, data_type), decimals=self._decimals)
+        return feed_table(*read_feed(market, data_type), decimals=self._decimals)
 
-    def nothing_of(self, feed: Feed) -> str:
+    def nothing_of(self, feed: FeedTable) -> str:
         """Say that the store has no file of a feed, and what to do about it."""
         return (
             f"the store {self.root} has no {feed.market.title} {feed.data_type}; collect some "
@@ -274,9 +274,9 @@ class Holdings:
             f"{self.skipped_hint()}"
         )
 
-    def streams(self, feed: Feed) -> list[HeldStream]:
+    def folders(self, feed: FeedTable) -> list[StoredFolder]:
         """List the streams of a feed, as they lie in the store now."""
-        return self._inventory.streams(feed.market, feed.data_type)
+        return self._inventory.folders(feed.market, feed.data_type)
 
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or place, and what to do."""
@@ -303,7 +303,7 @@ class Holdings:
 
     def scan(
         self,
-        feed: Feed,
+        feed: FeedTable,
         columns: Sequence[str] | None = None,
         pruner: Pruner | None = None,
         where: ds.Expression | None = None,
@@ -312,7 +312,7 @@ class Holdings:
 
         Parameters
         ----------
-        feed : Feed
+        feed : FeedTable
         columns : sequence of str, optional
             Path columns and own columns to give, in this order; None for all.
         pruner : Pruner, optional
@@ -333,15 +333,13 @@ class Holdings:
         """
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:
-            pruner = Everything() if where is None else ArrowPruner(where, feed.arrow, feed.time)
-        streams = self.streams(feed)
+            pruner = All() if where is None else ArrowPruner(where, feed.arrow, feed.time)
+        streams = self.folders(feed)
         if not streams:
             raise ConfigurationError(self.nothing_of(feed))
-        return self._scan(_Question(feed, names, pruner, where), streams)
+        return self._scan(Query(feed, names, pruner, where), streams)
 
-    def _scan(
-        self, question: _Question, streams: Sequence[HeldStream]
-    ) -> Generator[pa.RecordBatch]:
+    def _scan(self, question: Query, streams: Sequence[StoredFolder]) -> Generator[pa.RecordBatch]:
         feed = question.feed
         report = self.last_scan = ScanReport(feed.view)
         report.considered = sum(len(held.files) for held in streams)
@@ -361,7 +359,7 @@ class Holdings:
             self.cache.remember(feed, tally.learned)
 
     def _read(
-        self, question: _Question, months: Sequence[Month], tally: _Tally
+        self, question: Query, months: Sequence[MonthTask], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read months; neighbours that lie in the same place together."""
         for is_kept, run in groupby(months, lambda month: month.kept is not None):
@@ -372,7 +370,7 @@ class Holdings:
                 yield from self._unzipped(question, sources, tally)
 
     def _counted(
-        self, question: _Question, months: Sequence[Month], tally: _Tally
+        self, question: Query, months: Sequence[MonthTask], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Give as many rows as files are known to have; open only the others."""
         by_file = "file" in question.looked_at
@@ -384,7 +382,7 @@ class Holdings:
                 yield from self._unzipped(question, [source for source, _ in run], tally)
 
     def _kept(
-        self, question: _Question, months: Sequence[Month], tally: _Tally
+        self, question: Query, months: Sequence[MonthTask], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read months from the cache; from the zips, should that fail."""
         feed = question.feed
@@ -409,10 +407,10 @@ class Holdings:
             touch(paths)
 
     def _unzipped(
-        self, question: _Question, sources: Sequence[Source], tally: _Tally
+        self, question: Query, sources: Sequence[FileTask], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read files from the zips."""
-        pieces = Reader(self.root, question.feed, notes=self._notes(question.feed)).pieces(
+        pieces = ZipReader(self.root, question.feed, notes=self._notes(question.feed)).pieces(
             sources,
             question.looked_at,
             lambda piece: (piece, question.rows_of(piece)),
@@ -425,26 +423,26 @@ class Holdings:
                 if batch.num_rows:
                     yield batch
 
-    def _notes(self, feed: Feed) -> FileNotes:
+    def _notes(self, feed: FeedTable) -> FileNotes:
         return FileNotes(self._store, self.cache, feed)
 
     # Examining
 
-    def proofs(self, feed: Feed) -> dict[str, Recorded]:
+    def proofs(self, feed: FeedTable) -> dict[str, ProofRecord]:
         """Give what was recorded of a feed's proven files, by their keys."""
-        proofs: dict[str, Recorded] = {}
+        proofs: dict[str, ProofRecord] = {}
         for prefix in feed.prefixes:
             proofs |= self._store.recorded(prefix)
         return proofs
 
-    def proven(self, feed: Feed, files: Iterable[HeldFile]) -> set[str]:
+    def proven(self, feed: FeedTable, files: Iterable[StoredFile]) -> set[str]:
         """Return the keys of the files whose proof is recorded and still stands.
 
         Those that were moved since they were proven are hashed again, once, with progress.
         """
         proofs = self.proofs(feed)
         proven: set[str] = set()
-        others: list[HeldFile] = []
+        others: list[StoredFile] = []
         for file in files:
             proof = proofs.get(file.key)
             # What is proven of a zip says nothing of a csv file in its place.
@@ -457,38 +455,38 @@ class Holdings:
 
     def serving(
         self,
-        feed: Feed,
-        streams: Sequence[HeldStream],
+        feed: FeedTable,
+        streams: Sequence[StoredFolder],
         pruner: Pruner,
         skip: Callable[[FileError], None],
-    ) -> list[Month]:
+    ) -> list[MonthTask]:
         """Tell which files give each day, month by month; from the zips, whatever the cache has.
 
         Parameters
         ----------
-        feed : Feed
-        streams : sequence of HeldStream
+        feed : FeedTable
+        streams : sequence of StoredFolder
             All of the feed.
         pruner : Pruner
         skip : callable
             Told of files that are not what they were when they were proven.
         """
-        servings = Servings(self.root, self._store, self.cache, first=self._first, skip=skip)
+        servings = ScanPlanner(self.root, self._store, self.cache, first=self._first, skip=skip)
         return servings.months(feed, streams, pruner, cached=False)
 
     def contents(
         self,
-        feed: Feed,
-        sources: Iterable[Source],
+        feed: FeedTable,
+        sources: Iterable[FileTask],
         skip: Callable[[FileError], None],
         done: Callable[[int], None],
-    ) -> dict[str, Contents]:
+    ) -> dict[str, FileProfile]:
         """See what is in files, reading those that were not seen before.
 
         Parameters
         ----------
-        feed : Feed
-        sources : iterable of Source
+        feed : FeedTable
+        sources : iterable of FileTask
         skip : callable
             Told of files that cannot be read, which are not among the result.
         done : callable
@@ -500,8 +498,8 @@ class Holdings:
             By the keys of the files.
         """
         remembered = self.cache.contents(feed)
-        seen: dict[str, Contents] = {}
-        unseen: dict[str, Source] = {}
+        seen: dict[str, FileProfile] = {}
+        unseen: dict[str, FileTask] = {}
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
@@ -516,16 +514,16 @@ class Holdings:
         return seen | new
 
     def compared(
-        self, feed: Feed, monthly: HeldStream, daily: HeldStream, at: HeldFile
-    ) -> list[Disagreement]:
+        self, feed: FeedTable, monthly: StoredFolder, daily: StoredFolder, at: StoredFile
+    ) -> list[Mismatch]:
         """Hold a monthly file against the daily files of its days, unless that was done before.
 
         Parameters
         ----------
-        feed : Feed
+        feed : FeedTable
         monthly, daily : HeldStream
             Of one symbol and interval.
-        at : HeldFile
+        at : StoredFile
             The monthly file.
 
         Raises
@@ -548,13 +546,15 @@ class Holdings:
             return []
         known = self.cache.compared(feed, at.key, files)
         if known is not None:
-            return [Disagreement(*each) for each in json.loads(known)]
-        found = compare(self.root, feed, month, [*sources.values()], workers=_workers())
+            return [Mismatch(*each) for each in json.loads(known)]
+        found = reconcile(self.root, feed, month, [*sources.values()], workers=_workers())
         said = json.dumps([astuple(each) for each in found])
         self.cache.remember_compared(feed, at.key, files, said)
         return found
 
-    def shared_rows(self, feed: Feed, one: Source, other: Source) -> tuple[int, list[Disagreement]]:
+    def shared_rows(
+        self, feed: FeedTable, one: FileTask, other: FileTask
+    ) -> tuple[int, list[Mismatch]]:
         """Return how many rows of one key two small files both have, and those that differ.
 
         Raises
@@ -566,15 +566,15 @@ class Holdings:
 
     def _examined(
         self,
-        feed: Feed,
-        sources: Sequence[Source],
+        feed: FeedTable,
+        sources: Sequence[FileTask],
         skip: Callable[[FileError], None],
         done: Callable[[int], None],
-    ) -> Iterator[tuple[str, Contents]]:
+    ) -> Iterator[tuple[str, FileProfile]]:
         """Read files for what is in them."""
-        learned: dict[str, Facts] = {}
+        learned: dict[str, FileStats] = {}
         with closing(
-            looked_into(
+            profile_files(
                 self.root,
                 feed,
                 sources,
@@ -618,7 +618,7 @@ class Holdings:
         """
         rows: list[tuple[object, ...]] = []
         for feed in self.feeds():
-            streams = self.streams(feed)
+            streams = self.folders(feed)
             proven = self.proven(feed, chain.from_iterable(held.files for held in streams))
             rows += (_line(feed, held, proven) for held in streams)
         return pl.DataFrame(rows, schema=STREAMS, orient="row")
@@ -673,18 +673,18 @@ class Holdings:
                 f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
             )
         names = None if symbols is None else frozenset(read_names("symbols", symbols))
-        there = sorted({held.stream.symbol for feed in feeds for held in self.streams(feed)})
+        there = sorted({held.folder.symbol for feed in feeds for held in self.folders(feed)})
         for name in sorted(names or ()):
             if name not in there:
                 guess = nearest(name, there)
                 hint = f"; did you mean {guess!r}?" if guess else ""
                 raise ConfigurationError(f"symbols: {shown(name)} is not in the store{hint}")
-        pruner = Range(symbols=names)
+        pruner = Selection(symbols=names)
         progress = Progress()
         with Bar(progress) as bar:
             todo = []
             for feed in feeds:
-                months = self._servings.months(feed, self.streams(feed), pruner)
+                months = self._servings.months(feed, self.folders(feed), pruner)
                 todo += [(feed, month) for month in months if month.kept is None]
             progress.begin("filling the cache", len(todo), unit="months")
             try:
@@ -697,16 +697,16 @@ class Holdings:
                 raise disk_error(error, self.cache.folder) from None
         return self.cache.use()
 
-    def keep(self, feed: Feed, month: Month, *, workers: int) -> None:
+    def keep(self, feed: FeedTable, month: MonthTask, *, workers: int) -> None:
         """Put a month into the cache."""
         sources = self._servings.sources(feed, month.serving, Proofs(self._store))
-        path = self.cache.month(feed, month.serving[0].held.stream, sources)
+        path = self.cache.month(feed, month.serving[0].held.folder, sources)
         if path is None or path.exists() or len(sources) < len(month.serving):
             return
         tally = _Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            pieces = Reader(self.root, feed, notes=self._notes(feed)).pieces(
+            pieces = ZipReader(self.root, feed, notes=self._notes(feed)).pieces(
                 sources, feed.arrow.names, lambda piece: piece, workers=workers
             )
             for piece in pieces:
@@ -720,12 +720,12 @@ class Holdings:
 class _Keeper:
     """Puts months into the cache once they were read, while nobody waits."""
 
-    def __init__(self, holdings: Holdings) -> None:
+    def __init__(self, holdings: Engine) -> None:
         self._holdings = holdings
-        self._todo: deque[tuple[Feed, Month]] = deque()
+        self._todo: deque[tuple[FeedTable, MonthTask]] = deque()
         self._pool: ThreadPoolExecutor | None = None
 
-    def take(self, feed: Feed, months: Iterable[Month]) -> None:
+    def take(self, feed: FeedTable, months: Iterable[MonthTask]) -> None:
         """Note the months that a question has read whole and from the zips."""
         if self._holdings.cache.folder is None:
             return
@@ -744,7 +744,7 @@ class _Keeper:
         with suppress(IndexError, RuntimeError):
             self._pool.submit(self._keep, *self._todo.popleft())
 
-    def _keep(self, feed: Feed, month: Month) -> None:
+    def _keep(self, feed: FeedTable, month: MonthTask) -> None:
         # The zips are there whatever becomes of this: a full disk, a bad file, a lost folder.
         with suppress(OSError, FileError):
             self._holdings.keep(feed, month, workers=1)
@@ -753,16 +753,16 @@ class _Keeper:
         self._go_on()
 
 
-def _line(feed: Feed, held: HeldStream, proven: Set[str]) -> tuple[object, ...]:
+def _line(feed: FeedTable, held: StoredFolder, proven: Set[str]) -> tuple[object, ...]:
     """Say what there is of a stream, and how much of it is proven."""
-    stream, files = held.stream, held.files
+    folder, files = held.folder, held.files
     return (
         feed.view,
-        stream.market.value,
-        stream.data_type.value,
-        stream.partition.value,
-        stream.symbol,
-        stream.interval and stream.interval.value,
+        folder.market.value,
+        folder.data_type.value,
+        folder.partition.value,
+        folder.symbol,
+        folder.interval and folder.interval.value,
         files[0].start,
         max(file.end for file in files),
         len(files),

@@ -25,12 +25,12 @@ from binance_archive_kit.errors import (
     shown,
     unknown,
 )
-from binance_archive_kit.query.engine import Holdings
+from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source, opened, read_choice, scan
-from binance_archive_kit.reading.cadence import MONTH, Rhythm, length, rhythm_of
-from binance_archive_kit.reading.feed_table import PATH_COLUMNS, feed_of, read_feed
+from binance_archive_kit.reading.cadence import MONTH, Cadence, cadence_of, length
+from binance_archive_kit.reading.feed_table import PATH_COLUMNS, feed_table, read_feed
 from binance_archive_kit.reading.known_times import KNOWN_AT, columns_needed, known_at_of
-from binance_archive_kit.storage.inventory import HeldFile
+from binance_archive_kit.storage.inventory import StoredFile
 
 #: What `join_known` says of each row: whether a value was known, and if not, why.
 STATUSES: Final = ("known", "not_yet_known", "too_old", "no_rows", "no_time")
@@ -94,7 +94,7 @@ def known_at(frame: pl.DataFrame, market: str, data_type: str) -> pl.DataFrame:
     >>> str(frame["known_at"][0])
     '2023-10-20 08:00:00+00:00'
     """
-    feed = feed_of(*read_feed(market, data_type))
+    feed = feed_table(*read_feed(market, data_type))
     frame = _frame("frame", frame)
     for name in columns_needed(feed):
         if name not in frame.columns:
@@ -133,7 +133,7 @@ def join_known(
     ----------
     left : polars.DataFrame or polars.LazyFrame
         One row for each decision; in any order, which is kept.
-    source : str, Path, Holdings, polars.DataFrame or polars.LazyFrame
+    source : str, Path, Engine, polars.DataFrame or polars.LazyFrame
         A store's folder, or what `store` gives of it. Or rows of any kind with a column
         ``known_at``, such as a filtered ``scan(..., known_at=True)``.
     market, data_type : str
@@ -256,7 +256,7 @@ class _FeedRows:
     """Rows of a feed of a store."""
 
     def __init__(
-        self, holdings: Holdings, market: str | None, data_type: str | None, where: pl.Expr | None
+        self, holdings: Engine, market: str | None, data_type: str | None, where: pl.Expr | None
     ) -> None:
         if market is None or data_type is None:
             raise ConfigurationError(
@@ -272,23 +272,23 @@ class _FeedRows:
         self._where = where
         if where is not None:
             _check_where(self.nothing().lazy(), where)
-        self._files: dict[str, list[HeldFile]] = {}
+        self._files: dict[str, list[StoredFile]] = {}
         self._interval: Interval | None = None
 
     def choose(self, symbols: list[str], interval: str | None, named: object) -> None:
         """Choose the files of these symbols, and of one interval."""
-        streams = self.holdings.streams(self.feed)
+        streams = self.holdings.folders(self.feed)
         if not streams:
             raise ConfigurationError(self.holdings.nothing_of(self.feed))
-        known = sorted({held.stream.symbol for held in streams})
+        known = sorted({held.folder.symbol for held in streams})
         strangers = sorted(set(symbols) - set(known))
         if strangers and (named is not None or len(strangers) == len(symbols)):
             read_choice(self.holdings, self.feed, strangers, None, None, None)
         if self.feed.data_type.has_intervals:
             there = {
-                each.stream.interval
+                each.folder.interval
                 for each in streams
-                if each.stream.symbol in symbols or not symbols
+                if each.folder.symbol in symbols or not symbols
             }
             if interval is not None and not isinstance(interval, str):
                 raise ConfigurationError(
@@ -303,8 +303,8 @@ class _FeedRows:
         elif interval is not None:
             raise ConfigurationError(f"interval: {self.title} has none; leave it out")
         for held in streams:
-            if held.stream.symbol in symbols and held.stream.interval in (None, self._interval):
-                self._files.setdefault(held.stream.symbol, []).extend(held.files)
+            if held.folder.symbol in symbols and held.folder.interval in (None, self._interval):
+                self._files.setdefault(held.folder.symbol, []).extend(held.files)
         for files in self._files.values():
             files.sort(key=lambda file: file.start)
 
@@ -332,8 +332,8 @@ class _FeedRows:
         return step + _LATE if self._is_grid else _PACE_STEPS * step
 
     @property
-    def _rhythm(self) -> Rhythm:
-        return rhythm_of(self.feed.market, self.feed.data_type, self._interval)
+    def _rhythm(self) -> Cadence:
+        return cadence_of(self.feed.market, self.feed.data_type, self._interval)
 
     @property
     def _is_grid(self) -> bool:

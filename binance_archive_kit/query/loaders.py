@@ -24,7 +24,7 @@ from binance_archive_kit.errors import (
     shown,
     unknown,
 )
-from binance_archive_kit.query.engine import Holdings
+from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import (
     Moment,
     Source,
@@ -32,9 +32,9 @@ from binance_archive_kit.query.open_store import (
     read_choice,
     scan,
 )
-from binance_archive_kit.query.pruning import Range
-from binance_archive_kit.reading.feed_table import FILE_COLUMNS, Feed
-from binance_archive_kit.storage.inventory import HeldFile, HeldStream
+from binance_archive_kit.query.pruning import Selection
+from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND
 
 #: How late a funding may be before the one before it is no longer known to hold.
@@ -60,7 +60,7 @@ def load_klines(
 
     Parameters
     ----------
-    source : str, Path or Holdings
+    source : str, Path or Engine
     symbol, interval : str or iterable of str
         One name, or several in any collection. Of several, a column names each row's own.
     market : str
@@ -116,7 +116,7 @@ def ohlcv(
 
     Parameters
     ----------
-    source : str, Path or Holdings
+    source : str, Path or Engine
     symbol : str or iterable of str
         One name, or several in any collection. Of several, a column names each row's own.
     every : str
@@ -160,7 +160,7 @@ def ohlcv(
     bars = []
     for name in symbols:
         own = replace(chosen, symbols=frozenset([name]))
-        streams = [held for held in holdings.streams(feed) if held.stream.symbol == name]
+        streams = [held for held in holdings.folders(feed) if held.folder.symbol == name]
         candidates = _candidates(streams, own, length)
         grid = replace(length, phase=_phase(rows, feed, streams, length))
         groups = [candidates] if asked is None else [[each] for each in candidates]
@@ -260,16 +260,16 @@ def _single(symbol: object, interval: object) -> list[str]:
 
 
 def _chosen(
-    holdings: Holdings,
-    feed: Feed,
+    holdings: Engine,
+    feed: FeedTable,
     symbols: list[str],
     intervals: list[str] | None,
     start: Moment | None,
     end: Moment | None,
-) -> Range:
+) -> Selection:
     """Read what is asked for, and see that the store has files of each symbol and interval."""
     chosen = read_choice(holdings, feed, symbols, intervals, start, end)
-    there = {(held.stream.symbol, held.stream.interval) for held in holdings.streams(feed)}
+    there = {(held.folder.symbol, held.folder.interval) for held in holdings.folders(feed)}
     for name in symbols:
         if any((name, each) not in there for each in intervals or ()):
             read_choice(holdings, feed, name, intervals, start, end)
@@ -278,7 +278,7 @@ def _chosen(
 
 def _candles(
     rows: _Rows,
-    feed: Feed,
+    feed: FeedTable,
     symbol: str | Iterable[str],
     interval: str | Iterable[str],
     start: Moment | None,
@@ -313,12 +313,12 @@ class _Rows:
         What has files, and no row of the time asked for.
     """
 
-    holdings: Holdings
+    holdings: Engine
     repeated: int = 0
     files: set[str] = field(default_factory=set)
     absent: list[str] = field(default_factory=list)
 
-    def read(self, feed: Feed, chosen: Range, *where: pl.Expr) -> pl.DataFrame:
+    def read(self, feed: FeedTable, chosen: Selection, *where: pl.Expr) -> pl.DataFrame:
         """Read rows in the order of symbol, interval and time, each once."""
         lazy = scan(
             self.holdings,
@@ -339,7 +339,7 @@ class _Rows:
         return self._once(feed, lazy, frame, [*names, feed.time]) if repeats else frame
 
     def _once(
-        self, feed: Feed, lazy: pl.LazyFrame, frame: pl.DataFrame, key: list[str]
+        self, feed: FeedTable, lazy: pl.LazyFrame, frame: pl.DataFrame, key: list[str]
     ) -> pl.DataFrame:
         """Drop exact repeats, and reject different rows with one key."""
         twice = frame.group_by(key).len().filter(pl.col("len") > 1)
@@ -378,8 +378,8 @@ class _Rows:
 
     def check_absent(
         self,
-        feed: Feed,
-        chosen: Range,
+        feed: FeedTable,
+        chosen: Selection,
         start: Moment | None,
         end: Moment | None,
         *,
@@ -435,25 +435,25 @@ def _conflicts(rows: pl.DataFrame, key: list[str], own: list[str]) -> Iterator[C
         yield ConflictingRows(first["file"], f"{said} and {two[name]}{where}{more}")
 
 
-def _left_out(holdings: Holdings, feed: Feed, chosen: Range) -> str:
+def _left_out(holdings: Engine, feed: FeedTable, chosen: Selection) -> str:
     """Return the files that are left out as they cannot be read, in words; empty if none."""
     bad = [file.place for file in _files(holdings, feed, chosen) if file.place in holdings.problems]
     return f"; files that cannot be read are left out: {_few(bad)}" if bad else ""
 
 
-def _reach(holdings: Holdings, feed: Feed, chosen: Range) -> str:
+def _reach(holdings: Engine, feed: FeedTable, chosen: Selection) -> str:
     """Return the days that the files of symbols and intervals cover, in words."""
     files = _files(holdings, feed, chosen)
     return f"files of {min(f.start for f in files)} to {max(f.end for f in files)}"
 
 
-def _files(holdings: Holdings, feed: Feed, chosen: Range) -> list[HeldFile]:
+def _files(holdings: Engine, feed: FeedTable, chosen: Selection) -> list[StoredFile]:
     """Return the files of symbols and intervals."""
     return [
         file
-        for held in holdings.streams(feed)
-        if chosen.symbols is None or held.stream.symbol in chosen.symbols
-        if chosen.intervals is None or held.stream.interval in chosen.intervals
+        for held in holdings.folders(feed)
+        if chosen.symbols is None or held.folder.symbol in chosen.symbols
+        if chosen.intervals is None or held.folder.interval in chosen.intervals
         for file in held.files
     ]
 
@@ -582,7 +582,7 @@ def _nearest(interval: Interval, length: Length) -> str:
 
 
 def _candidates(
-    streams: Sequence[HeldStream], own: Range, length: Length
+    streams: Sequence[StoredFolder], own: Selection, length: Length
 ) -> list[tuple[Interval, set[date]]]:
     """List the intervals of a symbol that fit, with the days that their files cover.
 
@@ -593,7 +593,7 @@ def _candidates(
         groups = [[file] for file in held.files]
         kept = [file for [file], keep in zip(groups, own.keeps(held, groups), strict=True) if keep]
         if kept:
-            its = days.setdefault(Interval(held.stream.interval or ""), set())
+            its = days.setdefault(Interval(held.folder.interval or ""), set())
             its.update(day for file in kept for day in _days_within(file, own))
     there = [interval for interval in Interval if interval in days]
     fitting = [interval for interval in there if _fits(interval, length)]
@@ -607,7 +607,7 @@ def _candidates(
     return [(interval, days[interval]) for interval in best]
 
 
-def _days_within(file: HeldFile, own: Range) -> Iterator[date]:
+def _days_within(file: StoredFile, own: Selection) -> Iterator[date]:
     first = file.start if own.start is None else max(file.start, own.start.date())
     last = file.end
     if own.end is not None:
@@ -616,12 +616,12 @@ def _days_within(file: HeldFile, own: Range) -> Iterator[date]:
     yield from (first + timedelta(days=at) for at in range((last - first).days + 1))
 
 
-def _phase(rows: _Rows, feed: Feed, streams: Sequence[HeldStream], length: Length) -> int:
+def _phase(rows: _Rows, feed: FeedTable, streams: Sequence[StoredFolder], length: Length) -> int:
     """Return the offset of 3d bars in microseconds: that of the symbol's own 3d candles."""
-    if length.micros != 3 * DAY or not any(h.stream.interval is Interval.D3 for h in streams):
+    if length.micros != 3 * DAY or not any(h.folder.interval is Interval.D3 for h in streams):
         return 0
-    symbol = streams[0].stream.symbol
-    own = rows.read(feed, Range(frozenset([symbol]), frozenset([Interval.D3])))
+    symbol = streams[0].folder.symbol
+    own = rows.read(feed, Selection(frozenset([symbol]), frozenset([Interval.D3])))
     counts = own.group_by(pl.col("open_time").dt.epoch("us") % length.micros).len()
     best = counts.sort("len", "open_time", descending=[True, False]).head(1)
     return int(best["open_time"].sum())
@@ -629,8 +629,8 @@ def _phase(rows: _Rows, feed: Feed, streams: Sequence[HeldStream], length: Lengt
 
 def _best_bars(
     rows: _Rows,
-    feed: Feed,
-    own: Range,
+    feed: FeedTable,
+    own: Selection,
     candidates: Sequence[tuple[Interval, set[date]]],
     length: Length,
 ) -> pl.DataFrame | None:

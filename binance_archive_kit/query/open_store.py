@@ -22,9 +22,9 @@ from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import running_shell
 from binance_archive_kit.errors import ConfigurationError, check_flag, nearest, shown, unknown
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
-from binance_archive_kit.query.engine import Holdings
-from binance_archive_kit.query.pruning import Both, PolarsPruner, Pruner, Range, without_hints
-from binance_archive_kit.reading.feed_table import FILE_COLUMNS, Feed
+from binance_archive_kit.query.engine import Engine
+from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selection, without_hints
+from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
 from binance_archive_kit.storage.inventory import SkippedFile
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import duckdb
 
 Moment = str | date | datetime
-Source = str | Path | Holdings
+Source = str | Path | Engine
 _DAY = timedelta(days=1)
 _LAST_DAY = datetime(datetime.max.year, 12, 31)
 _OPTIONS = ("cache", "cache_limit", "prefer", "on_error", "decimals")
@@ -42,19 +42,19 @@ _FEW = 24
 _LONG = 120
 
 
-class OpenStore(Holdings):
+class OpenStore(Engine):
     """A store that is open for questions: what `store` gives.
 
     Its parts are had by name, with completion: ``store["spot"]["klines"]["BTCUSDT"]``.
     """
 
-    def __getitem__(self, word: str) -> Shelf:
+    def __getitem__(self, word: str) -> StorePart:
         """Give the part under a market."""
-        return Shelf(self)[word]
+        return StorePart(self)[word]
 
     def __iter__(self) -> Iterator[str]:
         """Give the markets there are."""
-        return iter(Shelf(self))
+        return iter(StorePart(self))
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
@@ -76,22 +76,22 @@ class OpenStore(Holdings):
 _LEVELS = ("market", "data_type", "symbol", "interval")
 
 
-class Shelf:
+class StorePart:
     """A part of a store: all its files under some words, such as a market and a data type.
 
     Parameters
     ----------
-    holdings : Holdings
+    holdings : Engine
     words : tuple of str
         Market, data type, symbol and interval, as many as are chosen.
     """
 
-    def __init__(self, holdings: Holdings, words: tuple[str, ...] = ()) -> None:
+    def __init__(self, holdings: Engine, words: tuple[str, ...] = ()) -> None:
         self._holdings = holdings
         self.words = words
 
     def frame(self) -> pl.DataFrame:
-        """Say what is there: a row for each stream, as `Holdings.frame` does."""
+        """Say what is there: a row for each stream, as `Engine.frame` does."""
         streams = self._holdings.frame()
         for level, word in zip(_LEVELS, self.words, strict=False):
             streams = streams.filter(pl.col(level) == word)
@@ -112,7 +112,7 @@ class Shelf:
         names = dict(zip(("symbols", "intervals"), self.words[2:], strict=False))
         return scan(self._holdings, *self.words[:2], **(names | choice))
 
-    def __getitem__(self, word: str) -> Shelf:
+    def __getitem__(self, word: str) -> StorePart:
         """Give the part under one more word."""
         if len(self.words) == len(_LEVELS):
             raise ConfigurationError(f"{self!r} has no parts")
@@ -123,7 +123,7 @@ class Shelf:
                 f"{_LEVELS[len(self.words)]}: {shown(word)} is not in the store{hint} "
                 f"It has: {', '.join(there) or 'nothing'}"
             )
-        return Shelf(self._holdings, (*self.words, word))
+        return StorePart(self._holdings, (*self.words, word))
 
     def __iter__(self) -> Iterator[str]:
         """Give the words that may follow."""
@@ -142,7 +142,7 @@ class Shelf:
 
 
 def _panel(
-    holdings: Holdings, title: str, streams: pl.DataFrame, skipped: Sequence[SkippedFile] = ()
+    holdings: Engine, title: str, streams: pl.DataFrame, skipped: Sequence[SkippedFile] = ()
 ) -> str:
     """Show streams feed by feed, or one by one when they are few."""
     few = streams.height <= _FEW
@@ -198,7 +198,7 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
         Filled by `collect`, or by any other tool in the bucket's layout.
     **options
         ``cache`` (True), ``cache_limit`` (bytes), ``prefer`` ("daily" or "monthly"),
-        ``on_error`` ("raise" or "skip") and ``decimals`` (False), see `Holdings`.
+        ``on_error`` ("raise" or "skip") and ``decimals`` (False), see `Engine`.
 
     Returns
     -------
@@ -236,7 +236,7 @@ def connect(
 
     Parameters
     ----------
-    source : str, Path or Holdings
+    source : str, Path or Engine
         A store's folder, or what `store` gives of it.
     database : str or Path, optional
         A file for your own tables and views; opened again with `connect`, views over the
@@ -299,7 +299,7 @@ def scan(
 
     Parameters
     ----------
-    source : str, Path or Holdings
+    source : str, Path or Engine
         A store's folder, or what `store` gives of it.
     market, data_type : str
         Such as "futures_um" and "trades".
@@ -375,7 +375,7 @@ def _open(folder: str | Path, options: dict[str, Any]) -> OpenStore:
     return OpenStore(folder, **options)
 
 
-def opened(source: Source, options: dict[str, Any]) -> Holdings:
+def opened(source: Source, options: dict[str, Any]) -> Engine:
     """Open a store; return one that is open already as it is.
 
     Raises
@@ -383,7 +383,7 @@ def opened(source: Source, options: dict[str, Any]) -> Holdings:
     ConfigurationError
         If there is no such folder, an option is invalid, or a store that is open gets any.
     """
-    if not isinstance(source, Holdings):
+    if not isinstance(source, Engine):
         return _open(source, options)
     if options:
         raise ConfigurationError(
@@ -394,22 +394,22 @@ def opened(source: Source, options: dict[str, Any]) -> Holdings:
 
 
 def read_choice(
-    holdings: Holdings,
-    feed: Feed,
+    holdings: Engine,
+    feed: FeedTable,
     symbols: str | Iterable[str] | None,
     intervals: str | Iterable[str] | None,
     start: Moment | None,
     end: Moment | None,
-) -> Range:
+) -> Selection:
     """Read what is asked for, and see that the store has files of it."""
-    streams = [held.stream for held in holdings.streams(feed)]
+    streams = [held.folder for held in holdings.folders(feed)]
     if not streams:
         raise ConfigurationError(holdings.nothing_of(feed))
     asked_symbols = _asked("symbols", symbols)
     asked_intervals = _asked("intervals", intervals)
     if asked_intervals is not None:
         asked_intervals = frozenset(map(read_interval, asked_intervals))
-    known_symbols = sorted({stream.symbol for stream in streams})
+    known_symbols = sorted({folder.symbol for folder in streams})
     for symbol in sorted(asked_symbols or ()):
         if symbol not in known_symbols:
             said = _not_there(feed, "symbols", symbol, known_symbols, asked_intervals)
@@ -425,7 +425,7 @@ def read_choice(
         until = last + _DAY if last < _LAST_DAY else None
     if first is not None and until is not None and first >= until:
         raise ConfigurationError(f"start: {start} is not before end: {end}")
-    return Range(asked_symbols, asked_intervals, first, until)
+    return Selection(asked_symbols, asked_intervals, first, until)
 
 
 def _asked(field: str, words: str | Iterable[str] | None) -> frozenset[str] | None:
@@ -433,7 +433,7 @@ def _asked(field: str, words: str | Iterable[str] | None) -> frozenset[str] | No
 
 
 def _not_there(
-    feed: Feed, field: str, name: str, there: Sequence[str], others: Collection[str] | None
+    feed: FeedTable, field: str, name: str, there: Sequence[str], others: Collection[str] | None
 ) -> str:
     """Format the message for a symbol or interval that is not in the store, with how to add it."""
     guess = nearest(name, there)
@@ -505,7 +505,7 @@ def is_day(value: Moment | None) -> bool:
     return isinstance(value, date) and not isinstance(value, datetime)
 
 
-def _conditions(feed: Feed, chosen: Range) -> Iterator[pl.Expr]:
+def _conditions(feed: FeedTable, chosen: Selection) -> Iterator[pl.Expr]:
     """Spell what is asked for as conditions on rows."""
     if chosen.symbols is not None:
         yield pl.col("symbol").is_in(sorted(chosen.symbols))
@@ -522,9 +522,9 @@ def _conditions(feed: Feed, chosen: Range) -> Iterator[pl.Expr]:
 
 
 def _frames(
-    holdings: Holdings,
-    feed: Feed,
-    chosen: Range,
+    holdings: Engine,
+    feed: FeedTable,
+    chosen: Selection,
     columns: list[str] | None,
     predicate: pl.Expr | None,
     rows: int | None,
@@ -533,7 +533,7 @@ def _frames(
     names = list(feed.polars) if columns is None else columns
     pruner: Pruner = chosen
     if predicate is not None:
-        pruner = Both(chosen, PolarsPruner(predicate, feed.time))
+        pruner = And(chosen, PolarsPruner(predicate, feed.time))
         predicate = without_hints(predicate)
     left = rows
     looked_at = list(names)
@@ -553,7 +553,7 @@ def _frames(
                 return
 
 
-def _polars_frame(batch: pa.RecordBatch, feed: Feed) -> pl.DataFrame:
+def _polars_frame(batch: pa.RecordBatch, feed: FeedTable) -> pl.DataFrame:
     """Turn a batch into a frame of the feed's Polars types."""
     frame = pl.from_arrow(batch)
     if not isinstance(frame, pl.DataFrame):

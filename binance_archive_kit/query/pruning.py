@@ -21,40 +21,40 @@ import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
 from binance_archive_kit.archive.enums import Interval, Market, Partition
-from binance_archive_kit.archive.keys import Stream
+from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.reading.file_stats import period_of
-from binance_archive_kit.storage.inventory import HeldFile, HeldStream
-from binance_archive_kit.timestamps import naive_of
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.timestamps import to_naive
 
 _MICROSECOND = timedelta(microseconds=1)
 
-Group = Sequence[HeldFile]
+Group = Sequence[StoredFile]
 
 
 class Pruner(Protocol):
     """Tells which groups of neighbouring files may hold a row of the answer."""
 
-    def keeps(self, held: HeldStream, groups: Sequence[Group]) -> list[bool]:
+    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Tell for each group of a stream's files whether it may hold such a row."""
 
-    def covers(self, held: HeldStream, group: Group) -> bool:
+    def covers(self, held: StoredFolder, group: Group) -> bool:
         """Tell whether every row of a group of files is sure to be one of the answer."""
 
 
-class Everything:
+class All:
     """The question for all there is."""
 
-    def keeps(self, held: HeldStream, groups: Sequence[Group]) -> list[bool]:
+    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep all."""
         return [True] * len(groups)
 
-    def covers(self, held: HeldStream, group: Group) -> bool:
+    def covers(self, held: StoredFolder, group: Group) -> bool:
         """Be true: no row is left out."""
         return True
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class Selection:
     """The question for symbols, intervals and a stretch of time.
 
     Attributes
@@ -70,17 +70,17 @@ class Range:
     start: datetime | None = None
     end: datetime | None = None
 
-    def keeps(self, held: HeldStream, groups: Sequence[Group]) -> list[bool]:
+    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep the groups whose period touches the stretch."""
-        stream = held.stream
-        meant = (self.symbols is None or stream.symbol in self.symbols) and (
-            self.intervals is None or stream.interval in self.intervals
+        folder = held.folder
+        meant = (self.symbols is None or folder.symbol in self.symbols) and (
+            self.intervals is None or folder.interval in self.intervals
         )
-        return [meant and self._touches(_moments(stream, group)) for group in groups]
+        return [meant and self._touches(_moments(folder, group)) for group in groups]
 
-    def covers(self, held: HeldStream, group: Group) -> bool:
+    def covers(self, held: StoredFolder, group: Group) -> bool:
         """Tell whether the group's period lies within the stretch."""
-        early, late = _moments(held.stream, group)
+        early, late = _moments(held.folder, group)
         return (self.start is None or self.start <= early) and (
             self.end is None or late <= self.end
         )
@@ -90,14 +90,14 @@ class Range:
         return (self.start is None or self.start < late) and (self.end is None or early < self.end)
 
 
-class Both:
+class And:
     """The question for what two questions ask for together."""
 
     def __init__(self, one: Pruner, other: Pruner) -> None:
         self._one = one
         self._other = other
 
-    def keeps(self, held: HeldStream, groups: Sequence[Group]) -> list[bool]:
+    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep what both keep."""
         first = self._one.keeps(held, groups)
         if not any(first):
@@ -105,16 +105,16 @@ class Both:
         second = self._other.keeps(held, groups)
         return [a and b for a, b in zip(first, second, strict=True)]
 
-    def covers(self, held: HeldStream, group: Group) -> bool:
+    def covers(self, held: StoredFolder, group: Group) -> bool:
         """Tell whether both are sure."""
         return self._one.covers(held, group) and self._other.covers(held, group)
 
 
-def _moments(stream: Stream, group: Group) -> tuple[datetime, datetime]:
+def _moments(folder: Folder, group: Group) -> tuple[datetime, datetime]:
     """Give the times rows of neighbouring files may have, naive UTC: from; to, exclusive."""
-    early, _ = period_of(stream, group[0])
-    _, late = period_of(stream, max(group, key=lambda file: file.end))
-    return naive_of(early), naive_of(late)
+    early, _ = period_of(folder, group[0])
+    _, late = period_of(folder, max(group, key=lambda file: file.end))
+    return to_naive(early), to_naive(late)
 
 
 # Arrow
@@ -139,17 +139,17 @@ class ArrowPruner:
         self._schema = schema
         self._time = time
 
-    def keeps(self, held: HeldStream, groups: Sequence[Group]) -> list[bool]:
+    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep the groups for which the expression can be true."""
         kept = self._possible(held, groups, self._where)
         return [at in kept for at in range(len(groups))]
 
-    def covers(self, held: HeldStream, group: Group) -> bool:
+    def covers(self, held: StoredFolder, group: Group) -> bool:
         """Tell whether the opposite of the expression cannot be true."""
         return not self._possible(held, [group], ~self._where)
 
     def _possible(
-        self, held: HeldStream, groups: Sequence[Group], where: ds.Expression
+        self, held: StoredFolder, groups: Sequence[Group], where: ds.Expression
     ) -> set[int]:
         """Give the places of the groups for which an expression can be true."""
         form, system = ds.IpcFileFormat(), pafs.LocalFileSystem()
@@ -161,25 +161,25 @@ class ArrowPruner:
         dataset = ds.FileSystemDataset(fragments, self._schema, form, system)
         return {int(fragment.path) for fragment in dataset.get_fragments(where)}
 
-    def _guarantee(self, held: HeldStream, group: Group) -> ds.Expression:
+    def _guarantee(self, held: StoredFolder, group: Group) -> ds.Expression:
         """Spell what is true of every row of a group of files."""
         found = held.guarantees.get((group[0], group[-1]))
         if found is None:
-            stream = held.stream
-            early, late = _moments(stream, group)
+            folder = held.folder
+            early, late = _moments(folder, group)
             day = ds.field("date")
             time = ds.field(self._time)
             found = (
-                (ds.field("symbol") == stream.symbol)
+                (ds.field("symbol") == folder.symbol)
                 & (day >= early.date())
                 & (day <= (late - _MICROSECOND).date())
                 & (time >= early)
                 & (time < late)
-                & (ds.field("partition") == stream.partition.value)
-                & (ds.field("market") == stream.market.value)
+                & (ds.field("partition") == folder.partition.value)
+                & (ds.field("market") == folder.market.value)
             )
-            if stream.interval is not None:
-                found &= ds.field("interval") == stream.interval.value
+            if folder.interval is not None:
+                found &= ds.field("interval") == folder.interval.value
             if len(group) == 1:
                 found &= ds.field("file") == group[0].place
             held.guarantees[group[0], group[-1]] = found
@@ -227,19 +227,19 @@ class PolarsPruner:
             elif roots == {time}:
                 self._times += _half_lines(part, tree)
 
-    def keeps(self, held: HeldStream, groups: Sequence[Group]) -> list[bool]:
+    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep the groups for which no part rules every row out."""
-        return [self._may_hold(held.stream, group) for group in groups]
+        return [self._may_hold(held.folder, group) for group in groups]
 
-    def covers(self, held: HeldStream, group: Group) -> bool:
+    def covers(self, held: StoredFolder, group: Group) -> bool:
         """Be false: rows are filtered by Polars, which knows best."""
         return False
 
-    def _may_hold(self, stream: Stream, group: Group) -> bool:
-        early, late = _moments(stream, group)
+    def _may_hold(self, folder: Folder, group: Group) -> bool:
+        early, late = _moments(folder, group)
         file = group[0].place if len(group) == 1 else None
-        paths = {"market": stream.market, "symbol": stream.symbol, "file": file}
-        paths |= {"interval": stream.interval, "partition": stream.partition}
+        paths = {"market": folder.market, "symbol": folder.symbol, "file": file}
+        paths |= {"interval": folder.interval, "partition": folder.partition}
         # Whether the file is meant is known of a single file only.
         tried = [part for part in self._paths if file or "file" not in part.meta.root_names()]
         if not _any(tried, pl.DataFrame({n: [v] for n, v in paths.items()}, schema=POLARS_PATHS)):

@@ -22,19 +22,19 @@ from binance_archive_kit.archive.enums import Interval, Partition
 from binance_archive_kit.archive.matrix import load_annotations
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ChangedFile, FileError, file_error
-from binance_archive_kit.query.cache import Cache
+from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.pruning import Pruner
-from binance_archive_kit.reading.feed_table import Feed
-from binance_archive_kit.reading.file_stats import Facts, Source, lead_of, merged
-from binance_archive_kit.reading.profile import Contents, looked_into
-from binance_archive_kit.reading.reader import Piece, Reader
-from binance_archive_kit.storage.inventory import HeldFile, HeldStream
+from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of, merged
+from binance_archive_kit.reading.profile import FileProfile, profile_files
+from binance_archive_kit.reading.reader import Chunk, ZipReader
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.stamps import Stamp, raw, stamp_of
-from binance_archive_kit.storage.store import HASHING, SETTLING, Moved, Recorded, Store
-from binance_archive_kit.timestamps import DAY, day_of
+from binance_archive_kit.storage.store import COMMIT_DELAY, HASHING, Moved, ProofRecord, Store
+from binance_archive_kit.timestamps import DAY, to_day_number
 
 _Stamps = dict[str, list[tuple[str, Stamp]]]
-_Part = tuple[HeldStream, tuple[HeldFile, ...]]
+_Part = tuple[StoredFolder, tuple[StoredFile, ...]]
 
 
 #: Nanoseconds for which the proof of a new file may not be recorded yet; clocks may be apart.
@@ -52,14 +52,16 @@ class Proofs:
         proven, so were the others, and they are hashed again together.
     """
 
-    def __init__(self, store: Store, files: Callable[[], Iterable[HeldFile]] | None = None) -> None:
+    def __init__(
+        self, store: Store, files: Callable[[], Iterable[StoredFile]] | None = None
+    ) -> None:
         self._store = store
         self._files = files
         #: Since when records are looked up.
         self._as_of = time.time_ns()
-        self._recorded: dict[str, dict[str, Recorded]] = {}
+        self._recorded: dict[str, dict[str, ProofRecord]] = {}
 
-    def check(self, file: HeldFile) -> None:
+    def check(self, file: StoredFile) -> None:
         """Check that a file is still the one that was proven, if it ever was.
 
         Raises
@@ -71,19 +73,19 @@ class Proofs:
             return
         if max(file.stamp.mtime, file.stamp.ctime) > self._as_of - _RECENT:
             # A collection may have put it in place, and not recorded its proof yet.
-            time.sleep(SETTLING)
+            time.sleep(COMMIT_DELAY)
             self._as_of = time.time_ns()
             self._recorded.clear()
             if self._stands(file):
                 return
         raise ChangedFile(file.place, "its bytes are not the ones that were proven")
 
-    def is_published(self, file: HeldFile) -> bool:
+    def is_published(self, file: StoredFile) -> bool:
         """Return whether the archive publishes a file as it is, as its proof says."""
         proof = self._proof(file)
         return proof is not None and proof.published and proof.is_of(file.stamp)
 
-    def _stands(self, file: HeldFile) -> bool:
+    def _stands(self, file: StoredFile) -> bool:
         proof = self._proof(file)
         if proof is None or proof.is_of(file.stamp):
             return True
@@ -98,7 +100,7 @@ class Proofs:
         proof = self._proof(file)
         return proof is None or proof.is_of(file.stamp)
 
-    def _proof(self, file: HeldFile) -> Recorded | None:
+    def _proof(self, file: StoredFile) -> ProofRecord | None:
         if not file.is_zip:
             return None
         prefix = f"{file.key.rpartition('/')[0]}/"
@@ -108,8 +110,8 @@ class Proofs:
 
 
 def hash_moved(
-    store: Store, files: Iterable[HeldFile], proofs: Mapping[str, Recorded | None]
-) -> dict[str, Recorded]:
+    store: Store, files: Iterable[StoredFile], proofs: Mapping[str, ProofRecord | None]
+) -> dict[str, ProofRecord]:
     """Hash the files among these that were moved since they were proven; show the progress.
 
     Returns
@@ -141,17 +143,17 @@ def hash_moved(
 class Served:
     """A file that serves days, the stream it belongs to, and the days another one serves."""
 
-    held: HeldStream
-    file: HeldFile
+    held: StoredFolder
+    file: StoredFile
     without: frozenset[date] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class Claim:
     """A file among several of the same days: days it may and does have rows of, and serves."""
 
-    held: HeldStream
-    file: HeldFile
+    held: StoredFolder
+    file: StoredFile
     possible: set[date]
     has: set[date]
     own: set[date]
@@ -173,7 +175,7 @@ class _Claim:
 
 
 @dataclass(slots=True)
-class Month:
+class MonthTask:
     """A month of one symbol and interval.
 
     Attributes
@@ -182,7 +184,7 @@ class Month:
         The files that give its rows.
     needed : list of Served
         Those of them that may hold a row of the answer.
-    sources : sequence of Source
+    sources : sequence of FileTask
         The needed ones as they lie there now; none when the month is kept.
     rows : int or None
         How many rows they give, if that is known and all are of one stream.
@@ -192,11 +194,11 @@ class Month:
 
     serving: list[Served]
     needed: list[Served]
-    sources: Sequence[Source] = ()
+    sources: Sequence[FileTask] = ()
     rows: int | None = None
     kept: Path | None = None
 
-    def spans(self, *, by_file: bool) -> list[tuple[Source, int | None]]:
+    def spans(self, *, by_file: bool) -> list[tuple[FileTask, int | None]]:
         """Give the needed files, and how many rows each gives, as far as that is known.
 
         Unless asked file by file, one may stand for all whose rows have the same path
@@ -208,17 +210,17 @@ class Month:
 
 
 @dataclass(slots=True)
-class _Choice:
+class RememberedChoice:
     """Which of a month's files give its rows; it stands as long as they stay as they are.
 
     Attributes
     ----------
-    parts : list of (HeldStream, tuple of HeldFile)
+    parts : list of (StoredFolder, tuple of StoredFile)
         All files of the month.
     serving : list of Served
-    sources : list of Source
+    sources : list of FileTask
         The chosen ones as they lay there.
-    known : dict of str to Facts
+    known : dict of str to FileStats
         What was known of files then; forgotten, it is another.
     path : Path or None
         Where the month's rows would be kept, if all is known of it and anything is kept.
@@ -230,8 +232,8 @@ class _Choice:
 
     parts: list[_Part]
     serving: list[Served]
-    sources: list[Source]
-    known: dict[str, Facts]
+    sources: list[FileTask]
+    known: dict[str, FileStats]
     path: Path | None = None
     stamps: _Stamps = field(default_factory=dict)
     rows: int | None = None
@@ -243,7 +245,7 @@ class _Choice:
             folder, _, name = file.place.rpartition("/")
             self.stamps.setdefault(folder, []).append((name, file.stamp))
         rows = [source.rows for source in self.sources if source.rows is not None]
-        if len(rows) == len(self.sources) and len({each.stream for each in self.sources}) == 1:
+        if len(rows) == len(self.sources) and len({each.folder for each in self.sources}) == 1:
             self.rows = sum(rows)
 
 
@@ -253,27 +255,27 @@ class FileNotes:
     Parameters
     ----------
     store : Store
-    cache : Cache
-    feed : Feed
+    cache : MonthCache
+    feed : FeedTable
     """
 
-    def __init__(self, store: Store, cache: Cache, feed: Feed) -> None:
+    def __init__(self, store: Store, cache: MonthCache, feed: FeedTable) -> None:
         self._proofs = Proofs(store)
         self._cache = cache
         self._feed = feed
 
-    def learned(self, source: Source, facts: Facts) -> None:
+    def learned(self, source: FileTask, facts: FileStats) -> None:
         """Record what a file that was read to its end has shown."""
         self._cache.remember(self._feed, {source.file.key: facts})
 
-    def rejected(self, source: Source, error: FileError) -> None:
+    def rejected(self, source: FileTask, error: FileError) -> None:
         """Record that a file cannot be read, and let the error say whose fault it is."""
         if error.lasting:
             error.at_source = self._proofs.is_published(source.file)
             self._cache.reject(self._feed, source.file, error)
 
 
-class Servings:
+class ScanPlanner:
     """Chooses the files of a store that serve a question.
 
     Parameters
@@ -281,7 +283,7 @@ class Servings:
     root : Path
     store : Store
         What was proven.
-    cache : Cache
+    cache : MonthCache
         What is known of files, and which months are kept.
     first : Partition
         Which partition serves a day that both cover.
@@ -293,7 +295,7 @@ class Servings:
         self,
         root: Path,
         store: Store,
-        cache: Cache,
+        cache: MonthCache,
         *,
         first: Partition,
         skip: Callable[[FileError], None] | None,
@@ -304,17 +306,22 @@ class Servings:
         self._first = first
         self._skip = skip
         #: Days that files have rows of, where what is remembered does not tell.
-        self._dates: dict[HeldFile, frozenset[date]] = {}
+        self._dates: dict[StoredFile, frozenset[date]] = {}
 
     def months(
-        self, feed: Feed, streams: Sequence[HeldStream], pruner: Pruner, *, cached: bool = True
-    ) -> list[Month]:
+        self,
+        feed: FeedTable,
+        streams: Sequence[StoredFolder],
+        pruner: Pruner,
+        *,
+        cached: bool = True,
+    ) -> list[MonthTask]:
         """Choose the files that may hold a row of the answer, month by month.
 
         Parameters
         ----------
-        feed : Feed
-        streams : sequence of HeldStream
+        feed : FeedTable
+        streams : sequence of StoredFolder
             All of the feed.
         pruner : Pruner
         cached : bool
@@ -326,9 +333,9 @@ class Servings:
             Symbol by symbol, interval by interval, in the order of time.
         """
         self._cache.refresh(feed)
-        by_name: dict[tuple[str, int], list[HeldStream]] = {}
+        by_name: dict[tuple[str, int], list[StoredFolder]] = {}
         for held in streams:
-            name = held.stream.symbol, _RANKS.get(held.stream.interval, -1)
+            name = held.folder.symbol, _RANKS.get(held.folder.interval, -1)
             by_name.setdefault(name, []).append(held)
         meant: list[tuple[list[_Part], list[_Part]]] = []
         for _, held_streams in sorted(by_name.items()):
@@ -344,14 +351,14 @@ class Servings:
 
     def _month(
         self,
-        feed: Feed,
+        feed: FeedTable,
         parts: list[_Part],
         before: list[_Part],
         pruner: Pruner,
         proofs: Proofs,
         *,
         cached: bool,
-    ) -> Month | None:
+    ) -> MonthTask | None:
         """Choose the files of a month, and find out where its rows are: in the cache or the zips.
 
         None if none of them can hold a row of the answer.
@@ -364,16 +371,18 @@ class Servings:
             return None
         choice = choice or self._chosen(feed, parts, serving, needed, proofs)
         if cached and choice.path is not None and choice.path.exists():
-            return Month(serving, needed, kept=choice.path)
+            return MonthTask(serving, needed, kept=choice.path)
         if needed is serving:
-            return Month(serving, needed, choice.sources, choice.rows)
+            return MonthTask(serving, needed, choice.sources, choice.rows)
         keys = {each.file.key for each in needed}
-        return Month(serving, needed, [each for each in choice.sources if each.file.key in keys])
+        return MonthTask(
+            serving, needed, [each for each in choice.sources if each.file.key in keys]
+        )
 
-    def _recalled(self, feed: Feed, parts: list[_Part]) -> _Choice | None:
+    def _recalled(self, feed: FeedTable, parts: list[_Part]) -> RememberedChoice | None:
         """Recall the choice among the files of a month, if it still stands."""
         [(held, files), *_] = parts
-        choice: _Choice | None = held.choices.get(files[0])
+        choice: RememberedChoice | None = held.choices.get(files[0])
         if choice is None or choice.parts != parts:
             return None
         if choice.known is not self._cache.known(feed) or not self._unchanged(choice.stamps):
@@ -402,19 +411,19 @@ class Servings:
 
     def _chosen(
         self,
-        feed: Feed,
+        feed: FeedTable,
         parts: list[_Part],
         serving: list[Served],
         needed: list[Served],
         proofs: Proofs,
-    ) -> _Choice:
+    ) -> RememberedChoice:
         """Look at the files that serve a month; recall them once they were read through."""
         sources = self.sources(feed, serving, proofs, {each.file.key for each in needed})
-        choice = _Choice(parts, serving, sources, self._cache.known(feed))
+        choice = RememberedChoice(parts, serving, sources, self._cache.known(feed))
         facts = [source.facts for source in sources if source.facts is not None]
         if len(facts) == len(serving):
             [(held, files), *_] = parts
-            choice.path = self._cache.month(feed, held.stream, sources)
+            choice.path = self._cache.month(feed, held.folder, sources)
             # Who gives a candle that began in the month before, files of that month decide too.
             if all(each.checked for each in facts) and not any(map(_is_early, sources)):
                 choice.settle()
@@ -422,20 +431,20 @@ class Servings:
         return choice
 
     def _serving(
-        self, feed: Feed, parts: list[_Part], before: list[_Part], proofs: Proofs
+        self, feed: FeedTable, parts: list[_Part], before: list[_Part], proofs: Proofs
     ) -> list[Served]:
         """Choose one file for each day of a month, and of candles that began before it."""
-        lead = lead_of(parts[0][0].stream)
+        lead = lead_of(parts[0][0].folder)
         early = lead and self._are_early(feed, parts, proofs)
         if len(parts) == 1 and not early:
             [(held, files)] = parts
             return [Served(held, file) for file in files]
-        first, *second = sorted(parts, key=lambda part: part[0].stream.partition is not self._first)
+        first, *second = sorted(parts, key=lambda part: part[0].folder.partition is not self._first)
         taken: set[date] = set()
         for held, files in before if early else ():
             taken |= self._days_of(feed, held, files, proofs)
         wrong = self._wrong_days(feed, first, second, proofs)
-        claims: list[_Claim] = []
+        claims: list[Claim] = []
         for part in (first, *second):
             held, files = part
             for file in files:
@@ -444,7 +453,7 @@ class Servings:
                 looks = bool(lead) or part is first
                 has = self._days_of(feed, held, [file], proofs) if looks else possible
                 own = has - taken - wrong if part is first else has - taken
-                claims.append(_Claim(held, file, possible, has, own))
+                claims.append(Claim(held, file, possible, has, own))
                 taken |= own
         every = set(chain.from_iterable(claim.own for claim in claims))
         serving = [
@@ -456,17 +465,17 @@ class Servings:
         return [served for _, served in serving]
 
     def _wrong_days(
-        self, feed: Feed, first: _Part, others: Sequence[_Part], proofs: Proofs
+        self, feed: FeedTable, first: _Part, others: Sequence[_Part], proofs: Proofs
     ) -> set[date]:
         """Return the days that files are known to have wrong and that others have rows of."""
         held, files = first
-        stream = held.stream
+        folder = held.folder
         wrong = load_annotations().wrong_days(
             feed.market,
             feed.data_type,
-            stream.symbol,
-            stream.interval,
-            stream.partition,
+            folder.symbol,
+            folder.interval,
+            folder.partition,
             files[0].start,
             files[-1].end,
         )
@@ -477,7 +486,7 @@ class Servings:
         return better
 
     def _days_of(
-        self, feed: Feed, held: HeldStream, files: Sequence[HeldFile], proofs: Proofs
+        self, feed: FeedTable, held: StoredFolder, files: Sequence[StoredFile], proofs: Proofs
     ) -> set[date]:
         """Tell which days files serve when others cover them too: those they have rows of."""
         days: set[date] = set()
@@ -490,10 +499,10 @@ class Servings:
                 days |= _span(file.start, file.end)
         return days
 
-    def _days(self, feed: Feed, source: Source) -> frozenset[date] | set[date]:
+    def _days(self, feed: FeedTable, source: FileTask) -> frozenset[date] | set[date]:
         """Tell which days a file has rows of; none if it is left out."""
         file = source.file
-        if source.stream.partition is Partition.DAILY and not lead_of(source.stream):
+        if source.folder.partition is Partition.DAILY and not lead_of(source.folder):
             return {file.start} if self._has_rows(feed, source) else set()
         known = self._cache.contents(feed).get(file.key)
         if known is None or known.stamp != file.stamp:
@@ -502,7 +511,7 @@ class Servings:
             return set()
         return known.days if known.days is not None else self._read_dates(feed, source)
 
-    def _read_dates(self, feed: Feed, source: Source) -> frozenset[date]:
+    def _read_dates(self, feed: FeedTable, source: FileTask) -> frozenset[date]:
         """Read the day of every row of a file."""
         if source.file not in self._dates:
             pieces = self._reader(feed).pieces(
@@ -511,10 +520,10 @@ class Servings:
             self._dates[source.file] = frozenset(chain.from_iterable(pieces))
         return self._dates[source.file]
 
-    def _reader(self, feed: Feed) -> Reader:
-        return Reader(self._root, feed, notes=FileNotes(self._store, self._cache, feed))
+    def _reader(self, feed: FeedTable) -> ZipReader:
+        return ZipReader(self._root, feed, notes=FileNotes(self._store, self._cache, feed))
 
-    def _has_rows(self, feed: Feed, source: Source) -> bool:
+    def _has_rows(self, feed: FeedTable, source: FileTask) -> bool:
         """Tell whether a file has rows, and none that is of another day; no if it is left out."""
         facts, key = source.facts, source.file.key
         if self._skip is not None and (facts is None or not facts.checked):
@@ -531,14 +540,14 @@ class Servings:
 
     def _look_into(
         self,
-        feed: Feed,
-        sources: Sequence[Source],
+        feed: FeedTable,
+        sources: Sequence[FileTask],
         skip: Callable[[FileError], None] | None = None,
-    ) -> dict[str, Contents]:
+    ) -> dict[str, FileProfile]:
         """Read files in full, and remember what is in them; give it by their keys."""
         skip = skip if self._skip is None else self._skip
         notes = FileNotes(self._store, self._cache, feed)
-        looked = looked_into(self._root, feed, sources, workers=1, skip=skip, notes=notes)
+        looked = profile_files(self._root, feed, sources, workers=1, skip=skip, notes=notes)
         seen = list(chain.from_iterable(looked))
         keys = [each.source.file.key for each in seen]
         facts = {key: each.facts for key, each in zip(keys, seen, strict=True) if each.facts}
@@ -548,13 +557,13 @@ class Servings:
         return contents
 
     def _look_for_early(
-        self, feed: Feed, months: Sequence[Sequence[_Part]], proofs: Proofs
+        self, feed: FeedTable, months: Sequence[Sequence[_Part]], proofs: Proofs
     ) -> None:
         """Read what may begin before its month and was not read before; many files at once."""
         known = self._cache.known(feed)
-        unseen: list[Source] = []
+        unseen: list[FileTask] = []
         for held, files in chain.from_iterable(months):
-            for file in files if lead_of(held.stream) else ():
+            for file in files if lead_of(held.folder) else ():
                 facts = known.get(file.key)
                 if facts is None or not facts.checked or facts.stamp != file.stamp:
                     with suppress(FileError):
@@ -567,7 +576,7 @@ class Servings:
             # Whoever needs a bad one will be told.
             self._look_into(feed, unseen, skip=lambda error: None)
 
-    def _are_early(self, feed: Feed, parts: Sequence[_Part], proofs: Proofs) -> bool:
+    def _are_early(self, feed: FeedTable, parts: Sequence[_Part], proofs: Proofs) -> bool:
         """Tell whether any of some files has a candle that begins before it."""
         for held, files in parts:
             for file in files:
@@ -578,11 +587,11 @@ class Servings:
 
     def sources(
         self,
-        feed: Feed,
+        feed: FeedTable,
         serving: Sequence[Served],
         proofs: Proofs,
         needed: Collection[str] | None = None,
-    ) -> list[Source]:
+    ) -> list[FileTask]:
         """Look at files as they are now; those that are gone, or left out, are not among them.
 
         Raises
@@ -619,14 +628,14 @@ class Servings:
                         raise
                     self._skip(error)
                     continue
-            sources.append(Source(file, each.held, facts, each.without))
+            sources.append(FileTask(file, each.held, facts, each.without))
         return sources
 
 
 _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate(Interval)}
 
 
-def _learned(piece: Piece) -> list[Facts]:
+def _learned(piece: Chunk) -> list[FileStats]:
     return piece.learned
 
 
@@ -641,15 +650,15 @@ def _stretches(own: set[date], others: set[date]) -> Iterator[set[date]]:
             yield set(days)
 
 
-def _is_early(source: Source) -> bool:
+def _is_early(source: FileTask) -> bool:
     """Tell whether a file has a candle that begins before the days it is named after."""
     first = None if source.facts is None else source.facts.first
-    early = first is not None and first < day_of(source.file.start) * DAY
-    return early and bool(lead_of(source.stream))
+    early = first is not None and first < to_day_number(source.file.start) * DAY
+    return early and bool(lead_of(source.folder))
 
 
 def _meant(
-    held_streams: Sequence[HeldStream], pruner: Pruner
+    held_streams: Sequence[StoredFolder], pruner: Pruner
 ) -> Iterator[tuple[list[_Part], list[_Part]]]:
     """Give all files of each month of one symbol and interval that may hold a row of the answer.
 
@@ -668,7 +677,7 @@ def _meant(
         yield parts[at], parts.get(_month_before(at), [])
 
 
-def _needed(pruner: Pruner, meant: Sequence[tuple[list[_Part], list[_Part]]]) -> list[HeldFile]:
+def _needed(pruner: Pruner, meant: Sequence[tuple[list[_Part], list[_Part]]]) -> list[StoredFile]:
     """Return the files of some months that may hold a row of the answer."""
     parts = chain.from_iterable(parts for parts, _ in meant)
     served = [Served(held, file) for held, files in parts for file in files]

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
-from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, day_of
+from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, to_day_number
 
 Times = npt.NDArray[np.int64]
 
@@ -44,7 +44,7 @@ Kind = Literal["grid", "pace", "ids", "events"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class Cadence:
     """How the rows of one feed and interval follow each other.
 
     Attributes
@@ -96,7 +96,7 @@ class Rhythm:
             return times + steps
         return _month_at(_month_index(times) + 1)
 
-    def first_due(self, time: int, phase: int) -> int:
+    def ceil_to_grid(self, time: int, phase: int) -> int:
         """Give the first time at or after another one that is on the grid."""
         if self.step == MONTH:
             at = np.array([time])
@@ -133,7 +133,7 @@ def _month_at(index: Times) -> Times:
 
 
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
-_EVENTS = Rhythm("events")
+_EVENTS = Cadence("events")
 
 
 def length(interval: Interval) -> int:
@@ -150,7 +150,7 @@ def length(interval: Interval) -> int:
 
 
 @cache
-def rhythm_of(market: Market, data_type: DataType, interval: Interval | None) -> Rhythm:
+def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -> Cadence:
     """Tell how the rows of a feed follow each other.
 
     >>> rhythm_of(Market.SPOT, DataType.KLINES, Interval.M1).step // SECOND
@@ -161,28 +161,28 @@ def rhythm_of(market: Market, data_type: DataType, interval: Interval | None) ->
     if interval is not None:
         # Where candles of three days begin, nobody has said: their own rows tell.
         phase = {Interval.W1: _MONDAY, Interval.D3: None}.get(interval, 0)
-        return Rhythm("grid", length(interval), phase, row="candles")
+        return Cadence("grid", length(interval), phase, row="candles")
     match data_type:
         case DataType.METRICS:
-            return Rhythm("grid", 5 * MINUTE)
+            return Cadence("grid", 5 * MINUTE)
         case DataType.EOH_SUMMARY:
-            return Rhythm("grid", HOUR, row="hours")
+            return Cadence("grid", HOUR, row="hours")
         case DataType.FUNDING_RATE:
-            return Rhythm("grid", 8 * HOUR, None, hours="funding_interval_hours")
+            return Cadence("grid", 8 * HOUR, None, hours="funding_interval_hours")
         case DataType.BOOK_DEPTH:
-            return Rhythm("pace", 30 * SECOND, row="snapshots")
+            return Cadence("pace", 30 * SECOND, row="snapshots")
         case DataType.BVOL_INDEX:
-            return Rhythm("pace", SECOND)
+            return Cadence("pace", SECOND)
         case DataType.AGG_TRADES:
-            return Rhythm("ids", number="agg_trade_id")
+            return Cadence("ids", number="agg_trade_id")
         # Trades of futures leave numbers out.
         case DataType.TRADES if market is Market.SPOT:
-            return Rhythm("ids", number="id")
+            return Cadence("ids", number="id")
         case _:
             return _EVENTS
 
 
-def slots(rhythm: Rhythm, data_type: DataType, times: Times) -> Times:
+def snap_to_grid(rhythm: Cadence, data_type: DataType, times: Times) -> Times:
     """Give the steps that times stand for: those of funding come some milliseconds late."""
     if data_type is not DataType.FUNDING_RATE:
         return times
@@ -190,7 +190,7 @@ def slots(rhythm: Rhythm, data_type: DataType, times: Times) -> Times:
     return np.where(np.abs(times - hours) <= _JITTER, hours, times)
 
 
-def label_shift(market: Market, data_type: DataType, day: date, times: Times) -> int:
+def label_offset(market: Market, data_type: DataType, day: date, times: Times) -> int:
     """Return the offset between the label of a row and the start of its period, in microseconds.
 
     Metrics of USD-M were once labelled by the end of their five minutes. What the labels
@@ -208,7 +208,7 @@ def label_shift(market: Market, data_type: DataType, day: date, times: Times) ->
     """
     if data_type is not DataType.METRICS:
         return 0
-    start = day_of(day) * DAY
+    start = to_day_number(day) * DAY
     ends = bool(len(times)) and int(times.max()) >= start + DAY
     starts = bool(len(times)) and int(times.min()) == start
     by_end = ends if ends != starts else ends_period(market, day)

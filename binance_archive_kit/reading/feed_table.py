@@ -98,7 +98,7 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
     return Market(market), spelled[data_type]
 
 
-class Feed:
+class FeedTable:
     """One market's files of one data type, as a table.
 
     Parameters
@@ -206,6 +206,6 @@ class Feed:
 
 
 @cache
-def feed_of(market: Market, data_type: DataType, *, decimals: bool = False) -> Feed:
+def feed_table(market: Market, data_type: DataType, *, decimals: bool = False) -> FeedTable:
     """Make a feed, once: it never changes."""
-    return Feed(market, data_type, decimals=decimals)
+    return FeedTable(market, data_type, decimals=decimals)

@@ -7,10 +7,10 @@ from datetime import date, timedelta
 from enum import StrEnum
 
 from binance_archive_kit.archive.enums import Interval
-from binance_archive_kit.archive.keys import Stream
-from binance_archive_kit.storage.inventory import HeldFile, HeldStream
+from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.stamps import Stamp
-from binance_archive_kit.timestamps import DAY, MINUTE, day_of
+from binance_archive_kit.timestamps import DAY, MINUTE, to_day_number
 
 #: Candles that do not divide the month may begin in the one before.
 _LONG = {Interval.D3: timedelta(days=3), Interval.W1: timedelta(days=7)}
@@ -55,7 +55,7 @@ _MEANINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FileStats:
     """What reading a file has shown.
 
     Attributes
@@ -90,13 +90,13 @@ class Facts:
     irregularities: frozenset[Irregularity] = frozenset()
 
 
-def merged(facts: Facts | None, more: Facts) -> Facts:
+def merged(facts: FileStats | None, more: FileStats) -> FileStats:
     """Put together what two pieces of a file show, the second following the first."""
     if facts is None:
         return more
     ends = [each for each in (facts.first, facts.last, more.first, more.last) if each is not None]
     follows = facts.last is None or more.first is None or facts.last <= more.first
-    return Facts(
+    return FileStats(
         facts.stamp,
         facts.rows + more.rows,
         min(ends, default=None),
@@ -110,29 +110,29 @@ def merged(facts: Facts | None, more: Facts) -> Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FileTask:
     """A file to read.
 
     Attributes
     ----------
-    file : HeldFile
-    held : HeldStream
+    file : StoredFile
+    held : StoredFolder
         The stream it belongs to.
-    facts : Facts or None
+    facts : FileStats or None
         None when it has not been read before, or was changed since.
     without : frozenset of date
         UTC days that another file gives instead.
     """
 
-    file: HeldFile
-    held: HeldStream
-    facts: Facts | None = None
+    file: StoredFile
+    held: StoredFolder
+    facts: FileStats | None = None
     without: frozenset[date] = frozenset()
 
     @property
-    def stream(self) -> Stream:
+    def folder(self) -> Folder:
         """The stream it belongs to, without its files."""
-        return self.held.stream
+        return self.held.folder
 
     @property
     def rows(self) -> int | None:
@@ -140,7 +140,7 @@ class Source:
         return None if self.facts is None or self.without else self.facts.rows
 
 
-def period_of(stream: Stream, file: HeldFile) -> tuple[int, int]:
+def period_of(folder: Folder, file: StoredFile) -> tuple[int, int]:
     """Give the times that rows of a file may have, as microseconds since 1970 UTC.
 
     Returns
@@ -148,19 +148,19 @@ def period_of(stream: Stream, file: HeldFile) -> tuple[int, int]:
     (int, int)
         From, inclusive; to, exclusive.
     """
-    before, after = _slack(stream)
-    return day_of(file.start) * DAY - before, (day_of(file.end) + 1) * DAY + after
+    before, after = _slack(folder)
+    return to_day_number(file.start) * DAY - before, (to_day_number(file.end) + 1) * DAY + after
 
 
-def lead_of(stream: Stream) -> timedelta:
+def lead_of(folder: Folder) -> timedelta:
     """Tell how long before the period of a file its first candle may begin."""
-    return _LONG.get(stream.interval, timedelta()) if stream.interval else timedelta()
+    return _LONG.get(folder.interval, timedelta()) if folder.interval else timedelta()
 
 
-def _slack(stream: Stream) -> tuple[int, int]:
+def _slack(folder: Folder) -> tuple[int, int]:
     """Give the microseconds by which rows may lie before and after the days of their file."""
-    if stream.interval is not None:
-        return lead_of(stream).days * DAY, 0
-    if stream.data_type in _EXACT:
+    if folder.interval is not None:
+        return lead_of(folder).days * DAY, 0
+    if folder.data_type in _EXACT:
         return 0, 0
     return _BLUR, _BLUR

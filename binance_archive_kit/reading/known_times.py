@@ -12,7 +12,7 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.reading.cadence import METRICS_LABEL_CHANGE
-from binance_archive_kit.reading.feed_table import Feed
+from binance_archive_kit.reading.feed_table import FeedTable
 
 #: Name of the column that says when a row was known, UTC.
 KNOWN_AT = "known_at"
@@ -21,7 +21,7 @@ _MILLI, _MICRO = timedelta(milliseconds=1), timedelta(microseconds=1)
 _FILE_DAY = r"(\d{4}-\d{2}-\d{2})\.[a-z.]+$"
 
 
-def columns_needed(feed: Feed) -> tuple[str, ...]:
+def columns_needed(feed: FeedTable) -> tuple[str, ...]:
     """Return the columns of a feed from which ``known_at`` is computed."""
     match feed.schema.known.rule:
         case "candle":
@@ -34,7 +34,7 @@ def columns_needed(feed: Feed) -> tuple[str, ...]:
             return (feed.time,)
 
 
-def known_at_of(feed: Feed) -> pl.Expr:
+def known_at_of(feed: FeedTable) -> pl.Expr:
     """Return the expression for the moment at which each row of a feed was known.
 
     For metrics the frame holds all rows of each of its files: their labels show which end
@@ -59,7 +59,7 @@ def known_at_of(feed: Feed) -> pl.Expr:
     return found.alias(KNOWN_AT)
 
 
-def _labels_end(feed: Feed) -> pl.Expr:
+def _labels_end(feed: FeedTable) -> pl.Expr:
     """Return whether the label of each row ends its period, as `rhythms.label_shift` decides."""
     file = pl.col("file").cast(pl.String)
     time = pl.col(feed.time)
@@ -71,7 +71,7 @@ def _labels_end(feed: Feed) -> pl.Expr:
     return pl.when(ends != starts).then(ends).otherwise(usual)
 
 
-def known_at_sql(feed: Feed) -> str:
+def known_at_sql(feed: FeedTable) -> str:
     """Return the expression of `known_at_of` in DuckDB's SQL, whose times are naive and UTC."""
     known, time = feed.schema.known, f'"{feed.time}"'
     match known.rule:

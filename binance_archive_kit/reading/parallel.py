@@ -32,7 +32,7 @@ class _Pool:
         return possible
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """Gets items on a thread of its own, a few before they are asked for.
 
     Used by ``with``, which gives the items in their order. An error comes when it is the
@@ -70,7 +70,7 @@ class Ahead(Generic[T]):
             yield item
 
 
-class Ordered(Generic[T]):
+class OrderedPool(Generic[T]):
     """Work on threads whose results come back in the order it was handed over.
 
     Used by ``with``, at the end of which work that has not begun is dropped. An error comes
@@ -87,7 +87,7 @@ class Ordered(Generic[T]):
         self._most = 2 * workers
         self._jobs: deque[Future[list[T]]] = deque()
 
-    def __enter__(self) -> Ordered[T]:
+    def __enter__(self) -> OrderedPool[T]:
         return self
 
     def __exit__(self, *_: object) -> None:

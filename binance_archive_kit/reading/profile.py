@@ -20,10 +20,16 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.errors import FileError
-from binance_archive_kit.reading.cadence import Rhythm, Times, label_shift, rhythm_of, slots
-from binance_archive_kit.reading.feed_table import MOMENT, Feed, feed_of
-from binance_archive_kit.reading.file_stats import Facts, Source, merged
-from binance_archive_kit.reading.reader import Notes, Piece, Reader
+from binance_archive_kit.reading.cadence import (
+    Cadence,
+    Times,
+    cadence_of,
+    label_offset,
+    snap_to_grid,
+)
+from binance_archive_kit.reading.feed_table import MOMENT, FeedTable, feed_table
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, merged
+from binance_archive_kit.reading.reader import Chunk, Notes, ZipReader
 from binance_archive_kit.reading.values import (
     Batch,
     Flaw,
@@ -35,7 +41,7 @@ from binance_archive_kit.reading.values import (
     joined_standing,
 )
 from binance_archive_kit.storage.stamps import Stamp
-from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, day_at
+from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, from_day_number
 
 #: A row for each run.
 Runs = npt.NDArray[np.int64]
@@ -58,7 +64,7 @@ NO_RUNS: Runs = np.empty((0, len(Run._fields)), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class FileProfile:
     """What is in a file.
 
     Attributes
@@ -99,24 +105,24 @@ class Contents:
         if self.strays or self.repeats:
             return None
         starts = self.runs[:, Run._fields.index("first")]
-        return frozenset(day_at(day) for day in set((starts // DAY).tolist()))
+        return frozenset(from_day_number(day) for day in set((starts // DAY).tolist()))
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ProfiledFile:
     """A file that was read to its end: what is in it, and the facts that were not known."""
 
-    source: Source
-    contents: Contents
-    facts: Facts | None
+    source: FileTask
+    contents: FileProfile
+    facts: FileStats | None
 
 
-class Examiner:
+class Profiler:
     """Sees what is in the files of one feed.
 
     Parameters
     ----------
-    feed : Feed
+    feed : FeedTable
 
     Attributes
     ----------
@@ -127,7 +133,7 @@ class Examiner:
         fields may be empty.
     """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: FeedTable) -> None:
         self._feed = feed
         self._key = [name for name in feed.schema.key if name in feed.columns]
         if not self._key:
@@ -137,25 +143,25 @@ class Examiner:
             self._key = [feed.time, *self._key]
         self.filled: list[str] = []
         if not feed.data_type.has_intervals:
-            rhythm = rhythm_of(feed.market, feed.data_type, None)
+            rhythm = cadence_of(feed.market, feed.data_type, None)
             self.filled += filter(None, (rhythm.number, rhythm.hours))
         self.columns = list(feed.columns)
         self._checks = ValueChecks(feed)
 
-    def seen(self, piece: Piece) -> tuple[Piece, list[Contents]]:
+    def seen(self, piece: Chunk) -> tuple[Chunk, list[FileProfile]]:
         """See what is in the files of a piece, and give it back with that."""
         known = [source.facts for source, _ in piece.spans]
         in_order = [each is None or each.sorted for each in piece.learned or known]
         return piece, self.examine(piece.spans, piece.frame, in_order)
 
     def examine(
-        self, spans: Sequence[tuple[Source, int]], frame: pl.DataFrame, in_order: Sequence[bool]
-    ) -> list[Contents]:
+        self, spans: Sequence[tuple[FileTask, int]], frame: pl.DataFrame, in_order: Sequence[bool]
+    ) -> list[FileProfile]:
         """See what is in some files, or in pieces of them, that were read together.
 
         Parameters
         ----------
-        spans : sequence of (Source, int)
+        spans : sequence of (FileTask, int)
             The files, and how many rows each has.
         frame : polars.DataFrame
             Their rows, with `columns`.
@@ -164,9 +170,9 @@ class Examiner:
         """
         counts = np.array([count for _, count in spans], np.int64)
         file = np.repeat(np.arange(len(spans)), counts)
-        rhythm = rhythm_of(self._feed.market, self._feed.data_type, spans[0][0].stream.interval)
+        rhythm = cadence_of(self._feed.market, self._feed.data_type, spans[0][0].folder.interval)
         # Rows of funding are told apart by the hour they stand for.
-        told = slots(rhythm, self._feed.data_type, _numbers(frame, self._feed.time))
+        told = snap_to_grid(rhythm, self._feed.data_type, _numbers(frame, self._feed.time))
         times = told
         if self._feed.data_type is DataType.METRICS:
             times = times - self._shifts(spans, counts, times)
@@ -222,7 +228,7 @@ class Examiner:
             strict=True,
         )
         return [
-            Contents(
+            FileProfile(
                 source.file.stamp,
                 count,
                 again,
@@ -236,11 +242,11 @@ class Examiner:
             for number, (source, count), again, off, ordered, longest, (begin, end) in of_each
         ]
 
-    def _shifts(self, spans: Sequence[tuple[Source, int]], counts: Times, times: Times) -> Times:
+    def _shifts(self, spans: Sequence[tuple[FileTask, int]], counts: Times, times: Times) -> Times:
         ends = np.cumsum(counts)
         return np.repeat(
             [
-                label_shift(
+                label_offset(
                     self._feed.market,
                     self._feed.data_type,
                     source.file.start,
@@ -306,7 +312,7 @@ class Examiner:
         conflict = Flaw(FlawKind.CONFLICT, count, int(its.min()), int(its.max()), (reason,))
         return int(again.sum()), conflict, days
 
-    def hashes(self, piece: Piece) -> _Hashes:
+    def hashes(self, piece: Chunk) -> _Hashes:
         """Return a number for each key and for each whole row, and the times."""
         told = _numbers(piece.frame, self._feed.time)
         key = piece.frame.select(self._key).hash_rows().to_numpy()
@@ -326,23 +332,23 @@ def _difference(rows: pl.DataFrame) -> str:
     return "rows differ"
 
 
-def looked_into(
+def profile_files(
     root: Path,
-    feed: Feed,
-    sources: Sequence[Source],
+    feed: FeedTable,
+    sources: Sequence[FileTask],
     *,
     workers: int,
     skip: Callable[[FileError], None] | None,
     notes: Notes | None = None,
-) -> Generator[list[Seen]]:
+) -> Generator[list[ProfiledFile]]:
     """Read files for what is in them, and give those that were read together.
 
     Parameters
     ----------
     root : Path
         Root of the store.
-    feed : Feed
-    sources : sequence of Source
+    feed : FeedTable
+    sources : sequence of FileTask
     workers : int
         Threads to parse with.
     skip : callable or None
@@ -356,14 +362,14 @@ def looked_into(
         For the first file that is not what its name says.
     """
     # Exact decimals would be checked the same, only slower.
-    feed = feed_of(feed.market, feed.data_type)
-    examiner = Examiner(feed)
+    feed = feed_table(feed.market, feed.data_type)
+    examiner = Profiler(feed)
     # Files of one interval follow each other at its pace.
-    for interval, group in groupby(sources, lambda source: source.stream.interval):
-        rhythm = rhythm_of(feed.market, feed.data_type, interval)
-        begun: dict[str, Seen] = {}
+    for interval, group in groupby(sources, lambda source: source.folder.interval):
+        rhythm = cadence_of(feed.market, feed.data_type, interval)
+        begun: dict[str, ProfiledFile] = {}
         overlap = False
-        reader = Reader(root, feed, examiner.filled, full=True, in_order=False, notes=notes)
+        reader = ZipReader(root, feed, examiner.filled, full=True, in_order=False, notes=notes)
         pieces = reader.pieces(
             list(group), examiner.columns, examiner.seen, workers=workers, skip=skip
         )
@@ -378,14 +384,14 @@ def looked_into(
                         facts = facts and merged(before.facts, facts)
                         if overlap and piece.ends:
                             contents = _recounted(reader, examiner, source, rhythm, contents)
-                    begun[source.file.key] = Seen(source, contents, facts)
+                    begun[source.file.key] = ProfiledFile(source, contents, facts)
                 if piece.ends:
                     yield [*begun.values()]
                     begun.clear()
                     overlap = False
 
 
-def _overlap(rhythm: Rhythm, contents: Contents, more: Contents) -> bool:
+def _overlap(rhythm: Cadence, contents: FileProfile, more: FileProfile) -> bool:
     """Return whether an earlier piece may have rows of a piece, too."""
     if not len(contents.runs) or not len(more.runs):
         return False
@@ -395,8 +401,8 @@ def _overlap(rhythm: Rhythm, contents: Contents, more: Contents) -> bool:
 
 
 def _recounted(
-    reader: Reader, examiner: Examiner, source: Source, rhythm: Rhythm, contents: Contents
-) -> Contents:
+    reader: ZipReader, examiner: Profiler, source: FileTask, rhythm: Cadence, contents: FileProfile
+) -> FileProfile:
     """Count the repeats and conflicts of a file whose pieces overlap, over all its rows."""
     whole = replace(source, without=frozenset())
     repeats, conflict, days = examiner.exactly(
@@ -422,7 +428,7 @@ def _counted(values: Times) -> tuple[Times, Times]:
 _FILE, _AT = " file", " at"
 
 
-def joined(rhythm: Rhythm, contents: Contents | None, more: Contents) -> Contents:
+def joined(rhythm: Cadence, contents: FileProfile | None, more: FileProfile) -> FileProfile:
     """Put together what is in two pieces of a file, the second following the first.
 
     Of rows that stand in both, those that come by steps or numbers are counted once.
@@ -465,7 +471,7 @@ def _is_ascending(values: Times) -> bool:
     return not _falls(values).any()
 
 
-def _folded(rhythm: Rhythm, runs: Runs) -> Runs:
+def _folded(rhythm: Cadence, runs: Runs) -> Runs:
     """Make one of runs of a day that follow each other, or overlap."""
     folded: list[Run] = []
     for run in (Run(*each) for each in runs.tolist()):
@@ -485,7 +491,7 @@ def _folded(rhythm: Rhythm, runs: Runs) -> Runs:
     return np.array(folded, np.int64).reshape(-1, len(Run._fields))
 
 
-def _follows(rhythm: Rhythm, before: Run, after: Run) -> bool:
+def _follows(rhythm: Cadence, before: Run, after: Run) -> bool:
     """Tell whether a run, which begins no earlier than another one, goes on with that one."""
     match rhythm.kind:
         case "events":
@@ -498,7 +504,7 @@ def _follows(rhythm: Rhythm, before: Run, after: Run) -> bool:
             return after.first - before.last <= before.step
 
 
-def _common(rhythm: Rhythm, before: Run, after: Run) -> int:
+def _common(rhythm: Cadence, before: Run, after: Run) -> int:
     """Count the rows that stand in both of two runs; those that keep a pace by their ends."""
     match rhythm.kind:
         case "events":
@@ -513,7 +519,7 @@ def _common(rhythm: Rhythm, before: Run, after: Run) -> int:
 
 
 def _runs(
-    rhythm: Rhythm,
+    rhythm: Cadence,
     file: Times,
     turns: Marks,
     times: Times,
@@ -550,7 +556,7 @@ def _runs(
     return runs, file[starts]
 
 
-def _is_regular(rhythm: Rhythm, turns: Marks, times: Times, apart: Times) -> bool:
+def _is_regular(rhythm: Cadence, turns: Marks, times: Times, apart: Times) -> bool:
     """Tell whether times rise within each file, and all are on the grid."""
     # A time that comes one step after one on the grid is on it, too.
     jumps = np.flatnonzero(apart != rhythm.step)

@@ -3,7 +3,7 @@
 Columns go by position, and the first time rows of a file are read its every row is checked
 against what the file's name promises: number of columns, unit of the times, days it covers,
 order. (When rows are only counted, the times of the first and the last one have to do.) What
-was learned are the file's `Facts`; a file whose facts are known, and whose stamp has not
+was learned are the file's `FileStats`; a file whose facts are known, and whose stamp has not
 changed since, is not checked again.
 
 Small files are joined before they are parsed and large ones are cut into pieces, so
@@ -36,22 +36,28 @@ from binance_archive_kit.errors import (
     WrongUnit,
     WrongValues,
 )
-from binance_archive_kit.reading.feed_table import MOMENT, PLACES, Feed
-from binance_archive_kit.reading.file_stats import Facts, Irregularity, Source, merged, period_of
-from binance_archive_kit.reading.parallel import Ahead, Ordered
+from binance_archive_kit.reading.feed_table import MOMENT, PLACES, FeedTable
+from binance_archive_kit.reading.file_stats import (
+    FileStats,
+    FileTask,
+    Irregularity,
+    merged,
+    period_of,
+)
+from binance_archive_kit.reading.parallel import OrderedPool, Prefetcher
 from binance_archive_kit.reading.unzip import (
     SMALL_TEXT,
-    Cut,
+    CsvChunk,
     LargeText,
     Layout,
-    Text,
-    Unpacker,
+    RawChunk,
+    Unzipper,
+    first_and_last_row,
     first_row,
-    outer_rows,
     without_blank_lines,
 )
-from binance_archive_kit.storage.inventory import Form, HeldFile
-from binance_archive_kit.timestamps import DAY, day_of, moment_of
+from binance_archive_kit.storage.inventory import Form, StoredFile
+from binance_archive_kit.timestamps import DAY, to_datetime, to_day_number
 
 T = TypeVar("T")
 
@@ -84,16 +90,16 @@ _SMALL_NUMBER = re.compile(rb"[-+.\d]+[eE]-\d+")
 
 
 @dataclass(slots=True)
-class Piece:
+class Chunk:
     """Rows that were read together.
 
     Attributes
     ----------
-    spans : list of (Source, int)
+    spans : list of (FileTask, int)
         Whose rows they are, and how many of each, in their order.
     frame : polars.DataFrame
         The columns asked for; no columns at all when only rows were asked for.
-    learned : list of Facts
+    learned : list of FileStats
         For each span, what these rows show of its file; empty when it was known.
     inflated : int
         Bytes of csv that were parsed.
@@ -101,9 +107,9 @@ class Piece:
         Whether the last span's file ends with this piece.
     """
 
-    spans: list[tuple[Source, int]]
+    spans: list[tuple[FileTask, int]]
     frame: pl.DataFrame
-    learned: list[Facts] = field(default_factory=list)
+    learned: list[FileStats] = field(default_factory=list)
     inflated: int = 0
     ends: bool = True
 
@@ -111,20 +117,20 @@ class Piece:
 class Notes(Protocol):
     """Where a reader notes at once what it has found out about a file."""
 
-    def learned(self, source: Source, facts: Facts) -> None:
+    def learned(self, source: FileTask, facts: FileStats) -> None:
         """Note what a file that was read to its end has shown."""
 
-    def rejected(self, source: Source, error: FileError) -> None:
+    def rejected(self, source: FileTask, error: FileError) -> None:
         """Note that a file cannot be read, and complete what the error says."""
 
 
 class _NoNotes:
     """Notes nothing."""
 
-    def learned(self, source: Source, facts: Facts) -> None:
+    def learned(self, source: FileTask, facts: FileStats) -> None:
         """Forget it."""
 
-    def rejected(self, source: Source, error: FileError) -> None:
+    def rejected(self, source: FileTask, error: FileError) -> None:
         """Forget it."""
 
 
@@ -132,7 +138,7 @@ class _NoNotes:
 class _Large:
     """A file that is to be read in pieces, when it is its turn."""
 
-    source: Source
+    source: FileTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +147,19 @@ class _Job:
 
     Attributes
     ----------
-    cut : Cut
+    cut : RawChunk
     ends : bool
         Whether it is the last one of its file.
     waits : bool
         Whether the order of its rows matters and is not known to be right.
-    known : Facts or None
+    known : FileStats or None
         What is known of the file.
     """
 
-    cut: Cut
+    cut: RawChunk
     ends: bool
     waits: bool
-    known: Facts | None
+    known: FileStats | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +168,8 @@ class _Part(Generic[T]):
 
     Attributes
     ----------
-    source : Source
-    facts : Facts
+    source : FileTask
+    facts : FileStats
         What the piece shows.
     size : int
         Bytes that its rows take.
@@ -172,8 +178,8 @@ class _Part(Generic[T]):
     ends : bool
     """
 
-    source: Source
-    facts: Facts
+    source: FileTask
+    facts: FileStats
     size: int
     made: T | None
     ends: bool
@@ -269,14 +275,14 @@ def _times(frame: pl.DataFrame, time: str) -> npt.NDArray[np.int64]:
     return frame[time].to_numpy().view(np.int64)
 
 
-class Reader:
+class ZipReader:
     """Reads the files of one feed.
 
     Parameters
     ----------
     root : Path
         Root of the store.
-    feed : Feed
+    feed : FeedTable
     filled : collection of str
         Columns of which no field may be empty, among those that are read; the time never may.
     full : bool
@@ -292,7 +298,7 @@ class Reader:
     def __init__(
         self,
         root: Path,
-        feed: Feed,
+        feed: FeedTable,
         filled: Collection[str] = (),
         *,
         full: bool = False,
@@ -305,8 +311,8 @@ class Reader:
         self._notes = notes or _NoNotes()
         self._workers = 1
         #: Large files of which only the times are still wanted.
-        self._light: set[HeldFile] = set()
-        self._unpacker = Unpacker(root, feed.schema)
+        self._light: set[StoredFile] = set()
+        self._unpacker = Unzipper(root, feed.schema)
         self.feed = feed
         self.schema = feed.schema
         self._time = feed.schema.time
@@ -331,9 +337,9 @@ class Reader:
 
     def pieces(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[FileTask],
         columns: Collection[str],
-        finish: Callable[[Piece], T],
+        finish: Callable[[Chunk], T],
         *,
         workers: int,
         skip: Callable[[FileError], None] | None = None,
@@ -342,11 +348,11 @@ class Reader:
 
         Parameters
         ----------
-        sources : sequence of Source
+        sources : sequence of FileTask
         columns : collection of str
             What the frames are to hold: own columns, and ``date``.
         finish : callable
-            Called with each `Piece`, on one of the reading threads.
+            Called with each `Chunk`, on one of the reading threads.
         workers : int
             Threads to parse with.
         skip : callable, optional
@@ -360,17 +366,17 @@ class Reader:
         wanted = set(columns)
         self._workers = workers
         self._full = self._full or skip is not None
-        with Ordered[Any](workers) as ordered:
+        with OrderedPool[Any](workers) as ordered:
             yield from self._in_turn(
                 self._results(sources, wanted, finish, ordered, skip), wanted, finish, skip
             )
 
     def _results(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[FileTask],
         columns: set[str],
-        finish: Callable[[Piece], T],
-        ordered: Ordered[Any],
+        finish: Callable[[Chunk], T],
+        ordered: OrderedPool[Any],
         skip: Callable[[FileError], None] | None,
     ) -> Iterator[T | _Part[T] | _Large]:
         """Yield the result of each piece, and the large files to read when it is their turn."""
@@ -381,9 +387,9 @@ class Reader:
                 continue
             for batch in batches:
 
-                def work(batch: Sequence[Source] = batch) -> list[T | _Large]:
+                def work(batch: Sequence[FileTask] = batch) -> list[T | _Large]:
                     read = self._read_small(batch, columns, skip)
-                    return [finish(each) if isinstance(each, Piece) else each for each in read]
+                    return [finish(each) if isinstance(each, Chunk) else each for each in read]
 
                 yield from ordered.submit(work)
         yield from ordered.rest()
@@ -392,16 +398,16 @@ class Reader:
         self,
         results: Iterator[T | _Part[T] | _Large],
         columns: set[str],
-        finish: Callable[[Piece], T],
+        finish: Callable[[Chunk], T],
         skip: Callable[[FileError], None] | None,
     ) -> Iterator[T]:
         """Yield results in order, those of large files only once their order is known."""
         waiting: list[T] = []
         size = 0
-        facts: Facts | None = None
+        facts: FileStats | None = None
         for result in results:
             if isinstance(result, _Large):
-                with Ordered[Any](self._workers) as ordered:
+                with OrderedPool[Any](self._workers) as ordered:
                     read = self._read_large([result.source], columns, finish, ordered, skip)
                     whole = chain(read, ordered.rest())
                     yield from self._in_turn(whole, columns, finish, skip)
@@ -422,12 +428,12 @@ class Reader:
 
     def _released(
         self,
-        source: Source,
-        facts: Facts,
+        source: FileTask,
+        facts: FileStats,
         waiting: list[T],
         size: int,
         columns: set[str],
-        finish: Callable[[Piece], T],
+        finish: Callable[[Chunk], T],
     ) -> Iterator[T]:
         """Yield the rows of a large file whose order is known."""
         self._light.discard(source.file)
@@ -444,31 +450,31 @@ class Reader:
 
     def _again(
         self,
-        source: Source,
+        source: FileTask,
         columns: set[str],
-        finish: Callable[[Piece], T],
+        finish: Callable[[Chunk], T],
         *,
         after: int = 0,
         workers: int = 0,
     ) -> Generator[T]:
         """Read a large file again, after its first pieces."""
 
-        def cuts() -> Generator[tuple[Cut, bool]]:
+        def cuts() -> Generator[tuple[RawChunk, bool]]:
             with closing(self._cut(source)) as whole:
                 for at, each in enumerate(_with_end(whole)):
                     if at >= after:
                         yield each
 
-        with Ordered[T](workers or self._workers) as ordered, Ahead(cuts()) as rest:
+        with OrderedPool[T](workers or self._workers) as ordered, Prefetcher(cuts()) as rest:
             for cut, ends in rest:
 
-                def work(cut: Cut = cut, ends: bool = ends) -> list[T]:
+                def work(cut: RawChunk = cut, ends: bool = ends) -> list[T]:
                     return [finish(self._piece(cut, columns, ends=ends))]
 
                 yield from ordered.submit(work)
             yield from ordered.rest()
 
-    def _merged(self, source: Source, columns: set[str]) -> Iterator[Piece]:
+    def _merged(self, source: FileTask, columns: set[str]) -> Iterator[Chunk]:
         """Sort the rows of a large file by time, in passes that fit into memory.
 
         A pass gives the earliest rows that were not given yet, as soon as no later piece has
@@ -479,7 +485,7 @@ class Reader:
         lows = [int(times.min()) if len(times) else _LATEST for times in spans]
         # What is the earliest time in each piece and all after it; after the last there is none.
         lows = np.minimum.accumulate([_LATEST, *reversed(lows)])[::-1].tolist()
-        facts: Facts | None = None
+        facts: FileStats | None = None
         inflated = 0
         floor: int | None = None
         while True:
@@ -494,20 +500,20 @@ class Reader:
                     heap.add(piece.frame, floor)
                     for frame in heap.taken(lows[at + 1]):
                         asked = frame[[name for name in frame.columns if name in columns]]
-                        yield Piece([(source, frame.height)], asked, ends=False)
+                        yield Chunk([(source, frame.height)], asked, ends=False)
             if heap.ceiling is None:
                 break
             floor = heap.ceiling
         learned = [] if facts is None else [facts]
         nothing = piece.frame.clear()[[name for name in piece.frame.columns if name in columns]]
-        yield Piece([(source, 0)], nothing, learned, inflated)
+        yield Chunk([(source, 0)], nothing, learned, inflated)
 
     def _asked(self, columns: set[str]) -> bool:
         return "date" in columns or not columns.isdisjoint(self.feed.columns)
 
-    def _batches(self, sources: Sequence[Source]) -> Iterator[list[Source]]:
+    def _batches(self, sources: Sequence[FileTask]) -> Iterator[list[FileTask]]:
         """Join neighbours that can be read as one: small, and of one unit."""
-        batch: list[Source] = []
+        batch: list[FileTask] = []
         weight = 0
         kind: object = None
         for source in sources:
@@ -526,17 +532,17 @@ class Reader:
 
     def _read_small(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[FileTask],
         columns: set[str],
         skip: Callable[[FileError], None] | None,
-    ) -> list[Piece | _Large]:
+    ) -> list[Chunk | _Large]:
         """Read files that fit into memory together, and parse them as one."""
         try:
             texts = [self._unpacker.text(source) for source in sources]
             if len(texts) == 1:
                 return [self._read_alone(texts[0], columns)]
             if all(text.layout is None for text in texts):
-                return [self._glance(texts, columns) or self._parse(texts, columns)]
+                return [self._stats_from_ends(texts, columns) or self._parse(texts, columns)]
         except LargeText:
             if len(sources) == 1:
                 return [_Large(sources[0])]
@@ -550,20 +556,20 @@ class Reader:
         # One of them is bad, or odd: let each speak for itself.
         return [piece for one in sources for piece in self._read_small([one], columns, skip)]
 
-    def _read_alone(self, text: Text, columns: set[str]) -> Piece:
+    def _read_alone(self, text: CsvChunk, columns: set[str]) -> Chunk:
         """Read one file in the unit that its first row shows."""
         unit = self._shown_unit(text.source, text.body, text.layout)
         return self._read_one(replace(text, unit=unit), columns)
 
-    def _read_one(self, text: Text, columns: set[str]) -> Piece:
+    def _read_one(self, text: CsvChunk, columns: set[str]) -> Chunk:
         try:
-            piece = self._glance([text], columns)
+            piece = self._stats_from_ends([text], columns)
         except FileError:
             # A look at all rows may show that it can be read all the same.
             piece = None
         return piece or self._parse([text], columns)
 
-    def _glance(self, texts: Sequence[Text], columns: set[str]) -> Piece | None:
+    def _stats_from_ends(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk | None:
         """Look at the first and the last row only, if rows are to be counted and not read.
 
         None if more is asked, or if those two do not tell the times of all.
@@ -584,7 +590,7 @@ class Reader:
             unit = self._unit(text)
             at = self._positions[time.column]
             # A row that is too short has no time; what is wrong with it, parsing tells.
-            fields = [row[at] if at < len(row) else b"" for row in outer_rows(text)]
+            fields = [row[at] if at < len(row) else b"" for row in first_and_last_row(text)]
             if not all(map(bytes.isdigit, fields)):
                 return None
             outer = [int(field) for field in fields]
@@ -595,20 +601,20 @@ class Reader:
             in_order = not times or times[0] <= times[-1]
             learned.append(self._facts(text, span, in_order, checked=False))
         spans = [(text.source, text.rows) for text in texts]
-        return Piece(spans, pl.DataFrame(), learned, sum(len(text.body) for text in texts))
+        return Chunk(spans, pl.DataFrame(), learned, sum(len(text.body) for text in texts))
 
     # Large files
 
     def _read_large(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[FileTask],
         columns: set[str],
-        finish: Callable[[Piece], T],
-        ordered: Ordered[Any],
+        finish: Callable[[Chunk], T],
+        ordered: OrderedPool[Any],
         skip: Callable[[FileError], None] | None,
     ) -> Iterator[T | _Part[T]]:
         """Read files piece by piece: the next ones are inflated while others are parsed."""
-        with Ahead(self._cuts(sources, columns, skip)) as cuts:
+        with Prefetcher(self._cuts(sources, columns, skip)) as cuts:
             try:
                 for job in cuts:
 
@@ -634,7 +640,7 @@ class Reader:
 
     def _cuts(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[FileTask],
         columns: set[str],
         skip: Callable[[FileError], None] | None,
     ) -> Generator[_Job]:
@@ -661,7 +667,7 @@ class Reader:
                     if out_of_order:
                         break
 
-    def _cut(self, source: Source) -> Generator[Cut]:
+    def _cut(self, source: FileTask) -> Generator[RawChunk]:
         """Cut a file into pieces, all of the unit that its first row shows."""
         unit = None
         begun = False
@@ -676,7 +682,7 @@ class Reader:
             self._notes.rejected(source, error)
             raise
 
-    def _piece(self, cut: Cut, columns: set[str], *, ends: bool) -> Piece:
+    def _piece(self, cut: RawChunk, columns: set[str], *, ends: bool) -> Chunk:
         """Parse a piece of a large file."""
         try:
             piece = self._read_one(self._unpacker.joined(cut), columns)
@@ -688,7 +694,7 @@ class Reader:
 
     # Parsing
 
-    def _parse(self, texts: Sequence[Text], columns: set[str]) -> Piece:
+    def _parse(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk:
         """Parse the csv of one or more files, and check those that are read for the first time."""
         check = not all(map(self._is_checked, texts))
         disordered = self.schema.sorted and not all(
@@ -731,16 +737,16 @@ class Reader:
             # Nothing and "" are the same nothing.
             frame = frame.with_columns(pl.col(words).replace("", None))
         asked = frame[[name for name in frame.columns if name in columns]]
-        return Piece(spans, asked, learned, sum(len(text.body) for text in texts))
+        return Chunk(spans, asked, learned, sum(len(text.body) for text in texts))
 
-    def _is_checked(self, text: Text) -> bool:
+    def _is_checked(self, text: CsvChunk) -> bool:
         """Return whether rows and columns were looked at as this reader wants it."""
         facts = text.source.facts
         return facts is not None and facts.checked and (facts.full or not self._full)
 
     def _parsed(
-        self, texts: Sequence[Text], needed: list[int]
-    ) -> tuple[pl.DataFrame, Sequence[Text]]:
+        self, texts: Sequence[CsvChunk], needed: list[int]
+    ) -> tuple[pl.DataFrame, Sequence[CsvChunk]]:
         """Parse some of the columns, by their positions; without blank lines if there are any."""
         if self.feed.decimals:
             for text in texts:
@@ -755,7 +761,7 @@ class Reader:
             texts = [replace(text, body=body, odd=odd)]
             return self._frame_of(texts, needed), texts
 
-    def _frame_of(self, texts: Sequence[Text], needed: list[int]) -> pl.DataFrame:
+    def _frame_of(self, texts: Sequence[CsvChunk], needed: list[int]) -> pl.DataFrame:
         text = texts[0]
         body = text.body if len(texts) == 1 else b"".join(text.body for text in texts)
         schema: dict[str, pl.DataType] = self.feed.raw
@@ -786,7 +792,7 @@ class Reader:
             raise WrongValues(texts[0].source.file.place, "its rows are not one to a line")
         return frame
 
-    def _check_places(self, text: Text) -> None:
+    def _check_places(self, text: CsvChunk) -> None:
         """Check that no number has more decimal places than are kept."""
         found = _MANY_PLACES.search(text.body)
         said = None if found is None else found[0].decode()
@@ -802,14 +808,14 @@ class Reader:
             )
 
     def _without_next_midnight(
-        self, frame: pl.DataFrame, text: Text
-    ) -> tuple[pl.DataFrame, list[Text]]:
+        self, frame: pl.DataFrame, text: CsvChunk
+    ) -> tuple[pl.DataFrame, list[CsvChunk]]:
         """Leave out what is of the midnight after the days of a file: the next file has it."""
         source = text.source
-        _, late = period_of(source.stream, source.file)
+        _, late = period_of(source.folder, source.file)
         times = frame[self._time.column]
         last = times.max()
-        if late != (day_of(source.file.end) + 1) * DAY or last is None:
+        if late != (to_day_number(source.file.end) + 1) * DAY or last is None:
             return frame, [text]
         after = _times(frame, self._time.column) == late
         # A file of nothing else is another day's.
@@ -821,7 +827,7 @@ class Reader:
 
     # Units
 
-    def _expected_unit(self, source: Source) -> str | None:
+    def _expected_unit(self, source: FileTask) -> str | None:
         """Return the unit that the times of a file should have, or are known to have."""
         unit = self._time.unit_on(source.file.start)
         facts = source.facts
@@ -829,10 +835,10 @@ class Reader:
             return _OTHER_UNIT[unit or "ms"]
         return unit
 
-    def _unit(self, text: Text) -> str | None:
+    def _unit(self, text: CsvChunk) -> str | None:
         return text.unit or self._expected_unit(text.source)
 
-    def _shown_unit(self, source: Source, body: bytes, layout: Layout | None) -> str | None:
+    def _shown_unit(self, source: FileTask, body: bytes, layout: Layout | None) -> str | None:
         """Return the unit that the first row of a file shows, if it is read for the first time."""
         if self._time.kind != "epoch" or source.facts is not None:
             return None
@@ -843,7 +849,7 @@ class Reader:
             return None
         return "us" if int(fields[at]) >= _MICROSECONDS else "ms"
 
-    def _with_times(self, frame: pl.DataFrame, texts: Sequence[Text]) -> pl.DataFrame:
+    def _with_times(self, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> pl.DataFrame:
         """Turn what tells the time into moments at microseconds, UTC."""
         time = self._time
         if time.kind == "date_and_hour":
@@ -864,7 +870,7 @@ class Reader:
             frame.replace_column(frame.get_column_index(name), moments)
         return frame
 
-    def _check_unit(self, low: Any, high: Any, text: Text, name: str) -> None:
+    def _check_unit(self, low: Any, high: Any, text: CsvChunk, name: str) -> None:
         """Check the magnitude of times since 1970: all of a file are of one unit."""
         unit = self._unit(text)
         for value in (low, high):
@@ -876,7 +882,9 @@ class Reader:
                     f"are {_UNITS[unit or 'ms']}",
                 )
 
-    def _learn(self, frame: pl.DataFrame, texts: Sequence[Text], *, full: bool) -> list[Facts]:
+    def _learn(
+        self, frame: pl.DataFrame, texts: Sequence[CsvChunk], *, full: bool
+    ) -> list[FileStats]:
         """Hold every row against the names of the files, and note what they show."""
         self._check_filled(self._time.column, frame, texts)
         times = frame[self._time.column].to_numpy().view(np.int64)
@@ -899,13 +907,13 @@ class Reader:
 
     def _facts(
         self,
-        text: Text,
+        text: CsvChunk,
         span: tuple[int, int] | None,
         in_order: bool,
         *,
         checked: bool,
         full: bool = False,
-    ) -> Facts:
+    ) -> FileStats:
         """Compare the first and the last time of a file with its name, and note what was seen."""
         if span is not None:
             self._check_period(text.source, *span)
@@ -915,9 +923,9 @@ class Reader:
             odd |= {Irregularity.UNEXPECTED_UNIT}
         elif text.source.facts is not None:
             odd |= text.source.facts.irregularities & {Irregularity.UNEXPECTED_UNIT}
-        return Facts(file.stamp, text.rows, first, last, in_order, size, checked, full, odd)
+        return FileStats(file.stamp, text.rows, first, last, in_order, size, checked, full, odd)
 
-    def _check_filled(self, name: str, frame: pl.DataFrame, texts: Sequence[Text]) -> None:
+    def _check_filled(self, name: str, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> None:
         """See that no field of a column is empty, or cannot be read."""
         if not frame[name].null_count():
             return
@@ -928,8 +936,8 @@ class Reader:
                 raise WrongValues(text.source.file.place, said)
             at += text.rows
 
-    def _check_period(self, source: Source, first: int, last: int) -> None:
-        early, late = period_of(source.stream, source.file)
+    def _check_period(self, source: FileTask, first: int, last: int) -> None:
+        early, late = period_of(source.folder, source.file)
         if first < early or last >= late:
             found = first if first < early else last
             raise OutOfPeriod(
@@ -937,9 +945,9 @@ class Reader:
                 f"a row is of {_moment(found)}, and its name says {_days(source)}",
             )
 
-    def _check_symbol(self, source: Source, values: pl.Series) -> None:
+    def _check_symbol(self, source: FileTask, values: pl.Series) -> None:
         """See that the rows are of the symbol whose folder they lie in."""
-        others = values.filter(values != source.stream.symbol)
+        others = values.filter(values != source.folder.symbol)
         if len(others) or values.null_count():
             other = others[0] if len(others) else None
             raise WrongValues(
@@ -948,10 +956,10 @@ class Reader:
             )
 
     def _sorted(
-        self, frame: pl.DataFrame, learned: Sequence[Facts], spans: list[tuple[Source, int]]
+        self, frame: pl.DataFrame, learned: Sequence[FileStats], spans: list[tuple[FileTask, int]]
     ) -> pl.DataFrame:
         """Put rows into the order of time where the feed promises it and a file breaks it."""
-        known: list[Facts | None] = [*learned] or [source.facts for source, _ in spans]
+        known: list[FileStats | None] = [*learned] or [source.facts for source, _ in spans]
         if all(facts is None or facts.sorted for facts in known):
             return frame
         parts, at = [], 0
@@ -962,17 +970,17 @@ class Reader:
 
 
 def _moment(micros: int) -> str:
-    return f"{moment_of(micros):%Y-%m-%d %H:%M:%S.%f}"
+    return f"{to_datetime(micros):%Y-%m-%d %H:%M:%S.%f}"
 
 
-def _days(source: Source) -> str:
+def _days(source: FileTask) -> str:
     file = source.file
     return str(file.start) if file.start == file.end else f"{file.start} to {file.end}"
 
 
-def counted(spans: Iterable[tuple[Source, int | None]]) -> Iterator[Piece]:
+def counted(spans: Iterable[tuple[FileTask, int | None]]) -> Iterator[Chunk]:
     """Give rows of which nothing else is asked than how many there are, some at a time."""
-    some: list[tuple[Source, int]] = []
+    some: list[tuple[FileTask, int]] = []
     room = _ROWS
     for source, rows in spans:
         left = rows or 0
@@ -981,24 +989,24 @@ def counted(spans: Iterable[tuple[Source, int | None]]) -> Iterator[Piece]:
             some.append((source, taken))
             left, room = left - taken, room - taken
             if not room:
-                yield Piece(some, pl.DataFrame())
+                yield Chunk(some, pl.DataFrame())
                 some, room = [], _ROWS
     if some:
-        yield Piece(some, pl.DataFrame())
+        yield Chunk(some, pl.DataFrame())
 
 
-def batch_of(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
+def batch_of(piece: Chunk, schema: pa.Schema) -> pa.RecordBatch:
     """Put the path columns beside what was read.
 
     Parameters
     ----------
-    piece : Piece
+    piece : Chunk
     schema : pyarrow.Schema
         Columns to give, in their order: path columns, and columns of the piece's frame.
     """
     own = piece.frame.to_arrow()
     streams = [
-        (held.stream, sum(rows for _, rows in spans))
+        (held.folder, sum(rows for _, rows in spans))
         for held, spans in groupby(piece.spans, lambda span: span[0].held)
     ]
     arrays = []
@@ -1008,7 +1016,7 @@ def batch_of(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
         elif name == "file":
             arrays.append(_repeated([(source.file.place, rows) for source, rows in piece.spans]))
         else:
-            arrays.append(_repeated([(getattr(stream, name), rows) for stream, rows in streams]))
+            arrays.append(_repeated([(getattr(folder, name), rows) for folder, rows in streams]))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -1033,12 +1041,12 @@ def _zeros() -> npt.NDArray[np.int32]:
     return np.zeros(_ROWS, np.int32)
 
 
-def _is_large(batch: Sequence[Source]) -> bool:
+def _is_large(batch: Sequence[FileTask]) -> bool:
     """Tell whether a file is read by itself, in pieces; it has no neighbours, then."""
     return _weight(batch[0]) > SMALL
 
 
-def _weight(source: Source) -> int:
+def _weight(source: FileTask) -> int:
     """Return the bytes that a file takes as a zip, or would take."""
     facts = source.facts
     if facts is not None and facts.inflated > SMALL_TEXT:

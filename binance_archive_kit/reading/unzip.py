@@ -25,8 +25,8 @@ from isal.igzip_lib import IsalError
 from binance_archive_kit.archive.keys import member_of
 from binance_archive_kit.archive.schemas import Schema, load_schemas
 from binance_archive_kit.errors import NoAccess, UnreadableZip, WrongColumns
-from binance_archive_kit.reading.file_stats import Irregularity, Source
-from binance_archive_kit.storage.inventory import Form, HeldFile
+from binance_archive_kit.reading.file_stats import FileTask, Irregularity
+from binance_archive_kit.storage.inventory import Form, StoredFile
 from binance_archive_kit.storage.zips import (
     BadMemberError,
     Member,
@@ -79,12 +79,12 @@ class Layout:
 
 
 @dataclass(slots=True)
-class Text:
+class CsvChunk:
     """The csv of one file, or a piece of it, without its header.
 
     Attributes
     ----------
-    source : Source
+    source : FileTask
     body : bytes
     rows : int
     odd : frozenset of Irregularity
@@ -95,10 +95,10 @@ class Text:
     unit : str or None
         Unit of its times, ``ms`` or ``us``, if its first row shows it.
     other_letters : bool or None
-        What `Unpacker.has_other_letters` says of it; None if it was not asked.
+        What `Unzipper.has_other_letters` says of it; None if it was not asked.
     """
 
-    source: Source
+    source: FileTask
     body: bytes
     rows: int
     odd: frozenset[Irregularity] = _PLAIN
@@ -109,10 +109,10 @@ class Text:
 
 
 @dataclass(slots=True)
-class Cut:
+class RawChunk:
     """A piece of a large file's csv, as it comes from inflating: whole rows, in parts."""
 
-    source: Source
+    source: FileTask
     parts: list[bytes | memoryview]
     commas: int
     odd: frozenset[Irregularity]
@@ -121,7 +121,7 @@ class Cut:
     unit: str | None = None
 
 
-class Unpacker:
+class Unzipper:
     """Gets the csv out of the files of one feed.
 
     Parameters
@@ -142,7 +142,7 @@ class Unpacker:
         self._headers: dict[bytes, tuple[Layout | None, frozenset[Irregularity]]] = {}
         _keep_memory()
 
-    def text(self, source: Source) -> Text:
+    def text(self, source: FileTask) -> CsvChunk:
         """Inflate a small file at once.
 
         Raises
@@ -175,14 +175,14 @@ class Unpacker:
             raise UnreadableZip(name, "its bytes do not have the recorded size and CRC-32")
         return self._text(source, body)
 
-    def _text(self, source: Source, body: bytes) -> Text:
+    def _text(self, source: FileTask, body: bytes) -> CsvChunk:
         body, layout, odd = self._begun(source.file.place, body)
         text = self._counted(source, body, _commas(body), layout, odd)
         # Looked for now, while the bytes are in the processor's cache.
         text.other_letters = self.has_other_letters(text)
         return text
 
-    def cut(self, source: Source) -> Iterator[Cut]:
+    def cut(self, source: FileTask) -> Iterator[RawChunk]:
         """Inflate a large file piece by piece, each ending with a whole row.
 
         Raises
@@ -212,16 +212,16 @@ class Unpacker:
             if first:
                 body, layout, odd = self._begun(name, b"".join(parts))
                 parts, commas = [body], body.count(b",") + over
-            yield Cut(source, parts, commas - over, odd, layout, first)
+            yield RawChunk(source, parts, commas - over, odd, layout, first)
             parts, size, commas, first = [rest], len(rest), over, False
             enough = min(2 * enough, PIECE)
         if first:
             body, layout, odd = self._begun(name, b"".join(parts))
             parts, commas = [body], body.count(b",")
         if size or first:
-            yield Cut(source, parts, commas, odd, layout, first)
+            yield RawChunk(source, parts, commas, odd, layout, first)
 
-    def joined(self, cut: Cut) -> Text:
+    def joined(self, cut: RawChunk) -> CsvChunk:
         """Join a piece of a large file.
 
         Raises
@@ -235,7 +235,7 @@ class Unpacker:
 
     # Bytes
 
-    def _chunks(self, file: HeldFile) -> Iterator[bytes]:
+    def _chunks(self, file: StoredFile) -> Iterator[bytes]:
         """Yield the csv of a file piece by piece."""
         name = file.place
         try:
@@ -253,7 +253,7 @@ class Unpacker:
         except BadMemberError as error:
             raise UnreadableZip(name, str(error)) from None
 
-    def _bare(self, file: HeldFile) -> bytes:
+    def _bare(self, file: StoredFile) -> bytes:
         """Read a small csv or gzip at once."""
         chunks, size = [], 0
         for chunk in self._chunks(file):
@@ -324,7 +324,7 @@ class Unpacker:
 
     def _counted(
         self,
-        source: Source,
+        source: FileTask,
         body: bytes,
         commas: int,
         layout: Layout | None,
@@ -332,7 +332,7 @@ class Unpacker:
         *,
         first: bool = True,
         unit: str | None = None,
-    ) -> Text:
+    ) -> CsvChunk:
         """Count the rows, comparing the number of their fields with that of the columns."""
         name = source.file.place
         tail = body[-3:]
@@ -340,7 +340,7 @@ class Unpacker:
             body, more = _ended(name, body)
             odd |= more
         if not body:
-            return Text(source, body, 0, odd, layout, first, unit)
+            return CsvChunk(source, body, 0, odd, layout, first, unit)
         fields = len(self._schema.columns) if layout is None else layout.fields
         rows, over = divmod(commas, fields - 1)
         end = body.find(b"\n")
@@ -355,9 +355,9 @@ class Unpacker:
             )
         if body[end - 1] == b"\r"[0]:
             odd |= {Irregularity.CARRIAGE_RETURN}
-        return Text(source, body, rows, odd, layout, first, unit)
+        return CsvChunk(source, body, rows, odd, layout, first, unit)
 
-    def check_rows(self, text: Text) -> None:
+    def check_rows(self, text: CsvChunk) -> None:
         """Check that each row has its fields, and not only all rows together.
 
         Raises
@@ -373,7 +373,7 @@ class Unpacker:
             name = text.source.file.place
             raise WrongColumns(name, f"row {row:,} does not have {fields} fields")
 
-    def has_other_letters(self, text: Text) -> bool:
+    def has_other_letters(self, text: CsvChunk) -> bool:
         """Return whether letters stand in the rows of numbers of a file, such as another header.
 
         Far cheaper than parsing. False where a column holds text: letters mean nothing there.
@@ -386,7 +386,7 @@ class Unpacker:
         return _count(text.body, _LETTER_E) != self._booleans * text.rows
 
 
-def without_blank_lines(text: Text) -> bytes:
+def without_blank_lines(text: CsvChunk) -> bytes:
     """Return the csv of a file without lines that hold nothing."""
     return _BLANK_LINES.sub(b"", text.body)
 
@@ -396,7 +396,7 @@ def first_row(body: bytes) -> list[bytes]:
     return body[: body.find(b"\n", 0, _BLOCK)].rstrip(b"\r").split(b",")
 
 
-def outer_rows(text: Text) -> list[list[bytes]]:
+def first_and_last_row(text: CsvChunk) -> list[list[bytes]]:
     """Give the fields of the first and the last row; of no row if there is none."""
     if not text.rows:
         return []
@@ -443,7 +443,7 @@ def _letters(body: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(body, np.uint8)
 
 
-def _member(file: Any, length: int, held: HeldFile) -> Member:
+def _member(file: Any, length: int, held: StoredFile) -> Member:
     name = held.place
     try:
         member = find_member(file, length)

@@ -19,9 +19,9 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.archive.schemas import Column
-from binance_archive_kit.reading.cadence import MONTH, Rhythm, Times
-from binance_archive_kit.reading.feed_table import MOMENT, Feed
-from binance_archive_kit.timestamps import HOUR, spell
+from binance_archive_kit.reading.cadence import MONTH, Cadence, Times
+from binance_archive_kit.reading.feed_table import MOMENT, FeedTable
+from binance_archive_kit.timestamps import HOUR, format_time
 
 Values = npt.NDArray[np.float64]
 Marks = npt.NDArray[np.bool_]
@@ -99,7 +99,7 @@ class Flaw:
         ]
         if len(self.reasons) > _SHOWN:
             said.append(f"and {len(self.reasons) - _SHOWN:,} more")
-        return f"{', '.join(said)}, first at {spell(self.first)}"
+        return f"{', '.join(said)}, first at {format_time(self.first)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +159,10 @@ class ValueChecks:
 
     Parameters
     ----------
-    feed : Feed
+    feed : FeedTable
     """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: FeedTable) -> None:
         own = [column for column in feed.own() if column.column in feed.columns]
         self._checked = [each for each in own if _is_checked(each)]
         moving = [each for each in own if not each.checks.may_be_constant]
@@ -172,7 +172,7 @@ class ValueChecks:
         self._bands = [name for name in feed.schema.key if kinds.get(name) == "float64"]
         self._volume = "volume" if feed.data_type is DataType.KLINES else ""
 
-    def flaws(self, batch: Batch, rhythm: Rhythm) -> dict[int, tuple[Flaw, ...]]:
+    def flaws(self, batch: Batch, rhythm: Cadence) -> dict[int, tuple[Flaw, ...]]:
         """Return the flaws of each file that has any, by its number."""
         found: dict[int, dict[FlawKind, Flaw]] = {}
         if not len(batch.times):
@@ -230,7 +230,7 @@ class ValueChecks:
 
     # Values of many rows
 
-    def _frozen(self, batch: Batch, rhythm: Rhythm) -> Iterator[tuple[int, Flaw]]:
+    def _frozen(self, batch: Batch, rhythm: Cadence) -> Iterator[tuple[int, Flaw]]:
         """Find values that stand still for hours while their neighbours move."""
         if len(self._moving) * (len(self._bands) + 1) < 2 or rhythm.step == MONTH:
             return
@@ -288,7 +288,7 @@ class ValueChecks:
         others = np.unique(band[near & (band != band[start])])
         return any(_moves(columns[name][near & (band == other)]) for other in others)
 
-    def _quiet(self, batch: Batch, rhythm: Rhythm) -> Iterator[tuple[int, Flaw]]:
+    def _quiet(self, batch: Batch, rhythm: Cadence) -> Iterator[tuple[int, Flaw]]:
         """Find long times in which nothing was traded."""
         if not self._volume or rhythm.step <= 0:
             return

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
+    Folder,
     ObjectKey,
-    Stream,
     is_symbol,
     parse_period,
     period_end,
@@ -61,7 +61,7 @@ def form_of(name: str) -> Form:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldFile:
+class StoredFile:
     """A file of the store.
 
     Attributes
@@ -107,17 +107,17 @@ class SkippedFile(NamedTuple):
 
 
 @dataclass(eq=False, slots=True)
-class HeldStream:
+class StoredFolder:
     """The files of one stream of the store, oldest first."""
 
-    stream: Stream
-    files: tuple[HeldFile, ...]
+    folder: Folder
+    files: tuple[StoredFile, ...]
     #: The same files month by month.
-    months: tuple[tuple[HeldFile, ...], ...] = field(init=False)
+    months: tuple[tuple[StoredFile, ...], ...] = field(init=False)
     #: What was worked out of groups of these files, by the first and the last of them.
-    guarantees: dict[tuple[HeldFile, HeldFile], Any] = field(init=False, default_factory=dict)
+    guarantees: dict[tuple[StoredFile, StoredFile], Any] = field(init=False, default_factory=dict)
     #: Which files were chosen to give the rows of a month, by its first file.
-    choices: dict[HeldFile, Any] = field(init=False, default_factory=dict)
+    choices: dict[StoredFile, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Group the files by the month they begin in."""
@@ -133,7 +133,7 @@ class _Folder:
     settled: bool
     folders: list[str]
     files: list[tuple[str, Stamp]]
-    held: HeldStream | None = None
+    held: StoredFolder | None = None
 
     @cached_property
     def stamps(self) -> dict[str, Stamp]:
@@ -141,7 +141,7 @@ class _Folder:
         return dict(self.files)
 
 
-_Streams = dict[tuple[Market, DataType], dict[Stream, list[tuple[ObjectKey, str]]]]
+_Streams = dict[tuple[Market, DataType], dict[Folder, list[tuple[ObjectKey, str]]]]
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class _Placed:
 
     places: Mapping[str, str]
     streams: _Streams
-    held: dict[Stream, HeldStream] = field(default_factory=dict)
+    held: dict[Folder, StoredFolder] = field(default_factory=dict)
 
 
 class Inventory:
@@ -185,11 +185,11 @@ class Inventory:
                 or any(True for _ in self._leaves(market, data_type))
             ]
 
-    def streams(self, market: Market, data_type: DataType) -> list[HeldStream]:
+    def folders(self, market: Market, data_type: DataType) -> list[StoredFolder]:
         """List the streams of a feed that have files, in the order of their names."""
         with self._lock:
             held = [
-                self._held(stream, folder) for stream, folder in self._leaves(market, data_type)
+                self._held(folder, content) for folder, content in self._leaves(market, data_type)
             ]
             if placed := self._read_places().streams.get((market, data_type)):
                 held = self._with_placed(held, placed)
@@ -202,7 +202,7 @@ class Inventory:
         name and folder are both foreign to the archive, and those of which another form is read.
         """
         held = [
-            file for feed in self.feeds() for each in self.streams(*feed) for file in each.files
+            file for feed in self.feeds() for each in self.folders(*feed) for file in each.files
         ]
         keys = {file.key for file in held}
         places = {file.place for file in held} | set(self._places().values())
@@ -228,48 +228,48 @@ class Inventory:
             streams: _Streams = {}
             for key, place in places.items():
                 found = ObjectKey.parse(key)
-                feed = streams.setdefault((found.stream.market, found.stream.data_type), {})
-                feed.setdefault(found.stream, []).append((found, place))
+                feed = streams.setdefault((found.folder.market, found.folder.data_type), {})
+                feed.setdefault(found.folder, []).append((found, place))
             self._placed = _Placed(places, streams)
         return self._placed
 
     def _with_placed(
-        self, held: list[HeldStream], placed: Mapping[Stream, list[tuple[ObjectKey, str]]]
-    ) -> list[HeldStream]:
+        self, held: list[StoredFolder], placed: Mapping[Folder, list[tuple[ObjectKey, str]]]
+    ) -> list[StoredFolder]:
         """Add files that lie elsewhere to those that lie under their key."""
-        found = {each.stream: each for each in held}
-        for stream, its in placed.items():
-            files = {file.key: file for file in found[stream].files} if stream in found else {}
+        found = {each.folder: each for each in held}
+        for folder, its in placed.items():
+            files = {file.key: file for file in found[folder].files} if folder in found else {}
             for key, place in its:
                 if (file := self._placed_file(key, place)) is not None:
                     files[file.key] = file
             in_order = tuple(sorted(files.values(), key=lambda file: file.start))
-            known = self._placed.held.get(stream)
+            known = self._placed.held.get(folder)
             if known is None or known.files != in_order:
-                known = self._placed.held[stream] = HeldStream(stream, in_order)
-            found[stream] = known
-        return sorted(found.values(), key=lambda each: each.stream)
+                known = self._placed.held[folder] = StoredFolder(folder, in_order)
+            found[folder] = known
+        return sorted(found.values(), key=lambda each: each.folder)
 
-    def _placed_file(self, key: ObjectKey, place: str) -> HeldFile | None:
+    def _placed_file(self, key: ObjectKey, place: str) -> StoredFile | None:
         folder, _, name = place.rpartition("/")
         stamp = self._read(folder).stamps.get(name)
-        return None if stamp is None else HeldFile(str(key), place, key.start, key.end, stamp)
+        return None if stamp is None else StoredFile(str(key), place, key.start, key.end, stamp)
 
     # Files under their key
 
-    def _leaves(self, market: Market, data_type: DataType) -> Iterator[tuple[Stream, _Folder]]:
+    def _leaves(self, market: Market, data_type: DataType) -> Iterator[tuple[Folder, _Folder]]:
         """Walk the folders of a feed that hold files: one for each stream."""
         for partition in Partition:
             parent = f"data/{market.path}/{partition}/{data_type}"
             for symbol in filter(is_symbol, self._read(parent).folders):
-                folder = f"{parent}/{symbol}"
+                path = f"{parent}/{symbol}"
                 if not data_type.has_intervals:
-                    yield Stream(market, partition, data_type, symbol), self._read(folder)
+                    yield Folder(market, partition, data_type, symbol), self._read(path)
                     continue
-                for name in self._read(folder).folders:
+                for name in self._read(path).folders:
                     if name in _INTERVALS:
-                        stream = Stream(market, partition, data_type, symbol, Interval(name))
-                        yield stream, self._read(f"{folder}/{name}")
+                        folder = Folder(market, partition, data_type, symbol, Interval(name))
+                        yield folder, self._read(f"{path}/{name}")
 
     def _read(self, folder: str) -> _Folder:
         """Read a folder, unless nothing in it can have changed since it was read."""
@@ -304,10 +304,10 @@ class Inventory:
         self._folders[folder] = found
         return found
 
-    def _held(self, stream: Stream, folder: _Folder) -> HeldStream:
-        if folder.held is None:
-            folder.held = HeldStream(stream, tuple(_held_files(stream, folder.files)))
-        return folder.held
+    def _held(self, folder: Folder, content: _Folder) -> StoredFolder:
+        if content.held is None:
+            content.held = StoredFolder(folder, tuple(_held_files(folder, content.files)))
+        return content.held
 
 
 _INTERVALS = frozenset(Interval)
@@ -324,10 +324,10 @@ def _coarseness(mtime: int) -> int:
     return 2 * _SECOND if mtime % _SECOND == 0 else _SECOND // 10
 
 
-def _held_files(stream: Stream, found: list[tuple[str, Stamp]]) -> list[HeldFile]:
+def _held_files(folder: Folder, found: list[tuple[str, Stamp]]) -> list[StoredFile]:
     """Pick the files whose names belong into the folder of a stream, oldest first."""
-    prefix, stem, partition = stream.prefix, stream.stem, stream.partition
-    files: dict[str, HeldFile] = {}
+    prefix, stem, partition = folder.prefix, folder.stem, folder.partition
+    files: dict[str, StoredFile] = {}
     others = []
     for name, stamp in found:
         if name.startswith(stem):
@@ -339,13 +339,13 @@ def _held_files(stream: Stream, found: list[tuple[str, Stamp]]) -> list[HeldFile
                 others.append((_rank(name), name, stamp))
                 continue
             key = f"{prefix}{name}"
-            files[key] = HeldFile(key, key, start, period_end(start, partition), stamp)
+            files[key] = StoredFile(key, key, start, period_end(start, partition), stamp)
     for _, name, stamp in sorted(others):
         begin = _read_period(name[len(stem) : -len(form_of(name))], partition)
         if begin is not None:
-            key = stream.key(spell_period(begin, partition))
+            key = folder.key(spell_period(begin, partition))
             end = period_end(begin, partition)
-            files.setdefault(key, HeldFile(key, f"{prefix}{name}", begin, end, stamp))
+            files.setdefault(key, StoredFile(key, f"{prefix}{name}", begin, end, stamp))
     if others:
         return sorted(files.values(), key=lambda file: file.start)
     return list(files.values())
@@ -439,7 +439,7 @@ def judge(folder: str, name: str) -> Judged | None:
     )
     key = None
     if market and data_type and is_symbol(symbol):
-        key = Stream(market, partition, data_type, symbol, interval).key(
+        key = Folder(market, partition, data_type, symbol, interval).key(
             spell_period(start, partition)
         )
     if folder == target:

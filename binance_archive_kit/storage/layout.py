@@ -76,7 +76,7 @@ class BaseStorage(ABC):
         """
 
 
-def place_of(storage: BaseStorage, key: str, root: Path) -> str:
+def path_in_store(storage: BaseStorage, key: str, root: Path) -> str:
     """Ask a storage where the file with a key lies: its path inside the store.
 
     Raises
@@ -85,13 +85,13 @@ def place_of(storage: BaseStorage, key: str, root: Path) -> str:
         If the storage names something that is no folder of the store.
     """
     found = ObjectKey.parse(key)
-    stream = found.stream
+    folder = found.folder
     said = storage.get_partition_path(
         zone=Zone.ARCHIVE,
         exchange=Exchange.BINANCE,
-        data_type=stream.data_type,
-        trade_type=stream.market,
-        symbol=stream.symbol,
+        data_type=folder.data_type,
+        trade_type=folder.market,
+        symbol=folder.symbol,
         partition_date=found.start,
     )
     place = f"{_folder(said, key, root)}{found.name}"

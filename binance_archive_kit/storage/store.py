@@ -71,7 +71,7 @@ from binance_archive_kit.storage.layout import (
     QUARANTINE,
     BaseStorage,
     fault_of_place,
-    place_of,
+    path_in_store,
 )
 from binance_archive_kit.storage.stamps import NOT_THERE, Stamp, stamp_of, stamp_of_entry
 from binance_archive_kit.storage.zips import BadMemberError, check_member
@@ -131,7 +131,7 @@ class Proof:
         return self.stamp.size
 
 
-class Recorded(NamedTuple):
+class ProofRecord(NamedTuple):
     """What was recorded of a file when it was proven."""
 
     stamp: Stamp
@@ -149,10 +149,10 @@ class Moved(NamedTuple):
 
     key: str
     place: str
-    proof: Recorded
+    proof: ProofRecord
 
 
-class Lacking(NamedTuple):
+class MissingRecord(NamedTuple):
     """What was noted of an object that the archive was found to lack."""
 
     reason: Reason
@@ -176,14 +176,14 @@ _TABLES = {
     "places": Table({"key": TEXT, "place": TEXT}, unique="place"),
 }
 #: What a later hash has shown of moved files, by root and key, where it cannot be recorded.
-_REHASHED: dict[str, dict[str, Recorded]] = {}
+_REHASHED: dict[str, dict[str, ProofRecord]] = {}
 #: What `Store.rehash` does, for people who wait for it.
 HASHING = "hashing files that were moved since they were proven"
 #: Files that one thread hashes before it looks whether there is something else to do.
 _FILES_PER_HASHER = 32
 
 #: Seconds in which a file may lie in place while its proof is not recorded yet.
-SETTLING = 1.0
+COMMIT_DELAY = 1.0
 
 
 class Store:
@@ -230,7 +230,7 @@ class Store:
             return (self._remembered if self._read_at else self.places()).get(key, key)
         place = self._decided.get(key)
         if place is None:
-            place = place_of(self._storage, key, self.root)
+            place = path_in_store(self._storage, key, self.root)
             if place != key and self._leads_outside(place):
                 raise ConfigurationError(
                     f"storage: get_partition_path gives {place.rpartition('/')[0]!r} for {key}: a "
@@ -494,20 +494,22 @@ class Store:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return Proof(key, stamp_of(stat), sha256, expected.etag, by, now)
 
-    def recorded(self, prefix: str) -> dict[str, Recorded]:
+    def recorded(self, prefix: str) -> dict[str, ProofRecord]:
         """Return stamp and SHA-256 of the proven files whose keys begin with a prefix.
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
         rows = self._select_proofs([prefix], "sha256", "proven_by")
         return {
-            key: Recorded(Stamp(size, mtime, ctime or 0, inode or 0), sha256, by == ProvenBy.SHA256)
+            key: ProofRecord(
+                Stamp(size, mtime, ctime or 0, inode or 0), sha256, by == ProvenBy.SHA256
+            )
             for key, size, mtime, ctime, inode, sha256, by in rows
         }
 
     def rehash(
         self, moved: Sequence[Moved], done: Callable[[int, int], None]
-    ) -> dict[str, Recorded]:
+    ) -> dict[str, ProofRecord]:
         """Hash files again whose size is the proven one and whose stamp is another.
 
         A file that was copied, linked, restored or renamed has the bytes that were proven.
@@ -531,7 +533,7 @@ class Store:
         parts = [
             moved[at : at + _FILES_PER_HASHER] for at in range(0, len(moved), _FILES_PER_HASHER)
         ]
-        same: dict[str, Recorded] = {}
+        same: dict[str, ProofRecord] = {}
         pool = ThreadPoolExecutor(min(os.cpu_count() or 1, len(parts)), "hasher")
         try:
             for found in pool.map(lambda part: self._hash_moved(part, done), parts):
@@ -544,7 +546,7 @@ class Store:
 
     def _hash_moved(
         self, moved: Sequence[Moved], done: Callable[[int, int], None]
-    ) -> dict[str, Recorded]:
+    ) -> dict[str, ProofRecord]:
         same = {}
         for key, place, proof in moved:
             with suppress(OSError), (self.root / place).open("rb") as file:
@@ -554,7 +556,7 @@ class Store:
             done(1, proof.stamp.size)
         return same
 
-    def restamp(self, proofs: Mapping[str, Recorded]) -> None:
+    def restamp(self, proofs: Mapping[str, ProofRecord]) -> None:
         """Record the stamps that proven files have now; in memory if that is not possible."""
         if not proofs:
             return
@@ -573,7 +575,7 @@ class Store:
         except ArchiveKitError:
             _REHASHED.setdefault(str(self.root), {}).update(proofs)
 
-    def note_missing(self, missing: Iterable[Absence], there: Iterable[str]) -> None:
+    def record_missing(self, missing: Iterable[Absence], there: Iterable[str]) -> None:
         """Remember which objects the archive was found to lack, for reports without it.
 
         Parameters
@@ -604,10 +606,10 @@ class Store:
         if rows or gone:
             self._records.write(write)
 
-    def missing(self, prefix: str) -> dict[str, Lacking]:
+    def missing(self, prefix: str) -> dict[str, MissingRecord]:
         """Say which objects below a prefix the archive was found to lack, why, and when."""
         rows = self._records.rows("missing", ranges=[key_range(prefix)])
-        return {key: Lacking(_reason_of(reason), said) for key, said, reason in rows}
+        return {key: MissingRecord(_reason_of(reason), said) for key, said, reason in rows}
 
     def quarantined(self, prefix: str) -> dict[str, str]:
         """Say which objects below a prefix have bytes set aside, and for which reason."""
@@ -850,7 +852,7 @@ def _reason_of(word: str | None) -> Reason:
     return Reason(word) if word in set(Reason) else Reason.ABSENT
 
 
-def _as_rehashed(row: Row, known: Recorded | None) -> Row:
+def _as_rehashed(row: Row, known: ProofRecord | None) -> Row:
     """Replace the stamp in a row of the proofs by that of a later hash; drop the digest."""
     sha256, key, *rest = row
     if known is not None and known.sha256 == sha256:

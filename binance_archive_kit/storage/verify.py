@@ -25,7 +25,7 @@ from pathlib import Path
 
 import polars as pl
 
-from binance_archive_kit.archive.digests import Answer, Checksums
+from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import load_schemas
@@ -39,11 +39,11 @@ from binance_archive_kit.errors import (
     ObjectError,
     disk_error,
 )
-from binance_archive_kit.query.engine import Holdings
+from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.scan_planner import hash_moved
-from binance_archive_kit.storage.inventory import Form, HeldFile, SkippedFile
+from binance_archive_kit.storage.inventory import Form, SkippedFile, StoredFile
 from binance_archive_kit.storage.stamps import Stamp, stamp_of
-from binance_archive_kit.storage.store import SETTLING, Expected, Recorded, Store
+from binance_archive_kit.storage.store import COMMIT_DELAY, Expected, ProofRecord, Store
 
 _CONNECTIONS = 64
 #: Files that may wait for being read, so that a million of them do not.
@@ -201,8 +201,8 @@ def _some(lines: Sequence[str]) -> list[str]:
 class _Check:
     """A file to look at, and the proof that is recorded of it, if any."""
 
-    file: HeldFile
-    proof: Recorded | None
+    file: StoredFile
+    proof: ProofRecord | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ def verify(
     """
     if sample is not None and (type(sample) is not int or sample < 0):
         raise ConfigurationError(f"sample: {sample!r} is not a number of files")
-    holdings = Holdings(folder, cache=False)
+    holdings = Engine(folder, cache=False)
     store = Store(holdings.root)
     try:
         return _verified(holdings, store, sample, archive, endpoint_url, seed)
@@ -292,7 +292,7 @@ def verify(
 
 
 def _verified(
-    holdings: Holdings,
+    holdings: Engine,
     store: Store,
     sample: int | None,
     archive: bool,
@@ -356,14 +356,14 @@ def _verified(
     )
 
 
-def _checks(holdings: Holdings) -> tuple[list[_Check], list[str]]:
+def _checks(holdings: Engine) -> tuple[list[_Check], list[str]]:
     """List the files of a store with their proofs, and the keys of proofs without a file."""
     checks: list[_Check] = []
     gone: list[str] = []
     for name in load_schemas():
         feed = holdings.feed(*name)
         proofs = holdings.proofs(feed)
-        for held in holdings.streams(feed):
+        for held in holdings.folders(feed):
             # What is proven of a zip says nothing of a csv file in its place.
             checks += [
                 _Check(file, proofs.pop(file.key, None) if file.is_zip else None)
@@ -375,8 +375,8 @@ def _checks(holdings: Holdings) -> tuple[list[_Check], list[str]]:
 
 def _again(store: Store, found: Iterable[_Found]) -> Iterator[_Found]:
     """Spare files that a collection has replaced meanwhile: a moment later their proof is there."""
-    time.sleep(SETTLING)
-    recorded: dict[str, dict[str, Recorded]] = {}
+    time.sleep(COMMIT_DELAY)
+    recorded: dict[str, dict[str, ProofRecord]] = {}
     for each in found:
         check = each.check
         if each.problem is not None and check.file.is_zip:
@@ -442,7 +442,7 @@ def _prove(store: Store, check: _Check, digests: dict[str, Answer] | None) -> _F
     return _Found(check, proven=True, note=note, stamp=stamp)
 
 
-def _published(file: HeldFile) -> str:
+def _published(file: StoredFile) -> str:
     """Return the key under which the archive publishes a zip: some keys lack a zero."""
     folder = f"{file.key.rpartition('/')[0]}/"
     if file.place == file.key or not file.place.startswith(folder):
@@ -573,7 +573,7 @@ async def _ask(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Answe
             done.set()
 
     endpoint = endpoint_of(endpoint_url, matrix)
-    async with Checksums(
+    async with DigestClient(
         endpoint, matrix.archive.bucket, answered, connections=_CONNECTIONS, timeout=60
     ) as checksums:
         checksums.ask(keys)

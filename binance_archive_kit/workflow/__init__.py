@@ -21,7 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from binance_archive_kit.download.collect import acollect
-from binance_archive_kit.download.events import Events, MetricsCollector
+from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -147,7 +147,7 @@ class PrefectArchiveCollectionWorkflow:
             If nothing could be had: every object failed, the archive could not be asked, or
             the disk has no room. Trying again may help.
         """
-        with Events(self.metrics).complaining():
+        with EventLog(self.metrics).complaining():
             config = read_config(self.config)
         with documented_errors():
             return await acollect(config, storage=self.storage, metrics=self.metrics)

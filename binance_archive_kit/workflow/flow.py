@@ -34,7 +34,7 @@ from prefect.utilities.annotations import quote
 
 from binance_archive_kit.display import render
 from binance_archive_kit.download.collect import acollect, aplan, check
-from binance_archive_kit.download.events import Events, MetricsCollector
+from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.paths import read_path
@@ -54,7 +54,7 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
     """Tell whether a failed step may succeed a little later."""
     error = state.data
     if isinstance(error, WorkflowError) and error.result is not None:
-        return any(failure.passing for failure in error.result.failures)
+        return any(failure.retryable for failure in error.result.failures)
     return isinstance(error, ListingError | WorkflowError)
 
 
@@ -222,7 +222,7 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
     Days that are counted from today, such as "yesterday", are settled anew by each run. What
     is there already is kept.
     """
-    events = Events(metrics)
+    events = EventLog(metrics)
     try:
         with events.complaining():
             asked = validate(quote(config))
@@ -238,7 +238,7 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
 
 
 async def _steps(
-    asked: CollectionConfig, metrics: MetricsCollector | None, events: Events
+    asked: CollectionConfig, metrics: MetricsCollector | None, events: EventLog
 ) -> CollectionResult:
     created, began = datetime.now(UTC), time.monotonic()
     plan = await make_plan(quote(asked))

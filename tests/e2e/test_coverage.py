@@ -20,7 +20,7 @@ from binance_archive_kit.demo.synthetic import PLANTED, SYMBOLS
 from binance_archive_kit.errors import CoverageError
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.quality.report import CoverageReport
-from binance_archive_kit.reading.unzip import Unpacker
+from binance_archive_kit.reading.unzip import Unzipper
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars
@@ -134,7 +134,7 @@ def planted(words: dict[str, str]) -> set[tuple[object, ...]]:
     expected = set()
     for flaw in PLANTED:
         if flaw.kind in words:
-            stream = ObjectKey.parse(flaw.key).stream
+            stream = ObjectKey.parse(flaw.key).folder
             what = stream.market, stream.data_type, stream.symbol, stream.interval
             expected.add((*what, flaw.start, flaw.end, words[flaw.kind]))
     return expected
@@ -297,8 +297,8 @@ def test_a_second_report_opens_no_file(
     def refuse(*_: object) -> None:
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(Unpacker, "text", refuse)
-    monkeypatch.setattr(Unpacker, "cut", refuse)
+    monkeypatch.setattr(Unzipper, "text", refuse)
+    monkeypatch.setattr(Unzipper, "cut", refuse)
     again = bak.coverage(demo["running"].output_directory)
     assert again.gaps.equals(of_folder.gaps)
     assert again.findings.equals(of_folder.findings)

@@ -61,8 +61,8 @@ def test_every_object_is_told_of_once(serve: Serve, ask: Ask, store: Path) -> No
     [failed] = details(metrics, "file_failed")
     assert (failed["key"][-len("07-03.zip") :], failed["reason"]) == ("07-03.zip", "forbidden")
     assert [each["details"]["reason"] for each in metrics.errors] == ["forbidden"]
-    [doubted] = details(metrics, "checksum_failed")
-    assert doubted["key"].endswith("07-05.zip")
+    [checksum_failed] = details(metrics, "checksum_failed")
+    assert checksum_failed["key"].endswith("07-05.zip")
     files = {each["path"] for each in details(metrics, "file_downloaded")}
     files |= {each["path"] for each in details(metrics, "file_skipped")}
     assert files == set(result.output_files)

@@ -35,7 +35,7 @@ def server() -> Iterator[LocalS3]:
 
 def config_for(key: ObjectKey, server: LocalS3, store: Path, *, after: int = 0) -> CollectionConfig:
     """Ask for one object and nothing else, or for `after` days more."""
-    stream = key.stream
+    stream = key.folder
     return CollectionConfig(
         markets=[stream.market],
         symbols=[stream.symbol],

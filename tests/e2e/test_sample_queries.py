@@ -62,7 +62,7 @@ def test_a_real_file_reads_as_the_standard_library_reads_it(
     key = ObjectKey.parse(name)
     expected = naive_rows(Path(SAMPLES or "."), key)
     assert expected
-    stream = key.stream
+    stream = key.folder
     lazy = bak.scan(
         SAMPLES or ".", stream.market, stream.data_type, symbols=stream.symbol, cache=False
     ).filter(pl.col("file") == name)
@@ -164,4 +164,4 @@ def test_the_store_says_what_the_demo_archive_holds(demo: Path) -> None:
     assert frame["files"].sum() == len(keys) == frame["proven"].sum()
     assert frame["bytes"].sum() == sum((demo / str(key)).stat().st_size for key in keys)
     assert set(frame["view"]) == {view_of(key) for key in keys}
-    assert frame.height == len({key.stream for key in keys})
+    assert frame.height == len({key.folder for key in keys})

@@ -22,7 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import ObjectKey, Stream
+from binance_archive_kit.archive.keys import Folder, ObjectKey
 from binance_archive_kit.archive.schemas import Column, Schema
 
 Value = datetime | Decimal | int | bool | str | None
@@ -140,7 +140,7 @@ _LONG = (Interval.D3, Interval.W1, Interval.MO1)
 def keys_of(schema: Schema) -> list[ObjectKey]:
     """Give keys of a feed: each partition and interval it has, before and after it changed."""
     return [
-        ObjectKey(Stream(schema.market, partition, schema.data_type, symbol, interval), day)
+        ObjectKey(Folder(schema.market, partition, schema.data_type, symbol, interval), day)
         for partition in _partitions(schema.data_type)
         for interval in _intervals(schema, partition)
         for symbol, day in zip(
@@ -211,7 +211,7 @@ def rows_of(schema: Schema, key: ObjectKey, count: int, dice: random.Random) -> 
 
 def _is_doubled(key: ObjectKey) -> bool:
     """Whether the archive has every row of the file twice."""
-    stream = key.stream
+    stream = key.folder
     if (stream.market, stream.data_type) == (Market.FUTURES_UM, DataType.METRICS):
         return key.start < SINGLE_SINCE
     return stream.data_type is DataType.LIQUIDATION_SNAPSHOT
@@ -264,7 +264,7 @@ def _flag(dice: random.Random) -> bool:
 def _candles(key: ObjectKey, count: int, dice: random.Random) -> list[tuple[datetime, datetime]]:
     """Choose candles of the period: each one's open time and the next one's."""
     begin, end = _span(key)
-    interval = key.stream.interval
+    interval = key.folder.interval
     assert interval is not None
     if interval is Interval.MO1:
         return [(begin, end)][:count]
@@ -369,7 +369,7 @@ def _metrics(schema: Schema, key: ObjectKey, count: int, dice: random.Random) ->
         ratios = [None if cm else _number(dice, digits=9) for _ in range(3)]
         yield {
             "create_time": begin + (at + by_end) * step,
-            "symbol": key.stream.symbol,
+            "symbol": key.folder.symbol,
             "sum_open_interest": _number(dice),
             "sum_open_interest_value": _number(dice),
             "count_toptrader_long_short_ratio": ratios[0],
@@ -421,8 +421,8 @@ def _volatility(_: Schema, key: ObjectKey, count: int, dice: random.Random) -> I
     for at in _some(86_400, count, dice):
         yield {
             "calc_time": begin + timedelta(seconds=at, milliseconds=dice.randrange(3)),
-            "symbol": key.stream.symbol,
-            "base_asset": key.stream.symbol.removesuffix("USDT"),
+            "symbol": key.folder.symbol,
+            "base_asset": key.folder.symbol.removesuffix("USDT"),
             "quote_asset": "USDT",
             "index_value": _number(dice, digits=6),
         }
@@ -448,7 +448,7 @@ _STRIKES = range(10_000, 70_000, 500)
 
 def _summaries(_: Schema, key: ObjectKey, count: int, dice: random.Random) -> Iterator[_Fields]:
     expiry = (key.start + 70 * _DAY).strftime("%y%m%d")
-    underlying = key.stream.symbol
+    underlying = key.folder.symbol
     options = [(strike, kind) for strike in _STRIKES for kind in "CP"]
     for at in _some(24 * len(options), count, dice):
         hour, which = divmod(at, len(options))
@@ -579,7 +579,7 @@ def zip_of(key: ObjectKey, csv: bytes, *, info_zip: bool | None = None) -> bytes
     market has it.
     """
     if info_zip is None:
-        info_zip = key.stream.market is not Market.SPOT
+        info_zip = key.folder.market is not Market.SPOT
     member = zipfile.ZipInfo(key.member, (2026, 5, 9, 6, 15, 46))
     member.compress_type = zipfile.ZIP_DEFLATED
     member.create_system = 3
@@ -598,7 +598,7 @@ def zip_of(key: ObjectKey, csv: bytes, *, info_zip: bool | None = None) -> bytes
 
 def sidecar_of(key: ObjectKey, data: bytes) -> bytes:
     """Spell the ``.CHECKSUM`` object of a zip; that of spot ends without a newline."""
-    end = "" if key.stream.market is Market.SPOT else "\n"
+    end = "" if key.folder.market is Market.SPOT else "\n"
     return f"{hashlib.sha256(data).hexdigest()}  {key.name}{end}".encode()
 
 

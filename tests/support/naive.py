@@ -41,7 +41,7 @@ def read(path: Path, key: ObjectKey) -> list[dict[str, Cell]]:
         is one. Times are naive and mean UTC; `date` is the day of the row's main time, which
         need not be one of the file's.
     """
-    schema = load_schemas()[key.stream.market, key.stream.data_type]
+    schema = load_schemas()[key.folder.market, key.folder.data_type]
     return [_row(schema, key, cells) for cells in _lines(path, key)]
 
 
@@ -73,7 +73,7 @@ def _row(schema: Schema, key: ObjectKey, cells: list[str]) -> dict[str, Cell]:
         shown[schema.time.column] = datetime.strptime(text, schema.time.format or "")
     time = shown[schema.time.column]
     assert isinstance(time, datetime)
-    stream = key.stream
+    stream = key.folder
     return {
         "market": stream.market.value,
         "symbol": stream.symbol,

@@ -19,14 +19,14 @@ def large(waiting: int) -> Iterator[None]:
         patch.object(reading, "_SORTED", 7),
         patch.object(texts, "_FIRST_PIECE", 200),
         patch.object(texts, "PIECE", 500),
-        patch.object(texts.Unpacker, "_chunks", _crumbs),
+        patch.object(texts.Unzipper, "_chunks", _crumbs),
     ):
         yield
 
 
-_CHUNKS = texts.Unpacker._chunks
+_CHUNKS = texts.Unzipper._chunks
 
 
-def _crumbs(self: texts.Unpacker, file: object) -> Iterator[bytes]:
+def _crumbs(self: texts.Unzipper, file: object) -> Iterator[bytes]:
     for chunk in _CHUNKS(self, file):  # type: ignore[arg-type]
         yield from (chunk[at : at + 150] for at in range(0, len(chunk), 150))

@@ -14,11 +14,11 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.quality.gaps import GapKind, Line, Owner, Word
-from binance_archive_kit.reading.feed_table import feed_of
-from binance_archive_kit.reading.file_stats import Source
-from binance_archive_kit.reading.profile import Contents, Examiner
-from binance_archive_kit.storage.inventory import HeldFile, HeldStream
+from binance_archive_kit.quality.gaps import DaySource, Explanation, GapKind, Timeline
+from binance_archive_kit.reading.feed_table import feed_table
+from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.reading.profile import FileProfile, Profiler
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.stamps import Stamp
 from tests.support.dialects import write, zip_of
 from tests.support.stores import schema_of
@@ -48,14 +48,14 @@ def moment(time: int) -> datetime:
 # Rows that are examined without any file
 
 
-def source_of(key: ObjectKey) -> Source:
-    file = HeldFile(str(key), str(key), key.start, key.end, Stamp(1, 1))
-    return Source(file, HeldStream(key.stream, (file,)))
+def source_of(key: ObjectKey) -> FileTask:
+    file = StoredFile(str(key), str(key), key.start, key.end, Stamp(1, 1))
+    return FileTask(file, StoredFolder(key.folder, (file,)))
 
 
 def examined(
     key: ObjectKey, times: Sequence[int], *, ids: Sequence[int] = (), hours: Sequence[int] = ()
-) -> Contents:
+) -> FileProfile:
     """See what is in a file of rows at these times, in this order."""
     return examined_together([(key, times)], ids=ids, hours=hours)[0]
 
@@ -65,11 +65,11 @@ def examined_together(
     *,
     ids: Sequence[int] = (),
     hours: Sequence[int] = (),
-) -> list[Contents]:
+) -> list[FileProfile]:
     """See what is in files that were read together."""
-    stream = files[0][0].stream
-    feed = feed_of(stream.market, stream.data_type)
-    examiner = Examiner(feed)
+    stream = files[0][0].folder
+    feed = feed_table(stream.market, stream.data_type)
+    examiner = Profiler(feed)
     times = [time for _, its in files for time in its]
     columns: dict[str, pl.Series] = {
         feed.time: pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us"))
@@ -91,31 +91,31 @@ def examined_together(
     return examiner.examine(spans, pl.DataFrame(columns), in_order)
 
 
-def owner_of(key: ObjectKey, contents: Contents | None, problem: str = "") -> Owner:
+def owner_of(key: ObjectKey, contents: FileProfile | None, problem: str = "") -> DaySource:
     start = at(str(key.start))
-    return Owner(str(key), start, at(str(key.end)) + DAY, contents, problem)
+    return DaySource(str(key), start, at(str(key.end)) + DAY, contents, problem)
 
 
 #: What is said of days without a file, unless a test says something else.
-ABSENT = Word(GapKind.NOT_COLLECTED, "no file")
+ABSENT = Explanation(GapKind.NOT_COLLECTED, "no file")
 
 
 def line_of(
-    owners: Sequence[tuple[ObjectKey, Contents | None]],
+    owners: Sequence[tuple[ObjectKey, FileProfile | None]],
     start: str = "",
     end: str = "",
-    words: Iterable[tuple[str, Word]] = (),
+    words: Iterable[tuple[str, Explanation]] = (),
     stream_of: ObjectKey | None = None,
-) -> Line:
+) -> Timeline:
     """Make a line of files; `start` and `end` are its first and last day.
 
     `words` are known of single days.
     """
-    stream = (stream_of or owners[0][0]).stream
+    stream = (stream_of or owners[0][0]).folder
     first = at(start or str(owners[0][0].start)) // DAY
     until = at(end or str(owners[-1][0].end)) // DAY + 1
     of_day = np.full(until - first, -1, np.int64)
-    line = Line(
+    line = Timeline(
         stream.market, stream.data_type, stream.symbol, stream.interval, first, until,
         [owner_of(key, contents) for key, contents in owners], of_day, [ABSENT],
     )  # fmt: skip
@@ -127,7 +127,7 @@ def line_of(
     return line
 
 
-def told(line: Line) -> list[tuple[str, str, str, int | None]]:
+def told(line: Timeline) -> list[tuple[str, str, str, int | None]]:
     """Give the gaps of a line: kind, start, end, missing rows."""
     return [
         (str(gap.kind), f"{moment(gap.start):%m-%d %H:%M}", f"{moment(gap.end):%m-%d %H:%M}",
@@ -162,21 +162,21 @@ def csv_at(
     lines = []
     for time, number, hour, price in zip(times, numbers, spans, values, strict=True):
         when = spelled(key, time, key.start)
-        match key.stream.data_type:
+        match key.folder.data_type:
             case DataType.AGG_TRADES:
-                flags = "True,True" if key.stream.market == "spot" else "true"
+                flags = "True,True" if key.folder.market == "spot" else "true"
                 cells = f"{number},{price},1,{number},{number},{when},{flags}"
             case DataType.TRADES:
-                flags = "True,True" if key.stream.market == "spot" else "true"
+                flags = "True,True" if key.folder.market == "spot" else "true"
                 cells = f"{number},{price},1,1,{when},{flags}"
             case DataType.FUNDING_RATE:
                 cells = f"{when},{hour},{price}"
             case DataType.METRICS:
-                cells = f"{when},{key.stream.symbol},{price},1,1,1,1,1"
+                cells = f"{when},{key.folder.symbol},{price},1,1,1,1,1"
             case DataType.BOOK_DEPTH:
                 cells = f"{when},-1,{price},1\n{when},1,{price},1"
             case DataType.BVOL_INDEX:
-                cells = f"{when},{key.stream.symbol},BTCBVOL,USDT,{price}"
+                cells = f"{when},{key.folder.symbol},BTCBVOL,USDT,{price}"
             case _:
                 cells = f"{when},{price},{price},{price},{price},1,{when},1,1,1,1,0"
         lines.append(cells)

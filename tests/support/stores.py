@@ -53,11 +53,11 @@ def other(data_type: str, symbol: str, day: str, market: str = "futures/um") -> 
 
 
 def schema_of(key: ObjectKey) -> Schema:
-    return schema(key.stream.market, key.stream.data_type)
+    return schema(key.folder.market, key.folder.data_type)
 
 
 def view_of(key: ObjectKey) -> str:
-    return view_name(key.stream.market, key.stream.data_type)
+    return view_name(key.folder.market, key.folder.data_type)
 
 
 def csv_for(
@@ -108,7 +108,7 @@ def in_order(keys: Iterable[ObjectKey]) -> list[ObjectKey]:
     """Sort files as rows are promised: by symbol, interval and period."""
     return sorted(
         keys,
-        key=lambda key: (key.stream.symbol, _RANKS.get(str(key.stream.interval), -1), key.start),
+        key=lambda key: (key.folder.symbol, _RANKS.get(str(key.folder.interval), -1), key.start),
     )
 
 
@@ -133,7 +133,7 @@ def assert_same(found: Rows, expected: Rows) -> None:
 
 def of_partition(keys: Iterable[ObjectKey], partition: Partition) -> list[ObjectKey]:
     """Choose the daily files, or the monthly ones."""
-    return [key for key in keys if key.stream.partition is partition]
+    return [key for key in keys if key.folder.partition is partition]
 
 
 def dtypes_of(found: Schema) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 
 from binance_archive_kit.archive import digests as checksums
 from binance_archive_kit.archive import endpoint as environment
-from binance_archive_kit.archive.digests import Answer, Checksums, read_digest
+from binance_archive_kit.archive.digests import Answer, DigestClient, read_digest
 from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from binance_archive_kit.errors import (
     AbsentChecksum,
@@ -70,7 +70,7 @@ def fetch(
                 done.set()
 
         bucket = "data.binance.vision"
-        async with Checksums(
+        async with DigestClient(
             endpoint, bucket, take, connections=connections, timeout=timeout
         ) as fetching:
             fetching.ask(keys[:50])

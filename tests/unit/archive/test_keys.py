@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     CHECKSUM_SUFFIX,
+    Folder,
     ObjectKey,
-    Stream,
     is_symbol,
     member_of,
     parse_period,
@@ -60,13 +60,13 @@ def test_every_form_of_key_survives_the_round_trip(symbol: str, day: date) -> No
     seen = set()
     for feed in FEEDS:
         market, partition, data_type, interval = feed
-        key = ObjectKey(Stream(market, partition, data_type, symbol, interval), day)
+        key = ObjectKey(Folder(market, partition, data_type, symbol, interval), day)
         text = str(key)
         assert ObjectKey.parse(text) == key
         assert str(ObjectKey.parse(text)) == text
-        assert text.startswith(key.stream.prefix)
-        assert key.stream.prefix.startswith(key.stream.parent)
-        assert key.stream.prefix.endswith("/")
+        assert text.startswith(key.folder.prefix)
+        assert key.folder.prefix.startswith(key.folder.parent)
+        assert key.folder.prefix.endswith("/")
         assert text.rpartition("/")[2] == key.name
         assert key.member == key.name.removesuffix(".zip") + ".csv" == member_of(text)
         assert key.checksum == text + CHECKSUM_SUFFIX
@@ -80,7 +80,7 @@ def test_round_trip(
 ) -> None:
     market, partition, data_type, interval = feed
     start = day.replace(day=1) if partition is Partition.MONTHLY else day
-    key = ObjectKey(Stream(market, partition, data_type, symbol, interval), start)
+    key = ObjectKey(Folder(market, partition, data_type, symbol, interval), start)
     parsed = ObjectKey.parse(str(key))
     assert parsed == key
     assert hash(parsed) == hash(key)
@@ -106,7 +106,7 @@ def test_a_damaged_key_is_refused_or_is_another_key(
 ) -> None:
     market, partition, data_type, interval = feed
     text = str(
-        ObjectKey(Stream(market, partition, data_type, "BTCUSDT", interval), date(2025, 7, 1))
+        ObjectKey(Folder(market, partition, data_type, "BTCUSDT", interval), date(2025, 7, 1))
     )
     at %= len(text)
     damaged = text[:at] + letter + text[at + (not insert) :]
@@ -223,7 +223,7 @@ def test_bad_keys_are_refused(text: str) -> None:
 def test_what_is_no_symbol(text: str) -> None:
     assert not is_symbol(text)
     with pytest.raises(ValueError, match="cannot be a symbol"):
-        Stream(Market.SPOT, Partition.DAILY, DataType.TRADES, text)
+        Folder(Market.SPOT, Partition.DAILY, DataType.TRADES, text)
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
@@ -235,11 +235,11 @@ def test_streams_need_an_interval_exactly_where_files_have_one() -> None:
     for data_type in DataType:
         wrong = None if data_type.has_intervals else Interval.H1
         with pytest.raises(ValueError, match="interval"):
-            Stream(Market.SPOT, Partition.DAILY, data_type, "BTCUSDT", wrong)
+            Folder(Market.SPOT, Partition.DAILY, data_type, "BTCUSDT", wrong)
 
 
 def test_monthly_files_start_on_day_one() -> None:
-    stream = Stream(Market.SPOT, Partition.MONTHLY, DataType.TRADES, "BTCUSDT")
+    stream = Folder(Market.SPOT, Partition.MONTHLY, DataType.TRADES, "BTCUSDT")
     with pytest.raises(ValueError, match="day 1"):
         ObjectKey(stream, date(2025, 7, 2))
 
@@ -247,7 +247,7 @@ def test_monthly_files_start_on_day_one() -> None:
 def test_the_base_name_alone_does_not_identify_an_object() -> None:
     names = {
         ObjectKey(
-            Stream(Market.FUTURES_UM, Partition.DAILY, family, "BTCUSDT", Interval.H1),
+            Folder(Market.FUTURES_UM, Partition.DAILY, family, "BTCUSDT", Interval.H1),
             date(2025, 7, 15),
         ).name
         for family in DataType

@@ -22,20 +22,20 @@ from hypothesis import strategies as st
 import binance_archive_kit as bak
 from binance_archive_kit.archive import listing as archive
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Stream
-from binance_archive_kit.archive.listing import Archive
+from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.demo.server import Fault, LocalS3
 from binance_archive_kit.errors import ConfigurationError, ListingError
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import StreamListing
-from binance_archive_kit.planning.requests import Wish
+from binance_archive_kit.planning.requests import FolderRequest
 from tests.support.answers import Answer, Answers, answer, ok, page
 from tests.support.bucket import FIRST, daily_klines, kline_key
 from tests.support.faults import on_listing
 from tests.support.relay import Relay
 
-STREAM = Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
+STREAM = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
 PREFIX = STREAM.prefix
 PARENT = STREAM.parent
 DAYS = 5
@@ -56,18 +56,18 @@ def answers() -> Iterator[Answers]:
         yield server
 
 
-def wish(days: int = DAYS) -> Wish:
+def wish(days: int = DAYS) -> FolderRequest:
     feed = load_matrix().feed(Market.SPOT, DataType.KLINES)
     assert feed is not None
     span = (FIRST, FIRST + timedelta(days=days - 1))
-    return Wish(STREAM, (span,), feed.partitioned[Partition.DAILY])
+    return FolderRequest(STREAM, (span,), feed.partitioned[Partition.DAILY])
 
 
 def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[StreamListing, list[str]]:
     """List some days of one stream; returns the notes too."""
 
     async def main() -> tuple[StreamListing, list[str]]:
-        async with Archive(endpoint, "data.binance.vision", timeout) as it:
+        async with ListingClient(endpoint, "data.binance.vision", timeout) as it:
             found = await it.list_streams([wish(days)])
             return found[STREAM], it.notes()
 
@@ -76,7 +76,7 @@ def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[Stream
 
 def symbols(endpoint: str) -> tuple[list[str], list[str]]:
     async def main() -> tuple[list[str], list[str]]:
-        async with Archive(endpoint, "data.binance.vision", 20) as it:
+        async with ListingClient(endpoint, "data.binance.vision", 20) as it:
             return await it.symbols(PARENT), it.notes()
 
     return asyncio.run(main())

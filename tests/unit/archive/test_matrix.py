@@ -26,7 +26,7 @@ from binance_archive_kit.archive.matrix import (
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.requests import Reason, read_wishes
+from binance_archive_kit.planning.requests import Reason, expand
 
 MATRIX = load_matrix()
 NOW = datetime(2025, 8, 20)
@@ -215,7 +215,7 @@ def test_when_files_are_due() -> None:
 def test_filed_symbols(market: str, data_type: str, asked: str, filed: str) -> None:
     feed = MATRIX.feed(Market(market), DataType(data_type))
     assert feed is not None
-    assert MATRIX.filed_symbol(feed, asked) == filed
+    assert MATRIX.archive_symbol(feed, asked) == filed
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_wrong_symbols(data_type: str, asked: str, guess: str) -> None:
     feed = MATRIX.feed(Market.FUTURES_CM, DataType(data_type))
     assert feed is not None
     with pytest.raises(WrongSymbolError, match=f"did you mean '{guess}'"):
-        MATRIX.filed_symbol(feed, asked)
+        MATRIX.archive_symbol(feed, asked)
 
 
 # Other matrices
@@ -301,7 +301,7 @@ def test_corrections_become_notes_of_what_is_asked_for(tmp_path: Path) -> None:
         data_types=["bookDepth", "trades"],
         output_directory="x",
     )
-    asked = read_wishes(config, matrix, NOW)
+    asked = expand(config, matrix, NOW)
     assert asked.notes == ["mine.json on spot bookDepth: the archive has no such feed"]
     assert [absence.reason for absence in asked.unavailable] == [Reason.NO_SUCH_FEED]
 
@@ -339,7 +339,7 @@ def test_klines_kept_in_one_partition_only_are_never_dropped_in_silence(
         output_directory="x",
         partition=partition,
     )
-    asked = read_wishes(config, matrix, NOW)
+    asked = expand(config, matrix, NOW)
     assert asked.wishes == []
     assert [a.reason for a in asked.unavailable] == [Reason.NOT_IN_PARTITION] * 2
 

@@ -413,7 +413,7 @@ def _parse(column: Column, text: str, time: Time, start: date) -> object:
 @pytest.mark.parametrize("key", SAMPLE_KEYS)
 def test_real_files_are_as_their_schema_says(key: str) -> None:
     parsed = ObjectKey.parse(key)
-    found = schema(parsed.stream.market, parsed.stream.data_type)
+    found = schema(parsed.folder.market, parsed.folder.data_type)
     rows = _rows(key)
     headed = not re.match(r"[-\d]", rows[0][0])
     if headed:

@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, ObjectKey, Stream, periods
+from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, periods
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.demo import synthetic
 from binance_archive_kit.demo.archive import demo_archive, demo_config
@@ -52,7 +52,7 @@ def has_header(text: str) -> bool:
 def read(key: ObjectKey | str) -> pl.DataFrame:
     """Read a file as its schema says; times become naive UTC datetimes."""
     parsed = ObjectKey.parse(str(key))
-    rules = schema(parsed.stream.market, parsed.stream.data_type)
+    rules = schema(parsed.folder.market, parsed.folder.data_type)
     epoch = rules.time.unit_on(parsed.start)
     time = pl.Int64() if epoch else pl.String()
     text = csv_of(key)
@@ -80,8 +80,8 @@ def read_all(
     since: date = synthetic.FIRST_DAY,
 ) -> pl.DataFrame:
     """Read all files of a stream that begin on or after `since`."""
-    stream = Stream(market, partition, data_type, symbol, interval)
-    return pl.concat(read(key) for key in KEYS if key.stream == stream and key.start >= since)
+    stream = Folder(market, partition, data_type, symbol, interval)
+    return pl.concat(read(key) for key in KEYS if key.folder == stream and key.start >= since)
 
 
 def naive(when: datetime) -> datetime:
@@ -136,7 +136,7 @@ def test_zips_hold_one_deflated_member_of_the_right_name() -> None:
 def test_checksums_are_right_and_spelled_as_in_each_market() -> None:
     for key in KEYS:
         digest = hashlib.sha256(OBJECTS[str(key)]).hexdigest()
-        end = "" if key.stream.market is Market.SPOT else "\n"
+        end = "" if key.folder.market is Market.SPOT else "\n"
         assert OBJECTS[key.checksum].decode() == f"{digest}  {key.name}{end}"
 
 
@@ -154,7 +154,7 @@ def test_texts_are_plain_lines() -> None:
 
 def test_headers_stand_where_the_archive_has_them() -> None:
     for key in KEYS:
-        rules = schema(key.stream.market, key.stream.data_type)
+        rules = schema(key.folder.market, key.folder.data_type)
         first = csv_of(key).split("\n", 1)[0]
         if rules.header == "never" or key.start == date(2022, 5, 5):
             assert re.match(r"\d", first), key
@@ -164,7 +164,7 @@ def test_headers_stand_where_the_archive_has_them() -> None:
 
 def test_rows_have_every_column_and_lie_in_their_file() -> None:
     for key in KEYS:
-        rules = schema(key.stream.market, key.stream.data_type)
+        rules = schema(key.folder.market, key.folder.data_type)
         frame = read(key)
         if rules.time.made_from:
             days = frame[rules.time.made_from[0]].str.to_date()
@@ -180,11 +180,11 @@ def test_rows_have_every_column_and_lie_in_their_file() -> None:
 
 
 def is_um_metrics(key: ObjectKey) -> bool:
-    return key.stream.market is Market.FUTURES_UM and key.stream.data_type is DataType.METRICS
+    return key.folder.market is Market.FUTURES_UM and key.folder.data_type is DataType.METRICS
 
 
 def test_spot_goes_from_ms_to_us_with_2025() -> None:
-    stream = Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
+    stream = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
     old, new = (csv_of(stream.key(day)).splitlines() for day in ("2024-12-31", "2025-01-01"))
     assert old[0].split(",")[0] == "1735603200000"
     assert old[-1].split(",")[6] == "1735689599999"
@@ -194,15 +194,15 @@ def test_spot_goes_from_ms_to_us_with_2025() -> None:
 
 def test_futures_stay_in_ms() -> None:
     for key in KEYS:
-        if key.stream.market is Market.FUTURES_UM and key.stream.data_type is DataType.KLINES:
+        if key.folder.market is Market.FUTURES_UM and key.folder.data_type is DataType.KLINES:
             assert len(csv_of(key).splitlines()[-1].split(",")[0]) == 13
 
 
 def test_booleans_are_spelled_as_in_each_market() -> None:
     for key in KEYS:
-        if key.stream.data_type in (DataType.TRADES, DataType.AGG_TRADES):
+        if key.folder.data_type in (DataType.TRADES, DataType.AGG_TRADES):
             words = set(re.findall(r"[A-Za-z]{4,5}(?=,|\n)", csv_of(key).split("\n", 1)[1]))
-            spot = key.stream.market is Market.SPOT
+            spot = key.folder.market is Market.SPOT
             assert words == ({"True", "False"} if spot else {"true", "false"})
 
 
@@ -352,18 +352,18 @@ def test_months_are_made_of_their_days(market: Market, symbol: str, _since: date
 
 def test_candles_hold_together() -> None:
     for key in KEYS:
-        if not key.stream.data_type.has_intervals:
+        if not key.folder.data_type.has_intervals:
             continue
         frame = read(key)
         body = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")
         assert (
             frame.select((pl.col("high") >= body[0]) & (pl.col("low") <= body[1])).to_series().all()
         )
-        interval = key.stream.interval or ""
+        interval = key.folder.interval or ""
         ends = frame["open_time"].dt.offset_by(interval) - frame["close_time"]
-        unit = schema(key.stream.market, key.stream.data_type).time.unit_on(key.start)
+        unit = schema(key.folder.market, key.folder.data_type).time.unit_on(key.start)
         assert set(ends) == {timedelta(microseconds=1 if unit == "us" else 1000)}
-        if key.stream.data_type is DataType.KLINES:
+        if key.folder.data_type is DataType.KLINES:
             assert (frame["taker_buy_volume"] <= frame["volume"]).all()
 
 
@@ -438,7 +438,7 @@ def test_mark_and_index_stay_near_the_price(market: Market, symbol: str, index: 
 
 def test_funding_comes_every_eight_hours_and_a_little() -> None:
     for key in KEYS:
-        if key.stream.data_type is DataType.FUNDING_RATE:
+        if key.folder.data_type is DataType.FUNDING_RATE:
             times = read(key)["calc_time"]
             assert times.len() == 3 * key.end.day
             late = times - times.dt.truncate("8h")
@@ -477,8 +477,8 @@ def test_every_halted_file_is_planted() -> None:
     halted = {
         str(key)
         for key in KEYS
-        if key.stream.market is Market.SPOT
-        and key.stream.interval in (Interval.M1, Interval.H1)
+        if key.folder.market is Market.SPOT
+        and key.folder.interval in (Interval.M1, Interval.H1)
         and key.start <= start.date() <= key.end
     }
     assert {flaw.key for flaw in planted("halt")} == halted
@@ -494,10 +494,10 @@ def test_truncated_files_end_early(flaw: Planted) -> None:
 
 
 def test_missing_files_are_the_holes_of_the_daily_streams() -> None:
-    days: dict[Stream, set[date]] = defaultdict(set)
+    days: dict[Folder, set[date]] = defaultdict(set)
     for key in KEYS:
-        if key.stream.partition is Partition.DAILY and key.start >= synthetic.FIRST_DAY:
-            days[key.stream].add(key.start)
+        if key.folder.partition is Partition.DAILY and key.start >= synthetic.FIRST_DAY:
+            days[key.folder].add(key.start)
     holes = {
         stream.key(day.isoformat())
         for stream, present in days.items()
@@ -519,7 +519,7 @@ def test_placeholders_are_the_files_without_rows() -> None:
 @check_planted("disagreement")
 def test_monthly_candle_disagrees_with_the_daily_one(flaw: Planted) -> None:
     monthly = read(flaw.key)
-    stream = ObjectKey.parse(flaw.key).stream
+    stream = ObjectKey.parse(flaw.key).folder
     daily = read_all(
         stream.market, Partition.DAILY, stream.data_type, stream.symbol, stream.interval
     )
@@ -589,5 +589,5 @@ def test_demo_config_asks_for_every_market_and_every_living_feed(tmp_path: Path)
     assert config.endpoint_url == "http://127.0.0.1:9000"
     assert config.output_directory == tmp_path
     for market in Market:
-        filed = {key.stream.symbol for key in KEYS if key.stream.market is market}
+        filed = {key.folder.symbol for key in KEYS if key.folder.market is market}
         assert set(config.symbols_of(market)) <= filed

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import ObjectKey, Stream, period_end, periods
+from binance_archive_kit.archive.keys import Folder, ObjectKey, period_end, periods
 from binance_archive_kit.download.run import _is_within
 from binance_archive_kit.download.s5cmd import (
     MOST_WORKERS,
@@ -281,7 +281,7 @@ def check_groups(
 
 def all_keys(partition: Partition = Partition.DAILY) -> list[ObjectKey]:
     market, _, *rest = SPOT
-    stream = Stream(market, partition, *rest)
+    stream = Folder(market, partition, *rest)
     return [ObjectKey(stream, start) for start in periods(FIRST, LAST, partition)]
 
 
@@ -308,7 +308,7 @@ def test_wildcards_match_what_is_wanted_and_nothing_else(
         k.start
         for k in DAYS
         for n in kept_months
-        if k.stream and k.start.month == n % 12 + 1 and k.start.year == 2023 + n // 12
+        if k.folder and k.start.month == n % 12 + 1 and k.start.year == 2023 + n // 12
     }
     inside = [key for key in existing if start <= key.start <= end]
     check_groups(
@@ -379,7 +379,7 @@ def test_streams_are_not_mixed() -> None:
     """Symbols and intervals that begin alike, and both partitions, in one plan."""
     start, end = date(2025, 7, 1), date(2025, 7, 31)
     streams = [
-        Stream(Market.FUTURES_UM, Partition.DAILY, DataType.KLINES, symbol, interval)
+        Folder(Market.FUTURES_UM, Partition.DAILY, DataType.KLINES, symbol, interval)
         for symbol in ("BTCUSDT", "BTCUSDT_240329", "BTCUSDTX")
         for interval in (Interval.M1, Interval.M15)
     ]
@@ -482,7 +482,7 @@ def test_the_words_of_s5cmd(text: str, reason: str) -> None:
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 502, 503, 504])
 def test_passing_trouble_is_told_from_lasting(status: int) -> None:
     error = explain("k", f"X: y status code: {status}, request id: , host id:")
-    assert error.passing == (status == 429 or status >= 500)
+    assert error.retryable == (status == 429 or status >= 500)
 
 
 # Workers

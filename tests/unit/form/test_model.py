@@ -18,7 +18,7 @@ from binance_archive_kit.form import model as choices
 from binance_archive_kit.form.model import Fields, Level, edited, read_fields
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
-from binance_archive_kit.planning.requests import read_wishes
+from binance_archive_kit.planning.requests import expand
 
 MATRIX = load_matrix()
 NOW = datetime(2025, 7, 16, 12, tzinfo=UTC)
@@ -33,7 +33,7 @@ def said(fields: Fields, level: Level) -> dict[str, str]:
     """Read fields as a form does, and give what it says of one level, by field."""
     config, findings, _ = read_fields(fields, MATRIX)
     wrong = list(findings)
-    for name, found in choices.findings_in(read_wishes(config, MATRIX, NOW), wrong).items():
+    for name, found in choices.findings_in(expand(config, MATRIX, NOW), wrong).items():
         findings[name] = [*findings.get(name, ()), *found]
     return {
         name: " | ".join(each.text for each in found if each.level is level)
@@ -207,7 +207,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 def test_any_fields_can_be_read(fields: Fields) -> None:
     config, findings, same = read_fields(fields, MATRIX)
     assert (same is None) == bool(findings)
-    read_wishes(config, MATRIX, NOW)
+    expand(config, MATRIX, NOW)
     choices.type_choices(fields, MATRIX)
 
 

@@ -37,7 +37,7 @@ from binance_archive_kit.planning.config import (
     PartitionChoice,
     read_config,
 )
-from binance_archive_kit.planning.requests import read_wishes
+from binance_archive_kit.planning.requests import expand
 from binance_archive_kit.workflow import WorkflowConfig
 
 LEAST = {
@@ -738,7 +738,7 @@ def check_anything(fields: dict[str, Any]) -> None:
     try:
         config = CollectionConfig(**fields)
         assert CollectionConfig.from_json(config.to_json()) == config
-        asked = read_wishes(config, load_matrix(), datetime(2025, 8, 1))
+        asked = expand(config, load_matrix(), datetime(2025, 8, 1))
         for wish in asked.wishes:
             assert sum(1 for _ in wish.starts()) > 0
         assert repr(config)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import ObjectKey, Stream, period_end, periods, spell_period
-from binance_archive_kit.archive.matrix import PartitionFacts, load_matrix
+from binance_archive_kit.archive.keys import Folder, ObjectKey, period_end, periods, spell_period
+from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.config import CollectionConfig, DateRange
 from binance_archive_kit.planning.plan import (
     INVENTORY_SCHEMA,
@@ -29,7 +29,14 @@ from binance_archive_kit.planning.plan import (
     make_plan,
     witnesses,
 )
-from binance_archive_kit.planning.requests import Absence, Reason, Wish, Wishes, read_wishes, settle
+from binance_archive_kit.planning.requests import (
+    Absence,
+    FolderRequest,
+    Reason,
+    Requests,
+    expand,
+    resolve_months,
+)
 
 NOW = datetime(2025, 8, 20, 9, 0)
 NOTHING = pl.DataFrame(schema=INVENTORY_SCHEMA)
@@ -64,7 +71,7 @@ class World:
     #: Day of the next month on which monthly files come out.
     monthly_out: int = 4
 
-    def exists(self, stream: Stream, facts: PartitionFacts, start: date) -> bool:
+    def exists(self, stream: Folder, facts: PartitionAvailability, start: date) -> bool:
         end = period_end(start, stream.partition)
         out = end + timedelta(days=1 if stream.partition is Partition.DAILY else self.monthly_out)
         return (
@@ -78,9 +85,9 @@ class World:
             and str(ObjectKey(stream, start)) not in self.holes
         )
 
-    def listing(self, wish: Wish) -> StreamListing:
+    def listing(self, wish: FolderRequest) -> StreamListing:
         """Answer as `Archive.list_streams` does."""
-        stream, facts = wish.stream, wish.facts
+        stream, facts = wish.folder, wish.facts
         listing = StreamListing()
         starts = list(wish.starts())
         for start in starts:
@@ -108,12 +115,12 @@ def plan_of(
 ) -> Plan:
     """Plan as `collection` does, with a world in place of the network."""
     world = world or World()
-    asked = read_wishes(config, MATRIX, world.now)
+    asked = expand(config, MATRIX, world.now)
     if not listed:
         due = [
             settled
             for wish in asked.wishes
-            for settled in settle(
+            for settled in resolve_months(
                 wish,
                 [
                     spell_period(s, Partition.MONTHLY)
@@ -122,23 +129,25 @@ def plan_of(
                 ],
             )
         ]
-        wishes = Wishes(due, asked.unavailable, asked.notes, asked.warnings)
+        wishes = Requests(due, asked.unavailable, asked.notes, asked.warnings)
         return make_plan(config, wishes, None, inventory, MATRIX, world.now)
-    listing = {wish.stream: world.listing(wish) for wish in asked.wishes}
+    listing = {wish.folder: world.listing(wish) for wish in asked.wishes}
     settled_wishes = [
-        settled for wish in asked.wishes for settled in settle(wish, listing[wish.stream].objects)
+        settled
+        for wish in asked.wishes
+        for settled in resolve_months(wish, listing[wish.folder].objects)
     ]
     for wish in settled_wishes:
-        if wish.stream not in listing:
-            listing[wish.stream] = world.listing(wish)
+        if wish.folder not in listing:
+            listing[wish.folder] = world.listing(wish)
     known = {
         stream.parent: sorted(SYMBOLS[stream.market])
         for stream, each in listing.items()
         if each.probed and each.first is None
     }
-    wishes = Wishes(settled_wishes, asked.unavailable, asked.notes, asked.warnings)
+    wishes = Requests(settled_wishes, asked.unavailable, asked.notes, asked.warnings)
     beside = {
-        wish.stream: world.listing(wish)
+        wish.folder: world.listing(wish)
         for wish in witnesses(settled_wishes, listing, MATRIX, world.now)
     }
     return make_plan(config, wishes, listing, inventory, MATRIX, world.now, known, beside)
@@ -401,7 +410,7 @@ def test_every_row_is_a_key_that_says_what_its_row_says(name: str) -> None:
     asked = config.days(NOW)
     for row in plan_of(config).frame.iter_rows(named=True):
         key = ObjectKey.parse(row["key"])
-        stream = key.stream
+        stream = key.folder
         assert (row["market"], row["data_type"], row["partition"]) == (
             *(stream.market.value, stream.data_type.value, stream.partition.value),
         )
@@ -564,9 +573,9 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
     assert len(plan) == 0
     assert reasons(plan.unavailable) == [(CM, "bookTicker", "ended")]
     # And if the archive has it all the same, the archive is right.
-    asked = read_wishes(config, MATRIX, NOW)
+    asked = expand(config, MATRIX, NOW)
     found = StreamListing({"2025-07-15": Listed(1, "", "", True)})
-    listing = {wish.stream: found for wish in asked.wishes}
+    listing = {wish.folder: found for wish in asked.wishes}
     assert len(make_plan(config, asked, listing, NOTHING, MATRIX, NOW)) == 1
 
 
@@ -583,7 +592,7 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
 def test_intervals_of_types_without_them_are_ignored_with_one_warning(
     name: str, ignored: list[str]
 ) -> None:
-    warned = read_wishes(block(name), MATRIX, NOW).warnings
+    warned = expand(block(name), MATRIX, NOW).warnings
     assert len(warned) == len(ignored)
     for start, text in zip(ignored, sorted(warned), strict=True):
         assert text.startswith(start)
@@ -738,12 +747,12 @@ def test_auto_covers_each_day_exactly_once(start: date, length: int, out: set[st
     config = config_of(
         data_types=["trades"], partition="auto", date_range=DateRange(start=start, end=end)
     )
-    [wish] = read_wishes(config, MATRIX, NOW).wishes
+    [wish] = expand(config, MATRIX, NOW).wishes
     covered: list[date] = []
-    for settled in settle(wish, out):
+    for settled in resolve_months(wish, out):
         for at in settled.starts():
-            stop = period_end(at, settled.stream.partition)
-            if settled.stream.partition is Partition.MONTHLY:
+            stop = period_end(at, settled.folder.partition)
+            if settled.folder.partition is Partition.MONTHLY:
                 assert spell_period(at, Partition.MONTHLY) in out
             covered += periods(at, stop, Partition.DAILY)
     assert sorted(covered) == list(periods(start, end, Partition.DAILY))
@@ -874,9 +883,9 @@ def test_the_file_of_a_last_month_does_not_keep_a_symbol_alive() -> None:
 
 
 def test_nothing_more_is_listed_while_the_last_days_are_not_due() -> None:
-    asked = read_wishes(config_of(date_range={"start": "-3d", "end": "yesterday"}), MATRIX, NOW)
+    asked = expand(config_of(date_range={"start": "-3d", "end": "yesterday"}), MATRIX, NOW)
     world = World(ends={"BTCUSDT": NOW.date() - timedelta(days=2)})
-    listing = {wish.stream: world.listing(wish) for wish in asked.wishes}
+    listing = {wish.folder: world.listing(wish) for wish in asked.wishes}
     assert witnesses(asked.wishes, listing, MATRIX, NOW) == []
 
 
@@ -1237,7 +1246,7 @@ def test_a_plan_of_many_objects_is_quick() -> None:
 
 
 def test_streams_name_themselves() -> None:
-    stream = Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
+    stream = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
     assert str(stream) == "spot klines BTCUSDT 1h (daily)"
 
 
@@ -1245,7 +1254,7 @@ def test_streams_name_themselves() -> None:
 
 
 def notes_of(**fields: Any) -> list[str]:
-    return list(read_wishes(config_of(**fields), MATRIX, NOW_LATE).notes)
+    return list(expand(config_of(**fields), MATRIX, NOW_LATE).notes)
 
 
 NOW_LATE = datetime(2026, 11, 30)
@@ -1502,7 +1511,7 @@ def test_the_others_of_a_symbol_are_all_but_its_own(
 ) -> None:
     start = date(2025, 7, 1)
     listing = {
-        Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, interval): StreamListing(
+        Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, interval): StreamListing(
             {str(start + timedelta(days=at)): Listed(1, "", "", True) for at in range(last + 1)},
             ends=True,
         )

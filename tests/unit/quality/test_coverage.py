@@ -26,7 +26,7 @@ from binance_archive_kit.cli.main import main
 from binance_archive_kit.errors import ConfigurationError, CoverageError
 from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.quality.report import CoverageReport
-from binance_archive_kit.reading.unzip import Unpacker
+from binance_archive_kit.reading.unzip import Unzipper
 from binance_archive_kit.storage.store import Store
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
@@ -479,14 +479,14 @@ def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
         plant(tmp_path, kline("BTCUSDT", day), hours(day))
     told = []
     for key in (kline("BTCUSDT", DAYS[1]), kline("BTCUSDT", "2025-07")):
-        stream = key.stream
+        stream = key.folder
         reason = Reason.ABSENT if stream.partition == lacks else Reason.NOT_PUBLISHED
         of = (stream.market, stream.data_type, reason, f"told of the {stream.partition} one")
         told.append(Absence(*of, key.start, key.end, stream.symbol, stream.interval, key=str(key)))
     store = Store(tmp_path)
     with store.recorder() as record:
         record([])
-    store.note_missing(told, [])
+    store.record_missing(told, [])
     report = bak.coverage(tmp_path)
     assert gaps_of(report) == [("missing_in_archive", "07-02 00:00", "07-03 00:00", 24)]
     assert report.gaps["evidence"].item().startswith(f"told of the {lacks} one")
@@ -639,8 +639,8 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(Unpacker, "text", refuse)
-    monkeypatch.setattr(Unpacker, "cut", refuse)
+    monkeypatch.setattr(Unzipper, "text", refuse)
+    monkeypatch.setattr(Unzipper, "cut", refuse)
 
 
 def test_a_second_report_opens_no_file(two_days: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -971,7 +971,7 @@ def test_a_symbol_of_which_another_stream_goes_on_was_not_delisted(tmp_path: Pat
     """What an earlier collection noted of one stream is held against all of the symbol."""
     plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0]))
     key = kline("BTCUSDT", DAYS[1])
-    stream = key.stream
+    stream = key.folder
     absence = Absence(
         stream.market, stream.data_type, Reason.AFTER_LAST, "delisted?", key.start, key.end,
         stream.symbol, stream.interval, key=str(key),
@@ -979,7 +979,7 @@ def test_a_symbol_of_which_another_stream_goes_on_was_not_delisted(tmp_path: Pat
     store = Store(tmp_path)
     with store.recorder() as record:
         record([])
-    store.note_missing([absence], [])
+    store.record_missing([absence], [])
     asked = {"start": DAYS[0], "end": DAYS[1]}
     assert set(bak.coverage(tmp_path, **asked).gaps["kind"]) == {"after_delisting"}
     plant(tmp_path, kline("BTCUSDT", DAYS[2], "8h"), every(8 * HOUR, DAYS[2], DAYS[3]))

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.quality.gaps import (
+    Explanation,
     Gap,
     GapKind,
     Halt,
-    Line,
-    Word,
+    Timeline,
+    classify_halts,
     examine,
     merge,
     said,
-    tell_halts,
 )
-from binance_archive_kit.reading.profile import Contents
+from binance_archive_kit.reading.profile import FileProfile
 from tests.support.planted import (
     DAY,
     HOUR,
@@ -38,9 +38,9 @@ from tests.support.stores import kline, other
 
 DAYS = [f"2025-07-{day:02}" for day in range(1, 11)]
 FUNDING = ObjectKey.parse("data/futures/um/monthly/fundingRate/X/X-fundingRate-2025-07.zip")
-MISSING = Word(GapKind.MISSING_IN_ARCHIVE, "the archive lacks it")
-UNLISTED = Word(GapKind.BEFORE_LISTING, "the archive's first file is later")
-DELISTED = Word(GapKind.AFTER_DELISTING, "the archive's last file is earlier")
+MISSING = Explanation(GapKind.MISSING_IN_ARCHIVE, "the archive lacks it")
+UNLISTED = Explanation(GapKind.BEFORE_LISTING, "the archive's first file is later")
+DELISTED = Explanation(GapKind.AFTER_DELISTING, "the archive's last file is earlier")
 
 
 def hours(day: str, *lacking: int) -> list[int]:
@@ -50,7 +50,7 @@ def hours(day: str, *lacking: int) -> list[int]:
 
 def candles(
     *days: tuple[str, Sequence[int] | None], symbol: str = "BTCUSDT", interval: str = "1h"
-) -> list[tuple[ObjectKey, Contents | None]]:
+) -> list[tuple[ObjectKey, FileProfile | None]]:
     keys = [kline(symbol, day, interval) for day, _ in days]
     return [
         (key, None if times is None else examined(key, times))
@@ -58,7 +58,7 @@ def candles(
     ]
 
 
-def looked_at(line: Line) -> Line:
+def looked_at(line: Timeline) -> Timeline:
     examine(line)
     return line
 
@@ -250,7 +250,7 @@ def test_snapshots_that_lack_are_counted_at_their_pace() -> None:
 # Numbers and events
 
 
-def numbered(day: str, first: int, count: int, *lacking: int) -> tuple[ObjectKey, Contents]:
+def numbered(day: str, first: int, count: int, *lacking: int) -> tuple[ObjectKey, FileProfile]:
     """Make a day of trades, evenly over it, numbered from a first one on."""
     key = other("aggTrades", "BTCUSDT", day, "spot")
     ids = [first + n for n in range(count) if first + n not in lacking]
@@ -289,7 +289,7 @@ def test_of_two_missing_stretches_no_numbers_tell_apart() -> None:
     ]
 
 
-def cut_short(day: str, first: int) -> tuple[ObjectKey, Contents]:
+def cut_short(day: str, first: int) -> tuple[ObjectKey, FileProfile]:
     """Make a day of 960 trades of which only the first third is there."""
     key, _ = numbered(day, first, 960)
     times = [at(day) + n * (DAY // 960) for n in range(320)]
@@ -394,7 +394,7 @@ def test_much_evidence_is_counted() -> None:
 # Lines side by side
 
 
-def nothing_known(_: Line) -> list[Halt]:
+def nothing_known(_: Timeline) -> list[Halt]:
     return []
 
 
@@ -404,7 +404,7 @@ def nobody_knows(*_: object) -> None:
 
 def market(
     *lacking: Sequence[int], days: Sequence[str] = DAYS[:2], on: int = 0, **others: str
-) -> list[Line]:
+) -> list[Timeline]:
     """Make lines of whole days; each line lacks some hours of one of them."""
     lines = []
     for number, its in enumerate(lacking):
@@ -415,7 +415,7 @@ def market(
 
 def test_candles_that_no_symbol_has_are_a_halt() -> None:
     lines = market([2, 3], [2, 3], [2, 3])
-    tell_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, nobody_knows)
     for line in lines:
         assert told(line) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
         assert line.gaps[0].evidence == (
@@ -425,7 +425,7 @@ def test_candles_that_no_symbol_has_are_a_halt() -> None:
 
 def test_candles_that_one_symbol_has_are_no_halt() -> None:
     lines = market([2, 3], [2, 3], [])
-    tell_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, nobody_knows)
     assert [told(line) for line in lines] == [
         [("hole", "07-01 02:00", "07-01 04:00", 2)],
         [("hole", "07-01 02:00", "07-01 04:00", 2)],
@@ -435,20 +435,20 @@ def test_candles_that_one_symbol_has_are_no_halt() -> None:
 
 def test_one_symbol_alone_tells_nothing() -> None:
     lines = market([2, 3])
-    tell_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, nobody_knows)
     assert told(lines[0]) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
 
 
 def test_the_only_symbol_with_a_file_tells_nothing() -> None:
     lines = market([2, 3])
     later = looked_at(line_of(candles((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
-    tell_halts([*lines, later], nothing_known, nobody_knows)
+    classify_halts([*lines, later], nothing_known, nobody_knows)
     assert told(lines[0]) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
 
 
 def test_only_what_all_lack_is_a_halt() -> None:
     lines = market([2, 3, 4], [3, 4, 5], [1, 2, 3, 4])
-    tell_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, nobody_knows)
     assert [told(line) for line in lines] == [
         [("hole", "07-01 02:00", "07-01 03:00", 1), ("halt", "07-01 03:00", "07-01 05:00", 2)],
         [("halt", "07-01 03:00", "07-01 05:00", 2), ("hole", "07-01 05:00", "07-01 06:00", 1)],
@@ -458,7 +458,7 @@ def test_only_what_all_lack_is_a_halt() -> None:
 
 def test_a_halt_in_the_silent_part_of_a_truncated_file_is_told_from_the_rest() -> None:
     lines = market([10, 11], [10, 11], range(7, 24))
-    tell_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, nobody_knows)
     assert told(lines[2]) == [
         ("short_file", "07-01 07:00", "07-01 10:00", 3),
         ("halt", "07-01 10:00", "07-01 12:00", 2),
@@ -475,7 +475,7 @@ def test_a_halt_over_midnight_is_one() -> None:
             (DAYS[0], hours(DAYS[0], 23)), (DAYS[1], hours(DAYS[1], 0, 1)), symbol=f"S{number}"
         )
         lines.append(looked_at(line_of(rows)))
-    tell_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, nobody_knows)
     assert [told(line) for line in lines] == [[("halt", "07-01 23:00", "07-02 02:00", 3)]] * 2
     assert lines[0].gaps[0].days.tolist() == [1, 2]
 
@@ -484,7 +484,7 @@ def test_symbols_without_a_file_have_no_say() -> None:
     lines = market([2, 3], [2, 3])
     absent = looked_at(line_of(candles((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
     empty = looked_at(line_of(candles((DAYS[0], []), (DAYS[1], hours(DAYS[1])), symbol="EMPTY")))
-    tell_halts([*lines, absent, empty], nothing_known, nobody_knows)
+    classify_halts([*lines, absent, empty], nothing_known, nobody_knows)
     assert told(lines[0]) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
     assert "none of the 2 symbols" in lines[0].gaps[0].evidence[0]
     assert told(absent) == [("not_collected", "07-01 00:00", "07-02 00:00", 24)]
@@ -496,7 +496,7 @@ def test_the_first_hours_of_a_new_symbol_have_no_say() -> None:
     lines = market([2, 3], [2, 3], days=DAYS[1:3])
     rows = candles((DAYS[1], hours(DAYS[1], *range(10))), (DAYS[2], hours(DAYS[2])), symbol="NEW")
     new = looked_at(line_of(rows, DAYS[0], words=[(DAYS[0], UNLISTED)]))
-    tell_halts([*lines, new], nothing_known, nobody_knows)
+    classify_halts([*lines, new], nothing_known, nobody_knows)
     assert told(lines[1]) == [("halt", "07-02 02:00", "07-02 04:00", 2)]
     assert told(new) == [("before_listing", "07-01 00:00", "07-02 10:00", 0)]
 
@@ -506,7 +506,7 @@ def test_halts_are_told_market_by_market_and_interval_by_interval() -> None:
     key = kline("S0", DAYS[0], "30m")
     half = [time for time in every(30 * MINUTE, DAYS[0], DAYS[1]) if time // HOUR % 24 != 2]
     other_interval = looked_at(line_of([(key, examined(key, half))]))
-    tell_halts([*hourly, other_interval], nothing_known, nobody_knows)
+    classify_halts([*hourly, other_interval], nothing_known, nobody_knows)
     assert told(other_interval) == [("hole", "07-01 02:00", "07-01 03:00", 2)]
     assert told(hourly[0]) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
 
@@ -514,7 +514,7 @@ def test_halts_are_told_market_by_market_and_interval_by_interval() -> None:
 def test_a_known_halt_needs_no_neighbours() -> None:
     [line] = market([3, 4, 5])
     halt = Halt(at("2025-07-01 03:40:55"), at("2025-07-01 05:00"), "a known halt")
-    tell_halts([line], lambda _: [halt], nobody_knows)
+    classify_halts([line], lambda _: [halt], nobody_knows)
     assert told(line) == [
         ("hole", "07-01 03:00", "07-01 04:00", 1),
         ("halt", "07-01 04:00", "07-01 05:00", 1),
@@ -526,7 +526,7 @@ def test_a_known_halt_needs_no_neighbours() -> None:
 def test_a_halt_of_which_only_the_day_is_known_is_no_proof() -> None:
     [line] = market([4])
     halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
-    tell_halts([line], lambda _: [halt], nobody_knows)
+    classify_halts([line], lambda _: [halt], nobody_knows)
     assert told(line) == [("hole", "07-01 04:00", "07-01 05:00", 1)]
     assert line.gaps[0].evidence[-1] == "at a time not known, a halt of this day"
 
@@ -547,14 +547,14 @@ def test_files_that_end_together_are_no_halt_unless_one_goes_on(
     lines: list[tuple[int, ...]], kinds: list[str]
 ) -> None:
     side = market(*lines)
-    tell_halts(side, nothing_known, nobody_knows)
+    classify_halts(side, nothing_known, nobody_knows)
     assert [told(line)[0][0] for line in side] == kinds
 
 
 def test_files_that_end_together_on_the_day_of_a_halt_are_one() -> None:
     side = market(LATE, LATE)
     halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
-    tell_halts(side, lambda _: [halt], nobody_knows)
+    classify_halts(side, lambda _: [halt], nobody_knows)
     assert [told(line)[0][0] for line in side] == ["halt", "halt"]
 
 
@@ -563,7 +563,7 @@ def test_files_that_end_together_on_the_day_of_a_halt_are_one() -> None:
 )
 def test_trades_tell_a_halt_from_a_hole(traded: str | None, kind: str) -> None:
     lines = market([4])
-    tell_halts(lines, nothing_known, lambda *_: traded)
+    classify_halts(lines, nothing_known, lambda *_: traded)
     assert told(lines[0]) == [(kind, "07-01 04:00", "07-01 05:00", 1)]
     evidence = said(lines[0].gaps[0].evidence)
     assert ("the candles were left out" in evidence) == (traded == "")
@@ -571,7 +571,7 @@ def test_trades_tell_a_halt_from_a_hole(traded: str | None, kind: str) -> None:
 
 def test_other_feeds_are_left_alone() -> None:
     line = looked_at(line_of([numbered(DAYS[0], 0, 96, 40, 41, 42)]))
-    tell_halts([line, line], nothing_known, lambda *_: "nothing was traded")
+    classify_halts([line, line], nothing_known, lambda *_: "nothing was traded")
     assert told(line) == [("hole", "07-01 09:45", "07-01 10:45", 3)]
 
 
@@ -597,7 +597,7 @@ def test_every_row_that_lacks_is_in_one_gap_of_the_right_kind(
             symbol=f"S{number}",
         )
         lines.append(looked_at(line_of(rows)))
-    tell_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, nobody_knows)
     every = [{day * 24 + hour for day, gone in enumerate(its) for hour in gone} for its in lacking]
     for line, its in zip(lines, lacking, strict=True):
         kinds = {}

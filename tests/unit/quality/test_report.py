@@ -34,18 +34,18 @@ from binance_archive_kit.errors import ChangedFile, CoverageError, FileError
 from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import (
+    Explanation,
     Finding,
     FindingKind,
     Gap,
     GapKind,
-    Line,
-    Word,
+    Timeline,
+    classify_halts,
     examine,
     merge,
-    tell_halts,
 )
 from binance_archive_kit.quality.report import CoverageReport, report_on
-from binance_archive_kit.timestamps import day_of
+from binance_archive_kit.timestamps import to_day_number
 from tests.support.planted import DAY, HOUR, at, every, examined, line_of
 from tests.support.stores import kline, other
 
@@ -55,7 +55,7 @@ EVIL = "<b>&\"'$\\frac$"
 # Reports
 
 
-def candles(symbol: str, *lacking: Sequence[int]) -> Line:
+def candles(symbol: str, *lacking: Sequence[int]) -> Timeline:
     """Make a line of some days of July, each of which lacks some hours."""
     owners = []
     for number, gone in enumerate(lacking):
@@ -68,7 +68,7 @@ def candles(symbol: str, *lacking: Sequence[int]) -> Line:
     return line
 
 
-def of_events(symbol: str) -> Line:
+def of_events(symbol: str) -> Timeline:
     key = other("bookTicker", "X", "2024-03-29")
     times = every(60 * 1_000_000, "2024-03-29", "2024-03-29 20:00")
     line = replace(line_of([(key, examined(key, times, ids=times))]), symbol=symbol)
@@ -98,7 +98,7 @@ def small(symbol: str = "ETHUSDT") -> CoverageReport:
         candles(symbol, [2, 3, 10], range(7, 24)),
         of_events(symbol),
     ]
-    tell_halts(lines, lambda *_: "", lambda *_: None)
+    classify_halts(lines, lambda *_: "", lambda *_: None)
     problem: FileError = ChangedFile(f"data/{symbol}.zip", f"the zip of {symbol} is damaged")
     found = [finding(symbol, f"{symbol}: 3 of its rows stand there before")]
     return report_on(lines, found, [absence(f"{symbol}T")], {problem.file: problem}, "a store")
@@ -109,10 +109,10 @@ def large(streams: int, first: date, days: int, gaps: int) -> CoverageReport:
     lines = []
     for number in range(streams):
         dice = random.Random(number)
-        begin = day_of(first)
-        line = Line(
+        begin = to_day_number(first)
+        line = Timeline(
             Market.SPOT, DataType.KLINES, f"SYMBOL{number}USDT", Interval.H1, begin, begin + days,
-            [], np.full(days, -1), [Word(GapKind.NOT_COLLECTED, "no file")],
+            [], np.full(days, -1), [Explanation(GapKind.NOT_COLLECTED, "no file")],
         )  # fmt: skip
         lacking: dict[int, GapKind] = {}
         for _ in range(gaps):
@@ -276,7 +276,7 @@ def test_a_report_looks_as_before() -> None:
 
 def test_a_backtest_looks_as_before() -> None:
     lines = [candles("BTCUSDT", [2, 3], []), candles("ETHUSDT", [], range(7, 24))]
-    tell_halts(lines, lambda *_: "", lambda *_: None)
+    classify_halts(lines, lambda *_: "", lambda *_: None)
     report = report_on(lines, [], [], {}, "a store")
     assert_as_before("backtest.html", BacktestCoverage(report, 0.999)._repr_html_())
 

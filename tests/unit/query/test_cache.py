@@ -15,7 +15,7 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.cli.main import main
-from binance_archive_kit.query.engine import Holdings
+from binance_archive_kit.query.engine import Engine
 from tests.support.stores import (
     Rows,
     assert_same,
@@ -54,14 +54,14 @@ def fill(root: Path, keys: list[ObjectKey]) -> None:
         put(root, key, 0 if at == 1 else 50)
 
 
-def counts(store: Holdings) -> tuple[int, int]:
+def counts(store: Engine) -> tuple[int, int]:
     """Say how many files the last question opened, and took from the cache."""
     assert store.last_scan is not None
     return store.last_scan.opened, store.last_scan.cached
 
 
-def rows_of(store: Holdings, key: ObjectKey) -> Rows:
-    return scan_rows(bak.scan(store, key.stream.market, key.stream.data_type))
+def rows_of(store: Engine, key: ObjectKey) -> Rows:
+    return scan_rows(bak.scan(store, key.folder.market, key.folder.data_type))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def rows_of(store: Holdings, key: ObjectKey) -> Rows:
 def test_cached_rows_are_those_of_the_zips(tmp_path: Path, name: str, decimals: bool) -> None:
     keys = FEEDS[name]
     fill(tmp_path, keys)
-    market, data_type = keys[0].stream.market, keys[0].stream.data_type
+    market, data_type = keys[0].folder.market, keys[0].folder.data_type
     plain = bak.scan(tmp_path, market, data_type, cache=False, decimals=decimals).collect()
     store = bak.store(tmp_path, decimals=decimals)
     assert store.warm().months > 0
@@ -91,7 +91,7 @@ def test_cached_rows_are_those_of_the_zips(tmp_path: Path, name: str, decimals: 
         assert counts(store) == (0, len(keys))
         time_column = schema_of(keys[0]).time.column
         for where in (
-            f"symbol = '{keys[0].stream.symbol}'",
+            f"symbol = '{keys[0].folder.symbol}'",
             f"date = '{keys[0].start}'",
             f"{time_column} > '{keys[-1].start}'",
             f"file = '{keys[0]}' AND symbol <> 'X'",

@@ -25,7 +25,7 @@ from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.cli.main import main
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.query.duckdb_views import connection_html, show_connections
-from binance_archive_kit.reading.feed_table import feed_of, view_name
+from binance_archive_kit.reading.feed_table import feed_table, view_name
 from tests.support import naive
 from tests.support.stores import (
     assert_same,
@@ -104,7 +104,7 @@ def test_what_is_there_is_described_in_the_catalogue(con: duckdb.DuckDBPyConnect
         for name, dtype in dtypes_of(schema_of(key)).items():
             assert dtype != "time" or comments[name].endswith("[UTC]")
     assert "[contracts]" in comments["qty"]
-    of_summary = feed_of(Market.OPTIONS, DataType.EOH_SUMMARY).described
+    of_summary = feed_table(Market.OPTIONS, DataType.EOH_SUMMARY).described
     assert "[contracts, over the 24 hours before known_at]" in of_summary["volume_contracts"]
     assert "about the end of the hour" in of_summary["time"]
     assert "[as of known_at]" in of_summary["delta"]
@@ -137,7 +137,7 @@ def test_cursors_see_the_views(con: duckdb.DuckDBPyConnection, root: Path) -> No
 
 def test_many_threads_ask_at_once(root: Path) -> None:
     expected = {
-        symbol: naive_rows(root, *(key for key in KEYS if key.stream.symbol == symbol))
+        symbol: naive_rows(root, *(key for key in KEYS if key.folder.symbol == symbol))
         for symbol in SYMBOLS
     }
     begin = threading.Barrier(8)
@@ -268,7 +268,7 @@ def test_no_session_time_zone_moves_a_bar(root: Path, zone: str) -> None:
 def test_a_symbol_of_any_letters_can_be_asked_for(
     con: duckdb.DuckDBPyConnection, root: Path, symbol: str
 ) -> None:
-    keys = [key for key in KEYS if key.stream.symbol == symbol]
+    keys = [key for key in KEYS if key.folder.symbol == symbol]
     expected = naive_rows(root, *keys)
     assert_same(view_rows(con, "spot_klines", f"symbol = '{symbol}'"), expected)
     assert_same(con.execute("FROM spot_klines WHERE symbol = ?", [symbol]).fetchall(), expected)
@@ -279,7 +279,7 @@ def test_a_symbol_of_any_letters_can_be_asked_for(
 @pytest.mark.parametrize("symbol", ["X'; DROP VIEW spot_klines; --", 'X"USDT', "X USDT", ".hidden"])
 def test_a_folder_that_is_no_symbol_is_overlooked(tmp_path: Path, symbol: str) -> None:
     path = put(tmp_path, KEYS[0])
-    copy = Path(str(path).replace(KEYS[0].stream.symbol, symbol))
+    copy = Path(str(path).replace(KEYS[0].folder.symbol, symbol))
     copy.parent.mkdir(parents=True)
     copy.write_bytes(path.read_bytes())
     with bak.connect(tmp_path) as con:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Market, Partition
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.query.engine import Holdings
-from binance_archive_kit.reading.file_stats import Source
+from binance_archive_kit.query.engine import Engine
+from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.reader import counted
 from binance_archive_kit.storage.inventory import Inventory
 from tests.support.planted import DAY, HOUR, every, plant
@@ -65,7 +65,7 @@ def served(root: Path, keys: list[ObjectKey], prefer: str) -> Rows:
 
 
 def _covered(key: ObjectKey, rows: Rows) -> list[date]:
-    if key.stream.partition is Partition.DAILY:
+    if key.folder.partition is Partition.DAILY:
         return [key.start]
     return sorted({row[3] for row in rows if isinstance(row[3], date)})
 
@@ -161,7 +161,7 @@ def test_no_mixture_gives_a_row_twice(
     assert_same(promised(scanned, schema_of(MONTH)), served(root, keys, prefer))
 
 
-def times_of(root: Path | Holdings, interval: str = "1h") -> list[int]:
+def times_of(root: Path | Engine, interval: str = "1h") -> list[int]:
     """Give the times of a view's rows, in the order they come in, after counting them."""
     times = "SELECT epoch_us(open_time) FROM spot_klines WHERE interval = ?"
     with bak.connect(root) as con:
@@ -364,7 +364,7 @@ def test_repeated_rows_are_served_as_they_are_or_once(tmp_path: Path, key: Objec
     expected = naive_rows(tmp_path, key)
     once = list(dict.fromkeys(expected))
     assert len(once) < len(expected) == 40
-    market, data_type = key.stream.market, key.stream.data_type
+    market, data_type = key.folder.market, key.folder.data_type
     view = f"futures_um_{data_type.name.lower()}"
     assert_same(scan_rows(bak.scan(tmp_path, market, data_type)), expected)
     assert_same(scan_rows(bak.scan(tmp_path, market, data_type, distinct=True)), once)
@@ -498,9 +498,9 @@ def test_rows_are_counted_by_what_paths_say(tmp_path: Path) -> None:
 def test_many_rows_are_counted_some_at_a_time(tmp_path: Path) -> None:
     for key in DAYS[:3]:
         put(tmp_path, key)
-    [held] = Inventory(tmp_path).streams(Market.SPOT, DataType.KLINES)
+    [held] = Inventory(tmp_path).folders(Market.SPOT, DataType.KLINES)
     spans = [
-        (Source(file, held), rows) for file, rows in zip(held.files, (7, 0, 10**7), strict=True)
+        (FileTask(file, held), rows) for file, rows in zip(held.files, (7, 0, 10**7), strict=True)
     ]
     given: Counter[str] = Counter()
     for piece in counted(spans):

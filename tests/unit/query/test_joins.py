@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import ObjectKey, Stream
+from binance_archive_kit.archive.keys import Folder, ObjectKey
 from binance_archive_kit.archive.schemas import load_schemas, schema
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.query.joins import STATUSES
-from binance_archive_kit.reading.cadence import label_shift
-from binance_archive_kit.reading.feed_table import feed_of
+from binance_archive_kit.reading.cadence import label_offset
+from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.known_times import known_at_of
-from binance_archive_kit.timestamps import DAY, MINUTE, day_of
+from binance_archive_kit.timestamps import DAY, MINUTE, to_day_number
 from tests.support import naive
 from tests.support.dialects import csv_of, rows_of, usual_dialect, write, zip_of
 from tests.support.stores import csv_for, kline, other, put
@@ -57,14 +57,14 @@ def keys_of(market: Market, data_type: DataType) -> list[ObjectKey]:
     if (market, data_type) == (Market.FUTURES_CM, DataType.INDEX_PRICE_KLINES):
         symbol = "BTCUSD"
     interval = Interval.H1 if data_type.has_intervals else None
-    return [ObjectKey(Stream(market, partition, data_type, symbol, interval), day) for day in days]
+    return [ObjectKey(Folder(market, partition, data_type, symbol, interval), day) for day in days]
 
 
 def known_naively(key: ObjectKey, row: Row) -> datetime:
     """When a row was known, from the archive's facts; of whole files as the archive makes them."""
-    match key.stream.data_type:
+    match key.folder.data_type:
         case DataType.METRICS:
-            by_end = key.stream.market is Market.FUTURES_UM and key.start < date(2026, 6, 25)
+            by_end = key.folder.market is Market.FUTURES_UM and key.start < date(2026, 6, 25)
             found = row["create_time"] + timedelta(minutes=0 if by_end else 5)
         case DataType.EOH_SUMMARY:
             found = row["time"] + timedelta(hours=1)
@@ -110,13 +110,13 @@ def test_every_row_of_every_feed_says_when_it_was_known(
     raw = bak.scan(tmp_path, *any_feed).collect()
     assert raw.columns == scanned.columns[:-1]
     assert bak.known_at(raw, *any_feed)["known_at"].to_list() == scanned["known_at"].to_list()
-    assert (scanned["known_at"] >= scanned[feed_of(*any_feed).time]).all()
+    assert (scanned["known_at"] >= scanned[feed_table(*any_feed).time]).all()
 
 
 def test_views_say_the_same_as_scans(any_feed: tuple[Market, DataType], tmp_path: Path) -> None:
     keys = keys_of(*any_feed)
     files_of(tmp_path, keys)
-    feed = feed_of(*any_feed)
+    feed = feed_table(*any_feed)
     scanned = bak.scan(tmp_path, *any_feed, known_at=True).collect()
     found = bak.sql(tmp_path, f"FROM {feed.view}", known_at=True)
     assert found.columns == scanned.columns
@@ -135,7 +135,7 @@ def test_views_say_the_same_as_scans(any_feed: tuple[Market, DataType], tmp_path
 def test_a_range_of_a_scan_sees_the_same(any_feed: tuple[Market, DataType], tmp_path: Path) -> None:
     files_of(tmp_path, keys_of(*any_feed))
     whole = bak.scan(tmp_path, *any_feed, known_at=True).collect()
-    time = feed_of(*any_feed).time
+    time = feed_table(*any_feed).time
     first, last = whole[time].sort()[len(whole) // 3], whole[time].sort()[len(whole) // 2]
     part = bak.scan(tmp_path, *any_feed, start=first, end=last, known_at=True).collect()
     expected = whole.filter((pl.col(time) >= first) & (pl.col(time) < last))
@@ -154,8 +154,8 @@ def test_a_range_of_a_scan_sees_the_same(any_feed: tuple[Market, DataType], tmp_
 def test_labels_are_read_as_coverage_reads_them(
     market: Market, day: date, slots: list[int]
 ) -> None:
-    times = np.array(sorted(slots)) * 5 * MINUTE + day_of(day) * DAY
-    shift = label_shift(market, DataType.METRICS, day, times)
+    times = np.array(sorted(slots)) * 5 * MINUTE + to_day_number(day) * DAY
+    shift = label_offset(market, DataType.METRICS, day, times)
     frame = pl.DataFrame(
         {
             "create_time": pl.Series(times).cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
@@ -163,7 +163,7 @@ def test_labels_are_read_as_coverage_reads_them(
         }
     )
     found = frame.select(
-        known_at_of(feed_of(market, DataType.METRICS)) - pl.col("create_time")
+        known_at_of(feed_table(market, DataType.METRICS)) - pl.col("create_time")
     ).to_series()
     assert found.to_list() == [timedelta(microseconds=5 * MINUTE - shift)] * len(times)
 
@@ -267,7 +267,7 @@ def test_joins_give_the_latest_row_known(
         market,
         data_type,
         on="at",
-        symbol=keys[0].stream.symbol,
+        symbol=keys[0].folder.symbol,
         tolerance=age,
         **how,
     )
@@ -278,7 +278,7 @@ def test_joins_give_the_latest_row_known(
         return
     assert not isinstance(age, str)
     first = min(known for known, _ in rows)
-    own = list(feed_of(*any_feed).columns)
+    own = list(feed_table(*any_feed).columns)
     expected = joined_naively(moments, rows, age)
     for found, candidates in zip(joined.to_dicts(), expected, strict=True):
         values = {name: found[name] for name in own}
@@ -311,7 +311,7 @@ def test_rows_known_later_never_change_a_join(
 
     def join() -> pl.DataFrame:
         return bak.join_known(
-            left, tmp_path, market, data_type, on="at", symbol=keys[0].stream.symbol, **how
+            left, tmp_path, market, data_type, on="at", symbol=keys[0].folder.symbol, **how
         )
 
     before = join()

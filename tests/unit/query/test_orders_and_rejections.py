@@ -85,7 +85,7 @@ def test_a_sorted_feed_is_sorted_however_its_files_are(
         expected = promised(naive_rows(Path(folder), key), schema_of(key))
         time = schema_of(key).time.column
         store = bak.store(folder, cache=False)
-        lazy = bak.scan(store, key.stream.market, key.stream.data_type)
+        lazy = bak.scan(store, key.folder.market, key.folder.data_type)
         assert lazy.select(time).collect()[time].is_sorted()
         assert_same(scan_rows(lazy), expected)
         assert_same(scan_rows(lazy.head(3)), expected[:3])
@@ -93,7 +93,7 @@ def test_a_sorted_feed_is_sorted_however_its_files_are(
             assert_same(view_rows(con, view_of(key)), expected)
             assert con.sql(f"SELECT count(*) FROM {view_of(key)}").fetchall() == [(len(expected),)]
         again = bak.store(folder, cache=False, on_error="skip")
-        assert_same(scan_rows(bak.scan(again, key.stream.market, key.stream.data_type)), expected)
+        assert_same(scan_rows(bak.scan(again, key.folder.market, key.folder.data_type)), expected)
 
 
 def test_a_kept_month_of_a_large_file_is_in_order(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.reading.cadence import (
     METRICS_LABEL_CHANGE,
     MONTH,
-    Rhythm,
-    label_shift,
+    Cadence,
+    cadence_of,
+    label_offset,
     length,
     month_start,
-    rhythm_of,
-    slots,
+    snap_to_grid,
 )
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, moment
 
@@ -33,8 +33,8 @@ STEPS = {
 }  # fmt: skip
 
 
-def candles(interval: str) -> Rhythm:
-    return rhythm_of(Market.SPOT, DataType.KLINES, Interval(interval))
+def candles(interval: str) -> Cadence:
+    return cadence_of(Market.SPOT, DataType.KLINES, Interval(interval))
 
 
 @cache
@@ -59,7 +59,7 @@ def test_candles_open_by_the_calendar(interval: str) -> None:
     start, end = datetime(2024, 1, 31), datetime(2024, 4, 2)
     rhythm, due = candles(interval), grid(interval, start, end)
     assert rhythm.phase is not None
-    first = rhythm.first_due(at("2024-01-31"), rhythm.phase)
+    first = rhythm.ceil_to_grid(at("2024-01-31"), rhythm.phase)
     assert first == due[0]
     assert rhythm.is_on(np.array(due)).all()
     assert not rhythm.is_on(np.array(due) + SECOND).any()
@@ -92,7 +92,7 @@ def test_where_candles_of_three_days_begin_their_rows_tell() -> None:
     rhythm = candles("3d")
     assert (rhythm.phase, rhythm.step, rhythm.is_long) == (None, 3 * DAY, True)
     assert rhythm.is_on(np.array([at("2025-07-01"), at("2025-07-02")])).all()
-    assert moment(rhythm.first_due(at("2025-07-01"), at("2024-01-03"))).day == 2
+    assert moment(rhythm.ceil_to_grid(at("2025-07-01"), at("2024-01-03"))).day == 2
 
 
 def test_long_candles_are_longer_than_a_day() -> None:
@@ -109,7 +109,7 @@ def test_a_month_begins_with_its_first_day(time: int) -> None:
 
 def test_every_feed_of_the_archive_has_a_rhythm() -> None:
     kinds = {
-        f"{market} {data_type}": rhythm_of(market, data_type, None).kind
+        f"{market} {data_type}": cadence_of(market, data_type, None).kind
         for market, data_type in load_schemas()
         if not data_type.has_intervals
     }
@@ -145,14 +145,14 @@ def test_a_day_has_as_many_rows_as_the_documents_say() -> None:
         (options, DataType.EOH_SUMMARY, 24),
         (um, DataType.FUNDING_RATE, 3),
     ):
-        rhythm = rhythm_of(market, data_type, None)
+        rhythm = cadence_of(market, data_type, None)
         assert rhythm.count(*day, rhythm.step) == rows
     assert candles("1s").count(*day, SECOND) == 86_400
     assert candles("1m").count(*day, MINUTE) == 1_440
 
 
 def test_a_pace_counts_what_fits_best() -> None:
-    depth = rhythm_of(Market.FUTURES_UM, DataType.BOOK_DEPTH, None)
+    depth = cadence_of(Market.FUTURES_UM, DataType.BOOK_DEPTH, None)
     start = at("2025-07-01")
     counts = [depth.count(start, start + each * SECOND, depth.step) for each in (14, 16, 44, 60)]
     assert counts == [0, 1, 1, 2]
@@ -161,10 +161,10 @@ def test_a_pace_counts_what_fits_best() -> None:
 def test_funding_comes_some_milliseconds_late_and_counts_for_its_hour() -> None:
     hour = at("2025-07-01 08:00")
     times = np.array([hour, hour + 7_000, hour - 2_000, hour + 61 * SECOND])
-    funding = rhythm_of(Market.FUTURES_UM, DataType.FUNDING_RATE, None)
-    found = slots(funding, DataType.FUNDING_RATE, times).tolist()
+    funding = cadence_of(Market.FUTURES_UM, DataType.FUNDING_RATE, None)
+    found = snap_to_grid(funding, DataType.FUNDING_RATE, times).tolist()
     assert found == [hour, hour, hour, hour + 61 * SECOND]
-    assert slots(candles("1m"), DataType.KLINES, times) is times
+    assert snap_to_grid(candles("1m"), DataType.KLINES, times) is times
 
 
 # Labels of metrics
@@ -198,13 +198,13 @@ def labels(first: str, rows: int = 288) -> np.ndarray:
 def test_labels_of_metrics_stand_for_an_end_or_a_start(
     market: str, day: str, times: np.ndarray, shift: int
 ) -> None:
-    found = label_shift(Market(market), DataType.METRICS, date.fromisoformat(day), times)
+    found = label_offset(Market(market), DataType.METRICS, date.fromisoformat(day), times)
     assert found == shift * MINUTE
 
 
 def test_no_other_feed_has_shifted_labels() -> None:
     times = np.array([at("2025-07-02")])
-    assert label_shift(Market.FUTURES_UM, DataType.BOOK_DEPTH, date(2025, 7, 1), times) == 0
+    assert label_offset(Market.FUTURES_UM, DataType.BOOK_DEPTH, date(2025, 7, 1), times) == 0
     assert datetime(2026, 6, 25, tzinfo=UTC).date() == METRICS_LABEL_CHANGE
 
 

@@ -134,7 +134,7 @@ def test_rows_lie_in_the_period_and_come_in_the_order_of_the_feed(feed: Schema) 
 )
 def test_enough_rows_fill_the_grid(key: str, count: int, first: str, last: str | None) -> None:
     parsed = key_of(key)
-    found = schema(parsed.stream.market, DataType.KLINES)
+    found = schema(parsed.folder.market, DataType.KLINES)
     rows = rows_of(found, parsed, 10**6, random.Random(4))
     assert len(rows) == count
     assert rows[0][0] == datetime.fromisoformat(first)
@@ -146,14 +146,14 @@ def test_enough_rows_fill_the_grid(key: str, count: int, first: str, last: str |
 def test_keys_cover_what_a_feed_has(feed: Schema) -> None:
     keys = keys_of(feed)
     assert len(set(keys)) == len(keys)
-    assert {(key.stream.market, key.stream.data_type) for key in keys} == {
+    assert {(key.folder.market, key.folder.data_type) for key in keys} == {
         (feed.market, feed.data_type)
     }
-    intervals = {key.stream.interval for key in keys}
+    intervals = {key.folder.interval for key in keys}
     if feed.data_type.has_intervals:
         seconds = feed.market is Market.SPOT
         assert intervals == set(Interval) - (set() if seconds else {Interval.S1})
-    assert {key.stream.partition for key in keys} <= set(Partition)
+    assert {key.folder.partition for key in keys} <= set(Partition)
 
 
 def test_every_row_of_a_feed_has_its_key_once(feed: Schema) -> None:
@@ -207,7 +207,7 @@ def test_decimals_and_empties_are_spelled_as_told(dialect: Dialect, line: str) -
 )
 def test_times_and_booleans_are_spelled_as_the_market_does(key: str, times: str, flag: str) -> None:
     parsed = key_of(key)
-    found = schema(parsed.stream.market, DataType.TRADES)
+    found = schema(parsed.folder.market, DataType.TRADES)
     rows = rows_of(found, parsed, 200, random.Random(6))
     text = csv_of(found, parsed, rows, usual_dialect(found, parsed)).decode()
     assert text.splitlines()[-1].split(",")[4] == times
@@ -302,7 +302,7 @@ def test_zips_and_sidecars_are_proven(info_zip: bool, feed: Schema, tmp_path: Pa
 @pytest.mark.parametrize("key", SAMPLE_KEYS)
 def test_real_files_are_read(key: str) -> None:
     parsed = ObjectKey.parse(key)
-    found = schema(parsed.stream.market, parsed.stream.data_type)
+    found = schema(parsed.folder.market, parsed.folder.data_type)
     rows = naive.read(Path(SAMPLES or ".") / key, parsed)
     assert rows
     for row in rows:

@@ -107,7 +107,7 @@ def test_a_zip_that_arrives_takes_the_place_of_the_csv(tmp_path: Path) -> None:
 def test_a_plan_takes_no_csv_for_the_zip(tmp_path: Path) -> None:
     place(tmp_path, KEY, ".csv", csv_for(KEY))
     place(tmp_path, ObjectKey.parse(str(KEY).replace("07-01", "07-02")), ".ZIP", csv_for(KEY))
-    assert Store(tmp_path).inventory([KEY.stream.prefix]).is_empty()
+    assert Store(tmp_path).inventory([KEY.folder.prefix]).is_empty()
 
 
 def test_a_large_csv_is_read_in_pieces(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_damage_is_our_error_or_none_and_all_ways_to_read_agree(
     drawn: tuple[ObjectKey, str, bytes],
 ) -> None:
     key, ending, data = drawn
-    market, data_type = key.stream.market, key.stream.data_type
+    market, data_type = key.folder.market, key.folder.data_type
     with TemporaryDirectory() as folder:
         path = Path(folder, f"{str(key).removesuffix('.zip')}{ending}")
         path.parent.mkdir(parents=True)

@@ -23,7 +23,7 @@ from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.schemas import Schema, load_schemas, schema
 from binance_archive_kit.errors import FileError
-from binance_archive_kit.reading.file_stats import Facts, Irregularity
+from binance_archive_kit.reading.file_stats import FileStats, Irregularity
 from binance_archive_kit.storage.store import Expected, Store
 from tests.support.dialects import Dialect, dialects_of, header_of, keys_of, write, zip_of
 from tests.support.pieces import large
@@ -138,14 +138,14 @@ def edited(found: Schema, csv: bytes, odd: set[Irregularity], dice: random.Rando
     return csv
 
 
-def facts_of(store: bak.OpenStore, key: ObjectKey) -> Facts:
-    feed = store.feed(key.stream.market, key.stream.data_type)
+def facts_of(store: bak.OpenStore, key: ObjectKey) -> FileStats:
+    feed = store.feed(key.folder.market, key.folder.data_type)
     return store.cache.known(feed)[str(key)]
 
 
 def assert_reads_as(root: Path, key: ObjectKey, expected: list[tuple[object, ...]]) -> None:
     """View, scan and count agree, whatever is asked first, and from the second time on too."""
-    market, data_type = key.stream.market, key.stream.data_type
+    market, data_type = key.folder.market, key.folder.data_type
     for first in ("count", "rows", "coverage"):
         store = bak.store(root, cache=False)
         lazy = bak.scan(store, market, data_type)
@@ -168,7 +168,7 @@ def irregular(draw: st.DrawFn) -> tuple[ObjectKey, Dialect, set[Irregularity], i
     key = draw(st.sampled_from(keys_of(found)))
     dialect = draw(st.sampled_from(dialects_of(found)))
     odd = draw(st.sets(st.sampled_from([*LINES, *TEXTS, Odd.UNEXPECTED_UNIT]), min_size=1))
-    if found.time.kind != "epoch" or key.stream.interval is not None:
+    if found.time.kind != "epoch" or key.folder.interval is not None:
         # Candles of the last unit end at 999999, which milliseconds do not have.
         odd -= {Odd.UNEXPECTED_UNIT}
     if dialect.ignoring:
@@ -208,7 +208,7 @@ def test_unusual_text_is_read_as_the_usual_one(
             odd -= {Odd.UNEXPECTED_UNIT, Odd.CARRIAGE_RETURN, Odd.NO_FINAL_NEWLINE}
         assert_reads_as(Path(unusual), key, expected)
         store = bak.store(unusual, cache=False)
-        bak.scan(store, key.stream.market, key.stream.data_type).collect()
+        bak.scan(store, key.folder.market, key.folder.data_type).collect()
         assert facts_of(store, key).irregularities == odd
 
 
@@ -278,7 +278,7 @@ def test_a_row_of_the_next_midnight_is_left_to_the_next_file(
     """Whether the next file is there or not, no answer depends on what else is asked."""
     key = kline("BTCUSDT", period)
     rows = 24 if period.count("-") == 2 else 31 * 24
-    following = ObjectKey(key.stream, key.end + timedelta(days=1))
+    following = ObjectKey(key.folder, key.end + timedelta(days=1))
     first_of_next = csv_for(following, rows).splitlines(keepends=True)[0]
     with in_pieces(cut):
         put(tmp_path, key, rows, edit=lambda csv: csv + first_of_next)
@@ -316,11 +316,11 @@ def test_the_unit_of_candles_is_told_by_their_magnitude(
 ) -> None:
     key = kline("BTCUSDT", day, market=market)
     write(tmp_path, key, zip_of(key, in_other_unit(schema_of(key), csv_for(key))))
-    frame = bak.load_klines(tmp_path, "BTCUSDT", "1h", market=f"{key.stream.market}", cache=False)
+    frame = bak.load_klines(tmp_path, "BTCUSDT", "1h", market=f"{key.folder.market}", cache=False)
     begin = datetime.fromisoformat(f"{day}T00:00+00:00")
     assert frame["open_time"].to_list() == [begin + timedelta(hours=n) for n in range(24)]
     store = bak.store(tmp_path, cache=False)
-    bak.scan(store, key.stream.market, "klines").collect()
+    bak.scan(store, key.folder.market, "klines").collect()
     assert facts_of(store, key).irregularities == {Odd.UNEXPECTED_UNIT}
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from binance_archive_kit.reading.parallel import Ahead, Ordered
+from binance_archive_kit.reading.parallel import OrderedPool, Prefetcher
 
 
 def _ordered(work: Callable[[], None]) -> Generator[int]:
-    with Ordered[int](2) as ordered:
+    with OrderedPool[int](2) as ordered:
         for _ in ordered.submit(lambda: [work() or 2]):
             raise AssertionError("it was not waited for")
         yield 1
@@ -25,7 +25,7 @@ def _ahead(work: Callable[[], None]) -> Generator[int]:
         work()
         yield 2
 
-    with Ahead(items()) as ahead:
+    with Prefetcher(items()) as ahead:
         yield from ahead
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.reading.cadence import rhythm_of
-from binance_archive_kit.reading.feed_table import feed_of
-from binance_archive_kit.reading.profile import Contents, Examiner, Run, joined
+from binance_archive_kit.reading.cadence import cadence_of
+from binance_archive_kit.reading.feed_table import feed_table
+from binance_archive_kit.reading.profile import FileProfile, Profiler, Run, joined
 from tests.support.planted import (
     DAY,
     HOUR,
@@ -41,7 +41,7 @@ FUNDING = ObjectKey.parse("data/futures/um/monthly/fundingRate/X/X-fundingRate-2
 WHOLE_DAY = every(HOUR, DAY_OF, "2025-07-02")
 
 
-def spans(contents: Contents) -> list[tuple[str, str, int]]:
+def spans(contents: FileProfile) -> list[tuple[str, str, int]]:
     """Give the runs of a file: first and last time, and rows."""
     return [
         (f"{moment(run.first):%d %H:%M}", f"{moment(run.last):%d %H:%M}", run.rows)
@@ -49,7 +49,7 @@ def spans(contents: Contents) -> list[tuple[str, str, int]]:
     ]
 
 
-def facts(contents: Contents) -> tuple[int, int, int, bool]:
+def facts(contents: FileProfile) -> tuple[int, int, int, bool]:
     return contents.rows, contents.repeats, contents.strays, contents.in_order
 
 
@@ -191,7 +191,7 @@ def test_of_events_all_that_are_different_count() -> None:
 
 
 def test_liquidations_are_told_apart_by_all_they_say() -> None:
-    feed = feed_of(Market.FUTURES_UM, DataType.LIQUIDATION_SNAPSHOT)
+    feed = feed_table(Market.FUTURES_UM, DataType.LIQUIDATION_SNAPSHOT)
     key = other("liquidationSnapshot", "BTCUSDT", "2023-06-25")
     times = pl.Series([1, 1, 1, 2]).cast(pl.Datetime("us"))
     frame = pl.DataFrame(
@@ -200,7 +200,7 @@ def test_liquidations_are_told_apart_by_all_they_say() -> None:
             for name, dtype in feed.columns.items()
         }
     )
-    examiner = Examiner(feed)
+    examiner = Profiler(feed)
     assert set(examiner.columns) == set(feed.columns)
     [contents] = examiner.examine([(source_of(key), 4)], frame.select(examiner.columns), [True])
     assert (contents.rows, contents.repeats) == (4, 1)
@@ -249,7 +249,7 @@ def test_funding_follows_at_the_hours_it_says() -> None:
 # Pieces of a file
 
 
-def assert_same(one: Contents, two: Contents, *, but: tuple[str, ...] = ()) -> None:
+def assert_same(one: FileProfile, two: FileProfile, *, but: tuple[str, ...] = ()) -> None:
     for name in ("rows", "repeats", "strays", "in_order", "longest"):
         if name not in but:
             assert getattr(one, name) == getattr(two, name), name
@@ -273,7 +273,7 @@ def test_pieces_of_candles_are_the_file(drawn: tuple[list[int], list[int]], inte
     key = kline("BTCUSDT", "2025-07", interval)
     step = HOUR if interval == "1h" else MINUTE
     times = [at("2025-07-01 23:30") // HOUR * HOUR + place * step for place in places]
-    rhythm = rhythm_of(key.stream.market, key.stream.data_type, key.stream.interval)
+    rhythm = cadence_of(key.folder.market, key.folder.data_type, key.folder.interval)
     whole, pieces = examined(key, times), None
     for start, end in pairwise(cuts):
         pieces = joined(rhythm, pieces, examined(key, times[start:end]))
@@ -294,7 +294,7 @@ def test_pieces_of_numbered_rows_are_the_file(drawn: tuple[list[int], list[int]]
     places, cuts = drawn
     times = [at("2025-07-01 12:00") + place // 3 * SECOND for place in places]
     ids = [1_000 + place for place in places]
-    rhythm = rhythm_of(Market.SPOT, DataType.AGG_TRADES, None)
+    rhythm = cadence_of(Market.SPOT, DataType.AGG_TRADES, None)
     whole, pieces = examined(AGGREGATES, times, ids=ids), None
     for start, end in pairwise(cuts):
         piece = examined(AGGREGATES, times[start:end], ids=ids[start:end])
@@ -312,7 +312,7 @@ def test_a_snapshot_that_is_cut_counts_once(cut: int) -> None:
     times = [time for time in starts for _ in range(10)]
     ids = list(range(10)) * len(starts)
     whole = examined(DEPTH, times, ids=ids)
-    rhythm = rhythm_of(Market.FUTURES_UM, DataType.BOOK_DEPTH, None)
+    rhythm = cadence_of(Market.FUTURES_UM, DataType.BOOK_DEPTH, None)
     first = examined(DEPTH, times[:cut], ids=ids[:cut])
     assert_same(joined(rhythm, first, examined(DEPTH, times[cut:], ids=ids[cut:])), whole)
 
@@ -322,7 +322,7 @@ def test_events_of_pieces_that_overlap_are_one_day() -> None:
     offsets = [0, 10, 30, 20, 70, 60, 80, 90]
     times = [start + offset * SECOND for offset in offsets]
     whole = examined(TRADES, times)
-    rhythm = rhythm_of(Market.FUTURES_UM, DataType.TRADES, None)
+    rhythm = cadence_of(Market.FUTURES_UM, DataType.TRADES, None)
     for cut in range(1, len(times)):
         first = examined(TRADES, times[:cut], ids=list(range(cut)))
         second = examined(TRADES, times[cut:], ids=list(range(cut, len(times))))

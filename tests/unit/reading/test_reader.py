@@ -101,7 +101,7 @@ def test_a_folder_of_all_dialects_reads_as_by_hand(
         return  # the feed has only daily files, or only monthly ones
     dialects = dialects_of(feed)
     # Enough files for every dialect to be there.
-    keys += [ObjectKey(key.stream, _before(key)) for key in keys[: len(dialects)]]
+    keys += [ObjectKey(key.folder, _before(key)) for key in keys[: len(dialects)]]
     keys = sorted(set(keys))
     for at, key in enumerate(keys):
         put(root, key, (7, 0, 1, 30)[at % 4], dialect=dialects[at % len(dialects)])
@@ -111,14 +111,14 @@ def test_a_folder_of_all_dialects_reads_as_by_hand(
 def _before(key: ObjectKey) -> date:
     """Begin a period earlier."""
     day = key.start - timedelta(days=1)
-    return day if key.stream.partition is Partition.DAILY else day.replace(day=1)
+    return day if key.folder.partition is Partition.DAILY else day.replace(day=1)
 
 
 @st.composite
 def stores(draw: st.DrawFn) -> dict[ObjectKey, tuple[Dialect, int, int]]:
     """Draw some files of one feed, each with a dialect, a number of rows and a seed."""
     found = schema(*draw(st.sampled_from(FEEDS)))
-    partition = draw(st.sampled_from([key.stream.partition for key in keys_of(found)]))
+    partition = draw(st.sampled_from([key.folder.partition for key in keys_of(found)]))
     keys = st.sampled_from(of_partition(keys_of(found), partition))
     spelled = st.tuples(
         st.sampled_from(dialects_of(found)), st.integers(0, 40), st.integers(0, 2**32)
@@ -378,13 +378,13 @@ def spoil(root: Path, name: str) -> tuple[ObjectKey, type[FileError]]:
 
 def good_beside(key: ObjectKey) -> list[ObjectKey]:
     named = str(key).replace("BADUSDT", "OKUSDT")
-    return [ObjectKey(key.stream, key.start + timedelta(days=7)), ObjectKey.parse(named)]
+    return [ObjectKey(key.folder, key.start + timedelta(days=7)), ObjectKey.parse(named)]
 
 
 @pytest.mark.parametrize("name", [*SPOILED, *ZIPS])
 def test_what_is_wrong_is_told_by_name_and_spoils_nothing_else(name: str, tmp_path: Path) -> None:
     key, error = spoil(tmp_path, name)
-    market, data_type = key.stream.market, key.stream.data_type
+    market, data_type = key.folder.market, key.folder.data_type
     lazy = bak.scan(tmp_path, market, data_type, cache=False)
     with pytest.raises(error, match="force_redownload") as raised:
         lazy.collect()
@@ -415,7 +415,7 @@ def test_a_bad_file_can_be_left_out_loudly(name: str, tmp_path: Path) -> None:
     store = bak.store(tmp_path, cache=False, on_error="skip")
     expected = naive_rows(tmp_path, *good_beside(key))
     with pytest.warns(ArchiveKitWarning, match=f"left out: {key}"):
-        assert_same(scan_rows(bak.scan(store, key.stream.market, key.stream.data_type)), expected)
+        assert_same(scan_rows(bak.scan(store, key.folder.market, key.folder.data_type)), expected)
     assert {file: type(problem) for file, problem in store.problems.items()} == {str(key): error}
 
 

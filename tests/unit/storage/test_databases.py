@@ -21,7 +21,7 @@ from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.errors import ArchiveKitWarning, DiskSpaceError, StoreError
 from binance_archive_kit.planning.requests import Absence, Reason
-from binance_archive_kit.query.cache import Cache
+from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.databases import COUNT, MAYBE_TEXT, TEXT, Database, Table
 from binance_archive_kit.storage.store import PRIVATE, Expected, Store
@@ -33,7 +33,7 @@ DAYS = [f"2025-07-{day:02}" for day in range(1, 9)]
 KEYS = [kline("BTCUSDT", day) for day in DAYS]
 #: A file that was changed after it was proven; nothing may ever call it proven.
 FALSE = KEYS[-1]
-PREFIX = KEYS[0].stream.prefix
+PREFIX = KEYS[0].folder.prefix
 
 
 class Flat(bak.BaseStorage):
@@ -76,7 +76,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         gone.end,
         key=str(gone),
     )
-    Store(root).note_missing([absence], [])
+    Store(root).record_missing([absence], [])
     return root
 
 
@@ -99,7 +99,7 @@ def use(root: Path, tmp_path: Path) -> None:
     store.missing(PREFIX)
     admit(store, tmp_path, KEYS[0])
     assert str(KEYS[0]) in proven(root)
-    store.note_missing([], [])
+    store.record_missing([], [])
     store.forget([str(KEYS[0])])
 
 
@@ -293,7 +293,7 @@ def test_a_spoilt_cache_is_made_again(model: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(model, root)
     use_in_full(root, cache=True)
-    cached = Cache(root).folder
+    cached = MonthCache(root).folder
     assert cached is not None
     [facts] = cached.glob("facts.*.sqlite")
     body = facts.read_bytes()

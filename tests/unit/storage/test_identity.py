@@ -26,7 +26,7 @@ from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.cli.main import main
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
 from binance_archive_kit.query import scan_planner as serving
-from binance_archive_kit.query.engine import Holdings
+from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.layout import fault_of_place
 from binance_archive_kit.storage.stamps import Stamp, raw, stamp_of
@@ -36,7 +36,7 @@ from tests.support.checks import flip, opened_files
 from tests.support.stores import csv_for, kline, put, view_rows
 
 KEYS = [kline("BTCUSDT", f"2025-07-0{day}") for day in range(1, 6)]
-PREFIX = KEYS[0].stream.prefix
+PREFIX = KEYS[0].folder.prefix
 
 
 def fill(root: Path, tmp_path: Path, keys: list[ObjectKey] = KEYS) -> Store:
@@ -252,10 +252,10 @@ def test_another_file_of_the_same_size_and_time_is_read_anew(tmp_path: Path, fre
 
 
 def test_unchanged_files_are_answered_from_what_was_remembered(root: Path) -> None:
-    first = Holdings(root)
+    first = Engine(root)
     [feed] = first.feeds()
     first.warm()
-    second = Holdings(root)
+    second = Engine(root)
     assert hashed(lambda: sum(batch.num_rows for batch in second.scan(feed, []))) == 0
 
 

@@ -479,17 +479,17 @@ def lacking(day: int, reason: Reason) -> Absence:
 def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path: Path) -> None:
     prefix = KEY.rpartition("/")[0] + "/"
     absences = [lacking(1, Reason.ABSENT), lacking(2, Reason.AFTER_LAST)]
-    store.note_missing(absences, [])
+    store.record_missing(absences, [])
     assert store.missing(prefix) == {}, "nothing is noted of a folder that is no store"
     with store.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
-    store.note_missing(absences, [])
+    store.record_missing(absences, [])
     noted = store.missing(prefix)
     assert {key: reason for key, (reason, _) in noted.items()} == {
         each.key: each.reason for each in absences
     }
     assert all(said.startswith("it is not there, asked on 20") for _, said in noted.values())
-    store.note_missing([lacking(2, Reason.ABSENT)], [str(absences[0].key)])
+    store.record_missing([lacking(2, Reason.ABSENT)], [str(absences[0].key)])
     assert [reason for reason, _ in store.missing(prefix).values()] == [Reason.ABSENT]
 
 
@@ -504,7 +504,7 @@ def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
         connection.execute("INSERT INTO missing VALUES (?, 'as told')", (KEY,))
     old = {KEY: (Reason.ABSENT, "as told")}
     assert store.missing(prefix) == old
-    store.note_missing([new], [])
+    store.record_missing([new], [])
     noted = store.missing(prefix)
     assert noted.pop(str(new.key)).reason is Reason.AFTER_LAST
     assert noted == old
