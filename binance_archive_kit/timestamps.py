@@ -43,7 +43,7 @@ def from_day_number(count: int) -> date:
 def format_time(time: int) -> str:
     """Write a moment for people, UTC, no finer than it is.
 
-    >>> spell(0), spell(90_000_000), spell(1_500_000)
+    >>> format_time(0), format_time(90_000_000), format_time(1_500_000)
     ('1970-01-01 00:00', '1970-01-01 00:01:30', '1970-01-01 00:00:01.500')
     """
     moment = to_datetime(time)

@@ -70,48 +70,91 @@ def feed_prefix(market: Market, partition: Partition, data_type: DataType) -> st
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Folder:
-    """One folder of the archive: every file of one symbol, feed and interval.
+class Stream:
+    """A feed, a symbol and an interval: one continuous series of rows.
 
     Parameters
     ----------
     market : Market
-    partition : Partition
     data_type : DataType
     symbol : str
         As the archive files it; any characters a key may hold, also non-ASCII ones.
     interval : Interval or None
         For kline families, and for nothing else.
+
+    Raises
+    ------
+    ValueError
+        If no key can contain the symbol, or the data type has no or needs an interval.
     """
 
     market: Market
-    partition: Partition
     data_type: DataType
     symbol: str
     interval: Interval | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a stream that no key can spell."""
+        """Reject a stream that no key can spell."""
         if not is_symbol(self.symbol):
             raise ValueError(f"{self.symbol!r} cannot be a symbol in an object key")
         if self.data_type.has_intervals != (self.interval is not None):
             need = "needs an" if self.data_type.has_intervals else "has no"
             raise ValueError(f"{self.data_type} {need} interval")
 
+    def __str__(self) -> str:
+        """Return the name that people use, such as ``spot klines BTCUSDT 1h``."""
+        interval = f" {self.interval}" if self.interval else ""
+        return f"{self.market} {self.data_type} {self.symbol}{interval}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Folder:
+    """One folder of the archive: the files of a stream in one partition.
+
+    Parameters
+    ----------
+    stream : Stream
+    partition : Partition
+    """
+
+    stream: Stream
+    partition: Partition
+
+    @property
+    def market(self) -> Market:
+        """Market of the stream."""
+        return self.stream.market
+
+    @property
+    def data_type(self) -> DataType:
+        """Data type of the stream."""
+        return self.stream.data_type
+
+    @property
+    def symbol(self) -> str:
+        """Symbol of the stream."""
+        return self.stream.symbol
+
+    @property
+    def interval(self) -> Interval | None:
+        """Interval of the stream; None if its data type has none."""
+        return self.stream.interval
+
     @property
     def parent(self) -> str:
         """Prefix under which all symbols of this feed lie; ends in ``/``.
 
-        >>> Stream(Market.SPOT, Partition.DAILY, DataType.TRADES, "BTCUSDT").parent
+        >>> Folder(Stream(Market.SPOT, DataType.TRADES, "BTCUSDT"), Partition.DAILY).parent
         'data/spot/daily/trades/'
         """
         return feed_prefix(self.market, self.partition, self.data_type)
 
     @property
     def prefix(self) -> str:
-        """Prefix that all keys of this stream share; ends in ``/``.
+        """Prefix that all keys of this folder share; ends in ``/``.
 
-        >>> Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1).prefix
+        >>> stream = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)
+        >>> Folder(stream, Partition.DAILY).prefix
         'data/spot/daily/klines/BTCUSDT/1h/'
         """
         folder = f"{self.interval}/" if self.interval else ""
@@ -119,9 +162,10 @@ class Folder:
 
     @property
     def stem(self) -> str:
-        """What every base name of this stream begins with, up to the period.
+        """What every base name of this folder begins with, up to the period.
 
-        >>> Stream(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1).stem
+        >>> stream = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)
+        >>> Folder(stream, Partition.DAILY).stem
         'BTCUSDT-1h-'
         """
         return f"{self.symbol}-{self.interval or self.data_type}-"
@@ -131,14 +175,13 @@ class Folder:
         return f"{self.prefix}{self.stem}{period}.zip"
 
     def __str__(self) -> str:
-        """Name the stream as people do."""
-        interval = f" {self.interval}" if self.interval else ""
-        return f"{self.market} {self.data_type} {self.symbol}{interval} ({self.partition})"
+        """Return the name that people use, such as ``spot klines BTCUSDT 1h (daily)``."""
+        return f"{self.stream} ({self.partition})"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectKey:
-    """A zip of the archive: a stream and the first day of its period.
+    """A zip of the archive: a folder and the first day of its period.
 
     Parameters
     ----------
@@ -149,7 +192,7 @@ class ObjectKey:
     Examples
     --------
     >>> key = ObjectKey.parse("data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-07-15.zip")
-    >>> key.stream.symbol, key.stream.interval.value, key.start.isoformat()
+    >>> key.folder.symbol, key.folder.interval.value, key.start.isoformat()
     ('BTCUSDT', '1h', '2025-07-15')
     >>> str(key)
     'data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-07-15.zip'
@@ -182,11 +225,13 @@ class ObjectKey:
             raise ValueError(f"{text!r} is not the key of an archive file")
         try:
             folder = Folder(
-                market,
+                Stream(
+                    market,
+                    DataType(rest[1]),
+                    rest[2],
+                    Interval(rest[3]) if len(rest) == 4 else None,
+                ),
                 Partition(rest[0]),
-                DataType(rest[1]),
-                rest[2],
-                Interval(rest[3]) if len(rest) == 4 else None,
             )
             if not (name.startswith(folder.stem) and name.endswith(".zip")):
                 raise ValueError("the name does not belong into its folder")

@@ -149,31 +149,31 @@ class ListingClient:
         """
         found: dict[Folder, StreamListing] = {}
 
-        async def list_one(wish: FolderRequest) -> None:
-            found[wish.folder] = await self._list_stream(wish)
-            on_stream(wish.folder)
+        async def list_one(request: FolderRequest) -> None:
+            found[request.folder] = await self._list_stream(request)
+            on_stream(request.folder)
 
-        await _together(list_one(wish) for wish in asked)
+        await _together(list_one(request) for request in asked)
         return found
 
-    async def _list_stream(self, wish: FolderRequest) -> StreamListing:
+    async def _list_stream(self, request: FolderRequest) -> StreamListing:
         listing = StreamListing()
-        pieces = list(_pieces(wish))
+        pieces = list(_pieces(request))
         *_, last = await _together(
-            self._list_piece(wish.folder, piece, listing) for piece in pieces
+            self._list_piece(request.folder, piece, listing) for piece in pieces
         )
         listing.ends = not last
-        opening = spell_period(pieces[0][0], wish.folder.partition)
+        opening = spell_period(pieces[0][0], request.folder.partition)
         if opening not in listing.objects:
             listing.probed = True
-            listing.first = await self._first_period(wish.folder, listing)
-        await self._list_misnamed(wish, listing)
+            listing.first = await self._first_period(request.folder, listing)
+        await self._list_misnamed(request, listing)
         return listing
 
-    async def _list_misnamed(self, wish: FolderRequest, listing: StreamListing) -> None:
+    async def _list_misnamed(self, request: FolderRequest, listing: StreamListing) -> None:
         """Look for keys with an unpadded month, which sort after their year, where files lack."""
-        folder = wish.folder
-        periods_asked = (spell_period(start, folder.partition) for start in wish.starts())
+        folder = request.folder
+        periods_asked = (spell_period(start, folder.partition) for start in request.starts())
         first = listing.first or min(listing.objects, default="9999")
         last = max(listing.objects, default="") if listing.ends else "9999"
         lacking = {
@@ -413,10 +413,10 @@ async def _together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _pieces(wish: FolderRequest) -> Iterator[Span]:
+def _pieces(request: FolderRequest) -> Iterator[Span]:
     """Cut the days asked for into pieces of about a page, zips and sidecars together."""
-    step = timedelta(days=PAGE // 2 if wish.folder.partition is Partition.DAILY else 10_000)
-    for start, end in wish.spans:
+    step = timedelta(days=PAGE // 2 if request.folder.partition is Partition.DAILY else 10_000)
+    for start, end in request.spans:
         while start <= end:
             stop = min(end, start + step - timedelta(days=1))
             yield start, stop

@@ -118,7 +118,7 @@ class PartitionAvailability(_Facts):
         """Until when there are files, in words.
 
         >>> facts = {"confidence": "C", "source": "hearsay", "status": "ended"}
-        >>> PartitionFacts.model_validate(facts).until
+        >>> PartitionAvailability.model_validate(facts).until
         'ended, day unknown'
         """
         if not self.has_ended:
@@ -269,10 +269,10 @@ class Matrix:
         --------
         >>> matrix = load_matrix()
         >>> bvol = matrix.feed(Market.OPTIONS, DataType.BVOL_INDEX)
-        >>> matrix.filed_symbol(bvol, "BTC")
+        >>> matrix.archive_symbol(bvol, "BTC")
         'BTCBVOLUSDT'
         >>> index = matrix.feed(Market.FUTURES_CM, DataType.INDEX_PRICE_KLINES)
-        >>> matrix.filed_symbol(index, "BTCUSD_PERP")
+        >>> matrix.archive_symbol(index, "BTCUSD_PERP")
         'BTCUSD'
         """
         form = self._forms[feed.symbol_form]

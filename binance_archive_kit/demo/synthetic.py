@@ -36,7 +36,7 @@ from typing import Literal, cast
 import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey
+from binance_archive_kit.archive.keys import Folder, ObjectKey, Stream
 from binance_archive_kit.archive.schemas import schema
 
 #: First and last day (UTC, inclusive) of the daily candles.
@@ -418,7 +418,7 @@ def _late(frame: pl.DataFrame) -> pl.DataFrame:
 def _kline_rows(
     of: _Instrument, candles: pl.DataFrame, interval: Interval, partition: Partition
 ) -> _Rows:
-    folder = Folder(of.market, partition, DataType.KLINES, of.symbol, interval)
+    folder = Folder(Stream(of.market, DataType.KLINES, of.symbol, interval), partition)
     for planted in PLANTED:
         if planted.kind == "disagreement" and planted.key.startswith(folder.prefix):
             there = pl.col("time") == planted.start.replace(tzinfo=None)
@@ -469,7 +469,7 @@ def _price_klines(of: _Instrument, walk: pl.DataFrame) -> Iterator[_Rows]:
     ):
         zero = pl.lit("0")
         yield _rows(
-            Folder(of.market, Partition.DAILY, data_type, symbol, hour),
+            Folder(Stream(of.market, data_type, symbol, hour), Partition.DAILY),
             frame,
             _epoch(of.market, pl.col("time")),
             *(_fixed(pl.col(name) + basis, count_places, 8, signed=True) for name in _PRICES),
@@ -519,7 +519,7 @@ def _trade_rows(of: _Instrument, candles: pl.DataFrame) -> Iterator[_Rows]:
     amount = _fixed("amount", 0, 1) if of.contract_size else of.spell_amount("amount")
     time = _epoch(of.market, pl.col("time"), micros=pl.col("micros"))
     yield _rows(
-        Folder(of.market, Partition.DAILY, DataType.TRADES, of.symbol),
+        Folder(Stream(of.market, DataType.TRADES, of.symbol), Partition.DAILY),
         trades,
         pl.col("id").cast(pl.String),
         of.spell_price("price"),
@@ -529,7 +529,7 @@ def _trade_rows(of: _Instrument, candles: pl.DataFrame) -> Iterator[_Rows]:
         *flags,
     )
     yield _rows(
-        Folder(of.market, Partition.DAILY, DataType.AGG_TRADES, of.symbol),
+        Folder(Stream(of.market, DataType.AGG_TRADES, of.symbol), Partition.DAILY),
         aggregates,
         pl.col("agg_id").cast(pl.String),
         of.spell_price("price"),
@@ -553,7 +553,7 @@ def _metrics_rows(of: _Instrument, candles: pl.DataFrame) -> _Rows:
     label = pl.col("time") if cm else pl.col("time").dt.offset_by("5m")
     decimals = 8 if cm else 16
     return _rows(
-        Folder(of.market, Partition.DAILY, DataType.METRICS, of.symbol),
+        Folder(Stream(of.market, DataType.METRICS, of.symbol), Partition.DAILY),
         candles.filter(_minute() % 5 == 0),
         _text(label),
         pl.lit(of.symbol),
@@ -574,7 +574,7 @@ def _book_depth_rows(of: _Instrument, candles: pl.DataFrame) -> _Rows:
     # What rests in a band was offered, on the whole, in its middle.
     price = pl.col("close") * (200 + pl.col("band")) // 200
     return _rows(
-        Folder(of.market, Partition.DAILY, DataType.BOOK_DEPTH, of.symbol),
+        Folder(Stream(of.market, DataType.BOOK_DEPTH, of.symbol), Partition.DAILY),
         snapshots.join(bands, how="cross", maintain_order="left_right"),
         _text(pl.col("time").dt.offset_by(pl.col("after"))),
         pl.col("band").cast(pl.String),
@@ -590,7 +590,7 @@ def _funding_rows(of: _Instrument) -> _Rows:
     )
     draw = _noise(_minute(), of.salt + 11)
     return _rows(
-        Folder(of.market, Partition.MONTHLY, DataType.FUNDING_RATE, of.symbol),
+        Folder(Stream(of.market, DataType.FUNDING_RATE, of.symbol), Partition.MONTHLY),
         pl.DataFrame({"time": times}),
         (pl.col("time").dt.epoch("ms") + draw % 13).cast(pl.String),
         pl.lit("8"),
@@ -614,7 +614,7 @@ def _volatility_rows(asset: _Asset, level: int) -> _Rows:
     late = pl.col("second") * 1_000 + _noise(_minute(), level) % 3
     base = f"{asset.name}BVOL"
     return _rows(
-        Folder(Market.OPTIONS, Partition.DAILY, DataType.BVOL_INDEX, f"{base}USDT"),
+        Folder(Stream(Market.OPTIONS, DataType.BVOL_INDEX, f"{base}USDT"), Partition.DAILY),
         walk,
         (pl.col("time").dt.epoch("ms") + late).cast(pl.String),
         pl.lit(f"{base}USDT"),
@@ -656,7 +656,7 @@ def _ended_feeds() -> Iterator[_Rows]:
     sent = pl.col("time").dt.epoch("ms") + draw % 290_000
     amounts = [1 + _noise(_minute(), salt) % 20_000 for salt in (2, 3)]
     yield _rows(
-        Folder(_UM, Partition.DAILY, DataType.BOOK_TICKER, "BTCUSDT"),
+        Folder(Stream(_UM, DataType.BOOK_TICKER, "BTCUSDT"), Partition.DAILY),
         # Some updates come after later ones, as they do.
         quotes.sort(_minute() + (draw % 9 == 0) * 12, maintain_order=True),
         (4_200_000_000_000 + _minute() * 1_000 + draw % 1_000).cast(pl.String),
@@ -671,7 +671,7 @@ def _ended_feeds() -> Iterator[_Rows]:
     orders = _candles(_CM_BTC, _walk(_BTC, start, start + 2 * _DAY, 60, 630_000))
     amount = 2 + draw % 300
     yield _rows(
-        Folder(_CM, Partition.DAILY, DataType.LIQUIDATION_SNAPSHOT, "BTCUSD_PERP"),
+        Folder(Stream(_CM, DataType.LIQUIDATION_SNAPSHOT, "BTCUSD_PERP"), Partition.DAILY),
         orders,
         (pl.col("time").dt.epoch("ms") + draw % 3_600_000).cast(pl.String),
         pl.when(pl.col("close") > pl.col("open")).then(pl.lit("BUY")).otherwise(pl.lit("SELL")),
@@ -743,7 +743,7 @@ def _summary_rows() -> _Rows:
 
     held = draw // 4_096 % 900 * 10**6
     return _rows(
-        Folder(_OPTIONS, Partition.DAILY, DataType.EOH_SUMMARY, "BTCUSDT"),
+        Folder(Stream(_OPTIONS, DataType.EOH_SUMMARY, "BTCUSDT"), Partition.DAILY),
         frame,
         pl.col("time").dt.strftime("%Y-%m-%d"),
         pl.col("time").dt.strftime("%H"),

@@ -336,22 +336,22 @@ class PlanningContext:
         if self.config.listing:
             bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
             async with ListingClient(self.endpoint, bucket, timeout) as archive:
-                wishes, listing = await self._list(archive, progress)
-                beside = await archive.list_streams(witnesses(wishes, listing, self.matrix, now))
+                requests, listing = await self._list(archive, progress)
+                beside = await archive.list_streams(witnesses(requests, listing, self.matrix, now))
                 lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
                 for parent in sorted(lost):
                     symbols[parent] = await archive.symbols(parent)
                 notes += archive.notes()
         else:
-            wishes = [
+            requests = [
                 settled
-                for wish in self.asked.wishes
-                for settled in resolve_months(wish, _months_due(wish, self.matrix, now))
+                for request in self.asked.requests
+                for settled in resolve_months(request, _months_due(request, self.matrix, now))
             ]
-        prefixes = dict.fromkeys(wish.folder.prefix for wish in wishes)
-        keys = [] if self.storage is None else _keys(wishes, listing)
+        prefixes = dict.fromkeys(request.folder.prefix for request in requests)
+        keys = [] if self.storage is None else _keys(requests, listing)
         inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
-        asked = Requests(wishes, self.asked.unavailable, notes, self.asked.warnings)
+        asked = Requests(requests, self.asked.unavailable, notes, self.asked.warnings)
         made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols, beside)
         if self.storage is not None:
             await asyncio.to_thread(store.decide, made.frame["key"])
@@ -365,38 +365,39 @@ class PlanningContext:
         def count(_: Folder) -> None:
             progress.done += 1
 
-        progress.begin("listing", len(self.asked.wishes), unit="folders")
-        listing = await archive.list_streams(self.asked.wishes, count)
-        wishes = [
+        progress.begin("listing", len(self.asked.requests), unit="folders")
+        listing = await archive.list_streams(self.asked.requests, count)
+        requests = [
             settled
-            for wish in self.asked.wishes
-            for settled in resolve_months(wish, listing[wish.folder].objects)
+            for request in self.asked.requests
+            for settled in resolve_months(request, listing[request.folder].objects)
         ]
-        days = [wish for wish in wishes if wish.folder not in listing]
+        days = [request for request in requests if request.folder not in listing]
         progress.total += len(days)
         listing |= await archive.list_streams(days, count)
-        return wishes, listing
+        return requests, listing
 
 
 def _keys(
-    wishes: Sequence[FolderRequest], listing: Mapping[Folder, StreamListing] | None
+    requests: Sequence[FolderRequest], listing: Mapping[Folder, StreamListing] | None
 ) -> list[str]:
     """Spell the keys of all objects that are wished for; of those that are listed, if known."""
     return [
-        wish.folder.key(period)
-        for wish in wishes
-        for period in (spell_period(start, wish.folder.partition) for start in wish.starts())
-        if listing is None or (wish.folder in listing and period in listing[wish.folder].objects)
+        request.folder.key(period)
+        for request in requests
+        for period in (spell_period(start, request.folder.partition) for start in request.starts())
+        if listing is None
+        or (request.folder in listing and period in listing[request.folder].objects)
     ]
 
 
-def _months_due(wish: FolderRequest, matrix: Matrix, now: datetime) -> list[str]:
+def _months_due(request: FolderRequest, matrix: Matrix, now: datetime) -> list[str]:
     """Months that should be published by now, as spelled in the key."""
-    if wish.instead is None:
+    if request.instead is None:
         return []
     return [
         spell_period(start, Partition.MONTHLY)
-        for start in wish.starts()
+        for start in request.starts()
         if matrix.due(start, Partition.MONTHLY) <= now
     ]
 

@@ -335,7 +335,7 @@ class ConfigForm(anywidget.AnyWidget):
         if wrong or question is None:
             self._estimate("open", "The plan comes as soon as nothing is wrong any more.")
             return
-        folders = len(question.asked.wishes)
+        folders = len(question.asked.requests)
         if folders > _ASKED_AT_ONCE and not told:
             self._estimate(
                 "held", f"{folders:,} folders of the archive are asked for; that takes a while."

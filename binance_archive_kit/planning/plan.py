@@ -18,6 +18,7 @@ import polars as pl
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
+    Stream,
     delivery_of,
     parse_period,
     period_end,
@@ -331,7 +332,7 @@ _WITNESSES = (Interval.M1, Interval.H1, Interval.D1)
 
 
 def witnesses(
-    wishes: Sequence[FolderRequest],
+    requests: Sequence[FolderRequest],
     listing: Mapping[Folder, StreamListing],
     matrix: Matrix,
     now: datetime,
@@ -340,7 +341,7 @@ def witnesses(
 
     Parameters
     ----------
-    wishes : sequence of FolderRequest
+    requests : sequence of FolderRequest
     listing : mapping of Folder to StreamListing
         What the archive has of them.
     matrix : Matrix
@@ -354,15 +355,15 @@ def witnesses(
     """
     lives = Lives(listing)
     found: dict[Folder, FolderRequest] = {}
-    for wish in wishes:
-        folder, end = wish.folder, wish.spans[-1][1]
+    for request in requests:
+        folder, end = request.folder, request.spans[-1][1]
         here = listing.get(folder)
         if here is None or not here.ends or not (here.objects or here.first):
             continue
         last, _ = lives.of(folder)
         if last >= end:
             continue
-        start = max(wish.spans[0][0], last + timedelta(days=1))
+        start = max(request.spans[0][0], last + timedelta(days=1))
         if now < matrix.due(start, folder.partition):
             continue
         other = lives.others(folder)
@@ -395,7 +396,7 @@ def _traded(
         return
     for partition, facts in feed.partitioned.items():
         for interval in (None,) if options else _WITNESSES:
-            yield Folder(market, partition, data_type, symbol, interval), facts
+            yield Folder(Stream(market, data_type, symbol, interval), partition), facts
 
 
 class _Rows:
@@ -493,23 +494,23 @@ def make_plan(
     missing: list[Absence] = []
     pending: list[Absence] = []
     spelled: dict[tuple[tuple[Span, ...], Partition], list[tuple[str, date]]] = {}
-    for wish in asked.wishes:
-        folder = wish.folder
-        key = (wish.spans, folder.partition)
+    for request in asked.requests:
+        folder = request.folder
+        key = (request.spans, folder.partition)
         if key not in spelled:
-            spelled[key] = [(spell_period(s, folder.partition), s) for s in wish.starts()]
+            spelled[key] = [(spell_period(s, folder.partition), s) for s in request.starts()]
         wanted = spelled[key]
         if listing is None:
-            found = [each for each in wanted if _may_exist(each[1], wish, now)]
+            found = [each for each in wanted if _may_exist(each[1], request, now)]
             rows.extend(folder, found, None)
-            absent = [each for each in wanted if not _may_exist(each[1], wish, now)]
+            absent = [each for each in wanted if not _may_exist(each[1], request, now)]
             here = StreamListing()
         else:
             here = listing.get(folder, StreamListing())
             found = [each for each in wanted if each[0] in here.objects]
             rows.extend(folder, found, [here.objects[period] for period, _ in found])
             absent = [each for each in wanted if each[0] not in here.objects]
-        for absence in _absences(wish, absent, here, matrix, now, known_symbols or {}, lives):
+        for absence in _absences(request, absent, here, matrix, now, known_symbols or {}, lives):
             match absence.reason:
                 case Reason.ABSENT | Reason.AFTER_LAST | Reason.OTHER_NAME:
                     missing.append(absence)
@@ -527,9 +528,9 @@ def make_plan(
     )
 
 
-def _may_exist(start: date, wish: FolderRequest, now: datetime) -> bool:
+def _may_exist(start: date, request: FolderRequest, now: datetime) -> bool:
     """Tell from the matrix alone whether the period that begins on `start` can be there."""
-    facts, partition = wish.facts, wish.folder.partition
+    facts, partition = request.facts, request.folder.partition
     end = period_end(start, partition)
     return (
         (facts.first is None or end >= facts.first)
@@ -539,7 +540,7 @@ def _may_exist(start: date, wish: FolderRequest, now: datetime) -> bool:
 
 
 def _absences(
-    wish: FolderRequest,
+    request: FolderRequest,
     absent: Sequence[tuple[str, date]],
     here: StreamListing,
     matrix: Matrix,
@@ -550,7 +551,7 @@ def _absences(
     """Give each absent period its word, joining those that cannot exist into runs."""
     if not absent:
         return
-    folder, facts = wish.folder, wish.facts
+    folder, facts = request.folder, request.facts
     name = f"{folder.market.title} {folder.data_type}"
     last_here = max(here.objects, default="")
     gaps = facts.gaps

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, period_end, periods, spell_period
+from binance_archive_kit.archive.keys import Folder, Stream, period_end, periods, spell_period
 from binance_archive_kit.archive.matrix import (
     Confidence,
     Feed,
@@ -132,7 +132,7 @@ class FolderRequest:
 class Requests:
     """All that a configuration asks for, before the archive is asked."""
 
-    wishes: list[FolderRequest] = field(default_factory=list)
+    requests: list[FolderRequest] = field(default_factory=list)
     unavailable: list[Absence] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     #: Notes that the user should hear of at once: something asked for is not used.
@@ -177,11 +177,11 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
                 )
                 continue
             _wish_feed(found, config, matrix, feed, symbols, (days.start, days.end))
-    found.notes.extend(_auto_would_save(config, found.wishes, matrix))
-    found.notes.extend(_known_defects(found.wishes))
-    found.notes.extend(_known_halts(found.wishes, days.start, days.end))
-    found.notes.extend(_known_changes(found.wishes, days.start, days.end))
-    found.notes.extend(_doubts(found.wishes))
+    found.notes.extend(_auto_would_save(config, found.requests, matrix))
+    found.notes.extend(_known_defects(found.requests))
+    found.notes.extend(_known_halts(found.requests, days.start, days.end))
+    found.notes.extend(_known_changes(found.requests, days.start, days.end))
+    found.notes.extend(_doubts(found.requests))
     return found
 
 
@@ -210,7 +210,7 @@ def _wish_feed(
         if problem is not None:
             found.unavailable.append(problem)
             continue
-        found.wishes.extend(
+        found.requests.extend(
             _wish(feed, symbol, interval, ways, config.partition, days) for symbol in filed
         )
 
@@ -289,7 +289,7 @@ def _wish(
     """Choose the partition for one stream."""
 
     def folder(partition: Partition) -> Folder:
-        return Folder(feed.market, partition, feed.type, symbol, interval)
+        return Folder(Stream(feed.market, feed.type, symbol, interval), partition)
 
     if Partition.DAILY not in ways or choice is PartitionChoice.MONTHLY:
         months = (days[0].replace(day=1), period_end(days[1], Partition.MONTHLY))
@@ -321,26 +321,26 @@ def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
 
 def _known_defects(asked: Sequence[FolderRequest]) -> Iterator[str]:
     """Name the known defects of the requested feeds, and the symbols that were renamed."""
-    spans = {span for wish in asked for _, spans in wish.parts() for span in spans}
+    spans = {span for request in asked for _, spans in request.parts() for span in spans}
     for defect in load_annotations().defects:
         # The archive has replaced these files since: what is downloaded now is right.
         if defect.fixed_on is not None or not any(defect.overlaps(*_moments(s)) for s in spans):
             continue
         feeds: dict[str, None] = {}
         has_better = defect.better is not None
-        for wish in asked:
-            if any(_is_in(defect, folder, spans) for folder, spans in wish.parts()):
-                feeds[f"{wish.folder.market} {wish.folder.data_type}"] = None
-                has_better &= bool(_better_days(wish))
+        for request in asked:
+            if any(_is_in(defect, folder, spans) for folder, spans in request.parts()):
+                feeds[f"{request.folder.market} {request.folder.data_type}"] = None
+                has_better &= bool(_better_days(request))
         if feeds:
             also = "partition='auto' takes the daily files of these days too"
             said = f"{defect}; {also}" if has_better else f"{defect}"
             yield f"date_range: known defect of {', '.join(feeds)}, {said}"
     for rename in load_annotations().renames:
         symbols = {
-            wish.folder.symbol: None
-            for wish in asked
-            if rename.concerns(wish.folder.market, wish.folder.symbol)
+            request.folder.symbol: None
+            for request in asked
+            if rename.concerns(request.folder.market, request.folder.symbol)
         }
         if symbols:
             yield f"symbols: {', '.join(symbols)}: {rename.what} [{rename.source}]"
@@ -358,20 +358,20 @@ def _moments(span: Span) -> tuple[datetime, datetime]:
     return datetime.combine(span[0], time(), UTC), datetime.combine(span[1] + _DAY, time(), UTC)
 
 
-def _better_days(wish: FolderRequest) -> list[Span]:
+def _better_days(request: FolderRequest) -> list[Span]:
     """Return the days that the monthly files of a wish have wrong and the daily ones right."""
-    folder = wish.folder
-    if wish.instead is None:
+    folder = request.folder
+    if request.instead is None:
         return []
     name = folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
     wrong = load_annotations().wrong_days
-    return [(day, day) for span in wish.spans for day in sorted(wrong(*name, *span))]
+    return [(day, day) for span in request.spans for day in sorted(wrong(*name, *span))]
 
 
 def _known_halts(asked: Sequence[FolderRequest], start: date, end: date) -> Iterator[str]:
     """Name the known halts of the markets, of which no file has rows."""
-    for market in dict.fromkeys(wish.folder.market for wish in asked):
-        types = {wish.folder.data_type for wish in asked if wish.folder.market is market}
+    for market in dict.fromkeys(request.folder.market for request in asked):
+        types = {request.folder.data_type for request in asked if request.folder.market is market}
         first, after = _moments((start, end))
         halts = [
             halt
@@ -388,9 +388,9 @@ def _known_changes(asked: Sequence[FolderRequest], start: date, end: date) -> It
     """Name the days from which values of the requested feeds have another meaning."""
     for change in load_annotations().changes:
         feeds = {
-            f"{wish.folder.market} {wish.folder.data_type}": None
-            for wish in asked
-            if change.concerns(wish.folder.market, wish.folder.data_type, start, end)
+            f"{request.folder.market} {request.folder.data_type}": None
+            for request in asked
+            if change.concerns(request.folder.market, request.folder.data_type, start, end)
         }
         if feeds:
             yield f"date_range: {', '.join(feeds)}, {change.on}: {change.what} [{change.source}]"
@@ -401,14 +401,14 @@ def _doubts(asked: Sequence[FolderRequest]) -> Iterator[str]:
     doubts = {
         f"intervals: {folder.market} {folder.data_type} {folder.partition} {folder.interval}: "
         f"{facts.doubts[folder.interval]}": None
-        for wish in asked
-        for folder, facts in [(wish.folder, wish.facts)]
+        for request in asked
+        for folder, facts in [(request.folder, request.facts)]
         if folder.interval is not None and folder.interval in facts.doubts
     }
     yield from doubts
 
 
-def resolve_months(wish: FolderRequest, published: Iterable[str]) -> list[FolderRequest]:
+def resolve_months(request: FolderRequest, published: Iterable[str]) -> list[FolderRequest]:
     """Split a wish for whole months into the months that are published, and days.
 
     Days that are wrong in a published month, and right in their daily file, are taken too.
@@ -416,20 +416,20 @@ def resolve_months(wish: FolderRequest, published: Iterable[str]) -> list[Folder
 
     Parameters
     ----------
-    wish : FolderRequest
+    request : FolderRequest
     published : iterable of str
         Months the archive has, as spelled in the key.
     """
-    if wish.instead is None or wish.instead_facts is None:
-        return [wish]
+    if request.instead is None or request.instead_facts is None:
+        return [request]
     have = set(published)
     months: list[Span] = []
-    days = list(wish.daily_spans)
-    for start in wish.starts():
+    days = list(request.daily_spans)
+    for start in request.starts():
         taken = spell_period(start, Partition.MONTHLY) in have
         (months if taken else days).append((start, period_end(start, Partition.MONTHLY)))
-    days += _better_days(replace(wish, spans=tuple(months)))
-    ways = (wish.folder, months, wish.facts), (wish.instead, days, wish.instead_facts)
+    days += _better_days(replace(request, spans=tuple(months)))
+    ways = (request.folder, months, request.facts), (request.instead, days, request.instead_facts)
     return [FolderRequest(folder, _joined(spans), facts) for folder, spans, facts in ways if spans]
 
 
@@ -451,11 +451,11 @@ def _auto_would_save(
     if config.partition is not PartitionChoice.DAILY:
         return
     days = months = 0
-    for wish in asked:
-        feed = matrix.feed(wish.folder.market, wish.folder.data_type)
+    for request in asked:
+        feed = matrix.feed(request.folder.market, request.folder.data_type)
         monthly = feed and feed.partitioned.get(Partition.MONTHLY)
-        if wish.folder.partition is Partition.DAILY and monthly:
-            for span in wish.spans:
+        if request.folder.partition is Partition.DAILY and monthly:
+            for span in request.spans:
                 whole, _ = _whole_months(span)
                 if whole:
                     days += (whole[1] - whole[0]).days + 1

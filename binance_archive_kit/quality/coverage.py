@@ -20,7 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey, delivery_of, period_end, periods
+from binance_archive_kit.archive.keys import (
+    Folder,
+    ObjectKey,
+    Stream,
+    delivery_of,
+    period_end,
+    periods,
+)
 from binance_archive_kit.archive.matrix import (
     Matrix,
     PartitionAvailability,
@@ -157,9 +164,9 @@ def coverage(
         held = OpenStore(folder, prefer=prefer) if folder.is_dir() else None
         matrix = load_matrix(source.config.matrix_path)
         return Survey(held, matrix, Expected.of_plan(source, span)).report(str(folder))
-    holdings = source if isinstance(source, Engine) else OpenStore(source, prefer=prefer)
-    survey = Survey(holdings, load_matrix(), Expected.of_folder(holdings, span))
-    return survey.report(str(holdings.root))
+    engine = source if isinstance(source, Engine) else OpenStore(source, prefer=prefer)
+    survey = Survey(engine, load_matrix(), Expected.of_folder(engine, span))
+    return survey.report(str(engine.root))
 
 
 def backtest_coverage(
@@ -313,7 +320,7 @@ class Expected:
         return cls(wanted, unavailable, planned.config.listing)
 
     @classmethod
-    def of_folder(cls, holdings: Engine, span: tuple[date | None, date | None]) -> Expected:
+    def of_folder(cls, engine: Engine, span: tuple[date | None, date | None]) -> Expected:
         """Want what is there or was, from the first file of each line to the last."""
         wanted: dict[Name, ExpectedStream] = {}
 
@@ -321,11 +328,11 @@ class Expected:
             its = wanted.setdefault(_name_of_stream(folder), ExpectedStream(first, last))
             its.first, its.last = min(its.first, first), max(its.last, last)
 
-        for feed in holdings.feeds():
-            for held in holdings.folders(feed):
+        for feed in engine.feeds():
+            for held in engine.folders(feed):
                 want(held.folder, held.files[0].start, max(file.end for file in held.files))
         removed: dict[Name, list[ObjectKey]] = {}
-        for key in _removed(holdings):
+        for key in _removed(engine):
             want(key.folder, key.start, key.end)
             removed.setdefault(_name_of_stream(key.folder), []).append(key)
         for name, its in list(wanted.items()):
@@ -335,15 +342,12 @@ class Expected:
         return cls(wanted, [], listed=False, removed=removed)
 
 
-def _removed(holdings: Engine) -> Iterator[ObjectKey]:
+def _removed(engine: Engine) -> Iterator[ObjectKey]:
     """List the objects that the store once had and has no file of."""
     there = {
-        file.key
-        for feed in holdings.feeds()
-        for held in holdings.folders(feed)
-        for file in held.files
+        file.key for feed in engine.feeds() for held in engine.folders(feed) for file in held.files
     }
-    for key in sorted(Store(holdings.root).collected() - there):
+    for key in sorted(Store(engine.root).collected() - there):
         # A record that names no object says nothing.
         with suppress(ValueError):
             yield ObjectKey.parse(key)
@@ -367,8 +371,8 @@ def _name_of_stream(folder: Folder) -> Name:
 class Survey:
     """Goes through a store, feed by feed, and holds it against what is wanted."""
 
-    def __init__(self, holdings: Engine | None, matrix: Matrix, asked: Expected) -> None:
-        self._holdings = holdings
+    def __init__(self, engine: Engine | None, matrix: Matrix, asked: Expected) -> None:
+        self._holdings = engine
         self._matrix = matrix
         self._asked = asked
         self._now = datetime.now(UTC).replace(tzinfo=None)
@@ -376,7 +380,7 @@ class Survey:
         self._problems: dict[str, FileError] = {}
         self._findings: list[Finding] = []
         self._bar: Bar | None = None
-        self._store = None if holdings is None else Store(holdings.root)
+        self._store = None if engine is None else Store(engine.root)
         self._streams: dict[FeedTable, list[StoredFolder]] = {}
         self._sources: dict[str, FileSource] = {}
 
@@ -435,8 +439,8 @@ class Survey:
 
         Only labels at midnight and candles longer than a day can stand in two files.
         """
-        holdings = self._holdings
-        if holdings is None or not (line.rhythm.is_long or line.data_type is DataType.METRICS):
+        engine = self._holdings
+        if engine is None or not (line.cadence.is_long or line.data_type is DataType.METRICS):
             return
         owners = sorted(line.owners, key=lambda each: (each.start, each.end))
         for one, other in pairwise(owners):
@@ -446,20 +450,20 @@ class Survey:
             if before.last < after.first or one.end > other.start:
                 # What two files of one day say is compared elsewhere.
                 continue
-            feed = holdings.feed(line.market, line.data_type)
+            feed = engine.feed(line.market, line.data_type)
             its, others = self._sources[one.key], self._sources[other.key]
             try:
-                shared, differing = holdings.shared_rows(feed, its, others)
+                shared, differing = engine.shared_rows(feed, its, others)
             except FileError as error:
                 self._skip(error)
                 continue
             why = _shared_label(line, before.last) if shared == 1 else ""
-            where = (*line.what, after.first, before.last + max(line.rhythm.step, 1))
+            where = (*line.what, after.first, before.last + max(line.cadence.step, 1))
             said = f"{format_time(before.last)} stands in {one.name} and in {other.name}"
             if differing and not why:
                 said = f"{said}; {differing[0].what}"
                 yield Finding(*where, len(differing), FindingKind.CONFLICT, said)
-            elif shared and not line.rhythm.is_long:
+            elif shared and not line.cadence.is_long:
                 # A candle that lies in two months may stand in both, and is served once.
                 yield Finding(*where, shared, FindingKind.DUPLICATE, said + why, bool(why))
 
@@ -476,8 +480,8 @@ class Survey:
         owners: dict[Name, _Owned],
     ) -> None:
         """Find out which files give the days of each line, and what is in them."""
-        holdings = self._holdings
-        if holdings is None:
+        engine = self._holdings
+        if engine is None:
             return
         pruner = Selection(
             frozenset(name[2] for name in wanted),
@@ -485,12 +489,12 @@ class Survey:
             datetime.combine(min(each.first for each in wanted.values()), _MIDNIGHT),
             datetime.combine(max(each.last for each in wanted.values()), _MIDNIGHT) + _ONE_DAY,
         )
-        months = holdings.serving(feed, self._held(holdings, feed), pruner, self._skip)
+        months = engine.serving(feed, self._held(engine, feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
         self._sources |= sources
-        contents = holdings.contents(feed, sources.values(), self._skip, self._done)
+        contents = engine.contents(feed, sources.values(), self._skip, self._done)
         served_files = (served.file for month in months for served in month.needed)
-        proven = holdings.proven(feed, served_files)
+        proven = engine.proven(feed, served_files)
         for month in months:
             for served in month.needed:
                 key = served.file.key
@@ -506,10 +510,10 @@ class Survey:
                 owner = self._owner(served.file, contents.get(key), proven=key in proven)
                 owners[name][key] = owner, served.without
 
-    def _held(self, holdings: Engine, feed: FeedTable) -> list[StoredFolder]:
+    def _held(self, engine: Engine, feed: FeedTable) -> list[StoredFolder]:
         """List what the store has of a feed: the same all along, whatever comes meanwhile."""
         if feed not in self._streams:
-            self._streams[feed] = holdings.folders(feed)
+            self._streams[feed] = engine.folders(feed)
         return self._streams[feed]
 
     def _count(self) -> int:
@@ -661,7 +665,7 @@ class Survey:
         if self._store is None:
             return
         for partition in Partition:
-            prefix = Folder(market, partition, data_type, symbol, interval).prefix
+            prefix = Folder(Stream(market, data_type, symbol, interval), partition).prefix
             for key, noted in notes(self._store, prefix).items():
                 # A note that names no object says nothing.
                 with suppress(ValueError):
@@ -806,7 +810,7 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
                 differing = flaw.rows
             if not _touches(line, number, flaw):
                 continue
-            where = (*line.what, flaw.first, flaw.last + max(line.rhythm.step, 1))
+            where = (*line.what, flaw.first, flaw.last + max(line.cadence.step, 1))
             one_label = kind is FindingKind.CONFLICT and flaw.first == flaw.last
             why = _shared_label(line, flaw.first) if one_label else ""
             said = f"{owner.name}: {flaw}{why}"
@@ -831,7 +835,7 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
 def _touches(line: Timeline, number: int, flaw: Flaw) -> bool:
     """Return whether a flaw of a file may lie in days whose rows come from that file."""
     days = line.of_day[line.places(flaw.first // DAY, flaw.last // DAY + 1)]
-    return len(days) > 0 and (line.rhythm.is_long or bool((days == number).any()))
+    return len(days) > 0 and (line.cadence.is_long or bool((days == number).any()))
 
 
 def _explained(line: Timeline, owner: DaySource, effect: str) -> tuple[str, bool]:

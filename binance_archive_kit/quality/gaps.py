@@ -294,7 +294,7 @@ class Timeline:
     gaps: list[Gap] = field(default_factory=list)
 
     @property
-    def rhythm(self) -> Cadence:
+    def cadence(self) -> Cadence:
         """How its rows follow each other."""
         return cadence_of(self.market, self.data_type, self.interval)
 
@@ -354,8 +354,8 @@ class Timeline:
 def examine(line: Timeline) -> None:
     """Find what is there of a line, and where rows are lacking."""
     line.runs = _served(line)
-    rhythm = line.rhythm
-    found = _in_steps(line) if rhythm.kind in ("grid", "pace") else _in_days(line)
+    cadence = line.cadence
+    found = _in_steps(line) if cadence.kind in ("grid", "pace") else _in_days(line)
     line.gaps = merge(found)
 
 
@@ -368,11 +368,11 @@ def _served(line: Timeline) -> Runs:
     giver = np.repeat([at for at, _ in read], [len(each) for _, each in read])
     days = runs[:, 0] // DAY - line.first_day
     taken = (days >= 0) & (days < len(line.of_day))
-    if not line.rhythm.is_long:
+    if not line.cadence.is_long:
         taken[taken] = line.of_day[days[taken]] == giver[taken]
     runs = runs[taken]
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
-    if line.rhythm.is_long and len(runs):
+    if line.cadence.is_long and len(runs):
         # A candle that lies in two months may be in the files of both.
         runs = runs[np.concatenate([[True], np.diff(runs[:, 0]) > 0])]
     return runs
@@ -383,7 +383,7 @@ def _in_steps(line: Timeline) -> Iterator[Gap]:
     for start, end, step in _absences(line):
 
         def due(time: int, start: int = start, step: int = step) -> int:
-            return line.rhythm.count(start, time, step)
+            return line.cadence.count(start, time, step)
 
         for cut, until, code in _cut_at_delivery(line, line.stretches(start, end)):
             missing = due(until) - due(cut)
@@ -397,17 +397,17 @@ def _in_steps(line: Timeline) -> Iterator[Gap]:
 
 def _absences(line: Timeline) -> Iterator[tuple[int, int, int]]:
     """Find where rows are due and not there: from, to, and their step."""
-    rhythm, runs = line.rhythm, line.runs
+    cadence, runs = line.cadence, line.runs
     start, end = line.start, line.end
-    step = int(runs[0, 3]) if rhythm.hours and len(runs) else rhythm.step
-    phase = rhythm.phase
+    step = int(runs[0, 3]) if cadence.hours and len(runs) else cadence.step
+    phase = cadence.phase
     if phase is None:
         phase = int(runs[0, 0]) if len(runs) else start
-    if rhythm.kind == "grid":
+    if cadence.kind == "grid":
         start = (
-            rhythm.ceil_to_grid(start, phase) if step == MONTH else start + (phase - start) % step
+            cadence.ceil_to_grid(start, phase) if step == MONTH else start + (phase - start) % step
         )
-    if rhythm.is_long:
+    if cadence.is_long:
         # A candle that goes on after the last day is not to be expected.
         if step == MONTH:
             end = int(month_start(np.array([end]))[0])
@@ -418,27 +418,27 @@ def _absences(line: Timeline) -> Iterator[tuple[int, int, int]]:
             yield start, end, step
         return
     firsts, steps = runs[:, 0], runs[:, 3]
-    if rhythm.hours:
+    if cadence.hours:
         # Which of its neighbours tells the hours between two rows is not known.
         between = np.minimum(steps[:-1], steps[1:])
         allowed = np.maximum(steps[:-1], steps[1:])
         dues = runs[:-1, 1] + between
         lacking = firsts[1:] - runs[:-1, 1] > allowed
     else:
-        reach = np.maximum.accumulate(rhythm.after(runs[:, 1], steps))
+        reach = np.maximum.accumulate(cadence.after(runs[:, 1], steps))
         dues, between = reach[:-1], steps[1:]
         lacking = firsts[1:] > dues
-    if rhythm.kind == "pace":
+    if cadence.kind == "pace":
         lacking = 2 * (firsts[1:] - dues) >= between
-    if firsts[0] > start and (rhythm.kind == "grid" or firsts[0] - start >= step):
+    if firsts[0] > start and (cadence.kind == "grid" or firsts[0] - start >= step):
         # The first snapshot of a day comes anywhere within its pace.
-        late = 0 if rhythm.kind == "grid" else int(firsts[0] - start) % step
+        late = 0 if cadence.kind == "grid" else int(firsts[0] - start) % step
         yield start, int(firsts[0]) - late, step
     for at in np.flatnonzero(lacking).tolist():
-        yield int(dues[at]), int(firsts[at + 1]), int(between[at]) or rhythm.step
-    last = int(rhythm.after(runs[-1:, 1], steps[-1:])[0])
-    if last < end and (rhythm.kind == "grid" or 2 * (end - last) >= step):
-        yield last, end, int(steps[-1]) or rhythm.step
+        yield int(dues[at]), int(firsts[at + 1]), int(between[at]) or cadence.step
+    last = int(cadence.after(runs[-1:, 1], steps[-1:])[0])
+    if last < end and (cadence.kind == "grid" or 2 * (end - last) >= step):
+        yield last, end, int(steps[-1]) or cadence.step
 
 
 def _by_day(due: Callable[[int], int], start: int, end: int) -> npt.NDArray[np.int64]:
@@ -470,7 +470,7 @@ def _in_days(line: Timeline) -> Iterator[Gap]:
         yield _daily(start, end, missing, word)
     for jump in whole:
         name = line.owners[line.code(jump.start // DAY)].name
-        said = f"{name}: {jump.missing:,} numbers in {line.rhythm.number} are left out"
+        said = f"{name}: {jump.missing:,} numbers in {line.cadence.number} are left out"
         yield _daily(jump.start, jump.end, jump.missing, Explanation(GapKind.HOLE, said))
 
 
@@ -496,7 +496,7 @@ class _Jump(NamedTuple):
 
 def _jumps(line: Timeline) -> list[_Jump]:
     """Find where numbers are left out."""
-    if line.rhythm.kind != "ids":
+    if line.cadence.kind != "ids":
         return []
     runs = [Run(*run) for run in line.runs.tolist()]
     return [
@@ -538,7 +538,7 @@ def _gives(line: Timeline, at: int, day: int) -> bool:
 
 def _follows(line: Timeline, run: npt.NDArray[np.int64]) -> bool:
     """Tell whether the numbers of a run go on where those of the one before it end."""
-    if line.rhythm.kind != "ids":
+    if line.cadence.kind != "ids":
         return False
     at = int(np.searchsorted(line.runs[:, 0], run[0]))
     return at > 0 and Run(*line.runs[at - 1]).last_id + 1 == Run(*run).first_id
@@ -546,7 +546,7 @@ def _follows(line: Timeline, run: npt.NDArray[np.int64]) -> bool:
 
 def _goes_on(line: Timeline, run: npt.NDArray[np.int64]) -> bool:
     """Tell whether the numbers of a run go on in the one after it."""
-    if line.rhythm.kind != "ids":
+    if line.cadence.kind != "ids":
         return False
     at = int(np.searchsorted(line.runs[:, 0], run[0])) + 1
     return at < len(line.runs) and Run(*line.runs[at]).first_id - 1 == Run(*run).last_id
@@ -590,7 +590,7 @@ def _edge_word(line: Timeline, owner: DaySource, start: int, end: int) -> Explan
         said = f"{owner.name}: its last row {of} {format_time(last)}"
     if not begins and delivered is not None and owner.end > delivered:
         # Candles go on until then; the last trade is some minutes earlier.
-        if start >= delivered - (0 if line.rhythm.kind == "grid" else HOUR):
+        if start >= delivered - (0 if line.cadence.kind == "grid" else HOUR):
             return Explanation(
                 outside, f"{said}; the contract was delivered at {format_time(delivered)}"
             )
@@ -798,7 +798,7 @@ def _with_evidence(halted: Sequence[Span]) -> list[Halt]:
 
 def _in_candles(line: Timeline, halt: Halt) -> Halt | None:
     """Return the candles that lie in a halt as a whole; None if there is none."""
-    step = line.rhythm.step
+    step = line.cadence.step
     if not 0 < step <= DAY:
         return None
     start = -(-halt.start // step) * step
@@ -848,7 +848,7 @@ def slice_gap(line: Timeline, gap: Gap, start: int, end: int) -> Gap:
         return gap
 
     def due(time: int) -> int:
-        return line.rhythm.count(gap.start, time, line.rhythm.step)
+        return line.cadence.count(gap.start, time, line.cadence.step)
 
     return replace(
         gap,

@@ -64,9 +64,9 @@ def reconcile(
     FileError
         For a file that is not what its name says.
     """
-    rhythm = cadence_of(feed.market, feed.data_type, monthly.folder.interval)
+    cadence = cadence_of(feed.market, feed.data_type, monthly.folder.interval)
     found: list[Mismatch] = []
-    for one in _compared(root, feed, rhythm, monthly, daily, workers):
+    for one in _compared(root, feed, cadence, monthly, daily, workers):
         last = found[-1] if found else None
         if last is not None and last.end >= one.start and _kind(last.what) == _kind(one.what):
             found[-1] = replace(last, end=one.end, rows=last.rows + one.rows)
@@ -130,7 +130,7 @@ def _kind(what: str) -> str:
 def _compared(
     root: Path,
     feed: FeedTable,
-    rhythm: Cadence,
+    cadence: Cadence,
     monthly: FileTask,
     daily: Sequence[FileTask],
     workers: int,
@@ -149,7 +149,7 @@ def _compared(
             if other is not None and other[0] == day:
                 there, other = other[1], next(of_days, None)
             if day in days:
-                yield from _differences(feed, rhythm, here, there)
+                yield from _differences(feed, cadence, here, there)
 
 
 def _by_day(
@@ -175,7 +175,7 @@ def _by_day(
 
 
 def _differences(
-    feed: FeedTable, rhythm: Cadence, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
+    feed: FeedTable, cadence: Cadence, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
 ) -> Iterator[Mismatch]:
     """Hold the rows of one day against each other."""
     one = daily if daily is not None else monthly
@@ -199,8 +199,8 @@ def _differences(
     others = [pl.col(name).ne_missing(pl.col(f"{name}{_MONTHLY}")) for name in values]
     alone = pl.col(_DAILY).is_null() | pl.col(_MONTHLY).is_null()
     different = both.filter(pl.any_horizontal(alone, *others))
-    if rhythm.kind == "grid":
-        apart = pl.col(feed.time).to_physical().diff() > rhythm.step
+    if cadence.kind == "grid":
+        apart = pl.col(feed.time).to_physical().diff() > cadence.step
     else:
         # Rows are neighbours when none that agree are between them.
         apart = pl.col(_PLACE).cast(pl.Int64).diff() > 1
@@ -211,7 +211,7 @@ def _differences(
     firsts = different.filter(begins).iter_rows(named=True)
     for (first, end), row in zip(pairwise(bounds), firsts, strict=True):
         last = np.array([times[end - 1]])
-        after = int(rhythm.after(last, np.array([max(rhythm.step, 1)]))[0])
+        after = int(cadence.after(last, np.array([max(cadence.step, 1)]))[0])
         yield Mismatch(times[first], after, end - first, _told(row, values))
 
 

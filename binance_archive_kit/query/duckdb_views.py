@@ -68,13 +68,13 @@ class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
 
     Parameters
     ----------
-    holdings : Engine
+    engine : Engine
     feed : FeedTable
     """
 
-    def __init__(self, holdings: Engine, feed: FeedTable) -> None:
+    def __init__(self, engine: Engine, feed: FeedTable) -> None:
         super().__init__(feed.arrow.empty_table())
-        self._holdings = holdings
+        self._holdings = engine
         self._feed = feed
 
     def scanner(
@@ -238,7 +238,7 @@ CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
 
 
 def open_views(
-    holdings: Engine,
+    engine: Engine,
     *,
     database: str | Path | None = None,
     distinct: bool = False,
@@ -248,7 +248,7 @@ def open_views(
 
     Parameters
     ----------
-    holdings : Engine
+    engine : Engine
     database : str or Path, optional
         File for the user's own tables and views; None keeps them in memory.
     distinct : bool
@@ -266,7 +266,7 @@ def open_views(
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
         _create_views(
             connection,
-            holdings,
+            engine,
             in_file=database is not None,
             distinct=distinct,
             known_at=known_at,
@@ -316,7 +316,7 @@ def connection_html(connection: duckdb.DuckDBPyConnection) -> str | None:
 
 def _create_views(
     connection: duckdb.DuckDBPyConnection,
-    holdings: Engine,
+    engine: Engine,
     *,
     in_file: bool,
     distinct: bool,
@@ -333,10 +333,10 @@ def _create_views(
                 "use its cursor()"
             ) from None
     described: dict[str, tuple[str, dict[str, str]]] = {}
-    there = {feed.view for feed in holdings.feeds()}
+    there = {feed.view for feed in engine.feeds()}
     for market, data_type in load_schemas():
-        feed = holdings.feed(market, data_type)
-        rows = connection.from_arrow(FeedDataset(holdings, feed))
+        feed = engine.feed(market, data_type)
+        rows = connection.from_arrow(FeedDataset(engine, feed))
         if distinct and (feed.schema.key or data_type is _DOUBLED):
             # Of the files that have a row, the first in the order of their names is named.
             rows = rows.aggregate(
@@ -357,7 +357,7 @@ def _create_views(
             else (f"{market.title} {data_type}; nothing of it was in the store.", {})
         )
     for name, about in _ABOUT.items():
-        table = _AboutDataset(partial(about.read, holdings), about.types)
+        table = _AboutDataset(partial(about.read, engine), about.types)
         connection.from_arrow(table).create_view(name, replace=True)
         described[name] = (about.what, about.columns)
     if in_file:

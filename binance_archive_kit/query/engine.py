@@ -720,8 +720,8 @@ class Engine:
 class _Keeper:
     """Puts months into the cache once they were read, while nobody waits."""
 
-    def __init__(self, holdings: Engine) -> None:
-        self._holdings = holdings
+    def __init__(self, engine: Engine) -> None:
+        self._holdings = engine
         self._todo: deque[tuple[FeedTable, MonthTask]] = deque()
         self._pool: ThreadPoolExecutor | None = None
 

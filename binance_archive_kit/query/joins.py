@@ -256,14 +256,14 @@ class _FeedRows:
     """Rows of a feed of a store."""
 
     def __init__(
-        self, holdings: Engine, market: str | None, data_type: str | None, where: pl.Expr | None
+        self, engine: Engine, market: str | None, data_type: str | None, where: pl.Expr | None
     ) -> None:
         if market is None or data_type is None:
             raise ConfigurationError(
                 "market, data_type: name a feed of the store, such as 'futures_um', 'metrics'"
             )
-        self.holdings = holdings
-        self.feed = holdings.feed(market, data_type)
+        self.engine = engine
+        self.feed = engine.feed(market, data_type)
         self.title = self.feed.view
         self.suffix = f"_{self.feed.data_type.name.lower()}"
         self.own = list(self.feed.columns)
@@ -277,13 +277,13 @@ class _FeedRows:
 
     def choose(self, symbols: list[str], interval: str | None, named: object) -> None:
         """Choose the files of these symbols, and of one interval."""
-        streams = self.holdings.folders(self.feed)
+        streams = self.engine.folders(self.feed)
         if not streams:
-            raise ConfigurationError(self.holdings.nothing_of(self.feed))
+            raise ConfigurationError(self.engine.nothing_of(self.feed))
         known = sorted({held.folder.symbol for held in streams})
         strangers = sorted(set(symbols) - set(known))
         if strangers and (named is not None or len(strangers) == len(symbols)):
-            read_choice(self.holdings, self.feed, strangers, None, None, None)
+            read_choice(self.engine, self.feed, strangers, None, None, None)
         if self.feed.data_type.has_intervals:
             there = {
                 each.folder.interval
@@ -298,7 +298,7 @@ class _FeedRows:
                 names = ", ".join(each for each in Interval if each in there)
                 raise ConfigurationError(f"interval: choose one of {names}")
             own = [name for name in symbols if name in known] or None
-            read_choice(self.holdings, self.feed, own, interval, None, None)
+            read_choice(self.engine, self.feed, own, interval, None, None)
             [self._interval] = there if interval is None else [Interval(read_interval(interval))]
         elif interval is not None:
             raise ConfigurationError(f"interval: {self.title} has none; leave it out")
@@ -392,7 +392,7 @@ class _FeedRows:
 
     def _scan(self, symbols: list[str], start: datetime, end: datetime) -> pl.LazyFrame:
         rows = scan(
-            self.holdings,
+            self.engine,
             self.feed.market,
             self.feed.data_type,
             symbols=symbols,
@@ -436,9 +436,9 @@ class _FeedRows:
             f"two different rows of {first[_SYMBOL]} were known at "
             f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC{also}",
         )
-        if self.holdings.on_error == "raise":
+        if self.engine.on_error == "raise":
             raise error
-        self.holdings.problems.setdefault(one, error)
+        self.engine.problems.setdefault(one, error)
         warnings.warn(
             f"{error.file}: {error.detail}; both left out", ArchiveKitWarning, stacklevel=4
         )

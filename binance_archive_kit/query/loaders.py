@@ -89,9 +89,9 @@ def load_klines(
     FileError
         For a file that is not what its name says.
     """
-    holdings = opened(source, options)
-    feed = holdings.feed(market, data_type)
-    rows = _Rows(holdings)
+    engine = opened(source, options)
+    feed = engine.feed(market, data_type)
+    rows = _Rows(engine)
     found = _candles(rows, feed, symbol, interval, start, end)
     rows.warn()
     return found
@@ -151,16 +151,16 @@ def ohlcv(
         If two candles with one open time differ; with ``on_error="skip"`` both are left out.
     """
     length = read_length(every)
-    holdings = opened(source, options)
-    feed = holdings.feed(market, DataType.KLINES)
+    engine = opened(source, options)
+    feed = engine.feed(market, DataType.KLINES)
     asked = None if interval is None else _intervals(interval)
     symbols = sorted(read_names("symbol", symbol))
-    chosen = _chosen(holdings, feed, symbols, asked, start, end)
-    rows = _Rows(holdings)
+    chosen = _chosen(engine, feed, symbols, asked, start, end)
+    rows = _Rows(engine)
     bars = []
     for name in symbols:
         own = replace(chosen, symbols=frozenset([name]))
-        streams = [held for held in holdings.folders(feed) if held.folder.symbol == name]
+        streams = [held for held in engine.folders(feed) if held.folder.symbol == name]
         candidates = _candidates(streams, own, length)
         grid = replace(length, phase=_phase(rows, feed, streams, length))
         groups = [candidates] if asked is None else [[each] for each in candidates]
@@ -216,12 +216,12 @@ def klines_with_funding(
     FileError
         For a file that is not what its name says.
     """
-    holdings = opened(source, options)
-    rows = _Rows(holdings)
+    engine = opened(source, options)
+    rows = _Rows(engine)
     symbols, intervals = read_names("symbol", symbol), _intervals(interval)
-    candles = _candles(rows, holdings.feed(market, DataType.KLINES), symbols, intervals, start, end)
-    feed = holdings.feed(market, DataType.FUNDING_RATE)
-    known = rows.read(feed, read_choice(holdings, feed, symbols, None, None, None))
+    candles = _candles(rows, engine.feed(market, DataType.KLINES), symbols, intervals, start, end)
+    feed = engine.feed(market, DataType.FUNDING_RATE)
+    known = rows.read(feed, read_choice(engine, feed, symbols, None, None, None))
     hours = pl.max_horizontal("funding_interval_hours", pl.col("funding_interval_hours").shift(-1))
     stale = (pl.col("calc_time") + pl.duration(hours=hours) + _LATE).alias("stale")
     joined = []
@@ -260,7 +260,7 @@ def _single(symbol: object, interval: object) -> list[str]:
 
 
 def _chosen(
-    holdings: Engine,
+    engine: Engine,
     feed: FeedTable,
     symbols: list[str],
     intervals: list[str] | None,
@@ -268,11 +268,11 @@ def _chosen(
     end: Moment | None,
 ) -> Selection:
     """Read what is asked for, and see that the store has files of each symbol and interval."""
-    chosen = read_choice(holdings, feed, symbols, intervals, start, end)
-    there = {(held.folder.symbol, held.folder.interval) for held in holdings.folders(feed)}
+    chosen = read_choice(engine, feed, symbols, intervals, start, end)
+    there = {(held.folder.symbol, held.folder.interval) for held in engine.folders(feed)}
     for name in symbols:
         if any((name, each) not in there for each in intervals or ()):
-            read_choice(holdings, feed, name, intervals, start, end)
+            read_choice(engine, feed, name, intervals, start, end)
     return chosen
 
 
@@ -289,7 +289,7 @@ def _candles(
         families = [each for each in DataType if each.has_intervals]
         raise ConfigurationError(unknown("data_type", feed.data_type, families))
     symbols, intervals = sorted(read_names("symbol", symbol)), _intervals(interval)
-    chosen = _chosen(rows.holdings, feed, symbols, intervals, start, end)
+    chosen = _chosen(rows.engine, feed, symbols, intervals, start, end)
     found = rows.read(feed, chosen)
     if len(symbols) * len(intervals) > 1 or found.is_empty():
         given = set(found.select("symbol", "interval").unique().rows())
@@ -313,7 +313,7 @@ class _Rows:
         What has files, and no row of the time asked for.
     """
 
-    holdings: Engine
+    engine: Engine
     repeated: int = 0
     files: set[str] = field(default_factory=set)
     absent: list[str] = field(default_factory=list)
@@ -321,7 +321,7 @@ class _Rows:
     def read(self, feed: FeedTable, chosen: Selection, *where: pl.Expr) -> pl.DataFrame:
         """Read rows in the order of symbol, interval and time, each once."""
         lazy = scan(
-            self.holdings,
+            self.engine,
             feed.market,
             feed.data_type,
             symbols=chosen.symbols,
@@ -358,7 +358,7 @@ class _Rows:
         conflicts = groups.filter(pl.col("kinds") > 1).select(key)
         if conflicts.height:
             for error in _conflicts(doubled.join(conflicts, on=key, how="semi"), key, own):
-                self.holdings.reject(error)
+                self.engine.reject(error)
         same = doubled.join(conflicts, on=key, how="anti")
         self.repeated += same.height - same.select(key).n_unique()
         self.files |= set(same["file"].cast(pl.String))
@@ -392,10 +392,10 @@ class _Rows:
         if not any_rows:
             raise ConfigurationError(
                 f"{_few(self.absent)}: the store has "
-                f"{_reach(self.holdings, feed, chosen)}, and no candle {between}"
-                f"{_left_out(self.holdings, feed, chosen)}"
+                f"{_reach(self.engine, feed, chosen)}, and no candle {between}"
+                f"{_left_out(self.engine, feed, chosen)}"
             )
-        left_out = _left_out(self.holdings, feed, chosen)
+        left_out = _left_out(self.engine, feed, chosen)
         said = f"no candle {between} of {_few(self.absent)}{left_out}"
         warnings.warn(said, ArchiveKitWarning, stacklevel=4)
 
@@ -435,23 +435,23 @@ def _conflicts(rows: pl.DataFrame, key: list[str], own: list[str]) -> Iterator[C
         yield ConflictingRows(first["file"], f"{said} and {two[name]}{where}{more}")
 
 
-def _left_out(holdings: Engine, feed: FeedTable, chosen: Selection) -> str:
+def _left_out(engine: Engine, feed: FeedTable, chosen: Selection) -> str:
     """Return the files that are left out as they cannot be read, in words; empty if none."""
-    bad = [file.place for file in _files(holdings, feed, chosen) if file.place in holdings.problems]
+    bad = [file.place for file in _files(engine, feed, chosen) if file.place in engine.problems]
     return f"; files that cannot be read are left out: {_few(bad)}" if bad else ""
 
 
-def _reach(holdings: Engine, feed: FeedTable, chosen: Selection) -> str:
+def _reach(engine: Engine, feed: FeedTable, chosen: Selection) -> str:
     """Return the days that the files of symbols and intervals cover, in words."""
-    files = _files(holdings, feed, chosen)
+    files = _files(engine, feed, chosen)
     return f"files of {min(f.start for f in files)} to {max(f.end for f in files)}"
 
 
-def _files(holdings: Engine, feed: FeedTable, chosen: Selection) -> list[StoredFile]:
+def _files(engine: Engine, feed: FeedTable, chosen: Selection) -> list[StoredFile]:
     """Return the files of symbols and intervals."""
     return [
         file
-        for held in holdings.folders(feed)
+        for held in engine.folders(feed)
         if chosen.symbols is None or held.folder.symbol in chosen.symbols
         if chosen.intervals is None or held.folder.interval in chosen.intervals
         for file in held.files

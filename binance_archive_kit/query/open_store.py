@@ -81,13 +81,13 @@ class StorePart:
 
     Parameters
     ----------
-    holdings : Engine
+    engine : Engine
     words : tuple of str
         Market, data type, symbol and interval, as many as are chosen.
     """
 
-    def __init__(self, holdings: Engine, words: tuple[str, ...] = ()) -> None:
-        self._holdings = holdings
+    def __init__(self, engine: Engine, words: tuple[str, ...] = ()) -> None:
+        self._holdings = engine
         self.words = words
 
     def frame(self) -> pl.DataFrame:
@@ -142,7 +142,7 @@ class StorePart:
 
 
 def _panel(
-    holdings: Engine, title: str, streams: pl.DataFrame, skipped: Sequence[SkippedFile] = ()
+    engine: Engine, title: str, streams: pl.DataFrame, skipped: Sequence[SkippedFile] = ()
 ) -> str:
     """Show streams feed by feed, or one by one when they are few."""
     few = streams.height <= _FEW
@@ -168,13 +168,13 @@ def _panel(
     ]
     head = ("view", "partition", *(names or ["symbols"]))
     head += ("first day", "last day", "files", "size", "proven")
-    problems = [str(error) for error in holdings.problems.values()]
+    problems = [str(error) for error in engine.problems.values()]
     left_out = f"{len(problems):,} files are left out of answers"
     others = [f"{path}: {reason}; {advice}" for path, reason, advice in skipped]
     unread = f"{len(others):,} files are skipped because of their name or folder"
     return render.panel(
         title,
-        f"{holdings.root}: {_amount(streams)}",
+        f"{engine.root}: {_amount(streams)}",
         "bad" if problems else "warn" if others else "good" if streams.height else "idle",
         render.table(head, rows, numeric=range(len(head) - 3, len(head))),
         render.details("bad", left_out, problems) if problems else "",
@@ -333,14 +333,14 @@ def scan(
     """
     check_flag("distinct", distinct)
     check_flag("known_at", known_at)
-    holdings = opened(source, options)
-    feed = holdings.feed(market, data_type)
-    chosen = read_choice(holdings, feed, symbols, intervals, start, end)
+    engine = opened(source, options)
+    feed = engine.feed(market, data_type)
+    chosen = read_choice(engine, feed, symbols, intervals, start, end)
     if known_at:
         # Of metrics, all labels of a file show which end of a period they stand for.
         around = _DAY if feed.schema.known.rule == "metrics_label" else timedelta(0)
         whole = scan(
-            holdings,
+            engine,
             market,
             data_type,
             symbols=symbols,
@@ -354,7 +354,7 @@ def scan(
     def read(
         columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
     ) -> Iterator[pl.DataFrame]:
-        return _frames(holdings, feed, chosen, columns, predicate, rows)
+        return _frames(engine, feed, chosen, columns, predicate, rows)
 
     frame = register_io_source(read, schema=feed.polars, is_pure=True)
     for condition in _conditions(feed, chosen):
@@ -394,7 +394,7 @@ def opened(source: Source, options: dict[str, Any]) -> Engine:
 
 
 def read_choice(
-    holdings: Engine,
+    engine: Engine,
     feed: FeedTable,
     symbols: str | Iterable[str] | None,
     intervals: str | Iterable[str] | None,
@@ -402,9 +402,9 @@ def read_choice(
     end: Moment | None,
 ) -> Selection:
     """Read what is asked for, and see that the store has files of it."""
-    streams = [held.folder for held in holdings.folders(feed)]
+    streams = [held.folder for held in engine.folders(feed)]
     if not streams:
-        raise ConfigurationError(holdings.nothing_of(feed))
+        raise ConfigurationError(engine.nothing_of(feed))
     asked_symbols = _asked("symbols", symbols)
     asked_intervals = _asked("intervals", intervals)
     if asked_intervals is not None:
@@ -413,7 +413,7 @@ def read_choice(
     for symbol in sorted(asked_symbols or ()):
         if symbol not in known_symbols:
             said = _not_there(feed, "symbols", symbol, known_symbols, asked_intervals)
-            raise ConfigurationError(f"{said}{holdings.skipped_hint(symbol)}")
+            raise ConfigurationError(f"{said}{engine.skipped_hint(symbol)}")
     known = {s.interval for s in streams if asked_symbols is None or s.symbol in asked_symbols}
     there = [interval for interval in Interval if interval in known]
     for interval in sorted(asked_intervals or ()):
@@ -522,7 +522,7 @@ def _conditions(feed: FeedTable, chosen: Selection) -> Iterator[pl.Expr]:
 
 
 def _frames(
-    holdings: Engine,
+    engine: Engine,
     feed: FeedTable,
     chosen: Selection,
     columns: list[str] | None,
@@ -539,7 +539,7 @@ def _frames(
     looked_at = list(names)
     if predicate is not None:
         looked_at += [name for name in predicate.meta.root_names() if name not in names]
-    with closing(holdings.scan(feed, looked_at, pruner)) as batches:
+    with closing(engine.scan(feed, looked_at, pruner)) as batches:
         for batch in batches:
             frame = _polars_frame(batch, feed)
             if predicate is not None:

@@ -153,9 +153,9 @@ def length(interval: Interval) -> int:
 def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -> Cadence:
     """Tell how the rows of a feed follow each other.
 
-    >>> rhythm_of(Market.SPOT, DataType.KLINES, Interval.M1).step // SECOND
+    >>> cadence_of(Market.SPOT, DataType.KLINES, Interval.M1).step // SECOND
     60
-    >>> rhythm_of(Market.FUTURES_UM, DataType.TRADES, None).kind
+    >>> cadence_of(Market.FUTURES_UM, DataType.TRADES, None).kind
     'events'
     """
     if interval is not None:
@@ -182,7 +182,7 @@ def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -
             return _EVENTS
 
 
-def snap_to_grid(rhythm: Cadence, data_type: DataType, times: Times) -> Times:
+def snap_to_grid(cadence: Cadence, data_type: DataType, times: Times) -> Times:
     """Give the steps that times stand for: those of funding come some milliseconds late."""
     if data_type is not DataType.FUNDING_RATE:
         return times

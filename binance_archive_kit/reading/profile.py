@@ -143,8 +143,8 @@ class Profiler:
             self._key = [feed.time, *self._key]
         self.filled: list[str] = []
         if not feed.data_type.has_intervals:
-            rhythm = cadence_of(feed.market, feed.data_type, None)
-            self.filled += filter(None, (rhythm.number, rhythm.hours))
+            cadence = cadence_of(feed.market, feed.data_type, None)
+            self.filled += filter(None, (cadence.number, cadence.hours))
         self.columns = list(feed.columns)
         self._checks = ValueChecks(feed)
 
@@ -170,26 +170,26 @@ class Profiler:
         """
         counts = np.array([count for _, count in spans], np.int64)
         file = np.repeat(np.arange(len(spans)), counts)
-        rhythm = cadence_of(self._feed.market, self._feed.data_type, spans[0][0].folder.interval)
+        cadence = cadence_of(self._feed.market, self._feed.data_type, spans[0][0].folder.interval)
         # Rows of funding are told apart by the hour they stand for.
-        told = snap_to_grid(rhythm, self._feed.data_type, _numbers(frame, self._feed.time))
+        told = snap_to_grid(cadence, self._feed.data_type, _numbers(frame, self._feed.time))
         times = told
         if self._feed.data_type is DataType.METRICS:
             times = times - self._shifts(spans, counts, times)
         turns = _turns(file)
         batch = Batch(frame, file, told, len(spans))
-        flaws = self._checks.flaws(batch, rhythm)
+        flaws = self._checks.flaws(batch, cadence)
         standing = self._checks.standing(batch)
-        ids = _numbers(frame, rhythm.number) if rhythm.number else _all(0, times)
-        if rhythm.hours:
-            steps = _numbers(frame, rhythm.hours) * HOUR
+        ids = _numbers(frame, cadence.number) if cadence.number else _all(0, times)
+        if cadence.hours:
+            steps = _numbers(frame, cadence.hours) * HOUR
         else:
-            steps = _all(max(rhythm.step, 0), times)
+            steps = _all(max(cadence.step, 0), times)
         # Clocks may be some milliseconds apart, so that it is numbers that follow each other.
-        follow = ids if rhythm.number else times
+        follow = ids if cadence.number else times
         by_time = follow is times and self._key == [self._feed.time]
         apart = np.diff(times)
-        if by_time and rhythm.step > 0 and _is_regular(rhythm, turns, times, apart):
+        if by_time and cadence.step > 0 and _is_regular(cadence, turns, times, apart):
             # So are nearly all files: no row has to move, and none to be left out.
             repeats = strays = np.zeros(len(spans), np.int64)
         else:
@@ -198,24 +198,24 @@ class Profiler:
             if repeats.any():
                 for number, conflict in self._conflicts(batch).items():
                     flaws[number] = (*flaws.get(number, ()), conflict)
-            starts = rhythm.step_of(times)
+            starts = cadence.step_of(times)
             off = times != starts
             strays = np.bincount(file[off], minlength=len(spans))
             if off.any():
                 # A row between the steps is there, and is the one of the step it lies in.
                 times, apart = starts, np.diff(starts)
-                follow = follow if rhythm.number else times
+                follow = follow if cadence.number else times
             if (_falls(follow) & ~turns).any():
                 order = np.lexsort((times, follow, file))
                 file, new, follow = file[order], new[order], follow[order]
                 times, ids, steps = times[order], ids[order], steps[order]
                 apart = np.diff(times)
             # Sorting leaves the rows of each file together, so that files turn where they did.
-            taken = new if rhythm.kind == "events" else _is_new(turns, follow)
+            taken = new if cadence.kind == "events" else _is_new(turns, follow)
             if not taken.all():
                 file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
                 turns, apart = _turns(file), np.diff(times)
-        runs, at = _runs(rhythm, file, turns, times, apart, ids, steps)
+        runs, at = _runs(cadence, file, turns, times, apart, ids, steps)
         ends = np.searchsorted(at, np.arange(len(spans) + 1)).tolist()
         of_each = zip(
             range(len(spans)),
@@ -366,7 +366,7 @@ def profile_files(
     examiner = Profiler(feed)
     # Files of one interval follow each other at its pace.
     for interval, group in groupby(sources, lambda source: source.folder.interval):
-        rhythm = cadence_of(feed.market, feed.data_type, interval)
+        cadence = cadence_of(feed.market, feed.data_type, interval)
         begun: dict[str, ProfiledFile] = {}
         overlap = False
         reader = ZipReader(root, feed, examiner.filled, full=True, in_order=False, notes=notes)
@@ -379,11 +379,11 @@ def profile_files(
                 for (source, _), contents, facts in shown:
                     before = begun.get(source.file.key)
                     if before is not None:
-                        overlap = overlap or _overlap(rhythm, before.contents, contents)
-                        contents = joined(rhythm, before.contents, contents)
+                        overlap = overlap or _overlap(cadence, before.contents, contents)
+                        contents = joined(cadence, before.contents, contents)
                         facts = facts and merged(before.facts, facts)
                         if overlap and piece.ends:
-                            contents = _recounted(reader, examiner, source, rhythm, contents)
+                            contents = _recounted(reader, examiner, source, cadence, contents)
                     begun[source.file.key] = ProfiledFile(source, contents, facts)
                 if piece.ends:
                     yield [*begun.values()]
@@ -391,17 +391,17 @@ def profile_files(
                     overlap = False
 
 
-def _overlap(rhythm: Cadence, contents: FileProfile, more: FileProfile) -> bool:
+def _overlap(cadence: Cadence, contents: FileProfile, more: FileProfile) -> bool:
     """Return whether an earlier piece may have rows of a piece, too."""
     if not len(contents.runs) or not len(more.runs):
         return False
     last, first = contents.runs[:, 1].max(), more.runs[0, 0]
     # Clocks of events may be apart, and such rows are no repeats.
-    return bool(first < last - MINUTE if rhythm.kind in ("events", "ids") else first <= last)
+    return bool(first < last - MINUTE if cadence.kind in ("events", "ids") else first <= last)
 
 
 def _recounted(
-    reader: ZipReader, examiner: Profiler, source: FileTask, rhythm: Cadence, contents: FileProfile
+    reader: ZipReader, examiner: Profiler, source: FileTask, cadence: Cadence, contents: FileProfile
 ) -> FileProfile:
     """Count the repeats and conflicts of a file whose pieces overlap, over all its rows."""
     whole = replace(source, without=frozenset())
@@ -410,7 +410,7 @@ def _recounted(
     )
     others = tuple(flaw for flaw in contents.flaws if flaw.kind is not FlawKind.CONFLICT)
     runs = contents.runs
-    if rhythm.kind == "events":
+    if cadence.kind == "events":
         # Of these there is one run for each day, whose ends do not tell what stands in two pieces.
         runs = runs.copy()
         runs[:, Run._fields.index("rows")] = [days[at] for at in (runs[:, 0] // DAY).tolist()]
@@ -428,7 +428,7 @@ def _counted(values: Times) -> tuple[Times, Times]:
 _FILE, _AT = " file", " at"
 
 
-def joined(rhythm: Cadence, contents: FileProfile | None, more: FileProfile) -> FileProfile:
+def joined(cadence: Cadence, contents: FileProfile | None, more: FileProfile) -> FileProfile:
     """Put together what is in two pieces of a file, the second following the first.
 
     Of rows that stand in both, those that come by steps or numbers are counted once.
@@ -444,14 +444,14 @@ def joined(rhythm: Cadence, contents: FileProfile | None, more: FileProfile) -> 
         before, after = Run(*runs[seam - 1]), Run(*runs[seam])
         longest = max(longest, after.first - before.last)
         in_order = in_order and before.last <= after.first
-        at = Run._fields.index("first_id" if rhythm.kind == "ids" else "first")
+        at = Run._fields.index("first_id" if cadence.kind == "ids" else "first")
         if _is_ascending(runs[seam - 1 : seam + 1, at]):
             near, far, runs = runs[: seam - 1], runs[seam + 1 :], runs[seam - 1 : seam + 1]
         else:
             near, far, runs = NO_RUNS, NO_RUNS, runs[np.argsort(runs[:, at], kind="stable")]
         whole = runs[:, 2].sum()
-        runs = _folded(rhythm, runs)
-        if rhythm.kind in ("grid", "ids"):
+        runs = _folded(cadence, runs)
+        if cadence.kind in ("grid", "ids"):
             repeats += int(whole - runs[:, 2].sum())
         runs = np.concatenate([near, runs, far])
     return replace(
@@ -471,19 +471,23 @@ def _is_ascending(values: Times) -> bool:
     return not _falls(values).any()
 
 
-def _folded(rhythm: Cadence, runs: Runs) -> Runs:
+def _folded(cadence: Cadence, runs: Runs) -> Runs:
     """Make one of runs of a day that follow each other, or overlap."""
     folded: list[Run] = []
     for run in (Run(*each) for each in runs.tolist()):
         last = folded[-1] if folded else None
-        if last is None or last.first // DAY != run.first // DAY or not _follows(rhythm, last, run):
+        if (
+            last is None
+            or last.first // DAY != run.first // DAY
+            or not _follows(cadence, last, run)
+        ):
             folded.append(run)
             continue
         ends = max(last, run, key=lambda each: (each.last_id, each.last))
         folded[-1] = Run(
             min(last.first, run.first),
             max(last.last, run.last),
-            last.rows + run.rows - _common(rhythm, last, run),
+            last.rows + run.rows - _common(cadence, last, run),
             ends.step,
             last.first_id,
             ends.last_id,
@@ -491,9 +495,9 @@ def _folded(rhythm: Cadence, runs: Runs) -> Runs:
     return np.array(folded, np.int64).reshape(-1, len(Run._fields))
 
 
-def _follows(rhythm: Cadence, before: Run, after: Run) -> bool:
+def _follows(cadence: Cadence, before: Run, after: Run) -> bool:
     """Tell whether a run, which begins no earlier than another one, goes on with that one."""
-    match rhythm.kind:
+    match cadence.kind:
         case "events":
             return True
         case "ids":
@@ -504,9 +508,9 @@ def _follows(rhythm: Cadence, before: Run, after: Run) -> bool:
             return after.first - before.last <= before.step
 
 
-def _common(rhythm: Cadence, before: Run, after: Run) -> int:
+def _common(cadence: Cadence, before: Run, after: Run) -> int:
     """Count the rows that stand in both of two runs; those that keep a pace by their ends."""
-    match rhythm.kind:
+    match cadence.kind:
         case "events":
             return 0
         case "ids":
@@ -519,7 +523,7 @@ def _common(rhythm: Cadence, before: Run, after: Run) -> int:
 
 
 def _runs(
-    rhythm: Cadence,
+    cadence: Cadence,
     file: Times,
     turns: Marks,
     times: Times,
@@ -535,18 +539,18 @@ def _runs(
     if not len(times):
         return NO_RUNS, file
     days = times // DAY
-    match rhythm.kind:
+    match cadence.kind:
         case "events":
             breaks = np.zeros(len(apart), np.bool_)
         case "ids":
             breaks = np.diff(ids) != 1
         case "pace":
-            breaks = 2 * apart >= 3 * rhythm.step
-        case _ if rhythm.hours:
+            breaks = 2 * apart >= 3 * cadence.step
+        case _ if cadence.hours:
             # A row may tell the hours since the one before it, or those to the next.
             breaks = (apart != steps[1:]) & (apart != steps[:-1])
         case _:
-            breaks = apart != rhythm.step
+            breaks = apart != cadence.step
     breaks |= _turns(days) | turns
     starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     ends = np.concatenate([starts[1:], [len(times)]]) - 1
@@ -556,13 +560,13 @@ def _runs(
     return runs, file[starts]
 
 
-def _is_regular(rhythm: Cadence, turns: Marks, times: Times, apart: Times) -> bool:
+def _is_regular(cadence: Cadence, turns: Marks, times: Times, apart: Times) -> bool:
     """Tell whether times rise within each file, and all are on the grid."""
     # A time that comes one step after one on the grid is on it, too.
-    jumps = np.flatnonzero(apart != rhythm.step)
+    jumps = np.flatnonzero(apart != cadence.step)
     rises = (apart[jumps] > 0) | turns[jumps]
     heads = np.concatenate([times[:1], times[jumps + 1]])
-    return bool(rises.all() and rhythm.is_on(heads).all())
+    return bool(rises.all() and cadence.is_on(heads).all())
 
 
 def _longest(file: Times, turns: Marks, apart: Times, files: int) -> Times:

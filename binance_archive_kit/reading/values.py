@@ -172,15 +172,15 @@ class ValueChecks:
         self._bands = [name for name in feed.schema.key if kinds.get(name) == "float64"]
         self._volume = "volume" if feed.data_type is DataType.KLINES else ""
 
-    def flaws(self, batch: Batch, rhythm: Cadence) -> dict[int, tuple[Flaw, ...]]:
+    def flaws(self, batch: Batch, cadence: Cadence) -> dict[int, tuple[Flaw, ...]]:
         """Return the flaws of each file that has any, by its number."""
         found: dict[int, dict[FlawKind, Flaw]] = {}
         if not len(batch.times):
             return {}
         for file, flaw in (
             *self._out_of_bounds(batch),
-            *self._frozen(batch, rhythm),
-            *self._quiet(batch, rhythm),
+            *self._frozen(batch, cadence),
+            *self._quiet(batch, cadence),
         ):
             its = found.setdefault(file, {})
             its[flaw.kind] = its[flaw.kind].and_then(flaw) if flaw.kind in its else flaw
@@ -230,11 +230,11 @@ class ValueChecks:
 
     # Values of many rows
 
-    def _frozen(self, batch: Batch, rhythm: Cadence) -> Iterator[tuple[int, Flaw]]:
+    def _frozen(self, batch: Batch, cadence: Cadence) -> Iterator[tuple[int, Flaw]]:
         """Find values that stand still for hours while their neighbours move."""
-        if len(self._moving) * (len(self._bands) + 1) < 2 or rhythm.step == MONTH:
+        if len(self._moving) * (len(self._bands) + 1) < 2 or cadence.step == MONTH:
             return
-        rows = max(_STILL_ROWS, _STILL // rhythm.step) if rhythm.step else _STILL_EVENTS
+        rows = max(_STILL_ROWS, _STILL // cadence.step) if cadence.step else _STILL_EVENTS
         frame, file, times, _ = batch
         band = _as_floats(frame, self._bands[0]) if self._bands else np.zeros(len(times))
         if self._bands:
@@ -288,11 +288,11 @@ class ValueChecks:
         others = np.unique(band[near & (band != band[start])])
         return any(_moves(columns[name][near & (band == other)]) for other in others)
 
-    def _quiet(self, batch: Batch, rhythm: Cadence) -> Iterator[tuple[int, Flaw]]:
+    def _quiet(self, batch: Batch, cadence: Cadence) -> Iterator[tuple[int, Flaw]]:
         """Find long times in which nothing was traded."""
-        if not self._volume or rhythm.step <= 0:
+        if not self._volume or cadence.step <= 0:
             return
-        rows = max(_QUIET_ROWS, _QUIET // rhythm.step)
+        rows = max(_QUIET_ROWS, _QUIET // cadence.step)
         idle = _as_floats(batch.frame, self._volume) == 0
         sample = idle[:: max(rows // 2, 1)]
         if not sample.any():

@@ -30,6 +30,7 @@ from binance_archive_kit.archive.enums import DataType, Interval, Market, Partit
 from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
+    Stream,
     is_symbol,
     parse_period,
     period_end,
@@ -264,11 +265,13 @@ class Inventory:
             for symbol in filter(is_symbol, self._read(parent).folders):
                 path = f"{parent}/{symbol}"
                 if not data_type.has_intervals:
-                    yield Folder(market, partition, data_type, symbol), self._read(path)
+                    yield Folder(Stream(market, data_type, symbol), partition), self._read(path)
                     continue
                 for name in self._read(path).folders:
                     if name in _INTERVALS:
-                        folder = Folder(market, partition, data_type, symbol, Interval(name))
+                        folder = Folder(
+                            Stream(market, data_type, symbol, Interval(name)), partition
+                        )
                         yield folder, self._read(f"{path}/{name}")
 
     def _read(self, folder: str) -> _Folder:
@@ -439,7 +442,7 @@ def judge(folder: str, name: str) -> Judged | None:
     )
     key = None
     if market and data_type and is_symbol(symbol):
-        key = Folder(market, partition, data_type, symbol, interval).key(
+        key = Folder(Stream(market, data_type, symbol, interval), partition).key(
             spell_period(start, partition)
         )
     if folder == target:

@@ -45,7 +45,7 @@ class BaseStorage(ABC):
     ...     def get_partition_path(self, **of):
     ...         day = of["partition_date"]
     ...         return f"{of['trade_type'].value}/{of['data_type'].value}/{day:%Y/%m/%d}"
-    >>> place_of(ByDay(), "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip", Path())
+    >>> path_in_store(ByDay(), "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip", Path())
     'spot/trades/2025/07/15/BTCUSDT-trades-2025-07-15.zip'
     """
 

@@ -283,23 +283,23 @@ def verify(
     """
     if sample is not None and (type(sample) is not int or sample < 0):
         raise ConfigurationError(f"sample: {sample!r} is not a number of files")
-    holdings = Engine(folder, cache=False)
-    store = Store(holdings.root)
+    engine = Engine(folder, cache=False)
+    store = Store(engine.root)
     try:
-        return _verified(holdings, store, sample, archive, endpoint_url, seed)
+        return _verified(engine, store, sample, archive, endpoint_url, seed)
     except OSError as error:
-        raise disk_error(error, holdings.root) from None
+        raise disk_error(error, engine.root) from None
 
 
 def _verified(
-    holdings: Engine,
+    engine: Engine,
     store: Store,
     sample: int | None,
     archive: bool,
     endpoint_url: str | None,
     seed: int | None,
 ) -> Verification:
-    checks, gone = _checks(holdings)
+    checks, gone = _checks(engine)
     chosen = checks
     if sample is not None and sample < len(checks):
         chosen = random.Random(seed).sample(checks, sample)
@@ -341,7 +341,7 @@ def _verified(
     wrong += [(key, key, "gone", "it was proven, and is not there any more") for key in gone]
     sound = [each for each in found if each.problem is None]
     return Verification(
-        holdings.root,
+        engine.root,
         files=len(checks),
         read=len(chosen),
         proven=sum(each.proven for each in sound),
@@ -352,18 +352,18 @@ def _verified(
         by_checksum=sum(each.by_checksum for each in sound),
         csv=sum(not each.check.file.is_zip for each in sound),
         notes=tuple(each.note for each in found if each.note),
-        skipped=tuple(holdings.skipped()),
+        skipped=tuple(engine.skipped()),
     )
 
 
-def _checks(holdings: Engine) -> tuple[list[_Check], list[str]]:
+def _checks(engine: Engine) -> tuple[list[_Check], list[str]]:
     """List the files of a store with their proofs, and the keys of proofs without a file."""
     checks: list[_Check] = []
     gone: list[str] = []
     for name in load_schemas():
-        feed = holdings.feed(*name)
-        proofs = holdings.proofs(feed)
-        for held in holdings.folders(feed):
+        feed = engine.feed(*name)
+        proofs = engine.proofs(feed)
+        for held in engine.folders(feed):
             # What is proven of a zip says nothing of a csv file in its place.
             checks += [
                 _Check(file, proofs.pop(file.key, None) if file.is_zip else None)

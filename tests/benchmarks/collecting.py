@@ -31,7 +31,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey
+from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, Stream
 from binance_archive_kit.download import s5cmd
 
 BUCKET = "data.binance.vision"
@@ -64,7 +64,7 @@ def daily_klines(root: Path, symbols: tuple[str, ...], days: int) -> list[str]:
     dice = random.Random(1)
     keys = []
     for symbol in symbols:
-        stream = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, Interval.H1)
+        stream = Folder(Stream(Market.SPOT, DataType.KLINES, symbol, Interval.H1), Partition.DAILY)
         for at in range(days):
             rows = "".join(
                 f"{1672531200000 + 3600000 * hour},"
@@ -81,7 +81,7 @@ def daily_klines(root: Path, symbols: tuple[str, ...], days: int) -> list[str]:
 
 def large_trades(root: Path, count: int, size: int) -> list[str]:
     """Write daily files of `size` bytes that do not compress."""
-    stream = Folder(Market.SPOT, Partition.DAILY, DataType.TRADES, "BTCUSDT")
+    stream = Folder(Stream(Market.SPOT, DataType.TRADES, "BTCUSDT"), Partition.DAILY)
     keys = []
     for at in range(count):
         key = ObjectKey(stream, START + timedelta(days=at))

@@ -41,7 +41,7 @@ from polars import selectors
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey
+from binance_archive_kit.archive.keys import Folder, ObjectKey, Stream
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.storage.zips import find_member
 
@@ -213,7 +213,7 @@ def klines(folder: Path) -> Feed:
     """Write five symbols x 365 daily files of 1m candles: 1,825 zips."""
     feed = Feed(folder / "klines", DataType.KLINES)
     for symbol in SYMBOLS:
-        into = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, Interval.M1)
+        into = Folder(Stream(Market.SPOT, DataType.KLINES, symbol, Interval.M1), Partition.DAILY)
         year = year_of_minutes(symbol)
         days = {
             ObjectKey(into, YEAR + timedelta(days=at)): lambda y=year, a=at: y[a * 1440 :][:1440]
@@ -227,7 +227,7 @@ def klines(folder: Path) -> Feed:
 def trades(folder: Path) -> Feed:
     """Write ten daily files of 2,000,000 trades."""
     feed = Feed(folder / "trades", DataType.TRADES)
-    into = Folder(Market.SPOT, Partition.DAILY, DataType.TRADES, "BTCUSDT")
+    into = Folder(Stream(Market.SPOT, DataType.TRADES, "BTCUSDT"), Partition.DAILY)
     days = {
         ObjectKey(into, TRADES_START + timedelta(days=at)): lambda at=at: day_of_trades(at)
         for at in range(TRADES_DAYS)
@@ -259,7 +259,7 @@ def hour_klines(root: Path, symbols: int) -> None:
     days = [HOURS_START + timedelta(days=at) for at in range(HOURS_DAYS)]
     for at in range(symbols):
         symbol = f"C{at:02d}USDT"
-        stream = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, Interval.H1)
+        stream = Folder(Stream(Market.SPOT, DataType.KLINES, symbol, Interval.H1), Partition.DAILY)
         rows = "".join(
             "%d,{:.8f},{:.8f},{:.8f},{:.8f},{:.8f},%d,{:.8f},{},1.00000000,1.00000000,0\n".format(
                 *_candle(dice), *dice.uniform(2, 9e4, 2), dice.integers(99999)

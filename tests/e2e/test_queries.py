@@ -94,11 +94,11 @@ def test_a_file_changed_between_two_queries_is_refused(collected: Path) -> None:
 
 def test_a_changed_file_can_be_left_out(collected: Path) -> None:
     put(collected, KEYS[2], 23, seed=1)
-    holdings = bak.store(collected, on_error="skip")
+    engine = bak.store(collected, on_error="skip")
     with pytest.warns(ArchiveKitWarning, match=f"left out: {KEYS[2]}"):
-        rows = scan_rows(bak.scan(holdings, "spot", "klines"))
+        rows = scan_rows(bak.scan(engine, "spot", "klines"))
     assert_same(rows, naive_rows(collected, *KEYS[:2], *KEYS[3:]))
-    assert [type(each) for each in holdings.problems.values()] == [errors.ChangedFile]
+    assert [type(each) for each in engine.problems.values()] == [errors.ChangedFile]
 
 
 def test_a_changed_file_is_whole_again_once_it_is_collected(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, member_of
+from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, Stream, member_of
 
 #: Key to bytes, zips and sidecars together.
 Bucket = dict[str, bytes]
@@ -52,7 +52,9 @@ def candles(seed: object, rows: int = 24) -> str:
 
 def kline_key(symbol: str, day: date, interval: str = "1h") -> str:
     """Spell the key of one day of spot candles."""
-    stream = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, Interval(interval))
+    stream = Folder(
+        Stream(Market.SPOT, DataType.KLINES, symbol, Interval(interval)), Partition.DAILY
+    )
     return str(ObjectKey(stream, day))
 
 

@@ -22,7 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey
+from binance_archive_kit.archive.keys import Folder, ObjectKey, Stream
 from binance_archive_kit.archive.schemas import Column, Schema
 
 Value = datetime | Decimal | int | bool | str | None
@@ -140,7 +140,7 @@ _LONG = (Interval.D3, Interval.W1, Interval.MO1)
 def keys_of(schema: Schema) -> list[ObjectKey]:
     """Give keys of a feed: each partition and interval it has, before and after it changed."""
     return [
-        ObjectKey(Folder(schema.market, partition, schema.data_type, symbol, interval), day)
+        ObjectKey(Folder(Stream(schema.market, schema.data_type, symbol, interval), partition), day)
         for partition in _partitions(schema.data_type)
         for interval in _intervals(schema, partition)
         for symbol, day in zip(

@@ -16,6 +16,7 @@ from binance_archive_kit.archive.keys import (
     CHECKSUM_SUFFIX,
     Folder,
     ObjectKey,
+    Stream,
     is_symbol,
     member_of,
     parse_period,
@@ -60,7 +61,7 @@ def test_every_form_of_key_survives_the_round_trip(symbol: str, day: date) -> No
     seen = set()
     for feed in FEEDS:
         market, partition, data_type, interval = feed
-        key = ObjectKey(Folder(market, partition, data_type, symbol, interval), day)
+        key = ObjectKey(Folder(Stream(market, data_type, symbol, interval), partition), day)
         text = str(key)
         assert ObjectKey.parse(text) == key
         assert str(ObjectKey.parse(text)) == text
@@ -80,7 +81,7 @@ def test_round_trip(
 ) -> None:
     market, partition, data_type, interval = feed
     start = day.replace(day=1) if partition is Partition.MONTHLY else day
-    key = ObjectKey(Folder(market, partition, data_type, symbol, interval), start)
+    key = ObjectKey(Folder(Stream(market, data_type, symbol, interval), partition), start)
     parsed = ObjectKey.parse(str(key))
     assert parsed == key
     assert hash(parsed) == hash(key)
@@ -106,7 +107,9 @@ def test_a_damaged_key_is_refused_or_is_another_key(
 ) -> None:
     market, partition, data_type, interval = feed
     text = str(
-        ObjectKey(Folder(market, partition, data_type, "BTCUSDT", interval), date(2025, 7, 1))
+        ObjectKey(
+            Folder(Stream(market, data_type, "BTCUSDT", interval), partition), date(2025, 7, 1)
+        )
     )
     at %= len(text)
     damaged = text[:at] + letter + text[at + (not insert) :]
@@ -223,7 +226,7 @@ def test_bad_keys_are_refused(text: str) -> None:
 def test_what_is_no_symbol(text: str) -> None:
     assert not is_symbol(text)
     with pytest.raises(ValueError, match="cannot be a symbol"):
-        Folder(Market.SPOT, Partition.DAILY, DataType.TRADES, text)
+        Folder(Stream(Market.SPOT, DataType.TRADES, text), Partition.DAILY)
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
@@ -235,11 +238,11 @@ def test_streams_need_an_interval_exactly_where_files_have_one() -> None:
     for data_type in DataType:
         wrong = None if data_type.has_intervals else Interval.H1
         with pytest.raises(ValueError, match="interval"):
-            Folder(Market.SPOT, Partition.DAILY, data_type, "BTCUSDT", wrong)
+            Folder(Stream(Market.SPOT, data_type, "BTCUSDT", wrong), Partition.DAILY)
 
 
 def test_monthly_files_start_on_day_one() -> None:
-    stream = Folder(Market.SPOT, Partition.MONTHLY, DataType.TRADES, "BTCUSDT")
+    stream = Folder(Stream(Market.SPOT, DataType.TRADES, "BTCUSDT"), Partition.MONTHLY)
     with pytest.raises(ValueError, match="day 1"):
         ObjectKey(stream, date(2025, 7, 2))
 
@@ -247,7 +250,7 @@ def test_monthly_files_start_on_day_one() -> None:
 def test_the_base_name_alone_does_not_identify_an_object() -> None:
     names = {
         ObjectKey(
-            Folder(Market.FUTURES_UM, Partition.DAILY, family, "BTCUSDT", Interval.H1),
+            Folder(Stream(Market.FUTURES_UM, family, "BTCUSDT", Interval.H1), Partition.DAILY),
             date(2025, 7, 15),
         ).name
         for family in DataType

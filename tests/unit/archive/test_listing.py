@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import binance_archive_kit as bak
 from binance_archive_kit.archive import listing as archive
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.archive.keys import Folder, Stream
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.demo.server import Fault, LocalS3
@@ -35,7 +35,7 @@ from tests.support.bucket import FIRST, daily_klines, kline_key
 from tests.support.faults import on_listing
 from tests.support.relay import Relay
 
-STREAM = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
+STREAM = Folder(Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1), Partition.DAILY)
 PREFIX = STREAM.prefix
 PARENT = STREAM.parent
 DAYS = 5
@@ -56,7 +56,7 @@ def answers() -> Iterator[Answers]:
         yield server
 
 
-def wish(days: int = DAYS) -> FolderRequest:
+def request(days: int = DAYS) -> FolderRequest:
     feed = load_matrix().feed(Market.SPOT, DataType.KLINES)
     assert feed is not None
     span = (FIRST, FIRST + timedelta(days=days - 1))
@@ -68,7 +68,7 @@ def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[Stream
 
     async def main() -> tuple[StreamListing, list[str]]:
         async with ListingClient(endpoint, "data.binance.vision", timeout) as it:
-            found = await it.list_streams([wish(days)])
+            found = await it.list_streams([request(days)])
             return found[STREAM], it.notes()
 
     return asyncio.run(main())
@@ -166,11 +166,11 @@ def test_gzip_is_read(answers: Answers) -> None:
 
 BOMB = """\
 import asyncio, resource, sys
-from binance_archive_kit.archive.listing import Archive
+from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.errors import ListingError
 
 async def main():
-    async with Archive(sys.argv[1], "b", 20) as it:
+    async with ListingClient(sys.argv[1], "b", 20) as it:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             await it.symbols("data/")

@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, periods
+from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, Stream, periods
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.demo import synthetic
 from binance_archive_kit.demo.archive import demo_archive, demo_config
@@ -80,7 +80,7 @@ def read_all(
     since: date = synthetic.FIRST_DAY,
 ) -> pl.DataFrame:
     """Read all files of a stream that begin on or after `since`."""
-    stream = Folder(market, partition, data_type, symbol, interval)
+    stream = Folder(Stream(market, data_type, symbol, interval), partition)
     return pl.concat(read(key) for key in KEYS if key.folder == stream and key.start >= since)
 
 
@@ -184,7 +184,7 @@ def is_um_metrics(key: ObjectKey) -> bool:
 
 
 def test_spot_goes_from_ms_to_us_with_2025() -> None:
-    stream = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
+    stream = Folder(Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1), Partition.DAILY)
     old, new = (csv_of(stream.key(day)).splitlines() for day in ("2024-12-31", "2025-01-01"))
     assert old[0].split(",")[0] == "1735603200000"
     assert old[-1].split(",")[6] == "1735689599999"

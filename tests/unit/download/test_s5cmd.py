@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey, period_end, periods
+from binance_archive_kit.archive.keys import Folder, ObjectKey, Stream, period_end, periods
 from binance_archive_kit.download.run import _is_within
 from binance_archive_kit.download.s5cmd import (
     MOST_WORKERS,
@@ -281,7 +281,7 @@ def check_groups(
 
 def all_keys(partition: Partition = Partition.DAILY) -> list[ObjectKey]:
     market, _, *rest = SPOT
-    stream = Folder(market, partition, *rest)
+    stream = Folder(Stream(market, *rest), partition)
     return [ObjectKey(stream, start) for start in periods(FIRST, LAST, partition)]
 
 
@@ -379,7 +379,7 @@ def test_streams_are_not_mixed() -> None:
     """Symbols and intervals that begin alike, and both partitions, in one plan."""
     start, end = date(2025, 7, 1), date(2025, 7, 31)
     streams = [
-        Folder(Market.FUTURES_UM, Partition.DAILY, DataType.KLINES, symbol, interval)
+        Folder(Stream(Market.FUTURES_UM, DataType.KLINES, symbol, interval), Partition.DAILY)
         for symbol in ("BTCUSDT", "BTCUSDT_240329", "BTCUSDTX")
         for interval in (Interval.M1, Interval.M15)
     ]

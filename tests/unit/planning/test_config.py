@@ -739,8 +739,8 @@ def check_anything(fields: dict[str, Any]) -> None:
         config = CollectionConfig(**fields)
         assert CollectionConfig.from_json(config.to_json()) == config
         asked = expand(config, load_matrix(), datetime(2025, 8, 1))
-        for wish in asked.wishes:
-            assert sum(1 for _ in wish.starts()) > 0
+        for request in asked.requests:
+            assert sum(1 for _ in request.starts()) > 0
         assert repr(config)
     except ConfigurationError as error:
         message = str(error)

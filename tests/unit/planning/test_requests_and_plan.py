@@ -14,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey, period_end, periods, spell_period
+from binance_archive_kit.archive.keys import (
+    Folder,
+    ObjectKey,
+    Stream,
+    period_end,
+    periods,
+    spell_period,
+)
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.config import CollectionConfig, DateRange
 from binance_archive_kit.planning.plan import (
@@ -85,11 +92,11 @@ class World:
             and str(ObjectKey(stream, start)) not in self.holes
         )
 
-    def listing(self, wish: FolderRequest) -> StreamListing:
+    def listing(self, request: FolderRequest) -> StreamListing:
         """Answer as `Archive.list_streams` does."""
-        stream, facts = wish.folder, wish.facts
+        stream, facts = request.folder, request.facts
         listing = StreamListing()
-        starts = list(wish.starts())
+        starts = list(request.starts())
         for start in starts:
             if self.exists(stream, facts, start):
                 period = spell_period(start, stream.partition)
@@ -119,38 +126,38 @@ def plan_of(
     if not listed:
         due = [
             settled
-            for wish in asked.wishes
+            for request in asked.requests
             for settled in resolve_months(
-                wish,
+                request,
                 [
                     spell_period(s, Partition.MONTHLY)
-                    for s in wish.starts()
+                    for s in request.starts()
                     if MATRIX.due(s, Partition.MONTHLY) <= world.now
                 ],
             )
         ]
-        wishes = Requests(due, asked.unavailable, asked.notes, asked.warnings)
-        return make_plan(config, wishes, None, inventory, MATRIX, world.now)
-    listing = {wish.folder: world.listing(wish) for wish in asked.wishes}
+        requests = Requests(due, asked.unavailable, asked.notes, asked.warnings)
+        return make_plan(config, requests, None, inventory, MATRIX, world.now)
+    listing = {request.folder: world.listing(request) for request in asked.requests}
     settled_wishes = [
         settled
-        for wish in asked.wishes
-        for settled in resolve_months(wish, listing[wish.folder].objects)
+        for request in asked.requests
+        for settled in resolve_months(request, listing[request.folder].objects)
     ]
-    for wish in settled_wishes:
-        if wish.folder not in listing:
-            listing[wish.folder] = world.listing(wish)
+    for request in settled_wishes:
+        if request.folder not in listing:
+            listing[request.folder] = world.listing(request)
     known = {
         stream.parent: sorted(SYMBOLS[stream.market])
         for stream, each in listing.items()
         if each.probed and each.first is None
     }
-    wishes = Requests(settled_wishes, asked.unavailable, asked.notes, asked.warnings)
+    requests = Requests(settled_wishes, asked.unavailable, asked.notes, asked.warnings)
     beside = {
-        wish.folder: world.listing(wish)
-        for wish in witnesses(settled_wishes, listing, MATRIX, world.now)
+        request.folder: world.listing(request)
+        for request in witnesses(settled_wishes, listing, MATRIX, world.now)
     }
-    return make_plan(config, wishes, listing, inventory, MATRIX, world.now, known, beside)
+    return make_plan(config, requests, listing, inventory, MATRIX, world.now, known, beside)
 
 
 def days(start: str, end: str | None = None) -> dict[str, str]:
@@ -575,7 +582,7 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
     # And if the archive has it all the same, the archive is right.
     asked = expand(config, MATRIX, NOW)
     found = StreamListing({"2025-07-15": Listed(1, "", "", True)})
-    listing = {wish.folder: found for wish in asked.wishes}
+    listing = {request.folder: found for request in asked.requests}
     assert len(make_plan(config, asked, listing, NOTHING, MATRIX, NOW)) == 1
 
 
@@ -747,9 +754,9 @@ def test_auto_covers_each_day_exactly_once(start: date, length: int, out: set[st
     config = config_of(
         data_types=["trades"], partition="auto", date_range=DateRange(start=start, end=end)
     )
-    [wish] = expand(config, MATRIX, NOW).wishes
+    [request] = expand(config, MATRIX, NOW).requests
     covered: list[date] = []
-    for settled in resolve_months(wish, out):
+    for settled in resolve_months(request, out):
         for at in settled.starts():
             stop = period_end(at, settled.folder.partition)
             if settled.folder.partition is Partition.MONTHLY:
@@ -885,8 +892,8 @@ def test_the_file_of_a_last_month_does_not_keep_a_symbol_alive() -> None:
 def test_nothing_more_is_listed_while_the_last_days_are_not_due() -> None:
     asked = expand(config_of(date_range={"start": "-3d", "end": "yesterday"}), MATRIX, NOW)
     world = World(ends={"BTCUSDT": NOW.date() - timedelta(days=2)})
-    listing = {wish.folder: world.listing(wish) for wish in asked.wishes}
-    assert witnesses(asked.wishes, listing, MATRIX, NOW) == []
+    listing = {request.folder: world.listing(request) for request in asked.requests}
+    assert witnesses(asked.requests, listing, MATRIX, NOW) == []
 
 
 def test_days_after_a_feed_has_ended_are_unavailable() -> None:
@@ -1246,7 +1253,7 @@ def test_a_plan_of_many_objects_is_quick() -> None:
 
 
 def test_streams_name_themselves() -> None:
-    stream = Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, "BTCUSDT", Interval.H1)
+    stream = Folder(Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1), Partition.DAILY)
     assert str(stream) == "spot klines BTCUSDT 1h (daily)"
 
 
@@ -1511,7 +1518,9 @@ def test_the_others_of_a_symbol_are_all_but_its_own(
 ) -> None:
     start = date(2025, 7, 1)
     listing = {
-        Folder(Market.SPOT, Partition.DAILY, DataType.KLINES, symbol, interval): StreamListing(
+        Folder(
+            Stream(Market.SPOT, DataType.KLINES, symbol, interval), Partition.DAILY
+        ): StreamListing(
             {str(start + timedelta(days=at)): Listed(1, "", "", True) for at in range(last + 1)},
             ends=True,
         )

@@ -83,7 +83,7 @@ def test_there_is_a_view_for_each_feed_of_the_archive(con: duckdb.DuckDBPyConnec
 
 @pytest.mark.parametrize("feed", load_schemas(), ids=lambda feed: view_name(*feed))
 def test_a_feed_that_is_not_there_says_so(
-    con: duckdb.DuckDBPyConnection, feed: tuple[bak.enums.Market, bak.enums.DataType]
+    con: duckdb.DuckDBPyConnection, feed: tuple[Market, DataType]
 ) -> None:
     view = view_name(*feed)
     if view in ("spot_klines", "futures_cm_trades"):

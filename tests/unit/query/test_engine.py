@@ -217,7 +217,7 @@ def test_a_month_is_read_for_its_days_once(tmp_path: Path, monkeypatch: pytest.M
     for day in range(4):
         plant(tmp_path, DAYS[day], HOURS[24 * day : 24 * day + 24])
     assert times_of(bak.store(tmp_path, prefer="monthly")) == HOURS
-    monkeypatch.setattr("binance_archive_kit.query.scan_planner.looked_into", None)
+    monkeypatch.setattr("binance_archive_kit.query.scan_planner.profile_files", None)
     assert times_of(bak.store(tmp_path, prefer="monthly")) == HOURS
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey
+from binance_archive_kit.archive.keys import Folder, ObjectKey, Stream
 from binance_archive_kit.archive.schemas import load_schemas, schema
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.query.joins import STATUSES
@@ -57,7 +57,10 @@ def keys_of(market: Market, data_type: DataType) -> list[ObjectKey]:
     if (market, data_type) == (Market.FUTURES_CM, DataType.INDEX_PRICE_KLINES):
         symbol = "BTCUSD"
     interval = Interval.H1 if data_type.has_intervals else None
-    return [ObjectKey(Folder(market, partition, data_type, symbol, interval), day) for day in days]
+    return [
+        ObjectKey(Folder(Stream(market, data_type, symbol, interval), partition), day)
+        for day in days
+    ]
 
 
 def known_naively(key: ObjectKey, row: Row) -> datetime:

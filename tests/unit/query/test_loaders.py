@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
+from binance_archive_kit.archive.enums import INTERVAL_ALIASES, Interval
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
@@ -789,7 +790,7 @@ def test_when_all_is_left_out_the_error_names_the_files(
     ],
 )
 def test_a_length_suggests_the_same_length(root: Path, value: str, meant: str | None) -> None:
-    valid = [*bak.enums.Interval, *bak.enums.INTERVAL_ALIASES]
+    valid = [*Interval, *INTERVAL_ALIASES]
     assert nearest(value, valid) == meant
     asks: list[Callable[[], object]] = [
         lambda: bak.load_klines(root, "AUSDT", value),

@@ -57,22 +57,22 @@ def test_every_interval_has_its_length() -> None:
 @pytest.mark.parametrize("interval", [each for each in STEPS if each not in ("1s", "3d")])
 def test_candles_open_by_the_calendar(interval: str) -> None:
     start, end = datetime(2024, 1, 31), datetime(2024, 4, 2)
-    rhythm, due = candles(interval), grid(interval, start, end)
-    assert rhythm.phase is not None
-    first = rhythm.ceil_to_grid(at("2024-01-31"), rhythm.phase)
+    cadence, due = candles(interval), grid(interval, start, end)
+    assert cadence.phase is not None
+    first = cadence.ceil_to_grid(at("2024-01-31"), cadence.phase)
     assert first == due[0]
-    assert rhythm.is_on(np.array(due)).all()
-    assert not rhythm.is_on(np.array(due) + SECOND).any()
-    step = rhythm.step
-    assert rhythm.count(first, at("2024-04-02"), step) == len(due)
-    assert rhythm.after(np.array(due[:-1]), np.full(len(due) - 1, step)).tolist() == due[1:]
+    assert cadence.is_on(np.array(due)).all()
+    assert not cadence.is_on(np.array(due) + SECOND).any()
+    step = cadence.step
+    assert cadence.count(first, at("2024-04-02"), step) == len(due)
+    assert cadence.after(np.array(due[:-1]), np.full(len(due) - 1, step)).tolist() == due[1:]
 
 
 @pytest.mark.parametrize("interval", [each for each in STEPS if each != "3d"])
 @settings(max_examples=25)
 @given(data=st.data())
 def test_any_stretch_counts_its_candles(interval: str, data: st.DataObject) -> None:
-    rhythm = candles(interval)
+    cadence = candles(interval)
     if interval == "1s":
         due = list(range(at("2024-01-01"), at("2024-01-01 00:05"), SECOND))
     elif interval in ("1w", "1mo"):
@@ -81,18 +81,18 @@ def test_any_stretch_counts_its_candles(interval: str, data: st.DataObject) -> N
         due = grid(interval, datetime(2023, 12, 30), datetime(2024, 1, 3))
     one, two = sorted(data.draw(st.tuples(*[st.integers(0, len(due) - 1)] * 2)))
     late = data.draw(st.integers(0, SECOND))
-    assert rhythm.count(due[one], due[two], rhythm.step) == two - one
-    assert rhythm.count(due[one], due[two] + 1 + late, rhythm.step) == two - one + 1 + (
+    assert cadence.count(due[one], due[two], cadence.step) == two - one
+    assert cadence.count(due[one], due[two] + 1 + late, cadence.step) == two - one + 1 + (
         interval == "1s" and late == SECOND
     )
-    assert rhythm.count(due[two], due[one], rhythm.step) == 0
+    assert cadence.count(due[two], due[one], cadence.step) == 0
 
 
 def test_where_candles_of_three_days_begin_their_rows_tell() -> None:
-    rhythm = candles("3d")
-    assert (rhythm.phase, rhythm.step, rhythm.is_long) == (None, 3 * DAY, True)
-    assert rhythm.is_on(np.array([at("2025-07-01"), at("2025-07-02")])).all()
-    assert moment(rhythm.ceil_to_grid(at("2025-07-01"), at("2024-01-03"))).day == 2
+    cadence = candles("3d")
+    assert (cadence.phase, cadence.step, cadence.is_long) == (None, 3 * DAY, True)
+    assert cadence.is_on(np.array([at("2025-07-01"), at("2025-07-02")])).all()
+    assert moment(cadence.ceil_to_grid(at("2025-07-01"), at("2024-01-03"))).day == 2
 
 
 def test_long_candles_are_longer_than_a_day() -> None:
@@ -145,8 +145,8 @@ def test_a_day_has_as_many_rows_as_the_documents_say() -> None:
         (options, DataType.EOH_SUMMARY, 24),
         (um, DataType.FUNDING_RATE, 3),
     ):
-        rhythm = cadence_of(market, data_type, None)
-        assert rhythm.count(*day, rhythm.step) == rows
+        cadence = cadence_of(market, data_type, None)
+        assert cadence.count(*day, cadence.step) == rows
     assert candles("1s").count(*day, SECOND) == 86_400
     assert candles("1m").count(*day, MINUTE) == 1_440
 

@@ -273,10 +273,10 @@ def test_pieces_of_candles_are_the_file(drawn: tuple[list[int], list[int]], inte
     key = kline("BTCUSDT", "2025-07", interval)
     step = HOUR if interval == "1h" else MINUTE
     times = [at("2025-07-01 23:30") // HOUR * HOUR + place * step for place in places]
-    rhythm = cadence_of(key.folder.market, key.folder.data_type, key.folder.interval)
+    cadence = cadence_of(key.folder.market, key.folder.data_type, key.folder.interval)
     whole, pieces = examined(key, times), None
     for start, end in pairwise(cuts):
-        pieces = joined(rhythm, pieces, examined(key, times[start:end]))
+        pieces = joined(cadence, pieces, examined(key, times[start:end]))
     assert pieces is not None
     # Rows that are not in order are not a time apart that means anything.
     assert_same(pieces, whole, but=() if whole.in_order else ("longest",))
@@ -294,11 +294,11 @@ def test_pieces_of_numbered_rows_are_the_file(drawn: tuple[list[int], list[int]]
     places, cuts = drawn
     times = [at("2025-07-01 12:00") + place // 3 * SECOND for place in places]
     ids = [1_000 + place for place in places]
-    rhythm = cadence_of(Market.SPOT, DataType.AGG_TRADES, None)
+    cadence = cadence_of(Market.SPOT, DataType.AGG_TRADES, None)
     whole, pieces = examined(AGGREGATES, times, ids=ids), None
     for start, end in pairwise(cuts):
         piece = examined(AGGREGATES, times[start:end], ids=ids[start:end])
-        pieces = joined(rhythm, pieces, piece)
+        pieces = joined(cadence, pieces, piece)
     assert pieces is not None
     assert_same(pieces, whole, but=() if whole.in_order else ("longest", "in_order"))
     assert whole.runs[:, 2].sum() == len(set(ids))
@@ -312,9 +312,9 @@ def test_a_snapshot_that_is_cut_counts_once(cut: int) -> None:
     times = [time for time in starts for _ in range(10)]
     ids = list(range(10)) * len(starts)
     whole = examined(DEPTH, times, ids=ids)
-    rhythm = cadence_of(Market.FUTURES_UM, DataType.BOOK_DEPTH, None)
+    cadence = cadence_of(Market.FUTURES_UM, DataType.BOOK_DEPTH, None)
     first = examined(DEPTH, times[:cut], ids=ids[:cut])
-    assert_same(joined(rhythm, first, examined(DEPTH, times[cut:], ids=ids[cut:])), whole)
+    assert_same(joined(cadence, first, examined(DEPTH, times[cut:], ids=ids[cut:])), whole)
 
 
 def test_events_of_pieces_that_overlap_are_one_day() -> None:
@@ -322,11 +322,11 @@ def test_events_of_pieces_that_overlap_are_one_day() -> None:
     offsets = [0, 10, 30, 20, 70, 60, 80, 90]
     times = [start + offset * SECOND for offset in offsets]
     whole = examined(TRADES, times)
-    rhythm = cadence_of(Market.FUTURES_UM, DataType.TRADES, None)
+    cadence = cadence_of(Market.FUTURES_UM, DataType.TRADES, None)
     for cut in range(1, len(times)):
         first = examined(TRADES, times[:cut], ids=list(range(cut)))
         second = examined(TRADES, times[cut:], ids=list(range(cut, len(times))))
-        pieces = joined(rhythm, first, second)
+        pieces = joined(cadence, first, second)
         assert [run[:3] for run in pieces.runs.tolist()] == [run[:3] for run in whole.runs.tolist()]
         assert not pieces.in_order
     assert np.array_equal(whole.runs[:, 2], [4, 4])
