@@ -11,10 +11,16 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from binance_archive_kit.planning.requests import Absence
+
+class Absence(Protocol):
+    """Something that cannot be obtained; its text says what, when and why."""
+
+    @property
+    def reason(self) -> str:
+        """The kind of absence, in one word."""
+
 
 #: A colour for each kind of outcome: blue, orange, red, grey, violet.
 COLOURS = {

@@ -15,15 +15,18 @@ from operator import itemgetter
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
+    Span,
     Stream,
     delivery_of,
     parse_period,
     period_end,
     spell_period,
 )
+from binance_archive_kit.archive.listing import Listed, StreamListing
 from binance_archive_kit.archive.matrix import (
     Confidence,
     Matrix,
@@ -33,7 +36,7 @@ from binance_archive_kit.archive.matrix import (
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import nearest
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.requests import Absence, FolderRequest, Reason, Requests, Span
+from binance_archive_kit.planning.requests import FolderRequest, Requests
 from binance_archive_kit.storage.layout import BaseStorage
 
 
@@ -43,39 +46,6 @@ class Action(StrEnum):
     DOWNLOAD = "download"
     UPDATE = "update"
     KEEP = "keep"
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One zip as the archive lists it."""
-
-    size: int
-    etag: str
-    last_modified: str
-    checksum: bool
-
-
-@dataclass(slots=True)
-class StreamListing:
-    """What the archive lists of one stream, within the days asked for.
-
-    Attributes
-    ----------
-    objects : dict of str to Listed
-        By period, as spelled in the key.
-    first : str or None
-        Period of the stream's very first file, known when `probed`.
-    ends : bool
-        Nothing is listed after the days asked for.
-    misnamed : dict of str to str
-        Keys without the zeros that all others have, by the period that is meant.
-    """
-
-    objects: dict[str, Listed] = field(default_factory=dict)
-    misnamed: dict[str, str] = field(default_factory=dict)
-    first: str | None = None
-    probed: bool = False
-    ends: bool = False
 
 
 #: Shape of `Plan.frame`. Days and times are UTC; ``start`` and ``end`` are inclusive.
@@ -364,7 +334,7 @@ def witnesses(
         if last >= end:
             continue
         start = max(request.spans[0][0], last + timedelta(days=1))
-        if now < matrix.due(start, folder.partition):
+        if now < matrix.published_at(start, folder.partition):
             continue
         other = lives.others(folder)
         symbols = [folder.symbol]
@@ -575,7 +545,7 @@ def _absences(
             guess = nearest(folder.symbol, known)
             hint = f"; did you mean {guess!r}?" if guess else ""
             return Reason.UNKNOWN_SYMBOL, f"the archive has no {name} of this symbol{hint}"
-        if now < matrix.due(start, folder.partition) and period > last_here:
+        if now < matrix.published_at(start, folder.partition) and period > last_here:
             return Reason.NOT_PUBLISHED, "not published yet"
         if lost:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"

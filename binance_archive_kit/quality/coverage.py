@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
@@ -41,7 +42,7 @@ from binance_archive_kit.errors import ConfigurationError, FileError
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig, read_day
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.planning.requests import TRADED, Absence, Reason
+from binance_archive_kit.planning.requests import TRADED
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import (
     DaySource,
@@ -628,7 +629,7 @@ class Survey:
             yield word, delivery + _ONE_DAY, date.max
         partition = min(ways)  # daily before monthly
         for begins in periods(self._now.date() - _RECENT, wanted.last, partition):
-            if self._matrix.due(begins, partition) > self._now:
+            if self._matrix.published_at(begins, partition) > self._now:
                 yield Explanation(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
                 break
 
@@ -636,7 +637,7 @@ class Survey:
         """Give the partitions in which the archive keeps a line; none if it is not known."""
         market, data_type, _, interval = name
         feed = self._matrix.feed(market, data_type)
-        return {} if feed is None else feed.holding(interval) or feed.partitioned
+        return {} if feed is None else feed.partitions_with(interval) or feed.partitioned
 
     def _found_lacking(
         self, name: Name, held: Sequence[StoredFolder]
