@@ -57,12 +57,15 @@ def test_interrupt_is_raised_after_the_clean_up(waits_async: bool) -> None:
         if started.is_set():
             raise KeyboardInterrupt
 
-    worker = Worker(work)
-    with pytest.raises(KeyboardInterrupt):
+    def wait() -> None:
+        worker = Worker(work)
         if waits_async:
             asyncio.run(worker.wait_async(interrupt))
         else:
             worker.wait(interrupt)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait()
     assert cleaned.is_set()
 
 
