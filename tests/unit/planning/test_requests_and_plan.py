@@ -25,7 +25,6 @@ from binance_archive_kit.archive.keys import (
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.config import CollectionConfig, DateRange
 from binance_archive_kit.planning.plan import (
-    INVENTORY_SCHEMA,
     PLAN_SCHEMA,
     Action,
     Listed,
@@ -44,6 +43,7 @@ from binance_archive_kit.planning.requests import (
     expand,
     resolve_months,
 )
+from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 
 NOW = datetime(2025, 8, 20, 9, 0)
 NOTHING = pl.DataFrame(schema=INVENTORY_SCHEMA)
