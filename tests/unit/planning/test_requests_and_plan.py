@@ -27,7 +27,6 @@ from binance_archive_kit.archive.listing import Listed, StreamListing
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.config import CollectionConfig, DateRange
 from binance_archive_kit.planning.plan import (
-    INVENTORY_SCHEMA,
     PLAN_SCHEMA,
     Action,
     Lives,
@@ -37,6 +36,7 @@ from binance_archive_kit.planning.plan import (
     witnesses,
 )
 from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
+from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 
 NOW = datetime(2025, 8, 20, 9, 0)
 NOTHING = pl.DataFrame(schema=INVENTORY_SCHEMA)
