@@ -7,21 +7,18 @@ the four of them behave the same in scripts, cells, running loops and button han
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 import warnings
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
+from binance_archive_kit.display.background import run, run_async
+from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.download.run import Run
 from binance_archive_kit.errors import (
-    ArchiveKitError,
     ArchiveKitWarning,
     ConfigurationError,
 )
@@ -30,8 +27,6 @@ from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import PlanningContext, config_of
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.store import Store
-
-T = TypeVar("T")
 
 
 def collect(
@@ -88,7 +83,7 @@ def collect(
     """
     work, progress, events = _collecting(config, storage, metrics, fields)
     try:
-        return _wait(work, progress)
+        return run(work, progress)
     finally:
         _say_trouble(events)
 
@@ -104,7 +99,7 @@ async def acollect(
     """Do what `collect` does, for code that awaits; cancelling it leaves nothing behind."""
     work, progress, events = _collecting(config, storage, metrics, fields)
     try:
-        return await _await(work, progress)
+        return await run_async(work, progress)
     finally:
         _say_trouble(events)
 
@@ -166,97 +161,3 @@ def _say_trouble(events: EventLog) -> None:
             ArchiveKitWarning,
             stacklevel=3,
         )
-
-
-class Worker:
-    """Runs one coroutine on an event loop in a thread of its own."""
-
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        self._work = work
-        self._loop = asyncio.new_event_loop()
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelled = False
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self.done = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="binance-archive", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                self._result = runner.run(self._main())
-        except BaseException as error:  # handed over to whoever waits
-            self._error = error
-        finally:
-            self.done.set()
-
-    async def _main(self) -> Any:
-        self._task = asyncio.current_task()
-        if self._cancelled:
-            raise asyncio.CancelledError
-        return await self._work()
-
-    def cancel(self) -> None:
-        """End the work early; `done` is set when everything is cleaned up."""
-        self._cancelled = True
-        with suppress(RuntimeError):  # the loop has ended already
-            if self._task is not None:
-                self._loop.call_soon_threadsafe(self._task.cancel)
-
-    def result(self) -> Any:
-        """Give what the work has given, or raise what it has raised; waits for its end."""
-        self._thread.join()
-        if isinstance(self._error, ArchiveKitError):
-            # Where in the worker it arose tells a user nothing.
-            raise self._error.with_traceback(None)
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-
-def _wait(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
-    """Run work to its end, showing its progress; an interrupt cleans up before it is raised."""
-
-    async def pause(done: threading.Event) -> None:
-        done.wait(INTERVAL)
-
-    try:
-        # It never suspends, and so needs no event loop.
-        _await(work, progress, pause).send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    raise RuntimeError("the wait was suspended")
-
-
-async def _nap(done: threading.Event) -> None:
-    await asyncio.sleep(INTERVAL / 4)
-
-
-async def _await(
-    work: Callable[[], Coroutine[Any, Any, T]],
-    progress: Progress,
-    pause: Callable[[threading.Event], Coroutine[Any, Any, None]] = _nap,
-) -> T:
-    """Do what `_wait` does, leaving the caller's event loop free.
-
-    A second interrupt is not held up: the work then cleans up on its own thread.
-    """
-    worker = Worker(work)
-    with Bar(progress) as bar:
-        worker.start()
-        try:
-            while not worker.done.is_set():
-                await pause(worker.done)
-                bar.update()
-        except BaseException:
-            worker.cancel()
-            while not worker.done.is_set():
-                await pause(worker.done)
-            raise
-        result: T = worker.result()
-    return result

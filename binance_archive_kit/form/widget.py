@@ -97,9 +97,9 @@ class ConfigForm(anywidget.AnyWidget):
         self._lock = threading.RLock()
         self._matrix = load_matrix()
         self._names: dict[tuple[str, str], list[str]] = {}
-        self._listing: Worker | None = None
+        self._listing: Worker[None] | None = None
         self._refused: dict[tuple[str, str], str] = {}
-        self._planning: Worker | None = None
+        self._planning: Worker[None] | None = None
         self._question: PlanningContext | None = None
         self._answered: list[Any] = []
         fields = (
@@ -347,7 +347,7 @@ class ConfigForm(anywidget.AnyWidget):
 
     def _in_background(
         self, work: Callable[[Callable[..., None]], Coroutine[Any, Any, None]]
-    ) -> Worker:
+    ) -> Worker[None]:
         """Start work that may say things as long as no newer work has taken its place."""
 
         def say(state: str, text: str, html: str = "") -> None:

@@ -75,19 +75,6 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 PLAN_SCHEMA = pl.Schema(_COLUMNS)
 
-#: What the store says of an object: its file now, and what was recorded when it was proven.
-INVENTORY_SCHEMA = pl.Schema(
-    {
-        "key": pl.String,
-        "file_size": pl.Int64,
-        "proven_size": pl.Int64,
-        # Whether the file has the stamp that was recorded; null without a proof.
-        "unchanged": pl.Boolean,
-        "proven_etag": pl.String,
-        "proven_by": pl.String,
-    }
-)
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -27,7 +27,6 @@ from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.decide import Lives, decide, make_plan, witnesses
 from binance_archive_kit.planning.plan import (
-    INVENTORY_SCHEMA,
     PLAN_SCHEMA,
     Action,
     Listed,
@@ -42,6 +41,7 @@ from binance_archive_kit.planning.requests import (
     expand,
     resolve_months,
 )
+from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 
 NOW = datetime(2025, 8, 20, 9, 0)
 NOTHING = pl.DataFrame(schema=INVENTORY_SCHEMA)
