@@ -252,7 +252,7 @@ async def _steps(
         try:
             part = await step(quote(plan.part(rows)), quote(teller), number, len(batches))
         except WorkflowError as error:
-            if error.result is None:
+            if not isinstance(error.result, CollectionResult):
                 raise
             # It was tried for long enough; if all is down, the others need not wait as long.
             part, step = error.result, collect_batch.with_options(retries=0)
