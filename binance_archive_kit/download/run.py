@@ -37,7 +37,6 @@ from binance_archive_kit.download.result import CollectionResult, State
 from binance_archive_kit.download.s5cmd import (
     Copied,
     Copy,
-    Flags,
     Refused,
     S5cmd,
     choose_workers,
@@ -67,6 +66,7 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.planning.plan import Action, Plan
 from binance_archive_kit.planning.requests import Absence, Reason
+from binance_archive_kit.planning.s5cmd_flags import Flags
 from binance_archive_kit.storage.store import HASHING, Expected, Moved, Proof, ProvenBy, Store
 
 #: Connections for published digests; each answer is one short round trip.
