@@ -26,8 +26,9 @@ def test_a_batch_finishes_with_its_last_object() -> None:
     finished = [each["details"] for each in metrics.events if each["event"] == "batch_finished"]
     counts = [(each["batch"], each["downloaded"], each["failed"]) for each in finished]
     assert counts == [(2, 1, 0), (1, 1, 1)]
-    assert [each["error"] for each in metrics.errors] == ["b: not_found: gone"] + [
-        "of no batch: not_found: gone"
+    assert [each["error"] for each in metrics.errors] == [
+        "b: not_found: gone",
+        "of no batch: not_found: gone",
     ]
 
 
