@@ -255,7 +255,7 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.download.collect import plan
+    from binance_archive_kit.planning.planner import plan
 
     found = plan(read_config(asked))
     if asked.keys:

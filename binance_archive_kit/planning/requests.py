@@ -29,7 +29,8 @@ from binance_archive_kit.archive.matrix import (
     WrongSymbolError,
     load_annotations,
 )
-from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice, RelativeRange
+from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
+from binance_archive_kit.planning.date_range import RelativeRange
 
 _DAY = timedelta(days=1)
 #: Halts that a note names one by one; further ones are counted.

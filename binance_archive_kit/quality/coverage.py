@@ -37,11 +37,12 @@ from binance_archive_kit.archive.matrix import (
 )
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.display.progress import Bar, Progress
-from binance_archive_kit.download.collect import plan
 from binance_archive_kit.errors import ConfigurationError, FileError
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.planning.config import CollectionConfig, read_day
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
+from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.planning.requests import TRADED
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import (

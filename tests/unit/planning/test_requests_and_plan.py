@@ -25,16 +25,10 @@ from binance_archive_kit.archive.keys import (
 )
 from binance_archive_kit.archive.listing import Listed, StreamListing
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
-from binance_archive_kit.planning.config import CollectionConfig, DateRange
-from binance_archive_kit.planning.plan import (
-    PLAN_SCHEMA,
-    Action,
-    Lives,
-    Plan,
-    decide,
-    make_plan,
-    witnesses,
-)
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.date_range import DateRange
+from binance_archive_kit.planning.decide import Lives, decide, make_plan, witnesses
+from binance_archive_kit.planning.plan import PLAN_SCHEMA, Action, Plan
 from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 
