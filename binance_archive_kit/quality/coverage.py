@@ -36,11 +36,12 @@ from binance_archive_kit.archive.matrix import (
 )
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.display.progress import Bar, Progress
-from binance_archive_kit.download.collect import plan
 from binance_archive_kit.errors import ConfigurationError, FileError
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.planning.config import CollectionConfig, read_day
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
+from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.planning.requests import TRADED, Absence, Reason
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import (
@@ -54,6 +55,7 @@ from binance_archive_kit.quality.gaps import (
     classify_halts,
     examine,
 )
+from binance_archive_kit.quality.reconcile import compare_month, shared_rows
 from binance_archive_kit.quality.report import CoverageReport, report_on
 from binance_archive_kit.query.engine import Engine, Prefer
 from binance_archive_kit.query.open_store import OpenStore
@@ -453,7 +455,7 @@ class Survey:
             feed = engine.feed(line.market, line.data_type)
             its, others = self._sources[one.key], self._sources[other.key]
             try:
-                shared, differing = engine.shared_rows(feed, its, others)
+                shared, differing = shared_rows(engine, feed, its, others)
             except FileError as error:
                 self._skip(error)
                 continue
@@ -727,7 +729,7 @@ class Survey:
             if not wanted.touches(file):
                 continue
             try:
-                found = self._holdings.compared(feed, monthly, daily, file)
+                found = compare_month(self._holdings, feed, monthly, daily, file)
             except FileError as error:
                 self._skip(error)
                 continue

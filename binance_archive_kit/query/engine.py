@@ -7,7 +7,6 @@ cache, and then the reading of the rest.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import warnings
@@ -39,7 +38,6 @@ from binance_archive_kit.errors import (
     unknown,
 )
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.quality.reconcile import Mismatch, reconcile, shared_rows
 from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache, touch
 from binance_archive_kit.query.pruning import All, ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import (
@@ -513,56 +511,14 @@ class Engine:
         self.cache.remember_contents(feed, new)
         return seen | new
 
-    def compared(
-        self, feed: FeedTable, monthly: StoredFolder, daily: StoredFolder, at: StoredFile
-    ) -> list[Mismatch]:
-        """Hold a monthly file against the daily files of its days, unless that was done before.
+    def tasks(self, feed: FeedTable, served: Sequence[Served]) -> list[FileTask]:
+        """Return what to read of files, each as it is on disk now."""
+        return self._servings.sources(feed, served, Proofs(self._store))
 
-        Parameters
-        ----------
-        feed : FeedTable
-        monthly, daily : HeldStream
-            Of one symbol and interval.
-        at : StoredFile
-            The monthly file.
-
-        Raises
-        ------
-        FileError
-            For a file that is not what its name says.
-        """
-        days = [file for file in daily.files if at.start <= file.start <= at.end]
-        if not days:
-            return []
-        # A file that is rewritten in place shows it nowhere but in its own size and time.
-        chosen = [Served(monthly, at), *(Served(daily, file) for file in days)]
-        sources = {
-            each.file.key: each
-            for each in self._servings.sources(feed, chosen, Proofs(self._store))
-        }
-        files = [source.file for source in sources.values()]
-        month = sources.pop(at.key, None)
-        if month is None or not sources:
-            return []
-        known = self.cache.compared(feed, at.key, files)
-        if known is not None:
-            return [Mismatch(*each) for each in json.loads(known)]
-        found = reconcile(self.root, feed, month, [*sources.values()], workers=_workers())
-        said = json.dumps([astuple(each) for each in found])
-        self.cache.remember_compared(feed, at.key, files, said)
-        return found
-
-    def shared_rows(
-        self, feed: FeedTable, one: FileTask, other: FileTask
-    ) -> tuple[int, list[Mismatch]]:
-        """Return how many rows of one key two small files both have, and those that differ.
-
-        Raises
-        ------
-        FileError
-            For a file that is not what its name says.
-        """
-        return shared_rows(self.root, feed, one, other, workers=_workers())
+    @property
+    def workers(self) -> int:
+        """Threads to read with."""
+        return _workers()
 
     def _examined(
         self,

@@ -52,7 +52,6 @@ from binance_archive_kit.errors import (
     StaleChecksum,
     disk_error,
 )
-from binance_archive_kit.planning.plan import INVENTORY_SCHEMA
 from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.storage.databases import (
     COUNT,
@@ -66,6 +65,7 @@ from binance_archive_kit.storage.databases import (
     Table,
     Writer,
 )
+from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 from binance_archive_kit.storage.layout import (
     PRIVATE,
     QUARANTINE,
