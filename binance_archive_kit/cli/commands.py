@@ -255,7 +255,7 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.download.collect import plan
+    from binance_archive_kit.planning.planner import plan
 
     found = plan(read_config(asked))
     if asked.keys:
@@ -496,7 +496,7 @@ def _symbols_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _symbols(asked: argparse.Namespace) -> int:
     from binance_archive_kit.archive.listing import ListingClient
-    from binance_archive_kit.download.collect import endpoint_of
+    from binance_archive_kit.planning.planner import endpoint_of
     from binance_archive_kit.reading.feed_table import read_feed
 
     matrix = load_matrix()

@@ -23,7 +23,6 @@ from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.display.background import Worker
 from binance_archive_kit.display.progress import Progress
-from binance_archive_kit.download.collect import PlanningContext, check
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.form import model as choices
 from binance_archive_kit.form.model import Findings, Level
@@ -33,6 +32,7 @@ from binance_archive_kit.planning.config import (
     check_endpoint,
     read_config,
 )
+from binance_archive_kit.planning.planner import PlanningContext, check
 from binance_archive_kit.storage.store import Store
 
 #: Seconds without an edit before the archive is asked.

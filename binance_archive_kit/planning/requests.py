@@ -22,7 +22,8 @@ from binance_archive_kit.archive.matrix import (
     WrongSymbolError,
     load_annotations,
 )
-from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice, RelativeRange
+from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
+from binance_archive_kit.planning.date_range import RelativeRange
 
 #: First and last day of a run of days, both inclusive.
 Span = tuple[date, date]

@@ -31,7 +31,6 @@ from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
-from binance_archive_kit.download.collect import endpoint_of
 from binance_archive_kit.errors import (
     ArchiveKitError,
     BadChecksum,
@@ -39,6 +38,7 @@ from binance_archive_kit.errors import (
     ObjectError,
     disk_error,
 )
+from binance_archive_kit.planning.planner import endpoint_of
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.scan_planner import hash_moved
 from binance_archive_kit.storage.inventory import Form, SkippedFile, StoredFile

@@ -23,17 +23,15 @@ from binance_archive_kit.archive.keys import (
     spell_period,
 )
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
-from binance_archive_kit.planning.config import CollectionConfig, DateRange
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.date_range import DateRange
+from binance_archive_kit.planning.decide import Lives, decide, make_plan, witnesses
 from binance_archive_kit.planning.plan import (
     PLAN_SCHEMA,
     Action,
     Listed,
-    Lives,
     Plan,
     StreamListing,
-    decide,
-    make_plan,
-    witnesses,
 )
 from binance_archive_kit.planning.requests import (
     Absence,
