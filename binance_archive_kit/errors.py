@@ -48,12 +48,9 @@ import reprlib
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from binance_archive_kit.download.result import CollectionResult
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 
 class ArchiveKitError(Exception):
@@ -72,12 +69,58 @@ class ArchiveKitWarning(UserWarning):
     """Something asked for was read differently, or ignored; the plan's notes say it too."""
 
 
-class ConfigurationError(ArchiveKitError, ValueError):
-    """A field of a configuration holds a value that cannot be meant.
+class FieldProblem(NamedTuple):
+    """What is wrong with one field of a configuration, or one argument of a call.
 
-    Raised before any work and any network use. The message names the field,
-    the bad value, the valid ones and the nearest of them.
+    Attributes
+    ----------
+    field : str
+        Its name, with the names inside it after dots, such as ``symbols.spot``. Empty if the
+        problem belongs to no single field.
+    message : str
+        The invalid value and what to do, without the name.
+
+    Examples
+    --------
+    >>> print(FieldProblem("sample", "-1 is not a number of files"))
+    sample: -1 is not a number of files
     """
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        """Return the message after the name of the field."""
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class ConfigurationError(ArchiveKitError, ValueError):
+    """One or more invalid fields. Raised before any work and any network access.
+
+    The message has one line for each problem: the field, the invalid value, the valid ones
+    and the nearest of them.
+
+    Parameters
+    ----------
+    *problems : FieldProblem or str
+        A text is a problem that belongs to no single field.
+
+    Attributes
+    ----------
+    problems : tuple of FieldProblem
+        The problems, in the order of the message.
+    """
+
+    def __init__(self, *problems: FieldProblem | str) -> None:
+        self.problems = tuple(
+            problem if isinstance(problem, FieldProblem) else FieldProblem("", problem)
+            for problem in dict.fromkeys(problems)
+        )
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the problems."""
+        return type(self), self.problems
 
 
 class ListingError(ArchiveKitError):
@@ -92,16 +135,28 @@ class StoreError(ArchiveKitError):
     """A folder or a record of the store cannot be used; the message names it and a way out."""
 
 
+class RunResult(Protocol):
+    """What an error carries of a run: a `CollectionResult`."""
+
+    @property
+    def failures(self) -> Sequence[ObjectError]:
+        """The objects that could not be downloaded, and why."""
+
+    @property
+    def collection_stats(self) -> dict[str, int | float]:
+        """Counts of objects and bytes."""
+
+
 class WorkflowError(ArchiveKitError):
-    """A run in which not one object could be had.
+    """A run in which no object could be downloaded.
 
     Attributes
     ----------
     result : CollectionResult or None
-        What happened to every object.
+        What happened to each object.
     """
 
-    def __init__(self, message: str, result: CollectionResult | None = None) -> None:
+    def __init__(self, message: str, result: RunResult | None = None) -> None:
         super().__init__(message)
         self.result = result
 
@@ -418,7 +473,7 @@ def disk_advice(number: int | None) -> str:
 def check_flag(field: str, value: object) -> None:
     """Raise a ConfigurationError unless a value is True or False."""
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{field}: {shown(value)} is neither True nor False")
+        raise ConfigurationError(FieldProblem(field, f"{shown(value)} is neither True nor False"))
 
 
 def shown(value: object) -> str:
@@ -565,12 +620,12 @@ def _seconds(text: str) -> int | tuple[int, str] | None:
     return (int(found[1]), "mo") if found[2] == "mo" else int(found[1]) * _SECONDS[found[2]]
 
 
-def unknown(field: str, value: object, valid: Iterable[str]) -> str:
-    """Format the message for a value that is not one of the valid ones.
+def unknown(field: str, value: object, valid: Iterable[str]) -> FieldProblem:
+    """Return the problem of a value that is not one of the valid ones.
 
     >>> print(unknown("markets", "sport", ["spot", "options"]))
     markets: 'sport' is not valid; did you mean 'spot'? Valid: spot, options
-    >>> len(unknown("symbols", "x" * 10**6, map(str, range(10**5)))) < 500
+    >>> len(str(unknown("symbols", "x" * 10**6, map(str, range(10**5))))) < 500
     True
     """
     words = list(valid)
@@ -578,4 +633,4 @@ def unknown(field: str, value: object, valid: Iterable[str]) -> str:
     hint = f"; did you mean {guess!r}?" if guess else "."
     said = repr(masked(str(value))) if isinstance(value, str) and len(value) < 100 else shown(value)
     more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
-    return f"{field}: {said} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}"
+    return FieldProblem(field, f"{said} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}")

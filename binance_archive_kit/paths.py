@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
-from binance_archive_kit.errors import ConfigurationError, disk_advice, shown
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, disk_advice, shown
 
 #: A URL at the start. ``Path`` merges the slashes, so one is enough; drive letters are shorter.
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/", re.ASCII)
@@ -54,33 +54,32 @@ def read_path(field: str, value: object) -> Path:
 URL, not a folder or file of this machine; give a local path, such as 'data/research'
     """
     try:
-        text: Any = os.fspath(value)  # type: ignore[call-overload]  # all else is refused below
+        text: Any = os.fspath(value)  # type: ignore[call-overload]  # all else is rejected below
     except Exception:  # a foreign object's own method may raise anything
         text = None
     if not isinstance(text, str):
-        raise ConfigurationError(f"{field}: {shown(value)} is not a path; give a str or a Path")
-    text = str(text)
-    if not text.strip():
-        raise ConfigurationError(
-            f"{field}: {text!r} is empty; give a path ('.' is the working directory)"
+        problem = f"{shown(value)} is not a path; give a str or a Path"
+    elif not text.strip():
+        problem = f"{text!r} is empty; give a path ('.' is the working directory)"
+    elif has_controls(text):
+        problem = (
+            f"{shown(text)} has control characters, line ends or bytes that are not UTF-8; "
+            "give a path without"
         )
-    if has_controls(text):
-        raise ConfigurationError(
-            f"{field}: {shown(text)} has control characters, line ends or bytes that are not "
-            "UTF-8; give a path without"
-        )
-    if "://" in text or _URL.match(text):
-        raise ConfigurationError(
-            f"{field}: {shown(text)} is a URL, not a folder or file of this machine; "
+    elif "://" in text or _URL.match(text):
+        problem = (
+            f"{shown(text)} is a URL, not a folder or file of this machine; "
             f"give a local path, such as {_local(text)!r}"
         )
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise ConfigurationError(
-            f"{field}: {shown(text)} begins at a home directory that is not known; "
-            "give the whole path, or write './~…' for a folder of that name"
-        ) from None
+    else:
+        try:
+            return Path(str(text)).expanduser()
+        except RuntimeError:
+            problem = (
+                f"{shown(text)} begins at a home directory that is not known; "
+                "give the whole path, or write './~…' for a folder of that name"
+            )
+    raise ConfigurationError(FieldProblem(field, problem))
 
 
 def find_path(field: str, value: object) -> Path:
@@ -95,20 +94,22 @@ def find_path(field: str, value: object) -> Path:
     try:
         path.absolute()
     except OSError:
-        raise ConfigurationError(
-            f"{field}: {shown(str(path))} is relative, and the working directory does not exist "
-            "any more; change to another one, or give a path that begins with '/'"
-        ) from None
+        problem = (
+            "is relative, and the working directory does not exist any more; "
+            "change to another one, or give a path that begins with '/'"
+        )
+        raise ConfigurationError(FieldProblem(field, f"{shown(str(path))} {problem}")) from None
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        pass
+        return path
     except OSError as error:
-        why = disk_advice(error.errno) or error.strerror
-        raise ConfigurationError(f"{field}: {shown(str(path))}: {why}") from None
+        problem = f": {disk_advice(error.errno) or error.strerror}"
     except ValueError as error:  # a character that the file system's encoding does not have
-        raise ConfigurationError(f"{field}: {shown(str(path))} is invalid here: {error}") from None
-    return path
+        problem = f" is invalid here: {error}"
+    else:
+        return path
+    raise ConfigurationError(FieldProblem(field, f"{shown(str(path))}{problem}"))
 
 
 def _local(text: str) -> str:
@@ -144,7 +145,7 @@ def read_text(field: str, path: Path, wanted: str) -> str:
     except (OSError, ValueError) as error:
         why = str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
     raise ConfigurationError(
-        f"{field}: {shown(str(path))} cannot be read: {why}; give the path of {wanted}"
+        FieldProblem(field, f"{shown(str(path))} cannot be read: {why}; give the path of {wanted}")
     )
 
 

@@ -75,7 +75,9 @@ def _run(given: Sequence[str]) -> int:
     except ConfigurationError as error:
         return _complain(error, Exit.WRONG)
     except WorkflowError as error:
-        if error.result is not None:
+        from binance_archive_kit.download.result import CollectionResult
+
+        if isinstance(error.result, CollectionResult):
             print_result(error.result, as_json=getattr(asked, "json", False))
         return _complain(error, Exit.PARTIAL)
     except ArchiveKitError as error:

@@ -18,20 +18,17 @@ from typing import Any
 import anywidget
 import traitlets
 
+from binance_archive_kit.archive.endpoint import check_endpoint
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import load_matrix
+from binance_archive_kit.display.background import Worker
 from binance_archive_kit.display.progress import Progress
-from binance_archive_kit.download.collect import PlanningContext, Worker, check
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.form import model as choices
 from binance_archive_kit.form.model import Findings, Level
-from binance_archive_kit.planning.config import (
-    CollectionConfig,
-    Config,
-    check_endpoint,
-    read_config,
-)
+from binance_archive_kit.planning.config import CollectionConfig, Config, read_config
+from binance_archive_kit.planning.planner import PlanningContext, check
 from binance_archive_kit.storage.store import Store
 
 #: Seconds without an edit before the archive is asked.
@@ -96,9 +93,9 @@ class ConfigForm(anywidget.AnyWidget):
         self._lock = threading.RLock()
         self._matrix = load_matrix()
         self._names: dict[tuple[str, str], list[str]] = {}
-        self._listing: Worker | None = None
+        self._listing: Worker[None] | None = None
         self._refused: dict[tuple[str, str], str] = {}
-        self._planning: Worker | None = None
+        self._planning: Worker[None] | None = None
         self._question: PlanningContext | None = None
         self._answered: list[Any] = []
         fields = (
@@ -346,7 +343,7 @@ class ConfigForm(anywidget.AnyWidget):
 
     def _in_background(
         self, work: Callable[[Callable[..., None]], Coroutine[Any, Any, None]]
-    ) -> Worker:
+    ) -> Worker[None]:
         """Start work that may say things as long as no newer work has taken its place."""
 
         def say(state: str, text: str, html: str = "") -> None:

@@ -26,6 +26,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
+
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
@@ -41,6 +43,18 @@ from binance_archive_kit.storage.layout import QUARANTINE
 from binance_archive_kit.storage.stamps import NOT_THERE, Stamp, stamp_of_entry
 
 _SECOND = 1_000_000_000
+#: Columns of `Store.inventory`: a file, and what was recorded when it was proven.
+INVENTORY_SCHEMA = pl.Schema(
+    {
+        "key": pl.String,
+        "file_size": pl.Int64,
+        "proven_size": pl.Int64,
+        # Whether the file has the recorded stamp; null without a proof.
+        "unchanged": pl.Boolean,
+        "proven_etag": pl.String,
+        "proven_by": pl.String,
+    }
+)
 
 
 class Form(StrEnum):

@@ -45,7 +45,8 @@ class BaseStorage(ABC):
     ...     def get_partition_path(self, **of):
     ...         day = of["partition_date"]
     ...         return f"{of['trade_type'].value}/{of['data_type'].value}/{day:%Y/%m/%d}"
-    >>> path_in_store(ByDay(), "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip", Path())
+    >>> key = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip"
+    >>> path_in_store(ByDay(), key, Path())
     'spot/trades/2025/07/15/BTCUSDT-trades-2025-07-15.zip'
     """
 

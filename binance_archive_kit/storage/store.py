@@ -40,6 +40,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import polars as pl
 from filelock import FileLock, Timeout
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.keys import key_range, member_of
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -52,8 +53,6 @@ from binance_archive_kit.errors import (
     StaleChecksum,
     disk_error,
 )
-from binance_archive_kit.planning.plan import INVENTORY_SCHEMA
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.storage.databases import (
     COUNT,
     DIGEST,
@@ -66,6 +65,7 @@ from binance_archive_kit.storage.databases import (
     Table,
     Writer,
 )
+from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 from binance_archive_kit.storage.layout import (
     PRIVATE,
     QUARANTINE,

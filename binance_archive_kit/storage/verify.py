@@ -26,12 +26,12 @@ from pathlib import Path
 import polars as pl
 
 from binance_archive_kit.archive.digests import Answer, DigestClient
+from binance_archive_kit.archive.endpoint import endpoint_of
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
-from binance_archive_kit.download.collect import endpoint_of
 from binance_archive_kit.errors import (
     ArchiveKitError,
     BadChecksum,

@@ -19,7 +19,7 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.demo.server import Request
-from binance_archive_kit.download.collect import collect, plan
+from binance_archive_kit.download.collect import collect
 from binance_archive_kit.errors import (
     ArchiveKitError,
     ArchiveKitWarning,
@@ -29,6 +29,7 @@ from binance_archive_kit.errors import (
     WorkflowError,
 )
 from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.store import PRIVATE
 from tests.e2e.conftest import Ask, Serve

@@ -131,7 +131,10 @@ SQL = {
 
 @pytest.mark.parametrize("where", SQL)
 def test_conditions_in_sql_open_what_they_need(
-    where: str, con: duckdb.DuckDBPyConnection, full: duckdb.DuckDBPyConnection, store: bak.OpenStore
+    where: str,
+    con: duckdb.DuckDBPyConnection,
+    full: duckdb.DuckDBPyConnection,
+    store: bak.OpenStore,
 ) -> None:
     expected = full.sql(f"SELECT * FROM rows WHERE {where}").fetchall()
     assert_same(con.sql(f"SELECT * FROM spot_klines WHERE {where}").fetchall(), expected)

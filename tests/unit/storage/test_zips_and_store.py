@@ -24,12 +24,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.errors import ArchiveKitWarning, BadZip, Corrupt, StaleChecksum
-from binance_archive_kit.planning.plan import INVENTORY_SCHEMA
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.reading import unzip as texts
 from binance_archive_kit.storage import zips as members
+from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 from binance_archive_kit.storage.stamps import Stamp, stamp_of
 from binance_archive_kit.storage.store import PRIVATE, Expected, Proof, ProvenBy, Store
 from binance_archive_kit.storage.zips import BadMemberError, check_member, find_member
