@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.annotations import load_annotations
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
@@ -29,12 +30,7 @@ from binance_archive_kit.archive.keys import (
     period_end,
     periods,
 )
-from binance_archive_kit.archive.matrix import (
-    Matrix,
-    PartitionAvailability,
-    load_annotations,
-    load_matrix,
-)
+from binance_archive_kit.archive.matrix import Matrix, PartitionAvailability, load_matrix
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ConfigurationError, FileError
