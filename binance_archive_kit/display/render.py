@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from binance_archive_kit.display import summary
 from binance_archive_kit.display.summary import Fold, State, Summary, Table
 
-if TYPE_CHECKING:
-    from binance_archive_kit.planning.requests import Absence
-
 _OTHER_NAME = "other_name"
+
+
+class Absence(Protocol):
+    """Something that cannot be obtained; its text says what, when and why."""
+
+    @property
+    def reason(self) -> str:
+        """The kind of absence, in one word."""
 
 
 def size(count: float) -> str:
