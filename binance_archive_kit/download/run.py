@@ -23,6 +23,7 @@ from pathlib import Path
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.listing import ListingClient
@@ -57,7 +58,6 @@ from binance_archive_kit.errors import (
     disk_error,
 )
 from binance_archive_kit.planning.plan import Action, Plan
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.planning.s5cmd_flags import Flags
 from binance_archive_kit.storage.store import HASHING, Expected, Moved, Proof, ProvenBy, Store
 
@@ -680,7 +680,7 @@ class Run:
         self._progress.total -= 1
         found = ObjectKey.parse(key)
         folder = found.folder
-        early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.due(
+        early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.published_at(
             found.start, folder.partition
         )
         absence = Absence(

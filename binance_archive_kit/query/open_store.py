@@ -20,13 +20,21 @@ from polars.io.plugins import register_io_source
 from binance_archive_kit.archive.enums import Interval, read_interval, read_names
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import running_shell
-from binance_archive_kit.errors import ConfigurationError, check_flag, nearest, shown, unknown
+from binance_archive_kit.errors import (
+    ConfigurationError,
+    FieldProblem,
+    check_flag,
+    nearest,
+    shown,
+    unknown,
+)
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selection, without_hints
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
 from binance_archive_kit.storage.inventory import SkippedFile
+from binance_archive_kit.timestamps import is_whole_day, parse_time
 
 if TYPE_CHECKING:
     import duckdb
@@ -421,7 +429,7 @@ def read_choice(
             raise ConfigurationError(_not_there(feed, "intervals", interval, there, asked_symbols))
     first, last = read_moment("start", start), read_moment("end", end)
     until = last
-    if last is not None and is_day(end):
+    if last is not None and is_whole_day(end):
         until = last + _DAY if last < _LAST_DAY else None
     if first is not None and until is not None and first >= until:
         raise ConfigurationError(f"start: {start} is not before end: {end}")
@@ -463,46 +471,11 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def read_moment(name: str, value: Moment | None) -> datetime | None:
-    """Read a day or a moment as naive UTC.
-
-    >>> read_moment("start", "2025-07-01 12:00"), read_moment("start", date(2025, 7, 1))
-    (datetime.datetime(2025, 7, 1, 12, 0), datetime.datetime(2025, 7, 1, 0, 0))
-    """
-    if value is None:
-        return None
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise ConfigurationError(_no_moment(name, value)) from None
-    elif not isinstance(value, date):
-        raise ConfigurationError(_no_moment(name, value))
-    elif not isinstance(value, datetime):
-        value = datetime.combine(value, datetime.min.time())
+    """Parse a day or a time as naive UTC."""
     try:
-        return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
-    except OverflowError:
-        raise ConfigurationError(_no_moment(name, value)) from None
-
-
-def _no_moment(name: str, value: object) -> str:
-    said = f"{name}: {shown(value)} is neither a day nor a moment"
-    return f"{said}; write 2025-07-01 or 2025-07-01T12:00"
-
-
-def is_day(value: Moment | None) -> bool:
-    """Tell whether a value names a whole day, in any of the ways that ISO 8601 has.
-
-    >>> is_day("2025-07-15"), is_day("20250715"), is_day("2025-07-15T00:00")
-    (True, True, False)
-    """
-    if isinstance(value, str):
-        try:
-            date.fromisoformat(value)
-        except ValueError:
-            return False
-        return True
-    return isinstance(value, date) and not isinstance(value, datetime)
+        return None if value is None else parse_time(value).replace(tzinfo=None)
+    except ValueError as error:
+        raise ConfigurationError(FieldProblem(name, str(error))) from None
 
 
 def _conditions(feed: FeedTable, chosen: Selection) -> Iterator[pl.Expr]:
