@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from inspect import Parameter, Signature
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -54,6 +55,10 @@ _MOST = 1_000_000
 _LONGEST_TIMEOUT = 31 * 86_400
 #: Characters of a symbol: it stands twice in a key, and keys have at most 1,024 bytes.
 _LONGEST_SYMBOL = 100
+
+
+#: Short forms of the two ends of ``date_range``.
+ENDS = ("start", "end")
 
 
 class PartitionChoice(StrEnum):
@@ -115,62 +120,78 @@ def _symbols(field: str, value: object) -> tuple[str, ...]:
     return tuple(symbols)
 
 
+def _field(description: str, *, label: str = "", hint: str = "", **options: Any) -> Any:
+    """Describe a field once: for the command line, the form and, with a label, its engine options.
+
+    Parameters
+    ----------
+    description : str
+        One sentence, the first one of the field's entry in the docstring.
+    label, hint : str
+        Short texts of the form, for the options of the engine alone.
+    """
+    words = {"label": label, "hint": hint, "group": "engine"} if label else {"group": "request"}
+    return Field(description=description, json_schema_extra={**words}, **options)
+
+
 class CollectionConfig(BaseModel):
     """What to collect, from where, to where, and how.
 
     Parameters
     ----------
     markets : list of str
-        ``spot``, ``futures_um``, ``futures_cm``, ``options`` (also ``um``, ``cm``, ``option``).
+        Markets: ``spot``, ``futures_um``, ``futures_cm``, ``options`` (also ``um``, ``cm``,
+        ``option``).
     symbols : list of str, or dict of market to list of str
-        A list is for every market. Spelled as in the archive (``BTCUSDT``,
-        ``BTCUSD_PERP``); for options the base asset (``BTC``) will do.
+        Symbols as the archive spells them (``BTCUSDT``, ``BTCUSD_PERP``), for every market or
+        by market. For options the base asset (``BTC``) is enough.
     data_types : list of str
-        Feeds, spelled as in the archive; ``premiumIndex`` means ``premiumIndexKlines``.
+        Data types as the archive spells them; ``premiumIndex`` means ``premiumIndexKlines``.
     intervals : dict of data type to list of str, optional
-        A kline type not listed: every interval kept for that market and partition
-        (``premiumIndex`` alone: ``1m``). ``1M`` means ``1mo``.
+        Intervals by kline type; ``1M`` means ``1mo``. A kline type not listed: every interval
+        published for that market and partition (``premiumIndex`` alone: ``1m``).
     date_range : dict, optional
-        ``{"start": day, "end": day}``, whole UTC days, **both inclusive**; yesterday
-        (UTC) when left out. Days may be counted from today, ``"yesterday"`` or ``"-7d"``:
-        which ones are meant is settled anew by each plan, so a schedule moves on.
+        Whole UTC days from start to end, both inclusive; by default yesterday. Written
+        ``{"start": day, "end": day}``. A day may be counted from today, ``"yesterday"`` or
+        ``"-7d"``; each plan resolves it anew, so a schedule moves on.
     start, end : str or date, optional
         Short for `date_range`; `end` alone is invalid, and without it `end` is yesterday.
     output_directory : str or Path
         The store: files lie below it at their archive key.
     partition : {"daily", "monthly", "auto"}
-        ``auto`` takes whole months as monthly files where they are published, and
-        days elsewhere. Feeds with only monthly files give one file for each month
-        touched, whatever this says.
+        Daily or monthly files; ``auto`` takes whole months as monthly files where they are
+        published, and days elsewhere. Feeds with only monthly files give one file for each
+        month touched, whatever this says.
     batch_size : int
         Objects handed to s5cmd at a time.
     max_parallel_downloads : int, optional
         Files in flight; by default chosen from the sizes in the plan.
     enable_batch_mode : bool
-        False: one s5cmd process per file, `max_parallel_downloads` at once.
+        Fetch in batches; if false, one s5cmd process per file, `max_parallel_downloads` at
+        once.
     enable_resume : bool
-        Keep what is already there and proven.
+        Keep files that are there and proven.
     force_redownload : bool
-        Fetch again and replace atomically.
+        Fetch every file again and replace it atomically.
     download_checksum : bool
-        Prove each zip by the SHA-256 of its ``.CHECKSUM`` object. False: by size and,
-        where it is an MD5, the ETag of the listing.
+        Prove each zip by the SHA-256 of its ``.CHECKSUM`` object; if false, by size and, where
+        it is an MD5, the ETag of the listing.
     accept_stale_checksum : bool
-        Take zips whose bytes match size and ETag while the published digest does not;
-        they are flagged in ``result.stale``.
+        Accept zips whose bytes match size and ETag while the published digest does not. They
+        are listed in ``result.stale``.
     timeout_seconds : float
-        Longest time one object may make no progress.
+        Longest time without progress of one object, in seconds.
     part_size_mb : int
-        Part size of large downloads, MiB.
+        Part size of large downloads, in MiB.
     s5cmd_extra_args : list of str
-        Flags of s5cmd, global or of ``cp``, each sorted to its place; they win over
-        values derived from this configuration.
+        Flags of s5cmd, global or of ``cp``, each sorted to its place. They win over values
+        derived from this configuration.
     listing : bool
-        False: plan from the matrix alone, without asking the archive what it has.
+        Ask the archive what it has; if false, plan from the matrix alone.
     matrix_path : str, optional
         An availability matrix in the working directory or among the shipped ones.
     endpoint_url : str, optional
-        Any S3-compatible endpoint that holds the bucket; by default the environment's
+        Any S3-compatible endpoint with the bucket; by default the environment's
         ``S3_ENDPOINT_URL``, else Binance's.
 
     Raises
@@ -192,26 +213,108 @@ class CollectionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     workflow_type: Literal["archive_collection"] = "archive_collection"
-    markets: tuple[Market, ...]
-    symbols: tuple[str, ...] | dict[Market, tuple[str, ...]]
-    data_types: tuple[DataType, ...]
-    intervals: dict[DataType, tuple[str, ...]] = Field(default_factory=dict)
-    date_range: AnyRange | None = None
-    output_directory: Path
-    partition: PartitionChoice = PartitionChoice.DAILY
-    batch_size: int = Field(default=100, ge=1, le=_MOST)
-    max_parallel_downloads: int | None = Field(default=None, ge=1, le=_MOST)
-    enable_batch_mode: bool = True
-    enable_resume: bool = True
-    force_redownload: bool = False
-    download_checksum: bool = True
-    accept_stale_checksum: bool = False
-    timeout_seconds: float = Field(default=300, gt=0, le=_LONGEST_TIMEOUT, allow_inf_nan=False)
-    part_size_mb: int = Field(default=50, ge=5, le=_MOST)
-    s5cmd_extra_args: tuple[str, ...] = ()
-    listing: bool = True
-    matrix_path: str | None = None
-    endpoint_url: str | None = None
+    markets: tuple[Market, ...] = _field(
+        "Markets: spot, futures_um, futures_cm, options (also um, cm, option)."
+    )
+    symbols: tuple[str, ...] | dict[Market, tuple[str, ...]] = _field(
+        "Symbols as the archive spells them (BTCUSDT, BTCUSD_PERP), for every market or by market."
+    )
+    data_types: tuple[DataType, ...] = _field(
+        "Data types as the archive spells them; premiumIndex means premiumIndexKlines."
+    )
+    intervals: dict[DataType, tuple[str, ...]] = _field(
+        "Intervals by kline type; 1M means 1mo.", default_factory=dict
+    )
+    date_range: AnyRange | None = _field(
+        "Whole UTC days from start to end, both inclusive; by default yesterday.", default=None
+    )
+    output_directory: Path = _field("The store: files lie below it at their archive key.")
+    partition: PartitionChoice = _field(
+        "Daily or monthly files; auto takes whole months as monthly files where they are "
+        "published, and days elsewhere.",
+        default=PartitionChoice.DAILY,
+    )
+    batch_size: int = _field(
+        "Objects handed to s5cmd at a time.",
+        label="Objects in a batch",
+        default=100,
+        ge=1,
+        le=_MOST,
+    )
+    max_parallel_downloads: int | None = _field(
+        "Files in flight; by default chosen from the sizes in the plan.",
+        label="Files in flight",
+        hint="empty: by their sizes",
+        default=None,
+        ge=1,
+        le=_MOST,
+    )
+    enable_batch_mode: bool = _field(
+        "Fetch in batches; if false, one s5cmd process per file, max_parallel_downloads at once.",
+        label="Fetch in batches",
+        hint="else one s5cmd process for each file",
+        default=True,
+    )
+    enable_resume: bool = _field(
+        "Keep files that are there and proven.", label="Keep what is there and proven", default=True
+    )
+    force_redownload: bool = _field(
+        "Fetch every file again and replace it atomically.",
+        label="Fetch everything again",
+        default=False,
+    )
+    download_checksum: bool = _field(
+        "Prove each zip by the SHA-256 of its .CHECKSUM object; if false, by size and, where it "
+        "is an MD5, the ETag of the listing.",
+        label="Prove every file by its published SHA-256",
+        default=True,
+    )
+    accept_stale_checksum: bool = _field(
+        "Accept zips whose bytes match size and ETag while the published digest does not.",
+        label="Take files whose published digest is out of date",
+        hint="if size and ETag are right; listed in result.stale",
+        default=False,
+    )
+    timeout_seconds: float = _field(
+        "Longest time without progress of one object, in seconds.",
+        label="Seconds without progress",
+        hint="before it is given up",
+        default=300,
+        gt=0,
+        le=_LONGEST_TIMEOUT,
+        allow_inf_nan=False,
+    )
+    part_size_mb: int = _field(
+        "Part size of large downloads, in MiB.",
+        label="Part size of large files, MiB",
+        default=50,
+        ge=5,
+        le=_MOST,
+    )
+    s5cmd_extra_args: tuple[str, ...] = _field(
+        "Flags of s5cmd, global or of cp, each sorted to its place.",
+        label="Flags for s5cmd",
+        default=(),
+    )
+    listing: bool = _field(
+        "Ask the archive what it has; if false, plan from the matrix alone.",
+        label="Ask the archive what it has",
+        hint="else plan from the matrix alone",
+        default=True,
+    )
+    matrix_path: str | None = _field(
+        "An availability matrix in the working directory or among the shipped ones.",
+        label="Availability matrix",
+        hint="a file; empty: the shipped one",
+        default=None,
+    )
+    endpoint_url: str | None = _field(
+        "Any S3-compatible endpoint with the bucket; by default the environment's "
+        "S3_ENDPOINT_URL, else Binance's.",
+        label="Endpoint",
+        hint="any S3 server with the bucket",
+        default=None,
+    )
 
     def __init__(self, /, **fields: Any) -> None:
         try:
@@ -225,10 +328,10 @@ class CollectionConfig(BaseModel):
     @classmethod
     def _read_days(cls, fields: Any) -> Any:
         """Read `start` and `end` as a range of days."""
-        if not isinstance(fields, Mapping) or not _ENDS & set(fields):
+        if not isinstance(fields, Mapping) or fields.keys().isdisjoint(ENDS):
             return fields
-        others = {name: value for name, value in fields.items() if name not in _ENDS}
-        days = {name: fields[name] for name in sorted(_ENDS) if fields.get(name) is not None}
+        others = {name: value for name, value in fields.items() if name not in ENDS}
+        days = {name: fields[name] for name in ENDS if fields.get(name) is not None}
         if not days:
             return others
         if others.get("date_range") is not None:
@@ -369,7 +472,7 @@ class CollectionConfig(BaseModel):
         `start` or `end` alone changes that end of the days, and leaves the other.
         """
         before = self.chosen()
-        if _ENDS & set(changes):
+        if not changes.keys().isdisjoint(ENDS):
             days = before.pop("date_range", None) or {}
             changes = {**days, **changes}
         return type(self)(**{**before, **changes})
@@ -455,6 +558,24 @@ class CollectionConfig(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+def _signature() -> Signature:
+    """Return the signature that help shows: names and defaults; the docstring has the types."""
+    parameters = []
+    for name, field in CollectionConfig.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if field.is_required():
+            default = Parameter.empty
+        elif isinstance(default, StrEnum):
+            default = default.value
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default))
+        if name == "date_range":
+            parameters += [Parameter(end, Parameter.KEYWORD_ONLY, default=None) for end in ENDS]
+    return Signature(parameters[1:])  # without the constant `workflow_type`
+
+
+CollectionConfig.__signature__ = _signature()
+
+
 #: What stands for a configuration.
 Config = CollectionConfig | Mapping[str, Any] | str | Path
 
@@ -482,17 +603,13 @@ def read_config(source: Config) -> CollectionConfig:
     )
 
 
-#: Fields that are short for the two ends of ``date_range``.
-_ENDS = {"start", "end"}
-
-
 def field_problem(name: str) -> str:
     """Format the message for a field that does not exist.
 
     >>> field_problem("batch_sise")
     "batch_sise: no such field of a configuration; did you mean 'batch_size'?"
     """
-    fields = [*CollectionConfig.model_fields, *sorted(_ENDS)]
+    fields = [*CollectionConfig.model_fields, *ENDS]
     guess = nearest(name, fields)
     hint = f"; did you mean {guess!r}?" if guess else f". Valid: {', '.join(fields)}"
     spelled = name if name.isprintable() and len(name) <= 100 else shown(name)
@@ -501,7 +618,7 @@ def field_problem(name: str) -> str:
 
 def is_field(name: str) -> bool:
     """Return whether a configuration has a field of this name, short forms included."""
-    return name in CollectionConfig.model_fields or name in _ENDS
+    return name in CollectionConfig.model_fields or name in ENDS
 
 
 def _read_json(source: object) -> dict[str, Any]:
@@ -538,7 +655,7 @@ def _literal(value: Any) -> str:
 def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoReturn:
     """Turn pydantic's findings into one error that names field, value and what is valid."""
     lines = []
-    short = "date_range" not in fields and _ENDS & set(fields)
+    short = "date_range" not in fields and not fields.keys().isdisjoint(ENDS)
     for found in error.errors(include_url=False):
         path = [str(part) for part in found["loc"] if part not in (NAMED, RELATIVE)]
         if short and path[:1] == ["date_range"]:

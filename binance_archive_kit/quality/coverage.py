@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.annotations import load_annotations
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
@@ -29,18 +30,12 @@ from binance_archive_kit.archive.keys import (
     period_end,
     periods,
 )
-from binance_archive_kit.archive.matrix import (
-    Matrix,
-    PartitionAvailability,
-    load_annotations,
-    load_matrix,
-)
+from binance_archive_kit.archive.matrix import Matrix, PartitionAvailability, load_matrix
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ConfigurationError, FileError
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.planning.requests import TRADED
@@ -74,6 +69,7 @@ from binance_archive_kit.timestamps import (
     DAY,
     format_time,
     from_day_number,
+    resolve_day,
     to_datetime,
     to_day_number,
     to_micros,
@@ -236,7 +232,7 @@ def _day(name: str, value: str | date | None) -> date | None:
     if isinstance(value, datetime):
         raise ConfigurationError(f"{name}: {value} is a moment; coverage is told of whole UTC days")
     try:
-        return None if value is None else read_day(value, datetime.now(UTC).date())
+        return None if value is None else resolve_day(value, datetime.now(UTC).date())
     except ValueError as error:
         raise ConfigurationError(f"{name}: {error}") from None
 

@@ -14,6 +14,7 @@ import polars as pl
 
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import running_shell
+from binance_archive_kit.display.summary import Fold, Summary, Table
 from binance_archive_kit.errors import (
     ConfigurationError,
     FileError,
@@ -108,7 +109,7 @@ class StorePart:
 
     def _repr_html_(self) -> str:
         """Show the streams, feed by feed."""
-        return _panel(self.engine, " ".join(self.words), self.frame())
+        return _summary(self.engine, " ".join(self.words), self.frame()).to_html()
 
 
 class OpenStore(StorePart):
@@ -200,17 +201,17 @@ class OpenStore(StorePart):
 
     def _repr_html_(self) -> str:
         """Show the streams, feed by feed."""
-        return _panel(self.engine, "Store", self.frame(), self.skipped())
+        return _summary(self.engine, "Store", self.frame(), self.skipped()).to_html()
 
 
 #: Where rows come from: the folder of a store, or an open one.
 Source = str | Path | OpenStore
 
 
-def _panel(
+def _summary(
     engine: Engine, title: str, streams: pl.DataFrame, skipped: Sequence[SkippedFile] = ()
-) -> str:
-    """Show streams feed by feed, or one by one when they are few."""
+) -> Summary:
+    """Lay out streams feed by feed, or one by one if they are few."""
     few = streams.height <= _FEW
     names = ["symbol", "interval"] if few else []
     feeds = streams.group_by("view", "partition", *names, maintain_order=True).agg(
@@ -238,13 +239,12 @@ def _panel(
     left_out = f"{len(problems):,} files are left out of answers"
     others = [f"{path}: {reason}; {advice}" for path, reason, advice in skipped]
     unread = f"{len(others):,} files are skipped because of their name or folder"
-    return render.panel(
+    return Summary(
         title,
         f"{engine.root}: {_amount(streams)}",
         "bad" if problems else "warn" if others else "good" if streams.height else "idle",
-        render.table(head, rows, numeric=range(len(head) - 3, len(head))),
-        render.details("bad", left_out, problems) if problems else "",
-        render.details("warn", unread, others) if others else "",
+        [Table(head, rows, numeric=range(len(head) - 3, len(head)))],
+        folds=[Fold(left_out, problems, "bad"), Fold(unread, others, "warn")],
     )
 
 

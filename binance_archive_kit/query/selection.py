@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from binance_archive_kit.archive.enums import Interval, read_interval, read_names
-from binance_archive_kit.errors import ConfigurationError, nearest, shown
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, nearest, shown
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.timestamps import is_whole_day, parse_time
 
 Moment = str | date | datetime
 _DAY = timedelta(days=1)
@@ -60,8 +61,8 @@ def parse_selection(
             raise ConfigurationError(
                 _not_in_store(feed, "intervals", interval, known_intervals, chosen_symbols)
             )
-    first, until = parse_time("start", start), parse_time("end", end)
-    if until is not None and is_day(end):
+    first, until = _time("start", start), _time("end", end)
+    if until is not None and is_whole_day(end):
         until = until + _DAY if until < _LAST_DAY else None
     if first is not None and until is not None and first >= until:
         raise ConfigurationError(f"start: {start} is not before end: {end}")
@@ -99,39 +100,9 @@ def _listed(names: Sequence[str]) -> str:
     return f"[{', '.join(json.dumps(str(name), ensure_ascii=False) for name in names)}]"
 
 
-def parse_time(field: str, value: Moment | None) -> datetime | None:
-    """Parse a day or a time; return it as naive UTC.
-
-    >>> parse_time("start", "2025-07-01 12:00"), parse_time("start", date(2025, 7, 1))
-    (datetime.datetime(2025, 7, 1, 12, 0), datetime.datetime(2025, 7, 1, 0, 0))
-    """
-    if value is None:
-        return None
+def _time(field: str, value: Moment | None) -> datetime | None:
+    """Parse a day or a time; return it as naive UTC."""
     try:
-        if isinstance(value, str):
-            time = datetime.fromisoformat(value)
-        elif isinstance(value, datetime):
-            time = value
-        else:
-            time = datetime.combine(value, datetime.min.time())
-        return time if time.tzinfo is None else time.astimezone(UTC).replace(tzinfo=None)
-    except (ValueError, TypeError, OverflowError):
-        raise ConfigurationError(
-            f"{field}: {shown(value)} is neither a day nor a time; "
-            "write 2025-07-01 or 2025-07-01T12:00"
-        ) from None
-
-
-def is_day(value: Moment | None) -> bool:
-    """Return whether a value names a whole day, in any of the forms of ISO 8601.
-
-    >>> is_day("2025-07-15"), is_day("20250715"), is_day("2025-07-15T00:00")
-    (True, True, False)
-    """
-    if isinstance(value, str):
-        try:
-            date.fromisoformat(value)
-        except ValueError:
-            return False
-        return True
-    return isinstance(value, date) and not isinstance(value, datetime)
+        return None if value is None else parse_time(value).replace(tzinfo=None)
+    except ValueError as error:
+        raise ConfigurationError(FieldProblem(field, str(error))) from None
