@@ -24,7 +24,7 @@ from pathlib import Path
 import polars as pl
 
 from binance_archive_kit.archive.absence import Absence, Reason
-from binance_archive_kit.archive.digests import Answer, DigestClient
+from binance_archive_kit.archive.digests import Digest, DigestClient
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix
@@ -92,7 +92,7 @@ class _Task:
     etag: str | None
     #: Where a file lies that waits for its proof, or has failed it.
     path: str | None = None
-    answer: Answer | None = None
+    answer: Digest | ObjectError | None = None
     #: Lies under its final name already, and is only to be proven.
     adopted: bool = False
     #: Bytes that failed their proof.
@@ -463,7 +463,7 @@ class Run:
 
     def _ask(self, keys: Iterable[str]) -> None:
         if self._config.download_checksum and self._checksums is not None:
-            self._checksums.ask(key for key in keys if self._tasks[key].answer is None)
+            self._checksums.request(key for key in keys if self._tasks[key].answer is None)
 
     async def _look_again(self, keys: Sequence[str]) -> None:
         """See whether objects whose bytes did not match were re-issued since the plan."""
@@ -500,7 +500,7 @@ class Run:
         else:
             self._retry_or_fail(event.key, task, event.error)
 
-    def _answered(self, key: str, answer: Answer) -> None:
+    def _answered(self, key: str, answer: Digest | ObjectError) -> None:
         task = self._tasks.get(key)
         if task is None or task.answer is not None:
             return

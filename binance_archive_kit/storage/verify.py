@@ -25,7 +25,7 @@ from pathlib import Path
 
 import polars as pl
 
-from binance_archive_kit.archive.digests import Answer, DigestClient
+from binance_archive_kit.archive.digests import Digest, DigestClient
 from binance_archive_kit.archive.endpoint import endpoint_of
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
 from binance_archive_kit.archive.matrix import load_matrix
@@ -305,7 +305,7 @@ def _verified(
         chosen = random.Random(seed).sample(checks, sample)
     progress = Progress()
     with Bar(progress) as bar:
-        digests: dict[str, Answer] = {}
+        digests: dict[str, Digest | ObjectError] = {}
         if archive:
             zips = [_published(each.file) for each in chosen if each.file.is_zip]
             progress.begin("asking for checksums", len(zips))
@@ -405,14 +405,14 @@ def _by_record(store: Store, checks: Sequence[_Check]) -> Iterator[_Found]:
             yield _Found(check, ("changed", "its bytes are not the ones that were proven"))
 
 
-def _prove(store: Store, check: _Check, digests: dict[str, Answer] | None) -> _Found:
+def _prove(store: Store, check: _Check, digests: dict[str, Digest | ObjectError] | None) -> _Found:
     """Read a file, and compare it with the digest that is known of it."""
     file, proof = check.file, check.proof
     key = _published(file)
     path = store.root / file.place
     if not file.is_zip:
         return _read_csv(check, path)
-    digest: Answer | None = None if proof is None else proof.sha256
+    digest: Digest | ObjectError | None = None if proof is None else proof.sha256
     if digests is not None:
         digest = digests[key]
     if isinstance(digest, ObjectError):
@@ -523,7 +523,7 @@ def read_checksum(path: Path) -> str | BadChecksum | None:
 def _read(
     store: Store,
     chosen: Sequence[_Check],
-    digests: dict[str, Answer] | None,
+    digests: dict[str, Digest | ObjectError] | None,
     progress: Progress,
     bar: Bar,
 ) -> Iterator[_Found]:
@@ -556,18 +556,18 @@ def _read(
         pool.shutdown(cancel_futures=True)
 
 
-def _digests(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Answer]:
+def _digests(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Digest | ObjectError]:
     """Ask the archive for the digests of files; on a thread, whose loop is nobody else's."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, _ask(keys, endpoint_url)).result()
 
 
-async def _ask(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Answer]:
+async def _ask(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Digest | ObjectError]:
     matrix = load_matrix()
-    answers: dict[str, Answer] = {}
+    answers: dict[str, Digest | ObjectError] = {}
     done = asyncio.Event()
 
-    def answered(key: str, answer: Answer) -> None:
+    def answered(key: str, answer: Digest | ObjectError) -> None:
         answers[key] = answer
         if len(answers) == len(keys):
             done.set()
@@ -576,7 +576,7 @@ async def _ask(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Answe
     async with DigestClient(
         endpoint, matrix.archive.bucket, answered, connections=_CONNECTIONS, timeout=60
     ) as checksums:
-        checksums.ask(keys)
+        checksums.request(keys)
         if keys:
             await done.wait()
     return answers

@@ -11,13 +11,14 @@ import pytest
 
 from binance_archive_kit.archive import digests as checksums
 from binance_archive_kit.archive import endpoint as environment
-from binance_archive_kit.archive.digests import Answer, DigestClient, read_digest
+from binance_archive_kit.archive.digests import Digest, DigestClient, read_digest
 from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from binance_archive_kit.errors import (
     AbsentChecksum,
     BadChecksum,
     ConnectionLost,
     Forbidden,
+    ObjectError,
     ServerFault,
     Stalled,
     Throttled,
@@ -49,21 +50,21 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip("certificates are made by openssl")
     path = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
-    environment._trusted.cache_clear()
+    environment._trust.cache_clear()
     yield path
-    environment._trusted.cache_clear()
+    environment._trust.cache_clear()
 
 
 def fetch(
     endpoint: str, keys: list[str], connections: int = 8, timeout: float = 5
-) -> dict[str, Answer]:
+) -> dict[str, Digest | ObjectError]:
     """Ask for digests, and wait for all answers."""
-    answers: dict[str, Answer] = {}
+    answers: dict[str, Digest | ObjectError] = {}
 
     async def main() -> None:
         done = asyncio.Event()
 
-        def take(key: str, answer: Answer) -> None:
+        def take(key: str, answer: Digest | ObjectError) -> None:
             assert key not in answers
             answers[key] = answer
             if len(answers) == len(keys):
@@ -72,9 +73,9 @@ def fetch(
         bucket = "data.binance.vision"
         async with DigestClient(
             endpoint, bucket, take, connections=connections, timeout=timeout
-        ) as fetching:
-            fetching.ask(keys[:50])
-            fetching.ask(keys[50:])
+        ) as client:
+            client.request(keys[:50])
+            client.request(keys[50:])
             async with asyncio.timeout(30):
                 await done.wait()
 
@@ -107,7 +108,7 @@ def test_an_endpoint_that_is_not_trusted_is_not_asked(
     with Relay(server.url, trusted) as relay:
         (answer,) = fetch(relay.url, KEYS[:1]).values()
     assert isinstance(answer, ConnectionLost)
-    assert "CERTIFICATE_VERIFY_FAILED" in answer.detail
+    assert "certificate is not trusted" in answer.detail
     assert server.requests == []
 
 
@@ -194,7 +195,7 @@ def test_a_proxy_that_is_not_there_is_named_without_its_password(
     ],
 )
 def test_trouble_of_one_is_no_others(
-    server: LocalS3, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Answer]
+    server: LocalS3, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[ObjectError]
 ) -> None:
     monkeypatch.setattr(checksums, "_TRIES", 2)
 
