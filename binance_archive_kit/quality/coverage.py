@@ -53,8 +53,9 @@ from binance_archive_kit.quality.gaps import (
 )
 from binance_archive_kit.quality.reconcile import compare_month, shared_rows
 from binance_archive_kit.quality.report import CoverageReport, report_on
-from binance_archive_kit.query.engine import Engine, Prefer
+from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import OpenStore
+from binance_archive_kit.query.options import Prefer, ReadOptions
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
@@ -76,7 +77,7 @@ from binance_archive_kit.timestamps import (
 )
 
 T = TypeVar("T")
-FileTask = str | Path | Engine | CollectionConfig | Plan
+FileTask = str | Path | OpenStore | CollectionConfig | Plan
 #: What a line is about.
 Name = tuple[Market, DataType, str, Interval | None]
 #: Files of a line by their keys, and the days of each that another one gives instead.
@@ -119,7 +120,7 @@ def coverage(
 
     Parameters
     ----------
-    source : str, Path, Engine, CollectionConfig or Plan
+    source : str, Path, OpenStore, CollectionConfig or Plan
         A store's folder, or what `store` gives of it: what is there is held against itself,
         from the first to the last file of each stream that was ever collected, without
         asking the archive. A
@@ -160,10 +161,14 @@ def coverage(
         source = plan(source)
     if isinstance(source, Plan):
         folder = Path(source.config.output_directory)
-        held = OpenStore(folder, prefer=prefer) if folder.is_dir() else None
+        held = Engine(folder, ReadOptions(prefer=prefer)) if folder.is_dir() else None
         matrix = load_matrix(source.config.matrix_path)
         return Survey(held, matrix, Expected.of_plan(source, span)).report(str(folder))
-    engine = source if isinstance(source, Engine) else OpenStore(source, prefer=prefer)
+    engine = (
+        source.engine
+        if isinstance(source, OpenStore)
+        else Engine(source, ReadOptions(prefer=prefer))
+    )
     survey = Survey(engine, load_matrix(), Expected.of_folder(engine, span))
     return survey.report(str(engine.root))
 
@@ -429,7 +434,7 @@ class Survey:
             line = self._line(name, wanted[name], owners[name], held[name])
             lines.append(line)
             facts = self._facts(market, data_type)
-            self._findings += _flaws(line, facts)
+            self._findings += _flaws(line)
             self._findings += self._meetings(line, facts)
         return lines
 
@@ -786,7 +791,7 @@ def _order(name: Name) -> tuple[int, int, str, int]:
     return list(Market).index(market), list(DataType).index(data_type), symbol, at
 
 
-def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
+def _flaws(line: Timeline) -> Iterator[Finding]:
     """Say what is wrong with the files of a line, apart from what is lacking."""
     yield from _standing_still(line)
     ordered = schema(line.market, line.data_type).sorted
@@ -798,10 +803,10 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
         profile = owner.profile
         if profile is None:
             continue
-        rows = f"of its {profile.rows:,} rows"
-        known = facts.get(owner.key)
-        for odd in sorted(known.irregularities) if known else ():
-            yield Finding(*of, profile.rows, FindingKind.IRREGULAR, f"{owner.name}: {odd.meaning}")
+        rows = f"of its {profile.stats.rows:,} rows"
+        for odd in sorted(profile.stats.irregularities):
+            said = f"{owner.name}: {odd.meaning}"
+            yield Finding(*of, profile.stats.rows, FindingKind.IRREGULAR, said)
         differing = 0
         for flaw in profile.flaws:
             kind = FindingKind(flaw.kind)
@@ -821,10 +826,10 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
             said = f"{owner.name}: {again:,} {rows} repeat an earlier one"
             why, harmless = _explained(line, owner, "repeated_rows")
             yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
-        if not profile.in_order:
+        if not profile.stats.sorted:
             said = f"{owner.name}: rows do not come in the order of time"
             why = "" if ordered else "; files of this feed never promise it"
-            yield Finding(*of, profile.rows, FindingKind.UNSORTED, said + why, not ordered)
+            yield Finding(*of, profile.stats.rows, FindingKind.UNSORTED, said + why, not ordered)
         if profile.off_grid:
             said = f"{owner.name}: {profile.off_grid:,} {rows} lie between the steps"
             why, harmless = _explained(line, owner, "off_grid_rows")

@@ -17,7 +17,6 @@ from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -31,14 +30,13 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     FileError,
-    check_flag,
     disk_error,
     nearest,
     shown,
-    unknown,
 )
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache, touch
+from binance_archive_kit.query.cache import CacheUse, MonthCache, touch
+from binance_archive_kit.query.options import ReadOptions
 from binance_archive_kit.query.pruning import All, ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import (
     FileNotes,
@@ -49,15 +47,14 @@ from binance_archive_kit.query.scan_planner import (
     hash_moved,
 )
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
-from binance_archive_kit.reading.file_stats import FileStats, FileTask, merged
+from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import Chunk, ZipReader, batch_of, counted
 from binance_archive_kit.storage.inventory import Inventory, SkippedFile, StoredFile, StoredFolder
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.store import ProofRecord, Store
 
-Prefer = Literal["daily", "monthly"]
-OnError = Literal["raise", "skip"]
+_DEFAULTS = ReadOptions()
 
 
 @dataclass(slots=True)
@@ -171,7 +168,7 @@ class _Tally:
         self.report.inflated += piece.inflated
         for (source, _), stats in zip(piece.spans, piece.stats, strict=False):
             key = source.file.key
-            shown = merged(self._begun.pop(key, None), stats)
+            shown = self._begun.pop(key, None) + stats
             (self.learned if piece.ends else self._begun)[key] = shown
 
 
@@ -182,47 +179,17 @@ class Engine:
     ----------
     root : str or Path
         A folder in the archive's layout, whoever filled it.
-    cache : bool
-        Keep what was read as Parquet, so that it is read faster the next time.
-    cache_limit : int
-        Bytes that the cache may take.
-    prefer : {"daily", "monthly"}
-        Which file serves a day that a daily and a monthly file cover both.
-    on_error : {"raise", "skip"}
-        What to do about a file that is not what its name says.
-    decimals : bool
-        Prices and amounts as exact decimals instead of floating point numbers.
+    options : ReadOptions
 
     Attributes
     ----------
-    on_error : {"raise", "skip"}
-        As given.
     problems : dict of str to FileError
         Files that were left out, by their path inside the store, with the reasons.
     last_scan : ScanReport or None
         What the latest question has cost.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        cache: bool = True,
-        cache_limit: int = DEFAULT_LIMIT,
-        prefer: Prefer = "daily",
-        on_error: OnError = "raise",
-        decimals: bool = False,
-    ) -> None:
-        for name, value, valid in (
-            ("prefer", prefer, ("daily", "monthly")),
-            ("on_error", on_error, ("raise", "skip")),
-        ):
-            if value not in valid:
-                raise ConfigurationError(unknown(name, value, valid))
-        for name, flag in (("cache", cache), ("decimals", decimals)):
-            check_flag(name, flag)
-        if not isinstance(cache_limit, int) or cache_limit < 0:
-            raise ConfigurationError(f"cache_limit: {shown(cache_limit)} is not a number of bytes")
+    def __init__(self, root: str | Path, options: ReadOptions = _DEFAULTS) -> None:
         self.root = find_path("store", root).absolute()
         if not self.root.is_dir():
             raise ConfigurationError(
@@ -236,13 +203,12 @@ class Engine:
             )
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
-        self.cache = MonthCache(self.root, keep=cache, limit=cache_limit)
-        self._decimals = decimals
-        self._first = Partition(prefer)
+        self.cache = MonthCache(self.root, keep=options.cache, limit=options.cache_limit)
+        self.options = options
+        self._first = Partition(options.prefer)
         self._store = Store(self.root)
         self._inventory = Inventory(self.root, self._store.places)
-        self.on_error = on_error
-        self._skip = self._leave_out if on_error == "skip" else None
+        self._skip = self._leave_out if options.on_error == "skip" else None
         self._servings = ScanPlanner(
             self.root, self._store, self.cache, first=self._first, skip=self._skip
         )
@@ -262,7 +228,7 @@ class Engine:
         ConfigurationError
             If there is no such feed in the archive.
         """
-        return feed_table(*read_feed(market, data_type), decimals=self._decimals)
+        return feed_table(*read_feed(market, data_type), decimals=self.options.decimals)
 
     def nothing_of(self, feed: FeedTable) -> str:
         """Say that the store has no file of a feed, and what to do about it."""
@@ -408,7 +374,7 @@ class Engine:
         self, question: Query, sources: Sequence[FileTask], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read files from the zips."""
-        pieces = ZipReader(self.root, question.feed, notes=self._notes(question.feed)).pieces(
+        pieces = ZipReader(self.root, question.feed, notes=self._notes(question.feed)).chunks(
             sources,
             question.looked_at,
             lambda piece: (piece, question.rows_of(piece)),
@@ -495,20 +461,20 @@ class Engine:
         dict of str to Contents
             By the keys of the files.
         """
-        remembered = self.cache.contents(feed)
+        remembered = self.cache.profiles(feed)
         seen: dict[str, FileProfile] = {}
         unseen: dict[str, FileTask] = {}
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and known.stamp == source.file.stamp and source.stats is not None:
+            if known and known.stats.is_of(source.file) and source.stats is not None:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
                 unseen[key] = replace(source, without=frozenset()) if source.without else source
         done(len(seen))
         new = dict(self._examined(feed, list(unseen.values()), skip, done))
-        self.cache.remember_contents(feed, new)
+        self.cache.remember_profiles(feed, new)
         return seen | new
 
     def tasks(self, feed: FeedTable, served: Sequence[Served]) -> list[FileTask]:
@@ -528,7 +494,6 @@ class Engine:
         done: Callable[[int], None],
     ) -> Iterator[tuple[str, FileProfile]]:
         """Read files for what is in them."""
-        learned: dict[str, FileStats] = {}
         with closing(
             profile_files(
                 self.root,
@@ -541,11 +506,7 @@ class Engine:
         ) as looked:
             for files in looked:
                 done(len(files))
-                for seen in files:
-                    if seen.stats is not None:
-                        learned[seen.source.file.key] = seen.stats
-                    yield seen.source.file.key, seen.profile
-        self.cache.remember(feed, learned)
+                yield from files.items()
 
     def _leave_out(self, error: FileError) -> None:
         """Leave a file out, and say so."""
@@ -662,7 +623,7 @@ class Engine:
         tally = _Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            pieces = ZipReader(self.root, feed, notes=self._notes(feed)).pieces(
+            pieces = ZipReader(self.root, feed, notes=self._notes(feed)).chunks(
                 sources, feed.arrow.names, lambda piece: piece, workers=workers
             )
             for piece in pieces:
