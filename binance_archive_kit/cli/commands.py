@@ -26,11 +26,11 @@ from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.cli.options import (
     FILE,
     FOLDER,
+    config_from_options,
     config_options,
     day_options,
     endpoint_option,
     json_option,
-    config_from_options,
     standard_input,
     store_argument,
     words,

@@ -148,7 +148,9 @@ class Query:
         batch = batch_of(piece, pa.schema([self.feed.arrow.field(n) for n in self.looked_at]))
         if self.where is not None:
             groups = groupby((source for source, _ in piece.spans), lambda source: source.held)
-            covered = (self.pruner.covers(held, [s.file for s in group]) for held, group in groups)
+            covered = (
+                self.pruner.all_match(held, [s.file for s in group]) for held, group in groups
+            )
             if not all(covered):
                 batch = batch.filter(self.where)
         return batch.select(self.names)

@@ -339,7 +339,7 @@ class ScanPlanner:
             by_name.setdefault(name, []).append(held)
         meant: list[tuple[list[_Part], list[_Part]]] = []
         for _, held_streams in sorted(by_name.items()):
-            if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
+            if any(pruner.may_match(held, [held.files])[0] for held in held_streams):
                 meant += _meant(held_streams, pruner)
         proofs = Proofs(self._store, lambda: _needed(pruner, meant))
         self._look_for_early(feed, [parts for parts, _ in meant], proofs)
@@ -365,7 +365,7 @@ class ScanPlanner:
         """
         choice = self._recalled(feed, parts)
         serving = choice.serving if choice else self._serving(feed, parts, before, proofs)
-        whole = all(pruner.covers(held, files) for held, files in parts)
+        whole = all(pruner.all_match(held, files) for held, files in parts)
         needed = serving if whole else _kept(pruner, serving)
         if not needed:
             return None
@@ -663,7 +663,7 @@ def _meant(
     parts: dict[tuple[int, int], list[_Part]] = {}
     meant: set[tuple[int, int]] = set()
     for held in held_streams:
-        keeps = pruner.keeps(held, held.months)
+        keeps = pruner.may_match(held, held.months)
         for files, keep in zip(held.months, keeps, strict=True):
             month = files[0].start.year, files[0].start.month
             parts.setdefault(month, []).append((held, files))
@@ -690,6 +690,6 @@ def _kept(pruner: Pruner, serving: Sequence[Served]) -> list[Served]:
     kept = []
     for held, part in groupby(serving, lambda each: each.held):
         files = list(part)
-        keeps = pruner.keeps(held, [[each.file] for each in files])
+        keeps = pruner.may_match(held, [[each.file] for each in files])
         kept += [each for each, keep in zip(files, keeps, strict=True) if keep]
     return kept
