@@ -26,7 +26,7 @@ from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selection, without_hints
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
-from binance_archive_kit.storage.inventory import SkippedFile
+from binance_archive_kit.storage.skipped import SkippedFile
 
 if TYPE_CHECKING:
     import duckdb
