@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from binance_archive_kit.demo.archive import demo_archive as demo_archive
     from binance_archive_kit.demo.archive import demo_config as demo_config
     from binance_archive_kit.download.collect import acollect as acollect
-    from binance_archive_kit.download.collect import aplan as aplan
     from binance_archive_kit.download.collect import collect as collect
-    from binance_archive_kit.download.collect import plan as plan
     from binance_archive_kit.download.events import MetricsCollector as MetricsCollector
     from binance_archive_kit.errors import ArchiveKitError as ArchiveKitError
     from binance_archive_kit.errors import ArchiveKitWarning as ArchiveKitWarning
@@ -37,6 +35,8 @@ if TYPE_CHECKING:
     from binance_archive_kit.errors import WorkflowError as WorkflowError
     from binance_archive_kit.form.widget import ConfigForm as ConfigForm
     from binance_archive_kit.planning.config import CollectionConfig as CollectionConfig
+    from binance_archive_kit.planning.planner import aplan as aplan
+    from binance_archive_kit.planning.planner import plan as plan
     from binance_archive_kit.quality.coverage import backtest_coverage as backtest_coverage
     from binance_archive_kit.quality.coverage import coverage as coverage
     from binance_archive_kit.query.joins import join_known as join_known
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 #: Where each public name is defined.
 _HOMES = {
     "acollect": "download.collect",
-    "aplan": "download.collect",
+    "aplan": "planning.planner",
     "collect": "download.collect",
-    "plan": "download.collect",
+    "plan": "planning.planner",
     "CollectionConfig": "planning.config",
     "backtest_coverage": "quality.coverage",
     "coverage": "quality.coverage",

@@ -176,8 +176,8 @@ class Feed(_Facts):
         """The facts of each partition; empty when the entry states none."""
         return self.partition_facts or {}
 
-    def holding(self, interval: str | None) -> Mapping[Partition, PartitionAvailability]:
-        """Give the facts of the partitions that hold an interval; None: a feed without."""
+    def partitions_with(self, interval: str | None) -> Mapping[Partition, PartitionAvailability]:
+        """Return the partitions that have an interval; None for a feed without intervals."""
         return {
             partition: facts
             for partition, facts in self.partitioned.items()
@@ -293,8 +293,8 @@ class Matrix:
             case _:
                 return symbol
 
-    def due(self, start: date, partition: Partition) -> datetime:
-        """When the file of the period that begins on `start` should be out, naive UTC.
+    def published_at(self, start: date, partition: Partition) -> datetime:
+        """Return when the file of the period that begins on `start` is due, naive UTC.
 
         Before that moment an absent file is not published yet; after it, missing.
         """

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import ObjectKey, period_end
@@ -37,7 +38,6 @@ from binance_archive_kit.download.result import CollectionResult, State
 from binance_archive_kit.download.s5cmd import (
     Copied,
     Copy,
-    Flags,
     Refused,
     S5cmd,
     choose_workers,
@@ -66,7 +66,7 @@ from binance_archive_kit.errors import (
     disk_error,
 )
 from binance_archive_kit.planning.plan import Action, Plan
-from binance_archive_kit.planning.requests import Absence, Reason
+from binance_archive_kit.planning.s5cmd_flags import Flags
 from binance_archive_kit.storage.moved import HASHING, MovedFile, rehash
 from binance_archive_kit.storage.proof import Expected, Proof, ProvenBy, prove
 from binance_archive_kit.storage.store import Store
@@ -266,7 +266,7 @@ class Run:
                 self._tell_skipped(key, size)
 
     def _tell_skipped(self, key: str, size: int) -> None:
-        self._events.tell("file_skipped", key=key, path=str(self._store.path(key)), size_bytes=size)
+        self._events.emit("file_skipped", key=key, path=str(self._store.path(key)), size_bytes=size)
 
     def _check_space(self) -> None:
         need = self._plan.download_bytes
@@ -350,10 +350,13 @@ class Run:
         if not len(keys):
             return
         prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
+        records, locations = self._store.records, self._store.locations
         proofs = {
-            key: proof for prefix in prefixes for key, proof in self._store.records.proofs(prefix).items()
+            key: proof for prefix in prefixes for key, proof in records.proofs(prefix).items()
         }
-        files = [MovedFile(key, self._store.locations.location(key), proofs[key]) for key in keys if key in proofs]
+        files = [
+            MovedFile(key, locations.location(key), proofs[key]) for key in keys if key in proofs
+        ]
         progress = self._progress
         progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
         stopped = threading.Event()
@@ -364,7 +367,7 @@ class Run:
             progress.count(units, size)
 
         try:
-            found = await asyncio.to_thread(rehash, self._store.records, files, done)
+            found = await asyncio.to_thread(rehash, records, files, done)
         except asyncio.CancelledError:
             stopped.set()
             raise
@@ -461,7 +464,7 @@ class Run:
 
     def _tell_begun(self, keys: Sequence[str]) -> None:
         sizes = [self._tasks[key].size for key in keys]
-        self._events.begun(keys, None if None in sizes else sum(filter(None, sizes)))
+        self._events.batch_started(keys, None if None in sizes else sum(filter(None, sizes)))
 
     def _retried(self, keys: Sequence[str]) -> Iterator[Sequence[Copy]]:
         most = self._config.batch_size
@@ -615,7 +618,7 @@ class Run:
             self._tell_skipped(key, proof.size)
         elif self._events:
             path, by = str(self._store.path(key)), proof.by.value
-            self._events.downloaded(key, path=path, size_bytes=proof.size, proven_by=by)
+            self._events.file_downloaded(key, path=path, size_bytes=proof.size, proven_by=by)
 
     def _retry_or_fail(self, key: str, task: _Task, error: ObjectError) -> None:
         """Try again what may yet succeed; what cannot has failed."""
@@ -675,7 +678,7 @@ class Run:
         self._leave(key)
         self._states[task.row] = State.FAILED
         self._failures.append(error)
-        self._events.failed(error)
+        self._events.file_failed(error)
         self._progress.done += 1
         self._progress.failed += 1
 
@@ -691,7 +694,7 @@ class Run:
         self._progress.total -= 1
         found = ObjectKey.parse(key)
         folder = found.folder
-        early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.due(
+        early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.published_at(
             found.start, folder.partition
         )
         absence = Absence(

@@ -18,21 +18,17 @@ from typing import Any
 import anywidget
 import traitlets
 
+from binance_archive_kit.archive.endpoint import check_endpoint
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.display.background import Worker
 from binance_archive_kit.display.progress import Progress
-from binance_archive_kit.download.collect import PlanningContext, check
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.form import model as choices
 from binance_archive_kit.form.model import Findings, Level
-from binance_archive_kit.planning.config import (
-    CollectionConfig,
-    Config,
-    check_endpoint,
-    read_config,
-)
+from binance_archive_kit.planning.config import CollectionConfig, Config, read_config
+from binance_archive_kit.planning.planner import PlanningContext, check
 from binance_archive_kit.storage.store import Store
 
 #: Seconds without an edit before the archive is asked.

@@ -7,28 +7,24 @@ use; it goes to JSON and back, and prints itself as the Python that makes it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Literal, NoReturn, TypeVar
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     field_serializer,
     field_validator,
     model_validator,
 )
 
+from binance_archive_kit.archive.endpoint import USER_INFO, check_endpoint
 from binance_archive_kit.archive.enums import (
     INTERVAL_ALIASES,
     MARKET_ALIASES,
@@ -36,18 +32,22 @@ from binance_archive_kit.archive.enums import (
     DataType,
     Interval,
     Market,
-    Partition,
 )
-from binance_archive_kit.archive.keys import is_symbol, parse_period
+from binance_archive_kit.archive.keys import is_symbol
 from binance_archive_kit.archive.matrix import default_intervals
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
 from binance_archive_kit.paths import has_controls, parse_json, read_path, read_text
+from binance_archive_kit.planning.date_range import (
+    NAMED,
+    RELATIVE,
+    AnyRange,
+    DateRange,
+    RelativeRange,
+)
 
 Word = TypeVar("Word", bound=StrEnum)
 
-#: Days outside of these are typing errors: dates this far away overflow when added to.
-_FIRST_DAY, _LAST_DAY = date(1700, 1, 1), date(2299, 12, 31)
 #: Entries of one list, and any count; more is a mistake, or an iterable without an end.
 _MOST = 1_000_000
 #: Seconds without progress: a month. Timers overflow far beyond it.
@@ -62,146 +62,6 @@ class PartitionChoice(StrEnum):
     DAILY = "daily"
     MONTHLY = "monthly"
     AUTO = "auto"
-
-
-def _day(value: object) -> object:
-    """Accept a date or an ISO day, and nothing that would have to be guessed at."""
-    if isinstance(value, datetime):
-        raise ValueError(f"{value!r} has a time; days are whole UTC days, like '2025-07-15'")
-    if isinstance(value, date):
-        return _possible(value)
-    try:
-        if not isinstance(value, str):
-            raise ValueError
-        day = parse_period(value, Partition.DAILY)
-    except ValueError:
-        raise ValueError(
-            f"{shown(value)} is not a day; write it like '2025-07-15', or count from today: "
-            "'today', 'yesterday', '-7d'"
-        ) from None
-    return _possible(day)
-
-
-def _possible(day: date) -> date:
-    """Reject a day that is so far away that it can only be a mistake."""
-    if not _FIRST_DAY <= day <= _LAST_DAY:
-        raise ValueError(
-            f"{day} is not between {_FIRST_DAY} and {_LAST_DAY}; the archive begins in 2017"
-        )
-    return day
-
-
-Day = Annotated[date, BeforeValidator(_day)]
-
-_DAYS_AGO = {"today": 0, "yesterday": 1}
-_AGO = re.compile(r"-(\d{1,5})d", re.ASCII)
-
-
-def days_ago(value: object) -> int | None:
-    """Read a day that is counted from today; None if it is another value.
-
-    >>> days_ago("yesterday"), days_ago("-7d"), days_ago("2025-07-15")
-    (1, 7, None)
-    """
-    if not isinstance(value, str):
-        return None
-    found = _AGO.fullmatch(value)
-    return int(found[1]) if found else _DAYS_AGO.get(value)
-
-
-class DateRange(BaseModel):
-    """Whole UTC days from `start` to `end`, both inclusive."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    start: Day
-    end: Day
-
-    @model_validator(mode="after")
-    def _in_order(self) -> DateRange:
-        if self.start > self.end:
-            raise ValueError(f"start {self.start} is after end {self.end}; both are inclusive")
-        return self
-
-
-def _day_or_ago(value: object) -> object:
-    return value if days_ago(value) is not None else _day(value)
-
-
-AnyDay = Annotated[date | str, BeforeValidator(_day_or_ago)]
-
-
-class RelativeRange(BaseModel):
-    """Whole UTC days, both inclusive, of which one or both are counted from today.
-
-    ``"today"``, ``"yesterday"`` and ``"-7d"`` (seven days before today) mean other days
-    every day: which ones is settled when a plan is made.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    start: AnyDay
-    end: AnyDay
-
-    def on(self, today: date) -> DateRange:
-        """Give the days that are meant today.
-
-        >>> RelativeRange(start="-7d", end="yesterday").on(date(2025, 7, 16))
-        DateRange(start=datetime.date(2025, 7, 9), end=datetime.date(2025, 7, 15))
-        """
-        try:
-            start, end = (_settled(day, today) for day in (self.start, self.end))
-        except ValueError as error:
-            raise ConfigurationError(f"date_range: {error}") from None
-        if start > end:
-            raise ConfigurationError(
-                f"date_range: start {_said(self.start, start)} is after end "
-                f"{_said(self.end, end)}; both are inclusive"
-            )
-        return DateRange(start=start, end=end)
-
-    @model_validator(mode="after")
-    def _in_order(self) -> RelativeRange:
-        ago = [days_ago(day) for day in (self.start, self.end)]
-        if ago[0] is not None and ago[1] is not None and ago[0] < ago[1]:
-            raise ValueError(f"start {self.start} is after end {self.end}; both are inclusive")
-        return self
-
-
-def read_day(value: object, today: date) -> date:
-    """Read a UTC day, also one that is counted from today.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    return _settled(_day_or_ago(value), today)
-
-
-def _settled(day: object, today: date) -> date:
-    ago = days_ago(day)
-    if ago is None:
-        return date.fromisoformat(str(day))
-    return _possible(today - timedelta(days=ago))
-
-
-def _said(day: date | str, meant: date) -> str:
-    return str(day) if str(day) == str(meant) else f"{day} ({meant})"
-
-
-def _kind_of_range(value: object) -> str:
-    """Tell days that are named from days of which any is counted from today."""
-    ends = value.values() if isinstance(value, Mapping) else ()
-    relative = isinstance(value, RelativeRange) or any(days_ago(end) is not None for end in ends)
-    return _RELATIVE if relative else _NAMED
-
-
-_NAMED, _RELATIVE = "named days", "relative days"
-AnyRange = Annotated[
-    Annotated[DateRange, Tag(_NAMED)] | Annotated[RelativeRange, Tag(_RELATIVE)],
-    Discriminator(_kind_of_range),
-]
 
 
 def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Word]) -> Word:
@@ -471,7 +331,7 @@ class CollectionConfig(BaseModel):
             if has_controls(flag):
                 raise ValueError(f"s5cmd_extra_args: {shown(flag)} has control characters")
             if "://" in flag and "@" in flag:
-                raise ValueError(f"s5cmd_extra_args: {_USER_INFO}")
+                raise ValueError(f"s5cmd_extra_args: {USER_INFO}")
         return tuple(flags)
 
     @field_serializer("output_directory")
@@ -624,11 +484,6 @@ def read_config(source: Config) -> CollectionConfig:
 
 #: Fields that are short for the two ends of ``date_range``.
 _ENDS = {"start", "end"}
-_USER_INFO = (
-    "a URL holds a user or a password (not shown); the archive is read anonymously: "
-    "leave out what stands before the @"
-)
-_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 
 
 def field_problem(name: str) -> str:
@@ -664,49 +519,6 @@ def _read_json(source: object) -> dict[str, Any]:
     return fields
 
 
-def check_endpoint(url: object, field: str = "endpoint_url") -> str:
-    """Validate the URL of an S3-compatible endpoint, and strip its trailing slash.
-
-    Parameters
-    ----------
-    url : str
-    field : str
-        Where the URL comes from, for the message.
-
-    Raises
-    ------
-    ValueError
-        If `url` is not that of an S3-compatible endpoint. The message never has a password.
-    """
-    if not isinstance(url, str):
-        raise ValueError(f"{field}: {shown(url)} is not a URL, like 'http://127.0.0.1:9000'")
-    if "@" in url:
-        raise ValueError(f"{field}: {_USER_INFO}")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.port != 0
-        # urlsplit drops line ends; a host is also checked as it will be resolved.
-        usable = usable and not has_controls(url) and bool(_HOST.fullmatch(parts.netloc))
-        usable = usable and bool((parts.hostname or "").encode("idna"))
-    except ValueError:  # an invalid port, IPv6 address or host
-        usable = False
-    if not usable:
-        raise ValueError(
-            f"{field}: {shown(url)} is not an http(s) URL, like 'http://127.0.0.1:9000'"
-        )
-    if parts.hostname == "data.binance.vision":
-        raise ValueError(
-            f"{field}: {url!r} is the archive's web page and cannot list; "
-            "leave endpoint_url out for the archive itself"
-        )
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(
-            f"{field}: {shown(url)} has a path; give the endpoint alone, "
-            f"like '{parts.scheme}://{parts.netloc}'"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 def _few(words: Any, most: int) -> str:
     """Spell the first words of a list, and count the rest."""
     words = list(words) if isinstance(words, list | tuple) else [words]
@@ -728,7 +540,7 @@ def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoRetu
     lines = []
     short = "date_range" not in fields and _ENDS & set(fields)
     for found in error.errors(include_url=False):
-        path = [str(part) for part in found["loc"] if part not in (_NAMED, _RELATIVE)]
+        path = [str(part) for part in found["loc"] if part not in (NAMED, RELATIVE)]
         if short and path[:1] == ["date_range"]:
             path = path[1:] or path
         field = path[0] if path else ""

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
@@ -36,12 +37,13 @@ from binance_archive_kit.archive.matrix import (
 )
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.display.progress import Bar, Progress
-from binance_archive_kit.download.collect import plan
 from binance_archive_kit.errors import ConfigurationError, FileError
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.planning.config import CollectionConfig, read_day
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.planning.requests import TRADED, Absence, Reason
+from binance_archive_kit.planning.planner import plan
+from binance_archive_kit.planning.requests import TRADED
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import (
     DaySource,
@@ -54,6 +56,7 @@ from binance_archive_kit.quality.gaps import (
     classify_halts,
     examine,
 )
+from binance_archive_kit.quality.reconcile import compare_month, shared_rows
 from binance_archive_kit.quality.report import CoverageReport, report_on
 from binance_archive_kit.query.engine import Engine, Prefer
 from binance_archive_kit.query.open_store import OpenStore
@@ -453,7 +456,7 @@ class Survey:
             feed = engine.feed(line.market, line.data_type)
             its, others = self._sources[one.key], self._sources[other.key]
             try:
-                shared, differing = engine.shared_rows(feed, its, others)
+                shared, differing = shared_rows(engine, feed, its, others)
             except FileError as error:
                 self._skip(error)
                 continue
@@ -492,7 +495,7 @@ class Survey:
         months = engine.serving(feed, self._held(engine, feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
         self._sources |= sources
-        contents = engine.contents(feed, sources.values(), self._skip, self._done)
+        profiles = engine.contents(feed, sources.values(), self._skip, self._done)
         served_files = (served.file for month in months for served in month.needed)
         proven = engine.proven(feed, served_files)
         for month in months:
@@ -507,7 +510,7 @@ class Survey:
                     owner, without = owners[name][key]
                     owners[name][key] = owner, without & served.without
                     continue
-                owner = self._owner(served.file, contents.get(key), proven=key in proven)
+                owner = self._owner(served.file, profiles.get(key), proven=key in proven)
                 owners[name][key] = owner, served.without
 
     def _held(self, engine: Engine, feed: FeedTable) -> list[StoredFolder]:
@@ -533,13 +536,13 @@ class Survey:
         if self._bar is not None:
             self._bar.update()
 
-    def _owner(self, file: StoredFile, contents: FileProfile | None, *, proven: bool) -> DaySource:
+    def _owner(self, file: StoredFile, profile: FileProfile | None, *, proven: bool) -> DaySource:
         problem = self._problems.get(file.place)
         return DaySource(
             file.key,
             to_day_number(file.start) * DAY,
             (to_day_number(file.end) + 1) * DAY,
-            contents,
+            profile,
             "" if problem is None else str(problem),
             proven,
             file.is_zip,
@@ -628,7 +631,7 @@ class Survey:
             yield word, delivery + _ONE_DAY, date.max
         partition = min(ways)  # daily before monthly
         for begins in periods(self._now.date() - _RECENT, wanted.last, partition):
-            if self._matrix.due(begins, partition) > self._now:
+            if self._matrix.published_at(begins, partition) > self._now:
                 yield Explanation(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
                 break
 
@@ -636,7 +639,7 @@ class Survey:
         """Give the partitions in which the archive keeps a line; none if it is not known."""
         market, data_type, _, interval = name
         feed = self._matrix.feed(market, data_type)
-        return {} if feed is None else feed.holding(interval) or feed.partitioned
+        return {} if feed is None else feed.partitions_with(interval) or feed.partitioned
 
     def _found_lacking(
         self, name: Name, held: Sequence[StoredFolder]
@@ -644,7 +647,9 @@ class Survey:
         """Give what earlier collections were told of objects that the archive lacks."""
         last = max((file.end for folder in held for file in folder.files), default=date.min)
         told = []
-        for found, (reason, said) in self._noted(name, Store.missing):
+        for found, (reason, said) in self._noted(
+            name, lambda store, prefix: store.records.missing(prefix)
+        ):
             kind = _KINDS[reason]
             if kind is GapKind.AFTER_DELISTING and found.start <= max(last, self._last(name)):
                 # A later file of the symbol is here, so what was told then was not its end.
@@ -727,7 +732,7 @@ class Survey:
             if not wanted.touches(file):
                 continue
             try:
-                found = self._holdings.compared(feed, monthly, daily, file)
+                found = compare_month(self._holdings, feed, monthly, daily, file)
             except FileError as error:
                 self._skip(error)
                 continue
@@ -759,7 +764,7 @@ class Survey:
             return None
         days = ExpectedStream(from_day_number(start // DAY), from_day_number((end - 1) // DAY))
         for data_type in (DataType.AGG_TRADES, DataType.TRADES):
-            if cadence_of(line.market, data_type, None).kind != "ids":
+            if cadence_of(line.market, data_type, None).kind != "sequence":
                 continue
             feed = self._holdings.feed(line.market, data_type)
             name = line.market, data_type, line.symbol, None
@@ -796,15 +801,15 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
         if not owner.verifiable:
             said = f"{owner.name}: verify cannot prove it; the zip can be proven"
             yield Finding(*of, 0, FindingKind.UNVERIFIED, said)
-        contents = owner.contents
-        if contents is None:
+        profile = owner.profile
+        if profile is None:
             continue
-        rows = f"of its {contents.rows:,} rows"
+        rows = f"of its {profile.rows:,} rows"
         known = facts.get(owner.key)
         for odd in sorted(known.irregularities) if known else ():
-            yield Finding(*of, contents.rows, FindingKind.IRREGULAR, f"{owner.name}: {odd.meaning}")
+            yield Finding(*of, profile.rows, FindingKind.IRREGULAR, f"{owner.name}: {odd.meaning}")
         differing = 0
-        for flaw in contents.flaws:
+        for flaw in profile.flaws:
             kind = FindingKind(flaw.kind)
             if kind is FindingKind.CONFLICT:
                 differing = flaw.rows
@@ -817,19 +822,19 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
             yield Finding(
                 *where, flaw.rows, FindingKind.DUPLICATE if why else kind, said, bool(why)
             )
-        if contents.repeats > differing:
-            again = contents.repeats - differing
+        if profile.duplicates > differing:
+            again = profile.duplicates - differing
             said = f"{owner.name}: {again:,} {rows} repeat an earlier one"
             why, harmless = _explained(line, owner, "repeated_rows")
             yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
-        if not contents.in_order:
+        if not profile.in_order:
             said = f"{owner.name}: rows do not come in the order of time"
             why = "" if ordered else "; files of this feed never promise it"
-            yield Finding(*of, contents.rows, FindingKind.UNSORTED, said + why, not ordered)
-        if contents.strays:
-            said = f"{owner.name}: {contents.strays:,} {rows} lie between the steps"
+            yield Finding(*of, profile.rows, FindingKind.UNSORTED, said + why, not ordered)
+        if profile.off_grid:
+            said = f"{owner.name}: {profile.off_grid:,} {rows} lie between the steps"
             why, harmless = _explained(line, owner, "off_grid_rows")
-            yield Finding(*of, contents.strays, FindingKind.OFF_GRID, said + why, harmless)
+            yield Finding(*of, profile.off_grid, FindingKind.OFF_GRID, said + why, harmless)
 
 
 def _touches(line: Timeline, number: int, flaw: Flaw) -> bool:
@@ -856,8 +861,8 @@ def _standing_still(line: Timeline) -> Iterator[Finding]:
     """Find a bool that has one value in very many rows, from file to file."""
     standing: tuple[Standing, ...] = ()
     for owner in sorted(line.owners, key=lambda each: each.start):
-        if owner.contents is not None:
-            standing = joined_standing(standing, owner.contents.standing)
+        if owner.profile is not None:
+            standing = joined_standing(standing, owner.profile.standing)
     for each in standing:
         value, rows, first, last = each.longest
         if rows >= CONSTANT_ROWS:

@@ -1,31 +1,36 @@
-"""Rows of a monthly file held against those of the daily files of the same days."""
+"""Compare rows that two files of a stream both give: monthly and daily files, and neighbours."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import date
-from itertools import pairwise
-from pathlib import Path
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from binance_archive_kit.query.engine import Engine
+from binance_archive_kit.query.scan_planner import Served
 from binance_archive_kit.reading.cadence import Cadence, cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.reader import ZipReader
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 
 _ONLY = "only"
-#: Values of one row that are told before the others are left out.
+#: Values of one row that are shown before the rest is counted.
 _SHOWN = 3
+#: Names of columns that no feed has.
+_DAILY, _MONTHLY, _INDEX = " daily", " monthly", " index"
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """Neighbouring rows in which two files do not say the same.
+    """Neighbouring rows in which two files differ.
 
     Attributes
     ----------
@@ -43,167 +48,182 @@ class Mismatch:
     what: str
 
 
-def reconcile(
-    root: Path, feed: FeedTable, monthly: FileTask, daily: Sequence[FileTask], *, workers: int
+def compare_month(
+    engine: Engine, feed: FeedTable, monthly: StoredFolder, daily: StoredFolder, file: StoredFile
 ) -> list[Mismatch]:
-    """Find the rows of a month in which its file and the daily files differ.
+    """Compare a monthly file with the daily files of its days; remembered until one changes.
 
     Parameters
     ----------
-    root : Path
-        The store's root.
-    feed : FeedTable
-    monthly : FileTask
-    daily : sequence of FileTask
-        Files of its days, in their order. Days without one are not compared.
-    workers : int
-        Threads to read with.
+    monthly, daily : StoredFolder
+        The two folders of one stream.
+    file : StoredFile
+        The monthly file.
 
     Raises
     ------
     FileError
-        For a file that is not what its name says.
+        If a file is not what its name says.
     """
-    cadence = cadence_of(feed.market, feed.data_type, monthly.folder.interval)
-    found: list[Mismatch] = []
-    for one in _compared(root, feed, cadence, monthly, daily, workers):
-        last = found[-1] if found else None
-        if last is not None and last.end >= one.start and _kind(last.what) == _kind(one.what):
-            found[-1] = replace(last, end=one.end, rows=last.rows + one.rows)
-        else:
-            found.append(one)
+    days = [day for day in daily.files if file.start <= day.start <= file.end]
+    if not days:
+        return []
+    # A file that is rewritten in place shows it nowhere but in its own size and time.
+    served = [Served(monthly, file), *(Served(daily, day) for day in days)]
+    tasks = {task.file.key: task for task in engine.tasks(feed, served)}
+    files = [task.file for task in tasks.values()]
+    month = tasks.pop(file.key, None)
+    if month is None or not tasks:
+        return []
+    remembered = engine.cache.compared(feed, file.key, files)
+    if remembered is not None:
+        return [Mismatch(*values) for values in json.loads(remembered)]
+    found = _reconcile(engine, feed, month, [*tasks.values()])
+    text = json.dumps([astuple(mismatch) for mismatch in found])
+    engine.cache.remember_compared(feed, file.key, files, text)
     return found
 
 
 def shared_rows(
-    root: Path, feed: FeedTable, one: FileTask, other: FileTask, *, workers: int
+    engine: Engine, feed: FeedTable, one: FileTask, other: FileTask
 ) -> tuple[int, list[Mismatch]]:
-    """Find the rows of one key that two neighbouring files both have.
+    """Count the keys of rows that two small files both have, and list the rows that differ.
 
-    Parameters
-    ----------
-    root : Path
-        The store's root.
-    feed : FeedTable
-    one, other : Source
-        Small files: both are in memory at once.
-    workers : int
-        Threads to read with.
-
-    Returns
-    -------
-    tuple of (int, list of Disagreement)
-        How many rows both have, and those of them that differ.
+    Both files are in memory at once.
 
     Raises
     ------
     FileError
-        For a file that is not what its name says.
+        If a file is not what its name says.
     """
-    reader = ZipReader(root, feed)
-    names = [each.file.key.rpartition("/")[2] for each in (one, other)]
-    frames = []
-    for source in (one, other):
-        whole = replace(source, without=frozenset())
-        pieces = reader.pieces([whole], feed.columns, lambda piece: piece.frame, workers=workers)
-        frames.append(pl.concat(list(pieces)))
-    key = list(dict.fromkeys([feed.time, *(n for n in feed.schema.key if n in feed.columns)]))
-    values = [name for name in feed.columns if name not in key]
-    both = frames[0].join(frames[1], on=key, how="inner", suffix=_MONTHLY, nulls_equal=True)
-    differing = both.filter(
-        pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}{_MONTHLY}")) for name in values)
-    )
+    names = [task.file.key.rpartition("/")[2] for task in (one, other)]
+    frames = [
+        pl.concat(_frames(engine, feed, [replace(task, without=frozenset())], [*feed.columns]))
+        for task in (one, other)
+    ]
+    key, values = _key_and_values(feed, [*feed.columns])
+    shared = frames[0].join(frames[1], on=key, how="inner", suffix=_MONTHLY, nulls_equal=True)
+    differing = shared.filter(pl.any_horizontal(_differ(values)))
     found = []
     times = differing[feed.time].to_physical().to_list()
-    for at, row in zip(times, differing.iter_rows(named=True), strict=True):
-        name = next(each for each in values if row[each] != row[f"{each}{_MONTHLY}"])
-        said = f"{name} is {row[name]} in {names[0]} and {row[f'{name}{_MONTHLY}']} in {names[1]}"
-        found.append(Mismatch(at, at + 1, 1, said))
-    return both.height, found
+    for time, row in zip(times, differing.iter_rows(named=True), strict=True):
+        name = next(name for name in values if row[name] != row[f"{name}{_MONTHLY}"])
+        what = f"{name} is {row[name]} in {names[0]} and {row[f'{name}{_MONTHLY}']} in {names[1]}"
+        found.append(Mismatch(time, time + 1, 1, what))
+    return shared.height, found
 
 
-def _kind(what: str) -> str:
-    """Say whether a row is in one file only, and in which."""
-    return what if what.startswith(_ONLY) else ""
+def _frames(
+    engine: Engine, feed: FeedTable, tasks: Sequence[FileTask], columns: Sequence[str]
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of files in their order."""
+    chunks = ZipReader(engine.root, feed).pieces(
+        tasks, columns, lambda chunk: chunk.frame, workers=engine.workers
+    )
+    with closing(chunks):
+        yield from chunks
 
 
-def _compared(
-    root: Path,
-    feed: FeedTable,
-    cadence: Cadence,
-    monthly: FileTask,
-    daily: Sequence[FileTask],
-    workers: int,
-) -> Iterator[Mismatch]:
-    """Go through both, day by day, and give the neighbouring rows of each that differ."""
-    of_month = _by_day(root, feed, [monthly], workers)
-    of_days = _by_day(root, feed, daily, workers)
-    days = {source.file.start for source in daily}
+def _key_and_values(feed: FeedTable, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split columns into the key of a row, the time first, and the rest.
+
+    Where a feed has no key, all columns are the key.
+    """
+    key = [name for name in feed.schema.key if name in columns] or columns
+    key = list(dict.fromkeys([feed.time, *key]))
+    return key, [name for name in columns if name not in key]
+
+
+def _differ(values: Sequence[str]) -> list[pl.Expr]:
+    """Return for each column of joined rows whether its two values differ."""
+    return [pl.col(name).ne_missing(pl.col(f"{name}{_MONTHLY}")) for name in values]
+
+
+def _reconcile(
+    engine: Engine, feed: FeedTable, monthly: FileTask, daily: Sequence[FileTask]
+) -> list[Mismatch]:
+    """Find the rows in which a monthly file and daily files, sorted by day, differ.
+
+    Days without a daily file are not compared.
+    """
+    cadence = cadence_of(feed.market, feed.data_type, monthly.folder.interval)
+    days = {task.file.start for task in daily}
+    found: list[Mismatch] = []
+    for day, month_rows, day_rows in _side_by_side(engine, feed, monthly, daily):
+        if day not in days:
+            continue
+        for mismatch in _differences(feed, cadence, month_rows, day_rows):
+            last = found[-1] if found else None
+            if last and last.end >= mismatch.start and _side(last) == _side(mismatch):
+                found[-1] = replace(last, end=mismatch.end, rows=last.rows + mismatch.rows)
+            else:
+                found.append(mismatch)
+    return found
+
+
+def _side(mismatch: Mismatch) -> str:
+    """Return in which file alone the rows are; empty if they are in both."""
+    return mismatch.what if mismatch.what.startswith(_ONLY) else ""
+
+
+def _side_by_side(
+    engine: Engine, feed: FeedTable, monthly: FileTask, daily: Sequence[FileTask]
+) -> Iterator[tuple[date, pl.DataFrame | None, pl.DataFrame | None]]:
+    """Yield each day with its rows in the monthly file and in the daily files."""
+    of_month = _by_day(engine, feed, [monthly])
+    of_days = _by_day(engine, feed, daily)
     with closing(of_month), closing(of_days):
         one, other = next(of_month, None), next(of_days, None)
         while one is not None or other is not None:
-            day = min(each[0] for each in (one, other) if each is not None)
-            here = there = None
+            day = min(side[0] for side in (one, other) if side is not None)
+            month_rows = day_rows = None
             if one is not None and one[0] == day:
-                here, one = one[1], next(of_month, None)
+                month_rows, one = one[1], next(of_month, None)
             if other is not None and other[0] == day:
-                there, other = other[1], next(of_days, None)
-            if day in days:
-                yield from _differences(feed, cadence, here, there)
+                day_rows, other = other[1], next(of_days, None)
+            yield day, month_rows, day_rows
 
 
 def _by_day(
-    root: Path, feed: FeedTable, sources: Sequence[FileTask], workers: int
+    engine: Engine, feed: FeedTable, tasks: Sequence[FileTask]
 ) -> Generator[tuple[date, pl.DataFrame]]:
-    """Read files, and give their rows day by day."""
-    reader = ZipReader(root, feed)
-    held: list[pl.DataFrame] = []
-    at: date | None = None
-    columns = [*feed.columns, "date"]
-    pieces = reader.pieces(sources, columns, lambda piece: piece.frame, workers=workers)
-    with closing(pieces):
-        for frame in pieces:
-            for rows in frame.partition_by("date", maintain_order=True):
-                day = rows["date"][0]
-                if held and at is not None and day != at:
-                    yield at, pl.concat(held)
-                    held = []
-                at = day
-                held.append(rows.drop("date"))
-    if held and at is not None:
-        yield at, pl.concat(held)
+    """Yield the rows of files day by day."""
+    parts = (
+        part
+        for frame in _frames(engine, feed, tasks, [*feed.columns, "date"])
+        for part in frame.partition_by("date", maintain_order=True)
+    )
+    for day, rows in groupby(parts, lambda part: part["date"][0]):
+        yield day, pl.concat([part.drop("date") for part in rows])
 
 
 def _differences(
     feed: FeedTable, cadence: Cadence, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
 ) -> Iterator[Mismatch]:
-    """Hold the rows of one day against each other."""
+    """Compare the rows of one day; neighbouring rows that differ are one mismatch."""
     one = daily if daily is not None else monthly
     if one is None or (daily is not None and monthly is not None and daily.equals(monthly)):
         return
-    key = [name for name in feed.schema.key if name in one.columns] or one.columns
-    key = list(dict.fromkeys([feed.time, *key]))
-    values = [name for name in one.columns if name not in key]
+    key, values = _key_and_values(feed, one.columns)
     sides = [
-        (one.clear() if each is None else each.unique(key, maintain_order=True)).with_columns(
-            pl.lit(True).alias(there)
+        (one.clear() if rows is None else rows.unique(key, maintain_order=True)).with_columns(
+            pl.lit(True).alias(side)
         )
-        for each, there in ((daily, _DAILY), (monthly, _MONTHLY))
+        for rows, side in ((daily, _DAILY), (monthly, _MONTHLY))
     ]
     both = (
         sides[0]
         .join(sides[1], on=key, how="full", coalesce=True, suffix=_MONTHLY, nulls_equal=True)
         .sort(key)
-        .with_row_index(_PLACE)
+        .with_row_index(_INDEX)
     )
-    others = [pl.col(name).ne_missing(pl.col(f"{name}{_MONTHLY}")) for name in values]
     alone = pl.col(_DAILY).is_null() | pl.col(_MONTHLY).is_null()
-    different = both.filter(pl.any_horizontal(alone, *others))
-    if cadence.kind == "grid":
+    different = both.filter(pl.any_horizontal(alone, *_differ(values)))
+    if cadence.kind == "regular":
         apart = pl.col(feed.time).to_physical().diff() > cadence.step
     else:
         # Rows are neighbours when none that agree are between them.
-        apart = pl.col(_PLACE).cast(pl.Int64).diff() > 1
+        apart = pl.col(_INDEX).cast(pl.Int64).diff() > 1
     sides_change = [pl.col(side).is_null().cast(pl.Int8).diff() != 0 for side in (_DAILY, _MONTHLY)]
     begins = different.select(pl.any_horizontal(apart, *sides_change).fill_null(True)).to_series()
     times = different[feed.time].to_physical()
@@ -211,23 +231,19 @@ def _differences(
     firsts = different.filter(begins).iter_rows(named=True)
     for (first, end), row in zip(pairwise(bounds), firsts, strict=True):
         last = np.array([times[end - 1]])
-        after = int(cadence.after(last, np.array([max(cadence.step, 1)]))[0])
-        yield Mismatch(times[first], after, end - first, _told(row, values))
+        after = int(cadence.next_due(last, np.array([max(cadence.step, 1)]))[0])
+        yield Mismatch(times[first], after, end - first, _described(row, values))
 
 
-#: Names of columns that no feed has.
-_DAILY, _MONTHLY, _PLACE = " daily", " monthly", " place"
-
-
-def _told(row: dict[str, Any], values: Sequence[str]) -> str:
-    """Say how the two rows differ."""
-    for here, word in ((_DAILY, "monthly"), (_MONTHLY, "daily")):
-        if row[here] is None:
-            return f"{_ONLY} the {word} file has it"
-    told = [
+def _described(row: dict[str, Any], values: Sequence[str]) -> str:
+    """Describe how two rows differ."""
+    for side, other in ((_DAILY, "monthly"), (_MONTHLY, "daily")):
+        if row[side] is None:
+            return f"{_ONLY} the {other} file has it"
+    differing = [
         f"{name} is {row[name]} in the daily file and {row[f'{name}{_MONTHLY}']} in the monthly one"
         for name in values
         if row[name] != row[f"{name}{_MONTHLY}"]
     ]
-    more = f", and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
-    return f"{'; '.join(told[:_SHOWN])}{more}"
+    more = f", and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+    return f"{'; '.join(differing[:_SHOWN])}{more}"

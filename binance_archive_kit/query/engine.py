@@ -7,7 +7,6 @@ cache, and then the reading of the rest.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import warnings
@@ -24,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import Market, Partition, read_names
+from binance_archive_kit.archive.enums import Partition, read_names
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Bar, Progress
@@ -38,8 +37,6 @@ from binance_archive_kit.errors import (
     shown,
     unknown,
 )
-from binance_archive_kit.paths import find_path
-from binance_archive_kit.quality.reconcile import Mismatch, reconcile, shared_rows
 from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache, touch
 from binance_archive_kit.query.pruning import All, ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import (
@@ -172,9 +169,9 @@ class _Tally:
     def count(self, piece: Chunk) -> None:
         self.report.opened += len(piece.spans) if piece.ends else 0
         self.report.inflated += piece.inflated
-        for (source, _), facts in zip(piece.spans, piece.learned, strict=False):
+        for (source, _), stats in zip(piece.spans, piece.stats, strict=False):
             key = source.file.key
-            shown = merged(self._begun.pop(key, None), facts)
+            shown = merged(self._begun.pop(key, None), stats)
             (self.learned if piece.ends else self._begun)[key] = shown
 
 
@@ -244,7 +241,9 @@ class Engine:
 
     def feeds(self) -> list[FeedTable]:
         """List the feeds that the store has files of."""
-        return [self.feed(*name) for name in self._store.inventory.feeds() if name in load_schemas()]
+        return [
+            self.feed(*name) for name in self._store.inventory.feeds() if name in load_schemas()
+        ]
 
     def feed(self, market: str, data_type: str) -> FeedTable:
         """Look up a feed, whether the store has files of it or not.
@@ -493,7 +492,7 @@ class Engine:
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and known.stamp == source.file.stamp and source.facts is not None:
+            if known and known.stamp == source.file.stamp and source.stats is not None:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
@@ -503,56 +502,14 @@ class Engine:
         self.cache.remember_contents(feed, new)
         return seen | new
 
-    def compared(
-        self, feed: FeedTable, monthly: StoredFolder, daily: StoredFolder, at: StoredFile
-    ) -> list[Mismatch]:
-        """Hold a monthly file against the daily files of its days, unless that was done before.
+    def tasks(self, feed: FeedTable, served: Sequence[Served]) -> list[FileTask]:
+        """Return what to read of files, each as it is on disk now."""
+        return self._servings.sources(feed, served, Proofs(self._store))
 
-        Parameters
-        ----------
-        feed : FeedTable
-        monthly, daily : HeldStream
-            Of one symbol and interval.
-        at : StoredFile
-            The monthly file.
-
-        Raises
-        ------
-        FileError
-            For a file that is not what its name says.
-        """
-        days = [file for file in daily.files if at.start <= file.start <= at.end]
-        if not days:
-            return []
-        # A file that is rewritten in place shows it nowhere but in its own size and time.
-        chosen = [Served(monthly, at), *(Served(daily, file) for file in days)]
-        sources = {
-            each.file.key: each
-            for each in self._servings.sources(feed, chosen, Proofs(self._store))
-        }
-        files = [source.file for source in sources.values()]
-        month = sources.pop(at.key, None)
-        if month is None or not sources:
-            return []
-        known = self.cache.compared(feed, at.key, files)
-        if known is not None:
-            return [Mismatch(*each) for each in json.loads(known)]
-        found = reconcile(self.root, feed, month, [*sources.values()], workers=_workers())
-        said = json.dumps([astuple(each) for each in found])
-        self.cache.remember_compared(feed, at.key, files, said)
-        return found
-
-    def shared_rows(
-        self, feed: FeedTable, one: FileTask, other: FileTask
-    ) -> tuple[int, list[Mismatch]]:
-        """Return how many rows of one key two small files both have, and those that differ.
-
-        Raises
-        ------
-        FileError
-            For a file that is not what its name says.
-        """
-        return shared_rows(self.root, feed, one, other, workers=_workers())
+    @property
+    def workers(self) -> int:
+        """Threads to read with."""
+        return _workers()
 
     def _examined(
         self,
@@ -576,9 +533,9 @@ class Engine:
             for files in looked:
                 done(len(files))
                 for seen in files:
-                    if seen.facts is not None:
-                        learned[seen.source.file.key] = seen.facts
-                    yield seen.source.file.key, seen.contents
+                    if seen.stats is not None:
+                        learned[seen.source.file.key] = seen.stats
+                    yield seen.source.file.key, seen.profile
         self.cache.remember(feed, learned)
 
     def _leave_out(self, error: FileError) -> None:

@@ -155,10 +155,11 @@ class _Listing:
 
 @dataclass(slots=True)
 class _Relocated:
-    """The files that do not lie under their key, by feed and folder, and how they were last found."""
+    """The files that do not lie under their key, by feed and folder."""
 
     locations: Mapping[str, str]
     feeds: dict[tuple[Market, DataType], dict[Folder, list[tuple[ObjectKey, str]]]]
+    #: As they were last found.
     stored: dict[Folder, StoredFolder] = field(default_factory=dict)
 
 
@@ -194,9 +195,7 @@ class Inventory:
     def folders(self, market: Market, data_type: DataType) -> list[StoredFolder]:
         """Return the folders of a feed that have files, in the order of their names."""
         with self._lock:
-            stored = [
-                _stored(folder, listing) for folder, listing in self._walk(market, data_type)
-            ]
+            stored = [_stored(folder, listing) for folder, listing in self._walk(market, data_type)]
             if relocated := self._read_locations().feeds.get((market, data_type)):
                 stored = self._with_relocated(stored, relocated)
         return [folder for folder in stored if folder.files]

@@ -69,9 +69,7 @@ class Proof:
         return self.stamp.size
 
 
-def prove(
-    key: str, file: str | Path, expected: Expected, *, accept_stale: bool = False
-) -> Proof:
+def prove(key: str, file: str | Path, expected: Expected, *, accept_stale: bool = False) -> Proof:
     """Prove that a file holds the bytes that the archive publishes under a key.
 
     Reads the file once, and once more if the digests differ.

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.keys import key_range
 from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, DiskSpaceError
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.storage.databases import (
     COUNT,
     DIGEST,
@@ -250,9 +250,7 @@ class Records:
         """
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "DELETE FROM places WHERE key = ?", [(key,) for key in outdated]
-            )
+            connection.executemany("DELETE FROM places WHERE key = ?", [(key,) for key in outdated])
             for key, location in locations.items():
                 try:
                     connection.execute("INSERT INTO places VALUES (?,?)", (key, location))
@@ -276,7 +274,9 @@ class Records:
             fate = "cannot be moved out of the way, so that nothing is recorded; remove it"
         else:
             fate = f"was moved to {aside.name}"
-            rows = [row for row in self._database.saved(aside, "places") if not fault_of_location(*row)]
+            rows = [
+                row for row in self._database.saved(aside, "places") if not fault_of_location(*row)
+            ]
             count = len(rows)
             if rows:
                 self._write_rows("INSERT OR REPLACE INTO places (key, place) VALUES (?,?)", rows)

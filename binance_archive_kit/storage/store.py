@@ -92,8 +92,8 @@ class Store:
             and any((root / name).is_dir() for name in parts)
         ):
             raise ConfigurationError(
-                f"store: {str(folder)!r} is the part of the bucket's layout that begins with data/; "
-                f"name the folder above it, {str(root.parent)!r}"
+                f"store: {str(folder)!r} is the part of the bucket's layout that begins with "
+                f"data/; name the folder above it, {str(root.parent)!r}"
             )
         return cls(root)
 

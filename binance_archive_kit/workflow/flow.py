@@ -33,13 +33,14 @@ from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.annotations import quote
 
 from binance_archive_kit.display import render
-from binance_archive_kit.download.collect import acollect, aplan, check
+from binance_archive_kit.download.collect import acollect
 from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import Action, Plan
+from binance_archive_kit.planning.planner import aplan, check
 from binance_archive_kit.quality.coverage import coverage
 from binance_archive_kit.storage.verify import verify
 from binance_archive_kit.workflow import documented_errors, read_config
@@ -224,7 +225,7 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
     """
     events = EventLog(metrics)
     try:
-        with events.complaining():
+        with events.emitting_errors():
             asked = validate(quote(config))
         with documented_errors(), events.run(asked.output_directory) as finish:
             result = await _steps(asked, metrics, events)
@@ -242,7 +243,7 @@ async def _steps(
 ) -> CollectionResult:
     created, began = datetime.now(UTC), time.monotonic()
     plan = await make_plan(quote(asked))
-    events.planned(plan)
+    events.tasks_planned(plan)
     teller = None if metrics is None else _OneRun(metrics)
     there, batches = _batches(plan)
     parts = [(there, await acollect(plan.part(there), metrics=teller))] if there else []

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from binance_archive_kit.demo.server import LocalS3, Request
-from binance_archive_kit.download.collect import collect, plan
+from binance_archive_kit.download.collect import collect
+from binance_archive_kit.planning.planner import plan
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import (
     FIRST,

@@ -97,6 +97,9 @@ def test_pure_modules_touch_nothing_outside() -> None:
         "display.render",
         "planning.requests",
         "planning.plan",
+        "planning.decide",
+        "planning.date_range",
+        "planning.s5cmd_flags",
         "download.result",
         "form.model",
     ):

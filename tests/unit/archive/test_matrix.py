@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.matrix import (
     DEFAULT_MATRIX,
@@ -26,7 +27,7 @@ from binance_archive_kit.archive.matrix import (
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.requests import Reason, expand
+from binance_archive_kit.planning.requests import expand
 
 MATRIX = load_matrix()
 NOW = datetime(2025, 8, 20)
@@ -182,10 +183,10 @@ def test_where_the_archive_is() -> None:
 
 def test_when_files_are_due() -> None:
     # Daily files come until about 13:00 of the next day, monthly ones until day 15.
-    assert MATRIX.due(date(2025, 7, 15), Partition.DAILY) > datetime(2025, 7, 16, 13)
-    assert MATRIX.due(date(2025, 7, 15), Partition.DAILY) <= datetime(2025, 7, 18)
-    assert MATRIX.due(date(2025, 7, 1), Partition.MONTHLY) == datetime(2025, 8, 16)
-    assert MATRIX.due(date(2025, 12, 1), Partition.MONTHLY) == datetime(2026, 1, 16)
+    assert MATRIX.published_at(date(2025, 7, 15), Partition.DAILY) > datetime(2025, 7, 16, 13)
+    assert MATRIX.published_at(date(2025, 7, 15), Partition.DAILY) <= datetime(2025, 7, 18)
+    assert MATRIX.published_at(date(2025, 7, 1), Partition.MONTHLY) == datetime(2025, 8, 16)
+    assert MATRIX.published_at(date(2025, 12, 1), Partition.MONTHLY) == datetime(2026, 1, 16)
 
 
 # Symbols
@@ -494,7 +495,7 @@ def test_annotations_name_sources_and_columns_that_exist() -> None:
             assert set(defect.partitions) <= set(feed.partitioned)
             assert defect.better is None or defect.better in feed.partitioned
             for interval in defect.intervals:
-                assert feed.holding(interval)
+                assert feed.partitions_with(interval)
             columns = {column.column for column in schema(market, data_type).columns}
             assert set(defect.columns) <= columns
         assert defect.better is None or defect.better not in defect.partitions

@@ -33,10 +33,10 @@ from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, ConfigurationError
 from binance_archive_kit.planning.config import (
     CollectionConfig,
-    DateRange,
     PartitionChoice,
     read_config,
 )
+from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.requests import expand
 from binance_archive_kit.workflow import WorkflowConfig
 

@@ -1,0 +1,267 @@
+"""Plan a collection: ask the archive and the store, then decide."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from binance_archive_kit.archive.endpoint import endpoint_of, proxy_of, tls_of
+from binance_archive_kit.archive.enums import Partition
+from binance_archive_kit.archive.keys import Folder, Span, spell_period
+from binance_archive_kit.archive.listing import ListingClient, StreamListing
+from binance_archive_kit.archive.matrix import Matrix, load_matrix
+from binance_archive_kit.display.background import run, run_async
+from binance_archive_kit.display.progress import Progress
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    ConfigurationError,
+    disk_advice,
+    shown,
+)
+from binance_archive_kit.paths import find_path, read_path
+from binance_archive_kit.planning.config import (
+    CollectionConfig,
+    Config,
+    read_config,
+)
+from binance_archive_kit.planning.decide import make_plan, witnesses
+from binance_archive_kit.planning.plan import Plan
+from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
+from binance_archive_kit.planning.s5cmd_flags import Flags
+from binance_archive_kit.storage.layout import BaseStorage
+from binance_archive_kit.storage.store import Store
+
+
+def plan(
+    config: Config | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    **fields: Any,
+) -> Plan:
+    """Say what a collection would do, from what the archive lists and the store has.
+
+    Asks the archive's listing over the network and looks at the store; downloads
+    nothing, and touches no file.
+
+    Parameters
+    ----------
+    config : CollectionConfig, dict, str or Path, optional
+        A configuration, its fields, JSON text, or the path of a JSON file.
+    storage : BaseStorage, optional
+        Decides where files lie below ``output_directory``, as for `collect`.
+    **fields
+        The fields of a configuration, instead of one; or changes to the given one.
+
+    Returns
+    -------
+    Plan
+        One row per object in ``plan.frame``; shows itself in a notebook.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant; before any network use.
+    ListingError
+        If the archive's listing cannot be read.
+    """
+    question = PlanningContext.read(config_of(config, fields), storage)
+    progress = Progress()
+    return run(lambda: question.plan(progress), progress)
+
+
+async def aplan(
+    config: Config | None = None,
+    /,
+    *,
+    storage: BaseStorage | None = None,
+    **fields: Any,
+) -> Plan:
+    """Do what `plan` does, for code that awaits."""
+    question = PlanningContext.read(config_of(config, fields), storage)
+    progress = Progress()
+    return await run_async(lambda: question.plan(progress), progress)
+
+
+def check(config: CollectionConfig) -> None:
+    """See whether a configuration can be meant, as `plan` would; asks nobody.
+
+    Raises
+    ------
+    ConfigurationError
+        If a field cannot be meant: no such matrix, a flag that s5cmd does not have, …
+    """
+    PlanningContext.read(config, warn=False)
+
+
+def config_of(config: Config | None, fields: dict[str, Any]) -> CollectionConfig:
+    """Return a configuration with some fields changed, or one made of the fields alone."""
+    if config is None:
+        return CollectionConfig(**fields)
+    known = read_config(config)
+    return known.replace(**fields) if fields else known
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder exists or can be created, as far as that shows without creating it.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot.
+    """
+    # Also the working directory's path goes to s5cmd, line by line.
+    whole = read_path("output_directory", find_path("output_directory", folder).absolute())
+    for each in (whole, *whole.parents):
+        try:
+            kind = each.stat().st_mode
+        except FileNotFoundError:
+            if each.is_symlink():
+                raise ConfigurationError(
+                    f"output_directory: {str(folder)!r} cannot be a folder: {str(each)!r} is a "
+                    "link to nothing"
+                ) from None
+            continue
+        except NotADirectoryError:
+            continue
+        except OSError as error:  # a loop of links, a name that is too long, no permission
+            raise ConfigurationError(
+                f"output_directory: {shown(str(folder))} cannot be a folder: "
+                f"{disk_advice(error.errno) or error.strerror}"
+            ) from None
+        if not stat.S_ISDIR(kind):
+            raise ConfigurationError(
+                f"output_directory: {str(folder)!r} cannot be a folder: {str(each)!r} is a file"
+            )
+        return
+
+
+@dataclass(frozen=True)
+class PlanningContext:
+    """A configuration, read against the matrix; nothing has been asked of anyone yet."""
+
+    config: CollectionConfig
+    matrix: Matrix
+    flags: Flags
+    endpoint: str
+    asked: Requests
+    storage: BaseStorage | None
+
+    @classmethod
+    def read(
+        cls, config: CollectionConfig, storage: BaseStorage | None = None, *, warn: bool = True
+    ) -> PlanningContext:
+        """Read a configuration; what is not used of it is a warning, if `warn`."""
+        if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
+            raise ConfigurationError(
+                f"storage: {storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
+                "trade_type=, symbol=, partition_date=)"
+            )
+        check_folder(config.output_directory)
+        now = datetime.now(UTC)
+        matrix = load_matrix(config.matrix_path)
+        flags = Flags.read(config.s5cmd_extra_args)
+        asked = expand(config, matrix, now)
+        # From here on "yesterday" stays the same day, however long it takes.
+        config = config.settled(now)
+        for warning in asked.warnings if warn else ():
+            warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
+        endpoint = _endpoint(config, flags, matrix)
+        # A proxy or certificates that cannot be used are reported before any work.
+        proxy_of(endpoint)
+        tls_of(endpoint)
+        return cls(config, matrix, flags, endpoint, asked, storage)
+
+    async def plan(self, progress: Progress) -> Plan:
+        """Ask the archive and the store, and decide."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        store = Store(self.config.output_directory, self.storage)
+        listing: dict[Folder, StreamListing] | None = None
+        beside: dict[Folder, StreamListing] = {}
+        symbols: dict[str, list[str]] = {}
+        notes = list(self.asked.notes)
+        if self.config.listing:
+            bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
+            async with ListingClient(self.endpoint, bucket, timeout) as archive:
+                requests, listing = await self._list(archive, progress)
+                beside = await archive.list_folders(
+                    _days(witnesses(requests, listing, self.matrix, now))
+                )
+                lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
+                for parent in sorted(lost):
+                    symbols[parent] = await archive.symbols(parent)
+                notes += archive.notes()
+        else:
+            requests = [
+                settled
+                for request in self.asked.requests
+                for settled in resolve_months(request, _months_due(request, self.matrix, now))
+            ]
+        prefixes = dict.fromkeys(request.folder.prefix for request in requests)
+        keys = [] if self.storage is None else _keys(requests, listing)
+        inventory = await asyncio.to_thread(store.inventory.frame, prefixes, keys)
+        asked = Requests(requests, self.asked.unavailable, notes, self.asked.warnings)
+        made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols, beside)
+        if self.storage is not None:
+            await asyncio.to_thread(store.locations.resolve, made.frame["key"])
+        return replace(made, storage=self.storage)
+
+    async def _list(
+        self, archive: ListingClient, progress: Progress
+    ) -> tuple[list[FolderRequest], dict[Folder, StreamListing]]:
+        """List what is asked for: first months where days may have to stand in, then days."""
+
+        def count(_: Folder) -> None:
+            progress.done += 1
+
+        progress.begin("listing", len(self.asked.requests), unit="folders")
+        listing = await archive.list_folders(_days(self.asked.requests), count)
+        requests = [
+            settled
+            for request in self.asked.requests
+            for settled in resolve_months(request, listing[request.folder].objects)
+        ]
+        days = _days(request for request in requests if request.folder not in listing)
+        progress.total += len(days)
+        listing |= await archive.list_folders(days, count)
+        return requests, listing
+
+
+def _days(requests: Iterable[FolderRequest]) -> dict[Folder, Sequence[Span]]:
+    """Return the runs of days of each requested folder."""
+    return {request.folder: request.spans for request in requests}
+
+
+def _keys(
+    requests: Sequence[FolderRequest], listing: Mapping[Folder, StreamListing] | None
+) -> list[str]:
+    """Spell the keys of all objects that are wished for; of those that are listed, if known."""
+    return [
+        request.folder.key(period)
+        for request in requests
+        for period in (spell_period(start, request.folder.partition) for start in request.starts())
+        if listing is None
+        or (request.folder in listing and period in listing[request.folder].objects)
+    ]
+
+
+def _months_due(request: FolderRequest, matrix: Matrix, now: datetime) -> list[str]:
+    """Months that should be published by now, as spelled in the key."""
+    if request.instead is None:
+        return []
+    return [
+        spell_period(start, Partition.MONTHLY)
+        for start in request.starts()
+        if matrix.published_at(start, Partition.MONTHLY) <= now
+    ]
+
+
+def _endpoint(config: CollectionConfig, flags: Flags, matrix: Matrix) -> str:
+    """Choose the endpoint of a configuration; a flag of s5cmd wins."""
+    return endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
