@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.demo.server import Request
 from binance_archive_kit.download.collect import collect
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -43,6 +42,7 @@ from tests.support.checks import (
 )
 from tests.support.dialects import zip_of
 from tests.support.planted import HOUR, csv_at, every
+from tests.support.s3_server import Request
 from tests.support.stores import kline
 
 MEBIBYTE = 1 << 20
