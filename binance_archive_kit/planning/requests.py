@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.annotations import KnownDefect, load_annotations
 from binance_archive_kit.archive.enums import DataType, Interval, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
@@ -23,11 +24,9 @@ from binance_archive_kit.archive.keys import (
 from binance_archive_kit.archive.matrix import (
     Confidence,
     Feed,
-    KnownDefect,
     Matrix,
     PartitionAvailability,
     WrongSymbolError,
-    load_annotations,
 )
 from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 from binance_archive_kit.planning.date_range import RelativeRange
