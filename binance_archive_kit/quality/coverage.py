@@ -648,7 +648,9 @@ class Survey:
         """Give what earlier collections were told of objects that the archive lacks."""
         last = max((file.end for folder in held for file in folder.files), default=date.min)
         told = []
-        for found, (reason, said) in self._noted(name, Store.missing):
+        for found, (reason, said) in self._noted(
+            name, lambda store, prefix: store.records.missing(prefix)
+        ):
             kind = _KINDS[reason]
             if kind is GapKind.AFTER_DELISTING and found.start <= max(last, self._last(name)):
                 # A later file of the symbol is here, so what was told then was not its end.
