@@ -379,7 +379,7 @@ class Survey:
         self._holdings = engine
         self._matrix = matrix
         self._asked = asked
-        self._now = datetime.now(UTC).replace(tzinfo=None)
+        self._now = datetime.now(UTC)
         self._progress = Progress()
         self._problems: dict[str, FileError] = {}
         self._findings: list[Finding] = []
