@@ -202,11 +202,11 @@ class PlanningContext:
             requests, remarks = _resolve(self.asked.requests, self._due_months(now)), []
         prefixes = dict.fromkeys(request.folder.prefix for request in requests)
         keys = [] if self.storage is None else _keys(requests, listing)
-        inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
+        inventory = await asyncio.to_thread(store.inventory.frame, prefixes, keys)
         asked = replace(self.asked, requests=requests, notes=[*self.asked.notes, *remarks])
         made = make_plan(self.config, asked, listing, inventory, self.matrix, now)
         if self.storage is not None:
-            await asyncio.to_thread(store.decide, made.frame["key"])
+            await asyncio.to_thread(store.locations.resolve, made.frame["key"])
         return replace(made, storage=self.storage)
 
     async def _list(

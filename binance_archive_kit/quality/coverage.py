@@ -434,7 +434,7 @@ class Survey:
             line = self._line(name, wanted[name], owners[name], held[name])
             lines.append(line)
             facts = self._facts(market, data_type)
-            self._findings += _flaws(line, facts)
+            self._findings += _flaws(line)
             self._findings += self._meetings(line, facts)
         return lines
 
@@ -648,7 +648,9 @@ class Survey:
         """Give what earlier collections were told of objects that the archive lacks."""
         last = max((file.end for folder in held for file in folder.files), default=date.min)
         told = []
-        for found, (reason, said) in self._noted(name, Store.missing):
+        for found, (reason, said) in self._noted(
+            name, lambda store, prefix: store.records.missing(prefix)
+        ):
             kind = _KINDS[reason]
             if kind is GapKind.AFTER_DELISTING and found.start <= max(last, self._last(name)):
                 # A later file of the symbol is here, so what was told then was not its end.
@@ -791,7 +793,7 @@ def _order(name: Name) -> tuple[int, int, str, int]:
     return list(Market).index(market), list(DataType).index(data_type), symbol, at
 
 
-def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
+def _flaws(line: Timeline) -> Iterator[Finding]:
     """Say what is wrong with the files of a line, apart from what is lacking."""
     yield from _standing_still(line)
     ordered = schema(line.market, line.data_type).sorted
@@ -803,10 +805,10 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
         profile = owner.profile
         if profile is None:
             continue
-        rows = f"of its {profile.rows:,} rows"
-        known = facts.get(owner.key)
-        for odd in sorted(known.irregularities) if known else ():
-            yield Finding(*of, profile.rows, FindingKind.IRREGULAR, f"{owner.name}: {odd.meaning}")
+        rows = f"of its {profile.stats.rows:,} rows"
+        for odd in sorted(profile.stats.irregularities):
+            said = f"{owner.name}: {odd.meaning}"
+            yield Finding(*of, profile.stats.rows, FindingKind.IRREGULAR, said)
         differing = 0
         for flaw in profile.flaws:
             kind = FindingKind(flaw.kind)
@@ -826,10 +828,10 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
             said = f"{owner.name}: {again:,} {rows} repeat an earlier one"
             why, harmless = _explained(line, owner, "repeated_rows")
             yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
-        if not profile.in_order:
+        if not profile.stats.sorted:
             said = f"{owner.name}: rows do not come in the order of time"
             why = "" if ordered else "; files of this feed never promise it"
-            yield Finding(*of, profile.rows, FindingKind.UNSORTED, said + why, not ordered)
+            yield Finding(*of, profile.stats.rows, FindingKind.UNSORTED, said + why, not ordered)
         if profile.off_grid:
             said = f"{owner.name}: {profile.off_grid:,} {rows} lie between the steps"
             why, harmless = _explained(line, owner, "off_grid_rows")

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import delivery_of
 from binance_archive_kit.reading.cadence import MONTH, Cadence, cadence_of, month_start
-from binance_archive_kit.reading.profile import NO_RUNS, FileProfile, Run, Runs
+from binance_archive_kit.reading.profile import FileProfile
+from binance_archive_kit.reading.runs import NO_RUNS, Run, Runs
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, format_time, to_day_number
 
 #: A file is silent for too long at its end when it never is for a tenth of that elsewhere.
@@ -512,14 +513,17 @@ def _silences(line: Timeline) -> Iterator[tuple[int, int, Explanation]]:
         if owner.profile is None or not owner.has_rows:
             continue
         profile, runs = owner.profile, owner.profile.runs
-        if line.data_type is DataType.LIQUIDATION_SNAPSHOT and profile.rows < _FEWEST_LIQUIDATIONS:
+        if (
+            line.data_type is DataType.LIQUIDATION_SNAPSHOT
+            and profile.stats.rows < _FEWEST_LIQUIDATIONS
+        ):
             continue
         first, last = int(runs[0, 0]), int(runs[-1, 1])
         before, after = first - owner.start, owner.end - last
-        late = _is_too_long(line, before, max(profile.longest, after))
+        late = _is_too_long(line, before, max(profile.longest_silence, after))
         if late and _gives(line, at, owner.start // DAY) and not _follows(line, runs[0]):
             yield owner.start, first, _edge_word(line, owner, owner.start, first)
-        early = _is_too_long(line, after, max(profile.longest, before))
+        early = _is_too_long(line, after, max(profile.longest_silence, before))
         if early and _gives(line, at, owner.end // DAY - 1) and not _goes_on(line, runs[-1]):
             yield last, owner.end, _edge_word(line, owner, last, owner.end)
 
@@ -563,7 +567,7 @@ def _word_of(line: Timeline, code: int, start: int, end: int) -> Explanation:
     if owner.profile is None:
         return Explanation(GapKind.CORRUPT, owner.problem)
     runs = owner.profile.runs
-    if not owner.profile.rows:
+    if not owner.profile.stats.rows:
         return Explanation(GapKind.EMPTY_FILE, f"{owner.name} holds no row")
     if (runs[:, 1] < start).any() and (runs[:, 0] >= end).any():
         return Explanation(GapKind.HOLE, f"{owner.name} has rows before and after")

@@ -34,7 +34,7 @@ from binance_archive_kit.timestamps import DAY, from_day_number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from binance_archive_kit.storage.inventory import SkippedFile
+    from binance_archive_kit.storage.skipped import SkippedFile
 
 MOMENT = pl.Datetime("us", "UTC")
 WHAT: dict[str, Any] = {
