@@ -494,7 +494,7 @@ class Survey:
         months = engine.serving(feed, self._held(engine, feed), pruner, self._skip)
         sources = {source.file.key: source for month in months for source in month.sources}
         self._sources |= sources
-        contents = engine.contents(feed, sources.values(), self._skip, self._done)
+        profiles = engine.contents(feed, sources.values(), self._skip, self._done)
         served_files = (served.file for month in months for served in month.needed)
         proven = engine.proven(feed, served_files)
         for month in months:
@@ -509,7 +509,7 @@ class Survey:
                     owner, without = owners[name][key]
                     owners[name][key] = owner, without & served.without
                     continue
-                owner = self._owner(served.file, contents.get(key), proven=key in proven)
+                owner = self._owner(served.file, profiles.get(key), proven=key in proven)
                 owners[name][key] = owner, served.without
 
     def _held(self, engine: Engine, feed: FeedTable) -> list[StoredFolder]:
@@ -535,13 +535,13 @@ class Survey:
         if self._bar is not None:
             self._bar.update()
 
-    def _owner(self, file: StoredFile, contents: FileProfile | None, *, proven: bool) -> DaySource:
+    def _owner(self, file: StoredFile, profile: FileProfile | None, *, proven: bool) -> DaySource:
         problem = self._problems.get(file.place)
         return DaySource(
             file.key,
             to_day_number(file.start) * DAY,
             (to_day_number(file.end) + 1) * DAY,
-            contents,
+            profile,
             "" if problem is None else str(problem),
             proven,
             file.is_zip,
@@ -761,7 +761,7 @@ class Survey:
             return None
         days = ExpectedStream(from_day_number(start // DAY), from_day_number((end - 1) // DAY))
         for data_type in (DataType.AGG_TRADES, DataType.TRADES):
-            if cadence_of(line.market, data_type, None).kind != "ids":
+            if cadence_of(line.market, data_type, None).kind != "sequence":
                 continue
             feed = self._holdings.feed(line.market, data_type)
             name = line.market, data_type, line.symbol, None
@@ -798,15 +798,15 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
         if not owner.verifiable:
             said = f"{owner.name}: verify cannot prove it; the zip can be proven"
             yield Finding(*of, 0, FindingKind.UNVERIFIED, said)
-        contents = owner.contents
-        if contents is None:
+        profile = owner.profile
+        if profile is None:
             continue
-        rows = f"of its {contents.rows:,} rows"
+        rows = f"of its {profile.rows:,} rows"
         known = facts.get(owner.key)
         for odd in sorted(known.irregularities) if known else ():
-            yield Finding(*of, contents.rows, FindingKind.IRREGULAR, f"{owner.name}: {odd.meaning}")
+            yield Finding(*of, profile.rows, FindingKind.IRREGULAR, f"{owner.name}: {odd.meaning}")
         differing = 0
-        for flaw in contents.flaws:
+        for flaw in profile.flaws:
             kind = FindingKind(flaw.kind)
             if kind is FindingKind.CONFLICT:
                 differing = flaw.rows
@@ -819,19 +819,19 @@ def _flaws(line: Timeline, facts: Mapping[str, FileStats]) -> Iterator[Finding]:
             yield Finding(
                 *where, flaw.rows, FindingKind.DUPLICATE if why else kind, said, bool(why)
             )
-        if contents.repeats > differing:
-            again = contents.repeats - differing
+        if profile.duplicates > differing:
+            again = profile.duplicates - differing
             said = f"{owner.name}: {again:,} {rows} repeat an earlier one"
             why, harmless = _explained(line, owner, "repeated_rows")
             yield Finding(*of, again, FindingKind.DUPLICATE, said + why, harmless)
-        if not contents.in_order:
+        if not profile.in_order:
             said = f"{owner.name}: rows do not come in the order of time"
             why = "" if ordered else "; files of this feed never promise it"
-            yield Finding(*of, contents.rows, FindingKind.UNSORTED, said + why, not ordered)
-        if contents.strays:
-            said = f"{owner.name}: {contents.strays:,} {rows} lie between the steps"
+            yield Finding(*of, profile.rows, FindingKind.UNSORTED, said + why, not ordered)
+        if profile.off_grid:
+            said = f"{owner.name}: {profile.off_grid:,} {rows} lie between the steps"
             why, harmless = _explained(line, owner, "off_grid_rows")
-            yield Finding(*of, contents.strays, FindingKind.OFF_GRID, said + why, harmless)
+            yield Finding(*of, profile.off_grid, FindingKind.OFF_GRID, said + why, harmless)
 
 
 def _touches(line: Timeline, number: int, flaw: Flaw) -> bool:
@@ -858,8 +858,8 @@ def _standing_still(line: Timeline) -> Iterator[Finding]:
     """Find a bool that has one value in very many rows, from file to file."""
     standing: tuple[Standing, ...] = ()
     for owner in sorted(line.owners, key=lambda each: each.start):
-        if owner.contents is not None:
-            standing = joined_standing(standing, owner.contents.standing)
+        if owner.profile is not None:
+            standing = joined_standing(standing, owner.profile.standing)
     for each in standing:
         value, rows, first, last = each.longest
         if rows >= CONSTANT_ROWS:

@@ -200,7 +200,7 @@ class DaySource:
     key : str
     start, end : int
         Its period, microseconds since 1970 UTC, `end` exclusive.
-    contents : FileProfile or None
+    profile : FileProfile or None
         None when it cannot be read.
     problem : str
         Why it cannot be read.
@@ -215,7 +215,7 @@ class DaySource:
     key: str
     start: int
     end: int
-    contents: FileProfile | None
+    profile: FileProfile | None
     problem: str = ""
     proven: bool = False
     verifiable: bool = True
@@ -224,7 +224,7 @@ class DaySource:
     @property
     def has_rows(self) -> bool:
         """Whether it gives any row."""
-        return self.contents is not None and len(self.contents.runs) > 0
+        return self.profile is not None and len(self.profile.runs) > 0
 
     @property
     def name(self) -> str:
@@ -355,13 +355,13 @@ def examine(line: Timeline) -> None:
     """Find what is there of a line, and where rows are lacking."""
     line.runs = _served(line)
     cadence = line.cadence
-    found = _in_steps(line) if cadence.kind in ("grid", "pace") else _in_days(line)
+    found = _in_steps(line) if cadence.kind in ("regular", "approximate") else _in_days(line)
     line.gaps = merge(found)
 
 
 def _served(line: Timeline) -> Runs:
     """Put together the runs that the files give of the days they give."""
-    read = [(at, owner.contents.runs) for at, owner in enumerate(line.owners) if owner.contents]
+    read = [(at, owner.profile.runs) for at, owner in enumerate(line.owners) if owner.profile]
     if not read:
         return NO_RUNS
     runs = np.concatenate([each for _, each in read])
@@ -383,7 +383,7 @@ def _in_steps(line: Timeline) -> Iterator[Gap]:
     for start, end, step in _absences(line):
 
         def due(time: int, start: int = start, step: int = step) -> int:
-            return line.cadence.count(start, time, step)
+            return line.cadence.count_due(start, time, step)
 
         for cut, until, code in _cut_at_delivery(line, line.stretches(start, end)):
             missing = due(until) - due(cut)
@@ -399,11 +399,11 @@ def _absences(line: Timeline) -> Iterator[tuple[int, int, int]]:
     """Find where rows are due and not there: from, to, and their step."""
     cadence, runs = line.cadence, line.runs
     start, end = line.start, line.end
-    step = int(runs[0, 3]) if cadence.hours and len(runs) else cadence.step
+    step = int(runs[0, 3]) if cadence.hours_column and len(runs) else cadence.step
     phase = cadence.phase
     if phase is None:
         phase = int(runs[0, 0]) if len(runs) else start
-    if cadence.kind == "grid":
+    if cadence.kind == "regular":
         start = (
             cadence.ceil_to_grid(start, phase) if step == MONTH else start + (phase - start) % step
         )
@@ -418,26 +418,26 @@ def _absences(line: Timeline) -> Iterator[tuple[int, int, int]]:
             yield start, end, step
         return
     firsts, steps = runs[:, 0], runs[:, 3]
-    if cadence.hours:
+    if cadence.hours_column:
         # Which of its neighbours tells the hours between two rows is not known.
         between = np.minimum(steps[:-1], steps[1:])
         allowed = np.maximum(steps[:-1], steps[1:])
         dues = runs[:-1, 1] + between
         lacking = firsts[1:] - runs[:-1, 1] > allowed
     else:
-        reach = np.maximum.accumulate(cadence.after(runs[:, 1], steps))
+        reach = np.maximum.accumulate(cadence.next_due(runs[:, 1], steps))
         dues, between = reach[:-1], steps[1:]
         lacking = firsts[1:] > dues
-    if cadence.kind == "pace":
+    if cadence.kind == "approximate":
         lacking = 2 * (firsts[1:] - dues) >= between
-    if firsts[0] > start and (cadence.kind == "grid" or firsts[0] - start >= step):
+    if firsts[0] > start and (cadence.kind == "regular" or firsts[0] - start >= step):
         # The first snapshot of a day comes anywhere within its pace.
-        late = 0 if cadence.kind == "grid" else int(firsts[0] - start) % step
+        late = 0 if cadence.kind == "regular" else int(firsts[0] - start) % step
         yield start, int(firsts[0]) - late, step
     for at in np.flatnonzero(lacking).tolist():
         yield int(dues[at]), int(firsts[at + 1]), int(between[at]) or cadence.step
-    last = int(cadence.after(runs[-1:, 1], steps[-1:])[0])
-    if last < end and (cadence.kind == "grid" or 2 * (end - last) >= step):
+    last = int(cadence.next_due(runs[-1:, 1], steps[-1:])[0])
+    if last < end and (cadence.kind == "regular" or 2 * (end - last) >= step):
         yield last, end, int(steps[-1]) or cadence.step
 
 
@@ -470,7 +470,7 @@ def _in_days(line: Timeline) -> Iterator[Gap]:
         yield _daily(start, end, missing, word)
     for jump in whole:
         name = line.owners[line.code(jump.start // DAY)].name
-        said = f"{name}: {jump.missing:,} numbers in {line.cadence.number} are left out"
+        said = f"{name}: {jump.missing:,} numbers in {line.cadence.id_column} are left out"
         yield _daily(jump.start, jump.end, jump.missing, Explanation(GapKind.HOLE, said))
 
 
@@ -496,7 +496,7 @@ class _Jump(NamedTuple):
 
 def _jumps(line: Timeline) -> list[_Jump]:
     """Find where numbers are left out."""
-    if line.cadence.kind != "ids":
+    if line.cadence.kind != "sequence":
         return []
     runs = [Run(*run) for run in line.runs.tolist()]
     return [
@@ -509,17 +509,17 @@ def _jumps(line: Timeline) -> list[_Jump]:
 def _silences(line: Timeline) -> Iterator[tuple[int, int, Explanation]]:
     """Find files that begin late or end early, by how silent they are elsewhere."""
     for at, owner in enumerate(line.owners):
-        if owner.contents is None or not owner.has_rows:
+        if owner.profile is None or not owner.has_rows:
             continue
-        contents, runs = owner.contents, owner.contents.runs
-        if line.data_type is DataType.LIQUIDATION_SNAPSHOT and contents.rows < _FEWEST_LIQUIDATIONS:
+        profile, runs = owner.profile, owner.profile.runs
+        if line.data_type is DataType.LIQUIDATION_SNAPSHOT and profile.rows < _FEWEST_LIQUIDATIONS:
             continue
         first, last = int(runs[0, 0]), int(runs[-1, 1])
         before, after = first - owner.start, owner.end - last
-        late = _is_too_long(line, before, max(contents.longest, after))
+        late = _is_too_long(line, before, max(profile.longest, after))
         if late and _gives(line, at, owner.start // DAY) and not _follows(line, runs[0]):
             yield owner.start, first, _edge_word(line, owner, owner.start, first)
-        early = _is_too_long(line, after, max(contents.longest, before))
+        early = _is_too_long(line, after, max(profile.longest, before))
         if early and _gives(line, at, owner.end // DAY - 1) and not _goes_on(line, runs[-1]):
             yield last, owner.end, _edge_word(line, owner, last, owner.end)
 
@@ -538,7 +538,7 @@ def _gives(line: Timeline, at: int, day: int) -> bool:
 
 def _follows(line: Timeline, run: npt.NDArray[np.int64]) -> bool:
     """Tell whether the numbers of a run go on where those of the one before it end."""
-    if line.cadence.kind != "ids":
+    if line.cadence.kind != "sequence":
         return False
     at = int(np.searchsorted(line.runs[:, 0], run[0]))
     return at > 0 and Run(*line.runs[at - 1]).last_id + 1 == Run(*run).first_id
@@ -546,7 +546,7 @@ def _follows(line: Timeline, run: npt.NDArray[np.int64]) -> bool:
 
 def _goes_on(line: Timeline, run: npt.NDArray[np.int64]) -> bool:
     """Tell whether the numbers of a run go on in the one after it."""
-    if line.cadence.kind != "ids":
+    if line.cadence.kind != "sequence":
         return False
     at = int(np.searchsorted(line.runs[:, 0], run[0])) + 1
     return at < len(line.runs) and Run(*line.runs[at]).first_id - 1 == Run(*run).last_id
@@ -560,10 +560,10 @@ def _word_of(line: Timeline, code: int, start: int, end: int) -> Explanation:
     if code < 0:
         return line.words[-1 - code]
     owner = line.owners[code]
-    if owner.contents is None:
+    if owner.profile is None:
         return Explanation(GapKind.CORRUPT, owner.problem)
-    runs = owner.contents.runs
-    if not owner.contents.rows:
+    runs = owner.profile.runs
+    if not owner.profile.rows:
         return Explanation(GapKind.EMPTY_FILE, f"{owner.name} holds no row")
     if (runs[:, 1] < start).any() and (runs[:, 0] >= end).any():
         return Explanation(GapKind.HOLE, f"{owner.name} has rows before and after")
@@ -572,7 +572,7 @@ def _word_of(line: Timeline, code: int, start: int, end: int) -> Explanation:
 
 def _edge_word(line: Timeline, owner: DaySource, start: int, end: int) -> Explanation:
     """Say why a file has no rows at its beginning, or at its end."""
-    runs = line.runs if owner.contents is None else owner.contents.runs
+    runs = line.runs if owner.profile is None else owner.profile.runs
     first, last = int(runs[0, 0]), int(runs[-1, 1])
     begins = first >= end
     beside = (owner.start // DAY - 1) if begins else (owner.end // DAY)
@@ -580,8 +580,8 @@ def _edge_word(line: Timeline, owner: DaySource, start: int, end: int) -> Explan
     delivered = _delivered(line)
     outside = GapKind.BEFORE_LISTING if begins else GapKind.AFTER_DELISTING
     # Of a row between the steps only the step is known here.
-    strays = owner.contents is not None and owner.contents.strays
-    of = "lies in the step of" if strays else "is of"
+    off_grid = owner.profile is not None and owner.profile.off_grid
+    of = "lies in the step of" if off_grid else "is of"
     if begins:
         said = f"{owner.name}: its first row {of} {format_time(first)}"
         if beside < line.first_day:
@@ -590,7 +590,7 @@ def _edge_word(line: Timeline, owner: DaySource, start: int, end: int) -> Explan
         said = f"{owner.name}: its last row {of} {format_time(last)}"
     if not begins and delivered is not None and owner.end > delivered:
         # Candles go on until then; the last trade is some minutes earlier.
-        if start >= delivered - (0 if line.cadence.kind == "grid" else HOUR):
+        if start >= delivered - (0 if line.cadence.kind == "regular" else HOUR):
             return Explanation(
                 outside, f"{said}; the contract was delivered at {format_time(delivered)}"
             )
@@ -848,7 +848,7 @@ def slice_gap(line: Timeline, gap: Gap, start: int, end: int) -> Gap:
         return gap
 
     def due(time: int) -> int:
-        return line.cadence.count(gap.start, time, line.cadence.step)
+        return line.cadence.count_due(gap.start, time, line.cadence.step)
 
     return replace(
         gap,

@@ -219,7 +219,7 @@ def _differences(
     )
     alone = pl.col(_DAILY).is_null() | pl.col(_MONTHLY).is_null()
     different = both.filter(pl.any_horizontal(alone, *_differ(values)))
-    if cadence.kind == "grid":
+    if cadence.kind == "regular":
         apart = pl.col(feed.time).to_physical().diff() > cadence.step
     else:
         # Rows are neighbours when none that agree are between them.
@@ -231,7 +231,7 @@ def _differences(
     firsts = different.filter(begins).iter_rows(named=True)
     for (first, end), row in zip(pairwise(bounds), firsts, strict=True):
         last = np.array([times[end - 1]])
-        after = int(cadence.after(last, np.array([max(cadence.step, 1)]))[0])
+        after = int(cadence.next_due(last, np.array([max(cadence.step, 1)]))[0])
         yield Mismatch(times[first], after, end - first, _described(row, values))
 
 

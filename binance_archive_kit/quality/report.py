@@ -686,7 +686,7 @@ def _framed_days(lines: Sequence[Timeline], days: Sequence[_Days]) -> pl.DataFra
     whats = pl.DataFrame([line.what for line in lines], pl.Schema(WHAT), orient="row")
     dates = np.concatenate([np.arange(line.first_day, line.end_day) for line in lines])
     expected, present, kinds = map(np.concatenate, zip(*days, strict=True))
-    countless = np.array([line.cadence.kind == "events" for line in lines])[whose]
+    countless = np.array([line.cadence.kind == "irregular" for line in lines])[whose]
     words = pl.Series("kind", _GAP_KINDS, DAYS_SCHEMA["kind"])
     return whats[whose].with_columns(
         pl.Series("date", dates).cast(pl.Date),
@@ -700,7 +700,7 @@ def _summed(line: Timeline, days: _Days, doubtful: bool) -> tuple[Any, ...]:
     """Sum a line up, as `STREAMS_SCHEMA` has it."""
     present = int(days.present.sum())
     lacks = [gap for gap in line.gaps if gap.kind.is_lack]
-    known = line.cadence.kind != "events" and all(gap.missing is not None for gap in lacks)
+    known = line.cadence.kind != "irregular" and all(gap.missing is not None for gap in lacks)
     missing = sum(gap.missing or 0 for gap in lacks) if known else None
     outside = [at for at, kind in enumerate(_GAP_KINDS) if not kind.is_lack]
     due = ~np.isin(days.kinds, outside)

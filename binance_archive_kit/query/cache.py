@@ -192,34 +192,34 @@ class MonthCache:
             self._seen[feed.table] = seen
             if feed.table not in self._facts:
                 self._facts[feed.table] = dict(self._read_facts(feed))
-            facts = self._facts[feed.table]
+            stats = self._facts[feed.table]
             rejected = self._rejected.get(feed.table, {}) | dict(self._read_rejections(feed))
             self._rejected[feed.table] = rejected
             # What was found out by a look at a part of a file does not count any more.
             if bad := {
                 key
                 for key, (stamp, _) in rejected.items()
-                if key in facts and facts[key].stamp == stamp
+                if key in stats and stats[key].stamp == stamp
             }:
                 # Another mapping: what was chosen by the old one is to be chosen anew.
-                good = {key: each for key, each in facts.items() if key not in bad}
+                good = {key: each for key, each in stats.items() if key not in bad}
                 self._facts[feed.table] = good
 
-    def remember(self, feed: FeedTable, facts: Mapping[str, FileStats]) -> None:
+    def remember(self, feed: FeedTable, stats: Mapping[str, FileStats]) -> None:
         """Keep facts for the next time; a cache that cannot be written to keeps them in memory."""
         if rejected := self.rejected(feed):
             # A look at a part of a file may end after another reader rejected it.
-            facts = {
+            stats = {
                 key: each
-                for key, each in facts.items()
+                for key, each in stats.items()
                 if key not in rejected or rejected[key].stamp != each.stamp
             }
-        self.known(feed).update(facts)
+        self.known(feed).update(stats)
         self._insert(
             _table("facts", feed),
             (
                 (key, *each.stamp, *_FIELDS(each), ",".join(sorted(each.irregularities)))
-                for key, each in facts.items()
+                for key, each in stats.items()
             ),
         )
 
@@ -236,8 +236,8 @@ class MonthCache:
             rejection = Rejection(file.stamp, error)
             self._rejected[feed.table] = self._rejected[feed.table] | {file.key: rejection}
             # Another mapping, as above.
-            facts = self._facts[feed.table]
-            self._facts[feed.table] = {key: each for key, each in facts.items() if key != file.key}
+            stats = self._facts[feed.table]
+            self._facts[feed.table] = {key: each for key, each in stats.items() if key != file.key}
         said = (error.reason, error.file, error.detail)
         self._insert(_table("rejections", feed), [(file.key, *file.stamp, *said)])
 
@@ -286,8 +286,8 @@ class MonthCache:
                 key,
                 *c.stamp,
                 c.rows,
-                c.repeats,
-                c.strays,
+                c.duplicates,
+                c.off_grid,
                 c.in_order,
                 c.longest,
                 _packed(c),

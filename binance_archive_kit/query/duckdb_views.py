@@ -345,7 +345,7 @@ def _create_views(
                     for name in feed.arrow.names
                 )
             )
-        columns = feed.described
+        columns = feed.column_comments
         if known_at:
             rows = rows.project(f"*, {known_at_sql(feed)} AS {KNOWN_AT}")
             columns = columns | {KNOWN_AT: feed.schema.known.description}

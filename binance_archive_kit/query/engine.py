@@ -169,9 +169,9 @@ class _Tally:
     def count(self, piece: Chunk) -> None:
         self.report.opened += len(piece.spans) if piece.ends else 0
         self.report.inflated += piece.inflated
-        for (source, _), facts in zip(piece.spans, piece.learned, strict=False):
+        for (source, _), stats in zip(piece.spans, piece.stats, strict=False):
             key = source.file.key
-            shown = merged(self._begun.pop(key, None), facts)
+            shown = merged(self._begun.pop(key, None), stats)
             (self.learned if piece.ends else self._begun)[key] = shown
 
 
@@ -501,7 +501,7 @@ class Engine:
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and known.stamp == source.file.stamp and source.facts is not None:
+            if known and known.stamp == source.file.stamp and source.stats is not None:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
@@ -542,9 +542,9 @@ class Engine:
             for files in looked:
                 done(len(files))
                 for seen in files:
-                    if seen.facts is not None:
-                        learned[seen.source.file.key] = seen.facts
-                    yield seen.source.file.key, seen.contents
+                    if seen.stats is not None:
+                        learned[seen.source.file.key] = seen.stats
+                    yield seen.source.file.key, seen.profile
         self.cache.remember(feed, learned)
 
     def _leave_out(self, error: FileError) -> None:

@@ -337,7 +337,7 @@ class _FeedRows:
 
     @property
     def _is_grid(self) -> bool:
-        return self._rhythm.kind == "grid"
+        return self._rhythm.kind == "regular"
 
     def batches(self, moments: pl.Series, age: timedelta | None, names: list[str]) -> Batches:
         """Yield the rows that some decision may see, oldest first, in parts that fit in memory."""

@@ -264,9 +264,9 @@ class FileNotes:
         self._cache = cache
         self._feed = feed
 
-    def learned(self, source: FileTask, facts: FileStats) -> None:
+    def completed(self, source: FileTask, stats: FileStats) -> None:
         """Record what a file that was read to its end has shown."""
-        self._cache.remember(self._feed, {source.file.key: facts})
+        self._cache.remember(self._feed, {source.file.key: stats})
 
     def rejected(self, source: FileTask, error: FileError) -> None:
         """Record that a file cannot be read, and let the error say whose fault it is."""
@@ -420,12 +420,12 @@ class ScanPlanner:
         """Look at the files that serve a month; recall them once they were read through."""
         sources = self.sources(feed, serving, proofs, {each.file.key for each in needed})
         choice = RememberedChoice(parts, serving, sources, self._cache.known(feed))
-        facts = [source.facts for source in sources if source.facts is not None]
-        if len(facts) == len(serving):
+        stats = [source.stats for source in sources if source.stats is not None]
+        if len(stats) == len(serving):
             [(held, files), *_] = parts
             choice.path = self._cache.month(feed, held.folder, sources)
             # Who gives a candle that began in the month before, files of that month decide too.
-            if all(each.checked for each in facts) and not any(map(_is_early, sources)):
+            if all(each.checked for each in stats) and not any(map(_is_early, sources)):
                 choice.settle()
                 held.choices[files[0]] = choice
         return choice
@@ -525,18 +525,18 @@ class ScanPlanner:
 
     def _has_rows(self, feed: FeedTable, source: FileTask) -> bool:
         """Tell whether a file has rows, and none that is of another day; no if it is left out."""
-        facts, key = source.facts, source.file.key
-        if self._skip is not None and (facts is None or not facts.checked):
+        stats, key = source.stats, source.file.key
+        if self._skip is not None and (stats is None or not stats.checked):
             # A bad file must not keep another one from its day, so every row has to be seen.
             seen = self._look_into(feed, [source]).get(key)
             return seen is not None and seen.rows > 0
-        if facts is None:
+        if stats is None:
             pieces = self._reader(feed).pieces([source], (), _learned, workers=1)
             for shown in chain.from_iterable(pieces):
-                facts = merged(facts, shown)
-            if facts is not None:
-                self._cache.remember(feed, {key: facts})
-        return facts is not None and facts.rows > 0
+                stats = merged(stats, shown)
+            if stats is not None:
+                self._cache.remember(feed, {key: stats})
+        return stats is not None and stats.rows > 0
 
     def _look_into(
         self,
@@ -550,9 +550,9 @@ class ScanPlanner:
         looked = profile_files(self._root, feed, sources, workers=1, skip=skip, notes=notes)
         seen = list(chain.from_iterable(looked))
         keys = [each.source.file.key for each in seen]
-        facts = {key: each.facts for key, each in zip(keys, seen, strict=True) if each.facts}
-        contents = {key: each.contents for key, each in zip(keys, seen, strict=True)}
-        self._cache.remember(feed, facts)
+        stats = {key: each.stats for key, each in zip(keys, seen, strict=True) if each.stats}
+        contents = {key: each.profile for key, each in zip(keys, seen, strict=True)}
+        self._cache.remember(feed, stats)
         self._cache.remember_contents(feed, contents)
         return contents
 
@@ -564,13 +564,13 @@ class ScanPlanner:
         unseen: list[FileTask] = []
         for held, files in chain.from_iterable(months):
             for file in files if lead_of(held.folder) else ():
-                facts = known.get(file.key)
-                if facts is None or not facts.checked or facts.stamp != file.stamp:
+                stats = known.get(file.key)
+                if stats is None or not stats.checked or stats.stamp != file.stamp:
                     with suppress(FileError):
                         unseen += (
                             source
                             for source in self.sources(feed, [Served(held, file)], proofs)
-                            if source.facts is None or not source.facts.checked
+                            if source.stats is None or not source.stats.checked
                         )
         if unseen:
             # Whoever needs a bad one will be told.
@@ -611,11 +611,11 @@ class ScanPlanner:
                 continue
             if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
                 file = replace(file, stamp=stamp)
-            facts = known.get(file.key)
-            if facts is not None and (facts.stamp != file.stamp or (skips and not facts.full)):
+            stats = known.get(file.key)
+            if stats is not None and (stats.stamp != file.stamp or (skips and not stats.full)):
                 # What is only counted, or read in part, may turn out to be bad.
-                facts = None
-            if facts is None and (needed is None or file.key in needed):
+                stats = None
+            if stats is None and (needed is None or file.key in needed):
                 try:
                     if rejected and (bad := rejected.get(file.key)) and bad.stamp == file.stamp:
                         # Raised anew: one error is not to be changed by several threads.
@@ -628,7 +628,7 @@ class ScanPlanner:
                         raise
                     self._skip(error)
                     continue
-            sources.append(FileTask(file, each.held, facts, each.without))
+            sources.append(FileTask(file, each.held, stats, each.without))
         return sources
 
 
@@ -636,7 +636,7 @@ _RANKS: dict[Interval | None, int] = {interval: at for at, interval in enumerate
 
 
 def _learned(piece: Chunk) -> list[FileStats]:
-    return piece.learned
+    return piece.stats
 
 
 def _span(first: date, last: date) -> set[date]:
@@ -652,7 +652,7 @@ def _stretches(own: set[date], others: set[date]) -> Iterator[set[date]]:
 
 def _is_early(source: FileTask) -> bool:
     """Tell whether a file has a candle that begins before the days it is named after."""
-    first = None if source.facts is None else source.facts.first
+    first = None if source.stats is None else source.stats.first
     early = first is not None and first < to_day_number(source.file.start) * DAY
     return early and bool(lead_of(source.folder))
 

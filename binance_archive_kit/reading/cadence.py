@@ -2,14 +2,14 @@
 
 Four rhythms are known:
 
-``grid``
+``regular``
     A row for each step of a fixed length: candles, metrics, hourly summaries, funding
     (whose own rows say how many hours a step has).
-``pace``
+``approximate``
     A row about every so often: snapshots of the book, values of the volatility index.
-``ids``
+``sequence``
     A row for each number of a sequence that leaves none out: aggregated trades, spot trades.
-``events``
+``irregular``
     A row when something happens: that one is lacking cannot be told from the others.
 """
 
@@ -40,7 +40,7 @@ _JITTER = MINUTE
 #: USD-M metrics label a period by its end before this day, by its start from then on.
 METRICS_LABEL_CHANGE = date(2026, 6, 25)
 
-Kind = Literal["grid", "pace", "ids", "events"]
+Kind = Literal["regular", "approximate", "sequence", "irregular"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +49,45 @@ class Cadence:
 
     Attributes
     ----------
-    kind : {"grid", "pace", "ids", "events"}
+    kind : {"regular", "approximate", "sequence", "irregular"}
     step : int
         Microseconds from one row to the next; `MONTH` for calendar months; 0 where there
         is no step.
     phase : int or None
         Microseconds since 1970 of a moment that is on the grid; None where only the
         rows tell.
-    number : str
-        Column that numbers the rows, for ``ids``.
-    hours : str
+    id_column : str
+        Column that numbers the rows, for ``sequence``.
+    hours_column : str
         Column that says how many hours a step has, where rows say so.
-    row : str
-        What a row is called.
     """
 
     kind: Kind
     step: int = 0
     phase: int | None = 0
-    number: str = ""
-    hours: str = ""
-    row: str = "rows"
+    id_column: str = ""
+    hours_column: str = ""
 
     @property
     def is_long(self) -> bool:
         """Whether a step is longer than a day."""
         return self.step == MONTH or self.step > DAY
 
-    def is_on(self, times: Times) -> npt.NDArray[np.bool_]:
+    def is_on_grid(self, times: Times) -> npt.NDArray[np.bool_]:
         """Tell which times are on the grid."""
-        on: npt.NDArray[np.bool_] = times == self.step_of(times)
+        on: npt.NDArray[np.bool_] = times == self.floor_to_grid(times)
         return on
 
-    def step_of(self, times: Times) -> Times:
+    def floor_to_grid(self, times: Times) -> Times:
         """Return the start of the step that each time lies in; the time itself without a grid."""
-        if self.kind != "grid" or self.phase is None:
+        if self.kind != "regular" or self.phase is None:
             return times
         if self.step == MONTH:
             return month_start(times)
         # A remainder would take twice as long.
         return (times - self.phase) // self.step * self.step + self.phase
 
-    def after(self, times: Times, steps: Times) -> Times:
+    def next_due(self, times: Times, steps: Times) -> Times:
         """Give when the row after each of these is due; `steps` are their own."""
         if self.step != MONTH:
             return times + steps
@@ -104,7 +101,7 @@ class Cadence:
             return int(time if start[0] == time else _month_at(_month_index(at) + 1)[0])
         return time + (phase - time) % self.step
 
-    def count(self, start: int, end: int, step: int) -> int:
+    def count_due(self, start: int, end: int, step: int) -> int:
         """Count the rows that are due from a time on that one is due at, to another, exclusive.
 
         Of a feed that only keeps a pace they are as many as fit best.
@@ -114,7 +111,7 @@ class Cadence:
         if self.step == MONTH:
             first, last = _month_index(np.array([start, end - 1]))
             return int(last - first) + 1
-        if self.kind == "pace":
+        if self.kind == "approximate":
             return round((end - start) / step)
         return -((start - end) // step)
 
@@ -133,7 +130,7 @@ def _month_at(index: Times) -> Times:
 
 
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
-_EVENTS = Cadence("events")
+_EVENTS = Cadence("irregular")
 
 
 def length(interval: Interval) -> int:
@@ -156,28 +153,28 @@ def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -
     >>> cadence_of(Market.SPOT, DataType.KLINES, Interval.M1).step // SECOND
     60
     >>> cadence_of(Market.FUTURES_UM, DataType.TRADES, None).kind
-    'events'
+    'irregular'
     """
     if interval is not None:
         # Where candles of three days begin, nobody has said: their own rows tell.
         phase = {Interval.W1: _MONDAY, Interval.D3: None}.get(interval, 0)
-        return Cadence("grid", length(interval), phase, row="candles")
+        return Cadence("regular", length(interval), phase)
     match data_type:
         case DataType.METRICS:
-            return Cadence("grid", 5 * MINUTE)
+            return Cadence("regular", 5 * MINUTE)
         case DataType.EOH_SUMMARY:
-            return Cadence("grid", HOUR, row="hours")
+            return Cadence("regular", HOUR)
         case DataType.FUNDING_RATE:
-            return Cadence("grid", 8 * HOUR, None, hours="funding_interval_hours")
+            return Cadence("regular", 8 * HOUR, None, hours_column="funding_interval_hours")
         case DataType.BOOK_DEPTH:
-            return Cadence("pace", 30 * SECOND, row="snapshots")
+            return Cadence("approximate", 30 * SECOND)
         case DataType.BVOL_INDEX:
-            return Cadence("pace", SECOND)
+            return Cadence("approximate", SECOND)
         case DataType.AGG_TRADES:
-            return Cadence("ids", number="agg_trade_id")
+            return Cadence("sequence", id_column="agg_trade_id")
         # Trades of futures leave numbers out.
         case DataType.TRADES if market is Market.SPOT:
-            return Cadence("ids", number="id")
+            return Cadence("sequence", id_column="id")
         case _:
             return _EVENTS
 

@@ -113,7 +113,7 @@ class FeedTable:
     ----------
     schema : Schema
         What the files hold.
-    raw : dict of str to polars.DataType
+    csv_types : dict of str to polars.DataType
         Our name and the type of each column of the csv, as it is parsed.
     columns : dict of str to polars.DataType
         Our name and the type of each column that rows have besides the path columns.
@@ -128,13 +128,13 @@ class FeedTable:
         self.schema: Schema = schema(market, data_type)
         dtypes = _DTYPES | ({"float64": pl.Decimal(38, PLACES)} if decimals else {})
         time = self.schema.time
-        self.raw = {
+        self.csv_types = {
             column.column: pl.Int64()
             if column.dtype == "time" and time.kind == "epoch"
             else dtypes[column.dtype]
             for column in self.schema.columns
         }
-        self.columns = {column.column: dtypes[column.dtype] for column in self.own()}
+        self.columns = {column.column: dtypes[column.dtype] for column in self.own_columns()}
         if time.column not in self.columns:
             self.columns[time.column] = MOMENT
         own = pl.DataFrame(schema=self.columns).to_arrow().schema
@@ -174,7 +174,7 @@ class FeedTable:
         except ConfigurationError:
             return False
 
-    def own(self) -> tuple[Column, ...]:
+    def own_columns(self) -> tuple[Column, ...]:
         """Give the columns of its files that are not path columns by another way.
 
         Some files repeat their symbol or their day in every row; the path columns say it.
@@ -182,12 +182,12 @@ class FeedTable:
         return tuple(column for column in self.schema.kept if column.column not in PATH_COLUMNS)
 
     @cached_property
-    def described(self) -> dict[str, str]:
+    def column_comments(self) -> dict[str, str]:
         """What each column of its rows holds, in which unit, and what its values cover."""
         said = dict(PATH_COLUMNS)
         if self.schema.time.made_from:
             said[self.time] = self.schema.time.description
-        for column in self.own():
+        for column in self.own_columns():
             unit = "UTC" if column.dtype == "time" else column.unit
             facts = ", ".join(filter(None, (unit, _MEASURED.get(column.measures))))
             said[column.column] = f"{column.description} [{facts}]" if facts else column.description

@@ -90,22 +90,22 @@ class FileStats:
     irregularities: frozenset[Irregularity] = frozenset()
 
 
-def merged(facts: FileStats | None, more: FileStats) -> FileStats:
+def merged(stats: FileStats | None, more: FileStats) -> FileStats:
     """Put together what two pieces of a file show, the second following the first."""
-    if facts is None:
+    if stats is None:
         return more
-    ends = [each for each in (facts.first, facts.last, more.first, more.last) if each is not None]
-    follows = facts.last is None or more.first is None or facts.last <= more.first
+    ends = [each for each in (stats.first, stats.last, more.first, more.last) if each is not None]
+    follows = stats.last is None or more.first is None or stats.last <= more.first
     return FileStats(
-        facts.stamp,
-        facts.rows + more.rows,
+        stats.stamp,
+        stats.rows + more.rows,
         min(ends, default=None),
         max(ends, default=None),
-        facts.sorted and more.sorted and follows,
-        facts.inflated + more.inflated,
-        facts.checked and more.checked,
-        facts.full and more.full,
-        facts.irregularities | more.irregularities,
+        stats.sorted and more.sorted and follows,
+        stats.inflated + more.inflated,
+        stats.checked and more.checked,
+        stats.full and more.full,
+        stats.irregularities | more.irregularities,
     )
 
 
@@ -118,7 +118,7 @@ class FileTask:
     file : StoredFile
     held : StoredFolder
         The stream it belongs to.
-    facts : FileStats or None
+    stats : FileStats or None
         None when it has not been read before, or was changed since.
     without : frozenset of date
         UTC days that another file gives instead.
@@ -126,7 +126,7 @@ class FileTask:
 
     file: StoredFile
     held: StoredFolder
-    facts: FileStats | None = None
+    stats: FileStats | None = None
     without: frozenset[date] = frozenset()
 
     @property
@@ -137,7 +137,7 @@ class FileTask:
     @property
     def rows(self) -> int | None:
         """How many rows it gives, if that is known."""
-        return None if self.facts is None or self.without else self.facts.rows
+        return None if self.stats is None or self.without else self.stats.rows
 
 
 def period_of(folder: Folder, file: StoredFile) -> tuple[int, int]:

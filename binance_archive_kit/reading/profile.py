@@ -73,9 +73,9 @@ class FileProfile:
         Of the file that was read; of another file this says nothing.
     rows : int
         All of them, repeated ones too.
-    repeats : int
+    duplicates : int
         Rows that have the same key as an earlier one, or are the same where there is no key.
-    strays : int
+    off_grid : int
         Rows whose time is not on the grid. Each counts for the step it lies in.
     in_order : bool
         Whether rows come in the order of time.
@@ -91,8 +91,8 @@ class FileProfile:
 
     stamp: Stamp
     rows: int
-    repeats: int
-    strays: int
+    duplicates: int
+    off_grid: int
     in_order: bool
     longest: int
     runs: Runs
@@ -102,7 +102,7 @@ class FileProfile:
     @property
     def days(self) -> frozenset[date] | None:
         """UTC days that it has rows of; None where runs do not tell the days of all rows."""
-        if self.strays or self.repeats:
+        if self.off_grid or self.duplicates:
             return None
         starts = self.runs[:, Run._fields.index("first")]
         return frozenset(from_day_number(day) for day in set((starts // DAY).tolist()))
@@ -113,8 +113,8 @@ class ProfiledFile:
     """A file that was read to its end: what is in it, and the facts that were not known."""
 
     source: FileTask
-    contents: FileProfile
-    facts: FileStats | None
+    profile: FileProfile
+    stats: FileStats | None
 
 
 class Profiler:
@@ -144,14 +144,14 @@ class Profiler:
         self.filled: list[str] = []
         if not feed.data_type.has_intervals:
             cadence = cadence_of(feed.market, feed.data_type, None)
-            self.filled += filter(None, (cadence.number, cadence.hours))
+            self.filled += filter(None, (cadence.id_column, cadence.hours_column))
         self.columns = list(feed.columns)
         self._checks = ValueChecks(feed)
 
     def seen(self, piece: Chunk) -> tuple[Chunk, list[FileProfile]]:
         """See what is in the files of a piece, and give it back with that."""
-        known = [source.facts for source, _ in piece.spans]
-        in_order = [each is None or each.sorted for each in piece.learned or known]
+        known = [source.stats for source, _ in piece.spans]
+        in_order = [each is None or each.sorted for each in piece.stats or known]
         return piece, self.examine(piece.spans, piece.frame, in_order)
 
     def examine(
@@ -180,38 +180,38 @@ class Profiler:
         batch = Batch(frame, file, told, len(spans))
         flaws = self._checks.flaws(batch, cadence)
         standing = self._checks.standing(batch)
-        ids = _numbers(frame, cadence.number) if cadence.number else _all(0, times)
-        if cadence.hours:
-            steps = _numbers(frame, cadence.hours) * HOUR
+        ids = _numbers(frame, cadence.id_column) if cadence.id_column else _all(0, times)
+        if cadence.hours_column:
+            steps = _numbers(frame, cadence.hours_column) * HOUR
         else:
             steps = _all(max(cadence.step, 0), times)
         # Clocks may be some milliseconds apart, so that it is numbers that follow each other.
-        follow = ids if cadence.number else times
+        follow = ids if cadence.id_column else times
         by_time = follow is times and self._key == [self._feed.time]
         apart = np.diff(times)
         if by_time and cadence.step > 0 and _is_regular(cadence, turns, times, apart):
             # So are nearly all files: no row has to move, and none to be left out.
-            repeats = strays = np.zeros(len(spans), np.int64)
+            duplicates = off_grid = np.zeros(len(spans), np.int64)
         else:
             new = self._new(frame, file, turns, told)
-            repeats = np.bincount(file[~new], minlength=len(spans))
-            if repeats.any():
+            duplicates = np.bincount(file[~new], minlength=len(spans))
+            if duplicates.any():
                 for number, conflict in self._conflicts(batch).items():
                     flaws[number] = (*flaws.get(number, ()), conflict)
-            starts = cadence.step_of(times)
+            starts = cadence.floor_to_grid(times)
             off = times != starts
-            strays = np.bincount(file[off], minlength=len(spans))
+            off_grid = np.bincount(file[off], minlength=len(spans))
             if off.any():
                 # A row between the steps is there, and is the one of the step it lies in.
                 times, apart = starts, np.diff(starts)
-                follow = follow if cadence.number else times
+                follow = follow if cadence.id_column else times
             if (_falls(follow) & ~turns).any():
                 order = np.lexsort((times, follow, file))
                 file, new, follow = file[order], new[order], follow[order]
                 times, ids, steps = times[order], ids[order], steps[order]
                 apart = np.diff(times)
             # Sorting leaves the rows of each file together, so that files turn where they did.
-            taken = new if cadence.kind == "events" else _is_new(turns, follow)
+            taken = new if cadence.kind == "irregular" else _is_new(turns, follow)
             if not taken.all():
                 file, times, ids, steps = file[taken], times[taken], ids[taken], steps[taken]
                 turns, apart = _turns(file), np.diff(times)
@@ -220,8 +220,8 @@ class Profiler:
         of_each = zip(
             range(len(spans)),
             spans,
-            repeats.tolist(),
-            strays.tolist(),
+            duplicates.tolist(),
+            off_grid.tolist(),
             in_order,
             _longest(file, turns, apart, len(spans)).tolist(),
             pairwise(ends),
@@ -375,47 +375,49 @@ def profile_files(
         )
         with closing(pieces):
             for piece, found in pieces:
-                shown = zip_longest(piece.spans, found, piece.learned)
-                for (source, _), contents, facts in shown:
+                shown = zip_longest(piece.spans, found, piece.stats)
+                for (source, _), profile, stats in shown:
                     before = begun.get(source.file.key)
                     if before is not None:
-                        overlap = overlap or _overlap(cadence, before.contents, contents)
-                        contents = joined(cadence, before.contents, contents)
-                        facts = facts and merged(before.facts, facts)
+                        overlap = overlap or _overlap(cadence, before.profile, profile)
+                        profile = joined(cadence, before.profile, profile)
+                        stats = stats and merged(before.stats, stats)
                         if overlap and piece.ends:
-                            contents = _recounted(reader, examiner, source, cadence, contents)
-                    begun[source.file.key] = ProfiledFile(source, contents, facts)
+                            profile = _recounted(reader, examiner, source, cadence, profile)
+                    begun[source.file.key] = ProfiledFile(source, profile, stats)
                 if piece.ends:
                     yield [*begun.values()]
                     begun.clear()
                     overlap = False
 
 
-def _overlap(cadence: Cadence, contents: FileProfile, more: FileProfile) -> bool:
+def _overlap(cadence: Cadence, profile: FileProfile, more: FileProfile) -> bool:
     """Return whether an earlier piece may have rows of a piece, too."""
-    if not len(contents.runs) or not len(more.runs):
+    if not len(profile.runs) or not len(more.runs):
         return False
-    last, first = contents.runs[:, 1].max(), more.runs[0, 0]
+    last, first = profile.runs[:, 1].max(), more.runs[0, 0]
     # Clocks of events may be apart, and such rows are no repeats.
-    return bool(first < last - MINUTE if cadence.kind in ("events", "ids") else first <= last)
+    return bool(
+        first < last - MINUTE if cadence.kind in ("irregular", "sequence") else first <= last
+    )
 
 
 def _recounted(
-    reader: ZipReader, examiner: Profiler, source: FileTask, cadence: Cadence, contents: FileProfile
+    reader: ZipReader, examiner: Profiler, source: FileTask, cadence: Cadence, profile: FileProfile
 ) -> FileProfile:
     """Count the repeats and conflicts of a file whose pieces overlap, over all its rows."""
     whole = replace(source, without=frozenset())
-    repeats, conflict, days = examiner.exactly(
+    duplicates, conflict, days = examiner.exactly(
         list(reader.pieces([whole], examiner.columns, examiner.hashes, workers=1))
     )
-    others = tuple(flaw for flaw in contents.flaws if flaw.kind is not FlawKind.CONFLICT)
-    runs = contents.runs
-    if cadence.kind == "events":
+    others = tuple(flaw for flaw in profile.flaws if flaw.kind is not FlawKind.CONFLICT)
+    runs = profile.runs
+    if cadence.kind == "irregular":
         # Of these there is one run for each day, whose ends do not tell what stands in two pieces.
         runs = runs.copy()
         runs[:, Run._fields.index("rows")] = [days[at] for at in (runs[:, 0] // DAY).tolist()]
     flaws = (*others, conflict) if conflict else others
-    return replace(contents, repeats=repeats, runs=runs, flaws=flaws)
+    return replace(profile, duplicates=duplicates, runs=runs, flaws=flaws)
 
 
 def _counted(values: Times) -> tuple[Times, Times]:
@@ -428,42 +430,42 @@ def _counted(values: Times) -> tuple[Times, Times]:
 _FILE, _AT = " file", " at"
 
 
-def joined(cadence: Cadence, contents: FileProfile | None, more: FileProfile) -> FileProfile:
+def joined(cadence: Cadence, profile: FileProfile | None, more: FileProfile) -> FileProfile:
     """Put together what is in two pieces of a file, the second following the first.
 
     Of rows that stand in both, those that come by steps or numbers are counted once.
     """
-    if contents is None:
+    if profile is None:
         return more
-    runs = np.concatenate([contents.runs, more.runs])
-    repeats = contents.repeats + more.repeats
-    longest = max(contents.longest, more.longest)
-    in_order = contents.in_order and more.in_order
-    if len(contents.runs) and len(more.runs):
-        seam = len(contents.runs)
+    runs = np.concatenate([profile.runs, more.runs])
+    duplicates = profile.duplicates + more.duplicates
+    longest = max(profile.longest, more.longest)
+    in_order = profile.in_order and more.in_order
+    if len(profile.runs) and len(more.runs):
+        seam = len(profile.runs)
         before, after = Run(*runs[seam - 1]), Run(*runs[seam])
         longest = max(longest, after.first - before.last)
         in_order = in_order and before.last <= after.first
-        at = Run._fields.index("first_id" if cadence.kind == "ids" else "first")
+        at = Run._fields.index("first_id" if cadence.kind == "sequence" else "first")
         if _is_ascending(runs[seam - 1 : seam + 1, at]):
             near, far, runs = runs[: seam - 1], runs[seam + 1 :], runs[seam - 1 : seam + 1]
         else:
             near, far, runs = NO_RUNS, NO_RUNS, runs[np.argsort(runs[:, at], kind="stable")]
         whole = runs[:, 2].sum()
         runs = _folded(cadence, runs)
-        if cadence.kind in ("grid", "ids"):
-            repeats += int(whole - runs[:, 2].sum())
+        if cadence.kind in ("regular", "sequence"):
+            duplicates += int(whole - runs[:, 2].sum())
         runs = np.concatenate([near, runs, far])
     return replace(
-        contents,
-        rows=contents.rows + more.rows,
-        repeats=repeats,
-        strays=contents.strays + more.strays,
+        profile,
+        rows=profile.rows + more.rows,
+        duplicates=duplicates,
+        off_grid=profile.off_grid + more.off_grid,
         in_order=in_order,
         longest=longest,
         runs=runs,
-        flaws=joined_flaws(contents.flaws, more.flaws),
-        standing=joined_standing(contents.standing, more.standing),
+        flaws=joined_flaws(profile.flaws, more.flaws),
+        standing=joined_standing(profile.standing, more.standing),
     )
 
 
@@ -498,11 +500,11 @@ def _folded(cadence: Cadence, runs: Runs) -> Runs:
 def _follows(cadence: Cadence, before: Run, after: Run) -> bool:
     """Tell whether a run, which begins no earlier than another one, goes on with that one."""
     match cadence.kind:
-        case "events":
+        case "irregular":
             return True
-        case "ids":
+        case "sequence":
             return after.first_id - before.last_id <= 1
-        case "pace":
+        case "approximate":
             return 2 * (after.first - before.last) < 3 * before.step
         case _:
             return after.first - before.last <= before.step
@@ -511,11 +513,11 @@ def _follows(cadence: Cadence, before: Run, after: Run) -> bool:
 def _common(cadence: Cadence, before: Run, after: Run) -> int:
     """Count the rows that stand in both of two runs; those that keep a pace by their ends."""
     match cadence.kind:
-        case "events":
+        case "irregular":
             return 0
-        case "ids":
+        case "sequence":
             return max(min(before.last_id, after.last_id) - after.first_id + 1, 0)
-        case "pace":
+        case "approximate":
             return int(after.first == before.last)
         case _:
             shared = min(before.last, after.last) - after.first
@@ -540,13 +542,13 @@ def _runs(
         return NO_RUNS, file
     days = times // DAY
     match cadence.kind:
-        case "events":
+        case "irregular":
             breaks = np.zeros(len(apart), np.bool_)
-        case "ids":
+        case "sequence":
             breaks = np.diff(ids) != 1
-        case "pace":
+        case "approximate":
             breaks = 2 * apart >= 3 * cadence.step
-        case _ if cadence.hours:
+        case _ if cadence.hours_column:
             # A row may tell the hours since the one before it, or those to the next.
             breaks = (apart != steps[1:]) & (apart != steps[:-1])
         case _:
@@ -566,7 +568,7 @@ def _is_regular(cadence: Cadence, turns: Marks, times: Times, apart: Times) -> b
     jumps = np.flatnonzero(apart != cadence.step)
     rises = (apart[jumps] > 0) | turns[jumps]
     heads = np.concatenate([times[:1], times[jumps + 1]])
-    return bool(rises.all() and cadence.is_on(heads).all())
+    return bool(rises.all() and cadence.is_on_grid(heads).all())
 
 
 def _longest(file: Times, turns: Marks, apart: Times, files: int) -> Times:

@@ -99,7 +99,7 @@ class Chunk:
         Whose rows they are, and how many of each, in their order.
     frame : polars.DataFrame
         The columns asked for; no columns at all when only rows were asked for.
-    learned : list of FileStats
+    stats : list of FileStats
         For each span, what these rows show of its file; empty when it was known.
     inflated : int
         Bytes of csv that were parsed.
@@ -109,7 +109,7 @@ class Chunk:
 
     spans: list[tuple[FileTask, int]]
     frame: pl.DataFrame
-    learned: list[FileStats] = field(default_factory=list)
+    stats: list[FileStats] = field(default_factory=list)
     inflated: int = 0
     ends: bool = True
 
@@ -117,7 +117,7 @@ class Chunk:
 class Notes(Protocol):
     """Where a reader notes at once what it has found out about a file."""
 
-    def learned(self, source: FileTask, facts: FileStats) -> None:
+    def completed(self, source: FileTask, stats: FileStats) -> None:
         """Note what a file that was read to its end has shown."""
 
     def rejected(self, source: FileTask, error: FileError) -> None:
@@ -127,7 +127,7 @@ class Notes(Protocol):
 class _NoNotes:
     """Notes nothing."""
 
-    def learned(self, source: FileTask, facts: FileStats) -> None:
+    def completed(self, source: FileTask, stats: FileStats) -> None:
         """Forget it."""
 
     def rejected(self, source: FileTask, error: FileError) -> None:
@@ -169,7 +169,7 @@ class _Part(Generic[T]):
     Attributes
     ----------
     source : FileTask
-    facts : FileStats
+    stats : FileStats
         What the piece shows.
     size : int
         Bytes that its rows take.
@@ -179,7 +179,7 @@ class _Part(Generic[T]):
     """
 
     source: FileTask
-    facts: FileStats
+    stats: FileStats
     size: int
     made: T | None
     ends: bool
@@ -316,7 +316,7 @@ class ZipReader:
         self.feed = feed
         self.schema = feed.schema
         self._time = feed.schema.time
-        self._positions = {name: at for at, name in enumerate(feed.raw)}
+        self._positions = {name: at for at, name in enumerate(feed.csv_types)}
 
     # What to parse
 
@@ -404,7 +404,7 @@ class ZipReader:
         """Yield results in order, those of large files only once their order is known."""
         waiting: list[T] = []
         size = 0
-        facts: FileStats | None = None
+        stats: FileStats | None = None
         for result in results:
             if isinstance(result, _Large):
                 with OrderedPool[Any](self._workers) as ordered:
@@ -414,22 +414,22 @@ class ZipReader:
             elif not isinstance(result, _Part):
                 yield result
             else:
-                facts = merged(facts, result.facts)
-                if result.made is not None and facts.sorted and size <= WAITING:
+                stats = merged(stats, result.stats)
+                if result.made is not None and stats.sorted and size <= WAITING:
                     waiting.append(result.made)
                     size += result.size
-                if not facts.sorted:
+                if not stats.sorted:
                     waiting.clear()
-                if not facts.sorted or size > WAITING:
+                if not stats.sorted or size > WAITING:
                     self._light.add(result.source.file)
                 if result.ends:
-                    yield from self._released(result.source, facts, waiting, size, columns, finish)
-                    waiting, size, facts = [], 0, None
+                    yield from self._released(result.source, stats, waiting, size, columns, finish)
+                    waiting, size, stats = [], 0, None
 
     def _released(
         self,
         source: FileTask,
-        facts: FileStats,
+        stats: FileStats,
         waiting: list[T],
         size: int,
         columns: set[str],
@@ -437,9 +437,9 @@ class ZipReader:
     ) -> Iterator[T]:
         """Yield the rows of a large file whose order is known."""
         self._light.discard(source.file)
-        if source.facts is None or not source.facts.checked:
-            self._notes.learned(source, facts)
-        if not facts.sorted:
+        if source.stats is None or not source.stats.checked:
+            self._notes.completed(source, stats)
+        if not stats.sorted:
             yield from map(finish, self._merged(source, columns))
             return
         given = len(waiting)
@@ -485,7 +485,7 @@ class ZipReader:
         lows = [int(times.min()) if len(times) else _LATEST for times in spans]
         # What is the earliest time in each piece and all after it; after the last there is none.
         lows = np.minimum.accumulate([_LATEST, *reversed(lows)])[::-1].tolist()
-        facts: FileStats | None = None
+        stats: FileStats | None = None
         inflated = 0
         floor: int | None = None
         while True:
@@ -494,8 +494,8 @@ class ZipReader:
                 self._again(source, columns | {time}, lambda piece: piece, workers=1)
             ) as pieces:
                 for at, piece in enumerate(pieces):
-                    if floor is None and piece.learned:
-                        facts = merged(facts, piece.learned[0])
+                    if floor is None and piece.stats:
+                        stats = merged(stats, piece.stats[0])
                     inflated += piece.inflated
                     heap.add(piece.frame, floor)
                     for frame in heap.taken(lows[at + 1]):
@@ -504,7 +504,7 @@ class ZipReader:
             if heap.ceiling is None:
                 break
             floor = heap.ceiling
-        learned = [] if facts is None else [facts]
+        learned = [] if stats is None else [stats]
         nothing = piece.frame.clear()[[name for name in piece.frame.columns if name in columns]]
         yield Chunk([(source, 0)], nothing, learned, inflated)
 
@@ -517,8 +517,8 @@ class ZipReader:
         weight = 0
         kind: object = None
         for source in sources:
-            facts = source.facts
-            apart = source.without or (facts is not None and facts.irregularities & _APART)
+            stats = source.stats
+            apart = source.without or (stats is not None and stats.irregularities & _APART)
             its = source if apart else None, self._expected_unit(source)
             heavy = _weight(source)
             if batch and (weight + heavy > SMALL or its != kind):
@@ -627,10 +627,10 @@ class ZipReader:
                         light = source.file in self._light
                         wanted = {self._time.column} if light else columns
                         piece = self._piece(job.cut, wanted, ends=job.ends)
-                        [facts] = piece.learned
+                        [stats] = piece.stats
                         size = int(piece.frame.estimated_size())
                         made = None if light else finish(piece)
-                        return [_Part(source, facts, size, made, job.ends)]
+                        return [_Part(source, stats, size, made, job.ends)]
 
                     yield from ordered.submit(work)
             except FileError:
@@ -647,18 +647,18 @@ class ZipReader:
         """Cut files into pieces; of a file that is known to be out of order, give one."""
         matters = self._in_order and self._asked(columns)
         for source in sources:
-            facts = source.facts
-            if skip is not None and not (facts is not None and facts.full):
+            stats = source.stats
+            if skip is not None and not (stats is not None and stats.full):
                 # Rows that were handed out cannot be taken back, so look at all of them first.
-                facts = None
+                stats = None
                 try:
                     for cut in self._cut(source):
-                        [learned] = self._piece(cut, set(), ends=False).learned
-                        facts = merged(facts, learned)
+                        [learned] = self._piece(cut, set(), ends=False).stats
+                        stats = merged(stats, learned)
                 except FileError as error:
                     skip(error)
                     continue
-            known = facts if facts is not None and facts.checked else None
+            known = stats if stats is not None and stats.checked else None
             waits = matters and (known is None or not known.sorted)
             with closing(self._cut(source)) as cuts:
                 for cut, ends in _with_end(cuts):
@@ -698,11 +698,11 @@ class ZipReader:
         """Parse the csv of one or more files, and check those that are read for the first time."""
         check = not all(map(self._is_checked, texts))
         disordered = self.schema.sorted and not all(
-            text.source.facts is None or text.source.facts.sorted for text in texts
+            text.source.stats is None or text.source.stats.sorted for text in texts
         )
         without = texts[0].source.without
-        odd = texts[0].source.facts and Irregularity.NEXT_MIDNIGHT in (
-            texts[0].source.facts.irregularities
+        odd = texts[0].source.stats and Irregularity.NEXT_MIDNIGHT in (
+            texts[0].source.stats.irregularities
         )
         needed = self._needed(columns, check=check, timed=disordered or bool(without or odd))
         frame, texts = self._parsed(texts, needed)
@@ -741,8 +741,8 @@ class ZipReader:
 
     def _is_checked(self, text: CsvChunk) -> bool:
         """Return whether rows and columns were looked at as this reader wants it."""
-        facts = text.source.facts
-        return facts is not None and facts.checked and (facts.full or not self._full)
+        stats = text.source.stats
+        return stats is not None and stats.checked and (stats.full or not self._full)
 
     def _parsed(
         self, texts: Sequence[CsvChunk], needed: list[int]
@@ -764,10 +764,10 @@ class ZipReader:
     def _frame_of(self, texts: Sequence[CsvChunk], needed: list[int]) -> pl.DataFrame:
         text = texts[0]
         body = text.body if len(texts) == 1 else b"".join(text.body for text in texts)
-        schema: dict[str, pl.DataType] = self.feed.raw
+        schema: dict[str, pl.DataType] = self.feed.csv_types
         if text.layout is not None:
             at = {place: column for column, place in enumerate(text.layout.places)}
-            named = list(self.feed.raw.items())
+            named = list(self.feed.csv_types.items())
             # No column of a feed has a name that begins with a blank.
             schema = dict(
                 named[at[place]] if place in at else (f" {place}", pl.String())
@@ -830,8 +830,8 @@ class ZipReader:
     def _expected_unit(self, source: FileTask) -> str | None:
         """Return the unit that the times of a file should have, or are known to have."""
         unit = self._time.unit_on(source.file.start)
-        facts = source.facts
-        if facts is not None and Irregularity.UNEXPECTED_UNIT in facts.irregularities:
+        stats = source.stats
+        if stats is not None and Irregularity.UNEXPECTED_UNIT in stats.irregularities:
             return _OTHER_UNIT[unit or "ms"]
         return unit
 
@@ -840,7 +840,7 @@ class ZipReader:
 
     def _shown_unit(self, source: FileTask, body: bytes, layout: Layout | None) -> str | None:
         """Return the unit that the first row of a file shows, if it is read for the first time."""
-        if self._time.kind != "epoch" or source.facts is not None:
+        if self._time.kind != "epoch" or source.stats is not None:
             return None
         at = self._positions[self._time.column]
         fields = first_row(body)
@@ -921,8 +921,8 @@ class ZipReader:
         file, size, odd = text.source.file, len(text.body), text.odd
         if text.unit is not None and text.unit != self._time.unit_on(file.start):
             odd |= {Irregularity.UNEXPECTED_UNIT}
-        elif text.source.facts is not None:
-            odd |= text.source.facts.irregularities & {Irregularity.UNEXPECTED_UNIT}
+        elif text.source.stats is not None:
+            odd |= text.source.stats.irregularities & {Irregularity.UNEXPECTED_UNIT}
         return FileStats(file.stamp, text.rows, first, last, in_order, size, checked, full, odd)
 
     def _check_filled(self, name: str, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> None:
@@ -959,8 +959,8 @@ class ZipReader:
         self, frame: pl.DataFrame, learned: Sequence[FileStats], spans: list[tuple[FileTask, int]]
     ) -> pl.DataFrame:
         """Put rows into the order of time where the feed promises it and a file breaks it."""
-        known: list[FileStats | None] = [*learned] or [source.facts for source, _ in spans]
-        if all(facts is None or facts.sorted for facts in known):
+        known: list[FileStats | None] = [*learned] or [source.stats for source, _ in spans]
+        if all(stats is None or stats.sorted for stats in known):
             return frame
         parts, at = [], 0
         for _, rows in spans:
@@ -1048,8 +1048,8 @@ def _is_large(batch: Sequence[FileTask]) -> bool:
 
 def _weight(source: FileTask) -> int:
     """Return the bytes that a file takes as a zip, or would take."""
-    facts = source.facts
-    if facts is not None and facts.inflated > SMALL_TEXT:
+    stats = source.stats
+    if stats is not None and stats.inflated > SMALL_TEXT:
         return SMALL + 1
     return source.file.size if source.file.form is not Form.CSV else source.file.size // _PACKED
 

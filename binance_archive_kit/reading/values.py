@@ -163,7 +163,7 @@ class ValueChecks:
     """
 
     def __init__(self, feed: FeedTable) -> None:
-        own = [column for column in feed.own() if column.column in feed.columns]
+        own = [column for column in feed.own_columns() if column.column in feed.columns]
         self._checked = [each for each in own if _is_checked(each)]
         moving = [each for each in own if not each.checks.may_be_constant]
         self._moving = [each.column for each in moving if each.dtype == "float64"]

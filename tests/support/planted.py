@@ -91,9 +91,9 @@ def examined_together(
     return examiner.examine(spans, pl.DataFrame(columns), in_order)
 
 
-def owner_of(key: ObjectKey, contents: FileProfile | None, problem: str = "") -> DaySource:
+def owner_of(key: ObjectKey, profile: FileProfile | None, problem: str = "") -> DaySource:
     start = at(str(key.start))
-    return DaySource(str(key), start, at(str(key.end)) + DAY, contents, problem)
+    return DaySource(str(key), start, at(str(key.end)) + DAY, profile, problem)
 
 
 #: What is said of days without a file, unless a test says something else.
@@ -117,7 +117,7 @@ def line_of(
     of_day = np.full(until - first, -1, np.int64)
     line = Timeline(
         stream.market, stream.data_type, stream.symbol, stream.interval, first, until,
-        [owner_of(key, contents) for key, contents in owners], of_day, [ABSENT],
+        [owner_of(key, profile) for key, profile in owners], of_day, [ABSENT],
     )  # fmt: skip
     for number, owner in enumerate(line.owners):
         of_day[max(owner.start // DAY - first, 0) : owner.end // DAY - first] = number

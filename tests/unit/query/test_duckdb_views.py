@@ -104,7 +104,7 @@ def test_what_is_there_is_described_in_the_catalogue(con: duckdb.DuckDBPyConnect
         for name, dtype in dtypes_of(schema_of(key)).items():
             assert dtype != "time" or comments[name].endswith("[UTC]")
     assert "[contracts]" in comments["qty"]
-    of_summary = feed_table(Market.OPTIONS, DataType.EOH_SUMMARY).described
+    of_summary = feed_table(Market.OPTIONS, DataType.EOH_SUMMARY).column_comments
     assert "[contracts, over the 24 hours before known_at]" in of_summary["volume_contracts"]
     assert "about the end of the hour" in of_summary["time"]
     assert "[as of known_at]" in of_summary["delta"]

@@ -61,11 +61,11 @@ def test_candles_open_by_the_calendar(interval: str) -> None:
     assert cadence.phase is not None
     first = cadence.ceil_to_grid(at("2024-01-31"), cadence.phase)
     assert first == due[0]
-    assert cadence.is_on(np.array(due)).all()
-    assert not cadence.is_on(np.array(due) + SECOND).any()
+    assert cadence.is_on_grid(np.array(due)).all()
+    assert not cadence.is_on_grid(np.array(due) + SECOND).any()
     step = cadence.step
-    assert cadence.count(first, at("2024-04-02"), step) == len(due)
-    assert cadence.after(np.array(due[:-1]), np.full(len(due) - 1, step)).tolist() == due[1:]
+    assert cadence.count_due(first, at("2024-04-02"), step) == len(due)
+    assert cadence.next_due(np.array(due[:-1]), np.full(len(due) - 1, step)).tolist() == due[1:]
 
 
 @pytest.mark.parametrize("interval", [each for each in STEPS if each != "3d"])
@@ -81,17 +81,17 @@ def test_any_stretch_counts_its_candles(interval: str, data: st.DataObject) -> N
         due = grid(interval, datetime(2023, 12, 30), datetime(2024, 1, 3))
     one, two = sorted(data.draw(st.tuples(*[st.integers(0, len(due) - 1)] * 2)))
     late = data.draw(st.integers(0, SECOND))
-    assert cadence.count(due[one], due[two], cadence.step) == two - one
-    assert cadence.count(due[one], due[two] + 1 + late, cadence.step) == two - one + 1 + (
+    assert cadence.count_due(due[one], due[two], cadence.step) == two - one
+    assert cadence.count_due(due[one], due[two] + 1 + late, cadence.step) == two - one + 1 + (
         interval == "1s" and late == SECOND
     )
-    assert cadence.count(due[two], due[one], cadence.step) == 0
+    assert cadence.count_due(due[two], due[one], cadence.step) == 0
 
 
 def test_where_candles_of_three_days_begin_their_rows_tell() -> None:
     cadence = candles("3d")
     assert (cadence.phase, cadence.step, cadence.is_long) == (None, 3 * DAY, True)
-    assert cadence.is_on(np.array([at("2025-07-01"), at("2025-07-02")])).all()
+    assert cadence.is_on_grid(np.array([at("2025-07-01"), at("2025-07-02")])).all()
     assert moment(cadence.ceil_to_grid(at("2025-07-01"), at("2024-01-03"))).day == 2
 
 
@@ -114,24 +114,24 @@ def test_every_feed_of_the_archive_has_a_rhythm() -> None:
         if not data_type.has_intervals
     }
     assert kinds == {
-        "spot trades": "ids",
-        "spot aggTrades": "ids",
-        "futures_um trades": "events",
-        "futures_um aggTrades": "ids",
-        "futures_um fundingRate": "grid",
-        "futures_um bookDepth": "pace",
-        "futures_um metrics": "grid",
-        "futures_um bookTicker": "events",
-        "futures_um liquidationSnapshot": "events",
-        "futures_cm trades": "events",
-        "futures_cm aggTrades": "ids",
-        "futures_cm fundingRate": "grid",
-        "futures_cm bookDepth": "pace",
-        "futures_cm metrics": "grid",
-        "futures_cm bookTicker": "events",
-        "futures_cm liquidationSnapshot": "events",
-        "options BVOLIndex": "pace",
-        "options EOHSummary": "grid",
+        "spot trades": "sequence",
+        "spot aggTrades": "sequence",
+        "futures_um trades": "irregular",
+        "futures_um aggTrades": "sequence",
+        "futures_um fundingRate": "regular",
+        "futures_um bookDepth": "approximate",
+        "futures_um metrics": "regular",
+        "futures_um bookTicker": "irregular",
+        "futures_um liquidationSnapshot": "irregular",
+        "futures_cm trades": "irregular",
+        "futures_cm aggTrades": "sequence",
+        "futures_cm fundingRate": "regular",
+        "futures_cm bookDepth": "approximate",
+        "futures_cm metrics": "regular",
+        "futures_cm bookTicker": "irregular",
+        "futures_cm liquidationSnapshot": "irregular",
+        "options BVOLIndex": "approximate",
+        "options EOHSummary": "regular",
     }
 
 
@@ -146,15 +146,17 @@ def test_a_day_has_as_many_rows_as_the_documents_say() -> None:
         (um, DataType.FUNDING_RATE, 3),
     ):
         cadence = cadence_of(market, data_type, None)
-        assert cadence.count(*day, cadence.step) == rows
-    assert candles("1s").count(*day, SECOND) == 86_400
-    assert candles("1m").count(*day, MINUTE) == 1_440
+        assert cadence.count_due(*day, cadence.step) == rows
+    assert candles("1s").count_due(*day, SECOND) == 86_400
+    assert candles("1m").count_due(*day, MINUTE) == 1_440
 
 
 def test_a_pace_counts_what_fits_best() -> None:
     depth = cadence_of(Market.FUTURES_UM, DataType.BOOK_DEPTH, None)
     start = at("2025-07-01")
-    counts = [depth.count(start, start + each * SECOND, depth.step) for each in (14, 16, 44, 60)]
+    counts = [
+        depth.count_due(start, start + each * SECOND, depth.step) for each in (14, 16, 44, 60)
+    ]
     assert counts == [0, 1, 1, 2]
 
 

@@ -41,41 +41,41 @@ FUNDING = ObjectKey.parse("data/futures/um/monthly/fundingRate/X/X-fundingRate-2
 WHOLE_DAY = every(HOUR, DAY_OF, "2025-07-02")
 
 
-def spans(contents: FileProfile) -> list[tuple[str, str, int]]:
+def spans(profile: FileProfile) -> list[tuple[str, str, int]]:
     """Give the runs of a file: first and last time, and rows."""
     return [
         (f"{moment(run.first):%d %H:%M}", f"{moment(run.last):%d %H:%M}", run.rows)
-        for run in (Run(*each) for each in contents.runs.tolist())
+        for run in (Run(*each) for each in profile.runs.tolist())
     ]
 
 
-def facts(contents: FileProfile) -> tuple[int, int, int, bool]:
-    return contents.rows, contents.repeats, contents.strays, contents.in_order
+def facts(profile: FileProfile) -> tuple[int, int, int, bool]:
+    return profile.rows, profile.duplicates, profile.off_grid, profile.in_order
 
 
 # One file
 
 
 def test_a_whole_day_is_one_run() -> None:
-    contents = examined(HOURS, WHOLE_DAY)
-    assert spans(contents) == [("01 00:00", "01 23:00", 24)]
-    assert facts(contents) == (24, 0, 0, True)
-    assert contents.longest == HOUR
+    profile = examined(HOURS, WHOLE_DAY)
+    assert spans(profile) == [("01 00:00", "01 23:00", 24)]
+    assert facts(profile) == (24, 0, 0, True)
+    assert profile.longest == HOUR
 
 
 def test_rows_that_are_lacking_cut_a_run() -> None:
-    contents = examined(HOURS, [time for time in WHOLE_DAY if time % DAY // HOUR not in (4, 5, 9)])
-    assert spans(contents) == [
+    profile = examined(HOURS, [time for time in WHOLE_DAY if time % DAY // HOUR not in (4, 5, 9)])
+    assert spans(profile) == [
         ("01 00:00", "01 03:00", 4),
         ("01 06:00", "01 08:00", 3),
         ("01 10:00", "01 23:00", 14),
     ]
-    assert contents.longest == 3 * HOUR
+    assert profile.longest == 3 * HOUR
 
 
 def test_an_empty_file_has_no_run() -> None:
-    contents = examined(HOURS, [])
-    assert (contents.runs.shape, facts(contents)) == ((0, 6), (0, 0, 0, True))
+    profile = examined(HOURS, [])
+    assert (profile.runs.shape, facts(profile)) == ((0, 6), (0, 0, 0, True))
 
 
 def test_one_row_is_a_run() -> None:
@@ -83,38 +83,38 @@ def test_one_row_is_a_run() -> None:
 
 
 def test_doubled_rows_are_repeats_and_no_second_run() -> None:
-    contents = examined(HOURS, [time for time in WHOLE_DAY for _ in (1, 2)])
-    assert spans(contents) == [("01 00:00", "01 23:00", 24)]
-    assert facts(contents) == (48, 24, 0, True)
+    profile = examined(HOURS, [time for time in WHOLE_DAY for _ in (1, 2)])
+    assert spans(profile) == [("01 00:00", "01 23:00", 24)]
+    assert facts(profile) == (48, 24, 0, True)
 
 
 def test_unsorted_rows_are_put_in_order() -> None:
-    contents = examined(HOURS, [*WHOLE_DAY[12:], *WHOLE_DAY[:12], WHOLE_DAY[3]])
-    assert spans(contents) == [("01 00:00", "01 23:00", 24)]
-    assert facts(contents) == (25, 1, 0, False)
+    profile = examined(HOURS, [*WHOLE_DAY[12:], *WHOLE_DAY[:12], WHOLE_DAY[3]])
+    assert spans(profile) == [("01 00:00", "01 23:00", 24)]
+    assert facts(profile) == (25, 1, 0, False)
 
 
 def test_rows_between_the_steps_are_strays() -> None:
-    contents = examined(HOURS, sorted([*WHOLE_DAY, at("2025-07-01 04:30"), at("2025-07-01 05:01")]))
-    assert spans(contents) == [("01 00:00", "01 23:00", 24)]
-    assert facts(contents) == (26, 0, 2, True)
+    profile = examined(HOURS, sorted([*WHOLE_DAY, at("2025-07-01 04:30"), at("2025-07-01 05:01")]))
+    assert spans(profile) == [("01 00:00", "01 23:00", 24)]
+    assert facts(profile) == (26, 0, 2, True)
 
 
 def test_rows_that_follow_each_other_beside_the_grid_are_strays() -> None:
     """Each of them counts for the step it lies in."""
     beside = [time + 1800 * SECOND for time in WHOLE_DAY]
-    contents = examined(HOURS, beside)
-    assert spans(contents) == [("01 00:00", "01 23:00", 24)]
-    assert facts(contents) == (24, 0, 24, True)
+    profile = examined(HOURS, beside)
+    assert spans(profile) == [("01 00:00", "01 23:00", 24)]
+    assert facts(profile) == (24, 0, 24, True)
     two = [kline("BTCUSDT", DAY_OF), kline("ETHUSDT", DAY_OF)]
     found = examined_together(list(zip(two, (WHOLE_DAY, beside), strict=True)))
     assert [facts(each) for each in found] == [(24, 0, 0, True), (24, 0, 24, True)]
 
 
 def test_no_run_goes_over_midnight() -> None:
-    contents = examined(MONTH, every(HOUR, DAY_OF, "2025-07-04"))
-    assert [rows for *_, rows in spans(contents)] == [24, 24, 24]
-    assert contents.longest == HOUR
+    profile = examined(MONTH, every(HOUR, DAY_OF, "2025-07-04"))
+    assert [rows for *_, rows in spans(profile)] == [24, 24, 24]
+    assert profile.longest == HOUR
 
 
 def test_files_that_were_read_together_are_told_apart() -> None:
@@ -145,8 +145,8 @@ def test_files_that_were_read_together_are_told_apart() -> None:
 
 def test_numbers_that_are_left_out_cut_a_run() -> None:
     times = every(MINUTE, DAY_OF, "2025-07-01 00:06")
-    contents = examined(AGGREGATES, times, ids=[10, 11, 12, 15, 16, 20])
-    numbers = [Run(*each)[4:] for each in contents.runs.tolist()]
+    profile = examined(AGGREGATES, times, ids=[10, 11, 12, 15, 16, 20])
+    numbers = [Run(*each)[4:] for each in profile.runs.tolist()]
     assert numbers == [(10, 12), (15, 16), (20, 20)]
 
 
@@ -155,24 +155,24 @@ def test_numbers_follow_each_other_where_clocks_do_not() -> None:
     start = at("2025-07-01 12:00")
     times = [start, start + 2_000, start + 1_000, start + 3_000]
     for ids in ([5, 6, 7, 8], [5, 7, 6, 8]):
-        contents = examined(AGGREGATES, times, ids=ids)
-        assert [Run(*each)[4:] for each in contents.runs.tolist()] == [(5, 8)]
-        assert not contents.in_order
+        profile = examined(AGGREGATES, times, ids=ids)
+        assert [Run(*each)[4:] for each in profile.runs.tolist()] == [(5, 8)]
+        assert not profile.in_order
 
 
 def test_a_number_that_comes_again_is_a_repeat() -> None:
     times = every(MINUTE, DAY_OF, "2025-07-01 00:05")
-    contents = examined(AGGREGATES, times, ids=[10, 11, 11, 12, 13])
-    assert facts(contents)[:2] == (5, 1)
-    assert spans(contents) == [("01 00:00", "01 00:04", 4)]
+    profile = examined(AGGREGATES, times, ids=[10, 11, 11, 12, 13])
+    assert facts(profile)[:2] == (5, 1)
+    assert spans(profile) == [("01 00:00", "01 00:04", 4)]
 
 
 def test_snapshots_count_once_however_many_rows_they_have() -> None:
     starts = every(30 * SECOND, DAY_OF, "2025-07-01 01:00")
     times = [time + 4 * SECOND for time in starts for _ in range(10)]
-    contents = examined(DEPTH, times, ids=list(range(10)) * len(starts))
-    assert facts(contents) == (1_200, 0, 0, True)
-    assert [run[2] for run in contents.runs.tolist()] == [120]
+    profile = examined(DEPTH, times, ids=list(range(10)) * len(starts))
+    assert facts(profile) == (1_200, 0, 0, True)
+    assert [run[2] for run in profile.runs.tolist()] == [120]
 
 
 @pytest.mark.parametrize(("apart", "runs"), [(31, 1), (44, 1), (45, 2), (60, 2)])
@@ -185,9 +185,9 @@ def test_a_pace_bears_half_a_step(apart: int, runs: int) -> None:
 def test_of_events_all_that_are_different_count() -> None:
     """Several trades happen at one time."""
     start = at("2025-07-01 12:00")
-    contents = examined(TRADES, [start] * 3 + [start + HOUR] * 2, ids=[3, 5, 9, 12, 12])
-    assert facts(contents)[:2] == (5, 1)
-    assert spans(contents) == [("01 12:00", "01 13:00", 4)]
+    profile = examined(TRADES, [start] * 3 + [start + HOUR] * 2, ids=[3, 5, 9, 12, 12])
+    assert facts(profile)[:2] == (5, 1)
+    assert spans(profile) == [("01 12:00", "01 13:00", 4)]
 
 
 def test_liquidations_are_told_apart_by_all_they_say() -> None:
@@ -202,22 +202,22 @@ def test_liquidations_are_told_apart_by_all_they_say() -> None:
     )
     examiner = Profiler(feed)
     assert set(examiner.columns) == set(feed.columns)
-    [contents] = examiner.examine([(source_of(key), 4)], frame.select(examiner.columns), [True])
-    assert (contents.rows, contents.repeats) == (4, 1)
-    assert contents.runs[:, 2].tolist() == [3]
+    [profile] = examiner.examine([(source_of(key), 4)], frame.select(examiner.columns), [True])
+    assert (profile.rows, profile.duplicates) == (4, 1)
+    assert profile.runs[:, 2].tolist() == [3]
 
 
 # Labels and hours
 
 
 def test_labels_of_an_end_are_shifted_to_their_start() -> None:
-    contents = examined(METRICS, every(5 * MINUTE, "2025-07-01 00:05", "2025-07-02 00:05"))
-    assert spans(contents) == [("01 00:00", "01 23:55", 288)]
+    profile = examined(METRICS, every(5 * MINUTE, "2025-07-01 00:05", "2025-07-02 00:05"))
+    assert spans(profile) == [("01 00:00", "01 23:55", 288)]
 
 
 def test_midnight_that_stands_in_both_files_counts_for_the_day_before() -> None:
-    contents = examined(METRICS, every(5 * MINUTE, DAY_OF, "2025-07-02 00:05"))
-    assert spans(contents) == [("30 23:55", "30 23:55", 1), ("01 00:00", "01 23:55", 288)]
+    profile = examined(METRICS, every(5 * MINUTE, DAY_OF, "2025-07-02 00:05"))
+    assert spans(profile) == [("30 23:55", "30 23:55", 1), ("01 00:00", "01 23:55", 288)]
 
 
 def test_labels_of_files_read_together_are_shifted_each_by_itself() -> None:
@@ -239,18 +239,18 @@ def test_funding_follows_at_the_hours_it_says() -> None:
         for before, own in pairwise(hours):
             times.append(times[-1] + (own if first_of_four == 4 else before) * HOUR)
         late = [time + 3_000 for time in times]
-        contents = examined(FUNDING, late, hours=hours)
-        assert sum(rows for *_, rows in spans(contents)) == len(times)
+        profile = examined(FUNDING, late, hours=hours)
+        assert sum(rows for *_, rows in spans(profile)) == len(times)
         days = len({time // DAY for time in times})
-        assert len(contents.runs) == days, "no break but at midnight"
-        assert contents.strays == 0
+        assert len(profile.runs) == days, "no break but at midnight"
+        assert profile.off_grid == 0
 
 
 # Pieces of a file
 
 
 def assert_same(one: FileProfile, two: FileProfile, *, but: tuple[str, ...] = ()) -> None:
-    for name in ("rows", "repeats", "strays", "in_order", "longest"):
+    for name in ("rows", "duplicates", "off_grid", "in_order", "longest"):
         if name not in but:
             assert getattr(one, name) == getattr(two, name), name
     assert one.runs.tolist() == two.runs.tolist()
@@ -282,7 +282,7 @@ def test_pieces_of_candles_are_the_file(drawn: tuple[list[int], list[int]], inte
     assert_same(pieces, whole, but=() if whole.in_order else ("longest",))
     different = sorted(set(times))
     assert whole.runs[:, 2].sum() == len(different)
-    assert whole.repeats == len(times) - len(different)
+    assert whole.duplicates == len(times) - len(different)
     filled = [t for run in whole.runs.tolist() for t in range(run[0], run[1] + 1, step)]
     assert filled == different
     assert (whole.runs[:, 0] // DAY == whole.runs[:, 1] // DAY).all()
