@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import certifi
 
+from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.errors import ConfigurationError, masked, shown
 from binance_archive_kit.paths import has_controls
 
@@ -31,6 +32,79 @@ def open_file_limit(*, hard: bool = False) -> int:
         return _OPEN_FILES
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[hard]
     return _OPEN_FILES if limit == resource.RLIM_INFINITY else limit
+
+
+# The endpoint
+
+#: Why an endpoint with a user or a password is rejected.
+USER_INFO = (
+    "a URL holds a user or a password (not shown); the archive is read anonymously: "
+    "leave out what stands before the @"
+)
+_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
+
+
+def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
+    """Choose the endpoint: the given one, the environment's, else Binance's.
+
+    Raises
+    ------
+    ConfigurationError
+        If it can be none.
+    """
+    given = (
+        ("endpoint_url", endpoint_url),
+        ("S3_ENDPOINT_URL", os.environ.get("S3_ENDPOINT_URL")),
+        ("matrix_path", matrix.archive.endpoint),
+    )
+    name, url = next((name, url) for name, url in given if url)
+    try:
+        return check_endpoint(url, name)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def check_endpoint(url: object, field: str = "endpoint_url") -> str:
+    """Validate the URL of an S3-compatible endpoint, and strip its trailing slash.
+
+    Parameters
+    ----------
+    url : str
+    field : str
+        Where the URL comes from, for the message.
+
+    Raises
+    ------
+    ValueError
+        If `url` is not that of an S3-compatible endpoint. The message never has a password.
+    """
+    if not isinstance(url, str):
+        raise ValueError(f"{field}: {shown(url)} is not a URL, like 'http://127.0.0.1:9000'")
+    if "@" in url:
+        raise ValueError(f"{field}: {USER_INFO}")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.port != 0
+        # urlsplit drops line ends; a host is also checked as it will be resolved.
+        usable = usable and not has_controls(url) and bool(_HOST.fullmatch(parts.netloc))
+        usable = usable and bool((parts.hostname or "").encode("idna"))
+    except ValueError:  # an invalid port, IPv6 address or host
+        usable = False
+    if not usable:
+        raise ValueError(
+            f"{field}: {shown(url)} is not an http(s) URL, like 'http://127.0.0.1:9000'"
+        )
+    if parts.hostname == "data.binance.vision":
+        raise ValueError(
+            f"{field}: {url!r} is the archive's web page and cannot list; "
+            "leave endpoint_url out for the archive itself"
+        )
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(
+            f"{field}: {shown(url)} has a path; give the endpoint alone, "
+            f"like '{parts.scheme}://{parts.netloc}'"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 # Trust

@@ -20,6 +20,9 @@ from datetime import date, timedelta
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 
+#: First and last day of a run of days, both inclusive.
+Span = tuple[date, date]
+
 #: Appended to a zip's key, it names the object that holds the zip's SHA-256 digest.
 CHECKSUM_SUFFIX = ".CHECKSUM"
 

@@ -12,9 +12,17 @@ import asyncio
 import random
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,6 +38,7 @@ from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import (
     CHECKSUM_SUFFIX,
     Folder,
+    Span,
     is_symbol,
     parse_period,
     periods,
@@ -37,8 +46,6 @@ from binance_archive_kit.archive.keys import (
     unpadded_period,
 )
 from binance_archive_kit.errors import ListingError, shown
-from binance_archive_kit.planning.plan import Listed, StreamListing
-from binance_archive_kit.planning.requests import FolderRequest, Span
 
 #: Keys an S3 listing gives at most.
 PAGE = 1_000
@@ -59,6 +66,39 @@ _MOST_PAGES = 2_000
 _MOST_DIGITS = 15
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One zip as the archive lists it."""
+
+    size: int
+    etag: str
+    last_modified: str
+    checksum: bool
+
+
+@dataclass(slots=True)
+class StreamListing:
+    """What the archive lists of one stream, within the days asked for.
+
+    Attributes
+    ----------
+    objects : dict of str to Listed
+        By period, as spelled in the key.
+    first : str or None
+        Period of the stream's very first file, known when `probed`.
+    ends : bool
+        Nothing is listed after the days asked for.
+    misnamed : dict of str to str
+        Keys without the zeros that all others have, by the period that is meant.
+    """
+
+    objects: dict[str, Listed] = field(default_factory=dict)
+    misnamed: dict[str, str] = field(default_factory=dict)
+    first: str | None = None
+    probed: bool = False
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +168,22 @@ class ListingClient:
     ) -> None:
         await self._client.__aexit__(kind, error, trace)
 
-    async def list_streams(
-        self, asked: Iterable[FolderRequest], on_stream: Callable[[Folder], None] = lambda _: None
+    async def list_folders(
+        self,
+        days: Mapping[Folder, Sequence[Span]],
+        on_folder: Callable[[Folder], None] = lambda _: None,
     ) -> dict[Folder, StreamListing]:
-        """List what the archive has of each stream within the days asked for.
+        """List the objects of folders, within runs of days.
 
-        Where the first day asked for is absent, the stream's very first file is
-        looked up too, so that a symbol's beginning is told from a hole.
+        Where the first of the days is absent, the folder's very first file is looked up too,
+        so that the beginning of a symbol is distinguished from a hole.
 
         Parameters
         ----------
-        asked : iterable of FolderRequest
-        on_stream : callable, optional
-            Called as each stream is done.
+        days : mapping of Folder to sequence of Span
+            For each folder its runs of days, UTC, in order; at least one.
+        on_folder : callable, optional
+            Called as each folder is done.
 
         Raises
         ------
@@ -149,36 +192,35 @@ class ListingClient:
         """
         found: dict[Folder, StreamListing] = {}
 
-        async def list_one(request: FolderRequest) -> None:
-            found[request.folder] = await self._list_stream(request)
-            on_stream(request.folder)
+        async def list_one(folder: Folder, spans: Sequence[Span]) -> None:
+            found[folder] = await self._list_folder(folder, spans)
+            on_folder(folder)
 
-        await _together(list_one(request) for request in asked)
+        await _together(list_one(*item) for item in days.items())
         return found
 
-    async def _list_stream(self, request: FolderRequest) -> StreamListing:
+    async def _list_folder(self, folder: Folder, spans: Sequence[Span]) -> StreamListing:
         listing = StreamListing()
-        pieces = list(_pieces(request))
-        *_, last = await _together(
-            self._list_piece(request.folder, piece, listing) for piece in pieces
-        )
+        pieces = list(_pieces(folder, spans))
+        *_, last = await _together(self._list_piece(folder, piece, listing) for piece in pieces)
         listing.ends = not last
-        opening = spell_period(pieces[0][0], request.folder.partition)
+        opening = spell_period(pieces[0][0], folder.partition)
         if opening not in listing.objects:
             listing.probed = True
-            listing.first = await self._first_period(request.folder, listing)
-        await self._list_misnamed(request, listing)
+            listing.first = await self._first_period(folder, listing)
+        await self._list_misnamed(folder, spans, listing)
         return listing
 
-    async def _list_misnamed(self, request: FolderRequest, listing: StreamListing) -> None:
-        """Look for keys with an unpadded month, which sort after their year, where files lack."""
-        folder = request.folder
-        periods_asked = (spell_period(start, folder.partition) for start in request.starts())
+    async def _list_misnamed(
+        self, folder: Folder, spans: Sequence[Span], listing: StreamListing
+    ) -> None:
+        """List keys with an unpadded month, which sort after their year, if files are missing."""
         first = listing.first or min(listing.objects, default="9999")
         last = max(listing.objects, default="") if listing.ends else "9999"
-        lacking = {
+        starts = (start for span in spans for start in periods(*span, folder.partition))
+        missing = {
             period[:4]
-            for period in periods_asked
+            for period in (spell_period(start, folder.partition) for start in starts)
             if first < period < last
             and period not in listing.objects
             and period not in listing.misnamed
@@ -190,7 +232,7 @@ class ListingClient:
             for key, _ in page.objects:
                 _note_misnamed(folder, key, listing)
 
-        await _together(map(list_year, sorted(lacking)))
+        await _together(map(list_year, sorted(missing)))
 
     async def _first_period(self, folder: Folder, listing: StreamListing) -> str | None:
         """Return the period of a stream's first file, whatever other keys precede it."""
@@ -413,10 +455,10 @@ async def _together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _pieces(request: FolderRequest) -> Iterator[Span]:
-    """Cut the days asked for into pieces of about a page, zips and sidecars together."""
-    step = timedelta(days=PAGE // 2 if request.folder.partition is Partition.DAILY else 10_000)
-    for start, end in request.spans:
+def _pieces(folder: Folder, spans: Iterable[Span]) -> Iterator[Span]:
+    """Split runs of days into pieces of about a page, zips and sidecars together."""
+    step = timedelta(days=PAGE // 2 if folder.partition is Partition.DAILY else 10_000)
+    for start, end in spans:
         while start <= end:
             stop = min(end, start + step - timedelta(days=1))
             yield start, stop

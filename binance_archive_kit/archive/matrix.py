@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -42,8 +41,6 @@ from binance_archive_kit.paths import find_path, parse_json, read_text
 
 #: File name of the matrix that is used when none is named.
 DEFAULT_MATRIX = "enhanced_binance_archive_matrix.json"
-
-UTC_MIDNIGHT = time()
 
 
 class Confidence(StrEnum):
@@ -73,13 +70,13 @@ def _first_of_month(value: object) -> object:
 Day = Annotated[date, BeforeValidator(_first_of_month)]
 
 
-class _Facts(BaseModel):
+class Facts(BaseModel):
     """Immutable, and tolerant of fields that later versions may add."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class PartitionAvailability(_Facts):
+class PartitionAvailability(Facts):
     """What is known of one feed's daily or monthly files.
 
     Attributes
@@ -134,11 +131,11 @@ class PartitionAvailability(_Facts):
         return [(date.fromisoformat(span[0]), date.fromisoformat(span[-1])) for span in spans]
 
 
-class _Alias(_Facts):
+class _Alias(Facts):
     default_intervals: tuple[Interval, ...]
 
 
-class Feed(_Facts):
+class Feed(Facts):
     """One line of the matrix, in the documented format and its extension."""
 
     market: Market
@@ -176,8 +173,8 @@ class Feed(_Facts):
         """The facts of each partition; empty when the entry states none."""
         return self.partition_facts or {}
 
-    def holding(self, interval: str | None) -> Mapping[Partition, PartitionAvailability]:
-        """Give the facts of the partitions that hold an interval; None: a feed without."""
+    def partitions_with(self, interval: str | None) -> Mapping[Partition, PartitionAvailability]:
+        """Return the partitions that have an interval; None for a feed without intervals."""
         return {
             partition: facts
             for partition, facts in self.partitioned.items()
@@ -185,25 +182,25 @@ class Feed(_Facts):
         }
 
 
-class _SymbolFormFacts(_Facts):
+class _SymbolFormFacts(Facts):
     description: str
     pattern: str
     example: str
 
 
-class _ArchiveFacts(_Facts):
+class _ArchiveFacts(Facts):
     # Both go to s5cmd's command lines.
     bucket: str = Field(pattern=r"^[A-Za-z0-9._-]{1,255}$")
     region: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
     endpoint: str
 
 
-class _Publication(_Facts):
+class _Publication(Facts):
     daily_due_days: int
     monthly_due_day: int
 
 
-class _MatrixFile(_Facts):
+class _MatrixFile(Facts):
     """A matrix file as it lies on the disk."""
 
     description: str = ""
@@ -293,8 +290,8 @@ class Matrix:
             case _:
                 return symbol
 
-    def due(self, start: date, partition: Partition) -> datetime:
-        """When the file of the period that begins on `start` should be out, naive UTC.
+    def published_at(self, start: date, partition: Partition) -> datetime:
+        """Return when the file of the period that begins on `start` is due, naive UTC.
 
         Before that moment an absent file is not published yet; after it, missing.
         """
@@ -303,7 +300,7 @@ class Matrix:
             day = end + timedelta(days=self._publication.daily_due_days)
         else:
             day = (end + timedelta(days=1)).replace(day=self._publication.monthly_due_day)
-        return datetime.combine(day, UTC_MIDNIGHT)
+        return datetime.combine(day, time())
 
 
 def _base_asset(symbol: str) -> str:
@@ -363,271 +360,6 @@ def load_matrix(matrix_path: str | Path | None = None) -> Matrix:
         elif errors := _errors_of(entry, shipped_feeds.get(name)):
             corrections[name] = f"{path.name} on {entry.market} {entry.data_type}: {errors}"
     return Matrix(facts, feeds, corrections)
-
-
-def _as_utc(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise ValueError("a time of an annotation states its zone; write Z for UTC")
-    return value.astimezone(UTC)
-
-
-Instant = Annotated[datetime, AfterValidator(_as_utc)]
-#: How exactly the start and the end of an annotation are known.
-Precision = Literal["second", "minute", "day"]
-
-
-class _Annotation(_Facts):
-    """Immutable, sourced, and strict about its fields: a misspelled one is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    what: str = Field(min_length=1)
-    confidence: Confidence
-    source: str = Field(min_length=1)
-
-
-class _Span(_Annotation):
-    """An annotation of a span of time, UTC; `end` is exclusive."""
-
-    start: Instant
-    end: Instant | None
-    precision: Precision
-
-    @model_validator(mode="after")
-    def _is_a_span(self) -> Self:
-        if self.end is not None and self.end <= self.start:
-            raise ValueError("end is after start")
-        moments = [moment for moment in (self.start, self.end) if moment is not None]
-        if self.precision == "day" and any(each.time() != UTC_MIDNIGHT for each in moments):
-            raise ValueError("precision day: start and end are midnights, end exclusive")
-        return self
-
-    def overlaps(self, start: datetime, end: datetime) -> bool:
-        """Return whether some of [start, end) lies in the span; both are aware."""
-        return start < (self.end or datetime.max.replace(tzinfo=UTC)) and self.start < end
-
-    @property
-    def when(self) -> str:
-        """The span in words, no finer than it is known.
-
-        >>> [halt] = [h for h in load_annotations().halts if h.start.date() == date(2021, 2, 11)]
-        >>> halt.when
-        '2021-02-11 03:40:55 to 05:00:00 UTC'
-        """
-        if self.precision == "day":
-            first, last = self.start.date(), self.end and self.end.date() - timedelta(days=1)
-            if last is None:
-                return f"since {first}"
-            return f"{first}" if first == last else f"{first} to {last}"
-        pattern = "%H:%M:%S" if self.precision == "second" else "%H:%M"
-        start = f"{self.start:%Y-%m-%d {pattern}}"
-        if self.end is None:
-            return f"since {start} UTC"
-        day = "" if self.end.date() == self.start.date() else "%Y-%m-%d "
-        return f"{start} to {self.end:{day}{pattern}} UTC"
-
-
-class SemanticChange(_Annotation):
-    """A day from which the values of some feeds mean something else.
-
-    Attributes
-    ----------
-    on : date
-        First UTC day of the new meaning.
-    before, after : str
-        What holds before this day, and from it on.
-    reported : {"after", "across"}
-        ``after``: wherever rows of this day or later are present. ``across``: only where
-        rows of both sides are, because views give both sides the same meaning.
-    """
-
-    markets: tuple[Market, ...]
-    data_types: tuple[DataType, ...]
-    on: date
-    before: str = Field(min_length=1)
-    after: str = Field(min_length=1)
-    reported: Literal["after", "across"] = "after"
-
-    def concerns(self, market: Market, data_type: DataType, first: date, last: date) -> bool:
-        """Return whether rows of these days, both inclusive, want this to be said.
-
-        >>> [labels] = [c for c in load_annotations().changes if c.on == date(2026, 6, 25)]
-        >>> um = Market.FUTURES_UM, DataType.METRICS
-        >>> labels.concerns(*um, date(2026, 8, 1), date(2026, 8, 2))
-        True
-        >>> labels.concerns(*um, date(2026, 6, 1), date(2026, 6, 24))
-        False
-        """
-        return (
-            market in self.markets
-            and data_type in self.data_types
-            and last >= self.on
-            and (self.reported == "after" or first < self.on)
-        )
-
-
-class KnownHalt(_Span):
-    """A span of time in which a market traded nothing, UTC, `end` exclusive.
-
-    A halt of ``precision="day"`` took place on this day or these days, at times not known.
-    """
-
-    market: Market
-    end: Instant
-
-
-#: What a known defect does to the rows or the file.
-Effect = Literal[
-    "wrong_values",
-    "constant_column",
-    "blank_column",
-    "frozen",
-    "missing_rows",
-    "repeated_rows",
-    "off_grid_rows",
-    "stale_checksum",
-    "not_traded",
-]
-
-
-class KnownDefect(_Span):
-    """Something that is wrong in what the archive itself publishes.
-
-    Attributes
-    ----------
-    markets, data_types : tuple of Market, tuple of DataType
-    symbols, intervals, partitions : tuple
-        Only these; empty for all.
-    start, end : datetime
-        Span of the rows that are concerned, UTC, `end` exclusive; an `end` of None means that
-        it was still so when the source was written.
-    columns : tuple of str
-        Our names of the columns that are concerned; empty for whole rows.
-    effect : str
-    better : Partition or None
-        The partition whose files have the right rows, if one has.
-    instead : str
-        What to do about it; empty where nothing is known to help.
-    fixed_on : date or None
-        Day (UTC) on which Binance said that the files were replaced. Only files that were
-        downloaded before can have the defect, so a plan does not name it.
-    """
-
-    markets: tuple[Market, ...] = Field(min_length=1)
-    data_types: tuple[DataType, ...] = Field(min_length=1)
-    symbols: tuple[str, ...] = ()
-    intervals: tuple[Interval, ...] = ()
-    partitions: tuple[Partition, ...] = ()
-    columns: tuple[str, ...] = ()
-    effect: Effect
-    better: Partition | None = None
-    instead: str = ""
-    fixed_on: date | None = None
-
-    def concerns(
-        self,
-        market: Market,
-        data_type: DataType,
-        symbol: str | None = None,
-        interval: str | None = None,
-        partition: str | None = None,
-    ) -> bool:
-        """Return whether it is about this feed; None for a symbol, interval or partition: any."""
-        return (
-            market in self.markets
-            and data_type in self.data_types
-            and (symbol is None or not self.symbols or symbol in self.symbols)
-            and (interval is None or not self.intervals or interval in self.intervals)
-            and (partition is None or not self.partitions or partition in self.partitions)
-        )
-
-    def __str__(self) -> str:
-        """Return when, what, what to do about it, and the source."""
-        advice = f"; {self.instead}" if self.instead else ""
-        return f"{self.when}: {self.what}{advice} [{self.source}]"
-
-
-#: What an asset is traded against, in names such as BTTUSDT or 1000LUNCBUSD.
-_QUOTES = "USDT|USDC|BUSD|FDUSD|TUSD|BTC|ETH|BNB|TRX|TRY|EUR|GBP|AUD|BRL|RUB|BIDR|USD"
-
-
-class KnownRename(_Annotation):
-    """An asset whose symbol changed, or a symbol that stood for more than one asset.
-
-    Attributes
-    ----------
-    markets : tuple of Market
-    base : str
-        The old symbol of the asset, such as ``BTT``.
-    new : str or None
-        The symbol under which its later data are filed; None where `base` is used again.
-    since : date or None
-        First day (UTC) of the month of the change, if that is known.
-    """
-
-    markets: tuple[Market, ...]
-    base: str
-    new: str | None
-    since: Day | None
-
-    def concerns(self, market: Market, symbol: str) -> bool:
-        """Return whether a symbol is the asset against some other one.
-
-        >>> [btt] = [r for r in load_annotations().renames if r.base == "BTT"]
-        >>> btt.concerns(Market.SPOT, "BTTUSDT"), btt.concerns(Market.SPOT, "BTTCUSDT")
-        (True, False)
-        """
-        pair = rf"(1000)?{self.base}({_QUOTES})(_.+)?"
-        return market in self.markets and re.fullmatch(pair, symbol) is not None
-
-
-class Annotations(_Facts):
-    """What a reader of the files should know besides their columns."""
-
-    changes: tuple[SemanticChange, ...]
-    halts: tuple[KnownHalt, ...]
-    defects: tuple[KnownDefect, ...]
-    renames: tuple[KnownRename, ...]
-
-    def wrong_days(
-        self,
-        market: Market,
-        data_type: DataType,
-        symbol: str,
-        interval: str | None,
-        partition: Partition,
-        first: date,
-        last: date,
-    ) -> set[date]:
-        """Return the days, both ends inclusive, that another partition has right and this wrong.
-
-        >>> december = date(2020, 12, 1), date(2020, 12, 31)
-        >>> candles = Market.SPOT, DataType.KLINES, "BTCUSDT", "1h"
-        >>> wrong_days = load_annotations().wrong_days
-        >>> wrong_days(*candles, Partition.MONTHLY, *december)
-        {datetime.date(2020, 12, 21)}
-        >>> wrong_days(*candles, Partition.DAILY, *december)
-        set()
-        """
-        days: set[date] = set()
-        for defect in self.defects:
-            if defect.better in (None, partition) or defect.fixed_on or defect.end is None:
-                continue
-            start = max(defect.start.date(), first)
-            end = min((defect.end - timedelta(microseconds=1)).date(), last)
-            if start <= end and defect.concerns(market, data_type, symbol, interval, partition):
-                days |= {start + timedelta(days=at) for at in range((end - start).days + 1)}
-        return days
-
-
-@cache
-def load_annotations() -> Annotations:
-    """Read the shipped annotations, once.
-
-    >>> [str(change.on) for change in load_annotations().changes if Market.SPOT in change.markets]
-    ['2025-01-01']
-    """
-    return Annotations.model_validate_json(shipped("annotations.json").read_bytes())
 
 
 @cache

@@ -28,9 +28,9 @@ from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 
 if TYPE_CHECKING:
+    from binance_archive_kit.archive.absence import Absence
     from binance_archive_kit.download.result import CollectionResult
     from binance_archive_kit.planning.plan import Plan
-    from binance_archive_kit.planning.requests import Absence
 
 # What only some commands need is imported by them: it takes longer than a wrong question.
 
@@ -495,8 +495,8 @@ def _symbols_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _symbols(asked: argparse.Namespace) -> int:
+    from binance_archive_kit.archive.endpoint import endpoint_of
     from binance_archive_kit.archive.listing import ListingClient
-    from binance_archive_kit.planning.planner import endpoint_of
     from binance_archive_kit.reading.feed_table import read_feed
 
     matrix = load_matrix()

@@ -1,41 +1,23 @@
-"""How results look: sizes and times in words, and small pieces of HTML.
-
-Every piece escapes what it is given. Colours stand beside words, never instead of
-them, and are chosen to be read on light and dark grounds; text keeps the colour of
-the page. No script, no external resource, so a saved notebook shows the same.
-"""
+"""Numbers of bytes, lengths of time, shares and counts in words."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from html import escape
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from binance_archive_kit.planning.requests import Absence
-
-#: A colour for each kind of outcome: blue, orange, red, grey, violet.
-COLOURS = {
-    "good": "#3b82f6",
-    "warn": "#f59e0b",
-    "bad": "#ef4444",
-    "idle": "#9ca3af",
-    "later": "#8b5cf6",
-}
-
-#: The three kinds of absence: heading, colour and what the word means.
-_ABSENCES = (
-    ("missing", "warn", "could exist, the archive lacks it"),
-    ("not published", "later", "will exist, it is too early"),
-    ("unavailable", "idle", "cannot exist"),
-)
+from binance_archive_kit.display import summary
+from binance_archive_kit.display.summary import Fold, State, Summary, Table
 
 _OTHER_NAME = "other_name"
 
-#: Lines of one kind that are shown before the rest is only counted.
-_SHOWN = 6
+
+class Absence(Protocol):
+    """Something that cannot be obtained; its text says what, when and why."""
+
+    @property
+    def reason(self) -> str:
+        """The kind of absence, in one word."""
 
 
 def size(count: float) -> str:
@@ -103,76 +85,20 @@ def plain(word: object) -> str:
     return str(word).replace("_", " ")
 
 
-def table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    numeric: Collection[int] = (),
-    unbroken: Collection[int] = (),
-) -> str:
-    """Lay rows out as an HTML table.
-
-    Columns in `numeric` are set flush right, the text of those in `unbroken` in one line.
-    """
-
-    def style(at: int) -> str:
-        flush = "right" if at in numeric else "left"
-        wrap = ";white-space:nowrap" if at in unbroken else ""
-        return f"text-align:{flush};padding:2px 10px 2px 0{wrap}"
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f'<{tag} style="{style(at)}">{escape(str(cell))}</{tag}>' for at, cell in enumerate(row)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    if not body:
-        return ""
-    return (
-        '<table style="border-collapse:collapse;margin:4px 0">'
-        f"<thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
-    )
-
-
-def panel(title: str, headline: str, kind: str, *parts: str) -> str:
-    """Put a titled headline above some pieces of HTML."""
-    return (
-        f'<div style="border-left:4px solid {COLOURS[kind]};padding:2px 0 2px 12px">'
-        f'<p style="margin:2px 0"><strong>{escape(title)}</strong> · {escape(headline)}</p>'
-        f"{''.join(parts)}</div>"
-    )
-
-
-def details(kind: str, summary: str, lines: Sequence[str]) -> str:
-    """Fold lines of text under a summary; a long list ends in a count of the rest."""
-    items = "".join(f"<li>{escape(line)}</li>" for line in first(lines))
-    return (
-        f'<details><summary><span aria-hidden="true" style="color:{COLOURS[kind]}">■</span> '
-        f'{escape(summary)}</summary><ul style="margin:2px 0">{items}</ul></details>'
-    )
-
-
-def notes_html(notes: Sequence[str]) -> str:
-    """Fold the notes; nothing when there are none."""
-    return details("idle", f"{len(notes)} notes", notes) if notes else ""
-
-
-def absences_html(*kinds: Sequence[Absence]) -> str:
-    """Fold what is missing, not published yet and unavailable, in this order."""
-    return "".join(
-        details(colour, _tally(word, meaning, absences), _lines(absences))
-        for (word, colour, meaning), absences in zip(_ABSENCES, kinds, strict=True)
+def absence_folds(
+    missing: Sequence[Absence], not_published: Sequence[Absence], unavailable: Sequence[Absence]
+) -> list[Fold]:
+    """Return a fold for each kind of absence that occurs."""
+    kinds: list[tuple[str, State, str, Sequence[Absence]]] = [
+        ("missing", "warn", "could exist, the archive lacks it", missing),
+        ("not published", "later", "will exist, it is too early", not_published),
+        ("unavailable", "idle", "cannot exist", unavailable),
+    ]
+    return [
+        Fold(_tally(word, meaning, absences), absences, state)
+        for word, state, meaning, absences in kinds
         if absences
-    )
-
-
-def absences_text(*kinds: Sequence[Absence]) -> list[str]:
-    """List what is missing, not published yet and unavailable as lines of text."""
-    lines = []
-    for (word, _, meaning), absences in zip(_ABSENCES, kinds, strict=True):
-        if absences:
-            lines.append(f"  {_tally(word, meaning, absences)}")
-            lines += [f"    {line}" for line in first(_lines(absences))]
-    return lines
+    ]
 
 
 def _tally(word: str, meaning: str, absences: Sequence[Absence]) -> str:
@@ -183,55 +109,66 @@ def _tally(word: str, meaning: str, absences: Sequence[Absence]) -> str:
     return f"{len(absences):,} {word} ({meaning}): {words}"
 
 
-def _lines(absences: Sequence[Absence]) -> list[str]:
-    # One more than is shown, spelled; the others are only counted.
-    return [str(absence) if at <= _SHOWN else "" for at, absence in enumerate(absences)]
+# Until the results return a `Summary`
 
 
-def first(lines: Sequence[str]) -> list[str]:
-    """Give the first of some lines, and how many more there are."""
-    if len(lines) <= _SHOWN + 1:
-        return list(lines)
-    return [*lines[:_SHOWN], f"… and {len(lines) - _SHOWN:,} more"]
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numeric: Collection[int] = (),
+    unbroken: Collection[int] = (),
+) -> str:
+    """Return `Table.to_html`."""
+    return Table(head, [*rows], numeric, unbroken).to_html()
+
+
+def panel(title: str, headline: str, kind: Any, *parts: str) -> str:
+    """Put a titled headline above some pieces of HTML."""
+    return (
+        Summary(title, headline, kind).to_html().removesuffix("</div>") + "".join(parts) + "</div>"
+    )
+
+
+def details(kind: Any, title: str, lines: Sequence[str]) -> str:
+    """Return `Fold.to_html`."""
+    return Fold(title, lines, kind).to_html()
+
+
+def notes_html(notes: Sequence[str]) -> str:
+    """Fold the notes; nothing when there are none."""
+    return Summary("", "", "idle", notes=notes).body_html()
+
+
+def absences_html(*kinds: Sequence[Absence]) -> str:
+    """Fold what is missing, not published yet and unavailable, in this order."""
+    return "".join(fold.to_html() for fold in absence_folds(*kinds))
+
+
+def absences_text(*kinds: Sequence[Absence]) -> list[str]:
+    """List what is missing, not published yet and unavailable as lines of text."""
+    return [f"  {line}" for fold in absence_folds(*kinds) for line in fold.to_text().splitlines()]
 
 
 def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Spell a table as text, in columns.
-
-    >>> print(text_table(("name", "size"), [("a", "1 KB"), ("long name", "2 KB")]))
-    name       size
-    a          1 KB
-    long name  2 KB
-    """
-    lines = [head, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    """Return `Table.to_text`."""
+    return Table(head, [*rows]).to_text()
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    r"""Spell a table in Markdown.
-
-    >>> print(markdown_table(("a", "b"), [("1", "x|y")]))
-    | a | b |
-    | --- | --- |
-    | 1 | x\|y |
-    """
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(markdown_text, line))} |" for line in lines)
+    """Return `Table.to_markdown`."""
+    return Table(head, [*rows]).to_markdown()
 
 
-def markdown_list(title: str, items: Sequence[str], most: int = 20) -> str:
-    """Spell a list in Markdown, the first few items of it."""
-    more = [f"… and {len(items) - most:,} more"] if len(items) > most else []
-    return "\n".join(
-        [f"**{title}**", "", *(f"- {markdown_text(each)}" for each in [*items[:most], *more])]
-    )
+def markdown_list(title: str, items: Sequence[str]) -> str:
+    """Return `Fold.to_markdown`."""
+    return Fold(title, items).to_markdown()
 
 
 def markdown_text(text: str) -> str:
-    """Keep text from being read as Markdown or HTML."""
-    plain = " ".join(str(text).split())
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", plain)
+    """Return `summary.markdown_text`."""
+    return summary.markdown_text(text)
+
+
+def first(lines: Sequence[object]) -> list[str]:
+    """Return `summary.first_lines`."""
+    return summary.first_lines(lines)

@@ -114,7 +114,7 @@ def _collecting(
     progress, events = Progress(), EventLog(metrics)
     ready, wanted = (config, None) if isinstance(config, Plan) else (None, config)
     given = [*fields, *(["storage"] if storage is not None else [])]
-    with events.complaining():
+    with events.emitting_errors():
         if ready is not None and given:
             raise ConfigurationError(
                 f"{', '.join(given)}: a plan is carried out as it stands; "
@@ -129,7 +129,7 @@ def _collecting(
     async def work() -> CollectionResult:
         created, began = datetime.now(UTC), time.monotonic()
         what = ready if ready is not None else await question.plan(progress)
-        events.planned(what)
+        events.tasks_planned(what)
         fetch = Run(
             what,
             Store(what.config.output_directory, what.storage),
@@ -154,7 +154,7 @@ def _collecting(
 
 def _say_trouble(events: EventLog) -> None:
     """Say that a metrics collector failed, on the thread of whoever gave it."""
-    if (trouble := events.trouble) is not None:
+    if (trouble := events.collector_error) is not None:
         warnings.warn(
             f"metrics: the collector raised {type(trouble).__name__}: {trouble}; "
             "what it kept is not complete",

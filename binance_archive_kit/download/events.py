@@ -1,17 +1,17 @@
-"""What happens in a collection, told to whoever wants to know as it happens.
+"""Report the events of a collection to a metrics collector.
 
-Events, in the order in which they come; details are numbers and words, ready for JSON::
+The events, in the order in which they occur. Details are numbers and words, ready for JSON::
 
     run_started       output_directory
     tasks_planned     total_tasks, to_download, to_keep, download_bytes, missing, unavailable
-    file_skipped      key, path, size_bytes       it is there and proven
+    file_skipped      key, path, size_bytes       in the store and proven
     batch_started     batch, objects, size_bytes  objects were handed to s5cmd
     file_downloaded   key, path, size_bytes, proven_by
-    checksum_failed   key, reason, detail         the bytes are not the published ones; may be
-                                                  tried again
-    file_failed       key, reason, detail         for good; also told as an error
+    checksum_failed   key, reason, detail         the bytes do not match the published digest;
+                                                  may be retried
+    file_failed       key, reason, detail         final; recorded as an error too
     batch_finished    batch, downloaded, failed, seconds
-    run_finished      outcome, and all of the result's ``collection_stats``
+    run_finished      outcome, and the entries of the result's ``collection_stats``
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CHECKSUM_FAILURES = (AbsentChecksum, BadChecksum, Corrupt, StaleChecksum)
 
 
 class MetricsCollector:
-    """Is told what happens in a collection, and keeps it.
+    """Records the events and errors of a collection. Subclass to forward them.
 
     Subclasses need not call ``super().__init__()``, nor override both methods. Both are
     called on the collection's own thread, one call at a time.
@@ -66,150 +66,151 @@ class MetricsCollector:
         self.errors = []
 
     def record_event(self, event_name: str, /, **details: Any) -> None:
-        """Note something that happened."""
-        self._keep("events", event=event_name, details=details)
+        """Record an event."""
+        self._record("events", event=event_name, details=details)
 
     def record_error(self, error_message: str, /, **details: Any) -> None:
-        """Note something that went wrong."""
-        self._keep("errors", error=error_message, details=details)
+        """Record an error."""
+        self._record("errors", error=error_message, details=details)
 
-    def _keep(self, name: str, *, details: dict[str, Any], **said: str) -> None:
-        # A subclass may have made no list.
+    def _record(self, name: str, *, details: dict[str, Any], **message: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.__dict__.setdefault(name, []).append({**said, "timestamp": now, "details": details})
+        # A subclass that does not call `super().__init__` has no lists yet.
+        self.__dict__.setdefault(name, []).append({**message, "timestamp": now, "details": details})
 
 
 @dataclass(slots=True)
 class _Batch:
-    """Objects that were handed over together, and what became of them so far."""
+    """Objects that were handed to s5cmd together; `left` of them are not finished."""
 
+    number: int
     left: int
     downloaded: int = 0
     failed: int = 0
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
 
 class EventLog:
-    """Tells a collector what happens; does nothing where there is none, and is then false.
+    """Passes events to a collector. Without a collector it is false and does nothing.
 
-    A collector that raises does not end the collection: its first error is kept in `trouble`.
+    A collector that raises does not end the collection: its first error is kept in
+    `collector_error`.
 
     Parameters
     ----------
     collector : MetricsCollector or None
-        Anything with its two methods.
+        Any object with its two methods.
     """
 
     def __init__(self, collector: MetricsCollector | None = None) -> None:
         self._collector = collector
-        self._batches: list[_Batch] = []
-        self._batch_of: dict[str, int] = {}
-        self.trouble: Exception | None = None
+        self._batches = 0
+        self._batch_of: dict[str, _Batch] = {}
+        self.collector_error: Exception | None = None
 
     def __bool__(self) -> bool:
         return self._collector is not None
 
-    def tell(self, event: str, **details: Any) -> None:
-        """Tell of an event."""
+    def emit(self, event: str, **details: Any) -> None:
+        """Pass an event to the collector."""
         if self._collector is not None:
             try:
                 self._collector.record_event(event, **details)
             except Exception as error:
-                self.trouble = self.trouble or error
+                self.collector_error = self.collector_error or error
 
-    def complain(self, message: str, **details: Any) -> None:
-        """Tell of an error."""
+    def emit_error(self, message: str, **details: Any) -> None:
+        """Pass an error to the collector."""
         if self._collector is not None:
             try:
                 self._collector.record_error(message, **details)
             except Exception as error:
-                self.trouble = self.trouble or error
+                self.collector_error = self.collector_error or error
 
     @contextmanager
-    def complaining(self) -> Iterator[None]:
-        """Tell of the error that ends what is done meanwhile."""
+    def emitting_errors(self) -> Iterator[None]:
+        """Emit an error that leaves the block, and raise it again."""
         try:
             yield
         except BaseException as error:
-            self.complain(str(error), kind=type(error).__name__)
+            self.emit_error(str(error), kind=type(error).__name__)
             raise
-
-    def planned(self, plan: Plan) -> None:
-        """Tell what is to be done."""
-        if self:
-            keep = plan.count("keep")
-            self.tell(
-                "tasks_planned",
-                total_tasks=len(plan),
-                to_download=len(plan) - keep,
-                to_keep=keep,
-                download_bytes=plan.download_bytes,
-                missing=len(plan.missing),
-                unavailable=len(plan.unavailable),
-            )
 
     @contextmanager
     def run(self, output_directory: object) -> Iterator[Callable[[CollectionResult], None]]:
-        """Tell that a run begins, and that it ends, with its result or by an error.
+        """Emit the start of a run, and its end if an error ends it.
 
-        Lends a function that is to be called with the result.
+        Yields a function to call with the result, which emits the end of the run.
         """
-        self.tell("run_started", output_directory=str(output_directory))
+        self.emit("run_started", output_directory=str(output_directory))
         try:
-            with self.complaining():
-                yield self._finished
+            with self.emitting_errors():
+                yield self._run_finished
         except BaseException as error:
             failed = getattr(error, "result", None)
             interrupted = isinstance(error, CancelledError | KeyboardInterrupt)
-            self.tell(
+            self.emit(
                 "run_finished",
                 outcome="interrupted" if interrupted else "failed",
                 **(failed.collection_stats if failed is not None else {}),
             )
             raise
 
-    def _finished(self, result: CollectionResult) -> None:
-        self.tell("run_finished", outcome=result.outcome, **result.collection_stats)
+    def _run_finished(self, result: CollectionResult) -> None:
+        self.emit("run_finished", outcome=result.outcome, **result.collection_stats)
+
+    def tasks_planned(self, plan: Plan) -> None:
+        """Emit the counts of a plan."""
+        keep = plan.count("keep")
+        self.emit(
+            "tasks_planned",
+            total_tasks=len(plan),
+            to_download=len(plan) - keep,
+            to_keep=keep,
+            download_bytes=plan.download_bytes,
+            missing=len(plan.missing),
+            unavailable=len(plan.unavailable),
+        )
 
     # Objects and their batches
 
-    def begun(self, keys: Sequence[str], size: int | None) -> None:
-        """Tell that a batch of objects was handed over."""
-        self._batches.append(_Batch(len(keys)))
-        number = len(self._batches)
-        self._batch_of.update(dict.fromkeys(keys, number))
-        self.tell("batch_started", batch=number, objects=len(keys), size_bytes=size)
+    def batch_started(self, keys: Sequence[str], size: int | None) -> None:
+        """Emit that objects were handed to s5cmd; `size` is their sum in bytes, if known."""
+        if self:
+            self._batches += 1
+            self._batch_of.update(dict.fromkeys(keys, _Batch(self._batches, len(keys))))
+            self.emit("batch_started", batch=self._batches, objects=len(keys), size_bytes=size)
 
-    def downloaded(self, key: str, **details: Any) -> None:
-        """Tell that an object arrived, and is proven."""
-        self.tell("file_downloaded", key=key, **details)
-        self._ended(key, failed=False)
+    def file_downloaded(self, key: str, **details: Any) -> None:
+        """Emit that an object arrived and is proven."""
+        self.emit("file_downloaded", key=key, **details)
+        self._finish(key, failed=False)
 
     def checksum_failed(self, error: ObjectError) -> None:
-        """Tell of an error if it is one of bytes against their digest."""
+        """Emit an error if it is a failed comparison of bytes and digest; ignore others."""
         if isinstance(error, _CHECKSUM_FAILURES):
-            self.tell("checksum_failed", key=error.key, reason=error.reason, detail=error.detail)
+            self.emit("checksum_failed", key=error.key, reason=error.reason, detail=error.detail)
 
-    def failed(self, error: ObjectError) -> None:
-        """Tell that an object could not be had."""
-        said = {"key": error.key, "reason": error.reason, "detail": error.detail}
-        self.tell("file_failed", **said)
-        self.complain(str(error), **said)
-        self._ended(error.key, failed=True)
+    def file_failed(self, error: ObjectError) -> None:
+        """Emit the final failure of an object."""
+        details = {"key": error.key, "reason": error.reason, "detail": error.detail}
+        self.emit("file_failed", **details)
+        self.emit_error(str(error), **details)
+        self._finish(error.key, failed=True)
 
-    def _ended(self, key: str, *, failed: bool) -> None:
-        number = self._batch_of.pop(key, None)
-        if number is None:
+    def _finish(self, key: str, *, failed: bool) -> None:
+        """Count a finished object of a batch; emit the end of the batch with the last one."""
+        batch = self._batch_of.pop(key, None)
+        if batch is None:
             return
-        batch = self._batches[number - 1]
         batch.left -= 1
         batch.failed += failed
         batch.downloaded += not failed
         if not batch.left:
-            self.tell(
+            self.emit(
                 "batch_finished",
-                batch=number,
+                batch=batch.number,
                 downloaded=batch.downloaded,
                 failed=batch.failed,
-                seconds=round(time.monotonic() - batch.began, 3),
+                seconds=round(time.monotonic() - batch.started, 3),
             )

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import ObjectError, WorkflowError
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.planning.requests import Absence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import ObjectKey, period_end
@@ -65,7 +66,6 @@ from binance_archive_kit.errors import (
     disk_error,
 )
 from binance_archive_kit.planning.plan import Action, Plan
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.planning.s5cmd_flags import Flags
 from binance_archive_kit.storage.store import HASHING, Expected, Moved, Proof, ProvenBy, Store
 
@@ -264,7 +264,7 @@ class Run:
                 self._tell_skipped(key, size)
 
     def _tell_skipped(self, key: str, size: int) -> None:
-        self._events.tell("file_skipped", key=key, path=str(self._store.path(key)), size_bytes=size)
+        self._events.emit("file_skipped", key=key, path=str(self._store.path(key)), size_bytes=size)
 
     def _check_space(self) -> None:
         need = self._plan.download_bytes
@@ -459,7 +459,7 @@ class Run:
 
     def _tell_begun(self, keys: Sequence[str]) -> None:
         sizes = [self._tasks[key].size for key in keys]
-        self._events.begun(keys, None if None in sizes else sum(filter(None, sizes)))
+        self._events.batch_started(keys, None if None in sizes else sum(filter(None, sizes)))
 
     def _retried(self, keys: Sequence[str]) -> Iterator[Sequence[Copy]]:
         most = self._config.batch_size
@@ -613,7 +613,7 @@ class Run:
             self._tell_skipped(key, proof.size)
         elif self._events:
             path, by = str(self._store.path(key)), proof.by.value
-            self._events.downloaded(key, path=path, size_bytes=proof.size, proven_by=by)
+            self._events.file_downloaded(key, path=path, size_bytes=proof.size, proven_by=by)
 
     def _retry_or_fail(self, key: str, task: _Task, error: ObjectError) -> None:
         """Try again what may yet succeed; what cannot has failed."""
@@ -673,7 +673,7 @@ class Run:
         self._leave(key)
         self._states[task.row] = State.FAILED
         self._failures.append(error)
-        self._events.failed(error)
+        self._events.file_failed(error)
         self._progress.done += 1
         self._progress.failed += 1
 
@@ -689,7 +689,7 @@ class Run:
         self._progress.total -= 1
         found = ObjectKey.parse(key)
         folder = found.folder
-        early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.due(
+        early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.published_at(
             found.start, folder.partition
         )
         absence = Absence(

@@ -15,6 +15,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import feed_prefix
 from binance_archive_kit.archive.matrix import Matrix, WrongSymbolError
@@ -27,7 +28,7 @@ from binance_archive_kit.planning.config import (
     is_field,
 )
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.planning.requests import Absence, Reason, Requests
+from binance_archive_kit.planning.requests import Requests
 
 #: A configuration's fields as JSON values, not checked yet.
 Fields = dict[str, Any]

@@ -18,6 +18,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from binance_archive_kit.archive.endpoint import check_endpoint
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import load_matrix
@@ -26,12 +27,7 @@ from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.form import model as choices
 from binance_archive_kit.form.model import Findings, Level
-from binance_archive_kit.planning.config import (
-    CollectionConfig,
-    Config,
-    check_endpoint,
-    read_config,
-)
+from binance_archive_kit.planning.config import CollectionConfig, Config, read_config
 from binance_archive_kit.planning.planner import PlanningContext, check
 from binance_archive_kit.storage.store import Store
 

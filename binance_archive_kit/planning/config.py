@@ -7,14 +7,12 @@ use; it goes to JSON and back, and prints itself as the Python that makes it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -26,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from binance_archive_kit.archive.endpoint import USER_INFO, check_endpoint
 from binance_archive_kit.archive.enums import (
     INTERVAL_ALIASES,
     MARKET_ALIASES,
@@ -332,7 +331,7 @@ class CollectionConfig(BaseModel):
             if has_controls(flag):
                 raise ValueError(f"s5cmd_extra_args: {shown(flag)} has control characters")
             if "://" in flag and "@" in flag:
-                raise ValueError(f"s5cmd_extra_args: {_USER_INFO}")
+                raise ValueError(f"s5cmd_extra_args: {USER_INFO}")
         return tuple(flags)
 
     @field_serializer("output_directory")
@@ -485,11 +484,6 @@ def read_config(source: Config) -> CollectionConfig:
 
 #: Fields that are short for the two ends of ``date_range``.
 _ENDS = {"start", "end"}
-_USER_INFO = (
-    "a URL holds a user or a password (not shown); the archive is read anonymously: "
-    "leave out what stands before the @"
-)
-_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 
 
 def field_problem(name: str) -> str:
@@ -523,49 +517,6 @@ def _read_json(source: object) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise ConfigurationError("the configuration is not a JSON object of fields")
     return fields
-
-
-def check_endpoint(url: object, field: str = "endpoint_url") -> str:
-    """Validate the URL of an S3-compatible endpoint, and strip its trailing slash.
-
-    Parameters
-    ----------
-    url : str
-    field : str
-        Where the URL comes from, for the message.
-
-    Raises
-    ------
-    ValueError
-        If `url` is not that of an S3-compatible endpoint. The message never has a password.
-    """
-    if not isinstance(url, str):
-        raise ValueError(f"{field}: {shown(url)} is not a URL, like 'http://127.0.0.1:9000'")
-    if "@" in url:
-        raise ValueError(f"{field}: {_USER_INFO}")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.port != 0
-        # urlsplit drops line ends; a host is also checked as it will be resolved.
-        usable = usable and not has_controls(url) and bool(_HOST.fullmatch(parts.netloc))
-        usable = usable and bool((parts.hostname or "").encode("idna"))
-    except ValueError:  # an invalid port, IPv6 address or host
-        usable = False
-    if not usable:
-        raise ValueError(
-            f"{field}: {shown(url)} is not an http(s) URL, like 'http://127.0.0.1:9000'"
-        )
-    if parts.hostname == "data.binance.vision":
-        raise ValueError(
-            f"{field}: {url!r} is the archive's web page and cannot list; "
-            "leave endpoint_url out for the archive itself"
-        )
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(
-            f"{field}: {shown(url)} has a path; give the endpoint alone, "
-            f"like '{parts.scheme}://{parts.netloc}'"
-        )
-    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _few(words: Any, most: int) -> str:

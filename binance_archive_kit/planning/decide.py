@@ -8,15 +8,18 @@ from operator import itemgetter
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
+    Span,
     Stream,
     delivery_of,
     parse_period,
     period_end,
     spell_period,
 )
+from binance_archive_kit.archive.listing import Listed, StreamListing
 from binance_archive_kit.archive.matrix import (
     Confidence,
     Matrix,
@@ -25,8 +28,8 @@ from binance_archive_kit.archive.matrix import (
 )
 from binance_archive_kit.errors import nearest
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.plan import PLAN_SCHEMA, Action, Listed, Plan, StreamListing
-from binance_archive_kit.planning.requests import Absence, FolderRequest, Reason, Requests, Span
+from binance_archive_kit.planning.plan import PLAN_SCHEMA, Action, Plan
+from binance_archive_kit.planning.requests import FolderRequest, Requests
 
 
 class Lives:
@@ -145,7 +148,7 @@ def witnesses(
         if last >= end:
             continue
         start = max(request.spans[0][0], last + timedelta(days=1))
-        if now < matrix.due(start, folder.partition):
+        if now < matrix.published_at(start, folder.partition):
             continue
         other = lives.others(folder)
         symbols = [folder.symbol]
@@ -356,7 +359,7 @@ def _absences(
             guess = nearest(folder.symbol, known)
             hint = f"; did you mean {guess!r}?" if guess else ""
             return Reason.UNKNOWN_SYMBOL, f"the archive has no {name} of this symbol{hint}"
-        if now < matrix.due(start, folder.partition) and period > last_here:
+        if now < matrix.published_at(start, folder.partition) and period > last_here:
             return Reason.NOT_PUBLISHED, "not published yet"
         if lost:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"

@@ -8,10 +8,10 @@ from enum import StrEnum
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.display import render
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.requests import Absence
 from binance_archive_kit.storage.layout import BaseStorage
 
 
@@ -21,39 +21,6 @@ class Action(StrEnum):
     DOWNLOAD = "download"
     UPDATE = "update"
     KEEP = "keep"
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One zip as the archive lists it."""
-
-    size: int
-    etag: str
-    last_modified: str
-    checksum: bool
-
-
-@dataclass(slots=True)
-class StreamListing:
-    """What the archive lists of one stream, within the days asked for.
-
-    Attributes
-    ----------
-    objects : dict of str to Listed
-        By period, as spelled in the key.
-    first : str or None
-        Period of the stream's very first file, known when `probed`.
-    ends : bool
-        Nothing is listed after the days asked for.
-    misnamed : dict of str to str
-        Keys without the zeros that all others have, by the period that is meant.
-    """
-
-    objects: dict[str, Listed] = field(default_factory=dict)
-    misnamed: dict[str, str] = field(default_factory=dict)
-    first: str | None = None
-    probed: bool = False
-    ends: bool = False
 
 
 #: Shape of `Plan.frame`. Days and times are UTC; ``start`` and ``end`` are inclusive.

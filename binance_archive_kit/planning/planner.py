@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import stat
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from binance_archive_kit.archive.endpoint import proxy_of, tls_of
+from binance_archive_kit.archive.endpoint import endpoint_of, proxy_of, tls_of
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.archive.keys import Folder, spell_period
-from binance_archive_kit.archive.listing import ListingClient
+from binance_archive_kit.archive.keys import Folder, Span, spell_period
+from binance_archive_kit.archive.listing import ListingClient, StreamListing
 from binance_archive_kit.archive.matrix import Matrix, load_matrix
 from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
@@ -29,11 +28,10 @@ from binance_archive_kit.paths import find_path, read_path
 from binance_archive_kit.planning.config import (
     CollectionConfig,
     Config,
-    check_endpoint,
     read_config,
 )
 from binance_archive_kit.planning.decide import make_plan, witnesses
-from binance_archive_kit.planning.plan import Plan, StreamListing
+from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
 from binance_archive_kit.planning.s5cmd_flags import Flags
 from binance_archive_kit.storage.layout import BaseStorage
@@ -192,7 +190,9 @@ class PlanningContext:
             bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
             async with ListingClient(self.endpoint, bucket, timeout) as archive:
                 requests, listing = await self._list(archive, progress)
-                beside = await archive.list_streams(witnesses(requests, listing, self.matrix, now))
+                beside = await archive.list_folders(
+                    _days(witnesses(requests, listing, self.matrix, now))
+                )
                 lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
                 for parent in sorted(lost):
                     symbols[parent] = await archive.symbols(parent)
@@ -221,16 +221,21 @@ class PlanningContext:
             progress.done += 1
 
         progress.begin("listing", len(self.asked.requests), unit="folders")
-        listing = await archive.list_streams(self.asked.requests, count)
+        listing = await archive.list_folders(_days(self.asked.requests), count)
         requests = [
             settled
             for request in self.asked.requests
             for settled in resolve_months(request, listing[request.folder].objects)
         ]
-        days = [request for request in requests if request.folder not in listing]
+        days = _days(request for request in requests if request.folder not in listing)
         progress.total += len(days)
-        listing |= await archive.list_streams(days, count)
+        listing |= await archive.list_folders(days, count)
         return requests, listing
+
+
+def _days(requests: Iterable[FolderRequest]) -> dict[Folder, Sequence[Span]]:
+    """Return the runs of days of each requested folder."""
+    return {request.folder: request.spans for request in requests}
 
 
 def _keys(
@@ -253,30 +258,10 @@ def _months_due(request: FolderRequest, matrix: Matrix, now: datetime) -> list[s
     return [
         spell_period(start, Partition.MONTHLY)
         for start in request.starts()
-        if matrix.due(start, Partition.MONTHLY) <= now
+        if matrix.published_at(start, Partition.MONTHLY) <= now
     ]
 
 
 def _endpoint(config: CollectionConfig, flags: Flags, matrix: Matrix) -> str:
     """Choose the endpoint of a configuration; a flag of s5cmd wins."""
     return endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
-
-
-def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
-    """Choose the endpoint: the given one, the environment's, else Binance's.
-
-    Raises
-    ------
-    ConfigurationError
-        If it can be none.
-    """
-    given = (
-        ("endpoint_url", endpoint_url),
-        ("S3_ENDPOINT_URL", os.environ.get("S3_ENDPOINT_URL")),
-        ("matrix_path", matrix.archive.endpoint),
-    )
-    name, url = next((name, url) for name, url in given if url)
-    try:
-        return check_endpoint(url, name)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None

@@ -9,90 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
-from enum import StrEnum
 
-from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, Stream, period_end, periods, spell_period
+from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.annotations import KnownDefect, load_annotations
+from binance_archive_kit.archive.enums import DataType, Interval, Partition
+from binance_archive_kit.archive.keys import (
+    Folder,
+    Span,
+    Stream,
+    period_end,
+    periods,
+    spell_period,
+)
 from binance_archive_kit.archive.matrix import (
     Confidence,
     Feed,
-    KnownDefect,
     Matrix,
     PartitionAvailability,
     WrongSymbolError,
-    load_annotations,
 )
 from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 from binance_archive_kit.planning.date_range import RelativeRange
-
-#: First and last day of a run of days, both inclusive.
-Span = tuple[date, date]
 
 _DAY = timedelta(days=1)
 #: Halts that a note names one by one; further ones are counted.
 _HALTS_NAMED = 5
 #: Feeds in which a halt of the market shows: they have no rows then.
 TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
-
-
-class Reason(StrEnum):
-    """Why something that was asked for is not in the plan."""
-
-    # It cannot exist: unavailable.
-    NO_SUCH_FEED = "no_such_feed"
-    NO_SUCH_INTERVAL = "no_such_interval"
-    NOT_IN_PARTITION = "not_in_partition"
-    WRONG_SYMBOL = "wrong_symbol"
-    UNKNOWN_SYMBOL = "unknown_symbol"
-    NOT_BEGUN = "not_begun"
-    BEFORE_FIRST = "before_first"
-    ENDED = "ended"
-    # It could exist, and the archive lacks it: missing.
-    ABSENT = "absent"
-    AFTER_LAST = "after_last"
-    # It exists, under a name that no file should have: missing.
-    OTHER_NAME = "other_name"
-    # It will exist.
-    NOT_PUBLISHED = "not_published"
-
-
-@dataclass(frozen=True, slots=True)
-class Absence:
-    """Something that was asked for and is not to be had, and why.
-
-    Attributes
-    ----------
-    market, data_type : Market, DataType
-    reason : Reason
-        One word for the kind of absence.
-    detail : str
-        The reason in a sentence.
-    symbol, interval, partition
-        What it is about; None where it is about all of them.
-    start, end : date
-        Days (UTC) that are absent, both inclusive.
-    key : str or None
-        The object that could exist, for what is missing or not published yet.
-    """
-
-    market: Market
-    data_type: DataType
-    reason: Reason
-    detail: str
-    start: date
-    end: date
-    symbol: str | None = None
-    interval: str | None = None
-    partition: Partition | None = None
-    key: str | None = None
-
-    def __str__(self) -> str:
-        """Say what is absent, when, and why."""
-        what = " ".join(
-            filter(None, (self.market, self.data_type, self.symbol, self.interval, self.partition))
-        )
-        days = f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
-        return f"{what}, {days}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +149,7 @@ def _wish_feed(
     if not filed:
         return
     for interval in _intervals(config, feed):
-        ways = feed.holding(interval)
+        ways = feed.partitions_with(interval)
         problem = _unavailable(config.partition, feed, interval, ways, days)
         if problem is not None:
             found.unavailable.append(problem)

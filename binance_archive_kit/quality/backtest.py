@@ -241,7 +241,7 @@ def _chosen_by_day(streams: pl.DataFrame) -> pl.DataFrame:
     by_day = []
     for market, data_type, interval in streams.select("market", "data_type", "interval").rows():
         feed = matrix.feed(Market(market), DataType(data_type))
-        by_day.append(feed is None or set(feed.holding(interval)) != {Partition.MONTHLY})
+        by_day.append(feed is None or set(feed.partitions_with(interval)) != {Partition.MONTHLY})
     return streams.filter(by_day) if any(by_day) else streams
 
 

@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.annotations import load_annotations
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
@@ -28,12 +30,7 @@ from binance_archive_kit.archive.keys import (
     period_end,
     periods,
 )
-from binance_archive_kit.archive.matrix import (
-    Matrix,
-    PartitionAvailability,
-    load_annotations,
-    load_matrix,
-)
+from binance_archive_kit.archive.matrix import Matrix, PartitionAvailability, load_matrix
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ConfigurationError, FileError
@@ -42,7 +39,7 @@ from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import plan
-from binance_archive_kit.planning.requests import TRADED, Absence, Reason
+from binance_archive_kit.planning.requests import TRADED
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import (
     DaySource,
@@ -630,7 +627,7 @@ class Survey:
             yield word, delivery + _ONE_DAY, date.max
         partition = min(ways)  # daily before monthly
         for begins in periods(self._now.date() - _RECENT, wanted.last, partition):
-            if self._matrix.due(begins, partition) > self._now:
+            if self._matrix.published_at(begins, partition) > self._now:
                 yield Explanation(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
                 break
 
@@ -638,7 +635,7 @@ class Survey:
         """Give the partitions in which the archive keeps a line; none if it is not known."""
         market, data_type, _, interval = name
         feed = self._matrix.feed(market, data_type)
-        return {} if feed is None else feed.holding(interval) or feed.partitioned
+        return {} if feed is None else feed.partitions_with(interval) or feed.partitioned
 
     def _found_lacking(
         self, name: Name, held: Sequence[StoredFolder]

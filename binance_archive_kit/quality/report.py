@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import ConfigurationError, FileError
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.quality.gaps import (
     Finding,
     FindingKind,

@@ -18,8 +18,8 @@ from datetime import date, timedelta
 from itertools import chain, groupby
 from pathlib import Path
 
+from binance_archive_kit.archive.annotations import load_annotations
 from binance_archive_kit.archive.enums import Interval, Partition
-from binance_archive_kit.archive.matrix import load_annotations
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache

@@ -40,6 +40,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import polars as pl
 from filelock import FileLock, Timeout
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.keys import key_range, member_of
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -52,7 +53,6 @@ from binance_archive_kit.errors import (
     StaleChecksum,
     disk_error,
 )
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.storage.databases import (
     COUNT,
     DIGEST,

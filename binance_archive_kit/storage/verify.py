@@ -26,6 +26,7 @@ from pathlib import Path
 import polars as pl
 
 from binance_archive_kit.archive.digests import Answer, DigestClient
+from binance_archive_kit.archive.endpoint import endpoint_of
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import load_schemas
@@ -38,7 +39,6 @@ from binance_archive_kit.errors import (
     ObjectError,
     disk_error,
 )
-from binance_archive_kit.planning.planner import endpoint_of
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.scan_planner import hash_moved
 from binance_archive_kit.storage.inventory import Form, SkippedFile, StoredFile

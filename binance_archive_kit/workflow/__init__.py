@@ -147,7 +147,7 @@ class PrefectArchiveCollectionWorkflow:
             If nothing could be had: every object failed, the archive could not be asked, or
             the disk has no room. Trying again may help.
         """
-        with EventLog(self.metrics).complaining():
+        with EventLog(self.metrics).emitting_errors():
             config = read_config(self.config)
         with documented_errors():
             return await acollect(config, storage=self.storage, metrics=self.metrics)

@@ -225,7 +225,7 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
     """
     events = EventLog(metrics)
     try:
-        with events.complaining():
+        with events.emitting_errors():
             asked = validate(quote(config))
         with documented_errors(), events.run(asked.output_directory) as finish:
             result = await _steps(asked, metrics, events)
@@ -243,7 +243,7 @@ async def _steps(
 ) -> CollectionResult:
     created, began = datetime.now(UTC), time.monotonic()
     plan = await make_plan(quote(asked))
-    events.planned(plan)
+    events.tasks_planned(plan)
     teller = None if metrics is None else _OneRun(metrics)
     there, batches = _batches(plan)
     parts = [(there, await acollect(plan.part(there), metrics=teller))] if there else []

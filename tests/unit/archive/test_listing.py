@@ -23,13 +23,10 @@ import binance_archive_kit as bak
 from binance_archive_kit.archive import listing as archive
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Stream
-from binance_archive_kit.archive.listing import ListingClient
-from binance_archive_kit.archive.matrix import load_matrix
+from binance_archive_kit.archive.listing import ListingClient, StreamListing
 from binance_archive_kit.demo.server import Fault, LocalS3
 from binance_archive_kit.errors import ConfigurationError, ListingError
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.plan import StreamListing
-from binance_archive_kit.planning.requests import FolderRequest
 from tests.support.answers import Answer, Answers, answer, ok, page
 from tests.support.bucket import FIRST, daily_klines, kline_key
 from tests.support.faults import on_listing
@@ -56,19 +53,14 @@ def answers() -> Iterator[Answers]:
         yield server
 
 
-def request(days: int = DAYS) -> FolderRequest:
-    feed = load_matrix().feed(Market.SPOT, DataType.KLINES)
-    assert feed is not None
-    span = (FIRST, FIRST + timedelta(days=days - 1))
-    return FolderRequest(STREAM, (span,), feed.partitioned[Partition.DAILY])
-
-
 def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[StreamListing, list[str]]:
     """List some days of one stream; returns the notes too."""
 
+    span = FIRST, FIRST + timedelta(days=days - 1)
+
     async def main() -> tuple[StreamListing, list[str]]:
         async with ListingClient(endpoint, "data.binance.vision", timeout) as it:
-            found = await it.list_streams([request(days)])
+            found = await it.list_folders({STREAM: [span]})
             return found[STREAM], it.notes()
 
     return asyncio.run(main())

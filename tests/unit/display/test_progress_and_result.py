@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binance_archive_kit import errors
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Arrivals, Bar, Progress
@@ -23,7 +24,6 @@ from binance_archive_kit.download.result import CollectionResult, Files, State
 from binance_archive_kit.errors import Corrupt, NotFound, ObjectError, WorkflowError
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
-from binance_archive_kit.planning.requests import Absence, Reason
 
 # Progress
 

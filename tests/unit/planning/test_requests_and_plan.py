@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
@@ -22,25 +23,13 @@ from binance_archive_kit.archive.keys import (
     periods,
     spell_period,
 )
+from binance_archive_kit.archive.listing import Listed, StreamListing
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.decide import Lives, decide, make_plan, witnesses
-from binance_archive_kit.planning.plan import (
-    PLAN_SCHEMA,
-    Action,
-    Listed,
-    Plan,
-    StreamListing,
-)
-from binance_archive_kit.planning.requests import (
-    Absence,
-    FolderRequest,
-    Reason,
-    Requests,
-    expand,
-    resolve_months,
-)
+from binance_archive_kit.planning.plan import PLAN_SCHEMA, Action, Plan
+from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 
 NOW = datetime(2025, 8, 20, 9, 0)
@@ -91,7 +80,7 @@ class World:
         )
 
     def listing(self, request: FolderRequest) -> StreamListing:
-        """Answer as `Archive.list_streams` does."""
+        """Answer as `ListingClient.list_folders` does."""
         stream, facts = request.folder, request.facts
         listing = StreamListing()
         starts = list(request.starts())
@@ -130,7 +119,7 @@ def plan_of(
                 [
                     spell_period(s, Partition.MONTHLY)
                     for s in request.starts()
-                    if MATRIX.due(s, Partition.MONTHLY) <= world.now
+                    if MATRIX.published_at(s, Partition.MONTHLY) <= world.now
                 ],
             )
         ]

@@ -19,12 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import ObjectKey, period_end
 from binance_archive_kit.cli.commands import Exit
 from binance_archive_kit.cli.main import main
 from binance_archive_kit.errors import ConfigurationError, CoverageError
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.reading.unzip import Unzipper
 from binance_archive_kit.storage.store import Store

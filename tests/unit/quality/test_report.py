@@ -28,10 +28,10 @@ from IPython.display import display
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.display.render import percent
 from binance_archive_kit.errors import ChangedFile, CoverageError, FileError
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import (
     Explanation,

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.errors import ArchiveKitWarning, DiskSpaceError, StoreError
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.databases import COUNT, MAYBE_TEXT, TEXT, Database, Table

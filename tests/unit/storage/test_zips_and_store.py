@@ -24,9 +24,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.errors import ArchiveKitWarning, BadZip, Corrupt, StaleChecksum
-from binance_archive_kit.planning.requests import Absence, Reason
 from binance_archive_kit.reading import unzip as texts
 from binance_archive_kit.storage import zips as members
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA

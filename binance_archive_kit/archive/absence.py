@@ -1,0 +1,69 @@
+"""What was requested and cannot be obtained, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from binance_archive_kit.archive.enums import DataType, Market, Partition
+
+
+class Reason(StrEnum):
+    """Why something that was asked for is not in the plan."""
+
+    # It cannot exist: unavailable.
+    NO_SUCH_FEED = "no_such_feed"
+    NO_SUCH_INTERVAL = "no_such_interval"
+    NOT_IN_PARTITION = "not_in_partition"
+    WRONG_SYMBOL = "wrong_symbol"
+    UNKNOWN_SYMBOL = "unknown_symbol"
+    NOT_BEGUN = "not_begun"
+    BEFORE_FIRST = "before_first"
+    ENDED = "ended"
+    # It could exist, and the archive lacks it: missing.
+    ABSENT = "absent"
+    AFTER_LAST = "after_last"
+    # It exists, under a name that no file should have: missing.
+    OTHER_NAME = "other_name"
+    # It will exist.
+    NOT_PUBLISHED = "not_published"
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Something that was asked for and is not to be had, and why.
+
+    Attributes
+    ----------
+    market, data_type : Market, DataType
+    reason : Reason
+        One word for the kind of absence.
+    detail : str
+        The reason in a sentence.
+    symbol, interval, partition
+        What it is about; None where it is about all of them.
+    start, end : date
+        Days (UTC) that are absent, both inclusive.
+    key : str or None
+        The object that could exist, for what is missing or not published yet.
+    """
+
+    market: Market
+    data_type: DataType
+    reason: Reason
+    detail: str
+    start: date
+    end: date
+    symbol: str | None = None
+    interval: str | None = None
+    partition: Partition | None = None
+    key: str | None = None
+
+    def __str__(self) -> str:
+        """Say what is absent, when, and why."""
+        what = " ".join(
+            filter(None, (self.market, self.data_type, self.symbol, self.interval, self.partition))
+        )
+        days = f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
+        return f"{what}, {days}: {self.detail}"

@@ -1,0 +1,281 @@
+"""Known halts, defects, renames and changes of meaning in the published data.
+
+They are read from ``matrix/annotations.json``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.matrix import Confidence, Day, Facts, shipped
+
+
+def _as_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time of an annotation states its zone; write Z for UTC")
+    return value.astimezone(UTC)
+
+
+Instant = Annotated[datetime, AfterValidator(_as_utc)]
+#: How exactly the start and the end of an annotation are known.
+Precision = Literal["second", "minute", "day"]
+
+
+class _Annotation(Facts):
+    """Immutable, sourced, and strict about its fields: a misspelled one is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    what: str = Field(min_length=1)
+    confidence: Confidence
+    source: str = Field(min_length=1)
+
+
+class _Span(_Annotation):
+    """An annotation of a span of time, UTC; `end` is exclusive."""
+
+    start: Instant
+    end: Instant | None
+    precision: Precision
+
+    @model_validator(mode="after")
+    def _is_a_span(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError("end is after start")
+        moments = [moment for moment in (self.start, self.end) if moment is not None]
+        if self.precision == "day" and any(each.time() != time() for each in moments):
+            raise ValueError("precision day: start and end are midnights, end exclusive")
+        return self
+
+    def overlaps(self, start: datetime, end: datetime) -> bool:
+        """Return whether some of [start, end) lies in the span; both are aware."""
+        return start < (self.end or datetime.max.replace(tzinfo=UTC)) and self.start < end
+
+    @property
+    def when(self) -> str:
+        """The span in words, no finer than it is known.
+
+        >>> [halt] = [h for h in load_annotations().halts if h.start.date() == date(2021, 2, 11)]
+        >>> halt.when
+        '2021-02-11 03:40:55 to 05:00:00 UTC'
+        """
+        if self.precision == "day":
+            first, last = self.start.date(), self.end and self.end.date() - timedelta(days=1)
+            if last is None:
+                return f"since {first}"
+            return f"{first}" if first == last else f"{first} to {last}"
+        pattern = "%H:%M:%S" if self.precision == "second" else "%H:%M"
+        start = f"{self.start:%Y-%m-%d {pattern}}"
+        if self.end is None:
+            return f"since {start} UTC"
+        day = "" if self.end.date() == self.start.date() else "%Y-%m-%d "
+        return f"{start} to {self.end:{day}{pattern}} UTC"
+
+
+class SemanticChange(_Annotation):
+    """A day from which the values of some feeds mean something else.
+
+    Attributes
+    ----------
+    on : date
+        First UTC day of the new meaning.
+    before, after : str
+        What holds before this day, and from it on.
+    reported : {"after", "across"}
+        ``after``: wherever rows of this day or later are present. ``across``: only where
+        rows of both sides are, because views give both sides the same meaning.
+    """
+
+    markets: tuple[Market, ...]
+    data_types: tuple[DataType, ...]
+    on: date
+    before: str = Field(min_length=1)
+    after: str = Field(min_length=1)
+    reported: Literal["after", "across"] = "after"
+
+    def concerns(self, market: Market, data_type: DataType, first: date, last: date) -> bool:
+        """Return whether rows of these days, both inclusive, want this to be said.
+
+        >>> [labels] = [c for c in load_annotations().changes if c.on == date(2026, 6, 25)]
+        >>> um = Market.FUTURES_UM, DataType.METRICS
+        >>> labels.concerns(*um, date(2026, 8, 1), date(2026, 8, 2))
+        True
+        >>> labels.concerns(*um, date(2026, 6, 1), date(2026, 6, 24))
+        False
+        """
+        return (
+            market in self.markets
+            and data_type in self.data_types
+            and last >= self.on
+            and (self.reported == "after" or first < self.on)
+        )
+
+
+class KnownHalt(_Span):
+    """A span of time in which a market traded nothing, UTC, `end` exclusive.
+
+    A halt of ``precision="day"`` took place on this day or these days, at times not known.
+    """
+
+    market: Market
+    end: Instant
+
+
+#: What a known defect does to the rows or the file.
+Effect = Literal[
+    "wrong_values",
+    "constant_column",
+    "blank_column",
+    "frozen",
+    "missing_rows",
+    "repeated_rows",
+    "off_grid_rows",
+    "stale_checksum",
+    "not_traded",
+]
+
+
+class KnownDefect(_Span):
+    """Something that is wrong in what the archive itself publishes.
+
+    Attributes
+    ----------
+    markets, data_types : tuple of Market, tuple of DataType
+    symbols, intervals, partitions : tuple
+        Only these; empty for all.
+    start, end : datetime
+        Span of the rows that are concerned, UTC, `end` exclusive; an `end` of None means that
+        it was still so when the source was written.
+    columns : tuple of str
+        Our names of the columns that are concerned; empty for whole rows.
+    effect : str
+    better : Partition or None
+        The partition whose files have the right rows, if one has.
+    instead : str
+        What to do about it; empty where nothing is known to help.
+    fixed_on : date or None
+        Day (UTC) on which Binance said that the files were replaced. Only files that were
+        downloaded before can have the defect, so a plan does not name it.
+    """
+
+    markets: tuple[Market, ...] = Field(min_length=1)
+    data_types: tuple[DataType, ...] = Field(min_length=1)
+    symbols: tuple[str, ...] = ()
+    intervals: tuple[Interval, ...] = ()
+    partitions: tuple[Partition, ...] = ()
+    columns: tuple[str, ...] = ()
+    effect: Effect
+    better: Partition | None = None
+    instead: str = ""
+    fixed_on: date | None = None
+
+    def concerns(
+        self,
+        market: Market,
+        data_type: DataType,
+        symbol: str | None = None,
+        interval: str | None = None,
+        partition: str | None = None,
+    ) -> bool:
+        """Return whether it is about this feed; None for a symbol, interval or partition: any."""
+        return (
+            market in self.markets
+            and data_type in self.data_types
+            and (symbol is None or not self.symbols or symbol in self.symbols)
+            and (interval is None or not self.intervals or interval in self.intervals)
+            and (partition is None or not self.partitions or partition in self.partitions)
+        )
+
+    def __str__(self) -> str:
+        """Return when, what, what to do about it, and the source."""
+        advice = f"; {self.instead}" if self.instead else ""
+        return f"{self.when}: {self.what}{advice} [{self.source}]"
+
+
+#: What an asset is traded against, in names such as BTTUSDT or 1000LUNCBUSD.
+_QUOTES = "USDT|USDC|BUSD|FDUSD|TUSD|BTC|ETH|BNB|TRX|TRY|EUR|GBP|AUD|BRL|RUB|BIDR|USD"
+
+
+class KnownRename(_Annotation):
+    """An asset whose symbol changed, or a symbol that stood for more than one asset.
+
+    Attributes
+    ----------
+    markets : tuple of Market
+    base : str
+        The old symbol of the asset, such as ``BTT``.
+    new : str or None
+        The symbol under which its later data are filed; None where `base` is used again.
+    since : date or None
+        First day (UTC) of the month of the change, if that is known.
+    """
+
+    markets: tuple[Market, ...]
+    base: str
+    new: str | None
+    since: Day | None
+
+    def concerns(self, market: Market, symbol: str) -> bool:
+        """Return whether a symbol is the asset against some other one.
+
+        >>> [btt] = [r for r in load_annotations().renames if r.base == "BTT"]
+        >>> btt.concerns(Market.SPOT, "BTTUSDT"), btt.concerns(Market.SPOT, "BTTCUSDT")
+        (True, False)
+        """
+        pair = rf"(1000)?{self.base}({_QUOTES})(_.+)?"
+        return market in self.markets and re.fullmatch(pair, symbol) is not None
+
+
+class Annotations(Facts):
+    """What a reader of the files should know besides their columns."""
+
+    changes: tuple[SemanticChange, ...]
+    halts: tuple[KnownHalt, ...]
+    defects: tuple[KnownDefect, ...]
+    renames: tuple[KnownRename, ...]
+
+    def wrong_days(
+        self,
+        market: Market,
+        data_type: DataType,
+        symbol: str,
+        interval: str | None,
+        partition: Partition,
+        first: date,
+        last: date,
+    ) -> set[date]:
+        """Return the days, both ends inclusive, that another partition has right and this wrong.
+
+        >>> december = date(2020, 12, 1), date(2020, 12, 31)
+        >>> candles = Market.SPOT, DataType.KLINES, "BTCUSDT", "1h"
+        >>> wrong_days = load_annotations().wrong_days
+        >>> wrong_days(*candles, Partition.MONTHLY, *december)
+        {datetime.date(2020, 12, 21)}
+        >>> wrong_days(*candles, Partition.DAILY, *december)
+        set()
+        """
+        days: set[date] = set()
+        for defect in self.defects:
+            if defect.better in (None, partition) or defect.fixed_on or defect.end is None:
+                continue
+            start = max(defect.start.date(), first)
+            end = min((defect.end - timedelta(microseconds=1)).date(), last)
+            if start <= end and defect.concerns(market, data_type, symbol, interval, partition):
+                days |= {start + timedelta(days=at) for at in range((end - start).days + 1)}
+        return days
+
+
+@cache
+def load_annotations() -> Annotations:
+    """Read the shipped annotations, once.
+
+    >>> [str(change.on) for change in load_annotations().changes if Market.SPOT in change.markets]
+    ['2025-01-01']
+    """
+    return Annotations.model_validate_json(shipped("annotations.json").read_bytes())
