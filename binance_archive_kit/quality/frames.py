@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,23 +11,19 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.quality.timeline import (
+    STREAM_FIELDS,
     Finding,
     FindingKind,
     GapKind,
     Timeline,
     join_evidence,
+    stream_values,
 )
 from binance_archive_kit.timestamps import DAY, from_day_number
 
 TIME = pl.Datetime("us", "UTC")
-_STREAM: dict[str, Any] = {
-    "market": pl.Enum(Market),
-    "data_type": pl.Enum(DataType),
-    "symbol": pl.String,
-    "interval": pl.Enum(Interval),
-}
-#: Columns that identify a stream in every frame.
-STREAM_COLUMNS = [*_STREAM]
+_TYPES = (pl.Enum(Market), pl.Enum(DataType), pl.String, pl.Enum(Interval))
+_STREAM: dict[str, Any] = dict(zip(STREAM_FIELDS, _TYPES, strict=True))
 GAPS_SCHEMA = pl.Schema(
     _STREAM
     | {
@@ -79,7 +74,6 @@ DAYS_SCHEMA = pl.Schema(
 COMPLETE, INCOMPLETE, FLAWED = "complete", "incomplete", "flawed"
 EVERY_DAY, NOTHING, NOT_DUE = "every day there", "nothing there", "nothing due"
 
-_values = attrgetter(*STREAM_COLUMNS)
 _GAP_KINDS = list(GapKind)
 _NO_KIND = -1
 
@@ -98,17 +92,17 @@ def frames_of(timelines: Sequence[Timeline], findings: Sequence[Finding]) -> Fra
     doubtful = {finding.stream for finding in findings if finding.kind.is_doubt}
     days = [_count_days(timeline) for timeline in timelines]
     streams = [
-        (*_values(timeline.stream), *_summed(timeline, counts, timeline.stream in doubtful))
+        (*stream_values(timeline.stream), *_summed(timeline, counts, timeline.stream in doubtful))
         for timeline, counts in zip(timelines, days, strict=True)
     ]
     gaps = [
-        (*_values(timeline.stream), gap.start, gap.end, gap.missing, gap.kind,
+        (*stream_values(timeline.stream), gap.start, gap.end, gap.missing, gap.kind,
          join_evidence(gap.evidence))
         for timeline in timelines
         for gap in timeline.gaps
     ]  # fmt: skip
     rows = [
-        (*_values(f.stream), f.start, f.end, f.rows, f.kind, f.evidence, f.explained)
+        (*stream_values(f.stream), f.start, f.end, f.rows, f.kind, f.evidence, f.explained)
         for f in findings
     ]
     return Frames(
@@ -122,7 +116,7 @@ def frames_of(timelines: Sequence[Timeline], findings: Sequence[Finding]) -> Fra
 def _with_times(rows: Sequence[tuple[Any, ...]], schema: pl.Schema) -> pl.DataFrame:
     """Build a frame of rows whose times are microseconds since 1970."""
     integers = {name: pl.Int64() if dtype == TIME else dtype for name, dtype in schema.items()}
-    return pl.DataFrame(rows, integers, orient="row").cast(schema)  # type: ignore[arg-type]
+    return pl.DataFrame(rows, integers, orient="row").cast(schema)
 
 
 class _DayCounts(NamedTuple):
@@ -155,7 +149,7 @@ def _days_frame(timelines: Sequence[Timeline], days: Sequence[_DayCounts]) -> pl
         return pl.DataFrame(schema=DAYS_SCHEMA)
     owner = np.repeat(np.arange(len(timelines)), [len(counts.present) for counts in days])
     streams = pl.DataFrame(
-        [_values(timeline.stream) for timeline in timelines], pl.Schema(_STREAM), orient="row"
+        [stream_values(timeline.stream) for timeline in timelines], pl.Schema(_STREAM), orient="row"
     )
     dates = np.concatenate([np.arange(each.first_day, each.end_day) for each in timelines])
     expected, present, kinds = map(np.concatenate, zip(*days, strict=True))

@@ -301,9 +301,7 @@ def _edge_cause(timeline: Timeline, file: DaySource, start: int, end: int) -> Ex
             # Candles go on until then; the last trade is some minutes earlier.
             if start >= delivered - (0 if timeline.cadence.kind == "regular" else HOUR):
                 return Explanation(outside, f"{evidence}; the contract was delivered at {time}")
-            return Explanation(
-                GapKind.SHORT_FILE, f"{evidence}; the contract went on to {time}"
-            )
+            return Explanation(GapKind.SHORT_FILE, f"{evidence}; the contract went on to {time}")
     neighbour = timeline.source(beside)
     if isinstance(neighbour, Explanation) and neighbour.kind is outside:
         return Explanation(outside, f"{evidence}, and there is no file {side} it")

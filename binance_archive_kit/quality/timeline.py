@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,10 @@ from binance_archive_kit.reading.cadence import Cadence, cadence_of
 from binance_archive_kit.reading.profile import NO_RUNS, FileProfile, Runs
 from binance_archive_kit.timestamps import DAY
 
+#: Fields of a stream, which are columns of every frame.
+STREAM_FIELDS = ("market", "data_type", "symbol", "interval")
+#: Returns the values of these fields.
+stream_values = attrgetter(*STREAM_FIELDS)
 #: Evidence of a gap that is shown before the rest is counted.
 _SHOWN = 3
 
