@@ -8,10 +8,8 @@ fails for a passing reason is tried again; what fails its proof goes to quaranti
 from __future__ import annotations
 
 import asyncio
-import calendar
 import errno
 import os
-import re
 import threading
 import time
 import warnings
@@ -20,29 +18,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.digests import Answer, DigestClient
-from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.archive.keys import ObjectKey, period_end
+from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Arrivals, Progress
+from binance_archive_kit.download.batches import Copy, make_batches
+from binance_archive_kit.download.command import Command, choose_workers
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.result import CollectionResult, State
-from binance_archive_kit.download.s5cmd import (
-    Copied,
-    Copy,
-    Refused,
-    S5cmd,
-    choose_workers,
-    group,
-)
+from binance_archive_kit.download.s5cmd import Copied, Refused, S5cmd
 from binance_archive_kit.errors import (
     NO_ROOM,
     AbsentChecksum,
@@ -385,18 +377,20 @@ class Run:
             return
         known = None if None in sizes else sum(filter(None, sizes))
         self._progress.begin("collecting", len(sizes), known)
-        s5cmd = S5cmd(
+        command = Command(
             self._endpoint,
             self._matrix.archive.bucket,
             self._matrix.archive.region,
-            flags=self._flags,
-            workers=choose_workers(sizes, self._config.max_parallel_downloads),
-            part_size=self._config.part_size_mb,
-            timeout=self._config.timeout_seconds,
-            folder=folder,
-            on_weight=self._weigh,
+            folder,
+            self._flags,
+            choose_workers(sizes, self._config.max_parallel_downloads),
+            self._config.part_size_mb,
         )
-        await self._transfer(s5cmd, self._planned())
+        s5cmd = S5cmd(command, self._config.timeout_seconds, self._weigh)
+        # With one worker for `run`, s5cmd uses two.
+        single = not self._config.enable_batch_mode or command.workers == 1
+        self._copy = s5cmd.copy_singly if single else s5cmd.copy
+        await self._transfer(self._planned())
         self._again += disowned
         pause = 1.0
         while self._again and self._disk_full is None:
@@ -407,16 +401,13 @@ class Run:
             if any(each.failed and not isinstance(each.error, Stalled) for each in tasks):
                 await asyncio.sleep(pause)
                 pause = min(3 * pause, _LONGEST_PAUSE)
-            await self._transfer(s5cmd, self._retried(keys))
+            await self._transfer(self._retried(keys))
         if self._disk_full is not None:
             self._give_up(self._disk_full)
 
-    async def _transfer(self, s5cmd: S5cmd, batches: Iterator[Sequence[Copy]]) -> None:
+    async def _transfer(self, batches: Iterator[Sequence[Copy]]) -> None:
         """Bring batches of objects, and prove them as they come."""
-        # Told to use one worker, s5cmd uses two.
-        singly = not self._config.enable_batch_mode or s5cmd.workers == 1
-        copy = s5cmd.copy_singly if singly else s5cmd.copy
-        async with aclosing(copy(batches)) as reports:
+        async with aclosing(self._copy(batches)) as reports:
             async for events in reports:
                 for event in events:
                     if isinstance(event, Copied):
@@ -446,7 +437,7 @@ class Run:
 
         days = self._config.days(self._created_at)
         most = self._config.batch_size
-        for batch in group(objects(), lambda stem: _is_within(stem, days.start, days.end), most):
+        for batch in make_batches(objects(), days, most):
             if self._disk_full is not None:
                 return
             for copy in batch:
@@ -502,7 +493,7 @@ class Run:
         task = self._tasks[event.key]
         if type(event.error) is TransferFailed:
             event = replace(event, error=_with_advice(event.error))
-        if not event.told and task.lost < _TRIES:
+        if not event.final and task.lost < _TRIES:
             # Ask for it by name: only an answer to that is a failure of the object.
             task.lost += 1
             self._again.append(event.key)
@@ -747,29 +738,3 @@ def _with_advice(error: TransferFailed) -> TransferFailed:
 
 def _not_aside(trouble: OSError) -> str:
     return f"the bytes could not be put into quarantine: {disk_error(trouble, 'quarantine')}"
-
-
-_DAYS = re.compile(r"-(\d{4})-(\d{2})-(\d?)$")
-_MONTHS = re.compile(r"-(\d{4})-(\d?)$")
-
-
-def _is_within(stem: str, start: date, end: date) -> bool:
-    """Tell whether all periods whose key begins with `stem` lie within the days asked for.
-
-    >>> _is_within("…/BTCUSDT-1h-2025-07-1", date(2025, 7, 10), date(2025, 7, 31))
-    True
-    >>> _is_within("…/BTCUSDT-1h-2025-07-", date(2025, 7, 10), date(2025, 7, 31))
-    False
-    """
-    if found := _DAYS.search(stem):
-        year, month, ten = int(found[1]), int(found[2]), found[3]
-        last = calendar.monthrange(year, month)[1]
-        low, high = (max(1, 10 * int(ten)), min(10 * int(ten) + 9, last)) if ten else (1, last)
-        return low <= high and start <= date(year, month, low) and date(year, month, high) <= end
-    if found := _MONTHS.search(stem):
-        year, ten = int(found[1]), found[2]
-        low, high = {"": (1, 12), "0": (1, 9), "1": (10, 12)}.get(ten, (1, 0))
-        # Months that are touched only in part may have been taken as days.
-        final = period_end(date(year, max(low, high), 1), Partition.MONTHLY)
-        return low <= high and start <= date(year, low, 1) and final <= end
-    return False

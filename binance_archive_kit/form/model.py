@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
@@ -24,8 +24,8 @@ from binance_archive_kit.errors import ConfigurationError, nearest
 from binance_archive_kit.planning.config import (
     CollectionConfig,
     PartitionChoice,
-    field_problem,
     is_field,
+    unknown_field,
 )
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.requests import Requests
@@ -218,56 +218,53 @@ def symbol_folders(fields: Fields, matrix: Matrix) -> dict[Market, list[str]]:
     return folders
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOption:
-    """A field that hardly anybody needs to change."""
-
-    name: str
-    kind: Literal["flag", "whole", "number", "text", "words"]
-    label: str
-    about: str = ""
-
-
+#: Fields that rarely need to change: switches first.
 ENGINE_OPTIONS = (
-    EngineOption("enable_resume", "flag", "Keep what is there and proven"),
-    EngineOption("force_redownload", "flag", "Fetch everything again"),
-    EngineOption("download_checksum", "flag", "Prove every file by its published SHA-256"),
-    EngineOption(
-        "accept_stale_checksum",
-        "flag",
-        "Take files whose published digest is out of date",
-        "if size and ETag are right; listed in result.stale",
-    ),
-    EngineOption(
-        "enable_batch_mode", "flag", "Fetch in batches", "else one s5cmd process for each file"
-    ),
-    EngineOption(
-        "listing", "flag", "Ask the archive what it has", "else plan from the matrix alone"
-    ),
-    EngineOption("batch_size", "whole", "Objects in a batch"),
-    EngineOption("max_parallel_downloads", "whole", "Files in flight", "empty: by their sizes"),
-    EngineOption("timeout_seconds", "number", "Seconds without progress", "before it is given up"),
-    EngineOption("part_size_mb", "whole", "Part size of large files, MiB"),
-    EngineOption("s5cmd_extra_args", "words", "Flags for s5cmd"),
-    EngineOption("matrix_path", "text", "Availability matrix", "a file; empty: the shipped one"),
-    EngineOption("endpoint_url", "text", "Endpoint", "any S3 server with the bucket"),
+    "enable_resume",
+    "force_redownload",
+    "download_checksum",
+    "accept_stale_checksum",
+    "enable_batch_mode",
+    "listing",
+    "batch_size",
+    "max_parallel_downloads",
+    "timeout_seconds",
+    "part_size_mb",
+    "s5cmd_extra_args",
+    "matrix_path",
+    "endpoint_url",
 )
-_OPTIONS = {option.name: option for option in ENGINE_OPTIONS}
+#: How an option is entered, by the type of its field.
+_KINDS: dict[Any, str] = {
+    bool: "flag",
+    int: "whole",
+    int | None: "whole",
+    float: "number",
+    tuple[str, ...]: "words",
+}
 
 
 def engine_choices(fields: Fields) -> list[dict[str, Any]]:
-    """Show the engine's options with their present value, and which of them were changed."""
-    return [
-        {
-            "name": option.name,
-            "kind": option.kind,
-            "label": option.label,
-            "about": option.about,
-            "value": _shown(option, fields.get(option.name, _default(option.name))),
-            "changed": option.name in fields,
-        }
-        for option in ENGINE_OPTIONS
-    ]
+    """List the engine's options with their present value, and whether they were changed."""
+    offered = []
+    for name in ENGINE_OPTIONS:
+        words: Any = CollectionConfig.model_fields[name].json_schema_extra
+        offered.append(
+            {
+                "name": name,
+                "kind": _kind(name),
+                "label": words["label"],
+                "about": words["hint"],
+                "value": _shown(_kind(name), fields.get(name, _default(name))),
+                "changed": name in fields,
+            }
+        )
+    return offered
+
+
+def _kind(name: str) -> str:
+    field = CollectionConfig.model_fields.get(name)
+    return _KINDS.get(field.annotation, "text") if field else ""
 
 
 def _default(name: str) -> Any:
@@ -275,10 +272,10 @@ def _default(name: str) -> Any:
     return list(default) if isinstance(default, tuple) else default
 
 
-def _shown(option: EngineOption, value: Any) -> Any:
-    if option.kind == "flag":
+def _shown(kind: str, value: Any) -> Any:
+    if kind == "flag":
         return bool(value)
-    if option.kind == "words" and isinstance(value, list):
+    if kind == "words" and isinstance(value, list):
         return shlex.join(map(str, value))
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -307,8 +304,8 @@ def read_fields(
     """
     mended = {name: value for name, value in fields.items() if is_field(name)}
     findings: Findings = {}
-    if unknown := [field_problem(name) for name in fields if not is_field(name)]:
-        findings[""] = [FieldMessage(Level.WRONG, text) for text in unknown]
+    if unknown := [unknown_field(name) for name in fields if not is_field(name)]:
+        findings[""] = [FieldMessage(Level.WRONG, str(problem)) for problem in unknown]
     while True:
         try:
             config = CollectionConfig(**mended)
@@ -322,16 +319,20 @@ def read_fields(
 
 
 def findings_of(error: ConfigurationError) -> Findings:
-    """Sort what is wrong to the fields that it is about."""
+    """Sort problems by the fields beside which they are shown."""
     findings: Findings = {}
-    for line in str(error).splitlines():
-        word = (re.match(r"\w*", line) or [""])[0]
-        name = _OWNERS.get(word, word)
-        if name not in CollectionConfig.model_fields:
-            name = ""
-        text = line.removeprefix(f"{name}: ")
+    for problem in error.problems:
+        name = _shown_at(problem.field)
+        text = problem.message if name == problem.field else str(problem)
         findings.setdefault(name, []).append(FieldMessage(Level.WRONG, text))
     return findings
+
+
+def _shown_at(field: str) -> str:
+    """Return the field beside which a message is shown; empty if there is none."""
+    name = re.split(r"[.\[]", field)[0]
+    name = _OWNERS.get(name, name)
+    return name if name in CollectionConfig.model_fields else ""
 
 
 #: Fields beside which problems of other names are shown: short forms, and the environment.
@@ -582,7 +583,7 @@ def edited(fields: Fields, edit: Mapping[str, Any]) -> Fields:
         case {"do": "set", "field": str() as name, "value": value}:
             value = _value(name, value)
             after = {**fields, name: value}
-            if value is None or (name in _OPTIONS and value == _default(name)):
+            if value is None or (name in ENGINE_OPTIONS and value == _default(name)):
                 del after[name]
             return after
     raise ValueError(f"{dict(edit)!r} is no edit of a form")
@@ -639,12 +640,11 @@ def _value(name: str, value: Any) -> Any:
     """Read what was typed into a field; what cannot be read stays as it is, and is wrong."""
     if not isinstance(value, str):
         return value
-    option = _OPTIONS.get(name)
     typed = value.strip()
     if not typed:
         return None
     with suppress(ValueError):
-        match option.kind if option else "":
+        match _kind(name):
             case "whole":
                 return int(typed)
             case "number":

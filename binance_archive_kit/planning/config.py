@@ -7,12 +7,13 @@ use; it goes to JSON and back, and prints itself as the Python that makes it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from inspect import Parameter, Signature
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -36,7 +37,14 @@ from binance_archive_kit.archive.enums import (
 from binance_archive_kit.archive.keys import is_symbol
 from binance_archive_kit.archive.matrix import default_intervals
 from binance_archive_kit.display import render
-from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
+from binance_archive_kit.errors import (
+    ConfigurationError,
+    FieldProblem,
+    field_error,
+    nearest,
+    shown,
+    unknown,
+)
 from binance_archive_kit.paths import has_controls, parse_json, read_path, read_text
 from binance_archive_kit.planning.date_range import (
     NAMED,
@@ -56,6 +64,10 @@ _LONGEST_TIMEOUT = 31 * 86_400
 _LONGEST_SYMBOL = 100
 
 
+#: Short forms of the two ends of ``date_range``.
+ENDS = ("start", "end")
+
+
 class PartitionChoice(StrEnum):
     """Which files to take: days, months, or whole months as months and days elsewhere."""
 
@@ -71,20 +83,20 @@ def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Wor
             return aliases[value]
         if value in set(kind):
             return kind(value)
-    raise ValueError(unknown(field, value, [*kind, *aliases]))
+    raise ConfigurationError(unknown(field, value, [*kind, *aliases]))
 
 
 def _entries(field: str, value: object) -> list[Any]:
     """Return the entries of a list, which may be any iterable but a text or a dict."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         way = "name at least one" if value is None else f"write {field}=[{shown(value)}]"
-        raise ValueError(f"{field}: {shown(value)} is not a list; {way}")
+        raise field_error(field, f"{shown(value)} is not a list; {way}")
     try:
         given = list(islice(value, _MOST + 1))
     except Exception as error:  # an iterable's own code may raise anything
-        raise ValueError(f"{field}: {shown(value)} is not a list: {error}") from None
+        raise field_error(field, f"{shown(value)} is not a list: {error}") from None
     if len(given) > _MOST:
-        raise ValueError(f"{field}: the list has more than {_MOST:,} entries; give fewer")
+        raise field_error(field, f"the list has more than {_MOST:,} entries; give fewer")
     return given
 
 
@@ -96,7 +108,7 @@ def _listed(field: str, value: object) -> list[Any]:
     except Exception:  # entries without a hash are not words, and reported below
         items = given
     if not items:
-        raise ValueError(f"{field}: the list is empty; name at least one")
+        raise field_error(field, "the list is empty; name at least one")
     return items
 
 
@@ -104,15 +116,28 @@ def _symbols(field: str, value: object) -> tuple[str, ...]:
     symbols = _listed(field, value)
     for symbol in symbols:
         if not isinstance(symbol, str) or not is_symbol(symbol) or len(symbol) > _LONGEST_SYMBOL:
-            raise ValueError(
-                f"{field}: {shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'"
-            )
+            raise field_error(field, f"{shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'")
         if symbol != symbol.upper():
-            raise ValueError(
-                f"{field}: {symbol!r} is not valid: the archive spells symbols in capitals; "
-                f"did you mean {symbol.upper()!r}?"
+            raise field_error(
+                field,
+                f"{symbol!r} is not valid: the archive spells symbols in capitals; "
+                f"did you mean {symbol.upper()!r}?",
             )
     return tuple(symbols)
+
+
+def _field(description: str, *, label: str = "", hint: str = "", **options: Any) -> Any:
+    """Describe a field once: for the command line, the form and, with a label, its engine options.
+
+    Parameters
+    ----------
+    description : str
+        One sentence, the first one of the field's entry in the docstring.
+    label, hint : str
+        Short texts of the form, for the options of the engine alone.
+    """
+    words = {"label": label, "hint": hint, "group": "engine"} if label else {"group": "request"}
+    return Field(description=description, json_schema_extra={**words}, **options)
 
 
 class CollectionConfig(BaseModel):
@@ -121,56 +146,58 @@ class CollectionConfig(BaseModel):
     Parameters
     ----------
     markets : list of str
-        ``spot``, ``futures_um``, ``futures_cm``, ``options`` (also ``um``, ``cm``, ``option``).
+        Markets: ``spot``, ``futures_um``, ``futures_cm``, ``options`` (also ``um``, ``cm``,
+        ``option``).
     symbols : list of str, or dict of market to list of str
-        A list is for every market. Spelled as in the archive (``BTCUSDT``,
-        ``BTCUSD_PERP``); for options the base asset (``BTC``) will do.
+        Symbols as the archive spells them (``BTCUSDT``, ``BTCUSD_PERP``), for every market or
+        by market. For options the base asset (``BTC``) is enough.
     data_types : list of str
-        Feeds, spelled as in the archive; ``premiumIndex`` means ``premiumIndexKlines``.
+        Data types as the archive spells them; ``premiumIndex`` means ``premiumIndexKlines``.
     intervals : dict of data type to list of str, optional
-        A kline type not listed: every interval kept for that market and partition
-        (``premiumIndex`` alone: ``1m``). ``1M`` means ``1mo``.
+        Intervals by kline type; ``1M`` means ``1mo``. A kline type not listed: every interval
+        published for that market and partition (``premiumIndex`` alone: ``1m``).
     date_range : dict, optional
-        ``{"start": day, "end": day}``, whole UTC days, **both inclusive**; yesterday
-        (UTC) when left out. Days may be counted from today, ``"yesterday"`` or ``"-7d"``:
-        which ones are meant is settled anew by each plan, so a schedule moves on.
+        Whole UTC days from start to end, both inclusive; by default yesterday. Written
+        ``{"start": day, "end": day}``. A day may be counted from today, ``"yesterday"`` or
+        ``"-7d"``; each plan resolves it anew, so a schedule moves on.
     start, end : str or date, optional
         Short for `date_range`; `end` alone is invalid, and without it `end` is yesterday.
     output_directory : str or Path
         The store: files lie below it at their archive key.
     partition : {"daily", "monthly", "auto"}
-        ``auto`` takes whole months as monthly files where they are published, and
-        days elsewhere. Feeds with only monthly files give one file for each month
-        touched, whatever this says.
+        Daily or monthly files; ``auto`` takes whole months as monthly files where they are
+        published, and days elsewhere. Feeds with only monthly files give one file for each
+        month touched, whatever this says.
     batch_size : int
         Objects handed to s5cmd at a time.
     max_parallel_downloads : int, optional
         Files in flight; by default chosen from the sizes in the plan.
     enable_batch_mode : bool
-        False: one s5cmd process per file, `max_parallel_downloads` at once.
+        Fetch in batches; if false, one s5cmd process per file, `max_parallel_downloads` at
+        once.
     enable_resume : bool
-        Keep what is already there and proven.
+        Keep files that are there and proven.
     force_redownload : bool
-        Fetch again and replace atomically.
+        Fetch every file again and replace it atomically.
     download_checksum : bool
-        Prove each zip by the SHA-256 of its ``.CHECKSUM`` object. False: by size and,
-        where it is an MD5, the ETag of the listing.
+        Prove each zip by the SHA-256 of its ``.CHECKSUM`` object; if false, by size and, where
+        it is an MD5, the ETag of the listing.
     accept_stale_checksum : bool
-        Take zips whose bytes match size and ETag while the published digest does not;
-        they are flagged in ``result.stale``.
+        Accept zips whose bytes match size and ETag while the published digest does not. They
+        are listed in ``result.stale``.
     timeout_seconds : float
-        Longest time one object may make no progress.
+        Longest time without progress of one object, in seconds.
     part_size_mb : int
-        Part size of large downloads, MiB.
+        Part size of large downloads, in MiB.
     s5cmd_extra_args : list of str
-        Flags of s5cmd, global or of ``cp``, each sorted to its place; they win over
-        values derived from this configuration.
+        Flags of s5cmd, global or of ``cp``, each sorted to its place. They win over values
+        derived from this configuration.
     listing : bool
-        False: plan from the matrix alone, without asking the archive what it has.
+        Ask the archive what it has; if false, plan from the matrix alone.
     matrix_path : str, optional
         An availability matrix in the working directory or among the shipped ones.
     endpoint_url : str, optional
-        Any S3-compatible endpoint that holds the bucket; by default the environment's
+        Any S3-compatible endpoint with the bucket; by default the environment's
         ``S3_ENDPOINT_URL``, else Binance's.
 
     Raises
@@ -192,32 +219,114 @@ class CollectionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     workflow_type: Literal["archive_collection"] = "archive_collection"
-    markets: tuple[Market, ...]
-    symbols: tuple[str, ...] | dict[Market, tuple[str, ...]]
-    data_types: tuple[DataType, ...]
-    intervals: dict[DataType, tuple[str, ...]] = Field(default_factory=dict)
-    date_range: AnyRange | None = None
-    output_directory: Path
-    partition: PartitionChoice = PartitionChoice.DAILY
-    batch_size: int = Field(default=100, ge=1, le=_MOST)
-    max_parallel_downloads: int | None = Field(default=None, ge=1, le=_MOST)
-    enable_batch_mode: bool = True
-    enable_resume: bool = True
-    force_redownload: bool = False
-    download_checksum: bool = True
-    accept_stale_checksum: bool = False
-    timeout_seconds: float = Field(default=300, gt=0, le=_LONGEST_TIMEOUT, allow_inf_nan=False)
-    part_size_mb: int = Field(default=50, ge=5, le=_MOST)
-    s5cmd_extra_args: tuple[str, ...] = ()
-    listing: bool = True
-    matrix_path: str | None = None
-    endpoint_url: str | None = None
+    markets: tuple[Market, ...] = _field(
+        "Markets: spot, futures_um, futures_cm, options (also um, cm, option)."
+    )
+    symbols: tuple[str, ...] | dict[Market, tuple[str, ...]] = _field(
+        "Symbols as the archive spells them (BTCUSDT, BTCUSD_PERP), for every market or by market."
+    )
+    data_types: tuple[DataType, ...] = _field(
+        "Data types as the archive spells them; premiumIndex means premiumIndexKlines."
+    )
+    intervals: dict[DataType, tuple[str, ...]] = _field(
+        "Intervals by kline type; 1M means 1mo.", default_factory=dict
+    )
+    date_range: AnyRange | None = _field(
+        "Whole UTC days from start to end, both inclusive; by default yesterday.", default=None
+    )
+    output_directory: Path = _field("The store: files lie below it at their archive key.")
+    partition: PartitionChoice = _field(
+        "Daily or monthly files; auto takes whole months as monthly files where they are "
+        "published, and days elsewhere.",
+        default=PartitionChoice.DAILY,
+    )
+    batch_size: int = _field(
+        "Objects handed to s5cmd at a time.",
+        label="Objects in a batch",
+        default=100,
+        ge=1,
+        le=_MOST,
+    )
+    max_parallel_downloads: int | None = _field(
+        "Files in flight; by default chosen from the sizes in the plan.",
+        label="Files in flight",
+        hint="empty: by their sizes",
+        default=None,
+        ge=1,
+        le=_MOST,
+    )
+    enable_batch_mode: bool = _field(
+        "Fetch in batches; if false, one s5cmd process per file, max_parallel_downloads at once.",
+        label="Fetch in batches",
+        hint="else one s5cmd process for each file",
+        default=True,
+    )
+    enable_resume: bool = _field(
+        "Keep files that are there and proven.", label="Keep what is there and proven", default=True
+    )
+    force_redownload: bool = _field(
+        "Fetch every file again and replace it atomically.",
+        label="Fetch everything again",
+        default=False,
+    )
+    download_checksum: bool = _field(
+        "Prove each zip by the SHA-256 of its .CHECKSUM object; if false, by size and, where it "
+        "is an MD5, the ETag of the listing.",
+        label="Prove every file by its published SHA-256",
+        default=True,
+    )
+    accept_stale_checksum: bool = _field(
+        "Accept zips whose bytes match size and ETag while the published digest does not.",
+        label="Take files whose published digest is out of date",
+        hint="if size and ETag are right; listed in result.stale",
+        default=False,
+    )
+    timeout_seconds: float = _field(
+        "Longest time without progress of one object, in seconds.",
+        label="Seconds without progress",
+        hint="before it is given up",
+        default=300,
+        gt=0,
+        le=_LONGEST_TIMEOUT,
+        allow_inf_nan=False,
+    )
+    part_size_mb: int = _field(
+        "Part size of large downloads, in MiB.",
+        label="Part size of large files, MiB",
+        default=50,
+        ge=5,
+        le=_MOST,
+    )
+    s5cmd_extra_args: tuple[str, ...] = _field(
+        "Flags of s5cmd, global or of cp, each sorted to its place.",
+        label="Flags for s5cmd",
+        default=(),
+    )
+    listing: bool = _field(
+        "Ask the archive what it has; if false, plan from the matrix alone.",
+        label="Ask the archive what it has",
+        hint="else plan from the matrix alone",
+        default=True,
+    )
+    matrix_path: str | None = _field(
+        "An availability matrix in the working directory or among the shipped ones.",
+        label="Availability matrix",
+        hint="a file; empty: the shipped one",
+        default=None,
+    )
+    endpoint_url: str | None = _field(
+        "Any S3-compatible endpoint with the bucket; by default the environment's "
+        "S3_ENDPOINT_URL, else Binance's.",
+        label="Endpoint",
+        hint="any S3 server with the bucket",
+        default=None,
+    )
 
     def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            _raise_in_words(error, fields)
+            raise ConfigurationError(*_problems(error, fields)) from None
         except RecursionError:
             raise ConfigurationError("the configuration is nested too deeply") from None
 
@@ -225,15 +334,15 @@ class CollectionConfig(BaseModel):
     @classmethod
     def _read_days(cls, fields: Any) -> Any:
         """Read `start` and `end` as a range of days."""
-        if not isinstance(fields, Mapping) or not _ENDS & set(fields):
+        if not isinstance(fields, Mapping) or fields.keys().isdisjoint(ENDS):
             return fields
-        others = {name: value for name, value in fields.items() if name not in _ENDS}
-        days = {name: fields[name] for name in sorted(_ENDS) if fields.get(name) is not None}
+        others = {name: value for name, value in fields.items() if name not in ENDS}
+        days = {name: fields[name] for name in ENDS if fields.get(name) is not None}
         if not days:
             return others
         if others.get("date_range") is not None:
-            raise ValueError(
-                f"date_range: given together with {' and '.join(days)}; give either of them"
+            raise field_error(
+                "date_range", f"given together with {' and '.join(days)}; give either of them"
             )
         return {**others, "date_range": {"end": "yesterday", **days}}
 
@@ -271,9 +380,10 @@ class CollectionConfig(BaseModel):
         given = fields.get("intervals")
         given = {} if given is None else given
         if not isinstance(given, Mapping):
-            raise ValueError(
-                f"intervals: {shown(given)} is not a dict of data type to list; "
-                f"write intervals={{'klines': {shown(given)}}}"
+            raise field_error(
+                "intervals",
+                f"{shown(given)} is not a dict of data type to list; "
+                f"write intervals={{'klines': {shown(given)}}}",
             )
         for name, words in given.items():
             data_type = _word("intervals", DataType, name, aliases)
@@ -283,7 +393,7 @@ class CollectionConfig(BaseModel):
                 spelled = [_word(field, Interval, word, INTERVAL_ALIASES) for word in spelled]
             for word in spelled:
                 if not isinstance(word, str) or has_controls(word):
-                    raise ValueError(f"{field}: {shown(word)} is not valid; write it like '1h'")
+                    raise field_error(field, f"{shown(word)} is not valid; write it like '1h'")
             merged = [*intervals.get(data_type, ()), *map(str, spelled)]
             intervals[data_type] = tuple(dict.fromkeys(merged))
         if PREMIUM_INDEX in asked and DataType.PREMIUM_INDEX_KLINES.value not in asked:
@@ -296,9 +406,10 @@ class CollectionConfig(BaseModel):
     def _read_date_range(cls, value: object) -> object:
         if value is None or isinstance(value, Mapping | DateRange | RelativeRange):
             return value
-        raise ValueError(
-            f"date_range: {shown(value)} is not a range of days; "
-            "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}"
+        raise field_error(
+            "date_range",
+            f"{shown(value)} is not a range of days; "
+            "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}",
         )
 
     @field_validator("partition", mode="before")
@@ -327,11 +438,11 @@ class CollectionConfig(BaseModel):
         flags = _entries("s5cmd_extra_args", value)
         for flag in flags:
             if not isinstance(flag, str):
-                raise ValueError(f"s5cmd_extra_args: {shown(flag)} is not valid; flags are text")
+                raise field_error("s5cmd_extra_args", f"{shown(flag)} is not valid; flags are text")
             if has_controls(flag):
-                raise ValueError(f"s5cmd_extra_args: {shown(flag)} has control characters")
+                raise field_error("s5cmd_extra_args", f"{shown(flag)} has control characters")
             if "://" in flag and "@" in flag:
-                raise ValueError(f"s5cmd_extra_args: {USER_INFO}")
+                raise field_error("s5cmd_extra_args", USER_INFO)
         return tuple(flags)
 
     @field_serializer("output_directory")
@@ -369,7 +480,7 @@ class CollectionConfig(BaseModel):
         `start` or `end` alone changes that end of the days, and leaves the other.
         """
         before = self.chosen()
-        if _ENDS & set(changes):
+        if not changes.keys().isdisjoint(ENDS):
             days = before.pop("date_range", None) or {}
             changes = {**days, **changes}
         return type(self)(**{**before, **changes})
@@ -398,8 +509,8 @@ class CollectionConfig(BaseModel):
             try:
                 read_path("path", path).write_text(f"{text}\n", encoding="utf-8")
             except OSError as error:
-                raise ConfigurationError(
-                    f"path: {shown(str(path))} cannot be written: {error.strerror}"
+                raise field_error(
+                    "path", f"{shown(str(path))} cannot be written: {error.strerror}"
                 ) from None
         return text
 
@@ -455,6 +566,24 @@ class CollectionConfig(BaseModel):
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
+def _signature() -> Signature:
+    """Return the signature that help shows: names and defaults; the docstring has the types."""
+    parameters = []
+    for name, field in CollectionConfig.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if field.is_required():
+            default = Parameter.empty
+        elif isinstance(default, StrEnum):
+            default = default.value
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default))
+        if name == "date_range":
+            parameters += [Parameter(end, Parameter.KEYWORD_ONLY, default=None) for end in ENDS]
+    return Signature(parameters[1:])  # without the constant `workflow_type`
+
+
+CollectionConfig.__signature__ = _signature()
+
+
 #: What stands for a configuration.
 Config = CollectionConfig | Mapping[str, Any] | str | Path
 
@@ -472,36 +601,33 @@ def read_config(source: Config) -> CollectionConfig:
     if isinstance(source, Mapping):
         for name in source:
             if not isinstance(name, str):
-                raise ConfigurationError(f"{shown(name)}: not the name of a field; names are text")
+                raise field_error(shown(name), "not the name of a field; names are text")
         return CollectionConfig(**source)
     if isinstance(source, str | Path):
         return CollectionConfig.from_json(source)
-    raise ConfigurationError(
-        f"config: {type(source).__name__} is no configuration; give a CollectionConfig, a dict of "
-        "its fields, or the path of a JSON file"
+    raise field_error(
+        "config",
+        f"{type(source).__name__} is no configuration; give a CollectionConfig, a dict of "
+        "its fields, or the path of a JSON file",
     )
 
 
-#: Fields that are short for the two ends of ``date_range``.
-_ENDS = {"start", "end"}
+def unknown_field(name: str) -> FieldProblem:
+    """Return the problem of a field that does not exist.
 
-
-def field_problem(name: str) -> str:
-    """Format the message for a field that does not exist.
-
-    >>> field_problem("batch_sise")
-    "batch_sise: no such field of a configuration; did you mean 'batch_size'?"
+    >>> print(unknown_field("batch_sise"))
+    batch_sise: no such field of a configuration; did you mean 'batch_size'?
     """
-    fields = [*CollectionConfig.model_fields, *sorted(_ENDS)]
+    fields = [*CollectionConfig.model_fields, *ENDS]
     guess = nearest(name, fields)
     hint = f"; did you mean {guess!r}?" if guess else f". Valid: {', '.join(fields)}"
     spelled = name if name.isprintable() and len(name) <= 100 else shown(name)
-    return f"{spelled}: no such field of a configuration{hint}"
+    return FieldProblem(spelled, f"no such field of a configuration{hint}")
 
 
 def is_field(name: str) -> bool:
     """Return whether a configuration has a field of this name, short forms included."""
-    return name in CollectionConfig.model_fields or name in _ENDS
+    return name in CollectionConfig.model_fields or name in ENDS
 
 
 def _read_json(source: object) -> dict[str, Any]:
@@ -535,27 +661,24 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoReturn:
-    """Turn pydantic's findings into one error that names field, value and what is valid."""
-    lines = []
-    short = "date_range" not in fields and _ENDS & set(fields)
+def _problems(error: ValidationError, fields: Mapping[str, Any]) -> Iterator[FieldProblem]:
+    """Yield what pydantic has found, with the field, the value and what is valid."""
+    short = "date_range" not in fields and not fields.keys().isdisjoint(ENDS)
     for found in error.errors(include_url=False):
         path = [str(part) for part in found["loc"] if part not in (NAMED, RELATIVE)]
         if short and path[:1] == ["date_range"]:
             path = path[1:] or path
-        field = path[0] if path else ""
-        where = ".".join(path)
-        cause = found.get("ctx", {}).get("error")
-        if found["type"] == "missing":
-            lines.append(f"{where}: required, and not given")
-        elif found["type"] == "extra_forbidden" and len(path) == 1:
-            lines.append(field_problem(path[0]))
-        elif found["type"] == "extra_forbidden" and path[0] == "date_range":
-            said = shown(found["input"])
-            lines.append(f"{where}: {said} is of no field; date_range has start and end")
-        elif isinstance(cause, ValueError):
-            said = str(cause)
-            lines.append(said if not path or said.startswith(field) else f"{where}: {said}")
-        else:
-            lines.append(f"{where}: {shown(found['input'])} is not valid: {found['msg']}")
-    raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
+        field, value = ".".join(path), shown(found["input"])
+        match found:
+            case {"ctx": {"error": ConfigurationError() as cause}}:
+                yield from cause.problems
+            case {"ctx": {"error": ValueError() as cause}}:
+                yield FieldProblem(field, str(cause))
+            case {"type": "missing"}:
+                yield FieldProblem(field, "required, and not given")
+            case {"type": "extra_forbidden"} if len(path) == 1:
+                yield unknown_field(field)
+            case {"type": "extra_forbidden"}:
+                yield FieldProblem(field, f"{value} is of no field; date_range has start and end")
+            case _:
+                yield FieldProblem(field, f"{value} is not valid: {found['msg']}")

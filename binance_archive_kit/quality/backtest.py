@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import absence_folds
 from binance_archive_kit.archive.enums import DataType, Market, Partition
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.display import render
@@ -199,7 +200,7 @@ class BacktestCoverage:
             folds=[
                 Fold(f"{render.counted(len(skips), 'stretch')} to skip", skips, "warn"),
                 *finding_folds(self.findings, evidence),
-                *render.absence_folds((), (), self.report.unavailable),
+                *absence_folds(unavailable=self.report.unavailable),
             ],
         )
 

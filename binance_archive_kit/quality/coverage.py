@@ -9,17 +9,18 @@ from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.expected import Expected
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.survey import Survey
-from binance_archive_kit.query.engine import Engine, Prefer
+from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import OpenStore
+from binance_archive_kit.query.options import Prefer, ReadOptions
+from binance_archive_kit.timestamps import resolve_day
 
-Source = str | Path | Engine | CollectionConfig | Plan
+Source = str | Path | OpenStore | CollectionConfig | Plan
 
 
 def coverage(
@@ -74,14 +75,15 @@ def coverage(
         source = CollectionConfig.from_json(source)
     if isinstance(source, CollectionConfig):
         source = plan(source)
+    options = ReadOptions(prefer=prefer)
     if isinstance(source, Plan):
         folder = Path(source.config.output_directory)
-        store = OpenStore(folder, prefer=prefer) if folder.is_dir() else None
+        engine = Engine(folder, options) if folder.is_dir() else None
         matrix = load_matrix(source.config.matrix_path)
-        return Survey(store, matrix, Expected.of_plan(source, days)).report(str(folder))
-    engine = source if isinstance(source, Engine) else OpenStore(source, prefer=prefer)
-    expected = Expected.of_folder(engine, days)
-    return Survey(engine, load_matrix(), expected).report(str(engine.root))
+        return Survey(engine, matrix, Expected.of_plan(source, days)).report(str(folder))
+    opened = source.engine if isinstance(source, OpenStore) else Engine(source, options)
+    expected = Expected.of_folder(opened, days)
+    return Survey(opened, load_matrix(), expected).report(str(opened.root))
 
 
 def backtest_coverage(
@@ -142,6 +144,6 @@ def _parse_day(name: str, value: str | date | None) -> date | None:
     if isinstance(value, datetime):
         raise ConfigurationError(f"{name}: {value} has a time; give a whole UTC day")
     try:
-        return None if value is None else read_day(value, datetime.now(UTC).date())
+        return None if value is None else resolve_day(value, datetime.now(UTC).date())
     except ValueError as error:
         raise ConfigurationError(f"{name}: {error}") from None

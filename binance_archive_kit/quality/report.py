@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
-from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.absence import Absence, Reason, absence_folds
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Fold, State, Summary, Table
 from binance_archive_kit.errors import ConfigurationError, FileError
@@ -214,7 +214,7 @@ class CoverageReport:
             Fold(render.counted(len(problems), "invalid file"), problems, "bad"),
             Fold(title, skipped, "warn"),
             *finding_folds(self.findings, evidence),
-            *render.absence_folds((), (), self.unavailable),
+            *absence_folds(unavailable=self.unavailable),
         ]
         below = count_more(self.streams.height - streams)
         table = Table(_HEAD, [*self._rows(streams)], {2, 3, 4}, range(6), below)

@@ -117,27 +117,42 @@ def test_public_names_are_there() -> None:
     assert {"CollectionConfig", "plan", "aplan", "collect", "acollect"} <= set(bak.__all__)
 
 
-def test_public_names_are_typed_as_they_are_loaded() -> None:
-    source = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    [block] = [node for node in source.body if is_type_checking(node)]
-    typed = {
-        alias.asname: str(node.module).partition(".")[2]
-        for node in block.body  # type: ignore[attr-defined]
+def stub() -> ast.Module:
+    return ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+
+
+def homes() -> dict[str, str]:
+    """The module of each public name."""
+    return {
+        alias.name: f"binance_archive_kit.{node.module}"
+        for node in stub().body
+        if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert typed == bak._HOMES
-    assert all(alias.name == alias.asname for node in block.body for alias in node.names)  # type: ignore[attr-defined]
+
+
+def test_public_names_are_listed_once() -> None:
+    [listed] = [node.value for node in stub().body if isinstance(node, ast.Assign)]
+    assert ast.literal_eval(listed) == sorted(bak.__all__)
+    assert set(bak.__all__) == {*homes(), "__version__"}
 
 
 def test_public_names_say_where_they_live() -> None:
-    for name, home in bak._HOMES.items():
+    for name, home in homes().items():
         value = getattr(bak, name)
-        assert value.__module__ == f"binance_archive_kit.{home}"
+        assert value.__module__ == home
         assert value.__doc__
 
 
+def test_each_package_is_described_in_the_docstring() -> None:
+    packages = {path.stem for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    described = str(bak.__doc__).partition("from the ground up")[2]
+    assert not {name for name in packages | modules if name not in described}
+
+
 def test_unknown_names_are_said_to_be_unknown() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'frobnicate'"):
+    with pytest.raises(AttributeError, match="attribute frobnicate"):
         _ = bak.frobnicate  # type: ignore[attr-defined]
     assert not hasattr(bak, "frobnicate")
 

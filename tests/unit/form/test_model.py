@@ -124,7 +124,7 @@ def test_symbols_are_listed_where_the_chosen_feeds_have_theirs() -> None:
 
 def test_every_field_of_a_configuration_can_be_set() -> None:
     rows = {"markets", "data_types", "intervals", "symbols", "date_range", "partition"}
-    engine = {option.name for option in choices.ENGINE_OPTIONS}
+    engine = set(choices.ENGINE_OPTIONS)
     assert rows | engine | {"output_directory", "workflow_type"} == set(
         CollectionConfig.model_fields
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import math
+import re
 import warnings
 from collections import UserString
 from collections.abc import Callable, Iterator
@@ -291,6 +293,37 @@ def test_several_bad_values_are_told_together() -> None:
         make(markets=["sport"], batch_size=0, partition="weekly")
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines] == ["markets", "partition", "batch_size"]
+
+
+# Descriptions
+
+
+def test_each_field_is_described_as_in_the_docstring() -> None:
+    documentation = inspect.getdoc(CollectionConfig) or ""
+    section = documentation.partition("Parameters\n----------\n")[2].partition("\nRaises\n")[0]
+    entries = re.findall(r"^(\w+)(?:, \w+)? : .*\n((?:    .*\n)+)", section, re.MULTILINE)
+    documented = {name: " ".join(text.replace("`", "").split()) for name, text in entries}
+    fields = {**CollectionConfig.model_fields}
+    del fields["workflow_type"]
+    assert set(documented) == {*fields, "start"}
+    for name, field in fields.items():
+        assert field.description
+        assert documented[name].startswith(field.description), name
+
+
+def test_engine_options_have_a_label() -> None:
+    for field in CollectionConfig.model_fields.values():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict):
+            assert (extra["group"] == "engine") == bool(extra.get("label"))
+
+
+def test_help_shows_a_readable_signature() -> None:
+    signature = str(inspect.signature(CollectionConfig))
+    assert signature.startswith("(*, markets, symbols, data_types, intervals={}, date_range=None, ")
+    assert "start=None, end=None, output_directory, partition='daily', batch_size=100" in signature
+    assert "binance_archive_kit" not in signature
+    assert "workflow_type" not in signature
 
 
 # Aliases

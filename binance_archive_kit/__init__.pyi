@@ -1,0 +1,92 @@
+from .archive.absence import Absence, Reason
+from .archive.enums import DataType, Interval, Market, Partition
+from .archive.schemas import Schema, schema
+from .demo.archive import DemoArchive, demo_archive, demo_config
+from .download.collect import acollect, collect
+from .download.events import MetricsCollector
+from .download.result import CollectionResult
+from .errors import (
+    ArchiveKitError,
+    ArchiveKitWarning,
+    ConfigurationError,
+    CoverageError,
+    DiskSpaceError,
+    FieldProblem,
+    FileError,
+    ListingError,
+    MissingExtraError,
+    ObjectError,
+    StoreError,
+    WorkflowError,
+)
+from .form.widget import ConfigForm
+from .planning.config import CollectionConfig
+from .planning.date_range import DateRange
+from .planning.plan import Plan
+from .planning.planner import aplan, plan
+from .quality.backtest import BacktestCoverage
+from .quality.coverage import backtest_coverage, coverage
+from .quality.report import CoverageReport
+from .query.joins import join_known, known_at
+from .query.loaders import klines_with_funding, load_klines, ohlcv
+from .query.open_store import OpenStore, StorePart, connect, scan, store
+from .query.sql import sql
+from .storage.layout import BaseStorage
+from .storage.verify import Verification, verify
+
+__all__ = [
+    "Absence",
+    "ArchiveKitError",
+    "ArchiveKitWarning",
+    "BacktestCoverage",
+    "BaseStorage",
+    "CollectionConfig",
+    "CollectionResult",
+    "ConfigForm",
+    "ConfigurationError",
+    "CoverageError",
+    "CoverageReport",
+    "DataType",
+    "DateRange",
+    "DemoArchive",
+    "DiskSpaceError",
+    "FieldProblem",
+    "FileError",
+    "Interval",
+    "ListingError",
+    "Market",
+    "MetricsCollector",
+    "MissingExtraError",
+    "ObjectError",
+    "OpenStore",
+    "Partition",
+    "Plan",
+    "Reason",
+    "Schema",
+    "StoreError",
+    "StorePart",
+    "Verification",
+    "WorkflowError",
+    "__version__",
+    "acollect",
+    "aplan",
+    "backtest_coverage",
+    "collect",
+    "connect",
+    "coverage",
+    "demo_archive",
+    "demo_config",
+    "join_known",
+    "klines_with_funding",
+    "known_at",
+    "load_klines",
+    "ohlcv",
+    "plan",
+    "scan",
+    "schema",
+    "sql",
+    "store",
+    "verify",
+]
+
+__version__: str
