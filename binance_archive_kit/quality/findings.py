@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from binance_archive_kit.archive.annotations import KnownDefect, load_annotations
@@ -19,7 +19,6 @@ from binance_archive_kit.quality.timeline import (
     Timeline,
     stream_values,
 )
-from binance_archive_kit.reading.file_stats import FileStats
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.reading.values import CONSTANT_ROWS, Flaw, Standing, joined_standing
 from binance_archive_kit.timestamps import (
@@ -42,19 +41,18 @@ _SEEN_IN_ROWS = ("repeated_rows", "off_grid_rows")
 # In the files
 
 
-def file_findings(timeline: Timeline, stats: Mapping[str, FileStats]) -> Iterator[Finding]:
-    """Yield what reading the files of a timeline has shown; `stats` are by key."""
+def file_findings(timeline: Timeline) -> Iterator[Finding]:
+    """Yield what reading the files of a timeline has shown."""
     yield from _constant_columns(timeline)
     for file in timeline.files:
         if not file.verifiable:
             evidence = f"{file.name}: verify cannot prove it; the zip can be proven"
             yield _of_file(timeline, file, 0, FindingKind.UNVERIFIED, evidence)
         if file.profile is not None:
-            known = stats.get(file.key)
-            for irregularity in sorted(known.irregularities) if known else ():
+            stats = file.profile.stats
+            for irregularity in sorted(stats.irregularities):
                 evidence = f"{file.name}: {irregularity.meaning}"
-                rows = file.profile.rows
-                yield _of_file(timeline, file, rows, FindingKind.IRREGULAR, evidence)
+                yield _of_file(timeline, file, stats.rows, FindingKind.IRREGULAR, evidence)
             yield from _flaws(timeline, file, file.profile)
             yield from _order_and_duplicates(timeline, file, file.profile)
 
@@ -93,18 +91,19 @@ def _order_and_duplicates(
     timeline: Timeline, file: DaySource, profile: FileProfile
 ) -> Iterator[Finding]:
     """Yield the rows of a file that are repeated, unsorted or off the grid."""
-    of_rows = f"of its {profile.rows:,} rows"
+    rows = profile.stats.rows
+    of_rows = f"of its {rows:,} rows"
     conflicts = [f.rows for f in profile.flaws if FindingKind(f.kind) is FindingKind.CONFLICT]
     again = profile.duplicates - (conflicts[-1] if conflicts else 0)
     if again > 0:
         why, harmless = _known_cause(timeline, file, "repeated_rows")
         evidence = f"{file.name}: {again:,} {of_rows} repeat an earlier one{why}"
         yield _of_file(timeline, file, again, FindingKind.DUPLICATE, evidence, harmless)
-    if not profile.in_order:
+    if not profile.stats.sorted:
         promised = schema(timeline.market, timeline.data_type).sorted
         why = "" if promised else "; files of this feed never promise it"
         evidence = f"{file.name}: rows are not sorted by time{why}"
-        yield _of_file(timeline, file, profile.rows, FindingKind.UNSORTED, evidence, not promised)
+        yield _of_file(timeline, file, rows, FindingKind.UNSORTED, evidence, not promised)
     if profile.off_grid:
         why, harmless = _known_cause(timeline, file, "off_grid_rows")
         evidence = f"{file.name}: {profile.off_grid:,} {of_rows} lie between the steps{why}"

@@ -22,7 +22,7 @@ from binance_archive_kit.quality.timeline import (
     merge,
 )
 from binance_archive_kit.reading.cadence import MONTH, month_start
-from binance_archive_kit.reading.profile import NO_RUNS, Run, Runs
+from binance_archive_kit.reading.runs import NO_RUNS, Run, Runs
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, format_time, to_day_number
 
 #: A silence at the end of a file is too long if it is this many times the longest elsewhere.
@@ -220,17 +220,17 @@ def _silences(timeline: Timeline) -> Iterator[tuple[int, int, Explanation]]:
         profile = file.profile
         if profile is None or not file.has_rows:
             continue
-        few = profile.rows < _FEWEST_LIQUIDATIONS
+        few = profile.stats.rows < _FEWEST_LIQUIDATIONS
         if timeline.data_type is DataType.LIQUIDATION_SNAPSHOT and few:
             continue
         runs = profile.runs
         first, last = int(runs[0, 0]), int(runs[-1, 1])
         before, after = first - file.start, file.end - last
-        late = _is_too_long(timeline, before, max(profile.longest, after))
+        late = _is_too_long(timeline, before, max(profile.longest_silence, after))
         gives_first = timeline.source(file.start // DAY) is file
         if late and gives_first and not _ids_follow(timeline, runs[0]):
             yield file.start, first, _edge_cause(timeline, file, file.start, first)
-        early = _is_too_long(timeline, after, max(profile.longest, before))
+        early = _is_too_long(timeline, after, max(profile.longest_silence, before))
         gives_last = timeline.source(file.end // DAY - 1) is file
         if early and gives_last and not _ids_continue(timeline, runs[-1]):
             yield last, file.end, _edge_cause(timeline, file, last, file.end)
@@ -272,7 +272,7 @@ def _cause_of(timeline: Timeline, span: DaySpan) -> Explanation:
     if file.profile is None:
         return Explanation(GapKind.CORRUPT, file.problem)
     runs = file.profile.runs
-    if not file.profile.rows:
+    if not file.profile.stats.rows:
         return Explanation(GapKind.EMPTY_FILE, f"{file.name} holds no row")
     if (runs[:, 1] < span.start).any() and (runs[:, 0] >= span.end).any():
         return Explanation(GapKind.HOLE, f"{file.name} has rows before and after")

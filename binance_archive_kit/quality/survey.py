@@ -39,7 +39,7 @@ from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
-from binance_archive_kit.reading.file_stats import FileStats, FileTask
+from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.store import Store
@@ -115,9 +115,8 @@ class Survey:
             self._count_files(timeline, expected[stream], held)
             if engine is not None and feed is not None:
                 self._compare_months(engine, feed, timeline, held)
-                stats = engine.cache.known(feed)
-                self._findings += file_findings(timeline, stats)
-                self._compare_neighbours(engine, feed, timeline, stats)
+                self._findings += file_findings(timeline)
+                self._compare_neighbours(engine, feed, timeline)
         return timelines
 
     # The store
@@ -284,9 +283,7 @@ class Survey:
                 else:
                     self._findings += mismatch_findings(timeline, mismatches)
 
-    def _compare_neighbours(
-        self, engine: Engine, feed: FeedTable, timeline: Timeline, stats: Mapping[str, FileStats]
-    ) -> None:
+    def _compare_neighbours(self, engine: Engine, feed: FeedTable, timeline: Timeline) -> None:
         """Compare the rows of one key that two neighbouring files both have.
 
         Only labels at midnight and candles longer than a day can stand in two files.
@@ -295,10 +292,10 @@ class Survey:
             return
         for files in pairwise(sorted(timeline.files, key=lambda file: (file.start, file.end))):
             one, other = files
-            before, after = stats.get(one.key), stats.get(other.key)
-            if before is None or after is None or before.last is None or after.first is None:
+            if one.profile is None or other.profile is None:
                 continue
-            if before.last < after.first or one.end > other.start:
+            before, after = one.profile.stats.last, other.profile.stats.first
+            if before is None or after is None or before < after or one.end > other.start:
                 # Two files of the same days are compared elsewhere.
                 continue
             try:
@@ -306,7 +303,7 @@ class Survey:
             except FileError as error:
                 self._skip(error)
             else:
-                times = after.first, before.last
+                times = after, before
                 self._findings += shared_rows_finding(timeline, files, times, *shared)
 
     def _nothing_traded(self, timeline: Timeline, start: int, end: int) -> str | None:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import Folder, ObjectKey, Stream
 from binance_archive_kit.reading.cadence import Cadence, cadence_of
-from binance_archive_kit.reading.profile import NO_RUNS, FileProfile, Runs
+from binance_archive_kit.reading.profile import FileProfile
+from binance_archive_kit.reading.runs import NO_RUNS, Runs
 from binance_archive_kit.timestamps import DAY
 
 #: Fields of a stream, which are columns of every frame.

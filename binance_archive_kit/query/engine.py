@@ -47,7 +47,7 @@ from binance_archive_kit.query.scan_planner import (
     hash_moved,
 )
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
-from binance_archive_kit.reading.file_stats import FileStats, FileTask, merged
+from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import Chunk, ZipReader, batch_of, counted
 from binance_archive_kit.storage.inventory import Inventory, SkippedFile, StoredFile, StoredFolder
@@ -148,7 +148,9 @@ class Query:
         batch = batch_of(piece, pa.schema([self.feed.arrow.field(n) for n in self.looked_at]))
         if self.where is not None:
             groups = groupby((source for source, _ in piece.spans), lambda source: source.held)
-            covered = (self.pruner.covers(held, [s.file for s in group]) for held, group in groups)
+            covered = (
+                self.pruner.all_match(held, [s.file for s in group]) for held, group in groups
+            )
             if not all(covered):
                 batch = batch.filter(self.where)
         return batch.select(self.names)
@@ -168,7 +170,7 @@ class _Tally:
         self.report.inflated += piece.inflated
         for (source, _), stats in zip(piece.spans, piece.stats, strict=False):
             key = source.file.key
-            shown = merged(self._begun.pop(key, None), stats)
+            shown = self._begun.pop(key, None) + stats
             (self.learned if piece.ends else self._begun)[key] = shown
 
 
@@ -374,7 +376,7 @@ class Engine:
         self, question: Query, sources: Sequence[FileTask], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read files from the zips."""
-        pieces = ZipReader(self.root, question.feed, notes=self._notes(question.feed)).pieces(
+        pieces = ZipReader(self.root, question.feed, notes=self._notes(question.feed)).chunks(
             sources,
             question.looked_at,
             lambda piece: (piece, question.rows_of(piece)),
@@ -461,20 +463,20 @@ class Engine:
         dict of str to Contents
             By the keys of the files.
         """
-        remembered = self.cache.contents(feed)
+        remembered = self.cache.profiles(feed)
         seen: dict[str, FileProfile] = {}
         unseen: dict[str, FileTask] = {}
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and known.stamp == source.file.stamp and source.stats is not None:
+            if known and known.stats.is_of(source.file) and source.stats is not None:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
                 unseen[key] = replace(source, without=frozenset()) if source.without else source
         done(len(seen))
         new = dict(self._examined(feed, list(unseen.values()), skip, done))
-        self.cache.remember_contents(feed, new)
+        self.cache.remember_profiles(feed, new)
         return seen | new
 
     def tasks(self, feed: FeedTable, served: Sequence[Served]) -> list[FileTask]:
@@ -494,7 +496,6 @@ class Engine:
         done: Callable[[int], None],
     ) -> Iterator[tuple[str, FileProfile]]:
         """Read files for what is in them."""
-        learned: dict[str, FileStats] = {}
         with closing(
             profile_files(
                 self.root,
@@ -507,11 +508,7 @@ class Engine:
         ) as looked:
             for files in looked:
                 done(len(files))
-                for seen in files:
-                    if seen.stats is not None:
-                        learned[seen.source.file.key] = seen.stats
-                    yield seen.source.file.key, seen.profile
-        self.cache.remember(feed, learned)
+                yield from files.items()
 
     def _leave_out(self, error: FileError) -> None:
         """Leave a file out, and say so."""
@@ -628,7 +625,7 @@ class Engine:
         tally = _Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            pieces = ZipReader(self.root, feed, notes=self._notes(feed)).pieces(
+            pieces = ZipReader(self.root, feed, notes=self._notes(feed)).chunks(
                 sources, feed.arrow.names, lambda piece: piece, workers=workers
             )
             for piece in pieces:

@@ -25,7 +25,7 @@ from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.pruning import Pruner
 from binance_archive_kit.reading.feed_table import FeedTable
-from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of, merged
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import Chunk, ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
@@ -339,7 +339,7 @@ class ScanPlanner:
             by_name.setdefault(name, []).append(held)
         meant: list[tuple[list[_Part], list[_Part]]] = []
         for _, held_streams in sorted(by_name.items()):
-            if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
+            if any(pruner.may_match(held, [held.files])[0] for held in held_streams):
                 meant += _meant(held_streams, pruner)
         proofs = Proofs(self._store, lambda: _needed(pruner, meant))
         self._look_for_early(feed, [parts for parts, _ in meant], proofs)
@@ -365,7 +365,7 @@ class ScanPlanner:
         """
         choice = self._recalled(feed, parts)
         serving = choice.serving if choice else self._serving(feed, parts, before, proofs)
-        whole = all(pruner.covers(held, files) for held, files in parts)
+        whole = all(pruner.all_match(held, files) for held, files in parts)
         needed = serving if whole else _kept(pruner, serving)
         if not needed:
             return None
@@ -504,8 +504,8 @@ class ScanPlanner:
         file = source.file
         if source.folder.partition is Partition.DAILY and not lead_of(source.folder):
             return {file.start} if self._has_rows(feed, source) else set()
-        known = self._cache.contents(feed).get(file.key)
-        if known is None or known.stamp != file.stamp:
+        known = self._cache.profiles(feed).get(file.key)
+        if known is None or not known.stats.is_of(file):
             known = self._look_into(feed, [source]).get(file.key)
         if known is None:
             return set()
@@ -514,7 +514,7 @@ class ScanPlanner:
     def _read_dates(self, feed: FeedTable, source: FileTask) -> frozenset[date]:
         """Read the day of every row of a file."""
         if source.file not in self._dates:
-            pieces = self._reader(feed).pieces(
+            pieces = self._reader(feed).chunks(
                 [source], ["date"], lambda piece: piece.frame["date"].unique(), workers=1
             )
             self._dates[source.file] = frozenset(chain.from_iterable(pieces))
@@ -529,11 +529,11 @@ class ScanPlanner:
         if self._skip is not None and (stats is None or not stats.checked):
             # A bad file must not keep another one from its day, so every row has to be seen.
             seen = self._look_into(feed, [source]).get(key)
-            return seen is not None and seen.rows > 0
+            return seen is not None and seen.stats.rows > 0
         if stats is None:
-            pieces = self._reader(feed).pieces([source], (), _learned, workers=1)
+            pieces = self._reader(feed).chunks([source], (), _learned, workers=1)
             for shown in chain.from_iterable(pieces):
-                stats = merged(stats, shown)
+                stats = stats + shown
             if stats is not None:
                 self._cache.remember(feed, {key: stats})
         return stats is not None and stats.rows > 0
@@ -548,13 +548,9 @@ class ScanPlanner:
         skip = skip if self._skip is None else self._skip
         notes = FileNotes(self._store, self._cache, feed)
         looked = profile_files(self._root, feed, sources, workers=1, skip=skip, notes=notes)
-        seen = list(chain.from_iterable(looked))
-        keys = [each.source.file.key for each in seen]
-        stats = {key: each.stats for key, each in zip(keys, seen, strict=True) if each.stats}
-        contents = {key: each.profile for key, each in zip(keys, seen, strict=True)}
-        self._cache.remember(feed, stats)
-        self._cache.remember_contents(feed, contents)
-        return contents
+        profiles = {key: profile for files in looked for key, profile in files.items()}
+        self._cache.remember_profiles(feed, profiles)
+        return profiles
 
     def _look_for_early(
         self, feed: FeedTable, months: Sequence[Sequence[_Part]], proofs: Proofs
@@ -565,7 +561,7 @@ class ScanPlanner:
         for held, files in chain.from_iterable(months):
             for file in files if lead_of(held.folder) else ():
                 stats = known.get(file.key)
-                if stats is None or not stats.checked or stats.stamp != file.stamp:
+                if stats is None or not stats.checked or not stats.is_of(file):
                     with suppress(FileError):
                         unseen += (
                             source
@@ -612,7 +608,7 @@ class ScanPlanner:
             if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
                 file = replace(file, stamp=stamp)
             stats = known.get(file.key)
-            if stats is not None and (stats.stamp != file.stamp or (skips and not stats.full)):
+            if stats is not None and (not stats.is_of(file) or (skips and not stats.full)):
                 # What is only counted, or read in part, may turn out to be bad.
                 stats = None
             if stats is None and (needed is None or file.key in needed):
@@ -667,7 +663,7 @@ def _meant(
     parts: dict[tuple[int, int], list[_Part]] = {}
     meant: set[tuple[int, int]] = set()
     for held in held_streams:
-        keeps = pruner.keeps(held, held.months)
+        keeps = pruner.may_match(held, held.months)
         for files, keep in zip(held.months, keeps, strict=True):
             month = files[0].start.year, files[0].start.month
             parts.setdefault(month, []).append((held, files))
@@ -694,6 +690,6 @@ def _kept(pruner: Pruner, serving: Sequence[Served]) -> list[Served]:
     kept = []
     for held, part in groupby(serving, lambda each: each.held):
         files = list(part)
-        keeps = pruner.keeps(held, [[each.file] for each in files])
+        keeps = pruner.may_match(held, [[each.file] for each in files])
         kept += [each for each, keep in zip(files, keeps, strict=True) if keep]
     return kept

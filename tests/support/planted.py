@@ -15,7 +15,7 @@ from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.quality.timeline import DaySource, Explanation, GapKind, Timeline
 from binance_archive_kit.reading.feed_table import feed_table
-from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, Profiler
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.stamps import Stamp
@@ -68,12 +68,12 @@ def examined_together(
     """See what is in files that were read together."""
     stream = files[0][0].folder
     feed = feed_table(stream.market, stream.data_type)
-    examiner = Profiler(feed)
+    profiler = Profiler(feed)
     times = [time for _, its in files for time in its]
     columns: dict[str, pl.Series] = {
         feed.time: pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us"))
     }
-    for name in examiner.columns:
+    for name in profiler.columns:
         if name == "funding_interval_hours":
             columns[name] = pl.Series(hours or [8] * len(times), dtype=pl.Int64)
         elif name in feed.schema.key and name != feed.time:
@@ -85,9 +85,20 @@ def examined_together(
                 columns[feed.time] if feed.columns[name] == pl.Datetime("us") else [1] * len(times)
             )
             columns[name] = pl.Series(own).cast(feed.columns[name])
-    in_order = [list(its) == sorted(its) for _, its in files]
+    stats = [
+        FileStats(
+            Stamp(1, 1),
+            len(its),
+            min(its, default=None),
+            max(its, default=None),
+            list(its) == sorted(its),
+            0,
+            checked=True,
+        )
+        for _, its in files
+    ]
     spans = [(source_of(key), len(its)) for key, its in files]
-    return examiner.examine(spans, pl.DataFrame(columns), in_order)
+    return profiler.profile(spans, pl.DataFrame(columns), stats)
 
 
 def owner_of(key: ObjectKey, profile: FileProfile | None, problem: str = "") -> DaySource:

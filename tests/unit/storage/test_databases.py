@@ -305,7 +305,7 @@ def test_a_spoilt_cache_is_made_again(model: Path, tmp_path: Path) -> None:
         held = bak.store(root, on_error="skip")
         [feed] = held.engine.feeds()
         held.cache.known(feed)
-        held.cache.contents(feed)
+        held.cache.profiles(feed)
         if number % 8 == 0:
             facts.write_bytes(spoilt)
             bak.coverage(root)
