@@ -68,7 +68,8 @@ class Explainer:
         yield Explanation(GapKind.NOT_COLLECTED, general), expected.first, expected.last
         if not self._listed:
             yield from self._from_matrix(stream, expected)
-            yield from self._from_earlier_runs(stream, folders)
+            if self._store is not None:
+                yield from self._from_earlier_runs(self._store, stream, folders)
         for key in expected.removed:
             yield Explanation(GapKind.NOT_COLLECTED, _REMOVED), key.start, key.end
         for absence in expected.absences:
@@ -79,8 +80,9 @@ class Explainer:
             if defect.effect == "not_traded" and defect.end and concerned:
                 explanation = Explanation(GapKind.AFTER_DELISTING, str(defect))
                 yield explanation, defect.start.date(), (defect.end - _ONE_DAY).date()
-        for key, reason in self._recorded(stream, Store.quarantined):
-            yield Explanation(GapKind.CORRUPT, f"in quarantine, {reason}"), key.start, key.end
+        if self._store is not None:
+            for key, reason in _recorded(stream, self._store.quarantined):
+                yield Explanation(GapKind.CORRUPT, f"in quarantine, {reason}"), key.start, key.end
 
     def partitions(self, stream: Stream) -> Mapping[Partition, PartitionAvailability]:
         """Return the partitions in which the archive keeps a stream; none if unknown."""
@@ -116,12 +118,12 @@ class Explainer:
                 break
 
     def _from_earlier_runs(
-        self, stream: Stream, folders: Sequence[StoredFolder]
+        self, store: Store, stream: Stream, folders: Sequence[StoredFolder]
     ) -> Iterator[ExplainedDays]:
         """Yield what earlier runs found missing in the archive."""
         last = max((file.end for folder in folders for file in folder.files), default=date.min)
         found = []
-        for key, (reason, detail) in self._recorded(stream, Store.missing):
+        for key, (reason, detail) in _recorded(stream, store.records.missing):
             kind = GAP_KINDS[reason]
             if kind is GapKind.AFTER_DELISTING and key.start <= max(last, self._last_day(stream)):
                 # The store has a later file of the symbol, so this was not its end.
@@ -130,14 +132,13 @@ class Explainer:
         # Where a day's daily and monthly objects differ, a missing one must not be hidden.
         yield from sorted(found, key=lambda explained: explained[0].kind.is_missing)
 
-    def _recorded(
-        self, stream: Stream, records: Callable[[Store, str], Mapping[str, T]]
-    ) -> Iterator[tuple[ObjectKey, T]]:
-        """Yield what the store has recorded of the objects of a stream."""
-        if self._store is None:
-            return
-        for partition in Partition:
-            for key, record in records(self._store, Folder(stream, partition).prefix).items():
-                # A damaged record may name no object.
-                with suppress(ValueError):
-                    yield ObjectKey.parse(key), record
+
+def _recorded(
+    stream: Stream, lookup: Callable[[str], Mapping[str, T]]
+) -> Iterator[tuple[ObjectKey, T]]:
+    """Look up what is recorded of the objects of a stream, folder by folder."""
+    for partition in Partition:
+        for key, record in lookup(Folder(stream, partition).prefix).items():
+            # A damaged record may name no object.
+            with suppress(ValueError):
+                yield ObjectKey.parse(key), record

@@ -22,9 +22,9 @@ from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.cli.commands import COMMANDS, collect
 from binance_archive_kit.cli.main import main
 from binance_archive_kit.cli.options import read_config
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from tests.support.bucket import daily_klines
 from tests.support.checks import assert_no_downloader, assert_nothing_staged, rot
+from tests.support.s3_server import Fault, LocalS3, Request
 
 
 def run(

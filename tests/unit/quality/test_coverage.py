@@ -27,6 +27,7 @@ from binance_archive_kit.cli.main import main
 from binance_archive_kit.errors import ConfigurationError, CoverageError
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.reading.unzip import Unzipper
+from binance_archive_kit.storage.records import Records
 from binance_archive_kit.storage.store import Store
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
@@ -484,9 +485,9 @@ def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
         of = (stream.market, stream.data_type, reason, f"told of the {stream.partition} one")
         told.append(Absence(*of, key.start, key.end, stream.symbol, stream.interval, key=str(key)))
     store = Store(tmp_path)
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([])
-    store.record_missing(told, [])
+    store.records.record_missing(told, [])
     report = bak.coverage(tmp_path)
     assert gaps_of(report) == [("missing_in_archive", "07-02 00:00", "07-03 00:00", 24)]
     assert report.gaps["evidence"].item().startswith(f"told of the {lacks} one")
@@ -977,9 +978,9 @@ def test_a_symbol_of_which_another_stream_goes_on_was_not_delisted(tmp_path: Pat
         stream.symbol, stream.interval, key=str(key),
     )  # fmt: skip
     store = Store(tmp_path)
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([])
-    store.record_missing([absence], [])
+    store.records.record_missing([absence], [])
     asked = {"start": DAYS[0], "end": DAYS[1]}
     assert set(bak.coverage(tmp_path, **asked).gaps["kind"]) == {"after_delisting"}
     plant(tmp_path, kline("BTCUSDT", DAYS[2], "8h"), every(8 * HOUR, DAYS[2], DAYS[3]))
@@ -994,7 +995,7 @@ def test_a_note_that_names_no_object_does_no_harm(
     two_days: Path, noted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "quarantined", lambda *_: {noted: "bad"})
-    monkeypatch.setattr(Store, "missing", lambda *_: {noted: (Reason.ABSENT, "said")})
+    monkeypatch.setattr(Records, "missing", lambda *_: {noted: (Reason.ABSENT, "said")})
     assert bak.coverage(two_days).is_complete
 
 
