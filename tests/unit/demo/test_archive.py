@@ -23,7 +23,7 @@ from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey,
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.demo import synthetic
 from binance_archive_kit.demo.archive import demo_archive, demo_config
-from binance_archive_kit.demo.synthetic import PLANTED, Planted
+from binance_archive_kit.demo.flaws import PLANTED, Planted
 
 #: SHA-256 over every key and csv text. Zip bytes also depend on the zlib at hand.
 TEXTS_DIGEST = "a6282f7be201b38b5de8ca9f7e91fac526e79961773becafb8f456ff409e2a5d"
