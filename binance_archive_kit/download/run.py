@@ -685,21 +685,10 @@ class Run:
         self._progress.total -= 1
         found = ObjectKey.parse(key)
         folder = found.folder
-        early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.published_at(
-            found.start, folder.partition
-        )
-        absence = Absence(
-            folder.market,
-            folder.data_type,
-            Reason.NOT_PUBLISHED if early else Reason.ABSENT,
-            "not published yet" if early else "the archive lacks it",
-            found.start,
-            found.end,
-            folder.symbol,
-            folder.interval and str(folder.interval),
-            folder.partition,
-            key,
-        )
+        early = datetime.now(UTC) < self._matrix.published_at(found.start, folder.partition)
+        reason = Reason.NOT_PUBLISHED if early else Reason.ABSENT
+        detail = "not published yet" if early else "the archive does not have it"
+        absence = Absence.of(folder, reason, detail, found.start, found.end, key)
         (self._pending if early else self._missing).append(absence)
 
     def _leave(self, key: str) -> None:

@@ -402,8 +402,8 @@ BUT_STILL = [time for time in ALL_DAY if not STILL[0] <= time < STILL[1]]
 @pytest.mark.parametrize(
     ("times", "ids", "kind", "evidence"),
     [
-        (BUT_STILL, range(len(BUT_STILL)), "halt", "nothing was traded: {} are there"),
-        (ALL_DAY, range(1_440), "hole", "trades of this time are there"),
+        (BUT_STILL, range(len(BUT_STILL)), "halt", "nothing was traded: {} are present"),
+        (ALL_DAY, range(1_440), "hole", "trades of this time are present"),
         (BUT_STILL, [n for n in range(1_440) if not 240 <= n < 360], "hole", "before and after"),
     ],
     ids=["continuous and silent", "traded", "left out"],
@@ -520,7 +520,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"start": "2025-07-02", "end": "2025-07-01"}, "start: 2025-07-02 is after end"),
         ({"start": "July"}, "start: 'July' is not a day"),
         ({"end": "2025-7-1"}, "end: '2025-7-1' is not a day"),
-        ({"end": datetime(2025, 7, 1, tzinfo=UTC)}, "is a moment"),
+        ({"end": datetime(2025, 7, 1, tzinfo=UTC)}, "has a time"),
         ({"prefer": "weekly"}, "prefer: 'weekly'"),
     ],
 )
@@ -533,7 +533,7 @@ def test_questions_that_cannot_be_meant_are_refused(
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.01, 99.9, True, float("nan"), "0.9"])
 def test_a_share_is_above_nothing_and_up_to_one(tmp_path: Path, share: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"min_coverage: .* is no share"):
+    with pytest.raises(ConfigurationError, match=r"min_coverage: .* is not a share"):
         bak.backtest_coverage(tmp_path, min_coverage=share)
 
 
