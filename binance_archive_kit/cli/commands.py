@@ -26,11 +26,11 @@ from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.cli.options import (
     FILE,
     FOLDER,
+    config_from_options,
     config_options,
     day_options,
     endpoint_option,
     json_option,
-    read_config,
     standard_input,
     store_argument,
     words,
@@ -71,7 +71,7 @@ def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
     CONFIG is a JSON file with a configuration, or - for standard input; options override it,
     or replace it.
     """
-    found = bak.plan(read_config(**options))
+    found = bak.plan(config_from_options(**options))
     if keys:
         for key, action in found.frame.select("key", "action").iter_rows():
             if action != "keep":
@@ -104,7 +104,7 @@ def collect(as_json: bool, **options: Any) -> Exit:
     or replace it.
     """
     try:
-        result = bak.collect(read_config(**options))
+        result = bak.collect(config_from_options(**options))
     except WorkflowError as error:
         if isinstance(error.result, bak.CollectionResult):
             _print_result(error.result, as_json)

@@ -20,7 +20,7 @@ from binance_archive_kit.errors import ConfigurationError, FieldProblem, shown
 from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 
 C = TypeVar("C", bound=Callable[..., Any])
-#: Returns what the shell offers for a word that has been begun.
+#: Returns what the shell offers for an incomplete word.
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 
@@ -31,15 +31,17 @@ def words(valid: Iterable[str]) -> Complete:
     """
     valid = [str(word) for word in valid]
 
-    def complete(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem[str]]:
-        before, comma, last = begun.rpartition(",")
+    def complete(
+        _: click.Context, __: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        before, comma, last = incomplete.rpartition(",")
         return [CompletionItem(f"{before}{comma}{w}") for w in valid if w.startswith(last)]
 
     return complete
 
 
 def _paths(kind: str) -> Complete:
-    return lambda _, __, begun: [CompletionItem(begun, type=kind)]
+    return lambda _, __, incomplete: [CompletionItem(incomplete, type=kind)]
 
 
 FILE, FOLDER = _paths("file"), _paths("dir")
@@ -105,7 +107,7 @@ def config_options(command: C) -> C:
     return reduce(lambda function, decorator: decorator(function), reversed(decorators), command)
 
 
-def read_config(config: str | None, **options: Any) -> CollectionConfig:
+def config_from_options(config: str | None, **options: Any) -> CollectionConfig:
     """Read a configuration from a file, from options, or from both.
 
     Parameters

@@ -21,10 +21,10 @@ import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.cli.commands import COMMANDS, collect
 from binance_archive_kit.cli.main import main
-from binance_archive_kit.cli.options import read_config
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
+from binance_archive_kit.cli.options import config_from_options
 from tests.support.bucket import daily_klines
 from tests.support.checks import assert_no_downloader, assert_nothing_staged, rot
+from tests.support.s3_server import Fault, LocalS3, Request
 
 
 def run(
@@ -283,7 +283,7 @@ def test_every_field_has_its_flag() -> None:
         enable_batch_mode=False,
         listing=False,
     )
-    assert read_config(**options) == expected
+    assert config_from_options(**options) == expected
     assert set(expected.chosen()) == set(bak.CollectionConfig.model_fields) - {"workflow_type"}
 
 
