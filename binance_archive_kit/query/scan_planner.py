@@ -79,7 +79,7 @@ class Proofs:
             self._recorded.clear()
             if self._stands(file):
                 return
-        raise ChangedFile(file.place, "its bytes are not the ones that were proven")
+        raise ChangedFile(file.path, "its bytes are not the ones that were proven")
 
     def is_published(self, file: StoredFile) -> bool:
         """Return whether the archive publishes a file as it is, as its proof says."""
@@ -213,7 +213,7 @@ class RememberedChoice:
         """Note what the next question would otherwise have to gather again."""
         for source in self.sources:
             file = source.file
-            folder, _, name = file.place.rpartition("/")
+            folder, _, name = file.path.rpartition("/")
             self.stamps.setdefault(folder, []).append((name, file.stamp))
         rows = [source.rows for source in self.sources if source.rows is not None]
         if len(rows) == len(self.sources) and len({each.folder for each in self.sources}) == 1:
@@ -573,7 +573,7 @@ class ScanPlanner:
         for each in serving:
             file = each.file
             try:
-                stat = os.stat(f"{self._root}/{file.place}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{self._root}/{file.path}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
             if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:

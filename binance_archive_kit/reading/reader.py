@@ -786,9 +786,9 @@ class ZipReader:
             for text in texts:
                 self._unpacker.check_rows(text)
             said = str(error).partition("\n")[0]
-            raise WrongValues(texts[0].source.file.place, said) from None
+            raise WrongValues(texts[0].source.file.path, said) from None
         if frame.height != sum(text.rows for text in texts):
-            raise WrongValues(texts[0].source.file.place, "its rows are not one to a line")
+            raise WrongValues(texts[0].source.file.path, "its rows are not one to a line")
         return frame
 
     def _check_places(self, text: CsvChunk) -> None:
@@ -801,7 +801,7 @@ class ZipReader:
                 said = number.decode()
         if said is not None:
             raise WrongValues(
-                text.source.file.place,
+                text.source.file.path,
                 f"a number has more than {PLACES} decimal places (…{said}), which decimals=True "
                 "cannot keep exactly; decimals=False reads it",
             )
@@ -876,7 +876,7 @@ class ZipReader:
             if value is not None and (value >= _MICROSECONDS) != (unit == "us"):
                 found = "us" if value >= _MICROSECONDS else "ms"
                 raise WrongUnit(
-                    text.source.file.place,
+                    text.source.file.path,
                     f"{name} holds {_UNITS[found]}, as {value} shows, and other times of the file "
                     f"are {_UNITS[unit or 'ms']}",
                 )
@@ -932,7 +932,7 @@ class ZipReader:
         for text in texts:
             if frame[name].slice(at, text.rows).null_count():
                 said = f"a row has no {name}, or no readable one"
-                raise WrongValues(text.source.file.place, said)
+                raise WrongValues(text.source.file.path, said)
             at += text.rows
 
     def _check_period(self, source: FileTask, first: int, last: int) -> None:
@@ -940,7 +940,7 @@ class ZipReader:
         if first < early or last >= late:
             found = first if first < early else last
             raise OutOfPeriod(
-                source.file.place,
+                source.file.path,
                 f"a row is of {_moment(found)}, and its name says {_days(source)}",
             )
 
@@ -950,7 +950,7 @@ class ZipReader:
         if len(others) or values.null_count():
             other = others[0] if len(others) else None
             raise WrongValues(
-                source.file.place,
+                source.file.path,
                 f"a row is of symbol {other!r}, and it lies in the folder of another",
             )
 
@@ -1013,7 +1013,7 @@ def batch_of(piece: Chunk, schema: pa.Schema) -> pa.RecordBatch:
         if name in own.column_names:
             arrays.append(own.column(name).combine_chunks())
         elif name == "file":
-            arrays.append(_repeated([(source.file.place, rows) for source, rows in piece.spans]))
+            arrays.append(_repeated([(source.file.path, rows) for source, rows in piece.spans]))
         else:
             arrays.append(_repeated([(getattr(folder, name), rows) for folder, rows in streams]))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

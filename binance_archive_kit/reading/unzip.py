@@ -151,7 +151,7 @@ class Unzipper:
         LargeText
             If it is not small once it is inflated.
         """
-        name = source.file.place
+        name = source.file.path
         if not source.file.is_zip:
             return self._text(source, self._bare(source.file))
         try:
@@ -176,7 +176,7 @@ class Unzipper:
         return self._text(source, body)
 
     def _text(self, source: FileTask, body: bytes) -> CsvChunk:
-        body, layout, odd = self._begun(source.file.place, body)
+        body, layout, odd = self._begun(source.file.path, body)
         text = self._counted(source, body, _commas(body), layout, odd)
         # Looked for now, while the bytes are in the processor's cache.
         text.other_letters = self.has_other_letters(text)
@@ -194,7 +194,7 @@ class Unzipper:
         size, row, commas, first, enough = 0, 0, 0, True, _FIRST_PIECE
         layout: Layout | None = None
         odd = _PLAIN
-        name = source.file.place
+        name = source.file.path
         for chunk in self._chunks(source.file):
             # Counted here and not in the whole piece: the bytes were just written.
             commas += _commas(chunk)
@@ -237,7 +237,7 @@ class Unzipper:
 
     def _chunks(self, file: StoredFile) -> Iterator[bytes]:
         """Yield the csv of a file piece by piece."""
-        name = file.place
+        name = file.path
         try:
             with (self._root / name).open("rb", buffering=0) as opened:
                 length = os.fstat(opened.fileno()).st_size
@@ -334,7 +334,7 @@ class Unzipper:
         unit: str | None = None,
     ) -> CsvChunk:
         """Count the rows, comparing the number of their fields with that of the columns."""
-        name = source.file.place
+        name = source.file.path
         tail = body[-3:]
         if len(tail) < 3 or not tail.endswith(b"\n") or tail.endswith(_BLANK_ENDS):
             body, more = _ended(name, body)
@@ -370,7 +370,7 @@ class Unzipper:
         ends = marks[fields - 1 :: fields] == _NEWLINE
         if len(marks) != text.rows * fields or not ends.all():
             row = int(np.argmin(ends)) + 1
-            name = text.source.file.place
+            name = text.source.file.path
             raise WrongColumns(name, f"row {row:,} does not have {fields} fields")
 
     def has_other_letters(self, text: CsvChunk) -> bool:
@@ -444,7 +444,7 @@ def _letters(body: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _member(file: Any, length: int, held: StoredFile) -> Member:
-    name = held.place
+    name = held.path
     try:
         member = find_member(file, length)
     except BadMemberError as error:
