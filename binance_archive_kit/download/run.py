@@ -59,7 +59,9 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.planning.plan import Action, Plan
 from binance_archive_kit.planning.s5cmd_flags import Flags
-from binance_archive_kit.storage.store import HASHING, Expected, Moved, Proof, ProvenBy, Store
+from binance_archive_kit.storage.moved import HASHING, MovedFile, rehash
+from binance_archive_kit.storage.proof import Expected, Proof, ProvenBy, prove
+from binance_archive_kit.storage.store import Store
 
 #: Connections for published digests; each answer is one short round trip.
 _CHECKSUM_CONNECTIONS = 128
@@ -222,7 +224,7 @@ class Run:
         )
         there = self._state_column().is_in(_THERE)
         try:
-            self._store.record_missing(result.missing, frame["key"].filter(there))
+            self._store.records.record_missing(result.missing, frame["key"].filter(there))
         except ArchiveKitError as error:
             warnings.warn(
                 f"what the archive was found to lack could not be recorded ({error}); reports "
@@ -277,11 +279,11 @@ class Run:
 
     async def _collect(self) -> None:
         try:
-            await asyncio.to_thread(self._store.remember, self._plan.frame["key"])
+            await asyncio.to_thread(self._store.locations.record, self._plan.frame["key"])
             staging = self._store.staging()
             with (
                 staging as folder,
-                self._store.recorder() as self._record,
+                self._store.records.recorder() as self._record,
                 ThreadPoolExecutor(_PROVERS, "prover") as self._provers,
             ):
                 checksums = DigestClient(
@@ -340,10 +342,13 @@ class Run:
         if not len(keys):
             return
         prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
+        records, locations = self._store.records, self._store.locations
         proofs = {
-            key: proof for prefix in prefixes for key, proof in self._store.recorded(prefix).items()
+            key: proof for prefix in prefixes for key, proof in records.proofs(prefix).items()
         }
-        files = [Moved(key, self._store.place(key), proofs[key]) for key in keys if key in proofs]
+        files = [
+            MovedFile(key, locations.location(key), proofs[key]) for key in keys if key in proofs
+        ]
         progress = self._progress
         progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
         stopped = threading.Event()
@@ -354,7 +359,7 @@ class Run:
             progress.count(units, size)
 
         try:
-            found = await asyncio.to_thread(self._store.rehash, files, done)
+            found = await asyncio.to_thread(rehash, records, files, done)
         except asyncio.CancelledError:
             stopped.set()
             raise
@@ -567,7 +572,7 @@ class Run:
             if task.path is None:
                 raise RuntimeError(f"{key} has no file to prove")
             try:
-                proof = self._store.prove(key, task.path, task.expected(), accept_stale=stale)
+                proof = prove(key, task.path, task.expected(), accept_stale=stale)
                 if not task.adopted:
                     proof = self._store.admit(proof, task.path)
                 outcomes.append(proof)
@@ -680,21 +685,10 @@ class Run:
         self._progress.total -= 1
         found = ObjectKey.parse(key)
         folder = found.folder
-        early = datetime.now(UTC).replace(tzinfo=None) < self._matrix.published_at(
-            found.start, folder.partition
-        )
-        absence = Absence(
-            folder.market,
-            folder.data_type,
-            Reason.NOT_PUBLISHED if early else Reason.ABSENT,
-            "not published yet" if early else "the archive lacks it",
-            found.start,
-            found.end,
-            folder.symbol,
-            folder.interval and str(folder.interval),
-            folder.partition,
-            key,
-        )
+        early = datetime.now(UTC) < self._matrix.published_at(found.start, folder.partition)
+        reason = Reason.NOT_PUBLISHED if early else Reason.ABSENT
+        detail = "not published yet" if early else "the archive does not have it"
+        absence = Absence.of(folder, reason, detail, found.start, found.end, key)
         (self._pending if early else self._missing).append(absence)
 
     def _leave(self, key: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -20,7 +20,6 @@ from pathlib import Path
 
 from binance_archive_kit.archive.annotations import load_annotations
 from binance_archive_kit.archive.enums import Interval, Partition
-from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.pruning import Pruner
@@ -30,8 +29,10 @@ from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.moved import rehash_moved
+from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
 from binance_archive_kit.storage.stamps import Stamp, raw, stamp_of
-from binance_archive_kit.storage.store import COMMIT_DELAY, HASHING, Moved, ProofRecord, Store
+from binance_archive_kit.storage.store import Store
 from binance_archive_kit.timestamps import DAY, to_day_number
 
 _Stamps = dict[str, list[tuple[str, Stamp]]]
@@ -96,7 +97,7 @@ class Proofs:
         self._files = None
         files = {each.key: each for each in (*others, file)}
         proofs = {key: self._proof(each) for key, each in files.items()}
-        for key, known in hash_moved(self._store, files.values(), proofs).items():
+        for key, known in rehash_moved(self._store.records, files.values(), proofs).items():
             self._recorded[f"{key.rpartition('/')[0]}/"][key] = known
         proof = self._proof(file)
         return proof is None or proof.is_of(file.stamp)
@@ -106,38 +107,8 @@ class Proofs:
             return None
         prefix = f"{file.key.rpartition('/')[0]}/"
         if prefix not in self._recorded:
-            self._recorded[prefix] = self._store.recorded(prefix)
+            self._recorded[prefix] = self._store.records.proofs(prefix)
         return self._recorded[prefix].get(file.key)
-
-
-def hash_moved(
-    store: Store, files: Iterable[StoredFile], proofs: Mapping[str, ProofRecord | None]
-) -> dict[str, ProofRecord]:
-    """Hash the files among these that were moved since they were proven; show the progress.
-
-    Returns
-    -------
-    dict of str to Recorded
-        What is recorded now of those whose bytes are the proven ones, by key.
-    """
-    moved = [
-        Moved(file.key, file.place, proof)
-        for file in files
-        if (proof := proofs.get(file.key)) is not None
-        and proof.stamp.size == file.size
-        and not proof.is_of(file.stamp)
-    ]
-    if not moved:
-        return {}
-    progress = Progress()
-    progress.begin(HASHING, len(moved), sum(each.proof.stamp.size for each in moved))
-    with Bar(progress) as bar:
-
-        def done(units: int, size: int) -> None:
-            progress.count(units, size)
-            bar.tick()
-
-        return store.rehash(moved, done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +311,7 @@ class ScanPlanner:
             by_name.setdefault(name, []).append(held)
         meant: list[tuple[list[_Part], list[_Part]]] = []
         for _, held_streams in sorted(by_name.items()):
-            if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
+            if any(pruner.may_match(held, [held.files])[0] for held in held_streams):
                 meant += _meant(held_streams, pruner)
         proofs = Proofs(self._store, lambda: _needed(pruner, meant))
         self._look_for_early(feed, [parts for parts, _ in meant], proofs)
@@ -366,7 +337,7 @@ class ScanPlanner:
         """
         choice = self._recalled(feed, parts)
         serving = choice.serving if choice else self._serving(feed, parts, before, proofs)
-        whole = all(pruner.covers(held, files) for held, files in parts)
+        whole = all(pruner.all_match(held, files) for held, files in parts)
         needed = serving if whole else _kept(pruner, serving)
         if not needed:
             return None
@@ -664,7 +635,7 @@ def _meant(
     parts: dict[tuple[int, int], list[_Part]] = {}
     meant: set[tuple[int, int]] = set()
     for held in held_streams:
-        keeps = pruner.keeps(held, held.months)
+        keeps = pruner.may_match(held, held.months)
         for files, keep in zip(held.months, keeps, strict=True):
             month = files[0].start.year, files[0].start.month
             parts.setdefault(month, []).append((held, files))
@@ -691,6 +662,6 @@ def _kept(pruner: Pruner, serving: Sequence[Served]) -> list[Served]:
     kept = []
     for held, part in groupby(serving, lambda each: each.held):
         files = list(part)
-        keeps = pruner.keeps(held, [[each.file] for each in files])
+        keeps = pruner.may_match(held, [[each.file] for each in files])
         kept += [each for each, keep in zip(files, keeps, strict=True) if keep]
     return kept

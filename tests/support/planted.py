@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.quality.gaps import DaySource, Explanation, GapKind, Timeline
+from binance_archive_kit.quality.timeline import DaySource, Explanation, GapKind, Timeline
 from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, Profiler
@@ -122,19 +121,16 @@ def line_of(
 
     `words` are known of single days.
     """
-    stream = (stream_of or owners[0][0]).folder
+    stream = (stream_of or owners[0][0]).folder.stream
     first = at(start or str(owners[0][0].start)) // DAY
     until = at(end or str(owners[-1][0].end)) // DAY + 1
-    of_day = np.full(until - first, -1, np.int64)
-    line = Timeline(
-        stream.market, stream.data_type, stream.symbol, stream.interval, first, until,
-        [owner_of(key, profile) for key, profile in owners], of_day, [ABSENT],
-    )  # fmt: skip
-    for number, owner in enumerate(line.owners):
-        of_day[max(owner.start // DAY - first, 0) : owner.end // DAY - first] = number
+    files = [owner_of(key, profile) for key, profile in owners]
+    line = Timeline(stream, first, [ABSENT] * (until - first), files)
+    for file in files:
+        for day in range(max(file.start // DAY, first), min(file.end // DAY, until)):
+            line.sources[day - first] = file
     for day, word in words:
-        line.words.append(word)
-        of_day[at(day) // DAY - first] = -len(line.words)
+        line.sources[at(day) // DAY - first] = word
     return line
 
 
