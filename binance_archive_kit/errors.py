@@ -620,6 +620,11 @@ def _seconds(text: str) -> int | tuple[int, str] | None:
     return (int(found[1]), "mo") if found[2] == "mo" else int(found[1]) * _SECONDS[found[2]]
 
 
+def field_error(field: str, message: str) -> ConfigurationError:
+    """Return the error of one invalid field."""
+    return ConfigurationError(FieldProblem(field, message))
+
+
 def unknown(field: str, value: object, valid: Iterable[str]) -> FieldProblem:
     """Return the problem of a value that is not one of the valid ones.
 

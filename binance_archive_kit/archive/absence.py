@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
 from binance_archive_kit.archive.enums import DataType, Market, Partition
+from binance_archive_kit.display.summary import Fold, State
 
 
 class Reason(StrEnum):
@@ -67,3 +70,24 @@ class Absence:
         )
         days = f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
         return f"{what}, {days}: {self.detail}"
+
+
+def absence_folds(
+    missing: Sequence[Absence] = (),
+    not_published: Sequence[Absence] = (),
+    unavailable: Sequence[Absence] = (),
+) -> list[Fold]:
+    """Return a fold for each kind of absence that occurs, for the summary of a result."""
+    kinds: list[tuple[str, State, str, Sequence[Absence]]] = [
+        ("missing", "warn", "could exist, the archive does not have it", missing),
+        ("not published", "later", "will exist, it is too early", not_published),
+        ("unavailable", "idle", "cannot exist", unavailable),
+    ]
+    folds = []
+    for name, state, meaning, absences in kinds:
+        reasons = Counter(absence.reason for absence in absences)
+        if [*reasons] == [Reason.OTHER_NAME]:
+            meaning = "the archive has it under another name"
+        counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+        folds.append(Fold(f"{len(absences):,} {name} ({meaning}): {counts}", absences, state))
+    return [fold for fold in folds if fold.lines]

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import certifi
 
 from binance_archive_kit.archive.matrix import Matrix
-from binance_archive_kit.errors import ConfigurationError, masked, shown
+from binance_archive_kit.errors import ConfigurationError, field_error, masked, shown
 from binance_archive_kit.paths import has_controls
 
 #: What is reckoned with where there is no limit, or none can be asked for.
@@ -58,10 +58,7 @@ def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
         ("matrix_path", matrix.archive.endpoint),
     )
     name, url = next((name, url) for name, url in given if url)
-    try:
-        return check_endpoint(url, name)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
+    return check_endpoint(url, name)
 
 
 def check_endpoint(url: object, field: str = "endpoint_url") -> str:
@@ -75,13 +72,13 @@ def check_endpoint(url: object, field: str = "endpoint_url") -> str:
 
     Raises
     ------
-    ValueError
+    ConfigurationError
         If `url` is not that of an S3-compatible endpoint. The message never has a password.
     """
     if not isinstance(url, str):
-        raise ValueError(f"{field}: {shown(url)} is not a URL, like 'http://127.0.0.1:9000'")
+        raise field_error(field, f"{shown(url)} is not a URL, like 'http://127.0.0.1:9000'")
     if "@" in url:
-        raise ValueError(f"{field}: {USER_INFO}")
+        raise field_error(field, USER_INFO)
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.port != 0
@@ -91,18 +88,20 @@ def check_endpoint(url: object, field: str = "endpoint_url") -> str:
     except ValueError:  # an invalid port, IPv6 address or host
         usable = False
     if not usable:
-        raise ValueError(
-            f"{field}: {shown(url)} is not an http(s) URL, like 'http://127.0.0.1:9000'"
+        raise field_error(
+            field, f"{shown(url)} is not an http(s) URL, like 'http://127.0.0.1:9000'"
         )
     if parts.hostname == "data.binance.vision":
-        raise ValueError(
-            f"{field}: {url!r} is the archive's web page and cannot list; "
-            "leave endpoint_url out for the archive itself"
+        raise field_error(
+            field,
+            f"{url!r} is the archive's web page and cannot list; "
+            "leave endpoint_url out for the archive itself",
         )
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(
-            f"{field}: {shown(url)} has a path; give the endpoint alone, "
-            f"like '{parts.scheme}://{parts.netloc}'"
+        raise field_error(
+            field,
+            f"{shown(url)} has a path; give the endpoint alone, "
+            f"like '{parts.scheme}://{parts.netloc}'",
         )
     return f"{parts.scheme}://{parts.netloc}"
 
@@ -158,9 +157,10 @@ def _trusted(*named: str | None) -> tuple[ssl.SSLContext, str]:
         try:
             context.load_verify_locations(cadata="\n".join(more))
         except (ssl.SSLError, ValueError):
-            raise ConfigurationError(
-                f"{variable}: {shown(file)} is not a file of certificates in PEM form; "
-                "correct the environment variable, or unset it"
+            raise field_error(
+                variable,
+                f"{shown(file)} is not a file of certificates in PEM form; "
+                "correct the environment variable, or unset it",
             ) from None
         found |= dict.fromkeys(more)
     # Windows has its own store in place of files.
@@ -209,18 +209,18 @@ def proxy_of(endpoint: str) -> str | None:
         usable = bool(host) and through.port != 0 and not has_controls(proxy)
     except ValueError:
         usable = False
-    if not usable:
-        problem = f"{name}_proxy: the proxy {masked(proxy)!r} has no valid host and port"
-    elif through.scheme != "http":
-        problem = (
-            f"{name}_proxy: {masked(proxy)!r} is a proxy of the kind {through.scheme}, and only "
-            "HTTP proxies are supported"
-        )
-    else:
+    if usable and through.scheme == "http":
         return proxy
-    raise ConfigurationError(
+    problem = f"the proxy {masked(proxy)!r} has no valid host and port"
+    if usable:
+        problem = (
+            f"{masked(proxy)!r} is a proxy of the kind {through.scheme}, and only HTTP proxies are "
+            "supported"
+        )
+    raise field_error(
+        f"{name}_proxy",
         f"{problem}; set {name}_proxy to an HTTP proxy, like 'http://proxy.example:3128', or "
-        f"no_proxy={parts.hostname} to go without"
+        f"no_proxy={parts.hostname} to go without",
     )
 
 

@@ -36,7 +36,7 @@ from binance_archive_kit.archive.enums import (
     Partition,
 )
 from binance_archive_kit.archive.keys import period_end
-from binance_archive_kit.errors import ConfigurationError, nearest, unknown
+from binance_archive_kit.errors import field_error, nearest, unknown
 from binance_archive_kit.paths import find_path, parse_json, read_text
 
 #: File name of the matrix that is used when none is named.
@@ -381,9 +381,10 @@ def _find(matrix_path: str | Path | None) -> Path:
         known = sorted(path.name for path in shipped(DEFAULT_MATRIX).parent.glob("*matrix*.json"))
         guess = nearest(path.name, known)
         hint = f"; did you mean {guess!r}?" if guess else "."
-        raise ConfigurationError(
-            f"matrix_path: {str(matrix_path)!r} is neither a file here nor a shipped one"
-            f"{hint} Valid: {', '.join(known)}"
+        raise field_error(
+            "matrix_path",
+            f"{str(matrix_path)!r} is neither a file here nor a shipped one"
+            f"{hint} Valid: {', '.join(known)}",
         ) from None
 
 
@@ -394,13 +395,11 @@ def _read(path: Path) -> _MatrixFile:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ConfigurationError(
-            f"matrix_path: {path} is not an availability matrix: {where}: {first['msg']}"
+        raise field_error(
+            "matrix_path", f"{path} is not an availability matrix: {where}: {first['msg']}"
         ) from None
     except ValueError as error:
-        raise ConfigurationError(
-            f"matrix_path: {path} is not an availability matrix: {error}"
-        ) from None
+        raise field_error("matrix_path", f"{path} is not an availability matrix: {error}") from None
 
 
 def _errors_of(entry: Feed, truth: Feed | None) -> str:

@@ -85,7 +85,7 @@ def plain(word: object) -> str:
     return str(word).replace("_", " ")
 
 
-def absence_folds(
+def _absence_folds(
     missing: Sequence[Absence], not_published: Sequence[Absence], unavailable: Sequence[Absence]
 ) -> list[Fold]:
     """Return a fold for each kind of absence that occurs."""
@@ -141,12 +141,12 @@ def notes_html(notes: Sequence[str]) -> str:
 
 def absences_html(*kinds: Sequence[Absence]) -> str:
     """Fold what is missing, not published yet and unavailable, in this order."""
-    return "".join(fold.to_html() for fold in absence_folds(*kinds))
+    return "".join(fold.to_html() for fold in _absence_folds(*kinds))
 
 
 def absences_text(*kinds: Sequence[Absence]) -> list[str]:
     """List what is missing, not published yet and unavailable as lines of text."""
-    return [f"  {line}" for fold in absence_folds(*kinds) for line in fold.to_text().splitlines()]
+    return [f"  {line}" for fold in _absence_folds(*kinds) for line in fold.to_text().splitlines()]
 
 
 def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

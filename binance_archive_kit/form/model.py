@@ -24,8 +24,8 @@ from binance_archive_kit.errors import ConfigurationError, nearest
 from binance_archive_kit.planning.config import (
     CollectionConfig,
     PartitionChoice,
-    field_problem,
     is_field,
+    unknown_field,
 )
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.requests import Requests
@@ -304,8 +304,8 @@ def read_fields(
     """
     mended = {name: value for name, value in fields.items() if is_field(name)}
     findings: Findings = {}
-    if unknown := [field_problem(name) for name in fields if not is_field(name)]:
-        findings[""] = [FieldMessage(Level.WRONG, text) for text in unknown]
+    if unknown := [unknown_field(name) for name in fields if not is_field(name)]:
+        findings[""] = [FieldMessage(Level.WRONG, str(problem)) for problem in unknown]
     while True:
         try:
             config = CollectionConfig(**mended)
@@ -319,16 +319,20 @@ def read_fields(
 
 
 def findings_of(error: ConfigurationError) -> Findings:
-    """Sort what is wrong to the fields that it is about."""
+    """Sort problems by the fields beside which they are shown."""
     findings: Findings = {}
-    for line in str(error).splitlines():
-        word = (re.match(r"\w*", line) or [""])[0]
-        name = _OWNERS.get(word, word)
-        if name not in CollectionConfig.model_fields:
-            name = ""
-        text = line.removeprefix(f"{name}: ")
+    for problem in error.problems:
+        name = _shown_at(problem.field)
+        text = problem.message if name == problem.field else str(problem)
         findings.setdefault(name, []).append(FieldMessage(Level.WRONG, text))
     return findings
+
+
+def _shown_at(field: str) -> str:
+    """Return the field beside which a message is shown; empty if there is none."""
+    name = re.split(r"[.\[]", field)[0]
+    name = _OWNERS.get(name, name)
+    return name if name in CollectionConfig.model_fields else ""
 
 
 #: Fields beside which problems of other names are shown: short forms, and the environment.

@@ -102,10 +102,7 @@ class ConfigForm(anywidget.AnyWidget):
             choices.starting_fields(_today()) if config is None else read_config(config).chosen()
         )
         if endpoint_url is not None:
-            try:
-                fields["endpoint_url"] = check_endpoint(endpoint_url)
-            except ValueError as error:
-                raise ConfigurationError(str(error)) from None
+            fields["endpoint_url"] = check_endpoint(endpoint_url)
         super().__init__()
         self.on_msg(self._told)
         self.observe(self._changed, "fields")

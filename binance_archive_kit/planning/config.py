@@ -7,13 +7,13 @@ use; it goes to JSON and back, and prints itself as the Python that makes it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from inspect import Parameter, Signature
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -37,7 +37,14 @@ from binance_archive_kit.archive.enums import (
 from binance_archive_kit.archive.keys import is_symbol
 from binance_archive_kit.archive.matrix import default_intervals
 from binance_archive_kit.display import render
-from binance_archive_kit.errors import ConfigurationError, nearest, shown, unknown
+from binance_archive_kit.errors import (
+    ConfigurationError,
+    FieldProblem,
+    field_error,
+    nearest,
+    shown,
+    unknown,
+)
 from binance_archive_kit.paths import has_controls, parse_json, read_path, read_text
 from binance_archive_kit.planning.date_range import (
     NAMED,
@@ -76,20 +83,20 @@ def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Wor
             return aliases[value]
         if value in set(kind):
             return kind(value)
-    raise ValueError(unknown(field, value, [*kind, *aliases]))
+    raise ConfigurationError(unknown(field, value, [*kind, *aliases]))
 
 
 def _entries(field: str, value: object) -> list[Any]:
     """Return the entries of a list, which may be any iterable but a text or a dict."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         way = "name at least one" if value is None else f"write {field}=[{shown(value)}]"
-        raise ValueError(f"{field}: {shown(value)} is not a list; {way}")
+        raise field_error(field, f"{shown(value)} is not a list; {way}")
     try:
         given = list(islice(value, _MOST + 1))
     except Exception as error:  # an iterable's own code may raise anything
-        raise ValueError(f"{field}: {shown(value)} is not a list: {error}") from None
+        raise field_error(field, f"{shown(value)} is not a list: {error}") from None
     if len(given) > _MOST:
-        raise ValueError(f"{field}: the list has more than {_MOST:,} entries; give fewer")
+        raise field_error(field, f"the list has more than {_MOST:,} entries; give fewer")
     return given
 
 
@@ -101,7 +108,7 @@ def _listed(field: str, value: object) -> list[Any]:
     except Exception:  # entries without a hash are not words, and reported below
         items = given
     if not items:
-        raise ValueError(f"{field}: the list is empty; name at least one")
+        raise field_error(field, "the list is empty; name at least one")
     return items
 
 
@@ -109,13 +116,12 @@ def _symbols(field: str, value: object) -> tuple[str, ...]:
     symbols = _listed(field, value)
     for symbol in symbols:
         if not isinstance(symbol, str) or not is_symbol(symbol) or len(symbol) > _LONGEST_SYMBOL:
-            raise ValueError(
-                f"{field}: {shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'"
-            )
+            raise field_error(field, f"{shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'")
         if symbol != symbol.upper():
-            raise ValueError(
-                f"{field}: {symbol!r} is not valid: the archive spells symbols in capitals; "
-                f"did you mean {symbol.upper()!r}?"
+            raise field_error(
+                field,
+                f"{symbol!r} is not valid: the archive spells symbols in capitals; "
+                f"did you mean {symbol.upper()!r}?",
             )
     return tuple(symbols)
 
@@ -320,7 +326,7 @@ class CollectionConfig(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            _raise_in_words(error, fields)
+            raise ConfigurationError(*_problems(error, fields)) from None
         except RecursionError:
             raise ConfigurationError("the configuration is nested too deeply") from None
 
@@ -335,8 +341,8 @@ class CollectionConfig(BaseModel):
         if not days:
             return others
         if others.get("date_range") is not None:
-            raise ValueError(
-                f"date_range: given together with {' and '.join(days)}; give either of them"
+            raise field_error(
+                "date_range", f"given together with {' and '.join(days)}; give either of them"
             )
         return {**others, "date_range": {"end": "yesterday", **days}}
 
@@ -374,9 +380,10 @@ class CollectionConfig(BaseModel):
         given = fields.get("intervals")
         given = {} if given is None else given
         if not isinstance(given, Mapping):
-            raise ValueError(
-                f"intervals: {shown(given)} is not a dict of data type to list; "
-                f"write intervals={{'klines': {shown(given)}}}"
+            raise field_error(
+                "intervals",
+                f"{shown(given)} is not a dict of data type to list; "
+                f"write intervals={{'klines': {shown(given)}}}",
             )
         for name, words in given.items():
             data_type = _word("intervals", DataType, name, aliases)
@@ -386,7 +393,7 @@ class CollectionConfig(BaseModel):
                 spelled = [_word(field, Interval, word, INTERVAL_ALIASES) for word in spelled]
             for word in spelled:
                 if not isinstance(word, str) or has_controls(word):
-                    raise ValueError(f"{field}: {shown(word)} is not valid; write it like '1h'")
+                    raise field_error(field, f"{shown(word)} is not valid; write it like '1h'")
             merged = [*intervals.get(data_type, ()), *map(str, spelled)]
             intervals[data_type] = tuple(dict.fromkeys(merged))
         if PREMIUM_INDEX in asked and DataType.PREMIUM_INDEX_KLINES.value not in asked:
@@ -399,9 +406,10 @@ class CollectionConfig(BaseModel):
     def _read_date_range(cls, value: object) -> object:
         if value is None or isinstance(value, Mapping | DateRange | RelativeRange):
             return value
-        raise ValueError(
-            f"date_range: {shown(value)} is not a range of days; "
-            "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}"
+        raise field_error(
+            "date_range",
+            f"{shown(value)} is not a range of days; "
+            "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}",
         )
 
     @field_validator("partition", mode="before")
@@ -430,11 +438,11 @@ class CollectionConfig(BaseModel):
         flags = _entries("s5cmd_extra_args", value)
         for flag in flags:
             if not isinstance(flag, str):
-                raise ValueError(f"s5cmd_extra_args: {shown(flag)} is not valid; flags are text")
+                raise field_error("s5cmd_extra_args", f"{shown(flag)} is not valid; flags are text")
             if has_controls(flag):
-                raise ValueError(f"s5cmd_extra_args: {shown(flag)} has control characters")
+                raise field_error("s5cmd_extra_args", f"{shown(flag)} has control characters")
             if "://" in flag and "@" in flag:
-                raise ValueError(f"s5cmd_extra_args: {USER_INFO}")
+                raise field_error("s5cmd_extra_args", USER_INFO)
         return tuple(flags)
 
     @field_serializer("output_directory")
@@ -501,8 +509,8 @@ class CollectionConfig(BaseModel):
             try:
                 read_path("path", path).write_text(f"{text}\n", encoding="utf-8")
             except OSError as error:
-                raise ConfigurationError(
-                    f"path: {shown(str(path))} cannot be written: {error.strerror}"
+                raise field_error(
+                    "path", f"{shown(str(path))} cannot be written: {error.strerror}"
                 ) from None
         return text
 
@@ -593,27 +601,28 @@ def read_config(source: Config) -> CollectionConfig:
     if isinstance(source, Mapping):
         for name in source:
             if not isinstance(name, str):
-                raise ConfigurationError(f"{shown(name)}: not the name of a field; names are text")
+                raise field_error(shown(name), "not the name of a field; names are text")
         return CollectionConfig(**source)
     if isinstance(source, str | Path):
         return CollectionConfig.from_json(source)
-    raise ConfigurationError(
-        f"config: {type(source).__name__} is no configuration; give a CollectionConfig, a dict of "
-        "its fields, or the path of a JSON file"
+    raise field_error(
+        "config",
+        f"{type(source).__name__} is no configuration; give a CollectionConfig, a dict of "
+        "its fields, or the path of a JSON file",
     )
 
 
-def field_problem(name: str) -> str:
-    """Format the message for a field that does not exist.
+def unknown_field(name: str) -> FieldProblem:
+    """Return the problem of a field that does not exist.
 
-    >>> field_problem("batch_sise")
-    "batch_sise: no such field of a configuration; did you mean 'batch_size'?"
+    >>> print(unknown_field("batch_sise"))
+    batch_sise: no such field of a configuration; did you mean 'batch_size'?
     """
     fields = [*CollectionConfig.model_fields, *ENDS]
     guess = nearest(name, fields)
     hint = f"; did you mean {guess!r}?" if guess else f". Valid: {', '.join(fields)}"
     spelled = name if name.isprintable() and len(name) <= 100 else shown(name)
-    return f"{spelled}: no such field of a configuration{hint}"
+    return FieldProblem(spelled, f"no such field of a configuration{hint}")
 
 
 def is_field(name: str) -> bool:
@@ -652,27 +661,24 @@ def _literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def _raise_in_words(error: ValidationError, fields: Mapping[str, Any]) -> NoReturn:
-    """Turn pydantic's findings into one error that names field, value and what is valid."""
-    lines = []
+def _problems(error: ValidationError, fields: Mapping[str, Any]) -> Iterator[FieldProblem]:
+    """Yield what pydantic has found, with the field, the value and what is valid."""
     short = "date_range" not in fields and not fields.keys().isdisjoint(ENDS)
     for found in error.errors(include_url=False):
         path = [str(part) for part in found["loc"] if part not in (NAMED, RELATIVE)]
         if short and path[:1] == ["date_range"]:
             path = path[1:] or path
-        field = path[0] if path else ""
-        where = ".".join(path)
-        cause = found.get("ctx", {}).get("error")
-        if found["type"] == "missing":
-            lines.append(f"{where}: required, and not given")
-        elif found["type"] == "extra_forbidden" and len(path) == 1:
-            lines.append(field_problem(path[0]))
-        elif found["type"] == "extra_forbidden" and path[0] == "date_range":
-            said = shown(found["input"])
-            lines.append(f"{where}: {said} is of no field; date_range has start and end")
-        elif isinstance(cause, ValueError):
-            said = str(cause)
-            lines.append(said if not path or said.startswith(field) else f"{where}: {said}")
-        else:
-            lines.append(f"{where}: {shown(found['input'])} is not valid: {found['msg']}")
-    raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
+        field, value = ".".join(path), shown(found["input"])
+        match found:
+            case {"ctx": {"error": ConfigurationError() as cause}}:
+                yield from cause.problems
+            case {"ctx": {"error": ValueError() as cause}}:
+                yield FieldProblem(field, str(cause))
+            case {"type": "missing"}:
+                yield FieldProblem(field, "required, and not given")
+            case {"type": "extra_forbidden"} if len(path) == 1:
+                yield unknown_field(field)
+            case {"type": "extra_forbidden"}:
+                yield FieldProblem(field, f"{value} is of no field; date_range has start and end")
+            case _:
+                yield FieldProblem(field, f"{value} is not valid: {found['msg']}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_validator
 
-from binance_archive_kit.errors import ConfigurationError
+from binance_archive_kit.errors import field_error
 from binance_archive_kit.timestamps import parse_day, parse_relative_day, resolve_day
 
 Day = Annotated[date, BeforeValidator(parse_day)]
@@ -57,11 +57,12 @@ class RelativeRange(BaseModel):
         try:
             start, end = (resolve_day(day, today) for day in (self.start, self.end))
         except ValueError as error:
-            raise ConfigurationError(f"date_range: {error}") from None
+            raise field_error("date_range", str(error)) from None
         if start > end:
-            raise ConfigurationError(
-                f"date_range: start {_said(self.start, start)} is after end "
-                f"{_said(self.end, end)}; both are inclusive"
+            raise field_error(
+                "date_range",
+                f"start {_said(self.start, start)} is after end "
+                f"{_said(self.end, end)}; both are inclusive",
             )
         return DateRange(start=start, end=end)
 

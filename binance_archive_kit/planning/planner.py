@@ -20,8 +20,8 @@ from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
-    ConfigurationError,
     disk_advice,
+    field_error,
     shown,
 )
 from binance_archive_kit.paths import find_path, read_path
@@ -123,21 +123,22 @@ def check_folder(folder: Path) -> None:
             kind = each.stat().st_mode
         except FileNotFoundError:
             if each.is_symlink():
-                raise ConfigurationError(
-                    f"output_directory: {str(folder)!r} cannot be a folder: {str(each)!r} is a "
-                    "link to nothing"
+                raise field_error(
+                    "output_directory",
+                    f"{str(folder)!r} cannot be a folder: {str(each)!r} is a link to nothing",
                 ) from None
             continue
         except NotADirectoryError:
             continue
         except OSError as error:  # a loop of links, a name that is too long, no permission
-            raise ConfigurationError(
-                f"output_directory: {shown(str(folder))} cannot be a folder: "
-                f"{disk_advice(error.errno) or error.strerror}"
+            raise field_error(
+                "output_directory",
+                f"{shown(str(folder))} cannot be a folder: "
+                f"{disk_advice(error.errno) or error.strerror}",
             ) from None
         if not stat.S_ISDIR(kind):
-            raise ConfigurationError(
-                f"output_directory: {str(folder)!r} cannot be a folder: {str(each)!r} is a file"
+            raise field_error(
+                "output_directory", f"{str(folder)!r} cannot be a folder: {str(each)!r} is a file"
             )
         return
 
@@ -159,9 +160,10 @@ class PlanningContext:
     ) -> PlanningContext:
         """Read a configuration; what is not used of it is a warning, if `warn`."""
         if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
-            raise ConfigurationError(
-                f"storage: {storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
-                "trade_type=, symbol=, partition_date=)"
+            raise field_error(
+                "storage",
+                f"{storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
+                "trade_type=, symbol=, partition_date=)",
             )
         check_folder(config.output_directory)
         now = datetime.now(UTC)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from binance_archive_kit.errors import ConfigurationError, shown, unknown
+from binance_archive_kit.errors import ConfigurationError, field_error, shown, unknown
 from binance_archive_kit.paths import has_controls
 
 #: Digits of a number: s5cmd makes room for as many workers as it is told to.
@@ -16,9 +16,10 @@ _MOST_DIGITS = 6
 def _count(name: str, text: str) -> str:
     digits = text.isascii() and text.isdigit()
     if not digits or len(text.lstrip("0")) > _MOST_DIGITS or int(text) < 1:
-        raise ConfigurationError(
-            f"s5cmd_extra_args: {name}={text[:100]} is not a number of at least 1, and at most "
-            f"{10**_MOST_DIGITS - 1:,}"
+        raise field_error(
+            "s5cmd_extra_args",
+            f"{name}={text[:100]} is not a number of at least 1, and at most "
+            f"{10**_MOST_DIGITS - 1:,}",
         )
     return text
 
@@ -29,7 +30,7 @@ def _mebibytes(name: str, text: str) -> str:
 
 def _text(name: str, text: str) -> str:
     if not text:
-        raise ConfigurationError(f"s5cmd_extra_args: {name} has no value")
+        raise field_error("s5cmd_extra_args", f"{name} has no value")
     return text
 
 
@@ -106,16 +107,14 @@ class Flags:
         rest = list(arguments)
         for argument in arguments:
             if has_controls(argument):
-                raise ConfigurationError(
-                    f"s5cmd_extra_args: {shown(argument)} has control characters or line ends"
+                raise field_error(
+                    "s5cmd_extra_args", f"{shown(argument)} has control characters or line ends"
                 )
         while rest:
             written, equals, value = rest.pop(0).partition("=")
             name = _SHORT.get(written, written)
             if name in _HARMFUL:
-                raise ConfigurationError(
-                    f"s5cmd_extra_args: {written} cannot be set: {_HARMFUL[name]}"
-                )
+                raise field_error("s5cmd_extra_args", f"{written} cannot be set: {_HARMFUL[name]}")
             place = next(((t, p) for t, p in flags._places() if name in t), None)
             if place is None:
                 raise ConfigurationError(unknown("s5cmd_extra_args", name, [*_GLOBAL, *_COPY]))
@@ -123,7 +122,7 @@ class Flags:
             reader = table[name]
             if reader is None:
                 if equals and value != "true":
-                    raise ConfigurationError(f"s5cmd_extra_args: {name} takes no value")
+                    raise field_error("s5cmd_extra_args", f"{name} takes no value")
                 target[name] = None
             else:
                 if not equals:

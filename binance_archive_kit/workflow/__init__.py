@@ -27,11 +27,12 @@ from binance_archive_kit.errors import (
     ArchiveKitError,
     ArchiveKitWarning,
     ConfigurationError,
+    FieldProblem,
     MissingExtraError,
     WorkflowError,
     shown,
 )
-from binance_archive_kit.planning.config import CollectionConfig, field_problem, is_field
+from binance_archive_kit.planning.config import CollectionConfig, is_field, unknown_field
 from binance_archive_kit.storage.layout import BaseStorage
 
 if TYPE_CHECKING:
@@ -96,11 +97,11 @@ class WorkflowConfig(dict[str, Any]):
         absent = [name for name in _REQUIRED if name not in self]
         if absent:
             raise ConfigurationError(
-                "\n".join(f"{name}: required, and not given" for name in absent)
+                *(FieldProblem(name, "required, and not given") for name in absent)
             )
         for name in self:
             if not is_field(name):
-                warnings.warn(f"{field_problem(name)} (ignored)", ArchiveKitWarning, stacklevel=3)
+                warnings.warn(f"{unknown_field(name)} (ignored)", ArchiveKitWarning, stacklevel=3)
         return CollectionConfig(**{name: value for name, value in self.items() if is_field(name)})
 
 
