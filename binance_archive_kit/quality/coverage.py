@@ -53,8 +53,9 @@ from binance_archive_kit.quality.gaps import (
 )
 from binance_archive_kit.quality.reconcile import compare_month, shared_rows
 from binance_archive_kit.quality.report import CoverageReport, report_on
-from binance_archive_kit.query.engine import Engine, Prefer
+from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import OpenStore
+from binance_archive_kit.query.options import Prefer, ReadOptions
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
@@ -76,7 +77,7 @@ from binance_archive_kit.timestamps import (
 )
 
 T = TypeVar("T")
-FileTask = str | Path | Engine | CollectionConfig | Plan
+FileTask = str | Path | OpenStore | CollectionConfig | Plan
 #: What a line is about.
 Name = tuple[Market, DataType, str, Interval | None]
 #: Files of a line by their keys, and the days of each that another one gives instead.
@@ -119,7 +120,7 @@ def coverage(
 
     Parameters
     ----------
-    source : str, Path, Engine, CollectionConfig or Plan
+    source : str, Path, OpenStore, CollectionConfig or Plan
         A store's folder, or what `store` gives of it: what is there is held against itself,
         from the first to the last file of each stream that was ever collected, without
         asking the archive. A
@@ -160,10 +161,14 @@ def coverage(
         source = plan(source)
     if isinstance(source, Plan):
         folder = Path(source.config.output_directory)
-        held = OpenStore(folder, prefer=prefer) if folder.is_dir() else None
+        held = Engine(folder, ReadOptions(prefer=prefer)) if folder.is_dir() else None
         matrix = load_matrix(source.config.matrix_path)
         return Survey(held, matrix, Expected.of_plan(source, span)).report(str(folder))
-    engine = source if isinstance(source, Engine) else OpenStore(source, prefer=prefer)
+    engine = (
+        source.engine
+        if isinstance(source, OpenStore)
+        else Engine(source, ReadOptions(prefer=prefer))
+    )
     survey = Survey(engine, load_matrix(), Expected.of_folder(engine, span))
     return survey.report(str(engine.root))
 

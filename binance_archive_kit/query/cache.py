@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from binance_archive_kit.archive.keys import Folder, key_range
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
+from binance_archive_kit.query.options import DEFAULT_LIMIT
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS, FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, Irregularity
 from binance_archive_kit.reading.profile import NO_RUNS, FileProfile, Run
@@ -54,8 +55,6 @@ _VERSION = 2
 _ROW_GROUP = 122_880
 #: Rows that tell whether a column's values repeat.
 _SAMPLE = 20_000
-#: Bytes that all months together may take, unless told otherwise.
-DEFAULT_LIMIT = 20 << 30
 _PART = ".part"
 _DECIMAL = "decimal_"
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]

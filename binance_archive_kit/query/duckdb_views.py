@@ -21,6 +21,7 @@ import pyarrow.dataset as ds
 from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display import render
+from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.query.engine import PROBLEMS, SCANS, STREAMS, Engine
@@ -304,14 +305,13 @@ def connection_html(connection: duckdb.DuckDBPyConnection) -> str | None:
         (view, f"{symbols:,}", f"{first}", f"{last}", f"{count:,}", render.size(weight))
         for view, symbols, first, last, count, weight in rows
     ]
-    return render.panel(
+    head = ("view", "symbols", "first day", "last day", "files", "size")
+    return Summary(
         f"DuckDB connection to {database}",
         f"{len(rows):,} views have rows, of {files:,} files, {render.size(size)}",
         "good" if rows else "idle",
-        render.table(
-            ("view", "symbols", "first day", "last day", "files", "size"), table, numeric={1, 4, 5}
-        ),
-    )
+        [Table(head, table, numeric={1, 4, 5})],
+    ).to_html()
 
 
 def _create_views(

@@ -17,7 +17,6 @@ from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -31,14 +30,13 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     FileError,
-    check_flag,
     disk_error,
     nearest,
     shown,
-    unknown,
 )
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache, touch
+from binance_archive_kit.query.cache import CacheUse, MonthCache, touch
+from binance_archive_kit.query.options import ReadOptions
 from binance_archive_kit.query.pruning import All, ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import (
     FileNotes,
@@ -56,8 +54,7 @@ from binance_archive_kit.storage.inventory import Inventory, SkippedFile, Stored
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.store import ProofRecord, Store
 
-Prefer = Literal["daily", "monthly"]
-OnError = Literal["raise", "skip"]
+_DEFAULTS = ReadOptions()
 
 
 @dataclass(slots=True)
@@ -182,47 +179,17 @@ class Engine:
     ----------
     root : str or Path
         A folder in the archive's layout, whoever filled it.
-    cache : bool
-        Keep what was read as Parquet, so that it is read faster the next time.
-    cache_limit : int
-        Bytes that the cache may take.
-    prefer : {"daily", "monthly"}
-        Which file serves a day that a daily and a monthly file cover both.
-    on_error : {"raise", "skip"}
-        What to do about a file that is not what its name says.
-    decimals : bool
-        Prices and amounts as exact decimals instead of floating point numbers.
+    options : ReadOptions
 
     Attributes
     ----------
-    on_error : {"raise", "skip"}
-        As given.
     problems : dict of str to FileError
         Files that were left out, by their path inside the store, with the reasons.
     last_scan : ScanReport or None
         What the latest question has cost.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        cache: bool = True,
-        cache_limit: int = DEFAULT_LIMIT,
-        prefer: Prefer = "daily",
-        on_error: OnError = "raise",
-        decimals: bool = False,
-    ) -> None:
-        for name, value, valid in (
-            ("prefer", prefer, ("daily", "monthly")),
-            ("on_error", on_error, ("raise", "skip")),
-        ):
-            if value not in valid:
-                raise ConfigurationError(unknown(name, value, valid))
-        for name, flag in (("cache", cache), ("decimals", decimals)):
-            check_flag(name, flag)
-        if not isinstance(cache_limit, int) or cache_limit < 0:
-            raise ConfigurationError(f"cache_limit: {shown(cache_limit)} is not a number of bytes")
+    def __init__(self, root: str | Path, options: ReadOptions = _DEFAULTS) -> None:
         self.root = find_path("store", root).absolute()
         if not self.root.is_dir():
             raise ConfigurationError(
@@ -236,13 +203,12 @@ class Engine:
             )
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
-        self.cache = MonthCache(self.root, keep=cache, limit=cache_limit)
-        self._decimals = decimals
-        self._first = Partition(prefer)
+        self.cache = MonthCache(self.root, keep=options.cache, limit=options.cache_limit)
+        self.options = options
+        self._first = Partition(options.prefer)
         self._store = Store(self.root)
         self._inventory = Inventory(self.root, self._store.places)
-        self.on_error = on_error
-        self._skip = self._leave_out if on_error == "skip" else None
+        self._skip = self._leave_out if options.on_error == "skip" else None
         self._servings = ScanPlanner(
             self.root, self._store, self.cache, first=self._first, skip=self._skip
         )
@@ -262,7 +228,7 @@ class Engine:
         ConfigurationError
             If there is no such feed in the archive.
         """
-        return feed_table(*read_feed(market, data_type), decimals=self._decimals)
+        return feed_table(*read_feed(market, data_type), decimals=self.options.decimals)
 
     def nothing_of(self, feed: FeedTable) -> str:
         """Say that the store has no file of a feed, and what to do about it."""

@@ -26,7 +26,10 @@ from binance_archive_kit.errors import (
     unknown,
 )
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.open_store import Source, opened, read_choice, scan
+from binance_archive_kit.query.open_store import Source, open_engine
+from binance_archive_kit.query.polars_scan import scan_feed
+from binance_archive_kit.query.pruning import Selection
+from binance_archive_kit.query.selection import parse_selection
 from binance_archive_kit.reading.cadence import MONTH, Cadence, cadence_of, length
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS, feed_table, read_feed
 from binance_archive_kit.reading.known_times import KNOWN_AT, columns_needed, known_at_of
@@ -133,8 +136,8 @@ def join_known(
     ----------
     left : polars.DataFrame or polars.LazyFrame
         One row for each decision; in any order, which is kept.
-    source : str, Path, Engine, polars.DataFrame or polars.LazyFrame
-        A store's folder, or what `store` gives of it. Or rows of any kind with a column
+    source : str, Path, OpenStore, polars.DataFrame or polars.LazyFrame
+        The folder of a store, or an open store. Or rows of any kind with a column
         ``known_at``, such as a filtered ``scan(..., known_at=True)``.
     market, data_type : str
         The feed to join, such as "futures_um" and "metrics"; not for a frame.
@@ -211,7 +214,7 @@ def join_known(
             raise ConfigurationError(f"{', '.join(odd)}: not for a frame of rows; leave it out")
         rows = _FrameRows(source.lazy(), where)
     else:
-        rows = _FeedRows(opened(source, options), market, data_type, where)
+        rows = _FeedRows(open_engine(source, options), market, data_type, where)
     own = rows.own if columns is None else _names("columns", columns)
     for name in groups:
         _check_has("by", name, frame.columns, "left")
@@ -283,7 +286,7 @@ class _FeedRows:
         known = sorted({held.folder.symbol for held in streams})
         strangers = sorted(set(symbols) - set(known))
         if strangers and (named is not None or len(strangers) == len(symbols)):
-            read_choice(self.engine, self.feed, strangers, None, None, None)
+            parse_selection(self.engine, self.feed, strangers)
         if self.feed.data_type.has_intervals:
             there = {
                 each.folder.interval
@@ -298,7 +301,7 @@ class _FeedRows:
                 names = ", ".join(each for each in Interval if each in there)
                 raise ConfigurationError(f"interval: choose one of {names}")
             own = [name for name in symbols if name in known] or None
-            read_choice(self.engine, self.feed, own, interval, None, None)
+            parse_selection(self.engine, self.feed, own, interval)
             [self._interval] = there if interval is None else [Interval(read_interval(interval))]
         elif interval is not None:
             raise ConfigurationError(f"interval: {self.title} has none; leave it out")
@@ -391,16 +394,13 @@ class _FeedRows:
         return pl.DataFrame(schema={**self.feed.polars, KNOWN_AT: _TIME, _SYMBOL: pl.String()})
 
     def _scan(self, symbols: list[str], start: datetime, end: datetime) -> pl.LazyFrame:
-        rows = scan(
-            self.engine,
-            self.feed.market,
-            self.feed.data_type,
-            symbols=symbols,
-            intervals=self._interval,
-            start=start,
-            end=end,
-            known_at=True,
+        selection = Selection(
+            frozenset(symbols),
+            None if self._interval is None else frozenset([self._interval]),
+            start.replace(tzinfo=None),
+            end.replace(tzinfo=None),
         )
+        rows = scan_feed(self.engine, self.feed, selection, known_at=True)
         if self._where is not None:
             rows = rows.filter(self._where)
         return rows.with_columns(pl.col("symbol").cast(pl.String).alias(_SYMBOL))
@@ -436,7 +436,7 @@ class _FeedRows:
             f"two different rows of {first[_SYMBOL]} were known at "
             f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC{also}",
         )
-        if self.engine.on_error == "raise":
+        if self.engine.options.on_error == "raise":
             raise error
         self.engine.problems.setdefault(one, error)
         warnings.warn(

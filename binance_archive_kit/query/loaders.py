@@ -25,14 +25,10 @@ from binance_archive_kit.errors import (
     unknown,
 )
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.open_store import (
-    Moment,
-    Source,
-    opened,
-    read_choice,
-    scan,
-)
+from binance_archive_kit.query.open_store import Source, open_engine
+from binance_archive_kit.query.polars_scan import scan_feed
 from binance_archive_kit.query.pruning import Selection
+from binance_archive_kit.query.selection import Moment, parse_selection
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND
@@ -60,7 +56,7 @@ def load_klines(
 
     Parameters
     ----------
-    source : str, Path or Engine
+    source : str, Path or OpenStore
     symbol, interval : str or iterable of str
         One name, or several in any collection. Of several, a column names each row's own.
     market : str
@@ -89,7 +85,7 @@ def load_klines(
     FileError
         For a file that is not what its name says.
     """
-    engine = opened(source, options)
+    engine = open_engine(source, options)
     feed = engine.feed(market, data_type)
     rows = _Rows(engine)
     found = _candles(rows, feed, symbol, interval, start, end)
@@ -116,7 +112,7 @@ def ohlcv(
 
     Parameters
     ----------
-    source : str, Path or Engine
+    source : str, Path or OpenStore
     symbol : str or iterable of str
         One name, or several in any collection. Of several, a column names each row's own.
     every : str
@@ -151,7 +147,7 @@ def ohlcv(
         If two candles with one open time differ; with ``on_error="skip"`` both are left out.
     """
     length = read_length(every)
-    engine = opened(source, options)
+    engine = open_engine(source, options)
     feed = engine.feed(market, DataType.KLINES)
     asked = None if interval is None else _intervals(interval)
     symbols = sorted(read_names("symbol", symbol))
@@ -216,12 +212,12 @@ def klines_with_funding(
     FileError
         For a file that is not what its name says.
     """
-    engine = opened(source, options)
+    engine = open_engine(source, options)
     rows = _Rows(engine)
     symbols, intervals = read_names("symbol", symbol), _intervals(interval)
     candles = _candles(rows, engine.feed(market, DataType.KLINES), symbols, intervals, start, end)
     feed = engine.feed(market, DataType.FUNDING_RATE)
-    known = rows.read(feed, read_choice(engine, feed, symbols, None, None, None))
+    known = rows.read(feed, parse_selection(engine, feed, symbols))
     hours = pl.max_horizontal("funding_interval_hours", pl.col("funding_interval_hours").shift(-1))
     stale = (pl.col("calc_time") + pl.duration(hours=hours) + _LATE).alias("stale")
     joined = []
@@ -268,11 +264,11 @@ def _chosen(
     end: Moment | None,
 ) -> Selection:
     """Read what is asked for, and see that the store has files of each symbol and interval."""
-    chosen = read_choice(engine, feed, symbols, intervals, start, end)
+    chosen = parse_selection(engine, feed, symbols, intervals, start, end)
     there = {(held.folder.symbol, held.folder.interval) for held in engine.folders(feed)}
     for name in symbols:
         if any((name, each) not in there for each in intervals or ()):
-            read_choice(engine, feed, name, intervals, start, end)
+            parse_selection(engine, feed, name, intervals, start, end)
     return chosen
 
 
@@ -320,15 +316,7 @@ class _Rows:
 
     def read(self, feed: FeedTable, chosen: Selection, *where: pl.Expr) -> pl.DataFrame:
         """Read rows in the order of symbol, interval and time, each once."""
-        lazy = scan(
-            self.engine,
-            feed.market,
-            feed.data_type,
-            symbols=chosen.symbols,
-            intervals=chosen.intervals,
-            start=chosen.start,
-            end=chosen.end,
-        ).filter(*where)
+        lazy = scan_feed(self.engine, feed, chosen).filter(*where)
         names = ["symbol", "interval"] if feed.data_type.has_intervals else ["symbol"]
         columns = [*names, *feed.columns]
         frame = lazy.select(columns).collect()

@@ -1,140 +1,103 @@
-"""From a store to rows: `store` shows what is there, `connect` gives SQL, `scan` frames.
+"""Open a store: `store` shows its contents, `connect` gives SQL, `scan` a lazy frame.
 
-Everything reads the zips as they lie in the folder, one that `collect` filled or one that
-any other tool filled in the bucket's layout. Times are UTC, at microseconds.
+All three read the zips in place, from a folder that `collect` filled or that any other tool
+filled in the bucket's layout. Times are UTC, in microseconds.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import pyarrow as pa
-from polars.io.plugins import register_io_source
 
-from binance_archive_kit.archive.enums import Interval, read_interval, read_names
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import running_shell
+from binance_archive_kit.display.summary import Fold, Summary, Table
 from binance_archive_kit.errors import (
     ConfigurationError,
-    FieldProblem,
+    FileError,
     check_flag,
     nearest,
     shown,
-    unknown,
 )
+from binance_archive_kit.query.cache import CacheUse, MonthCache
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
-from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selection, without_hints
-from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
-from binance_archive_kit.reading.known_times import known_at_of
+from binance_archive_kit.query.engine import Engine, ScanReport
+from binance_archive_kit.query.options import ReadOptions
+from binance_archive_kit.query.polars_scan import scan_feed
+from binance_archive_kit.query.selection import Moment, parse_selection
 from binance_archive_kit.storage.inventory import SkippedFile
-from binance_archive_kit.timestamps import is_whole_day, parse_time
 
 if TYPE_CHECKING:
     import duckdb
 
-Moment = str | date | datetime
-Source = str | Path | Engine
-_DAY = timedelta(days=1)
-_LAST_DAY = datetime(datetime.max.year, 12, 31)
-_OPTIONS = ("cache", "cache_limit", "prefer", "on_error", "decimals")
-#: Streams up to which each is shown in a line of its own, and names up to which all are listed.
+#: Streams up to which each is shown in a line of its own.
 _FEW = 24
-#: Characters from which on a name is none.
-_LONG = 120
-
-
-class OpenStore(Engine):
-    """A store that is open for questions: what `store` gives.
-
-    Its parts are had by name, with completion: ``store["spot"]["klines"]["BTCUSDT"]``.
-    """
-
-    def __getitem__(self, word: str) -> StorePart:
-        """Give the part under a market."""
-        return StorePart(self)[word]
-
-    def __iter__(self) -> Iterator[str]:
-        """Give the markets there are."""
-        return iter(StorePart(self))
-
-    def _ipython_key_completions_(self) -> list[str]:
-        return list(self)
-
-    def __repr__(self) -> str:
-        """Say what there is in one line."""
-        streams = self.frame()
-        proven = f"{int(streams['proven'].sum()):,} proven"
-        skipped = len(self.skipped())
-        more = f", {skipped:,} files skipped: see skipped()" if skipped else ""
-        return f"OpenStore({str(self.root)!r}: {_amount(streams)}, {proven}{more})"
-
-    def _repr_html_(self) -> str:
-        """Show what there is, feed by feed."""
-        return _panel(self, "Store", self.frame(), self.skipped())
-
-
 #: What a part of a store is named by, from the outermost to the innermost.
 _LEVELS = ("market", "data_type", "symbol", "interval")
 
 
 class StorePart:
-    """A part of a store: all its files under some words, such as a market and a data type.
+    """A part of a store: the files of a market, a data type, a symbol or an interval.
 
     Parameters
     ----------
     engine : Engine
     words : tuple of str
-        Market, data type, symbol and interval, as many as are chosen.
+        The first of market, data type, symbol and interval: as many as are chosen.
     """
 
     def __init__(self, engine: Engine, words: tuple[str, ...] = ()) -> None:
-        self._holdings = engine
+        self.engine = engine
         self.words = words
 
     def frame(self) -> pl.DataFrame:
-        """Say what is there: a row for each stream, as `Engine.frame` does."""
-        streams = self._holdings.frame()
+        """List the streams, one row each.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``view``, ``market``, ``data_type``, ``partition``, ``symbol``, ``interval``,
+            ``first`` and ``last`` (UTC days that files cover, both inclusive), ``files``,
+            ``bytes`` (of the zips) and ``proven`` (files whose proof is recorded and valid).
+        """
+        streams = self.engine.frame()
         for level, word in zip(_LEVELS, self.words, strict=False):
             streams = streams.filter(pl.col(level) == word)
         return streams
 
     def scan(self, **choice: Any) -> pl.LazyFrame:
-        """Scan its rows, once market and data type are chosen; the rest as for `scan`.
+        """Scan the rows, once market and data type are chosen; other parameters as for `scan`.
 
         Raises
         ------
         ConfigurationError
-            If market or data type are still open.
+            If market or data type are not chosen yet.
         """
         if len(self.words) < 2:
             raise ConfigurationError(
                 f"choose a {_LEVELS[len(self.words)]} first: {', '.join(self)}"
             )
         names = dict(zip(("symbols", "intervals"), self.words[2:], strict=False))
-        return scan(self._holdings, *self.words[:2], **(names | choice))
+        return scan(OpenStore(self.engine), *self.words[:2], **(names | choice))
 
     def __getitem__(self, word: str) -> StorePart:
-        """Give the part under one more word."""
+        """Return the part with one more word."""
         if len(self.words) == len(_LEVELS):
             raise ConfigurationError(f"{self!r} has no parts")
-        if word not in (there := list(self)):
-            guess = nearest(word, there)
+        if word not in (known := list(self)):
+            guess = nearest(word, known)
             hint = f"; did you mean {guess!r}?" if guess else "."
             raise ConfigurationError(
                 f"{_LEVELS[len(self.words)]}: {shown(word)} is not in the store{hint} "
-                f"It has: {', '.join(there) or 'nothing'}"
+                f"It has: {', '.join(known) or 'nothing'}"
             )
-        return StorePart(self._holdings, (*self.words, word))
+        return StorePart(self.engine, (*self.words, word))
 
     def __iter__(self) -> Iterator[str]:
-        """Give the words that may follow."""
+        """Yield the words that may follow."""
         if len(self.words) < len(_LEVELS):
             yield from self.frame()[_LEVELS[len(self.words)]].drop_nulls().unique().sort()
 
@@ -142,17 +105,113 @@ class StorePart:
         return list(self)
 
     def __repr__(self) -> str:
-        return f"Shelf({' '.join(self.words) or 'everything'}: {self.frame().height:,} streams)"
+        return f"StorePart({' '.join(self.words)}: {self.frame().height:,} streams)"
 
     def _repr_html_(self) -> str:
-        """Show what there is, feed by feed."""
-        return _panel(self._holdings, " ".join(self.words), self.frame())
+        """Show the streams, feed by feed."""
+        return _summary(self.engine, " ".join(self.words), self.frame()).to_html()
 
 
-def _panel(
+class OpenStore(StorePart):
+    """An open store, returned by `store`.
+
+    Its parts are looked up by name, with completion: ``store["spot"]["klines"]["BTCUSDT"]``.
+
+    Attributes
+    ----------
+    root : Path
+    cache : MonthCache
+        Has ``use()`` and ``clear()``.
+    problems : dict of str to FileError
+        Files that were left out, by their path inside the store, with the reasons.
+    last_scan : ScanReport or None
+        The cost of the latest query.
+    """
+
+    @property
+    def root(self) -> Path:
+        """The folder of the store."""
+        return self.engine.root
+
+    @property
+    def cache(self) -> MonthCache:
+        """The cached months."""
+        return self.engine.cache
+
+    @property
+    def problems(self) -> dict[str, FileError]:
+        """Files that were left out, by their path inside the store."""
+        return self.engine.problems
+
+    @property
+    def last_scan(self) -> ScanReport | None:
+        """The cost of the latest query; None before the first one."""
+        return self.engine.last_scan
+
+    def problems_frame(self) -> pl.DataFrame:
+        """List the files that were left out: ``file``, ``reason``, ``detail``."""
+        return self.engine.problems_frame()
+
+    def last_scan_frame(self) -> pl.DataFrame:
+        """Return the cost of the latest query as one row; no row before the first one."""
+        return self.engine.last_scan_frame()
+
+    def skipped(self) -> list[SkippedFile]:
+        """List the files that are not read because of their name or folder, with advice."""
+        return self.engine.skipped()
+
+    def warm(
+        self,
+        market: str | None = None,
+        data_type: str | None = None,
+        *,
+        symbols: str | Iterable[str] | None = None,
+    ) -> CacheUse:
+        """Cache all months, so that the first query is as fast as the later ones.
+
+        Shows its progress. Months that are cached already cost nothing.
+
+        Parameters
+        ----------
+        market, data_type : str, optional
+            Only these feeds; None for all.
+        symbols : str or iterable of str, optional
+            Only these symbols; None for all.
+
+        Returns
+        -------
+        CacheUse
+            The size of the cache.
+
+        Raises
+        ------
+        ConfigurationError
+            If the store has no such feed, or none of them has such a symbol.
+        StoreError, DiskSpaceError
+            If the cache's folder cannot be written to.
+        """
+        return self.engine.warm(market, data_type, symbols=symbols)
+
+    def __repr__(self) -> str:
+        streams = self.frame()
+        proven = f"{int(streams['proven'].sum()):,} proven"
+        skipped = len(self.skipped())
+        more = f", {skipped:,} files skipped: see skipped()" if skipped else ""
+        return f"OpenStore({str(self.root)!r}: {_amount(streams)}, {proven}{more})"
+
+    def _repr_html_(self) -> str:
+        """Show the streams, feed by feed."""
+        return _summary(self.engine, "Store", self.frame(), self.skipped()).to_html()
+
+
+#: Where rows come from: the folder of a store, or an open one.
+Source = str | Path | OpenStore
+
+
+def _summary(
     engine: Engine, title: str, streams: pl.DataFrame, skipped: Sequence[SkippedFile] = ()
-) -> str:
-    """Show streams feed by feed, or one by one when they are few."""
+) -> Summary:
+    """Lay out streams feed by feed, or one by one if they are few."""
     few = streams.height <= _FEW
     names = ["symbol", "interval"] if few else []
     feeds = streams.group_by("view", "partition", *names, maintain_order=True).agg(
@@ -180,13 +239,12 @@ def _panel(
     left_out = f"{len(problems):,} files are left out of answers"
     others = [f"{path}: {reason}; {advice}" for path, reason, advice in skipped]
     unread = f"{len(others):,} files are skipped because of their name or folder"
-    return render.panel(
+    return Summary(
         title,
         f"{engine.root}: {_amount(streams)}",
         "bad" if problems else "warn" if others else "good" if streams.height else "idle",
-        render.table(head, rows, numeric=range(len(head) - 3, len(head))),
-        render.details("bad", left_out, problems) if problems else "",
-        render.details("warn", unread, others) if others else "",
+        [Table(head, rows, numeric=range(len(head) - 3, len(head)))],
+        folds=[Fold(left_out, problems, "bad"), Fold(unread, others, "warn")],
     )
 
 
@@ -198,27 +256,31 @@ def _amount(streams: pl.DataFrame) -> str:
 
 
 def store(folder: str | Path, **options: Any) -> OpenStore:
-    """Look at what a folder in the archive's layout holds.
+    """Open a folder in the archive's layout.
 
     Parameters
     ----------
     folder : str or Path
         Filled by `collect`, or by any other tool in the bucket's layout.
     **options
-        ``cache`` (True), ``cache_limit`` (bytes), ``prefer`` ("daily" or "monthly"),
-        ``on_error`` ("raise" or "skip") and ``decimals`` (False), see `Engine`.
+        ``cache`` (True): cache months as Parquet, so that the next query is faster;
+        ``cache_limit`` (20 GiB): bytes that they may take; ``prefer`` ("daily" or "monthly"):
+        which file gives the rows of a day that both cover; ``on_error`` ("raise" or "skip"):
+        what to do about a bad file; ``decimals`` (False): prices and amounts as exact
+        decimals.
 
     Returns
     -------
     OpenStore
-        Shows itself in a notebook; takes the place of the folder in `connect` and `scan`.
+        Shows its contents in a notebook; `connect`, `scan` and the loaders take it in place
+        of the folder.
 
     Raises
     ------
     ConfigurationError
-        If there is no such folder, or an option cannot be meant.
+        If there is no such folder, or an option is invalid.
     """
-    return _open(folder, options)
+    return OpenStore(Engine(folder, ReadOptions.parse(options)))
 
 
 def connect(
@@ -244,8 +306,8 @@ def connect(
 
     Parameters
     ----------
-    source : str, Path or Engine
-        A store's folder, or what `store` gives of it.
+    source : str, Path or OpenStore
+        The folder of a store, or an open store.
     database : str or Path, optional
         A file for your own tables and views; opened again with `connect`, views over the
         archive work as before. None keeps them in memory.
@@ -270,7 +332,7 @@ def connect(
     Raises
     ------
     ConfigurationError
-        If there is no such folder, or an option cannot be meant.
+        If there is no such folder, or an option is invalid.
 
     Examples
     --------
@@ -283,7 +345,7 @@ def connect(
     check_flag("distinct", distinct)
     check_flag("known_at", known_at)
     connection = open_views(
-        opened(source, options), database=database, distinct=distinct, known_at=known_at
+        open_engine(source, options), database=database, distinct=distinct, known_at=known_at
     )
     if (shell := running_shell()) is not None:
         show_connections(shell)
@@ -307,8 +369,8 @@ def scan(
 
     Parameters
     ----------
-    source : str, Path or Engine
-        A store's folder, or what `store` gives of it.
+    source : str, Path or OpenStore
+        The folder of a store, or an open store.
     market, data_type : str
         Such as "futures_um" and "trades".
     symbols, intervals : str or iterable of str, optional
@@ -341,201 +403,25 @@ def scan(
     """
     check_flag("distinct", distinct)
     check_flag("known_at", known_at)
-    engine = opened(source, options)
+    engine = open_engine(source, options)
     feed = engine.feed(market, data_type)
-    chosen = read_choice(engine, feed, symbols, intervals, start, end)
-    if known_at:
-        # Of metrics, all labels of a file show which end of a period they stand for.
-        around = _DAY if feed.schema.known.rule == "metrics_label" else timedelta(0)
-        whole = scan(
-            engine,
-            market,
-            data_type,
-            symbols=symbols,
-            intervals=intervals,
-            start=chosen.start and chosen.start - around,
-            end=chosen.end and chosen.end + around,
-            distinct=distinct,
-        )
-        return whole.with_columns(known_at_of(feed)).filter(*_conditions(feed, chosen))
-
-    def read(
-        columns: list[str] | None, predicate: pl.Expr | None, rows: int | None, _size: int | None
-    ) -> Iterator[pl.DataFrame]:
-        return _frames(engine, feed, chosen, columns, predicate, rows)
-
-    frame = register_io_source(read, schema=feed.polars, is_pure=True)
-    for condition in _conditions(feed, chosen):
-        frame = frame.filter(condition)
-    if distinct:
-        same = [name for name in feed.polars if name not in FILE_COLUMNS]
-        frame = frame.unique(same, keep="first", maintain_order=True)
-    return frame
+    selection = parse_selection(engine, feed, symbols, intervals, start, end)
+    return scan_feed(engine, feed, selection, distinct=distinct, known_at=known_at)
 
 
-# What is asked for
-
-
-def _open(folder: str | Path, options: dict[str, Any]) -> OpenStore:
-    for name in options:
-        if name not in _OPTIONS:
-            raise ConfigurationError(unknown("option", name, _OPTIONS))
-    return OpenStore(folder, **options)
-
-
-def opened(source: Source, options: dict[str, Any]) -> Engine:
-    """Open a store; return one that is open already as it is.
+def open_engine(source: Source, options: Mapping[str, Any]) -> Engine:
+    """Return the engine of a store, opened if need be.
 
     Raises
     ------
     ConfigurationError
         If there is no such folder, an option is invalid, or a store that is open gets any.
     """
-    if not isinstance(source, Engine):
-        return _open(source, options)
+    if not isinstance(source, OpenStore):
+        return Engine(source, ReadOptions.parse(options))
     if options:
         raise ConfigurationError(
             f"{', '.join(options)}: a store that is open already has its options; "
             "give them to store(...)"
         )
-    return source
-
-
-def read_choice(
-    engine: Engine,
-    feed: FeedTable,
-    symbols: str | Iterable[str] | None,
-    intervals: str | Iterable[str] | None,
-    start: Moment | None,
-    end: Moment | None,
-) -> Selection:
-    """Read what is asked for, and see that the store has files of it."""
-    streams = [held.folder for held in engine.folders(feed)]
-    if not streams:
-        raise ConfigurationError(engine.nothing_of(feed))
-    asked_symbols = _asked("symbols", symbols)
-    asked_intervals = _asked("intervals", intervals)
-    if asked_intervals is not None:
-        asked_intervals = frozenset(map(read_interval, asked_intervals))
-    known_symbols = sorted({folder.symbol for folder in streams})
-    for symbol in sorted(asked_symbols or ()):
-        if symbol not in known_symbols:
-            said = _not_there(feed, "symbols", symbol, known_symbols, asked_intervals)
-            raise ConfigurationError(f"{said}{engine.skipped_hint(symbol)}")
-    known = {s.interval for s in streams if asked_symbols is None or s.symbol in asked_symbols}
-    there = [interval for interval in Interval if interval in known]
-    for interval in sorted(asked_intervals or ()):
-        if interval not in there:
-            raise ConfigurationError(_not_there(feed, "intervals", interval, there, asked_symbols))
-    first, last = read_moment("start", start), read_moment("end", end)
-    until = last
-    if last is not None and is_whole_day(end):
-        until = last + _DAY if last < _LAST_DAY else None
-    if first is not None and until is not None and first >= until:
-        raise ConfigurationError(f"start: {start} is not before end: {end}")
-    return Selection(asked_symbols, asked_intervals, first, until)
-
-
-def _asked(field: str, words: str | Iterable[str] | None) -> frozenset[str] | None:
-    return None if words is None else frozenset(read_names(field, words))
-
-
-def _not_there(
-    feed: FeedTable, field: str, name: str, there: Sequence[str], others: Collection[str] | None
-) -> str:
-    """Format the message for a symbol or interval that is not in the store, with how to add it."""
-    guess = nearest(name, there)
-    hint = f"; did you mean {guess!r}?" if guess else "."
-    more = f" and {len(there) - _FEW:,} more" if len(there) > _FEW else ""
-    given = {"symbols": [name], "intervals": sorted(others or ())}
-    if field == "intervals":
-        given = {"symbols": sorted(others or ()), "intervals": [name]}
-    wanted = f"symbols={_listed(given['symbols'])}" if given["symbols"] else "symbols=[…]"
-    wanted = f'markets=["{feed.market}"], {wanted}, data_types=["{feed.data_type}"]'
-    if feed.data_type.has_intervals:
-        words = _listed(given["intervals"]) if given["intervals"] else "[…]"
-        wanted += f', intervals={{"{feed.data_type}": {words}}}'
-    of = f" of {', '.join(others)}" if others and field == "intervals" and len(others) == 1 else ""
-    said = (
-        f"{field} of {feed.view}{of}: {shown(str(name))} is not in the store{hint} "
-        f"It has: {', '.join(there[:_FEW])}{more}."
-    )
-    return said if len(name) > _LONG else f"{said} To add it: collect({wanted}, …)"
-
-
-def _listed(words: Sequence[str]) -> str:
-    """Write names as a Python list."""
-    if len(words) > _FEW:
-        return "[…]"
-    return f"[{', '.join(json.dumps(str(word), ensure_ascii=False) for word in words)}]"
-
-
-def read_moment(name: str, value: Moment | None) -> datetime | None:
-    """Parse a day or a time as naive UTC."""
-    try:
-        return None if value is None else parse_time(value).replace(tzinfo=None)
-    except ValueError as error:
-        raise ConfigurationError(FieldProblem(name, str(error))) from None
-
-
-def _conditions(feed: FeedTable, chosen: Selection) -> Iterator[pl.Expr]:
-    """Spell what is asked for as conditions on rows."""
-    if chosen.symbols is not None:
-        yield pl.col("symbol").is_in(sorted(chosen.symbols))
-    if chosen.intervals is not None:
-        yield pl.col("interval").is_in(sorted(chosen.intervals))
-    time = pl.col(feed.time)
-    if chosen.start is not None:
-        yield time >= chosen.start.replace(tzinfo=UTC)
-    if chosen.end is not None:
-        yield time < chosen.end.replace(tzinfo=UTC)
-
-
-# Rows
-
-
-def _frames(
-    engine: Engine,
-    feed: FeedTable,
-    chosen: Selection,
-    columns: list[str] | None,
-    predicate: pl.Expr | None,
-    rows: int | None,
-) -> Iterator[pl.DataFrame]:
-    """Give the rows that Polars asks for, as they are read."""
-    names = list(feed.polars) if columns is None else columns
-    pruner: Pruner = chosen
-    if predicate is not None:
-        pruner = And(chosen, PolarsPruner(predicate, feed.time))
-        predicate = without_hints(predicate)
-    left = rows
-    looked_at = list(names)
-    if predicate is not None:
-        looked_at += [name for name in predicate.meta.root_names() if name not in names]
-    with closing(engine.scan(feed, looked_at, pruner)) as batches:
-        for batch in batches:
-            frame = _polars_frame(batch, feed)
-            if predicate is not None:
-                frame = frame.filter(predicate)
-            frame = frame.select(names)
-            if left is not None:
-                frame = frame.head(left)
-                left -= frame.height
-            yield frame
-            if left == 0:
-                return
-
-
-def _polars_frame(batch: pa.RecordBatch, feed: FeedTable) -> pl.DataFrame:
-    """Turn a batch into a frame of the feed's Polars types."""
-    frame = pl.from_arrow(batch)
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError(f"{type(frame)} instead of a frame")
-    wanted = {name: dtype for name, dtype in feed.polars.items() if name in frame.columns}
-    return frame.with_columns(
-        pl.col(name).dt.replace_time_zone("UTC")
-        if isinstance(dtype, pl.Datetime)
-        else pl.col(name).cast(dtype)
-        for name, dtype in wanted.items()
-        if frame.schema[name] != dtype
-    )
+    return source.engine

@@ -42,7 +42,7 @@ def sql(
 
     Parameters
     ----------
-    source : str, Path, Holdings or DuckDBPyConnection
+    source : str, Path, OpenStore or DuckDBPyConnection
         A store's folder, what `store` gives of it, or a connection of `connect`.
     query : str
         One statement of DuckDB's SQL over the views that `connect` lists.

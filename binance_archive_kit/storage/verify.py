@@ -283,7 +283,7 @@ def verify(
     """
     if sample is not None and (type(sample) is not int or sample < 0):
         raise ConfigurationError(f"sample: {sample!r} is not a number of files")
-    engine = Engine(folder, cache=False)
+    engine = Engine(folder)
     store = Store(engine.root)
     try:
         return _verified(engine, store, sample, archive, endpoint_url, seed)

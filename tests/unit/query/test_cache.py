@@ -15,7 +15,6 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.cli.main import main
-from binance_archive_kit.query.engine import Engine
 from tests.support.stores import (
     Rows,
     assert_same,
@@ -54,13 +53,13 @@ def fill(root: Path, keys: list[ObjectKey]) -> None:
         put(root, key, 0 if at == 1 else 50)
 
 
-def counts(store: Engine) -> tuple[int, int]:
+def counts(store: bak.OpenStore) -> tuple[int, int]:
     """Say how many files the last question opened, and took from the cache."""
     assert store.last_scan is not None
     return store.last_scan.opened, store.last_scan.cached
 
 
-def rows_of(store: Engine, key: ObjectKey) -> Rows:
+def rows_of(store: bak.OpenStore, key: ObjectKey) -> Rows:
     return scan_rows(bak.scan(store, key.folder.market, key.folder.data_type))
 
 

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Market, Partition
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.reader import counted
 from binance_archive_kit.storage.inventory import Inventory
@@ -161,7 +160,7 @@ def test_no_mixture_gives_a_row_twice(
     assert_same(promised(scanned, schema_of(MONTH)), served(root, keys, prefer))
 
 
-def times_of(root: Path | Engine, interval: str = "1h") -> list[int]:
+def times_of(root: Path | bak.OpenStore, interval: str = "1h") -> list[int]:
     """Give the times of a view's rows, in the order they come in, after counting them."""
     times = "SELECT epoch_us(open_time) FROM spot_klines WHERE interval = ?"
     with bak.connect(root) as con:

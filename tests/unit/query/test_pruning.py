@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
-from binance_archive_kit.query.engine import Engine
 from tests.support import naive
 from tests.support.stores import (
     Rows,
@@ -59,25 +58,25 @@ def everything(root: Path) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def store(root: Path) -> Engine:
+def store(root: Path) -> bak.OpenStore:
     return bak.store(root, cache=False)
 
 
 @pytest.fixture(scope="module")
-def con(store: Engine) -> Iterator[duckdb.DuckDBPyConnection]:
+def con(store: bak.OpenStore) -> Iterator[duckdb.DuckDBPyConnection]:
     with bak.connect(store) as con:
         yield con
 
 
 @pytest.fixture(scope="module")
-def full(store: Engine) -> Iterator[duckdb.DuckDBPyConnection]:
+def full(store: bak.OpenStore) -> Iterator[duckdb.DuckDBPyConnection]:
     """Hold all rows in a table, where conditions are DuckDB's business alone."""
     with bak.connect(store) as con:
         con.execute("CREATE TABLE rows AS FROM spot_klines")
         yield con
 
 
-def opened(store: Engine) -> int:
+def opened(store: bak.OpenStore) -> int:
     assert store.last_scan is not None
     assert store.last_scan.considered == ALL
     return store.last_scan.opened
@@ -132,7 +131,10 @@ SQL = {
 
 @pytest.mark.parametrize("where", SQL)
 def test_conditions_in_sql_open_what_they_need(
-    where: str, con: duckdb.DuckDBPyConnection, full: duckdb.DuckDBPyConnection, store: Engine
+    where: str,
+    con: duckdb.DuckDBPyConnection,
+    full: duckdb.DuckDBPyConnection,
+    store: bak.OpenStore,
 ) -> None:
     expected = full.sql(f"SELECT * FROM rows WHERE {where}").fetchall()
     assert_same(con.sql(f"SELECT * FROM spot_klines WHERE {where}").fetchall(), expected)
@@ -199,7 +201,7 @@ POLARS: dict[str, tuple[pl.Expr, int | None]] = {
 
 
 @pytest.mark.parametrize("name", POLARS)
-def test_conditions_in_polars_open_what_they_need(name: str, store: Engine) -> None:
+def test_conditions_in_polars_open_what_they_need(name: str, store: bak.OpenStore) -> None:
     condition, files = POLARS[name]
     lazy = bak.scan(store, "spot", "klines")
     expected = lazy.collect().filter(condition)
@@ -217,7 +219,7 @@ def test_conditions_in_polars_open_what_they_need(name: str, store: Engine) -> N
 @settings(max_examples=15)
 @given(st.data())
 def test_any_conditions_give_what_a_filter_of_everything_gives(
-    store: Engine,
+    store: bak.OpenStore,
     full: duckdb.DuckDBPyConnection,
     con: duckdb.DuckDBPyConnection,
     data: st.DataObject,
@@ -241,7 +243,7 @@ def test_any_conditions_give_what_a_filter_of_everything_gives(
 # The options of scan
 
 
-def test_what_scan_is_asked_for_opens_what_it_needs(store: Engine, everything: Rows) -> None:
+def test_what_scan_is_asked_for_opens_what_it_needs(store: bak.OpenStore, everything: Rows) -> None:
     lazy = bak.scan(
         store,
         "spot",
@@ -273,7 +275,7 @@ def test_what_scan_is_asked_for_opens_what_it_needs(store: Engine, everything: R
 
 
 def test_every_way_to_run_a_scan_gives_its_rows(
-    store: Engine, everything: Rows, tmp_path: Path
+    store: bak.OpenStore, everything: Rows, tmp_path: Path
 ) -> None:
     lazy = bak.scan(store, "spot", "klines")
     assert_same(scan_rows(lazy.collect(engine="streaming")), everything)
@@ -291,7 +293,7 @@ def test_every_way_to_run_a_scan_gives_its_rows(
 
 @pytest.mark.parametrize("name", naive.columns(schema_of(KEYS[0])))
 def test_a_column_alone_is_the_column_of_all(
-    name: str, con: duckdb.DuckDBPyConnection, store: Engine, everything: Rows
+    name: str, con: duckdb.DuckDBPyConnection, store: bak.OpenStore, everything: Rows
 ) -> None:
     place = naive.columns(schema_of(KEYS[0])).index(name)
     expected = [(row[place],) for row in everything]
@@ -300,7 +302,7 @@ def test_a_column_alone_is_the_column_of_all(
 
 
 def test_columns_come_in_the_order_asked_for(
-    con: duckdb.DuckDBPyConnection, store: Engine, everything: Rows
+    con: duckdb.DuckDBPyConnection, store: bak.OpenStore, everything: Rows
 ) -> None:
     names = naive.columns(schema_of(KEYS[0]))
     asked = ["close", "file", "open_time", "date", "high", "symbol"]
@@ -330,7 +332,7 @@ def test_a_limit_stops_early(tmp_path: Path) -> None:
         assert not store.last_scan.complete
 
 
-def test_a_limit_of_rows_that_a_condition_leaves(store: Engine, everything: Rows) -> None:
+def test_a_limit_of_rows_that_a_condition_leaves(store: bak.OpenStore, everything: Rows) -> None:
     lazy = bak.scan(store, "spot", "klines").filter(symbol="ETHUSDT", interval="4h")
     expected = [row for row in everything if row[1:3] == ("ETHUSDT", "4h")]
     assert_same(scan_rows(lazy.head(7)), expected[:7])

@@ -139,7 +139,7 @@ def edited(found: Schema, csv: bytes, odd: set[Irregularity], dice: random.Rando
 
 
 def facts_of(store: bak.OpenStore, key: ObjectKey) -> FileStats:
-    feed = store.feed(key.folder.market, key.folder.data_type)
+    feed = store.engine.feed(key.folder.market, key.folder.data_type)
     return store.cache.known(feed)[str(key)]
 
 

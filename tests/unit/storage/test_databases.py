@@ -303,7 +303,7 @@ def test_a_spoilt_cache_is_made_again(model: Path, tmp_path: Path) -> None:
     for number, spoilt in enumerate(bodies):
         facts.write_bytes(spoilt)
         held = bak.store(root, on_error="skip")
-        [feed] = held.feeds()
+        [feed] = held.engine.feeds()
         held.cache.known(feed)
         held.cache.contents(feed)
         if number % 8 == 0:
