@@ -113,40 +113,6 @@ class Progress:
         return ", ".join(words)
 
 
-@dataclass(slots=True)
-class Arrivals:
-    """How many bytes had come by when; few moments, however long it takes.
-
-    Attributes
-    ----------
-    moments : list of (float, int)
-        Seconds since the beginning, and the bytes that had come by then.
-    step : float
-        Seconds from one moment to the next, at least.
-
-    Examples
-    --------
-    >>> arrivals = Arrivals()
-    >>> for second in range(5_000):
-    ...     arrivals.note(second, 10 * second)
-    >>> len(arrivals.moments) <= 512, arrivals.moments[-1][1] > 49_000
-    (True, True)
-    """
-
-    moments: list[tuple[float, int]] = field(default_factory=lambda: [(0.0, 0)])
-    step: float = 0.05
-
-    def note(self, seconds: float, count: int, *, final: bool = False) -> None:
-        """Note the bytes that have come; every second moment is dropped when they are many."""
-        last, before = self.moments[-1]
-        if seconds - last >= self.step or final:
-            # A download that is tried again begins anew, but bytes do not come back.
-            self.moments.append((seconds, max(count, before)))
-        if len(self.moments) > 512:
-            self.moments = self.moments[::2]
-            self.step *= 2
-
-
 class Bar:
     """Shows a `Progress` while work is going on; a context manager.
 
