@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
-from binance_archive_kit.demo.server import LocalS3
+from binance_archive_kit.demo.server import S3Server
 from binance_archive_kit.demo.synthetic import FIRST_DAY, LAST_DAY, SYMBOLS, build
 from binance_archive_kit.display import render
 from binance_archive_kit.planning.config import CollectionConfig
@@ -34,7 +34,7 @@ class DemoArchive:
     """
 
     def __init__(self) -> None:
-        self._server: LocalS3 | None = None
+        self._server: S3Server | None = None
         self._contents = ""
 
     @property
@@ -50,7 +50,7 @@ class DemoArchive:
             objects = build()
             total = render.size(sum(map(len, objects.values())))
             self._contents = f"{len(objects):,} objects, {total}"
-            self._server = LocalS3(objects, log=False)
+            self._server = S3Server(objects)
             self._server.start()
         return self.url
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from binance_archive_kit.errors import NO_ROOM, DiskFull, ObjectError, TransferFailed, disk_error
-from binance_archive_kit.storage.store import Expected, Proof, Store
+from binance_archive_kit.storage.proof import Expected, Proof, prove
+from binance_archive_kit.storage.store import Store
 
 _THREADS = 2
 #: Limits of one job: enough small files to be worth dispatching.
@@ -148,7 +149,7 @@ class ProofQueue:
     def _prove_file(self, candidate: Candidate) -> Proof | ObjectError:
         key, path, expected = candidate.key, candidate.path, candidate.expected
         try:
-            proof = self._store.prove(key, path, expected, accept_stale=self._accept_stale)
+            proof = prove(key, path, expected, accept_stale=self._accept_stale)
             return proof if candidate.in_store else self._store.admit(proof, path)
         except ObjectError as error:
             return error

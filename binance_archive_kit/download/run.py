@@ -28,7 +28,9 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.planning.plan import Action, Plan
 from binance_archive_kit.planning.planner import PlanningContext
-from binance_archive_kit.storage.store import HASHING, Moved, ProofRecord, Store
+from binance_archive_kit.storage.moved import HASHING, MovedFile, rehash
+from binance_archive_kit.storage.records import ProofRecord
+from binance_archive_kit.storage.store import Store
 
 
 class Run:
@@ -107,7 +109,7 @@ class Run:
     async def _transfer(self) -> None:
         watch = asyncio.ensure_future(self._watch_arrivals())
         try:
-            await asyncio.to_thread(self._store.remember, self._plan.frame["key"])
+            await asyncio.to_thread(self._store.locations.record, self._plan.frame["key"])
             await self._transfers.run()
         finally:
             watch.cancel()
@@ -161,10 +163,11 @@ class Run:
             return
         keys = self._plan.frame["key"].gather(rows).to_list()
         prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
+        records, location = self._store.records, self._store.locations.location
         proofs: dict[str, ProofRecord] = {}
         for prefix in prefixes:
-            proofs |= self._store.recorded(prefix)
-        files = [Moved(key, self._store.place(key), proofs[key]) for key in keys if key in proofs]
+            proofs |= records.proofs(prefix)
+        files = [MovedFile(key, location(key), proofs[key]) for key in keys if key in proofs]
         self._progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
         stopped = threading.Event()
 
@@ -174,7 +177,7 @@ class Run:
             self._progress.count(units, size)
 
         try:
-            same = await asyncio.to_thread(self._store.rehash, files, count)
+            same = await asyncio.to_thread(rehash, records, files, count)
         except asyncio.CancelledError:
             stopped.set()
             raise
@@ -185,7 +188,9 @@ class Run:
     def _record_missing(self, result: CollectionResult) -> None:
         there = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)
         try:
-            self._store.record_missing(result.missing, self._plan.frame["key"].filter(there))
+            self._store.records.record_missing(
+                result.missing, self._plan.frame["key"].filter(there)
+            )
         except ArchiveKitError as error:
             warnings.warn(
                 f"what the archive was found to lack could not be recorded ({error}); reports "

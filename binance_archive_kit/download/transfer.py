@@ -15,7 +15,7 @@ from binance_archive_kit.errors import (
     StaleChecksum,
     Stalled,
 )
-from binance_archive_kit.storage.store import Expected
+from binance_archive_kit.storage.proof import Expected
 
 #: Tries for each object; bytes that do not match are fetched only once more, and so are
 #: objects that stall.

@@ -47,7 +47,8 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.planning.plan import Action, Plan
 from binance_archive_kit.planning.planner import PlanningContext
-from binance_archive_kit.storage.store import Proof, ProvenBy, Store
+from binance_archive_kit.storage.proof import Proof, ProvenBy
+from binance_archive_kit.storage.store import Store
 
 #: Connections for published digests; each answer is one short round trip.
 _DIGEST_CONNECTIONS = 128
@@ -98,7 +99,7 @@ class Transfers:
             If the store cannot be written.
         """
         stale = self._config.accept_stale_checksum
-        with self._store.staging() as folder, self._store.recorder() as record:
+        with self._store.staging() as folder, self._store.records.recorder() as record:
             client = DigestClient(
                 self._context.endpoint,
                 self._context.matrix.archive.bucket,

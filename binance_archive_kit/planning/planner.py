@@ -207,11 +207,11 @@ class PlanningContext:
             ]
         prefixes = dict.fromkeys(request.folder.prefix for request in requests)
         keys = [] if self.storage is None else _keys(requests, listing)
-        inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
+        inventory = await asyncio.to_thread(store.inventory.frame, prefixes, keys)
         asked = Requests(requests, self.asked.unavailable, notes, self.asked.warnings)
         made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols, beside)
         if self.storage is not None:
-            await asyncio.to_thread(store.decide, made.frame["key"])
+            await asyncio.to_thread(store.locations.resolve, made.frame["key"])
         return replace(made, storage=self.storage)
 
     async def _list(

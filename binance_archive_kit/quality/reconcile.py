@@ -117,7 +117,7 @@ def _frames(
     engine: Engine, feed: FeedTable, tasks: Sequence[FileTask], columns: Sequence[str]
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of files in their order."""
-    chunks = ZipReader(engine.root, feed).pieces(
+    chunks = ZipReader(engine.root, feed).chunks(
         tasks, columns, lambda chunk: chunk.frame, workers=engine.workers
     )
     with closing(chunks):

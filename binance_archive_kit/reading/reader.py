@@ -41,7 +41,6 @@ from binance_archive_kit.reading.file_stats import (
     FileStats,
     FileTask,
     Irregularity,
-    merged,
     period_of,
 )
 from binance_archive_kit.reading.parallel import OrderedPool, Prefetcher
@@ -335,7 +334,7 @@ class ZipReader:
 
     # Reading
 
-    def pieces(
+    def chunks(
         self,
         sources: Sequence[FileTask],
         columns: Collection[str],
@@ -414,7 +413,7 @@ class ZipReader:
             elif not isinstance(result, _Part):
                 yield result
             else:
-                stats = merged(stats, result.stats)
+                stats = stats + result.stats
                 if result.made is not None and stats.sorted and size <= WAITING:
                     waiting.append(result.made)
                     size += result.size
@@ -495,7 +494,7 @@ class ZipReader:
             ) as pieces:
                 for at, piece in enumerate(pieces):
                     if floor is None and piece.stats:
-                        stats = merged(stats, piece.stats[0])
+                        stats = stats + piece.stats[0]
                     inflated += piece.inflated
                     heap.add(piece.frame, floor)
                     for frame in heap.taken(lows[at + 1]):
@@ -654,7 +653,7 @@ class ZipReader:
                 try:
                     for cut in self._cut(source):
                         [learned] = self._piece(cut, set(), ends=False).stats
-                        stats = merged(stats, learned)
+                        stats = stats + learned
                 except FileError as error:
                     skip(error)
                     continue

@@ -93,7 +93,7 @@ def large_trades(root: Path, count: int, size: int) -> list[str]:
 @contextmanager
 def serving(root: Path, latency: float = 0.0, bandwidth: float | None = None) -> Iterator[str]:
     """Serve a folder from a process of its own; give the endpoint."""
-    command = [sys.executable, "-m", "binance_archive_kit.demo.server", str(root)]
+    command = [sys.executable, "-m", "tests.support.s3_server", str(root)]
     command += ["--latency", str(latency)]
     if bandwidth:
         command += ["--bandwidth", str(bandwidth)]

@@ -281,8 +281,8 @@ def test_of_days_beyond_a_plan_nothing_is_due(
     report = bak.coverage(demo["running"], **asked)  # type: ignore[arg-type]
     assert (report.streams.height, report.coverage, report.is_complete) == (0, None, False)
     assert report.verdict == (
-        f"Nothing is due: the configuration wants {days.start} to {days.end}, none of which is "
-        "asked for"
+        f"Nothing is due: the configuration covers {days.start} to {days.end}, and none of these "
+        "days"
     )
     ready = bak.backtest_coverage(demo["running"], **asked)  # type: ignore[arg-type]
     assert not ready.is_ready

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.demo.server import Fault, LocalS3
 from binance_archive_kit.download.collect import collect
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ListingError, WorkflowError
@@ -38,6 +37,7 @@ from tests.support.checks import (
     reasons_of,
 )
 from tests.support.faults import Rule, first_of, on_checksum, on_listing, on_zip
+from tests.support.s3_server import Fault, LocalS3
 
 #: The spoiled day, the second of each symbol.
 SPOILED = FIRST + timedelta(days=1)

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from tests.e2e.conftest import Served
 from tests.support.bucket import zips_of
 from tests.support.checks import assert_holds
 from tests.support.examples import assert_gives, example
 from tests.support.existed import bucket
 from tests.support.prefect_server import BUCKET, PRELUDE, ROOT, ask, config_for
+from tests.support.s3_server import Fault, LocalS3, Request
 
 Script = Callable[..., str]
 

@@ -12,7 +12,6 @@ import pytest
 from binance_archive_kit.archive import digests as checksums
 from binance_archive_kit.archive import endpoint as environment
 from binance_archive_kit.archive.digests import Answer, DigestClient, read_digest
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from binance_archive_kit.errors import (
     AbsentChecksum,
     BadChecksum,
@@ -23,6 +22,7 @@ from binance_archive_kit.errors import (
     Throttled,
 )
 from tests.support.relay import OPENSSL, Relay, certificate
+from tests.support.s3_server import Fault, LocalS3, Request
 
 KEYS = [f"data/spot/daily/trades/币{at}/币{at}-trades-2025-07-15.zip" for at in range(200)]
 DIGESTS = {key: hashlib.sha256(key.encode()).hexdigest() for key in KEYS}

@@ -24,7 +24,9 @@ from binance_archive_kit.errors import ArchiveKitWarning, DiskSpaceError, StoreE
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.databases import COUNT, MAYBE_TEXT, TEXT, Database, Table
-from binance_archive_kit.storage.store import PRIVATE, Expected, Store
+from binance_archive_kit.storage.layout import PRIVATE
+from binance_archive_kit.storage.proof import Expected, prove
+from binance_archive_kit.storage.store import Store
 from tests.support.dialects import zip_of
 from tests.support.planted import HOUR, csv_at, every
 from tests.support.stores import kline
@@ -43,17 +45,15 @@ class Flat(bak.BaseStorage):
 
 def admit(store: Store, tmp_path: Path, *keys: ObjectKey) -> None:
     """Prove files of candles, and put them into a store."""
-    store.remember(map(str, keys))
-    with store.recorder() as record:
+    store.locations.record(map(str, keys))
+    with store.records.recorder() as record:
         for key in keys:
             staged = tmp_path / "staged"
             staged.write_bytes(
                 zip_of(key, csv_at(key, every(HOUR, str(key.start), f"{key.start} 23:59")))
             )
             digest = hashlib.sha256(staged.read_bytes()).hexdigest()
-            record(
-                [store.admit(store.prove(str(key), staged, Expected(None, "e", digest)), staged)]
-            )
+            record([store.admit(prove(str(key), staged, Expected(None, "e", digest)), staged)])
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         gone.end,
         key=str(gone),
     )
-    Store(root).record_missing([absence], [])
+    Store(root).records.record_missing([absence], [])
     return root
 
 
@@ -86,7 +86,7 @@ def record_of(root: Path) -> Path:
 
 def proven(root: Path) -> set[str]:
     """Return the keys that a store calls proven, by the way that plans go."""
-    found = Store(root).inventory([PREFIX])
+    found = Store(root).inventory.frame([PREFIX])
     return set(found.filter(found["unchanged"])["key"])
 
 
@@ -95,12 +95,12 @@ def use(root: Path, tmp_path: Path) -> None:
     true = {str(key) for key in KEYS} - {str(FALSE)}
     assert proven(root) <= true
     store = Store(root)
-    store.recorded(PREFIX)
-    store.missing(PREFIX)
+    store.records.proofs(PREFIX)
+    store.records.missing(PREFIX)
     admit(store, tmp_path, KEYS[0])
     assert str(KEYS[0]) in proven(root)
-    store.record_missing([], [])
-    store.forget([str(KEYS[0])])
+    store.records.record_missing([], [])
+    store.records.forget([str(KEYS[0])])
 
 
 def use_in_full(root: Path, *, cache: bool = False) -> None:
@@ -274,7 +274,7 @@ def test_a_lost_record_says_what_is_lost_and_saves_the_places(model: Path, tmp_p
     assert "1 rows of its table proofs are not valid" in said
     assert "the next collect proves them again, without fetching them" in said
     assert "the places of 1 files that a storage placed elsewhere were saved" in said
-    assert Store(root).places() == {str(KEYS[6]): f"flat/BTCUSDT/{KEYS[6].name}"}
+    assert Store(root).locations.recorded() == {str(KEYS[6]): f"flat/BTCUSDT/{KEYS[6].name}"}
     assert len(list(root.glob(f"{PRIVATE}/proofs.damaged-*.sqlite"))) == 1
 
 
@@ -305,7 +305,7 @@ def test_a_spoilt_cache_is_made_again(model: Path, tmp_path: Path) -> None:
         held = bak.store(root, on_error="skip")
         [feed] = held.engine.feeds()
         held.cache.known(feed)
-        held.cache.contents(feed)
+        held.cache.profiles(feed)
         if number % 8 == 0:
             facts.write_bytes(spoilt)
             bak.coverage(root)

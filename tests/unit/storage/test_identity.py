@@ -24,14 +24,16 @@ from hypothesis import strategies as st
 import binance_archive_kit as bak
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.cli.main import main
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
+from binance_archive_kit.errors import ArchiveKitWarning, BadChecksum, ConfigurationError
 from binance_archive_kit.query import scan_planner as serving
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.storage import databases
-from binance_archive_kit.storage.layout import fault_of_place
+from binance_archive_kit.storage.inventory import _agrees
+from binance_archive_kit.storage.layout import PRIVATE, fault_of_location
+from binance_archive_kit.storage.proof import Expected, Proof, ProvenBy, prove, read_checksum
+from binance_archive_kit.storage.records import Records
 from binance_archive_kit.storage.stamps import Stamp, raw, stamp_of
-from binance_archive_kit.storage.store import PRIVATE, Expected, Proof, ProvenBy, Store, _agrees
-from binance_archive_kit.storage.verify import BadChecksum, read_checksum
+from binance_archive_kit.storage.store import Store
 from tests.support.checks import flip, opened_files
 from tests.support.stores import csv_for, kline, put, view_rows
 
@@ -42,10 +44,10 @@ PREFIX = KEYS[0].folder.prefix
 def fill(root: Path, tmp_path: Path, keys: list[ObjectKey] = KEYS) -> Store:
     """Make a store of proven files."""
     store = Store(root)
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         for key in keys:
             staged = put(tmp_path / "staged", key)
-            proof = store.prove(str(key), staged, Expected(None, "e", None))
+            proof = prove(str(key), staged, Expected(None, "e", None))
             record([store.admit(proof, staged)])
     return store
 
@@ -61,7 +63,7 @@ def record_of(root: Path) -> Path:
 
 
 def unchanged(root: Path) -> list[bool]:
-    return Store(root).inventory([PREFIX]).sort("key")["unchanged"].to_list()
+    return Store(root).inventory.frame([PREFIX]).sort("key")["unchanged"].to_list()
 
 
 def hashed(work: Callable[[], object]) -> int:
@@ -103,9 +105,9 @@ def test_a_stamp_fits_wherever_it_is_recorded(tmp_path: Path) -> None:
     stamp = stamp_of(stat)
     assert all(0 <= part < 2**63 for part in stamp)
     store = Store(tmp_path / "store")
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([Proof(str(KEYS[0]), stamp, "0" * 64, None, ProvenBy.SIZE, "now")])
-    assert store.recorded(PREFIX)[str(KEYS[0])].stamp == stamp
+    assert store.records.proofs(PREFIX)[str(KEYS[0])].stamp == stamp
     path = put(tmp_path, KEYS[0])
     assert raw(path.stat()) == stamp_of(path.stat())
 
@@ -114,7 +116,7 @@ def test_a_stamp_fits_wherever_it_is_recorded(tmp_path: Path) -> None:
 
 
 def test_the_stamp_is_recorded_as_it_is_under_the_final_name(root: Path) -> None:
-    proofs = Store(root).recorded(PREFIX)
+    proofs = Store(root).records.proofs(PREFIX)
     for key in KEYS:
         assert proofs[str(key)].stamp == stamp_of((root / str(key)).stat())
     assert unchanged(root) == [True] * 5
@@ -205,14 +207,14 @@ def test_the_record_of_an_older_version_is_taken_until_verify_upgrades_it(root: 
     found = bak.verify(root)
     assert found.frame["reason"].to_list() == ["changed"]
     assert unchanged(root) == [None, *[True] * 4]
-    stamps = {key: proof.stamp for key, proof in Store(root).recorded(PREFIX).items()}
+    stamps = {key: proof.stamp for key, proof in Store(root).records.proofs(PREFIX).items()}
     assert stamps == {str(key): stamp_of((root / str(key)).stat()) for key in KEYS[1:]}
 
 
 def test_a_new_proof_goes_into_the_record_of_an_older_version(root: Path, tmp_path: Path) -> None:
     age(root)
     fill(root, tmp_path, KEYS[:1])
-    assert Store(root).recorded(PREFIX)[str(KEYS[0])].stamp == stamp_of(
+    assert Store(root).records.proofs(PREFIX)[str(KEYS[0])].stamp == stamp_of(
         (root / str(KEYS[0])).stat()
     )
     assert unchanged(root) == [True] * 5
@@ -308,7 +310,7 @@ def test_a_recorded_place_never_leads_outside(
         assert store.path(str(KEYS[0])) == root / str(KEYS[0])
     before = {path: path.read_bytes() for path in tmp_path.glob("outside/**/*.zip")}
     with told():
-        store.remember([])
+        store.locations.record([])
     fill(root, tmp_path, KEYS[:1])
     assert {path: path.read_bytes() for path in tmp_path.glob("outside/**/*.zip")} == before
 
@@ -336,7 +338,7 @@ def test_a_storage_never_leads_outside(tmp_path: Path, folder: Any) -> None:
     (tmp_path / "outside").mkdir()
     (root / "link").symlink_to(tmp_path / "outside")
     with pytest.raises(ConfigurationError, match="storage: get_partition_path gives"):
-        Store(root, Says(folder)).remember([str(KEYS[0])])
+        Store(root, Says(folder)).locations.record([str(KEYS[0])])
     assert not record_of(root).exists()
 
 
@@ -345,19 +347,19 @@ def test_links_that_stay_inside_are_fine(tmp_path: Path) -> None:
     (root / "real").mkdir(parents=True)
     (root / "link").symlink_to("real")
     store = Store(root, Says("link"))
-    store.remember([str(KEYS[0])])
-    assert Store(root).places() == {str(KEYS[0]): f"link/{KEYS[0].name}"}
+    store.locations.record([str(KEYS[0])])
+    assert Store(root).locations.recorded() == {str(KEYS[0]): f"link/{KEYS[0].name}"}
 
 
 @given(st.text(max_size=12), st.sampled_from(KEYS))
 def test_places_are_judged_without_raising(text: str, key: ObjectKey) -> None:
-    assert fault_of_place(str(key), f"{SAFE}/{key.name}") == ""
+    assert fault_of_location(str(key), f"{SAFE}/{key.name}") == ""
     for place in (text, f"{text}/{key.name}"):
-        if not fault_of_place(str(key), place):
+        if not fault_of_location(str(key), place):
             path = Path(os.path.normpath(f"/store/{place}"))
             assert path.is_relative_to("/store")
             assert path.name == key.name
-    assert fault_of_place(text, text)
+    assert fault_of_location(text, text)
 
 
 # Sidecars
@@ -519,7 +521,7 @@ def test_csv_files_are_read_and_unverified(
     target = unpacked(path, ending)
     found = bak.verify(root)
     assert (found.sound, found.files) == (True, 5), "the zip is used where both are there"
-    Store(root).forget([str(KEYS[0])])
+    Store(root).records.forget([str(KEYS[0])])
     path.unlink()
     found = bak.verify(root)
     assert (found.state, found.files, found.read) == ("unverified", 5, 5)
@@ -601,8 +603,8 @@ def test_records_are_looked_up_once_for_many_bad_files(
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(key.member, "1,2,3\n")
     looked: list[str] = []
-    recorded = Store.recorded
-    monkeypatch.setattr(Store, "recorded", lambda s, p: looked.append(p) or recorded(s, p))
+    proofs = Records.proofs
+    monkeypatch.setattr(Records, "proofs", lambda r, p: looked.append(p) or proofs(r, p))
     store = bak.store(tmp_path, on_error="skip")
     for _ in range(2):
         looked.clear()

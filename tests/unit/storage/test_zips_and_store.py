@@ -30,8 +30,10 @@ from binance_archive_kit.errors import ArchiveKitWarning, BadZip, Corrupt, Stale
 from binance_archive_kit.reading import unzip as texts
 from binance_archive_kit.storage import zips as members
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
+from binance_archive_kit.storage.layout import PRIVATE
+from binance_archive_kit.storage.proof import Expected, Proof, ProvenBy, prove
 from binance_archive_kit.storage.stamps import Stamp, stamp_of
-from binance_archive_kit.storage.store import PRIVATE, Expected, Proof, ProvenBy, Store
+from binance_archive_kit.storage.store import Store
 from binance_archive_kit.storage.zips import BadMemberError, check_member, find_member
 
 NAME = "BTCUSDT-trades-2025-07-15.csv"
@@ -358,13 +360,13 @@ def test_prove(
     )
     file = staged(tmp_path, data)
     if isinstance(outcome, ProvenBy):
-        proof = store.prove(KEY, file, expected, accept_stale=accept)
+        proof = prove(KEY, file, expected, accept_stale=accept)
         assert proof.by is outcome
         assert (proof.key, proof.size, proof.sha256) == (KEY, len(data), sha(data))
         assert (proof.stamp, proof.etag) == (stamp_of(file.stat()), expected.etag)
     else:
         with pytest.raises(outcome) as caught:
-            store.prove(KEY, file, expected, accept_stale=accept)
+            prove(KEY, file, expected, accept_stale=accept)
         assert type(caught.value) is outcome
         assert caught.value.key == KEY
     assert file.read_bytes() == data
@@ -375,9 +377,9 @@ def test_prove_a_large_file(store: Store, tmp_path: Path) -> None:
     data = stored(LONG)
     assert len(data) > 1 << 20
     expected = Expected(len(data), md5(data), sha(data))
-    assert store.prove(KEY, staged(tmp_path, data), expected).by is ProvenBy.SHA256
+    assert prove(KEY, staged(tmp_path, data), expected).by is ProvenBy.SHA256
     without = Expected(len(data), md5(data), None)
-    assert store.prove(KEY, staged(tmp_path, data), without).by is ProvenBy.ETAG
+    assert prove(KEY, staged(tmp_path, data), without).by is ProvenBy.ETAG
 
 
 def test_admit_replaces_atomically(store: Store, tmp_path: Path) -> None:
@@ -392,14 +394,14 @@ def test_admit_replaces_atomically(store: Store, tmp_path: Path) -> None:
 
 def test_a_store_is_made_by_the_first_file_only(tmp_path: Path) -> None:
     store = Store(tmp_path / "a" / "b")
-    assert store.inventory(["data/spot/daily/trades/BTCUSDT/"]).height == 0
+    assert store.inventory.frame(["data/spot/daily/trades/BTCUSDT/"]).height == 0
     assert store.free_bytes() > 0
     assert list(tmp_path.iterdir()) == []
 
 
 def admit_proven(store: Store, tmp_path: Path, key: str, data: bytes = GOOD) -> Proof:
     file = staged(tmp_path, data)
-    proof = store.prove(KEY, file, Expected(len(data), md5(data), sha(data)))
+    proof = prove(KEY, file, Expected(len(data), md5(data), sha(data)))
     return store.admit(replace(proof, key=key), file)
 
 
@@ -412,35 +414,35 @@ def test_what_is_recorded_is_found(store: Store, tmp_path: Path) -> None:
         KEY.replace("BTCUSDT/", "BTCUSD/"),
         KEY.replace("BTCUSDT/", "币安人生USDT/"),
     ]
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, key) for key in others])
         record([])
-    found = store.inventory([prefix])
+    found = store.inventory.frame([prefix])
     assert found.schema == INVENTORY_SCHEMA
     [row] = found.iter_rows(named=True)
     assert row["key"] == KEY
     assert (row["file_size"], row["proven_size"]) == (len(GOOD), len(GOOD))
     assert row["unchanged"]
     assert (row["proven_etag"], row["proven_by"]) == (md5(GOOD), "sha256")
-    everything = store.inventory([key.rpartition("/")[0] + "/" for key in others])
+    everything = store.inventory.frame([key.rpartition("/")[0] + "/" for key in others])
     assert sorted(everything["key"]) == sorted(others)
     assert everything["proven_by"].null_count() == 0
 
 
 def test_a_later_proof_replaces_the_earlier(store: Store, tmp_path: Path) -> None:
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
         proof = admit_proven(store, tmp_path, KEY, stored())
         record([proof])
-    [row] = store.inventory([KEY.rpartition("/")[0] + "/"]).iter_rows(named=True)
+    [row] = store.inventory.frame([KEY.rpartition("/")[0] + "/"]).iter_rows(named=True)
     assert row["proven_size"] == row["file_size"] == len(stored())
 
 
 def test_proofs_of_files_that_are_gone_are_not_files(store: Store, tmp_path: Path) -> None:
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
     store.path(KEY).unlink()
-    assert store.inventory([KEY.rpartition("/")[0] + "/"]).height == 0
+    assert store.inventory.frame([KEY.rpartition("/")[0] + "/"]).height == 0
 
 
 def test_files_without_proof_are_files(store: Store) -> None:
@@ -448,7 +450,7 @@ def test_files_without_proof_are_files(store: Store) -> None:
     store.path(KEY).write_bytes(GOOD)
     store.path(KEY + ".CHECKSUM").write_text("x")
     store.path(KEY).with_name("folder.zip").mkdir()
-    [row] = store.inventory([KEY.rpartition("/")[0] + "/"]).iter_rows(named=True)
+    [row] = store.inventory.frame([KEY.rpartition("/")[0] + "/"]).iter_rows(named=True)
     assert (row["key"], row["file_size"], row["proven_by"]) == (KEY, len(GOOD), None)
 
 
@@ -459,7 +461,7 @@ def test_recording_from_many_threads(store: Store) -> None:
             for i in range(50)
         ]
 
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         threads = [threading.Thread(target=record, args=(proofs(n),)) for n in range(8)]
         for thread in threads:
             thread.start()
@@ -479,18 +481,18 @@ def lacking(day: int, reason: Reason) -> Absence:
 def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path: Path) -> None:
     prefix = KEY.rpartition("/")[0] + "/"
     absences = [lacking(1, Reason.ABSENT), lacking(2, Reason.AFTER_LAST)]
-    store.record_missing(absences, [])
-    assert store.missing(prefix) == {}, "nothing is noted of a folder that is no store"
-    with store.recorder() as record:
+    store.records.record_missing(absences, [])
+    assert store.records.missing(prefix) == {}, "nothing is noted of a folder that is no store"
+    with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
-    store.record_missing(absences, [])
-    noted = store.missing(prefix)
+    store.records.record_missing(absences, [])
+    noted = store.records.missing(prefix)
     assert {key: reason for key, (reason, _) in noted.items()} == {
         each.key: each.reason for each in absences
     }
     assert all(said.startswith("it is not there, asked on 20") for _, said in noted.values())
-    store.record_missing([lacking(2, Reason.ABSENT)], [str(absences[0].key)])
-    assert [reason for reason, _ in store.missing(prefix).values()] == [Reason.ABSENT]
+    store.records.record_missing([lacking(2, Reason.ABSENT)], [str(absences[0].key)])
+    assert [reason for reason, _ in store.records.missing(prefix).values()] == [Reason.ABSENT]
 
 
 def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
@@ -503,30 +505,32 @@ def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
         connection.execute("CREATE TABLE missing (key TEXT PRIMARY KEY, said TEXT) WITHOUT ROWID")
         connection.execute("INSERT INTO missing VALUES (?, 'as told')", (KEY,))
     old = {KEY: (Reason.ABSENT, "as told")}
-    assert store.missing(prefix) == old
-    store.record_missing([new], [])
-    noted = store.missing(prefix)
+    assert store.records.missing(prefix) == old
+    store.records.record_missing([new], [])
+    noted = store.records.missing(prefix)
     assert noted.pop(str(new.key)).reason is Reason.AFTER_LAST
     assert noted == old
 
 
 def test_a_damaged_database_is_set_aside(store: Store, tmp_path: Path) -> None:
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
     database = store.root / PRIVATE / "proofs.sqlite"
     database.write_bytes(b"this is no database at all" * 100)
     with pytest.warns(ArchiveKitWarning, match="damaged.*proves them again"):
-        found = store.inventory([KEY.rpartition("/")[0] + "/"])
+        found = store.inventory.frame([KEY.rpartition("/")[0] + "/"])
     assert found["proven_by"].to_list() == [None]
     [aside] = database.parent.glob("proofs.damaged-*.sqlite")
     assert aside.read_bytes().startswith(b"this is no database")
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
-    assert store.inventory([KEY.rpartition("/")[0] + "/"])["proven_by"].to_list() == ["sha256"]
+    assert store.inventory.frame([KEY.rpartition("/")[0] + "/"])["proven_by"].to_list() == [
+        "sha256"
+    ]
 
 
 def test_a_database_damaged_further_in_is_set_aside(store: Store, tmp_path: Path) -> None:
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
         for n in range(40):
             record(
@@ -541,7 +545,7 @@ def test_a_database_damaged_further_in_is_set_aside(store: Store, tmp_path: Path
     content[4096:] = os.urandom(len(content) - 4096)
     database.write_bytes(content)
     with pytest.warns(ArchiveKitWarning, match="damaged"):
-        found = store.inventory([KEY.rpartition("/")[0] + "/"])
+        found = store.inventory.frame([KEY.rpartition("/")[0] + "/"])
     assert found["key"].to_list() == [KEY]
 
 
