@@ -388,21 +388,10 @@ def _sum_sizes(sizes: Sequence[int | None]) -> int | None:
 def _absence(key: str, matrix: Matrix) -> Absence:
     """Return why the archive does not have an object: it is missing, or not published yet."""
     found = ObjectKey.parse(key)
-    folder = found.folder
-    due = matrix.published_at(found.start, folder.partition)
-    early = datetime.now(UTC).replace(tzinfo=None) < due
-    return Absence(
-        folder.market,
-        folder.data_type,
-        Reason.NOT_PUBLISHED if early else Reason.ABSENT,
-        "not published yet" if early else "the archive lacks it",
-        found.start,
-        found.end,
-        folder.symbol,
-        folder.interval and str(folder.interval),
-        folder.partition,
-        key,
-    )
+    early = datetime.now(UTC) < matrix.published_at(found.start, found.folder.partition)
+    reason = Reason.NOT_PUBLISHED if early else Reason.ABSENT
+    detail = "not published yet" if early else "the archive does not have it"
+    return Absence.of(found.folder, reason, detail, found.start, found.end, key)
 
 
 def _absent_checksum(key: str) -> AbsentChecksum:

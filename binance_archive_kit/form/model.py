@@ -400,9 +400,8 @@ def findings_in(asked: Requests, wrong: Collection[str] = ()) -> Findings:
                 name = "intervals"
             say(name, Level.CANNOT, _told(absence))
         for note in (*asked.warnings, *asked.notes):
-            name = (re.match(r"\w*", note) or [""])[0]
-            name = name if name in CollectionConfig.model_fields else "matrix_path"
-            say(name, Level.NOTE, note.removeprefix(f"{name}: "))
+            name = _shown_at(note.field)
+            say(name or "matrix_path", Level.NOTE, note.text if name == note.field else str(note))
     return {name: _first(found) for name, found in findings.items()}
 
 

@@ -58,7 +58,7 @@ class Explainer:
         self._matrix = matrix
         self._store = store
         self._last_day = last_day
-        self._now = datetime.now(UTC).replace(tzinfo=None)
+        self._now = datetime.now(UTC)
 
     def explain(
         self, stream: Stream, expected: ExpectedStream, folders: Sequence[StoredFolder]

@@ -392,7 +392,7 @@ def test_a_key_without_zeros_is_named_and_not_missing(
     [absence] = plan.missing
     assert absence.reason == "other_name"
     assert f"{name}{missing}.zip" in absence.detail
-    assert "the archive lacks it" not in str(plan)
+    assert "the archive does not have it" not in str(plan)
 
 
 def test_foreign_keys_are_ignored_and_noted_in_the_plan(answers: Answers, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_what_is_read_differently_is_noted() -> None:
     )
     told = said(fields, Level.NOTE)
     assert "none given for options" in told["symbols"]
-    assert "partition='auto' would take up to 1 monthly files" in told["partition"]
+    assert "auto would take up to 1 monthly files" in told["partition"]
 
 
 def test_nothing_is_said_that_follows_from_a_stand_in() -> None:
