@@ -47,14 +47,14 @@ class Clock:
 
 @dataclass(slots=True)
 class Arrivals:
-    """How many bytes had arrived when; few points, however long the run is.
+    """Bytes received over time; at most 512 points, however long the run is.
 
     Attributes
     ----------
     points : list of (float, int)
-        Seconds since the start of the run, and the bytes that had arrived by then.
+        Seconds since the start of the run, and the bytes received by then.
     step : float
-        Minimum seconds between two points.
+        Shortest time between two points, in seconds.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class Arrivals:
         """Add a point if the last one is old enough; drop every second one when there are many."""
         last_seconds, last_count = self.points[-1]
         if seconds - last_seconds >= self.step or final:
-            # The bytes of a download that is retried count once.
+            # A retried download starts at zero, but the total never decreases.
             self.points.append((seconds, max(count, last_count)))
         if len(self.points) > 512:
             self.points = self.points[::2]

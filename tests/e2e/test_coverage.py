@@ -16,7 +16,8 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.demo.synthetic import PLANTED, SYMBOLS
+from binance_archive_kit.demo.flaws import PLANTED
+from binance_archive_kit.demo.synthetic import SYMBOLS
 from binance_archive_kit.errors import CoverageError
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.quality.report import CoverageReport

@@ -28,7 +28,7 @@ from binance_archive_kit.errors import (
     nearest,
     respelled,
 )
-from binance_archive_kit.query.duckdb_views import _MACROS as MACROS
+from binance_archive_kit.query.duckdb_views import MACROS
 from binance_archive_kit.query.lengths import parse_length
 from tests.support.dialects import write, zip_of
 from tests.support.stores import kline, put
@@ -407,7 +407,7 @@ def test_the_macro_takes_rows_in_any_order(rows: list[tuple[str, int, int]]) -> 
     )
     ask = "FROM ohlcv('mine', ['A', 'B'], '1h', INTERVAL 4 HOUR)"
     with duckdb.connect() as con:
-        con.execute(MACROS)
+        con.execute(MACROS.read_text("utf-8"))
         con.register("mine", table)
         candles = sorted(set(rows))
         if len({(name, hour) for name, hour, _ in candles}) < len(candles):
