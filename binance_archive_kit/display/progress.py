@@ -116,40 +116,6 @@ class Progress:
         return ", ".join(words)
 
 
-@dataclass(slots=True)
-class Arrivals:
-    """Bytes received over time; at most 512 points, however long it takes.
-
-    Attributes
-    ----------
-    moments : list of (float, int)
-        Seconds since the start, and the bytes received by then.
-    step : float
-        Shortest time between two points, in seconds.
-
-    Examples
-    --------
-    >>> arrivals = Arrivals()
-    >>> for second in range(5_000):
-    ...     arrivals.note(second, 10 * second)
-    >>> len(arrivals.moments) <= 512, arrivals.moments[-1][1] > 49_000
-    (True, True)
-    """
-
-    moments: list[tuple[float, int]] = field(default_factory=lambda: [(0.0, 0)])
-    step: float = 0.05
-
-    def note(self, seconds: float, count: int, *, final: bool = False) -> None:
-        """Record the bytes received by a time; drop every second point when there are many."""
-        last, before = self.moments[-1]
-        if seconds - last >= self.step or final:
-            # A retried download starts at zero, but the total never decreases.
-            self.moments.append((seconds, max(count, before)))
-        if len(self.moments) > 512:
-            self.moments = self.moments[::2]
-            self.step *= 2
-
-
 class Bar:
     """Context manager that shows a `Progress` during work.
 
