@@ -177,7 +177,7 @@ class Survey:
         files: dict[Stream, _Files] = {stream: {} for stream in expected}
         for served in needed:
             file, stream = served.file, served.held.folder.stream
-            there = file.key in tasks or file.place in self._problems
+            there = file.key in tasks or file.path in self._problems
             if stream not in files or not there:
                 continue
             known = files[stream].get(file.key)
@@ -190,7 +190,7 @@ class Survey:
         return files
 
     def _day_source(self, file: StoredFile, profile: FileProfile | None, proven: bool) -> DaySource:
-        problem = self._problems.get(file.place)
+        problem = self._problems.get(file.path)
         return DaySource(
             file.key,
             to_day_number(file.start) * DAY,
@@ -199,7 +199,7 @@ class Survey:
             "" if problem is None else str(problem),
             proven,
             file.is_zip,
-            "" if file.is_zip else file.place,
+            "" if file.is_zip else file.path,
         )
 
     def _skip(self, error: FileError) -> None:
