@@ -486,7 +486,7 @@ def _name(sources: Sequence[FileTask]) -> str:
     said = hashlib.sha256(str(_VERSION).encode())
     for source in sources:
         file, days = source.file, ",".join(sorted(map(str, source.without)))
-        said.update(f"{file.place} {_spelled(file)} {days}\n".encode())
+        said.update(f"{file.path} {_spelled(file)} {days}\n".encode())
     return f"{sources[0].file.start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 
@@ -555,7 +555,7 @@ def _name_of(files: Iterable[StoredFile]) -> str:
     """Name a group of files: another name as soon as one of them is another."""
     said = hashlib.sha256()
     for file in files:
-        said.update(f"{file.place} {_spelled(file)}\n".encode())
+        said.update(f"{file.path} {_spelled(file)}\n".encode())
     return said.hexdigest()
 
 

@@ -44,10 +44,12 @@ from binance_archive_kit.query.scan_planner import (
     ScanPlanner,
     Served,
 )
+from binance_archive_kit.reading.batches import batch_of, count_chunks
+from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, profile_files
-from binance_archive_kit.reading.reader import Chunk, ZipReader, batch_of, counted
+from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.moved import rehash_moved
 from binance_archive_kit.storage.records import ProofRecord
@@ -334,7 +336,7 @@ class Engine:
         spans = (span for month in months for span in month.spans(by_file=by_file))
         for is_known, run in groupby(spans, lambda span: span[1] is not None):
             if is_known:
-                yield from map(question.rows_of, counted(run))
+                yield from map(question.rows_of, count_chunks(run))
             else:
                 yield from self._unzipped(question, [source for source, _ in run], tally)
 

@@ -23,10 +23,11 @@ from binance_archive_kit.archive.enums import Interval, Partition
 from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.pruning import Pruner
+from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
-from binance_archive_kit.reading.reader import Chunk, ZipReader
+from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.moved import rehash_moved
 from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
@@ -79,7 +80,7 @@ class Proofs:
             self._recorded.clear()
             if self._stands(file):
                 return
-        raise ChangedFile(file.place, "its bytes are not the ones that were proven")
+        raise ChangedFile(file.path, "its bytes are not the ones that were proven")
 
     def is_published(self, file: StoredFile) -> bool:
         """Return whether the archive publishes a file as it is, as its proof says."""
@@ -213,14 +214,14 @@ class RememberedChoice:
         """Note what the next question would otherwise have to gather again."""
         for source in self.sources:
             file = source.file
-            folder, _, name = file.place.rpartition("/")
+            folder, _, name = file.path.rpartition("/")
             self.stamps.setdefault(folder, []).append((name, file.stamp))
         rows = [source.rows for source in self.sources if source.rows is not None]
         if len(rows) == len(self.sources) and len({each.folder for each in self.sources}) == 1:
             self.rows = sum(rows)
 
 
-class FileNotes:
+class FileNotes(Notes):
     """Records in the cache what one reader finds out about the files of a feed.
 
     Parameters
@@ -235,15 +236,15 @@ class FileNotes:
         self._cache = cache
         self._feed = feed
 
-    def completed(self, source: FileTask, stats: FileStats) -> None:
+    def completed(self, task: FileTask, stats: FileStats) -> None:
         """Record what a file that was read to its end has shown."""
-        self._cache.remember(self._feed, {source.file.key: stats})
+        self._cache.remember(self._feed, {task.file.key: stats})
 
-    def rejected(self, source: FileTask, error: FileError) -> None:
+    def rejected(self, task: FileTask, error: FileError) -> None:
         """Record that a file cannot be read, and let the error say whose fault it is."""
         if error.lasting:
-            error.at_source = self._proofs.is_published(source.file)
-            self._cache.reject(self._feed, source.file, error)
+            error.at_source = self._proofs.is_published(task.file)
+            self._cache.reject(self._feed, task.file, error)
 
 
 class ScanPlanner:
@@ -573,7 +574,7 @@ class ScanPlanner:
         for each in serving:
             file = each.file
             try:
-                stat = os.stat(f"{self._root}/{file.place}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{self._root}/{file.path}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
             if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:

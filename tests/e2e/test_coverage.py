@@ -298,8 +298,8 @@ def test_a_second_report_opens_no_file(
     def refuse(*_: object) -> None:
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(Unzipper, "text", refuse)
-    monkeypatch.setattr(Unzipper, "cut", refuse)
+    monkeypatch.setattr(Unzipper, "read", refuse)
+    monkeypatch.setattr(Unzipper, "read_raw", refuse)
     again = bak.coverage(demo["running"].output_directory)
     assert again.gaps.equals(of_folder.gaps)
     assert again.findings.equals(of_folder.findings)
