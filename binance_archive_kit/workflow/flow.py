@@ -37,7 +37,7 @@ from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.plan import Action, Plan
+from binance_archive_kit.planning.plan import Plan, PlanReason
 from binance_archive_kit.planning.planner import aplan, check
 from binance_archive_kit.quality.coverage import coverage
 from binance_archive_kit.storage.verify import verify
@@ -244,7 +244,7 @@ async def _steps(
 
 def _batches(plan: Plan) -> tuple[list[int], list[list[int]]]:
     """Split the rows of a plan into those that are done, and batches of the others."""
-    done = (plan.frame["action"] == Action.KEEP.value) & (plan.frame["reason"] == "proven")
+    done = plan.frame["reason"] == PlanReason.PROVEN.value
     finished = done.arg_true().to_list()
     todo: Sequence[int] = (~done).arg_true().to_list()
     size = max(plan.config.batch_size, -(-len(todo) // _MOST_BATCHES))
