@@ -362,7 +362,7 @@ def test_a_locked_file_is_no_damaged_one(path: Path, monkeypatch: pytest.MonkeyP
             lambda: database.rows("words"),
             lambda: database.write(lambda c: c.execute("DELETE FROM words")),
         ):
-            with pytest.raises(StoreError, match=r"another process holds it locked .* end that"):
+            with pytest.raises(StoreError, match=r"another process has locked it .* end that"):
                 work()
     assert database.rows("words") == [("a", 1, None)]
 
