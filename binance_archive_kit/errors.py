@@ -1,41 +1,41 @@
-"""Everything that can go wrong, on one screen.
+"""All errors of the package, as a tree, and the formatting of values in messages.
 
 ::
 
     ArchiveKitError
-    ├── ConfigurationError (ValueError)   the question is wrong; raised before any work
-    ├── ListingError                      the archive's listing could not be read
+    ├── ConfigurationError (ValueError)   an invalid field or argument; raised before any work
+    ├── ListingError                      the archive could not be listed
     ├── DiskSpaceError                    the plan does not fit on the disk
-    ├── StoreError                        a folder or a record of the store cannot be used
-    ├── WorkflowError                     not one object could be had; carries the result
-    ├── CoverageError                     the data are not enough for what is wanted of them
-    ├── MissingExtraError (ImportError)   something optional is not installed
-    ├── FileError                         a file of the store is not what its name says
-    │   ├── UnreadableZip       unreadable_zip       not one intact csv member
-    │   ├── WrongColumns        wrong_columns        other columns than the feed has
-    │   ├── WrongValues         wrong_values         a field that cannot be read as its column
+    ├── StoreError                        a folder or a record of the store is unusable
+    ├── WorkflowError                     no object could be downloaded; carries the result
+    ├── CoverageError                     the data do not meet the required coverage
+    ├── MissingExtraError (ImportError)   an optional dependency is not installed
+    ├── FileError                         a file of the store is invalid
+    │   ├── UnreadableZip       unreadable_zip       not a zip with one intact csv member
+    │   ├── WrongColumns        wrong_columns        other columns than those of the feed
+    │   ├── WrongValues         wrong_values         a field that does not fit its column
     │   ├── WrongUnit           wrong_unit           times in another unit than the day's
-    │   ├── OutOfPeriod         out_of_period        rows of days that the file does not cover
+    │   ├── OutOfPeriod         out_of_period        rows of days outside the file's period
     │   ├── ConflictingRows     conflicting_rows     two different rows with one key
     │   ├── ChangedFile         changed              other bytes than were proven
-    │   └── NoAccess            no_access            the system does not let it be read
-    └── ObjectError                       one object could not be had, the run goes on
-        ├── NotFound            not_found            listed, but gone when asked for
-        ├── Forbidden           forbidden            the endpoint refuses it
+    │   └── NoAccess            no_access            the system does not allow reading it
+    └── ObjectError                       one object failed; the run continues
+        ├── NotFound            not_found            listed, but gone when requested
+        ├── Forbidden           forbidden            refused by the endpoint
         ├── Throttled           throttled            503 SlowDown until the retries ran out
         ├── ServerFault         server_error         any other 5xx
         ├── ConnectionLost      connection           refused, reset or never made
         ├── Truncated           truncated            the body ended before its announced length
         ├── Stalled             timeout              no progress for ``timeout_seconds``
         ├── Corrupt             corrupt              bytes differ from what the archive promises
-        ├── StaleChecksum       checksum_stale       as listed, but the published digest is another
-        ├── AbsentChecksum      checksum_absent      there is no digest to prove the bytes with
-        ├── BadChecksum         checksum_unreadable  the ``.CHECKSUM`` object holds no digest
-        ├── BadZip              bad_zip              not one intact csv member
-        ├── DiskFull            disk_full            no room to write
-        └── TransferFailed      transfer_failed      s5cmd said something else
+        ├── StaleChecksum       checksum_stale       as listed, but the digest is of other bytes
+        ├── AbsentChecksum      checksum_absent      no digest is published
+        ├── BadChecksum         checksum_unreadable  the ``.CHECKSUM`` object has no digest
+        ├── BadZip              bad_zip              not a zip with one intact csv member
+        ├── DiskFull            disk_full            no space left to write
+        └── TransferFailed      transfer_failed      any other error of s5cmd
 
-    ArchiveKitWarning (UserWarning)       the question was read in a way worth knowing
+    ArchiveKitWarning (UserWarning)       a value was interpreted or ignored
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 
 class ArchiveKitError(Exception):
-    """Base of every error this package raises on purpose.
+    """Base class of the errors of this package.
 
-    In a notebook it shows its message and the line that raised it. ``%xmode Verbose`` and
-    then ``%tb`` show the whole traceback.
+    A notebook shows the message and the line that raised it. ``%xmode Verbose`` and then
+    ``%tb`` show the whole traceback.
     """
 
     def _render_traceback_(self) -> list[str]:
@@ -66,7 +66,7 @@ class ArchiveKitError(Exception):
 
 
 class ArchiveKitWarning(UserWarning):
-    """Something asked for was read differently, or ignored; the plan's notes say it too."""
+    """A value was interpreted differently or ignored; also listed in the plan's notes."""
 
 
 class FieldProblem(NamedTuple):
@@ -124,7 +124,7 @@ class ConfigurationError(ArchiveKitError, ValueError):
 
 
 class ListingError(ArchiveKitError):
-    """The archive's listing could not be read; nothing was planned."""
+    """The archive could not be listed; nothing was planned."""
 
 
 class DiskSpaceError(ArchiveKitError):
@@ -132,11 +132,11 @@ class DiskSpaceError(ArchiveKitError):
 
 
 class StoreError(ArchiveKitError):
-    """A folder or a record of the store cannot be used; the message names it and a way out."""
+    """A folder or a record of the store is unusable; the message says which, and what to do."""
 
 
 class RunResult(Protocol):
-    """What an error carries of a run: a `CollectionResult`."""
+    """The part of a `CollectionResult` that handlers of errors use."""
 
     @property
     def failures(self) -> Sequence[ObjectError]:
@@ -162,11 +162,11 @@ class WorkflowError(ArchiveKitError):
 
 
 class CoverageError(ArchiveKitError):
-    """Data do not cover what is wanted of them; the message is the report's verdict."""
+    """The data do not meet the required coverage; the message is the report's verdict."""
 
 
 class MissingExtraError(ArchiveKitError, ImportError):
-    """Something was asked for that needs an optional part of the package.
+    """An optional dependency is not installed.
 
     >>> print(MissingExtraError("prefect", "a deployment"))
     a deployment needs the prefect extra: pip install 'binance-archive-kit[prefect]'
@@ -179,21 +179,24 @@ class MissingExtraError(ArchiveKitError, ImportError):
 
 
 class ObjectError(ArchiveKitError):
-    """One object of the archive could not be had; it stands in ``result.failures``.
+    """One object of the archive could not be downloaded; listed in ``result.failures``.
 
     Attributes
     ----------
     key : str
         The object's key in the archive.
     reason : str
-        One word for the kind of failure, the same for every object of that kind.
+        The kind of failure, in one word.
     detail : str
-        What was seen, and what to do about it where something can be done.
+        What happened and, where possible, what to do.
     """
 
     reason: ClassVar[str]
-    #: Whether the same request may well succeed a little later.
-    retryable: ClassVar[bool] = False
+    #: Whether the same request may succeed later.
+    retryable: ClassVar[bool]
+
+    def __init_subclass__(cls, *, reason: str, retryable: bool = False) -> None:
+        cls.reason, cls.retryable = reason, retryable
 
     def __init__(self, key: str, detail: str) -> None:
         super().__init__(f"{key}: {self.reason}: {detail}")
@@ -201,121 +204,90 @@ class ObjectError(ArchiveKitError):
         self.detail = detail
 
     def __reduce__(self) -> tuple[type[ObjectError], tuple[str, str]]:
-        """Pickle by key and detail, so that failures travel between processes."""
+        """Pickle by key and detail."""
         return type(self), (self.key, self.detail)
 
 
-class NotFound(ObjectError):
-    """The archive does not have the object (any more)."""
-
-    reason = "not_found"
+class NotFound(ObjectError, reason="not_found"):
+    """The archive does not have the object, or no longer."""
 
 
-class Forbidden(ObjectError):
-    """The endpoint refuses to hand the object out."""
-
-    reason = "forbidden"
+class Forbidden(ObjectError, reason="forbidden"):
+    """The endpoint refuses the object."""
 
 
-class Throttled(ObjectError):
+class Throttled(ObjectError, reason="throttled", retryable=True):
     """The endpoint asked to slow down until the retries ran out."""
 
-    reason = "throttled"
-    retryable = True
 
-
-class ServerFault(ObjectError):
+class ServerFault(ObjectError, reason="server_error", retryable=True):
     """The endpoint failed with a 5xx status."""
 
-    reason = "server_error"
-    retryable = True
 
-
-class ConnectionLost(ObjectError):
+class ConnectionLost(ObjectError, reason="connection", retryable=True):
     """The connection could not be made, or was reset."""
 
-    reason = "connection"
-    retryable = True
 
-
-class Truncated(ObjectError):
+class Truncated(ObjectError, reason="truncated", retryable=True):
     """The body ended before its announced length, on every try."""
 
-    reason = "truncated"
-    retryable = True
 
-
-class Stalled(ObjectError):
+class Stalled(ObjectError, reason="timeout", retryable=True):
     """The object made no progress for ``timeout_seconds``."""
 
-    reason = "timeout"
-    retryable = True
+
+class Corrupt(ObjectError, reason="corrupt", retryable=True):
+    """The bytes differ from what the archive promises; they are in quarantine."""
 
 
-class Corrupt(ObjectError):
-    """The bytes are not the ones the archive promises; they are in quarantine."""
-
-    reason = "corrupt"
-    retryable = True
+class StaleChecksum(ObjectError, reason="checksum_stale"):
+    """The bytes are as listed, but the published digest is of other bytes."""
 
 
-class StaleChecksum(ObjectError):
-    """The bytes are what the listing promises, but the published digest is of others."""
-
-    reason = "checksum_stale"
+class AbsentChecksum(ObjectError, reason="checksum_absent"):
+    """The archive has no ``.CHECKSUM`` object for this zip."""
 
 
-class AbsentChecksum(ObjectError):
-    """The archive has no ``.CHECKSUM`` object for this zip, so nothing proves it."""
-
-    reason = "checksum_absent"
-
-
-class BadChecksum(ObjectError):
+class BadChecksum(ObjectError, reason="checksum_unreadable"):
     """The ``.CHECKSUM`` object does not begin with a SHA-256 digest."""
 
-    reason = "checksum_unreadable"
 
-
-class BadZip(ObjectError):
+class BadZip(ObjectError, reason="bad_zip"):
     """The object is not a zip with exactly one intact csv member of the right name."""
 
-    reason = "bad_zip"
+
+class DiskFull(ObjectError, reason="disk_full"):
+    """No space was left to write the object."""
 
 
-class DiskFull(ObjectError):
-    """There was no room left to write the object."""
-
-    reason = "disk_full"
-
-
-class TransferFailed(ObjectError):
-    """s5cmd reported an error of no known kind."""
-
-    reason = "transfer_failed"
+class TransferFailed(ObjectError, reason="transfer_failed"):
+    """s5cmd reported another error."""
 
 
 class FileError(ArchiveKitError):
-    """A file of the store cannot be read as what its name says.
+    """A file of the store is invalid.
 
-    Raised by whatever reads it; ``on_error="skip"`` leaves such files out instead.
+    Raised on reading it; ``on_error="skip"`` leaves such files out instead.
 
     Attributes
     ----------
     file : str
         Its path inside the store.
     reason : str
-        One word for the kind of trouble, the same for every file of that kind.
+        The kind of problem, in one word.
     detail : str
-        What was seen.
+        What was found.
     at_source : bool
-        Whether the archive itself publishes the file like this: its bytes have the SHA-256
-        that the archive publishes, so that collecting it again gives the same bytes.
+        Whether the archive publishes the file like this: the bytes match the published
+        SHA-256, so downloading it again gives the same bytes.
     """
 
     reason: ClassVar[str]
     #: Whether reading the same bytes again fails again.
-    lasting: bool = True
+    lasting: bool
+
+    def __init_subclass__(cls, *, reason: str, lasting: bool = True) -> None:
+        cls.reason, cls.lasting = reason, lasting
 
     def __init__(self, file: str, detail: str, *, at_source: bool = False) -> None:
         super().__init__(file, detail)
@@ -324,14 +296,14 @@ class FileError(ArchiveKitError):
         self.at_source = at_source
 
     def __str__(self) -> str:
-        """Return what was seen, and what can be done."""
+        """Return what was found, and what to do."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
             'or leave such files out with on_error="skip"'
         )
 
     def _advice(self) -> str:
-        """Return what can be done about the file."""
+        """Return what to do about the file."""
         if self.at_source:
             return (
                 "the archive publishes it like this (its bytes match the published SHA-256), so "
@@ -343,81 +315,63 @@ class FileError(ArchiveKitError):
         return "collect it again with force_redownload=True"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by file and detail, and whose fault it is."""
+        """Pickle by the arguments."""
         return file_error, (self.reason, self.file, self.detail, self.at_source)
 
 
-class UnreadableZip(FileError):
+class UnreadableZip(FileError, reason="unreadable_zip"):
     """The file is not a zip with exactly one intact csv member of the right name."""
 
-    reason = "unreadable_zip"
+
+class WrongColumns(FileError, reason="wrong_columns"):
+    """The header or the rows do not have the columns of the feed."""
 
 
-class WrongColumns(FileError):
-    """Its header or its rows do not have the columns of the feed."""
-
-    reason = "wrong_columns"
+class WrongValues(FileError, reason="wrong_values"):
+    """A field does not fit the type of its column."""
 
 
-class WrongValues(FileError):
-    """A field cannot be read as what its column holds."""
-
-    reason = "wrong_values"
+class WrongUnit(FileError, reason="wrong_unit"):
+    """The times are in another unit than those of other files of the day."""
 
 
-class WrongUnit(FileError):
-    """Its times are not in the unit that files of its day have."""
-
-    reason = "wrong_unit"
+class OutOfPeriod(FileError, reason="out_of_period"):
+    """There are rows of days outside the file's period."""
 
 
-class OutOfPeriod(FileError):
-    """It holds rows of days that its name does not cover."""
-
-    reason = "out_of_period"
-
-
-class ConflictingRows(FileError):
-    """Two rows that must be one, such as candles of one open time, differ."""
-
-    reason = "conflicting_rows"
+class ConflictingRows(FileError, reason="conflicting_rows"):
+    """Two rows with one key, such as candles of one open time, differ."""
 
     def __str__(self) -> str:
-        """Return what was seen, and what can be done."""
+        """Return what was found, and what to do."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; scan(...) gives them all, and "
             'on_error="skip" leaves them out'
         )
 
 
-class ChangedFile(FileError):
-    """Its bytes are not the ones that were proven."""
-
-    reason = "changed"
-    lasting = False
+class ChangedFile(FileError, reason="changed", lasting=False):
+    """The bytes differ from those that were proven."""
 
     def _advice(self) -> str:
-        # Collecting notices by itself that the file changed.
+        # A collection detects the changed file by itself.
         return "collect it again"
 
 
-class NoAccess(FileError):
-    """The system does not let the file be read."""
-
-    reason = "no_access"
-    lasting = False
+class NoAccess(FileError, reason="no_access", lasting=False):
+    """The system does not allow reading the file."""
 
     def _advice(self) -> str:
         return "check its permissions and the disk"
 
 
 def file_error(reason: str, file: str, detail: str, at_source: bool = False) -> FileError:
-    """Return the error that a recorded reason stands for."""
+    """Return the error of a recorded reason."""
     kinds = {kind.reason: kind for kind in FileError.__subclasses__()}
     return kinds.get(reason, WrongValues)(file, detail, at_source=at_source)
 
 
-#: What an error of the operating system means for a folder or file, and the way out.
+#: What an error number of the operating system means, and what to do.
 _DISK = {
     errno.EROFS: "the disk is read-only; make it writable, or choose another folder",
     errno.EACCES: "permission denied; change the permissions or the user, or choose another folder",
@@ -434,25 +388,25 @@ _DISK = {
     errno.ENFILE: "too many files are open on this machine; end other programs",
     errno.ESTALE: "the network file system has lost it; mount it again",
 }
-#: Errors of the operating system for a disk without room, for bytes or for one more file.
+#: Error numbers for a full disk: no space for bytes, or for one more file.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def disk_error(error: OSError, path: object) -> ArchiveKitError:
-    """Return the error for a user of what the operating system says of a file or folder.
+    """Translate an error of the operating system about a file or folder.
 
     Parameters
     ----------
     error : OSError
     path : object
-        Named where `error` names no file itself.
+        Named in the message if `error` names no file.
 
     Examples
     --------
     >>> disk_error(OSError(errno.ENAMETOOLONG, "File name too long", "/data/x"), "/data")
     StoreError('/data/x: the name is too long for the file system; choose a shorter folder')
     """
-    # Of a file that is moved, the place it is moved to is the one in trouble.
+    # If moving a file failed, its destination is the cause.
     names = (error.filename2, error.filename, path)
     where = next(name for name in names if name is not None)
     if isinstance(where, bytes):
@@ -466,7 +420,7 @@ def disk_error(error: OSError, path: object) -> ArchiveKitError:
 
 
 def disk_advice(number: int | None) -> str:
-    """Return what an error number of the operating system means, and the way out; or nothing."""
+    """Return what an error number means and what to do; empty for other numbers."""
     return _DISK.get(number or 0, "")
 
 
@@ -483,10 +437,10 @@ def shown(value: object) -> str:
     ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
     """
     try:
-        # Members of our enums as the words they are.
-        said = _SHORT.repr(str(value) if isinstance(value, str) else value)
-        # A table, such as a frame, says nothing in one line.
-        return f"<{type(value).__name__}>" if "\n" in said else said
+        # Members of enums are shown as their values.
+        text = _SHORT.repr(str(value) if isinstance(value, str) else value)
+        # The repr of a frame is a table of several lines.
+        return f"<{type(value).__name__}>" if "\n" in text else text
     except Exception:  # a repr of a foreign object, or of a number of 5,000 digits
         return f"<{type(value).__name__}>"
 
@@ -501,7 +455,7 @@ def masked(text: str) -> str:
 
 
 class _Short(reprlib.Repr):
-    """Cuts texts short, after their passwords are out."""
+    """Cuts text short after masking passwords."""
 
     def repr_str(self, x: str, level: int) -> str:
         return super().repr_str(masked(x), level)
@@ -518,25 +472,30 @@ _SHORT.maxlevel = 4
 # In notebooks
 
 
+def running_shell() -> Any:
+    """Return the IPython shell that runs this code, or None; never imports IPython."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def short_traceback(error: BaseException) -> list[str]:
     """Return the lines to show for an error in IPython: its message, and the user's line.
 
     With ``%xmode Verbose`` these are the lines of the whole traceback.
     """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    shell = running_shell()
     full = getattr(shell, "InteractiveTB", None)
     if getattr(full, "mode", "") == "Verbose":
         whole: Any = full.structured_traceback(type(error), error, error.__traceback__)  # type: ignore[union-attr]
         return list(whole)
     lines = "".join(traceback.format_exception_only(error)).rstrip().split("\n")
-    # Modules of the package mean nothing to a user; the bare name does.
+    # Users know the name of an error, not its module.
     lines[0] = lines[0].removeprefix(f"{type(error).__module__}.")
     if places := _user_lines(error.__traceback__, shell):
         lines += ["", *places]
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
-        said = "".join(traceback.format_exception_only(cause)).strip()
-        lines.append(f"caused by {said}")
+        text = "".join(traceback.format_exception_only(cause)).strip()
+        lines.append(f"caused by {text}")
     return lines
 
 
@@ -556,7 +515,7 @@ def _user_lines(trace: TracebackType | None, shell: Any) -> list[str]:
 
 
 def nearest(value: object, valid: Iterable[str]) -> str | None:
-    """Return the valid spelling that looks most like `value`, or None.
+    """Return the valid value most similar to `value`, or None.
 
     >>> nearest("futures-um", ["spot", "futures_um", "futures_cm"])
     'futures_um'
@@ -573,8 +532,8 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     words = [str(word) for word in valid]
     lengths = {word: _seconds(word) for word in words}
     if any(lengths.values()) and (length := _seconds(respelled(text) or text)) is not None:
-        # Of lengths of time only the same one is meant: 10m is no slip for 1m.
-        return next((word for word, its in lengths.items() if its == length), None)
+        # For lengths of time, only an equal one is suggested: 10m is not a misspelling of 1m.
+        return next((word for word, other in lengths.items() if other == length), None)
     by_folded: dict[str, str] = {}
     for word in words:
         by_folded.setdefault(word.casefold(), word)
@@ -584,7 +543,7 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
 
 #: Valid words that a message lists.
 _MOST = 60
-#: Characters of the longest text that may be a slip for a valid word.
+#: Characters of the longest text that may be a misspelling of a valid word.
 _LONGEST = 120
 _UNIT_WORDS = {
     "s": "s sec secs second seconds",
@@ -599,7 +558,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def respelled(text: str) -> str | None:
-    """Write a length of time as the archive does, or return None if it is none.
+    """Return a length of time as the archive spells it, or None if it is not one.
 
     >>> respelled("30min"), respelled("4 hours"), respelled("1M"), respelled("soon")
     ('30m', '4h', '1mo', None)
@@ -607,13 +566,13 @@ def respelled(text: str) -> str | None:
     found = re.fullmatch(r"\s*(\d{1,9})\s*([A-Za-z]+)\s*", text)
     if found is None:
         return None
-    # A capital M is a month to Binance, and never a minute.
+    # Binance writes M for months.
     unit = "mo" if found[2] == "M" else _UNITS.get(found[2].casefold())
     return f"{int(found[1])}{unit}" if unit else None
 
 
 def _seconds(text: str) -> int | tuple[int, str] | None:
-    """Measure a length of time in the archive's spelling; months stand for themselves."""
+    """Return a length of time in seconds, or a number of months."""
     found = re.fullmatch(r"(\d{1,9})([smhdw]|mo)", text)
     if found is None:
         return None
@@ -636,6 +595,6 @@ def unknown(field: str, value: object, valid: Iterable[str]) -> FieldProblem:
     words = list(valid)
     guess = nearest(value, words)
     hint = f"; did you mean {guess!r}?" if guess else "."
-    said = repr(masked(str(value))) if isinstance(value, str) and len(value) < 100 else shown(value)
+    text = repr(masked(str(value))) if isinstance(value, str) and len(value) < 100 else shown(value)
     more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
-    return FieldProblem(field, f"{said} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}")
+    return FieldProblem(field, f"{text} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}")

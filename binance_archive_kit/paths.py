@@ -14,19 +14,19 @@ from binance_archive_kit.errors import ConfigurationError, FieldProblem, disk_ad
 
 #: A URL at the start. ``Path`` merges the slashes, so one is enough; drive letters are shorter.
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/", re.ASCII)
-#: Control characters (Cc), line separators (Zl, Zp) and halves of surrogate pairs (Cs).
+#: Control characters (Cc), line separators (Zl, Zp) and surrogates (Cs).
 _UNPRINTABLE = ("Cc", "Zl", "Zp", "Cs")
 #: Characters of a JSON file.
 _LARGEST_FILE = 64 << 20
 
 
 def has_controls(text: str) -> bool:
-    r"""Return whether a text has control characters, line ends or half characters.
+    r"""Return whether a text has control characters, line ends or surrogates.
 
     >>> has_controls("a b"), has_controls("a\nb"), has_controls("a\x00")
     (False, True, True)
     """
-    # Printable covers nearly all texts, and is far faster than the categories.
+    # `isprintable` settles nearly all texts, much faster than the categories.
     return not text.isprintable() and any(unicodedata.category(c) in _UNPRINTABLE for c in text)
 
 
@@ -83,7 +83,7 @@ URL, not a folder or file of this machine; give a local path, such as 'data/rese
 
 
 def find_path(field: str, value: object) -> Path:
-    """Validate a path, and that the file system can look for it; it need not exist.
+    """Validate a path that the file system can look up; it need not exist.
 
     Raises
     ------
@@ -168,11 +168,11 @@ def parse_json(text: str) -> Any:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object; of a repeated name, one value would be lost."""
+    """Build a JSON object; reject repeated names, which would lose a value."""
     found = dict(pairs)
     if len(found) < len(pairs):
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the name {shown(twice)} stands twice in one object; leave one out")
+        raise ValueError(f"the name {shown(twice)} occurs twice in one object; remove one")
     return found
 
 

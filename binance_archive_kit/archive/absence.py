@@ -9,6 +9,7 @@ from datetime import date
 from enum import StrEnum
 
 from binance_archive_kit.archive.enums import DataType, Market, Partition
+from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.display.summary import Fold, State
 
 
@@ -62,6 +63,30 @@ class Absence:
     interval: str | None = None
     partition: Partition | None = None
     key: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        folder: Folder,
+        reason: Reason,
+        detail: str,
+        start: date,
+        end: date,
+        key: str | None = None,
+    ) -> Absence:
+        """Return the absence of days of one folder."""
+        return cls(
+            folder.market,
+            folder.data_type,
+            reason,
+            detail,
+            start,
+            end,
+            folder.symbol,
+            folder.interval and folder.interval.value,
+            folder.partition,
+            key,
+        )
 
     def __str__(self) -> str:
         """Say what is absent, when, and why."""

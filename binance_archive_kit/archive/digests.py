@@ -37,8 +37,8 @@ from binance_archive_kit.errors import (
     Throttled,
 )
 
-#: A SHA-256 digest: 64 lower-case hex digits.
-Digest = str
+#: A SHA-256 digest, 64 lower-case hex digits; or why there is none.
+Answer = str | ObjectError
 
 #: The first word of a ``.CHECKSUM`` object; the name after it and the line's end vary.
 _DIGEST = re.compile(rb"\s*([0-9a-fA-F]{64})(\s|$)")
@@ -62,7 +62,7 @@ class DigestRequest:
     stalls: int = 0
 
 
-Answer = tuple[DigestRequest, Digest | ObjectError]
+Answered = tuple[DigestRequest, Answer]
 
 
 class DigestClient:
@@ -88,7 +88,7 @@ class DigestClient:
         self,
         endpoint: str,
         bucket: str,
-        on_answer: Callable[[str, Digest | ObjectError], None],
+        on_answer: Callable[[str, Answer], None],
         *,
         connections: int,
         timeout: float,
@@ -114,12 +114,12 @@ class DigestClient:
         """Request the digests of zips by the keys of the zips; returns at once."""
         self._transfers.queue.put([DigestRequest(key) for key in keys])
 
-    def _deliver(self, answers: list[Answer]) -> None:
+    def _deliver(self, answers: list[Answered]) -> None:
         """Pass answers from the thread to the event loop."""
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._take, answers)
 
-    def _take(self, answers: list[Answer]) -> None:
+    def _take(self, answers: list[Answered]) -> None:
         for request, answer in answers:
             if self._ended:
                 return
@@ -176,7 +176,7 @@ class _Transfers:
         bucket: str,
         connections: int,
         timeout: float,
-        deliver: Callable[[list[Answer]], None],
+        deliver: Callable[[list[Answered]], None],
     ) -> None:
         self.queue: queue.SimpleQueue[list[DigestRequest] | None] = queue.SimpleQueue()
         self._route = route
@@ -226,7 +226,7 @@ class _Transfers:
         list(self._abandoned(""))
         self._multi.close()
 
-    def _abandoned(self, message: str) -> Iterator[Answer]:
+    def _abandoned(self, message: str) -> Iterator[Answered]:
         """End all requests, and yield their errors."""
         for curl in self._active:
             self._multi.remove_handle(curl)
@@ -280,7 +280,7 @@ class _Transfers:
             transfer.curl.setopt(option, value)
         return transfer
 
-    def _finished(self) -> Iterator[Answer]:
+    def _finished(self) -> Iterator[Answered]:
         """Yield the answers that have arrived; requests to start again are put back."""
         _, answered, failed = self._multi.info_read()
         ended = [(curl, 0, "") for curl in answered] + failed
@@ -319,7 +319,7 @@ class _Transfers:
     def _where(self) -> str:
         return f"{self._route.endpoint}{self._route.through}"
 
-    def _answer(self, transfer: _Transfer) -> Digest | ObjectError:
+    def _answer(self, transfer: _Transfer) -> Answer:
         """Return the digest of an answer, or the error of a status other than 200."""
         key, status = transfer.request.key, transfer.curl.getinfo(pycurl.RESPONSE_CODE)
         if status == http.client.OK:
@@ -349,7 +349,7 @@ def _ascii(url: str) -> str:
     return url.replace(host, host.encode("idna").decode(), 1) if host else url
 
 
-def read_digest(key: str, body: bytes) -> Digest | ObjectError:
+def read_digest(key: str, body: bytes) -> Answer:
     """Parse a ``.CHECKSUM`` object: its first word, 64 hex digits, is the digest."""
     found = _DIGEST.match(body)
     if found is None:

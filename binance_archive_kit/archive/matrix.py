@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -291,7 +291,7 @@ class Matrix:
                 return symbol
 
     def published_at(self, start: date, partition: Partition) -> datetime:
-        """Return when the file of the period that begins on `start` is due, naive UTC.
+        """Return when the file of the period that begins on `start` is due, aware UTC.
 
         Before that moment an absent file is not published yet; after it, missing.
         """
@@ -300,7 +300,7 @@ class Matrix:
             day = end + timedelta(days=self._publication.daily_due_days)
         else:
             day = (end + timedelta(days=1)).replace(day=self._publication.monthly_due_day)
-        return datetime.combine(day, time())
+        return datetime.combine(day, time(), UTC)
 
 
 def _base_asset(symbol: str) -> str:

@@ -1,443 +1,213 @@
-"""What the command line can do: for each command its arguments, and what it runs.
+"""The commands of ``binance-archive``: each prints text, or JSON with ``--json``.
 
-A command is a `Command` in `COMMANDS`: a function that adds its arguments to a parser, and one
-that carries it out and returns an `Exit`. Machines get JSON by ``--json``, people get text.
+A command is a function that returns an `Exit`. To add one, write the function, give it to the
+group in `main`, and add it to the table of commands in the README.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
-import shlex
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import IntEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import click
+from click.shell_completion import get_completion_class
+
+import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition, read_market
 from binance_archive_kit.archive.matrix import load_matrix
-from binance_archive_kit.display import render
-from binance_archive_kit.errors import ConfigurationError, shown, unknown
+from binance_archive_kit.cli.options import (
+    FILE,
+    FOLDER,
+    config_from_options,
+    config_options,
+    day_options,
+    endpoint_option,
+    json_option,
+    standard_input,
+    store_argument,
+    words,
+)
+from binance_archive_kit.display.summary import Table
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, WorkflowError, unknown
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 
-if TYPE_CHECKING:
-    from binance_archive_kit.archive.absence import Absence
-    from binance_archive_kit.download.result import CollectionResult
-    from binance_archive_kit.planning.plan import Plan
-
-# What only some commands need is imported by them: it takes longer than a wrong question.
+# Modules that only some commands need are imported by these: the imports take longer than
+# rejecting invalid arguments.
 
 
 class Exit(IntEnum):
-    """What a process ends with."""
+    """The exit codes."""
 
-    COMPLETE = 0  #: all is as asked for
-    PARTIAL = 1  #: some of it failed, or all
-    WRONG = 2  #: the question cannot be meant
+    COMPLETE = 0  #: all is done
+    PARTIAL = 1  #: some or all of it failed
+    WRONG = 2  #: an argument is invalid
     NOTHING = 3  #: there is nothing to do: the archive, or the store, has none of it
     UNVERIFIED = 4  #: nothing is wrong, and not every file is proven
     INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
-class Command:
-    """One command: its name, what it does, its arguments, and what carries it out."""
-
-    name: str
-    what: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
+def _json(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
-class _Words(list[str]):
-    """Words that shells offer, and that we check ourselves: with more to say about a wrong one."""
+@click.command
+@config_options
+@json_option
+@click.option("--keys", is_flag=True, help="Print only the keys to download, one per line.")
+def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
+    """Show what a collection would do; download nothing.
 
-    def __contains__(self, word: object) -> bool:
-        return True
-
-
-def _words(words: Iterable[str], metavar: str = "WORD") -> dict[str, Any]:
-    # Without a metavar the usage line would list them all.
-    return {"choices": _Words(words), "metavar": metavar}
-
-
-#: What shells complete: files and folders, by the names that shtab gives them.
-_FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
-_FOLDER = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
-
-
-def _add(
-    parser: argparse._ActionsContainer,
-    *names: str,
-    complete: dict[str, str] | None = None,
-    **options: Any,
-) -> None:
-    action = parser.add_argument(*names, **options)
-    if complete is not None:
-        action.complete = complete  # type: ignore[attr-defined]  # shtab looks for it
-
-
-def _json_argument(parser: argparse.ArgumentParser) -> None:
-    _add(parser, "--json", action="store_true", help="give JSON, for machines")
-
-
-def _store_argument(parser: argparse.ArgumentParser) -> None:
-    help_ = "folder that was collected into, or is in the archive's layout"
-    _add(parser, "store", help=help_, complete=_FOLDER)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False))
-
-
-# A configuration, from a file and flags
-
-_LISTS = {"markets": Market, "data_types": DataType}
-_SWITCHES = (
-    *("enable_resume", "force_redownload", "download_checksum", "accept_stale_checksum"),
-    *("enable_batch_mode", "listing"),
-)
-_VALUES: dict[str, tuple[str, dict[str, Any]]] = {
-    "partition": ("daily or monthly files, or auto", _words(PartitionChoice)),
-    "output_directory": ("the store: files lie below it", {"complete": _FOLDER}),
-    "endpoint_url": ("S3-compatible endpoint that holds the bucket", {}),
-    "matrix_path": ("availability matrix", {"complete": _FILE}),
-    "batch_size": ("objects handed to s5cmd at a time", {}),
-    "max_parallel_downloads": ("files in flight", {}),
-    "timeout_seconds": ("longest time one object may make no progress", {}),
-    "part_size_mb": ("part size of large downloads, MiB", {}),
-}
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    _add(
-        parser,
-        "config",
-        nargs="?",
-        help="JSON file with a configuration, or - for standard input; flags change it, "
-        "or take its place",
-        complete=_FILE,
-    )
-    what = parser.add_argument_group("what to collect", "lists are separated by commas")
-    for name, words in _LISTS.items():
-        _add(what, _flag(name), action="append", help=" ".join(words), **_words(words))
-    _add(
-        what,
-        "--symbols",
-        action="append",
-        metavar="[MARKET=]SYMBOLS",
-        help="for every market, or for one: --symbols spot=BTCUSDT,ETHUSDT",
-    )
-    _add(
-        what,
-        "--intervals",
-        action="append",
-        metavar="[TYPE=]INTERVALS",
-        help="of every kind of candles, or of one: --intervals klines=1m,1h",
-    )
-    for end in ("--start", "--end"):
-        _add(what, end, metavar="DAY", help="UTC, inclusive: 2025-07-15, yesterday, -7d")
-    how = parser.add_argument_group("how")
-    for name, (said, options) in _VALUES.items():
-        _add(how, _flag(name), help=said, **{"metavar": "VALUE", **options})
-    _add(how, "--s5cmd-extra-args", metavar="FLAGS", help="flags of s5cmd, in one argument")
-    for name in _SWITCHES:
-        _add(
-            how,
-            _flag(name),
-            action=argparse.BooleanOptionalAction,
-            help=f"see the field {name}",
-        )
-
-
-def read_config(asked: argparse.Namespace) -> CollectionConfig:
-    """Read a configuration from a file, from flags, or from both.
-
-    Raises
-    ------
-    ConfigurationError
-        If neither is given, or a value cannot be meant.
+    CONFIG is a JSON file with a configuration, or - for standard input; options override it,
+    or replace it.
     """
-    changes = _changes(asked)
-    if asked.config is None:
-        if not changes:
-            raise ConfigurationError(
-                "config: give a JSON file, or say what to collect by flags, such as "
-                "--markets spot --symbols BTCUSDT --data-types klines --output-directory data"
-            )
-        return CollectionConfig(**changes)
-    source: str = asked.config
-    if source == "-":
-        source = _standard_input("config")
-        if not source.lstrip().startswith("{"):
-            raise ConfigurationError("config: standard input holds no JSON object of fields")
-    config = CollectionConfig.from_json(source)
-    return config.replace(**changes) if changes else config
-
-
-def _standard_input(field: str) -> str:
-    """Read text from standard input."""
-    try:
-        # Closed, there is none; undecodable bytes may come as half characters.
-        text = sys.stdin.read() if sys.stdin is not None else ""
-        text.encode()
-    except (OSError, ValueError):
-        raise ConfigurationError(f"{field}: standard input is not UTF-8 text") from None
-    return text
-
-
-def _changes(asked: argparse.Namespace) -> dict[str, Any]:
-    """Give the fields that flags set."""
-    given = {name: value for name, value in vars(asked).items() if value is not None}
-    changes = {name: given[name] for name in (*_VALUES, *_SWITCHES) if name in given}
-    changes |= {name: _split(given[name]) for name in _LISTS if name in given}
-    if "symbols" in given:
-        changes["symbols"] = _by_name("symbols", given["symbols"])
-    if "intervals" in given:
-        intervals = _by_name("intervals", given["intervals"])
-        candles = [each.value for each in DataType if each.has_intervals]
-        changes["intervals"] = (
-            intervals if isinstance(intervals, dict) else dict.fromkeys(candles, intervals)
-        )
-    if "s5cmd_extra_args" in given:
-        try:
-            changes["s5cmd_extra_args"] = shlex.split(given["s5cmd_extra_args"])
-        except ValueError as error:
-            raise ConfigurationError(
-                f"s5cmd_extra_args: {shown(given['s5cmd_extra_args'])} is not valid: {error}"
-            ) from None
-    changes |= {name: given[name] for name in ("start", "end") if name in given}
-    return changes
-
-
-def _split(values: Sequence[str]) -> list[str]:
-    return [word for value in values for word in value.split(",") if word]
-
-
-def _by_name(field: str, values: Sequence[str]) -> list[str] | dict[str, list[str]]:
-    """Read ``a,b`` as a list, and ``name=a,b`` as a part of a dictionary."""
-    named = [value.partition("=") for value in values]
-    if not any(equals for _, equals, _ in named):
-        return _split(values)
-    found: dict[str, list[str]] = {}
-    for name, equals, words in named:
-        if not equals:
-            raise ConfigurationError(
-                f"{field}: {name!r} is for all, and others are for one; write NAME={name}"
-            )
-        found.setdefault(name, []).extend(_split([words]))
-    return found
-
-
-# Plan and collect
-
-
-def _plan_arguments(parser: argparse.ArgumentParser) -> None:
-    _config_arguments(parser)
-    _json_argument(parser)
-    _add(
-        parser,
-        "--keys",
-        action="store_true",
-        help="give only the keys of the objects to fetch, a line for each",
-    )
-
-
-def _plan(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.planning.planner import plan
-
-    found = plan(read_config(asked))
-    if asked.keys:
+    found = bak.plan(config_from_options(**options))
+    if keys:
         for key, action in found.frame.select("key", "action").iter_rows():
             if action != "keep":
                 print(key)
-    elif asked.json:
-        _print_json(_plan_json(found))
     else:
-        print(found)
+        print(_plan_json(found) if as_json else found)
     return Exit.COMPLETE if len(found) else Exit.NOTHING
 
 
-def _collect_arguments(parser: argparse.ArgumentParser) -> None:
-    _config_arguments(parser)
-    _json_argument(parser)
+@click.command
+@config_options
+@json_option
+def collect(as_json: bool, **options: Any) -> Exit:
+    """Download what the archive has, and prove every file.
+
+    CONFIG is a JSON file with a configuration, or - for standard input; options override it,
+    or replace it.
+    """
+    try:
+        result = bak.collect(config_from_options(**options))
+    except WorkflowError as error:
+        if isinstance(error.result, bak.CollectionResult):
+            print(_result_json(error.result) if as_json else error.result)
+        raise
+    print(_result_json(result) if as_json else result)
+    return _exit_of(result)
 
 
-def _collect(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.download.collect import collect
-
-    result = collect(read_config(asked))
-    print_result(result, as_json=asked.json)
-    return exit_of(result)
-
-
-def exit_of(result: CollectionResult) -> Exit:
-    """Give what a collection ends with."""
+def _exit_of(result: bak.CollectionResult) -> Exit:
     if result.failures:
         return Exit.PARTIAL
     return Exit.NOTHING if result.outcome == "empty" else Exit.COMPLETE
 
 
-def print_result(result: CollectionResult, *, as_json: bool) -> None:
-    """Print what a collection got."""
+def _plan_json(found: bak.Plan) -> str:
+    actions = ("download", "update", "keep")
+    return _json(
+        {
+            "objects": len(found),
+            **{f"to_{action}": found.count(action) for action in actions},
+            "total_bytes": found.total_bytes,
+            "download_bytes": found.download_bytes,
+            "feeds": found.summary().to_dicts(),
+            **_absences(found),
+            "notes": found.notes,
+        }
+    )
+
+
+def _result_json(result: bak.CollectionResult) -> str:
+    names = ("status", "outcome", "success_rate", "collection_stats", "output_directory")
+    reasons = ("key", "reason", "detail")
+    return _json(
+        {
+            **{name: getattr(result, name) for name in names},
+            "output_files": list(result.output_files),
+            "failures": [{name: getattr(e, name) for name in reasons} for e in result.failures],
+            **_absences(result),
+            "stale": result.stale,
+            "notes": result.plan.notes,
+        }
+    )
+
+
+def _absences(found: bak.Plan | bak.CollectionResult) -> dict[str, list[dict[str, Any]]]:
+    kinds = ("missing", "not_published", "unavailable")
+    return {kind: [asdict(absence) for absence in getattr(found, kind)] for kind in kinds}
+
+
+@click.command
+@store_argument
+@click.option("--sample", type=int, metavar="N", help="Read N files, chosen at random.")
+@click.option("--seed", type=int, metavar="N", help="Choose the same files each time.")
+@click.option("--archive", is_flag=True, help="Compare with the digests published now.")
+@endpoint_option
+@click.option(
+    "--allow-unverified",
+    is_flag=True,
+    help="Exit with 0, not 4, if nothing is wrong and files such as .csv have no proof.",
+)
+@json_option
+def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) -> Exit:
+    """Prove the files of a store again, from their bytes.
+
+    STORE is a folder in the archive's layout.
+    """
+    found = bak.verify(store, **options)
     if as_json:
-        _print_json(_result_json(result))
-    else:
-        print(result)
-
-
-def _plan_json(found: Plan) -> dict[str, Any]:
-    return {
-        "objects": len(found),
-        **{f"to_{action}": found.count(action) for action in ("download", "update", "keep")},
-        "total_bytes": found.total_bytes,
-        "download_bytes": found.download_bytes,
-        "feeds": found.summary().to_dicts(),
-        **_absences_json(found),
-        "notes": found.notes,
-    }
-
-
-def _result_json(result: CollectionResult) -> dict[str, Any]:
-    return {
-        "status": result.status,
-        "outcome": result.outcome,
-        "success_rate": result.success_rate,
-        "collection_stats": result.collection_stats,
-        "output_directory": result.output_directory,
-        "output_files": list(result.output_files),
-        "failures": [
-            {"key": each.key, "reason": each.reason, "detail": each.detail}
-            for each in result.failures
-        ],
-        **_absences_json(result),
-        "stale": result.stale,
-        "notes": result.plan.notes,
-    }
-
-
-def _absences_json(found: Plan | CollectionResult) -> dict[str, list[dict[str, Any]]]:
-    def spelled(absences: Sequence[Absence]) -> list[dict[str, Any]]:
-        return [asdict(absence) for absence in absences]
-
-    return {
-        "missing": spelled(found.missing),
-        "not_published": spelled(found.not_published),
-        "unavailable": spelled(found.unavailable),
-    }
-
-
-# Verify
-
-
-def _verify_arguments(parser: argparse.ArgumentParser) -> None:
-    _store_argument(parser)
-    _add(parser, "--sample", type=int, metavar="N", help="read N files, chosen at random")
-    _add(parser, "--seed", type=int, metavar="N", help="choose the same ones each time")
-    _add(
-        parser,
-        "--archive",
-        action="store_true",
-        help="hold them against the digests that the archive publishes now",
-    )
-    _add(parser, "--endpoint-url", metavar="VALUE", help="ask this endpoint for them")
-    _add(
-        parser,
-        "--allow-unverified",
-        action="store_true",
-        help="end with 0, not 4, when nothing is wrong and some files, such as .csv, have no proof",
-    )
-    _json_argument(parser)
-
-
-def _verify(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.storage.verify import verify
-
-    found = verify(
-        asked.store,
-        sample=asked.sample,
-        archive=asked.archive,
-        endpoint_url=asked.endpoint_url,
-        seed=asked.seed,
-    )
-    if asked.json:
         counts = ("state", "files", "read", "proven", "by_checksum", "unproven", "sound")
         lists = {
             "problems": found.frame.to_dicts(),
             "notes": found.notes,
-            "skipped": [each._asdict() for each in found.skipped],
+            "skipped": [file._asdict() for file in found.skipped],
         }
-        _print_json({name: getattr(found, name) for name in counts} | lists)
+        print(_json({name: getattr(found, name) for name in counts} | lists))
     else:
         print(found)
     if found.frame.height:
         return Exit.PARTIAL
     if not found.files:
         return Exit.NOTHING
-    return Exit.UNVERIFIED if found.unproven and not asked.allow_unverified else Exit.COMPLETE
+    return Exit.UNVERIFIED if found.unproven and not allow_unverified else Exit.COMPLETE
 
 
-# Coverage
+@click.command
+@click.argument("source", shell_complete=FILE)
+@day_options
+@click.option(
+    "--min-coverage",
+    type=float,
+    metavar="SHARE",
+    help="Exit with 1 if a stream has a smaller share of the rows due, such as 0.999, or values "
+    "that cannot be trusted.",
+)
+@click.option("--html", metavar="FILE", help="Write the report.", shell_complete=FILE)
+@json_option
+def coverage(
+    source: str,
+    start: str | None,
+    end: str | None,
+    min_coverage: float | None,
+    html: str | None,
+    as_json: bool,
+) -> Exit:
+    """Compare the rows that are there with the rows due, and explain every gap.
 
+    SOURCE is the folder of a store, or a JSON file with a configuration.
+    """
+    from binance_archive_kit.quality.coverage import check_share
 
-def _coverage_arguments(parser: argparse.ArgumentParser) -> None:
-    _add(
-        parser,
-        "source",
-        help="folder of a store: what is there; or JSON file with a configuration: what is wanted",
-        complete=_FILE,
-    )
-    for end in ("--start", "--end"):
-        _add(parser, end, metavar="DAY", help="UTC, inclusive: 2025-07-15, yesterday, -7d")
-    _add(
-        parser,
-        "--min-coverage",
-        type=float,
-        metavar="SHARE",
-        help="end with 1 if any stream has less of what is due, or rows that cannot be "
-        "trusted, such as 0.999",
-    )
-    _add(parser, "--html", metavar="FILE", help="write the report", complete=_FILE)
-    _json_argument(parser)
-
-
-def _coverage(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.quality.coverage import check_share, coverage
-
-    least = None if asked.min_coverage is None else check_share(asked.min_coverage)
-    page = None if asked.html is None else find_path("--html", asked.html)
+    least = None if min_coverage is None else check_share(min_coverage)
+    page = None if html is None else find_path("--html", html)
     if page is not None and (page.is_dir() or not page.parent.is_dir()):
-        raise ConfigurationError(f"--html: {str(page)!r} is no file in a folder that is there")
-    report = coverage(asked.source, start=asked.start, end=asked.end)
+        raise ConfigurationError(
+            FieldProblem("--html", f"{str(page)!r} is no file in a folder that is there")
+        )
+    report = bak.coverage(source, start=start, end=end)
     if page is not None:
         report.to_html(page)
-    if asked.json:
-        _print_json(
-            {
-                "verdict": report.verdict,
-                "coverage": report.coverage,
-                "complete": report.is_complete,
-                "streams": report.streams.to_dicts(),
-                "gaps": report.gaps.to_dicts(),
-                "findings": report.findings.to_dicts(),
-                "unavailable": [asdict(absence) for absence in report.unavailable],
-                "problems": {file: str(error) for file, error in report.problems.items()},
-                "skipped": [each._asdict() for each in report.skipped],
-            }
-        )
-    else:
-        print(report)
+    print(_report_json(report) if as_json else report)
     weakest = report.weakest
     if weakest is None:
         return Exit.NOTHING
@@ -445,29 +215,42 @@ def _coverage(asked: argparse.Namespace) -> int:
     return Exit.PARTIAL if report.problems or short else Exit.COMPLETE
 
 
-# SQL
+def _report_json(report: bak.CoverageReport) -> str:
+    frames = ("streams", "gaps", "findings")
+    return _json(
+        {
+            "verdict": report.verdict,
+            "coverage": report.coverage,
+            "complete": report.is_complete,
+            **{name: getattr(report, name).to_dicts() for name in frames},
+            "unavailable": [asdict(absence) for absence in report.unavailable],
+            "problems": {file: str(error) for file, error in report.problems.items()},
+            "skipped": [file._asdict() for file in report.skipped],
+        }
+    )
 
 
-def _sql_arguments(parser: argparse.ArgumentParser) -> None:
-    _store_argument(parser)
-    _add(parser, "query", help="such as: SELECT count(*) FROM spot_klines; - reads standard input")
-    _add(parser, "--json", action="store_true", help="give a line of JSON for each row")
+@click.command
+@store_argument
+@click.argument("query")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each row.")
+def sql(store: str, query: str, as_json: bool) -> Exit:
+    """Query a store with SQL.
 
-
-def _sql(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.query.open_store import connect
+    QUERY is a statement, such as "SELECT count(*) FROM spot_klines", or - for standard input.
+    """
     from binance_archive_kit.query.sql import bound, check_statement, our_errors
 
-    query = _standard_input("query") if asked.query == "-" else asked.query
-    with connect(asked.store) as connection, our_errors(connection):
-        # Names that are no table are not variables of this module.
+    query = standard_input("query") if query == "-" else query
+    with bak.connect(store) as connection, our_errors(connection):
+        # Names that are no table must not resolve to variables of this module.
         connection.execute("SET python_enable_replacements = false")
         check_statement(connection, query)
         answer = bound(connection, query)
         if answer is None:
             return Exit.COMPLETE
-        if asked.json:
-            # DuckDB's own JSON has every type: not all of them exist in Python.
+        if as_json:
+            # DuckDB formats JSON itself: not all of its types exist in Python.
             lines: Any = answer.query("found", "SELECT to_json(found)::VARCHAR FROM found")
             for batch in lines.to_arrow_reader(10_000):
                 print("\n".join(batch.column(0).to_pylist()))
@@ -476,210 +259,162 @@ def _sql(asked: argparse.Namespace) -> int:
     return Exit.COMPLETE
 
 
-# What the archive has
+@click.command
+@click.argument("market", shell_complete=words(Market))
+@click.argument("data_type", required=False, shell_complete=words(DataType))
+@click.option(
+    "--partition",
+    metavar="WORD",
+    help="Of daily or of monthly files.",
+    shell_complete=words(Partition),
+)
+@click.option(
+    "--like", metavar="PATTERN", default="*", help="Only these, such as '*USDT' or 'BTC*'."
+)
+@endpoint_option
+@json_option
+def symbols(
+    market: str,
+    data_type: str | None,
+    partition: str | None,
+    like: str,
+    endpoint_url: str | None,
+    as_json: bool,
+) -> Exit:
+    """List the symbols of which the archive has files.
 
-
-def _symbols_arguments(parser: argparse.ArgumentParser) -> None:
-    _add(parser, "market", help=" ".join(Market), **_words(Market, "MARKET"))
-    _add(
-        parser,
-        "data_type",
-        nargs="?",
-        help="by default klines; BVOLIndex of options",
-        **_words(DataType, "TYPE"),
-    )
-    _add(parser, "--partition", help="of daily files, or of monthly ones", **_words(Partition))
-    _add(parser, "--like", metavar="PATTERN", default="*", help="such as '*USDT' or 'BTC*'")
-    _add(parser, "--endpoint-url", metavar="VALUE", help="ask this endpoint")
-    _json_argument(parser)
-
-
-def _symbols(asked: argparse.Namespace) -> int:
+    DATA_TYPE is klines by default, for options BVOLIndex.
+    """
     from binance_archive_kit.archive.endpoint import endpoint_of
     from binance_archive_kit.archive.listing import ListingClient
     from binance_archive_kit.reading.feed_table import read_feed
 
     matrix = load_matrix()
-    usual = DataType.BVOL_INDEX if asked.market in ("options", "option") else DataType.KLINES
-    market, data_type = read_feed(asked.market, asked.data_type or usual)
-    feed = matrix.feed(market, data_type)
-    kept = [] if feed is None else [each for each in Partition if each in feed.partitioned]
-    partition = asked.partition or kept[0]
-    if partition not in kept:
-        raise ConfigurationError(unknown(f"partition of {market} {data_type}", partition, kept))
-    prefix = f"data/{market.path}/{partition}/{data_type}/"
+    usual = DataType.BVOL_INDEX if market in ("options", "option") else DataType.KLINES
+    owner, kind = read_feed(market, data_type or usual)
+    feed = matrix.feed(owner, kind)
+    valid = [] if feed is None else [each for each in Partition if each in feed.partitioned]
+    partition = partition or valid[0]
+    if partition not in valid:
+        raise ConfigurationError(unknown(f"partition of {owner} {kind}", partition, valid))
+    prefix = f"data/{owner.path}/{partition}/{kind}/"
 
     async def listed() -> list[str]:
-        endpoint = endpoint_of(asked.endpoint_url, matrix)
+        endpoint = endpoint_of(endpoint_url, matrix)
         async with ListingClient(endpoint, matrix.archive.bucket) as archive:
             return await archive.symbols(prefix)
 
-    found = [each for each in asyncio.run(listed()) if fnmatchcase(each, asked.like)]
-    if asked.json:
-        _print_json(found)
-    else:
-        for symbol in found:
-            print(symbol)
+    found = [symbol for symbol in asyncio.run(listed()) if fnmatchcase(symbol, like)]
+    if found or as_json:
+        print(_json(found) if as_json else "\n".join(found))
     if not found:
-        print(f"binance-archive: no symbol is like {asked.like!r}", file=sys.stderr)
+        click.echo(f"binance-archive: no symbol is like {like!r}", err=True)
     return Exit.COMPLETE if found else Exit.NOTHING
 
 
-def _matrix_arguments(parser: argparse.ArgumentParser) -> None:
-    _add(parser, "market", nargs="?", help="only this one", **_words(Market, "MARKET"))
-    _add(parser, "--matrix-path", metavar="FILE", help="this matrix", complete=_FILE)
-    _json_argument(parser)
-
-
-def _matrix(asked: argparse.Namespace) -> int:
-    matrix = load_matrix(asked.matrix_path)
-    market = None if asked.market is None else read_market(asked.market)
+@click.command
+@click.argument("market", required=False, shell_complete=words(Market))
+@click.option("--matrix-path", metavar="FILE", help="Show this matrix.", shell_complete=FILE)
+@json_option
+def matrix(market: str | None, matrix_path: str | None, as_json: bool) -> Exit:
+    """Show which feeds exist, since when and until when."""
+    matrix = load_matrix(matrix_path)
+    only = None if market is None else read_market(market)
     rows: list[dict[str, Any]] = [
         {
             "market": owner.value,
             "data_type": data_type.value,
             "partition": partition.value,
-            "first": facts.first,
-            "last": facts.last,
-            "until": facts.until,
-            "intervals": [each.value for each in Interval if each in facts.intervals],
-            "confidence": facts.confidence.value,
-            "note": facts.note,
+            "first": files.first,
+            "last": files.last,
+            "until": files.until,
+            "intervals": [each.value for each in Interval if each in files.intervals],
+            "confidence": files.confidence.value,
+            "note": files.note,
         }
         for (owner, data_type), feed in matrix.feeds.items()
-        if market in (None, owner)
-        for partition, facts in feed.partitioned.items()
+        if only in (None, owner)
+        for partition, files in feed.partitioned.items()
     ]
-    if asked.json:
-        _print_json(rows)
+    if as_json:
+        print(_json(rows))
         return Exit.COMPLETE
     head = ("market", "data type", "files", "first", "last", "intervals")
-    lines = [
-        (
-            row["market"],
-            row["data_type"],
-            row["partition"],
-            str(row["first"] or "unknown"),
-            row["until"],
-            " ".join(row["intervals"]),
-        )
-        for row in rows
+    keys = ("market", "data_type", "partition", "first", "until")
+    cells = [
+        (*(str(row[key] or "unknown") for key in keys), " ".join(row["intervals"])) for row in rows
     ]
-    print(render.text_table(head, lines))
+    print(Table(head, cells).to_text())
     for correction in matrix.corrections.values():
         print(f"note: {correction}")
     return Exit.COMPLETE
 
 
-# The cache and the demo
-
-
-def _cache_arguments(parser: argparse.ArgumentParser) -> None:
-    _store_argument(parser)
-    _add(parser, "--warm", action="store_true", help="put every month into it")
-    _add(parser, "--clear", action="store_true", help="forget everything")
-    _json_argument(parser)
-
-
-def _cache(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.query.open_store import store
-
-    opened = store(asked.store)
-    if asked.clear:
+@click.command
+@store_argument
+@click.option("--warm", is_flag=True, help="Fill it with every month.")
+@click.option("--clear", is_flag=True, help="Empty it.")
+@json_option
+def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
+    """Show what the cache of a store takes; fill it, or clear it."""
+    opened = bak.store(store)
+    if clear:
         opened.cache.clear()
-    if asked.warm:
+    if warm:
         opened.warm()
     use = opened.cache.use()
-    if asked.json:
-        _print_json(asdict(use))
-    else:
-        print(use)
+    print(_json(asdict(use)) if as_json else use)
     return Exit.COMPLETE
 
 
-def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    _add(
-        parser,
-        "--output-directory",
-        metavar="FOLDER",
-        help="keep the files here; else they are removed",
-        complete=_FOLDER,
-    )
-    _add(parser, "--serve", action="store_true", help="only serve the archive, until interrupted")
-
-
-def _demo(asked: argparse.Namespace) -> int:
-    from binance_archive_kit.demo.archive import demo_archive, demo_config
-    from binance_archive_kit.download.collect import collect
-
-    archive = demo_archive()
+@click.command
+@click.option(
+    "--output-directory",
+    metavar="FOLDER",
+    help="Keep the files here; by default they are removed.",
+    shell_complete=FOLDER,
+)
+@click.option("--serve", is_flag=True, help="Only serve the archive, until interrupted.")
+def demo(output_directory: str | None, serve: bool) -> Exit:
+    """Collect the embedded synthetic archive, on this machine alone."""
+    archive = bak.demo_archive()
     with archive as endpoint:
         print(archive, flush=True)
-        if asked.serve:
+        if serve:
             print(f"S3_ENDPOINT_URL={endpoint}\nServing until interrupted (Ctrl-C).", flush=True)
             while True:
                 time.sleep(3600)
         folder = (
-            nullcontext(asked.output_directory)
-            if asked.output_directory
+            nullcontext(output_directory)
+            if output_directory
             else tempfile.TemporaryDirectory(prefix="binance-archive-demo-")
         )
         with folder as output:
-            config = demo_config(endpoint, output)
+            config = bak.demo_config(endpoint, output)
             print(f"\n{config.to_python()}\n\n# First run", flush=True)
-            first = collect(config)
+            first = bak.collect(config)
             print(first)
             print("\n# Second run: everything is there and proven", flush=True)
-            second = collect(config)
+            second = bak.collect(config)
             print(second.headline())
-            if asked.output_directory:
+            if output_directory:
                 print(f"\nThe files are in {output}")
-        return max(exit_of(first), exit_of(second))
+        return max(_exit_of(first), _exit_of(second))
 
 
-#: In the order in which they are shown.
-COMMANDS = (
-    Command("plan", "say what a collection would do; download nothing", _plan_arguments, _plan),
-    Command(
-        "collect",
-        "download what the archive has, and prove every file",
-        _collect_arguments,
-        _collect,
-    ),
-    Command(
-        "verify", "prove the files of a store again, from their bytes", _verify_arguments, _verify
-    ),
-    Command(
-        "coverage",
-        "say what is there of what is due, down to single rows, and why the rest is not",
-        _coverage_arguments,
-        _coverage,
-    ),
-    Command(
-        "sql",
-        "ask a store a question in SQL, over the zips as they lie there",
-        _sql_arguments,
-        _sql,
-    ),
-    Command(
-        "symbols", "list the symbols that the archive has files of", _symbols_arguments, _symbols
-    ),
-    Command(
-        "matrix",
-        "show which feeds there are, since when and until when",
-        _matrix_arguments,
-        _matrix,
-    ),
-    Command(
-        "cache",
-        "show what the cache of a store takes; fill it, or clear it",
-        _cache_arguments,
-        _cache,
-    ),
-    Command(
-        "demo",
-        "run the main job on the embedded synthetic archive, on this machine alone",
-        _demo_arguments,
-        _demo,
-    ),
-)
+@click.command
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> Exit:
+    """Print a script that completes commands, options and values."""
+    root = context.find_root()
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 for the type checker: click has all three
+    print(kind(root.command, {}, str(root.info_name), COMPLETE_VARIABLE).source())
+    return Exit.COMPLETE
+
+
+#: The shell's script runs the program with this variable set to ask for completions.
+COMPLETE_VARIABLE = "_BINANCE_ARCHIVE_COMPLETE"
+#: In the order of the help.
+COMMANDS = (plan, collect, verify, coverage, sql, symbols, matrix, cache, demo)

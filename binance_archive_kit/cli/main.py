@@ -1,17 +1,15 @@
 """The command line: ``binance-archive COMMAND``, see `commands`.
 
-Exit codes: 0 complete, all that the archive has is proven on disk; 1 some or all of it
-failed; 2 the question is wrong; 3 there is nothing to do; 4 nothing is wrong, and not every
-file of the store is proven; 130 interrupted. Progress is shown on a terminal only, and never
-on standard output.
+Exit codes: 0 complete, everything the archive has is proven on disk; 1 some or all of it
+failed; 2 invalid arguments; 3 nothing to do; 4 nothing is wrong, and not every file of the
+store is proven; 130 interrupted. Progress is shown on a terminal only, and never on standard
+output.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
-import re
 import signal
 import sys
 import threading
@@ -22,121 +20,92 @@ from pathlib import Path
 from typing import Any
 
 from binance_archive_kit import __version__
-from binance_archive_kit.errors import (
-    ArchiveKitError,
-    ConfigurationError,
-    WorkflowError,
-    shown,
-)
+from binance_archive_kit.errors import ArchiveKitError, ConfigurationError, shown
 
 try:
     # This may take seconds, in which an interrupt has nothing to clean up.
-    from binance_archive_kit.cli.commands import COMMANDS, Command, Exit, print_result
+    import click
+    from click.shell_completion import shell_complete
+
+    from binance_archive_kit.cli.commands import COMMANDS, COMPLETE_VARIABLE, Exit, completion
 except KeyboardInterrupt:
     sys.stderr.write("binance-archive: interrupted before it began; run it again\n")
     sys.exit(130)
 
-_EPILOG = """\
-exit codes: 0 complete, 1 some or all of it failed, 2 the question is wrong,
-3 there is nothing to do, 4 not every file of a store is proven, 130 interrupted
+_PROGRAM = "binance-archive"
+_EPILOG = """\b
+Exit codes: 0 complete, 1 some or all of it failed, 2 invalid arguments,
+3 nothing to do, 4 not every file of a store is proven, 130 interrupted
 
-completion: source <(binance-archive completion bash), the same for zsh and tcsh
+\b
+Completion: source <(binance-archive completion bash), the same for zsh;
+binance-archive completion fish | source
 """
-_SHELLS = ("bash", "zsh", "tcsh")
-#: A reader that went away, as a shell counts it.
+#: The exit code of a shell for a program whose reader closed the pipe.
 _BROKEN_PIPE = 128 + 13
-_DAYS_AGO = re.compile(r"-\d+d")
+
+
+class _Group(click.Group):
+    """Lists commands in their own order, not in that of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+cli = click.version_option(__version__, prog_name=_PROGRAM, message="%(prog)s %(version)s")(
+    _Group(
+        _PROGRAM,
+        commands=[*COMMANDS, completion],
+        help="Collect the Binance public archive and prove every file.",
+        epilog=_EPILOG,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    with _open_streams():
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        with _manners():
-            try:
-                return _run(given)
-            except BrokenPipeError:
-                # The reader has closed the pipe; Python would report that once more at the end.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return _BROKEN_PIPE
-            except OSError as error:
-                where = "" if error.filename is None else f"{shown(error.filename)}: "
-                return _complain(f"{where}{error.strerror or error}", Exit.PARTIAL)
+    with _open_streams(), _signals_and_warnings():
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        except BrokenPipeError:
+            # The reader closed the pipe; Python would report it again when flushing at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _BROKEN_PIPE
+        except OSError as error:
+            where = "" if error.filename is None else f"{shown(error.filename)}: "
+            return _complain(f"{where}{error.strerror or error}", Exit.PARTIAL)
 
 
-def _run(given: Sequence[str]) -> int:
-    """Carry a command out, and turn its errors into exit codes."""
-    asked = argparse.Namespace()
+def _run(arguments: list[str]) -> int:
+    """Run a command, and turn its errors into exit codes.
+
+    `click.Command.main` is not used: it prints a line of its own for an interrupt.
+    """
     try:
-        asked = parser().parse_args(_joined(given))
-        code = int(asked.run(asked))
+        if instruction := os.environ.get(COMPLETE_VARIABLE):
+            return shell_complete(cli, {}, _PROGRAM, COMPLETE_VARIABLE, instruction)
+        with cli.make_context(_PROGRAM, arguments) as context:
+            code = int(cli.invoke(context))
         sys.stdout.flush()
         return code
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        with suppress(OSError):
+            error.show()
+        return error.exit_code
     except ConfigurationError as error:
         return _complain(error, Exit.WRONG)
-    except WorkflowError as error:
-        from binance_archive_kit.download.result import CollectionResult
-
-        if isinstance(error.result, CollectionResult):
-            print_result(error.result, as_json=getattr(asked, "json", False))
-        return _complain(error, Exit.PARTIAL)
     except ArchiveKitError as error:
         return _complain(error, Exit.PARTIAL)
     except KeyboardInterrupt as interrupt:
         return _complain(str(interrupt) or "interrupted; run it again", Exit.INTERRUPTED)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the parser of all commands."""
-    found = argparse.ArgumentParser(
-        prog="binance-archive",
-        description="Collect the Binance public archive and prove every file.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    found.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = found.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (*COMMANDS, _COMPLETION):
-        each = commands.add_parser(command.name, help=command.what, description=command.what)
-        command.arguments(each)
-        each.set_defaults(run=command.run)
-    return found
-
-
-def _completion_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=_SHELLS)
-
-
-def _completion(asked: argparse.Namespace) -> int:
-    import shtab
-
-    print(shtab.complete(parser(), asked.shell))
-    return Exit.COMPLETE
-
-
-_COMPLETION = Command(
-    "completion", "print a script that completes commands", _completion_arguments, _completion
-)
-
-
-def _joined(arguments: Sequence[str]) -> list[str]:
-    """Write ``--start -7d`` as ``--start=-7d``: else it would be taken for another flag.
-
-    >>> _joined(["plan", "--start", "-7d", "--json"])
-    ['plan', '--start=-7d', '--json']
-    """
-    joined: list[str] = []
-    for word in arguments:
-        if joined and joined[-1] in ("--start", "--end") and _DAYS_AGO.fullmatch(word):
-            joined[-1] += f"={word}"
-        else:
-            joined.append(word)
-    return joined
-
-
 @contextmanager
-def _manners() -> Iterator[None]:
-    """Behave as a command should: notes on standard error, any encoding, ends when told to."""
+def _signals_and_warnings() -> Iterator[None]:
+    """Print warnings as notes and any character in any encoding; end on SIGTERM."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -146,7 +115,7 @@ def _manners() -> Iterator[None]:
         before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _say_warning
+            warnings.showwarning = _print_warning
             yield
     finally:
         if in_main:
@@ -155,7 +124,7 @@ def _manners() -> Iterator[None]:
 
 @contextmanager
 def _open_streams() -> Iterator[None]:
-    """Write to nowhere in place of a closed stream; ``print`` would choose another one."""
+    """Replace closed streams by the null device; ``print`` would use another stream."""
     closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
     with ExitStack() as streams:
         for name in closed:
@@ -168,15 +137,15 @@ def _open_streams() -> Iterator[None]:
 
 
 def _interrupt(*_: object) -> None:
-    """End as an interrupt from the keyboard would: a schedule ends us by SIGTERM."""
+    """Treat SIGTERM, which schedulers send, like an interrupt from the keyboard."""
     raise KeyboardInterrupt
 
 
 def _complain(message: object, code: int) -> int:
-    with suppress(OSError):  # nowhere to complain; the exit code still says it
+    with suppress(OSError):  # standard error may be full; the exit code remains
         print(f"binance-archive: {message}", file=sys.stderr)
     return int(code)
 
 
-def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"binance-archive: note: {message}", file=sys.stderr)

@@ -91,9 +91,9 @@ class Worker(Generic[T]):
         """
         self.start()
         try:
-            while not self.done.is_set():
-                self.done.wait(INTERVAL)
+            while not self.done.wait(INTERVAL):
                 on_tick()
+            on_tick()
         except BaseException:
             self.cancel()
             while not self.done.wait(INTERVAL):
@@ -106,8 +106,9 @@ class Worker(Generic[T]):
         self.start()
         try:
             while not self.done.is_set():
-                await asyncio.sleep(INTERVAL / 4)
                 on_tick()
+                await asyncio.sleep(INTERVAL / 4)
+            on_tick()
         except BaseException:
             self.cancel()
             while not self.done.is_set():

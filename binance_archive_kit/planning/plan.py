@@ -8,9 +8,10 @@ from enum import StrEnum
 
 import polars as pl
 
-from binance_archive_kit.archive.absence import Absence
+from binance_archive_kit.archive.absence import Absence, absence_folds
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.display import render
+from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.storage.layout import BaseStorage
 
@@ -22,6 +23,30 @@ class Action(StrEnum):
     UPDATE = "update"
     KEEP = "keep"
 
+
+class PlanReason(StrEnum):
+    """Why a plan takes its action for an object; see `decide.decide`."""
+
+    NEW = "new"
+    FORCED = "forced"
+    SIZE_DIFFERS = "size differs"
+    REISSUED = "re-issued"
+    TO_BE_PROVEN = "to be proven"
+    TO_BE_HASHED = "to be hashed"
+    PROVEN = "proven"
+
+    @property
+    def action(self) -> Action:
+        """The action that follows."""
+        return _ACTIONS.get(self, Action.KEEP)
+
+
+_ACTIONS = {
+    PlanReason.NEW: Action.DOWNLOAD,
+    PlanReason.FORCED: Action.UPDATE,
+    PlanReason.SIZE_DIFFERS: Action.UPDATE,
+    PlanReason.REISSUED: Action.UPDATE,
+}
 
 #: Shape of `Plan.frame`. Days and times are UTC; ``start`` and ``end`` are inclusive.
 _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -45,7 +70,7 @@ PLAN_SCHEMA = pl.Schema(_COLUMNS)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a collection would do, object by object; nothing is touched by having it.
+    """What a collection would do, object by object. A plan changes nothing by itself.
 
     Attributes
     ----------
@@ -56,15 +81,15 @@ class Plan:
         ``checksum`` (has a ``.CHECKSUM`` object), ``action`` and ``reason``. Size, ETag,
         time and checksum are null when the archive was not asked (``listing=False``).
     unavailable : tuple of Absence
-        Asked for, and cannot exist.
+        Requested, and cannot exist.
     missing : tuple of Absence
         Could exist; the archive does not have it.
     not_published : tuple of Absence
         Will exist; it is too early.
     notes : tuple of str
-        How the question was read, where that is worth knowing.
+        How the configuration was read, where that is worth knowing.
     storage : BaseStorage or None
-        What decides where files lie; None for under their key, or where they were placed once.
+        Decides where files lie; None: under their key, or where they were placed before.
     """
 
     config: CollectionConfig
@@ -76,11 +101,11 @@ class Plan:
     storage: BaseStorage | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
-        """Count the objects."""
+        """Return the number of objects."""
         return self.frame.height
 
     def __bool__(self) -> bool:
-        """Be true even when empty: an empty plan is an answer."""
+        """Return True, also for an empty plan: it is an answer."""
         return True
 
     @property
@@ -91,14 +116,29 @@ class Plan:
     @property
     def download_bytes(self) -> int | None:
         """Bytes to download or update; None when the archive was not asked for sizes."""
-        return _sum_of_sizes(self.frame.filter(pl.col("action") != Action.KEEP.value))
+        return _sum_of_sizes(self.rows_to_fetch())
 
     def count(self, action: Action | str) -> int:
         """Count the objects with an action: ``download``, ``update`` or ``keep``."""
         return int((self.frame["action"] == Action(action).value).sum())
 
+    def rows_to_fetch(self) -> pl.DataFrame:
+        """Return the rows to download or update, with their number as ``row``."""
+        return self._rows(pl.col("action") != Action.KEEP.value)
+
+    def rows_with(self, *reasons: PlanReason) -> pl.DataFrame:
+        """Return the rows that have one of these reasons, with their number as ``row``."""
+        return self._rows(pl.col("reason").is_in([reason.value for reason in reasons]))
+
+    def rows_to_prove(self) -> pl.DataFrame:
+        """Return the rows of kept files without a current proof, with their number as ``row``."""
+        return self.rows_with(PlanReason.TO_BE_PROVEN, PlanReason.TO_BE_HASHED)
+
+    def _rows(self, condition: pl.Expr) -> pl.DataFrame:
+        return self.frame.with_row_index("row").filter(condition)
+
     def part(self, rows: Sequence[int]) -> Plan:
-        """Give the plan for some of the objects, by their rows; nothing absent is in it."""
+        """Return the plan for some of the objects, by row number, without absences and notes."""
         return replace(
             self,
             frame=self.frame[rows],
@@ -109,7 +149,7 @@ class Plan:
         )
 
     def headline(self) -> str:
-        """Sum the plan up in one line."""
+        """Summarize the plan in one line."""
         if not len(self):
             return "Nothing to collect: the archive has no object of what was asked for"
         words = [f"{self.count(a):,} to {a.value}" for a in Action if self.count(a)]
@@ -131,29 +171,8 @@ class Plan:
             .with_columns(pl.col("market", "data_type", "partition").cast(pl.String))
         )
 
-    def __str__(self) -> str:
-        """Sum the plan up in a few lines of text."""
-        lines = [f"Plan · {self.headline()}"]
-        lines += [
-            f"  {row['market']} {row['data_type']} ({row['partition']}): "
-            f"{render.counted(row['objects'], 'object')}, {row['first']} to {row['last']}"
-            for row in self.summary().iter_rows(named=True)
-        ]
-        lines += render.absences_text(self.missing, self.not_published, self.unavailable)
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
-
-    def __repr__(self) -> str:
-        """Sum the plan up in one line."""
-        return f"Plan({self.headline()})"
-
-    def _repr_html_(self) -> str:
-        """Show the plan in a notebook."""
-        kind = "good" if len(self) else "idle"
-        return render.panel("Plan", self.headline(), kind, self.tables_html())
-
-    def tables_html(self) -> str:
-        """Show feed by feed what there is, and fold what there is not."""
+    def _summary(self) -> Summary:
+        """Return what the plan shows: the objects by feed, and what is absent."""
         rows = [
             (
                 row["market"],
@@ -167,13 +186,30 @@ class Plan:
             for row in self.summary().iter_rows(named=True)
         ]
         head = ("market", "data type", "partition", "objects", *Action, "size", "days (UTC)")
-        return "".join(
-            (
-                render.table(head, rows, numeric={3, 4, 5, 6, 7}),
-                render.absences_html(self.missing, self.not_published, self.unavailable),
-                render.notes_html(self.notes),
-            )
+        return Summary(
+            "Plan",
+            self.headline(),
+            "good" if len(self) else "idle",
+            [Table(head, rows, numeric={3, 4, 5, 6, 7})],
+            folds=absence_folds(self.missing, self.not_published, self.unavailable),
+            notes=self.notes,
         )
+
+    def __str__(self) -> str:
+        """Return the summary as text."""
+        return self._summary().to_text()
+
+    def __repr__(self) -> str:
+        """Summarize the plan in one line."""
+        return f"Plan({self.headline()})"
+
+    def _repr_html_(self) -> str:
+        """Show the plan in a notebook."""
+        return self._summary().to_html()
+
+    def tables_html(self) -> str:
+        """Return the objects by feed and what is absent as HTML, without the headline."""
+        return self._summary().body_html()
 
 
 def _sum_of_sizes(frame: pl.DataFrame) -> int | None:

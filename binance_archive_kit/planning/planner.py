@@ -14,7 +14,7 @@ from typing import Any
 from binance_archive_kit.archive.endpoint import Route, endpoint_of
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import Folder, Span, spell_period
-from binance_archive_kit.archive.listing import ListingClient, StreamListing
+from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix, load_matrix
 from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
@@ -25,14 +25,22 @@ from binance_archive_kit.errors import (
     shown,
 )
 from binance_archive_kit.paths import find_path, read_path
+from binance_archive_kit.planning.absences import ArchiveListing
 from binance_archive_kit.planning.config import (
     CollectionConfig,
     Config,
     read_config,
 )
-from binance_archive_kit.planning.decide import make_plan, witnesses
+from binance_archive_kit.planning.decide import make_plan
+from binance_archive_kit.planning.lifetimes import witnesses
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
+from binance_archive_kit.planning.requests import (
+    FolderRequest,
+    Note,
+    Requests,
+    expand,
+    resolve_months,
+)
 from binance_archive_kit.planning.s5cmd_flags import Flags
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.store import Store
@@ -145,7 +153,7 @@ def check_folder(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class PlanningContext:
-    """A configuration, read against the matrix; nothing has been asked of anyone yet."""
+    """A configuration, checked against the matrix and the environment, before any network use."""
 
     config: CollectionConfig
     matrix: Matrix
@@ -158,7 +166,7 @@ class PlanningContext:
     def read(
         cls, config: CollectionConfig, storage: BaseStorage | None = None, *, warn: bool = True
     ) -> PlanningContext:
-        """Read a configuration; what is not used of it is a warning, if `warn`."""
+        """Check a configuration; with `warn`, its unused parts are reported as warnings."""
         if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
             raise field_error(
                 "storage",
@@ -173,65 +181,78 @@ class PlanningContext:
         # From here on "yesterday" stays the same day, however long it takes.
         config = config.settled(now)
         for warning in asked.warnings if warn else ():
-            warnings.warn(warning, ArchiveKitWarning, stacklevel=4)
-        endpoint = _endpoint(config, flags, matrix)
-        # A proxy or certificates that cannot be used are reported before any work.
+            warnings.warn(str(warning), ArchiveKitWarning, stacklevel=4)
+        endpoint = endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
+        # An invalid proxy or certificate is reported before any work.
         Route.to(endpoint)
         return cls(config, matrix, flags, endpoint, asked, storage)
 
     async def plan(self, progress: Progress) -> Plan:
         """Ask the archive and the store, and decide."""
-        now = datetime.now(UTC).replace(tzinfo=None)
+        now = datetime.now(UTC)
         store = Store(self.config.output_directory, self.storage)
-        listing: dict[Folder, StreamListing] | None = None
-        beside: dict[Folder, StreamListing] = {}
-        symbols: dict[str, list[str]] = {}
-        notes = list(self.asked.notes)
+        listing: ArchiveListing | None = None
         if self.config.listing:
             bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
             async with ListingClient(self.endpoint, bucket, timeout) as archive:
-                requests, listing = await self._list(archive, progress)
-                beside = await archive.list_folders(
-                    _days(witnesses(requests, listing, self.matrix, now))
-                )
-                lost = {s.parent for s, each in listing.items() if each.probed and not each.first}
-                for parent in sorted(lost):
-                    symbols[parent] = await archive.symbols(parent)
-                notes += archive.notes()
+                requests, listing = await self._list(archive, now, progress)
+                remarks = [Note("", text) for text in archive.notes()]
         else:
-            requests = [
-                settled
-                for request in self.asked.requests
-                for settled in resolve_months(request, _months_due(request, self.matrix, now))
-            ]
+            requests, remarks = _resolve(self.asked.requests, self._due_months(now)), []
         prefixes = dict.fromkeys(request.folder.prefix for request in requests)
         keys = [] if self.storage is None else _keys(requests, listing)
-        inventory = await asyncio.to_thread(store.inventory, prefixes, keys)
-        asked = Requests(requests, self.asked.unavailable, notes, self.asked.warnings)
-        made = make_plan(self.config, asked, listing, inventory, self.matrix, now, symbols, beside)
+        inventory = await asyncio.to_thread(store.inventory.frame, prefixes, keys)
+        asked = replace(self.asked, requests=requests, notes=[*self.asked.notes, *remarks])
+        made = make_plan(self.config, asked, listing, inventory, self.matrix, now)
         if self.storage is not None:
-            await asyncio.to_thread(store.decide, made.frame["key"])
+            await asyncio.to_thread(store.locations.resolve, made.frame["key"])
         return replace(made, storage=self.storage)
 
     async def _list(
-        self, archive: ListingClient, progress: Progress
-    ) -> tuple[list[FolderRequest], dict[Folder, StreamListing]]:
-        """List what is asked for: first months where days may have to stand in, then days."""
+        self, archive: ListingClient, now: datetime, progress: Progress
+    ) -> tuple[list[FolderRequest], ArchiveListing]:
+        """List the requested folders: first months that days may replace, then days."""
 
         def count(_: Folder) -> None:
             progress.done += 1
 
         progress.begin("listing", len(self.asked.requests), unit="folders")
-        listing = await archive.list_folders(_days(self.asked.requests), count)
-        requests = [
-            settled
-            for request in self.asked.requests
-            for settled in resolve_months(request, listing[request.folder].objects)
-        ]
-        days = _days(request for request in requests if request.folder not in listing)
+        folders = await archive.list_folders(_days(self.asked.requests), count)
+        published = {folder: listed.objects for folder, listed in folders.items()}
+        requests = _resolve(self.asked.requests, published)
+        days = _days(request for request in requests if request.folder not in folders)
         progress.total += len(days)
-        listing |= await archive.list_folders(days, count)
-        return requests, listing
+        folders |= await archive.list_folders(days, count)
+        beside = _days(witnesses(requests, folders, self.matrix, now))
+        listed_beside = await archive.list_folders(beside)
+        empty = {
+            folder.parent for folder, each in folders.items() if each.probed and not each.first
+        }
+        symbols = {parent: await archive.symbols(parent) for parent in sorted(empty)}
+        return requests, ArchiveListing(folders, listed_beside, symbols)
+
+    def _due_months(self, now: datetime) -> dict[Folder, list[str]]:
+        """Return the requested months that should be published by now, as spelled in the key."""
+        return {
+            request.folder: [
+                spell_period(start, Partition.MONTHLY)
+                for start in request.starts()
+                if self.matrix.published_at(start, Partition.MONTHLY) <= now
+            ]
+            for request in self.asked.requests
+            if request.rest is not None
+        }
+
+
+def _resolve(
+    requests: Iterable[FolderRequest], published: Mapping[Folder, Iterable[str]]
+) -> list[FolderRequest]:
+    """Replace requests for months by the published months, and days for the others."""
+    return [
+        part
+        for request in requests
+        for part in resolve_months(request, published.get(request.folder, ()))
+    ]
 
 
 def _days(requests: Iterable[FolderRequest]) -> dict[Folder, Sequence[Span]]:
@@ -239,30 +260,11 @@ def _days(requests: Iterable[FolderRequest]) -> dict[Folder, Sequence[Span]]:
     return {request.folder: request.spans for request in requests}
 
 
-def _keys(
-    requests: Sequence[FolderRequest], listing: Mapping[Folder, StreamListing] | None
-) -> list[str]:
-    """Spell the keys of all objects that are wished for; of those that are listed, if known."""
+def _keys(requests: Iterable[FolderRequest], listing: ArchiveListing | None) -> list[str]:
+    """Return the keys of the requested objects; of the listed ones, if they are known."""
     return [
         request.folder.key(period)
         for request in requests
         for period in (spell_period(start, request.folder.partition) for start in request.starts())
-        if listing is None
-        or (request.folder in listing and period in listing[request.folder].objects)
+        if listing is None or period in listing.folders[request.folder].objects
     ]
-
-
-def _months_due(request: FolderRequest, matrix: Matrix, now: datetime) -> list[str]:
-    """Months that should be published by now, as spelled in the key."""
-    if request.instead is None:
-        return []
-    return [
-        spell_period(start, Partition.MONTHLY)
-        for start in request.starts()
-        if matrix.published_at(start, Partition.MONTHLY) <= now
-    ]
-
-
-def _endpoint(config: CollectionConfig, flags: Flags, matrix: Matrix) -> str:
-    """Choose the endpoint of a configuration; a flag of s5cmd wins."""
-    return endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)

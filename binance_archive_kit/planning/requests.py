@@ -1,7 +1,7 @@
-"""What a configuration asks for: which folders of the archive, and which days of each.
+"""Expand a configuration into requested folders, with the days of each.
 
-Pure: the matrix is asked, the archive is not. What cannot exist is told from what
-can, and every `Absence` has its word and its sentence.
+Uses the matrix; asks neither the archive nor the disk. Whatever cannot exist becomes an
+`Absence` with its reason.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.annotations import KnownDefect, load_annotations
@@ -34,228 +35,209 @@ from binance_archive_kit.planning.date_range import RelativeRange
 _DAY = timedelta(days=1)
 #: Halts that a note names one by one; further ones are counted.
 _HALTS_NAMED = 5
-#: Feeds in which a halt of the market shows: they have no rows then.
+#: Feeds without rows while their market is halted.
 TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderRequest:
-    """Days asked for of one stream.
+    """Days requested of one folder.
 
     Attributes
     ----------
     folder : Folder
     spans : tuple of Span
-        Runs of days, in order, whose files are wanted.
-    instead : Folder or None
-        The daily stream to fall back to for months the archive does not have.
-    daily_spans : tuple of Span
-        Days outside of whole months, to be taken from `instead`.
+        Runs of days, in order, whose files are requested.
+    availability : PartitionAvailability
+    rest : FolderRequest or None
+        The daily folder of the same stream, with the days around whole months. It also
+        stands in for months that the archive does not have.
     """
 
     folder: Folder
     spans: tuple[Span, ...]
-    facts: PartitionAvailability
-    instead: Folder | None = None
-    instead_facts: PartitionAvailability | None = None
-    daily_spans: tuple[Span, ...] = ()
+    availability: PartitionAvailability
+    rest: FolderRequest | None = None
 
-    def parts(self) -> Iterator[tuple[Folder, tuple[Span, ...]]]:
-        """Yield the streams whose files it may take, with the days of each."""
-        yield self.folder, self.spans
-        if self.instead is not None:
-            yield self.instead, self.daily_spans
+    def parts(self) -> list[FolderRequest]:
+        """Return the requests whose files may be taken: this one, and the rest."""
+        return [self, self.rest] if self.rest else [self]
 
     def starts(self) -> Iterator[date]:
-        """First days of the periods asked for, in order."""
+        """Yield the first days of the requested periods, in order."""
         for start, end in self.spans:
             yield from periods(start, end, self.folder.partition)
 
 
+class Note(NamedTuple):
+    """How a field of the configuration is read, where that is worth knowing.
+
+    Attributes
+    ----------
+    field : str
+        Its name; a name inside it follows in brackets. Empty if it belongs to no field.
+    text : str
+        The note without the name.
+    """
+
+    field: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return the text after the name of the field."""
+        return f"{self.field}: {self.text}" if self.field else self.text
+
+
 @dataclass(slots=True)
 class Requests:
-    """All that a configuration asks for, before the archive is asked."""
+    """Everything a configuration requests, before the archive is asked."""
 
     requests: list[FolderRequest] = field(default_factory=list)
     unavailable: list[Absence] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    #: Notes that the user should hear of at once: something asked for is not used.
-    warnings: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    #: Notes to show at once: a part of the configuration is not used.
+    warnings: list[Note] = field(default_factory=list)
 
 
 def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
-    """Read a configuration as streams and days, and say what of it cannot exist.
+    """Expand a configuration into folders and days, and find what cannot exist.
 
     Parameters
     ----------
     config : CollectionConfig
     matrix : Matrix
     now : datetime
-        The present, UTC.
+        The present, aware.
     """
-    found = Requests()
-    days = config.days(now)
-    if isinstance(config.date_range, RelativeRange):
-        asked = config.date_range
-        found.notes.append(
-            f"date_range: {asked.start} to {asked.end} means {days.start} to {days.end} today"
-        )
-    for name, words in config.intervals.items():
-        if name in config.data_types and not name.has_intervals:
-            found.warnings.append(
-                f"intervals[{name}]: {', '.join(words)} ignored: {name} files have no intervals"
-            )
+    resolved = config.days(now)
+    days = resolved.start, resolved.end
+    found = Requests(notes=[*_resolved_days(config, days)], warnings=[*_unused(config)])
     for market in config.markets:
-        symbols = config.symbols_of(market)
-        if not symbols:
-            found.warnings.append(f"symbols: none given for {market}, so nothing is planned there")
-            continue
-        for data_type in config.data_types:
+        for data_type in config.data_types if config.symbols_of(market) else ():
             if (market, data_type) in matrix.corrections:
-                found.notes.append(matrix.corrections[market, data_type])
+                found.notes.append(Note("", matrix.corrections[market, data_type]))
             feed = matrix.feed(market, data_type)
             if feed is None:
                 detail = f"the archive has no {market.title} {data_type}"
-                found.unavailable.append(
-                    Absence(market, data_type, Reason.NO_SUCH_FEED, detail, days.start, days.end)
-                )
+                absence = Absence(market, data_type, Reason.NO_SUCH_FEED, detail, *days)
+                found.unavailable.append(absence)
                 continue
-            _wish_feed(found, config, matrix, feed, symbols, (days.start, days.end))
-    found.notes.extend(_auto_would_save(config, found.requests, matrix))
-    found.notes.extend(_known_defects(found.requests))
-    found.notes.extend(_known_halts(found.requests, days.start, days.end))
-    found.notes.extend(_known_changes(found.requests, days.start, days.end))
-    found.notes.extend(_doubts(found.requests))
+            for item in _expand_feed(config, matrix, feed, days):
+                if isinstance(item, Absence):
+                    found.unavailable.append(item)
+                else:
+                    found.requests.append(item)
+    found.notes += [
+        *_months_for_days(config, found.requests, matrix),
+        *_known_defects(found.requests),
+        *_known_renames(found.requests),
+        *_known_halts(found.requests, days),
+        *_known_changes(found.requests, days),
+        *_doubtful_intervals(found.requests),
+    ]
     return found
 
 
-def _wish_feed(
-    found: Requests,
-    config: CollectionConfig,
-    matrix: Matrix,
-    feed: Feed,
-    symbols: Sequence[str],
-    days: Span,
-) -> None:
-    """Add the wishes for one feed of one market."""
-    filed: dict[str, None] = {}
-    for symbol in symbols:
+def _expand_feed(
+    config: CollectionConfig, matrix: Matrix, feed: Feed, days: Span
+) -> Iterator[FolderRequest | Absence]:
+    """Yield a request for each symbol and interval of a feed, or why there is none."""
+    symbols: dict[str, None] = {}
+    for symbol in config.symbols_of(feed.market):
         try:
-            filed[matrix.archive_symbol(feed, symbol)] = None
+            symbols[matrix.archive_symbol(feed, symbol)] = None
         except WrongSymbolError as error:
-            found.unavailable.append(
-                Absence(feed.market, feed.type, Reason.WRONG_SYMBOL, str(error), *days, symbol)
-            )
-    if not filed:
-        return
-    for interval in _intervals(config, feed):
-        ways = feed.partitions_with(interval)
-        problem = _unavailable(config.partition, feed, interval, ways, days)
+            yield Absence(feed.market, feed.type, Reason.WRONG_SYMBOL, str(error), *days, symbol)
+    for interval in _intervals(config, feed) if symbols else ():
+        problem = _unavailable(config.partition, feed, interval, days)
         if problem is not None:
-            found.unavailable.append(problem)
+            yield Absence(
+                feed.market, feed.type, *problem, *days, interval=interval and interval.value
+            )
             continue
-        found.requests.extend(
-            _wish(feed, symbol, interval, ways, config.partition, days) for symbol in filed
-        )
+        for symbol in symbols:
+            stream = Stream(feed.market, feed.type, symbol, interval)
+            yield _request(stream, feed.partitions_with(interval), config.partition, days)
 
 
 def _intervals(config: CollectionConfig, feed: Feed) -> list[Interval | None]:
-    """Intervals to take of a feed: those asked for, or all that the partition keeps."""
+    """Return the requested intervals of a feed, or all that the chosen partition has."""
     if not feed.type.has_intervals:
         return [None]
-    asked = config.intervals.get(feed.type)
-    if asked is not None:
-        return [Interval(word) for word in asked]
+    requested = config.intervals.get(feed.type)
+    if requested is not None:
+        return [Interval(word) for word in requested]
     partitions = set(feed.partitioned)
     if config.partition is not PartitionChoice.AUTO:
-        # Kept in the other partition only: each interval is then said to be unavailable.
+        # A feed of the other partition alone: each of its intervals is reported as unavailable.
         partitions = partitions & {Partition(config.partition.value)} or partitions
-    kept = {word for each in partitions for word in feed.partitioned[each].intervals}
-    return [word for word in Interval if word in kept]
+    return _published_intervals(feed, partitions)
+
+
+def _published_intervals(feed: Feed, partitions: Iterable[Partition]) -> list[Interval | None]:
+    published = {word for each in partitions for word in feed.partitioned[each].intervals}
+    return [word for word in Interval if word in published]
 
 
 def _unavailable(
-    choice: PartitionChoice,
-    feed: Feed,
-    interval: Interval | None,
-    ways: Mapping[Partition, PartitionAvailability],
-    days: Span,
-) -> Absence | None:
-    """Say why no file of this feed and interval can exist for these days, if so."""
-
-    def absence(reason: Reason, detail: str) -> Absence:
-        return Absence(
-            feed.market, feed.type, reason, detail, *days, interval=interval and str(interval)
-        )
-
+    choice: PartitionChoice, feed: Feed, interval: Interval | None, days: Span
+) -> tuple[Reason, str] | None:
+    """Return why no file of this feed and interval can exist for these days, if so."""
     name = f"{feed.market.title} {feed.type}"
-    if not ways:
-        kept = {word for facts in feed.partitioned.values() for word in facts.intervals}
-        spelled = ", ".join(word for word in Interval if word in kept)
-        return absence(
-            Reason.NO_SUCH_INTERVAL, f"{name} has no interval {interval}; it has {spelled}"
-        )
-    only_monthly = Partition.DAILY not in ways
-    if choice is PartitionChoice.DAILY and only_monthly and interval is not None:
-        return absence(
-            Reason.NOT_IN_PARTITION,
-            f"only monthly files hold {interval}; partition='auto' takes them",
-        )
-    if choice is PartitionChoice.MONTHLY and Partition.MONTHLY not in ways:
-        return absence(
-            Reason.NOT_IN_PARTITION,
-            f"{name} has daily files only; partition='daily' or 'auto' takes them",
-        )
+    partitions = feed.partitions_with(interval)
+    if not partitions:
+        valid = ", ".join(map(str, _published_intervals(feed, feed.partitioned)))
+        return Reason.NO_SUCH_INTERVAL, f"{name} has no interval {interval}; it has {valid}"
+    if choice is PartitionChoice.DAILY and Partition.DAILY not in partitions and interval:
+        detail = f"only monthly files hold {interval}; partition='auto' takes them"
+        return Reason.NOT_IN_PARTITION, detail
+    if choice is PartitionChoice.MONTHLY and Partition.MONTHLY not in partitions:
+        detail = f"{name} has daily files only; partition='daily' or 'auto' takes them"
+        return Reason.NOT_IN_PARTITION, detail
     if choice is not PartitionChoice.AUTO:
         # The other partition may have ended on another day.
-        ways = {each: ways[each] for each in ways if each.value == choice.value} or ways
-    # A doubtful date must not stop us from asking the archive.
-    if any(facts.confidence is Confidence.HEARSAY for facts in ways.values()):
+        chosen = Partition(choice.value)
+        partitions = {chosen: partitions[chosen]} if chosen in partitions else partitions
+    # The archive is asked despite a doubtful date.
+    if any(known.confidence is Confidence.HEARSAY for known in partitions.values()):
         return None
-    firsts = [facts.first for facts in ways.values()]
-    lasts = [facts.last and period_end(facts.last, partition) for partition, facts in ways.items()]
-    if all(lasts) and days[0] > max(filter(None, lasts)):
-        last = max(facts.last for facts in ways.values() if facts.last)
-        return absence(Reason.ENDED, f"{name} ended on {last}")
-    if all(firsts) and days[1] < min(filter(None, firsts)):
-        return absence(Reason.NOT_BEGUN, f"{name} begins on {min(filter(None, firsts))}")
+    firsts = [known.first for known in partitions.values() if known.first]
+    lasts = {partition: known.last for partition, known in partitions.items() if known.last}
+    ends = [period_end(last, partition) for partition, last in lasts.items()]
+    if len(lasts) == len(partitions) and days[0] > max(ends):
+        return Reason.ENDED, f"{name} ended on {max(lasts.values())}"
+    if len(firsts) == len(partitions) and days[1] < min(firsts):
+        return Reason.NOT_BEGUN, f"{name} begins on {min(firsts)}"
     return None
 
 
-def _wish(
-    feed: Feed,
-    symbol: str,
-    interval: Interval | None,
-    ways: Mapping[Partition, PartitionAvailability],
+def _request(
+    stream: Stream,
+    partitions: Mapping[Partition, PartitionAvailability],
     choice: PartitionChoice,
     days: Span,
 ) -> FolderRequest:
     """Choose the partition for one stream."""
 
-    def folder(partition: Partition) -> Folder:
-        return Folder(Stream(feed.market, feed.type, symbol, interval), partition)
+    def request(
+        partition: Partition, *spans: Span, rest: FolderRequest | None = None
+    ) -> FolderRequest:
+        return FolderRequest(Folder(stream, partition), spans, partitions[partition], rest)
 
-    if Partition.DAILY not in ways or choice is PartitionChoice.MONTHLY:
-        months = (days[0].replace(day=1), period_end(days[1], Partition.MONTHLY))
-        return FolderRequest(folder(Partition.MONTHLY), (months,), ways[Partition.MONTHLY])
-    if choice is PartitionChoice.AUTO and Partition.MONTHLY in ways:
-        whole, rest = _whole_months(days)
-        if whole:
-            return FolderRequest(
-                folder(Partition.MONTHLY),
-                (whole,),
-                ways[Partition.MONTHLY],
-                instead=folder(Partition.DAILY),
-                instead_facts=ways[Partition.DAILY],
-                daily_spans=rest,
-            )
-    return FolderRequest(folder(Partition.DAILY), (days,), ways[Partition.DAILY])
+    if Partition.DAILY not in partitions or choice is PartitionChoice.MONTHLY:
+        months = days[0].replace(day=1), period_end(days[1], Partition.MONTHLY)
+        return request(Partition.MONTHLY, months)
+    if choice is PartitionChoice.AUTO and Partition.MONTHLY in partitions:
+        months_, around = _whole_months(days)
+        if months_:
+            return request(Partition.MONTHLY, months_, rest=request(Partition.DAILY, *around))
+    return request(Partition.DAILY, days)
 
 
 def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
     """Split a run of days into its whole calendar months and the days around them."""
     start, end = days
-    first = start if start.day == 1 else period_end(start, Partition.MONTHLY) + timedelta(days=1)
+    first = start if start.day == 1 else period_end(start, Partition.MONTHLY) + _DAY
     last = end if end == period_end(end, Partition.MONTHLY) else end.replace(day=1) - _DAY
     if first > last:
         return None, (days,)
@@ -263,100 +245,11 @@ def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
     return (first, last), tuple(span for span in around if span[0] <= span[1])
 
 
-def _known_defects(asked: Sequence[FolderRequest]) -> Iterator[str]:
-    """Name the known defects of the requested feeds, and the symbols that were renamed."""
-    spans = {span for request in asked for _, spans in request.parts() for span in spans}
-    for defect in load_annotations().defects:
-        # The archive has replaced these files since: what is downloaded now is right.
-        if defect.fixed_on is not None or not any(defect.overlaps(*_moments(s)) for s in spans):
-            continue
-        feeds: dict[str, None] = {}
-        has_better = defect.better is not None
-        for request in asked:
-            if any(_is_in(defect, folder, spans) for folder, spans in request.parts()):
-                feeds[f"{request.folder.market} {request.folder.data_type}"] = None
-                has_better &= bool(_better_days(request))
-        if feeds:
-            also = "partition='auto' takes the daily files of these days too"
-            said = f"{defect}; {also}" if has_better else f"{defect}"
-            yield f"date_range: known defect of {', '.join(feeds)}, {said}"
-    for rename in load_annotations().renames:
-        symbols = {
-            request.folder.symbol: None
-            for request in asked
-            if rename.concerns(request.folder.market, request.folder.symbol)
-        }
-        if symbols:
-            yield f"symbols: {', '.join(symbols)}: {rename.what} [{rename.source}]"
-
-
-def _is_in(defect: KnownDefect, folder: Folder, spans: Iterable[Span]) -> bool:
-    """Return whether a stream has rows with a known defect on some of these days."""
-    return defect.concerns(
-        folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
-    ) and any(defect.overlaps(*_moments(span)) for span in spans)
-
-
-def _moments(span: Span) -> tuple[datetime, datetime]:
-    """Return the first moment of a run of days, and the first one after it."""
-    return datetime.combine(span[0], time(), UTC), datetime.combine(span[1] + _DAY, time(), UTC)
-
-
-def _better_days(request: FolderRequest) -> list[Span]:
-    """Return the days that the monthly files of a wish have wrong and the daily ones right."""
-    folder = request.folder
-    if request.instead is None:
-        return []
-    name = folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
-    wrong = load_annotations().wrong_days
-    return [(day, day) for span in request.spans for day in sorted(wrong(*name, *span))]
-
-
-def _known_halts(asked: Sequence[FolderRequest], start: date, end: date) -> Iterator[str]:
-    """Name the known halts of the markets, of which no file has rows."""
-    for market in dict.fromkeys(request.folder.market for request in asked):
-        types = {request.folder.data_type for request in asked if request.folder.market is market}
-        first, after = _moments((start, end))
-        halts = [
-            halt
-            for halt in load_annotations().halts
-            if halt.market is market and halt.overlaps(first, after)
-        ]
-        if halts and types & set(TRADED):
-            named = "; ".join(halt.when for halt in halts[:_HALTS_NAMED])
-            more = f"; and {len(halts) - _HALTS_NAMED} more" if halts[_HALTS_NAMED:] else ""
-            yield f"date_range: known halts of the {market} market, without rows: {named}{more}"
-
-
-def _known_changes(asked: Sequence[FolderRequest], start: date, end: date) -> Iterator[str]:
-    """Name the days from which values of the requested feeds have another meaning."""
-    for change in load_annotations().changes:
-        feeds = {
-            f"{request.folder.market} {request.folder.data_type}": None
-            for request in asked
-            if change.concerns(request.folder.market, request.folder.data_type, start, end)
-        }
-        if feeds:
-            yield f"date_range: {', '.join(feeds)}, {change.on}: {change.what} [{change.source}]"
-
-
-def _doubts(asked: Sequence[FolderRequest]) -> Iterator[str]:
-    """Name the intervals that the archive may have stopped publishing."""
-    doubts = {
-        f"intervals: {folder.market} {folder.data_type} {folder.partition} {folder.interval}: "
-        f"{facts.doubts[folder.interval]}": None
-        for request in asked
-        for folder, facts in [(request.folder, request.facts)]
-        if folder.interval is not None and folder.interval in facts.doubts
-    }
-    yield from doubts
-
-
 def resolve_months(request: FolderRequest, published: Iterable[str]) -> list[FolderRequest]:
-    """Split a wish for whole months into the months that are published, and days.
+    """Split a request for whole months into the published months, and days for the others.
 
-    Days that are wrong in a published month, and right in their daily file, are taken too.
-    A wish that does not fall back on days is settled already.
+    Days that are wrong in a published month, and right in their daily file, are added. A
+    request without a daily folder is returned as it is.
 
     Parameters
     ----------
@@ -364,48 +257,177 @@ def resolve_months(request: FolderRequest, published: Iterable[str]) -> list[Fol
     published : iterable of str
         Months the archive has, as spelled in the key.
     """
-    if request.instead is None or request.instead_facts is None:
+    if request.rest is None:
         return [request]
     have = set(published)
     months: list[Span] = []
-    days = list(request.daily_spans)
+    days = list(request.rest.spans)
     for start in request.starts():
-        taken = spell_period(start, Partition.MONTHLY) in have
-        (months if taken else days).append((start, period_end(start, Partition.MONTHLY)))
+        target = months if spell_period(start, Partition.MONTHLY) in have else days
+        target.append((start, period_end(start, Partition.MONTHLY)))
     days += _better_days(replace(request, spans=tuple(months)))
-    ways = (request.folder, months, request.facts), (request.instead, days, request.instead_facts)
-    return [FolderRequest(folder, _joined(spans), facts) for folder, spans, facts in ways if spans]
+    resolved = (
+        replace(request, spans=_merge(months), rest=None),
+        replace(request.rest, spans=_merge(days)),
+    )
+    return [part for part in resolved if part.spans]
 
 
-def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Sort runs of days and join those that touch."""
-    joined: list[Span] = []
+def _merge(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Sort runs of days and merge those that touch."""
+    merged: list[Span] = []
     for start, end in sorted(spans):
-        if joined and start <= joined[-1][1] + _DAY:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        if merged and start <= merged[-1][1] + _DAY:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            joined.append((start, end))
-    return tuple(joined)
+            merged.append((start, end))
+    return tuple(merged)
 
 
-def _auto_would_save(
-    config: CollectionConfig, asked: Sequence[FolderRequest], matrix: Matrix
-) -> Iterator[str]:
-    """Say how many daily files whole monthly ones could replace."""
+# Notes
+
+
+def _resolved_days(config: CollectionConfig, days: Span) -> Iterator[Note]:
+    """Name the days that are counted from today."""
+    if isinstance(config.date_range, RelativeRange):
+        start, end = config.date_range.start, config.date_range.end
+        yield Note("date_range", f"{start} to {end} means {days[0]} to {days[1]} today")
+
+
+def _unused(config: CollectionConfig) -> Iterator[Note]:
+    """Name the intervals and markets that are not used."""
+    for name, words in config.intervals.items():
+        if name in config.data_types and not name.has_intervals:
+            text = f"{', '.join(words)} ignored: {name} files have no intervals"
+            yield Note(f"intervals[{name}]", text)
+    for market in config.markets:
+        if not config.symbols_of(market):
+            yield Note("symbols", f"none given for {market}, so nothing is planned there")
+
+
+def _months_for_days(
+    config: CollectionConfig, requests: Sequence[FolderRequest], matrix: Matrix
+) -> Iterator[Note]:
+    """Count the daily files that whole monthly ones could replace."""
     if config.partition is not PartitionChoice.DAILY:
         return
     days = months = 0
-    for request in asked:
+    for request in requests:
         feed = matrix.feed(request.folder.market, request.folder.data_type)
-        monthly = feed and feed.partitioned.get(Partition.MONTHLY)
-        if request.folder.partition is Partition.DAILY and monthly:
-            for span in request.spans:
-                whole, _ = _whole_months(span)
-                if whole:
-                    days += (whole[1] - whole[0]).days + 1
-                    months += sum(1 for _ in periods(*whole, Partition.MONTHLY))
+        if request.folder.partition is Partition.MONTHLY or not feed:
+            continue
+        for span in request.spans if Partition.MONTHLY in feed.partitioned else ():
+            whole, _ = _whole_months(span)
+            if whole:
+                days += (whole[1] - whole[0]).days + 1
+                months += sum(1 for _ in periods(*whole, Partition.MONTHLY))
     if months:
-        yield (
-            f"partition='auto' would take up to {months:,} monthly files "
-            f"instead of {days:,} daily ones"
+        text = f"auto would take up to {months:,} monthly files instead of {days:,} daily ones"
+        yield Note("partition", text)
+
+
+def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:
+    """Name the known defects of the requested feeds."""
+    spans = {span for request in requests for part in request.parts() for span in part.spans}
+    for defect in load_annotations().defects:
+        # The archive has replaced the files of a fixed defect.
+        if defect.fixed_on is not None or not _overlaps(defect, spans):
+            continue
+        concerned = [
+            request
+            for request in requests
+            if any(
+                _is_in(defect, part.folder) and _overlaps(defect, part.spans)
+                for part in request.parts()
+            )
+        ]
+        if concerned:
+            also = "; partition='auto' takes the daily files of these days too"
+            better = all(map(_better_days, concerned)) and defect.better is not None
+            text = f"known defect of {_feeds(concerned)}, {defect}{also if better else ''}"
+            yield Note("date_range", text)
+
+
+def _is_in(defect: KnownDefect, folder: Folder) -> bool:
+    """Return whether files of a folder can have a known defect."""
+    return defect.concerns(
+        folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
+    )
+
+
+def _overlaps(defect: KnownDefect, spans: Iterable[Span]) -> bool:
+    return any(defect.overlaps(*_times(span)) for span in spans)
+
+
+def _times(span: Span) -> tuple[datetime, datetime]:
+    """Return the start of a run of days, and its end, exclusive."""
+    return datetime.combine(span[0], time(), UTC), datetime.combine(span[1] + _DAY, time(), UTC)
+
+
+def _better_days(request: FolderRequest) -> list[Span]:
+    """Return the days that the monthly files have wrong and the daily ones right."""
+    folder = request.folder
+    if request.rest is None:
+        return []
+    name = folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
+    wrong = load_annotations().wrong_days
+    return [(day, day) for span in request.spans for day in sorted(wrong(*name, *span))]
+
+
+def _feeds(requests: Iterable[FolderRequest]) -> str:
+    """List the feeds of requests, each once."""
+    feeds = (f"{request.folder.market} {request.folder.data_type}" for request in requests)
+    return ", ".join(dict.fromkeys(feeds))
+
+
+def _known_renames(requests: Sequence[FolderRequest]) -> Iterator[Note]:
+    """Name the requested symbols that were renamed."""
+    for rename in load_annotations().renames:
+        symbols = dict.fromkeys(
+            request.folder.symbol
+            for request in requests
+            if rename.concerns(request.folder.market, request.folder.symbol)
         )
+        if symbols:
+            yield Note("symbols", f"{', '.join(symbols)}: {rename.what} [{rename.source}]")
+
+
+def _known_halts(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:
+    """Name the known halts of the markets, of which no file has rows."""
+    traded = (r.folder.market for r in requests if r.folder.data_type in TRADED)
+    for market in dict.fromkeys(traded):
+        halts = [
+            halt.when
+            for halt in load_annotations().halts
+            if halt.market is market and halt.overlaps(*_times(days))
+        ]
+        if halts:
+            named = "; ".join(halts[:_HALTS_NAMED])
+            more = f"; and {len(halts) - _HALTS_NAMED} more" if halts[_HALTS_NAMED:] else ""
+            text = f"known halts of the {market} market, without rows: {named}{more}"
+            yield Note("date_range", text)
+
+
+def _known_changes(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:
+    """Name the days from which values of the requested feeds have another meaning."""
+    for change in load_annotations().changes:
+        concerned = [
+            request
+            for request in requests
+            if change.concerns(request.folder.market, request.folder.data_type, *days)
+        ]
+        if concerned:
+            text = f"{_feeds(concerned)}, {change.on}: {change.what} [{change.source}]"
+            yield Note("date_range", text)
+
+
+def _doubtful_intervals(requests: Sequence[FolderRequest]) -> Iterator[Note]:
+    """Name the intervals that the archive may have stopped publishing."""
+    notes: dict[Note, None] = {}
+    for request in requests:
+        folder, doubts = request.folder, request.availability.doubts
+        if folder.interval is not None and folder.interval in doubts:
+            feed = f"{folder.market} {folder.data_type} {folder.partition}"
+            text = f"{feed} {folder.interval}: {doubts[folder.interval]}"
+            notes[Note("intervals", text)] = None
+    yield from notes

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from html import escape
 from typing import Any
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import absence_folds
 from binance_archive_kit.archive.enums import DataType, Market, Partition
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.display import render
+from binance_archive_kit.display.summary import Fold, Summary, Table
 from binance_archive_kit.errors import CoverageError
+from binance_archive_kit.quality.frames import TIME
 from binance_archive_kit.quality.report import (
-    MOMENT,
     ROWS,
-    WHAT,
+    TEXT_ROWS,
     CoverageReport,
+    count_more,
+    describe_flaws,
     doubts_of,
-    findings_html,
+    finding_folds,
     flaws_of,
-    flaws_told,
-    lacks_of,
-    more_html,
+    missing_of,
     name_of,
-    notes_on,
     weakest_of,
 )
+from binance_archive_kit.quality.timeline import STREAM_FIELDS
 
 _SKIP = pl.Schema(
-    [("start", MOMENT), ("end", MOMENT), ("streams", pl.String()), ("kinds", pl.String())]
+    [("start", TIME), ("end", TIME), ("streams", pl.String()), ("kinds", pl.String())]
 )
 
 
@@ -125,7 +126,7 @@ class BacktestCoverage:
         words += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:.10g} %)"
         if self.skip.height:
             words += f"; skip {render.counted(self.skip.height, 'stretch')}"
-        words += flaws_told(self.findings)
+        words += describe_flaws(self.findings)
         if self.report.never_there:
             words += f"; never there: {self.report.never_there[0]}"
         return words
@@ -158,19 +159,16 @@ class BacktestCoverage:
             raise CoverageError(self.verdict)
 
     def __repr__(self) -> str:
-        """Return the verdict, the documented count of files, and the findings in the rows."""
-        lines = [f"Backtest · {self.verdict}", self._files(), *notes_on(self.findings)]
-        return "\n  ".join(lines)
-
-    def _files(self) -> str:
-        share = render.percent(self.actual_files, self.expected_files)
-        return (
-            f"{self.actual_files:,} of {self.expected_files:,} files ({share}); a file that is "
-            "there may lack rows, which the coverage above counts"
-        )
+        """Return the verdict, the weakest streams, the files, and the findings."""
+        return self._summary(TEXT_ROWS, evidence=1).to_text()
 
     def _repr_html_(self) -> str:
-        """Show it in a notebook."""
+        """Return the result as HTML."""
+        return self._summary().to_html()
+
+    def _summary(self, streams: int = ROWS, evidence: int | None = None) -> Summary:
+        """Lay the result out, with the evidence of so many findings of each kind."""
+        weakest = self.streams.sort("coverage", maintain_order=True).head(streams)
         rows = [
             (
                 name_of(row),
@@ -178,27 +176,32 @@ class BacktestCoverage:
                 "" if row["coverage"] is None else render.percent(row["coverage"], 1.0),
                 row["measure"],
             )
-            for row in self.streams.sort("coverage", maintain_order=True)
-            .head(ROWS)
-            .iter_rows(named=True)
+            for row in weakest.iter_rows(named=True)
         ]
+        files = (
+            f"{self.actual_files:,} of {self.expected_files:,} files "
+            f"({render.percent(self.actual_files, self.expected_files)}); a file that is there "
+            "may lack rows, which the coverage above counts"
+        )
         skips = [
             f"{row['start']:%Y-%m-%d %H:%M} to {row['end']:%Y-%m-%d %H:%M} UTC: {row['streams']} "
             f"({row['kinds']})"
             for row in self.skip.iter_rows(named=True)
         ]
-        return render.panel(
+        below = count_more(self.streams.height - streams)
+        return Summary(
             "Backtest",
             self.verdict,
             "good" if self.is_ready else "bad" if self.window is None else "warn",
-            render.table(("stream", "has rows (UTC)", "coverage", "of"), rows, numeric={2}),
-            more_html(self.streams.height - ROWS),
-            f"<p>{escape(self._files())}</p>",
-            render.details("warn", f"{render.counted(len(skips), 'stretch')} to skip", skips)
-            if skips
-            else "",
-            findings_html(self.findings),
-            render.absences_html((), (), self.report.unavailable),
+            [
+                Table(("stream", "has rows (UTC)", "coverage", "of"), rows, {2}, below=below),
+                Table((), (), below=files),
+            ],
+            folds=[
+                Fold(f"{render.counted(len(skips), 'stretch')} to skip", skips, "warn"),
+                *finding_folds(self.findings, evidence),
+                *absence_folds(unavailable=self.report.unavailable),
+            ],
         )
 
 
@@ -208,7 +211,6 @@ def _extents(report: CoverageReport) -> pl.DataFrame:
     That is from its first to its last row, and the days around of which no row is due, as
     of most days of a week's candles.
     """
-    keys = [*WHAT]
     day = pl.col("date")
     has = pl.col("present") > 0
     idle = (pl.col("expected") == 0) & pl.col("kind").is_null()
@@ -217,15 +219,15 @@ def _extents(report: CoverageReport) -> pl.DataFrame:
     before, after = day.filter(lacks & (day < first)).max(), day.filter(lacks & (day > last)).min()
     one = pl.duration(days=1)
     ends = (
-        report.days.filter(has.any().over(keys))
-        .group_by(keys)
+        report.days.filter(has.any().over(STREAM_FIELDS))
+        .group_by(STREAM_FIELDS)
         .agg(
             first=pl.coalesce(before + one, day.min()),
             last=pl.coalesce(after - one, day.max()),
         )
     )
-    return report.streams.select(keys).join(
-        ends, on=keys, how="left", nulls_equal=True, maintain_order="left"
+    return report.streams.select(STREAM_FIELDS).join(
+        ends, on=STREAM_FIELDS, how="left", nulls_equal=True, maintain_order="left"
     )
 
 
@@ -265,25 +267,24 @@ def _within(
     report: CoverageReport, extents: pl.DataFrame, window: tuple[date, date] | None
 ) -> pl.DataFrame:
     """Say what there is of each stream within a window."""
-    keys = [*WHAT]
     if window is None:
         inside = report.days.clear()
     else:
         inside = report.days.filter(pl.col("date").is_between(*window))
     whole = pl.col("kind").is_null() & (pl.col("present") > 0)
-    counted = inside.group_by(keys).agg(
+    counted = inside.group_by(STREAM_FIELDS).agg(
         expected=pl.when(pl.col("expected").is_not_null().all()).then(pl.col("expected").sum()),
         present=pl.col("present").sum(),
         days=whole.mean(),
     )
     by_rows = pl.col("expected") > 0
-    known = report.streams.select(*keys, counts=pl.col("expected").is_not_null())
+    known = report.streams.select(*STREAM_FIELDS, counts=pl.col("expected").is_not_null())
     return (
-        extents.join(known, on=keys, how="left", nulls_equal=True, maintain_order="left")
-        .join(counted, on=keys, how="left", nulls_equal=True, maintain_order="left")
+        extents.join(known, on=STREAM_FIELDS, how="left", nulls_equal=True, maintain_order="left")
+        .join(counted, on=STREAM_FIELDS, how="left", nulls_equal=True, maintain_order="left")
         .with_columns(by_rows=(by_rows & pl.col("counts")).fill_null(False))
         .select(
-            *keys,
+            *STREAM_FIELDS,
             "first",
             "last",
             "expected",
@@ -320,7 +321,7 @@ def _to_skip(report: CoverageReport, window: tuple[date, date] | None) -> pl.Dat
         return pl.DataFrame(schema=_SKIP)
     early, late = _bounds(window)
     joined: list[tuple[datetime, datetime, dict[str, None], dict[str, None]]] = []
-    for row in lacks_of(report.gaps).sort("start").iter_rows(named=True):
+    for row in missing_of(report.gaps).sort("start").iter_rows(named=True):
         start, end = max(row["start"], early), min(row["end"], late)
         if start >= end:
             continue

@@ -33,7 +33,8 @@ from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
 from binance_archive_kit.query.options import DEFAULT_LIMIT
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS, FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, Irregularity
-from binance_archive_kit.reading.profile import NO_RUNS, FileProfile, Run
+from binance_archive_kit.reading.profile import FileProfile
+from binance_archive_kit.reading.runs import NO_RUNS, Run
 from binance_archive_kit.reading.values import read_flaws, spelled
 from binance_archive_kit.storage.databases import (
     COUNT,
@@ -164,7 +165,7 @@ class MonthCache:
         self._rejected: dict[str, dict[str, Rejection]] = {}
         #: The stamp of the database when rejections were last read from it.
         self._seen: dict[str, Stamp | None] = {}
-        self._contents: dict[str, dict[str, FileProfile]] = {}
+        self._profiles: dict[str, dict[str, FileProfile]] = {}
         self._compared: dict[str, dict[str, tuple[str, str]]] = {}
         self._fragments: dict[Path, ds.Fragment] = {}
         # A scan that is dropped half-way remembers what it has seen, on whatever thread that is.
@@ -270,43 +271,49 @@ class MonthCache:
 
     # Contents
 
-    def contents(self, feed: FeedTable) -> dict[str, FileProfile]:
-        """Give what is in the files of a feed, as far as it was seen, by their keys."""
+    def profiles(self, feed: FeedTable) -> dict[str, FileProfile]:
+        """Return the remembered profiles of the files of a feed, by their keys."""
         with self._lock:
-            if feed.view not in self._contents:
-                self._contents[feed.view] = dict(self._read_contents(feed))
-            return self._contents[feed.view]
+            if feed.table not in self._profiles:
+                self._profiles[feed.table] = dict(self._read_profiles(feed))
+            return self._profiles[feed.table]
 
-    def remember_contents(self, feed: FeedTable, contents: Mapping[str, FileProfile]) -> None:
-        """Keep what is in files for the next time."""
-        self.contents(feed).update(contents)
+    def remember_profiles(self, feed: FeedTable, profiles: Mapping[str, FileProfile]) -> None:
+        """Remember profiles, and the statistics that come with them."""
+        known = self.known(feed)
+        new = {key: profile.stats for key, profile in profiles.items()}
+        self.remember(feed, {key: stats for key, stats in new.items() if known.get(key) != stats})
+        self.profiles(feed).update(profiles)
         rows = (
             (
                 key,
-                *c.stamp,
-                c.rows,
+                *c.stats.stamp,
+                c.stats.rows,
                 c.duplicates,
                 c.off_grid,
-                c.in_order,
-                c.longest,
+                c.stats.sorted,
+                c.longest_silence,
                 _packed(c),
                 spelled(c.flaws, c.standing),
             )
-            for key, c in contents.items()
+            for key, c in profiles.items()
         )
         self._insert("contents", rows)
 
-    def _read_contents(self, feed: FeedTable) -> Iterator[tuple[str, FileProfile]]:
+    def _read_profiles(self, feed: FeedTable) -> Iterator[tuple[str, FileProfile]]:
+        known = self.known(feed)
         found = self._select("contents", feed)
         if not _are_runs([row[-2] for row in found]):
             return
         for row in found:
-            key, *stamp, rows, repeats, strays, in_order, longest, packed, odd = row
+            key, *stamp, _, duplicates, off_grid, _, longest, packed, odd = row
+            stats = known.get(key)
+            if stats is None or stats.stamp != Stamp(*stamp) or not stats.checked:
+                continue
             # A row that was damaged is as good as none: its file is read again.
             with suppress(ValueError, TypeError):
                 runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
-                counts = rows, repeats, strays, bool(in_order), longest
-                yield key, FileProfile(Stamp(*stamp), *counts, runs, *read_flaws(odd))
+                yield key, FileProfile(stats, duplicates, off_grid, longest, runs, *read_flaws(odd))
 
     # Comparisons
 
@@ -451,7 +458,7 @@ class MonthCache:
         self._facts.clear()
         self._rejected.clear()
         self._seen.clear()
-        self._contents.clear()
+        self._profiles.clear()
         self._compared.clear()
         self._fragments.clear()
         if self.folder is not None:
@@ -479,7 +486,7 @@ def _name(sources: Sequence[FileTask]) -> str:
     said = hashlib.sha256(str(_VERSION).encode())
     for source in sources:
         file, days = source.file, ",".join(sorted(map(str, source.without)))
-        said.update(f"{file.place} {_spelled(file)} {days}\n".encode())
+        said.update(f"{file.path} {_spelled(file)} {days}\n".encode())
     return f"{sources[0].file.start:%Y-%m}.{said.hexdigest()[:20]}.parquet"
 
 
@@ -548,7 +555,7 @@ def _name_of(files: Iterable[StoredFile]) -> str:
     """Name a group of files: another name as soon as one of them is another."""
     said = hashlib.sha256()
     for file in files:
-        said.update(f"{file.place} {_spelled(file)}\n".encode())
+        said.update(f"{file.path} {_spelled(file)}\n".encode())
     return said.hexdigest()
 
 
@@ -563,9 +570,9 @@ def _are_runs(packed: Sequence[bytes]) -> bool:
     return not len(times) or bool(times.min() >= _FIRST and times.max() <= _LAST)
 
 
-def _packed(contents: FileProfile) -> bytes:
+def _packed(profile: FileProfile) -> bytes:
     """Spell the runs of a file as bytes that every machine reads alike."""
-    return contents.runs.astype("<i8").tobytes()
+    return profile.runs.astype("<i8").tobytes()
 
 
 def _place(root: Path) -> Path:

@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import Market, Partition, read_names
+from binance_archive_kit.archive.enums import Partition, read_names
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Bar, Progress
@@ -34,7 +34,6 @@ from binance_archive_kit.errors import (
     nearest,
     shown,
 )
-from binance_archive_kit.paths import find_path
 from binance_archive_kit.query.cache import CacheUse, MonthCache, touch
 from binance_archive_kit.query.options import ReadOptions
 from binance_archive_kit.query.pruning import All, ArrowPruner, Pruner, Selection
@@ -44,15 +43,18 @@ from binance_archive_kit.query.scan_planner import (
     Proofs,
     ScanPlanner,
     Served,
-    hash_moved,
 )
+from binance_archive_kit.reading.batches import batch_of, count_chunks
+from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
-from binance_archive_kit.reading.file_stats import FileStats, FileTask, merged
+from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, profile_files
-from binance_archive_kit.reading.reader import Chunk, ZipReader, batch_of, counted
-from binance_archive_kit.storage.inventory import Inventory, SkippedFile, StoredFile, StoredFolder
-from binance_archive_kit.storage.layout import PRIVATE
-from binance_archive_kit.storage.store import ProofRecord, Store
+from binance_archive_kit.reading.reader import ZipReader
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.moved import rehash_moved
+from binance_archive_kit.storage.records import ProofRecord
+from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
+from binance_archive_kit.storage.store import Store
 
 _DEFAULTS = ReadOptions()
 
@@ -148,7 +150,9 @@ class Query:
         batch = batch_of(piece, pa.schema([self.feed.arrow.field(n) for n in self.looked_at]))
         if self.where is not None:
             groups = groupby((source for source, _ in piece.spans), lambda source: source.held)
-            covered = (self.pruner.covers(held, [s.file for s in group]) for held, group in groups)
+            covered = (
+                self.pruner.all_match(held, [s.file for s in group]) for held, group in groups
+            )
             if not all(covered):
                 batch = batch.filter(self.where)
         return batch.select(self.names)
@@ -168,7 +172,7 @@ class _Tally:
         self.report.inflated += piece.inflated
         for (source, _), stats in zip(piece.spans, piece.stats, strict=False):
             key = source.file.key
-            shown = merged(self._begun.pop(key, None), stats)
+            shown = self._begun.pop(key, None) + stats
             (self.learned if piece.ends else self._begun)[key] = shown
 
 
@@ -190,24 +194,13 @@ class Engine:
     """
 
     def __init__(self, root: str | Path, options: ReadOptions = _DEFAULTS) -> None:
-        self.root = find_path("store", root).absolute()
-        if not self.root.is_dir():
-            raise ConfigurationError(
-                f"store: {shown(str(root))} is not a folder; collect something into it first, or "
-                "name a folder that another tool filled in the bucket's layout"
-            )
-        if self.root.name == "data" and _is_part_of_a_layout(self.root):
-            raise ConfigurationError(
-                f"store: {str(root)!r} is the part of the bucket's layout that begins with data/; "
-                f"name the folder above it, {str(self.root.parent)!r}"
-            )
+        self._store = Store.open(root)
+        self.root = self._store.root
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
         self.cache = MonthCache(self.root, keep=options.cache, limit=options.cache_limit)
         self.options = options
         self._first = Partition(options.prefer)
-        self._store = Store(self.root)
-        self._inventory = Inventory(self.root, self._store.places)
         self._skip = self._leave_out if options.on_error == "skip" else None
         self._servings = ScanPlanner(
             self.root, self._store, self.cache, first=self._first, skip=self._skip
@@ -218,7 +211,9 @@ class Engine:
 
     def feeds(self) -> list[FeedTable]:
         """List the feeds that the store has files of."""
-        return [self.feed(*name) for name in self._inventory.feeds() if name in load_schemas()]
+        return [
+            self.feed(*name) for name in self._store.inventory.feeds() if name in load_schemas()
+        ]
 
     def feed(self, market: str, data_type: str) -> FeedTable:
         """Look up a feed, whether the store has files of it or not.
@@ -240,11 +235,11 @@ class Engine:
 
     def folders(self, feed: FeedTable) -> list[StoredFolder]:
         """List the streams of a feed, as they lie in the store now."""
-        return self._inventory.folders(feed.market, feed.data_type)
+        return self._store.inventory.folders(feed.market, feed.data_type)
 
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or place, and what to do."""
-        return self._inventory.skipped()
+        return find_skipped(self._store.inventory)
 
     def skipped_hint(self, symbol: str = "") -> str:
         """Return what to add to a message that something is not there; empty if no file is skipped.
@@ -341,7 +336,7 @@ class Engine:
         spans = (span for month in months for span in month.spans(by_file=by_file))
         for is_known, run in groupby(spans, lambda span: span[1] is not None):
             if is_known:
-                yield from map(question.rows_of, counted(run))
+                yield from map(question.rows_of, count_chunks(run))
             else:
                 yield from self._unzipped(question, [source for source, _ in run], tally)
 
@@ -374,7 +369,7 @@ class Engine:
         self, question: Query, sources: Sequence[FileTask], tally: _Tally
     ) -> Iterator[pa.RecordBatch]:
         """Read files from the zips."""
-        pieces = ZipReader(self.root, question.feed, notes=self._notes(question.feed)).pieces(
+        pieces = ZipReader(self.root, question.feed, notes=self._notes(question.feed)).chunks(
             sources,
             question.looked_at,
             lambda piece: (piece, question.rows_of(piece)),
@@ -396,7 +391,7 @@ class Engine:
         """Give what was recorded of a feed's proven files, by their keys."""
         proofs: dict[str, ProofRecord] = {}
         for prefix in feed.prefixes:
-            proofs |= self._store.recorded(prefix)
+            proofs |= self._store.records.proofs(prefix)
         return proofs
 
     def proven(self, feed: FeedTable, files: Iterable[StoredFile]) -> set[str]:
@@ -415,7 +410,7 @@ class Engine:
                     proven.add(file.key)
                 else:
                     others.append(file)
-        return proven | hash_moved(self._store, others, proofs).keys()
+        return proven | rehash_moved(self._store.records, others, proofs).keys()
 
     def serving(
         self,
@@ -461,20 +456,20 @@ class Engine:
         dict of str to Contents
             By the keys of the files.
         """
-        remembered = self.cache.contents(feed)
+        remembered = self.cache.profiles(feed)
         seen: dict[str, FileProfile] = {}
         unseen: dict[str, FileTask] = {}
         for source in sources:
             key = source.file.key
             known = remembered.get(key)
-            if known and known.stamp == source.file.stamp and source.stats is not None:
+            if known and known.stats.is_of(source.file) and source.stats is not None:
                 seen[key] = known
             else:
                 # A file that serves several stretches of days is looked at once.
                 unseen[key] = replace(source, without=frozenset()) if source.without else source
         done(len(seen))
         new = dict(self._examined(feed, list(unseen.values()), skip, done))
-        self.cache.remember_contents(feed, new)
+        self.cache.remember_profiles(feed, new)
         return seen | new
 
     def tasks(self, feed: FeedTable, served: Sequence[Served]) -> list[FileTask]:
@@ -494,7 +489,6 @@ class Engine:
         done: Callable[[int], None],
     ) -> Iterator[tuple[str, FileProfile]]:
         """Read files for what is in them."""
-        learned: dict[str, FileStats] = {}
         with closing(
             profile_files(
                 self.root,
@@ -507,11 +501,7 @@ class Engine:
         ) as looked:
             for files in looked:
                 done(len(files))
-                for seen in files:
-                    if seen.stats is not None:
-                        learned[seen.source.file.key] = seen.stats
-                    yield seen.source.file.key, seen.profile
-        self.cache.remember(feed, learned)
+                yield from files.items()
 
     def _leave_out(self, error: FileError) -> None:
         """Leave a file out, and say so."""
@@ -628,7 +618,7 @@ class Engine:
         tally = _Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            pieces = ZipReader(self.root, feed, notes=self._notes(feed)).pieces(
+            pieces = ZipReader(self.root, feed, notes=self._notes(feed)).chunks(
                 sources, feed.arrow.names, lambda piece: piece, workers=workers
             )
             for piece in pieces:
@@ -691,12 +681,6 @@ def _line(feed: FeedTable, held: StoredFolder, proven: Set[str]) -> tuple[object
         sum(file.size for file in files),
         sum(file.key in proven for file in files),
     )
-
-
-def _is_part_of_a_layout(folder: Path) -> bool:
-    """Tell whether a folder holds what a store holds below ``data``."""
-    markets = {market.path.partition("/")[0] for market in Market}
-    return not (folder / PRIVATE).exists() and any((folder / name).is_dir() for name in markets)
 
 
 def _workers() -> int:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from binance_archive_kit.display import render
-from binance_archive_kit.display.progress import running_shell
 from binance_archive_kit.display.summary import Fold, Summary, Table
 from binance_archive_kit.errors import (
     ConfigurationError,
     FileError,
     check_flag,
     nearest,
+    running_shell,
     shown,
 )
 from binance_archive_kit.query.cache import CacheUse, MonthCache
@@ -28,7 +28,7 @@ from binance_archive_kit.query.engine import Engine, ScanReport
 from binance_archive_kit.query.options import ReadOptions
 from binance_archive_kit.query.polars_scan import scan_feed
 from binance_archive_kit.query.selection import Moment, parse_selection
-from binance_archive_kit.storage.inventory import SkippedFile
+from binance_archive_kit.storage.skipped import SkippedFile
 
 if TYPE_CHECKING:
     import duckdb

@@ -34,21 +34,21 @@ Group = Sequence[StoredFile]
 class Pruner(Protocol):
     """Tells which groups of neighbouring files may hold a row of the answer."""
 
-    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Tell for each group of a stream's files whether it may hold such a row."""
 
-    def covers(self, held: StoredFolder, group: Group) -> bool:
+    def all_match(self, held: StoredFolder, group: Group) -> bool:
         """Tell whether every row of a group of files is sure to be one of the answer."""
 
 
 class All:
     """The question for all there is."""
 
-    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep all."""
         return [True] * len(groups)
 
-    def covers(self, held: StoredFolder, group: Group) -> bool:
+    def all_match(self, held: StoredFolder, group: Group) -> bool:
         """Be true: no row is left out."""
         return True
 
@@ -70,7 +70,7 @@ class Selection:
     start: datetime | None = None
     end: datetime | None = None
 
-    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep the groups whose period touches the stretch."""
         folder = held.folder
         meant = (self.symbols is None or folder.symbol in self.symbols) and (
@@ -78,7 +78,7 @@ class Selection:
         )
         return [meant and self._touches(_moments(folder, group)) for group in groups]
 
-    def covers(self, held: StoredFolder, group: Group) -> bool:
+    def all_match(self, held: StoredFolder, group: Group) -> bool:
         """Tell whether the group's period lies within the stretch."""
         early, late = _moments(held.folder, group)
         return (self.start is None or self.start <= early) and (
@@ -97,17 +97,17 @@ class And:
         self._one = one
         self._other = other
 
-    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep what both keep."""
-        first = self._one.keeps(held, groups)
+        first = self._one.may_match(held, groups)
         if not any(first):
             return first
-        second = self._other.keeps(held, groups)
+        second = self._other.may_match(held, groups)
         return [a and b for a, b in zip(first, second, strict=True)]
 
-    def covers(self, held: StoredFolder, group: Group) -> bool:
+    def all_match(self, held: StoredFolder, group: Group) -> bool:
         """Tell whether both are sure."""
-        return self._one.covers(held, group) and self._other.covers(held, group)
+        return self._one.all_match(held, group) and self._other.all_match(held, group)
 
 
 def _moments(folder: Folder, group: Group) -> tuple[datetime, datetime]:
@@ -139,12 +139,12 @@ class ArrowPruner:
         self._schema = schema
         self._time = time
 
-    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep the groups for which the expression can be true."""
         kept = self._possible(held, groups, self._where)
         return [at in kept for at in range(len(groups))]
 
-    def covers(self, held: StoredFolder, group: Group) -> bool:
+    def all_match(self, held: StoredFolder, group: Group) -> bool:
         """Tell whether the opposite of the expression cannot be true."""
         return not self._possible(held, [group], ~self._where)
 
@@ -181,7 +181,7 @@ class ArrowPruner:
             if folder.interval is not None:
                 found &= ds.field("interval") == folder.interval.value
             if len(group) == 1:
-                found &= ds.field("file") == group[0].place
+                found &= ds.field("file") == group[0].path
             held.guarantees[group[0], group[-1]] = found
         return found
 
@@ -227,17 +227,17 @@ class PolarsPruner:
             elif roots == {time}:
                 self._times += _half_lines(part, tree)
 
-    def keeps(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Keep the groups for which no part rules every row out."""
         return [self._may_hold(held.folder, group) for group in groups]
 
-    def covers(self, held: StoredFolder, group: Group) -> bool:
+    def all_match(self, held: StoredFolder, group: Group) -> bool:
         """Be false: rows are filtered by Polars, which knows best."""
         return False
 
     def _may_hold(self, folder: Folder, group: Group) -> bool:
         early, late = _moments(folder, group)
-        file = group[0].place if len(group) == 1 else None
+        file = group[0].path if len(group) == 1 else None
         paths = {"market": folder.market, "symbol": folder.symbol, "file": file}
         paths |= {"interval": folder.interval, "partition": folder.partition}
         # Whether the file is meant is known of a single file only.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
@@ -20,17 +20,19 @@ from pathlib import Path
 
 from binance_archive_kit.archive.annotations import load_annotations
 from binance_archive_kit.archive.enums import Interval, Partition
-from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.pruning import Pruner
+from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import FeedTable
-from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of, merged
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
-from binance_archive_kit.reading.reader import Chunk, ZipReader
+from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.moved import rehash_moved
+from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
 from binance_archive_kit.storage.stamps import Stamp, raw, stamp_of
-from binance_archive_kit.storage.store import COMMIT_DELAY, HASHING, Moved, ProofRecord, Store
+from binance_archive_kit.storage.store import Store
 from binance_archive_kit.timestamps import DAY, to_day_number
 
 _Stamps = dict[str, list[tuple[str, Stamp]]]
@@ -78,7 +80,7 @@ class Proofs:
             self._recorded.clear()
             if self._stands(file):
                 return
-        raise ChangedFile(file.place, "its bytes are not the ones that were proven")
+        raise ChangedFile(file.path, "its bytes are not the ones that were proven")
 
     def is_published(self, file: StoredFile) -> bool:
         """Return whether the archive publishes a file as it is, as its proof says."""
@@ -95,7 +97,7 @@ class Proofs:
         self._files = None
         files = {each.key: each for each in (*others, file)}
         proofs = {key: self._proof(each) for key, each in files.items()}
-        for key, known in hash_moved(self._store, files.values(), proofs).items():
+        for key, known in rehash_moved(self._store.records, files.values(), proofs).items():
             self._recorded[f"{key.rpartition('/')[0]}/"][key] = known
         proof = self._proof(file)
         return proof is None or proof.is_of(file.stamp)
@@ -105,38 +107,8 @@ class Proofs:
             return None
         prefix = f"{file.key.rpartition('/')[0]}/"
         if prefix not in self._recorded:
-            self._recorded[prefix] = self._store.recorded(prefix)
+            self._recorded[prefix] = self._store.records.proofs(prefix)
         return self._recorded[prefix].get(file.key)
-
-
-def hash_moved(
-    store: Store, files: Iterable[StoredFile], proofs: Mapping[str, ProofRecord | None]
-) -> dict[str, ProofRecord]:
-    """Hash the files among these that were moved since they were proven; show the progress.
-
-    Returns
-    -------
-    dict of str to Recorded
-        What is recorded now of those whose bytes are the proven ones, by key.
-    """
-    moved = [
-        Moved(file.key, file.place, proof)
-        for file in files
-        if (proof := proofs.get(file.key)) is not None
-        and proof.stamp.size == file.size
-        and not proof.is_of(file.stamp)
-    ]
-    if not moved:
-        return {}
-    progress = Progress()
-    progress.begin(HASHING, len(moved), sum(each.proof.stamp.size for each in moved))
-    with Bar(progress) as bar:
-
-        def done(units: int, size: int) -> None:
-            progress.count(units, size)
-            bar.tick()
-
-        return store.rehash(moved, done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +214,14 @@ class RememberedChoice:
         """Note what the next question would otherwise have to gather again."""
         for source in self.sources:
             file = source.file
-            folder, _, name = file.place.rpartition("/")
+            folder, _, name = file.path.rpartition("/")
             self.stamps.setdefault(folder, []).append((name, file.stamp))
         rows = [source.rows for source in self.sources if source.rows is not None]
         if len(rows) == len(self.sources) and len({each.folder for each in self.sources}) == 1:
             self.rows = sum(rows)
 
 
-class FileNotes:
+class FileNotes(Notes):
     """Records in the cache what one reader finds out about the files of a feed.
 
     Parameters
@@ -264,15 +236,15 @@ class FileNotes:
         self._cache = cache
         self._feed = feed
 
-    def completed(self, source: FileTask, stats: FileStats) -> None:
+    def completed(self, task: FileTask, stats: FileStats) -> None:
         """Record what a file that was read to its end has shown."""
-        self._cache.remember(self._feed, {source.file.key: stats})
+        self._cache.remember(self._feed, {task.file.key: stats})
 
-    def rejected(self, source: FileTask, error: FileError) -> None:
+    def rejected(self, task: FileTask, error: FileError) -> None:
         """Record that a file cannot be read, and let the error say whose fault it is."""
         if error.lasting:
-            error.at_source = self._proofs.is_published(source.file)
-            self._cache.reject(self._feed, source.file, error)
+            error.at_source = self._proofs.is_published(task.file)
+            self._cache.reject(self._feed, task.file, error)
 
 
 class ScanPlanner:
@@ -339,7 +311,7 @@ class ScanPlanner:
             by_name.setdefault(name, []).append(held)
         meant: list[tuple[list[_Part], list[_Part]]] = []
         for _, held_streams in sorted(by_name.items()):
-            if any(pruner.keeps(held, [held.files])[0] for held in held_streams):
+            if any(pruner.may_match(held, [held.files])[0] for held in held_streams):
                 meant += _meant(held_streams, pruner)
         proofs = Proofs(self._store, lambda: _needed(pruner, meant))
         self._look_for_early(feed, [parts for parts, _ in meant], proofs)
@@ -365,7 +337,7 @@ class ScanPlanner:
         """
         choice = self._recalled(feed, parts)
         serving = choice.serving if choice else self._serving(feed, parts, before, proofs)
-        whole = all(pruner.covers(held, files) for held, files in parts)
+        whole = all(pruner.all_match(held, files) for held, files in parts)
         needed = serving if whole else _kept(pruner, serving)
         if not needed:
             return None
@@ -504,8 +476,8 @@ class ScanPlanner:
         file = source.file
         if source.folder.partition is Partition.DAILY and not lead_of(source.folder):
             return {file.start} if self._has_rows(feed, source) else set()
-        known = self._cache.contents(feed).get(file.key)
-        if known is None or known.stamp != file.stamp:
+        known = self._cache.profiles(feed).get(file.key)
+        if known is None or not known.stats.is_of(file):
             known = self._look_into(feed, [source]).get(file.key)
         if known is None:
             return set()
@@ -514,7 +486,7 @@ class ScanPlanner:
     def _read_dates(self, feed: FeedTable, source: FileTask) -> frozenset[date]:
         """Read the day of every row of a file."""
         if source.file not in self._dates:
-            pieces = self._reader(feed).pieces(
+            pieces = self._reader(feed).chunks(
                 [source], ["date"], lambda piece: piece.frame["date"].unique(), workers=1
             )
             self._dates[source.file] = frozenset(chain.from_iterable(pieces))
@@ -529,11 +501,11 @@ class ScanPlanner:
         if self._skip is not None and (stats is None or not stats.checked):
             # A bad file must not keep another one from its day, so every row has to be seen.
             seen = self._look_into(feed, [source]).get(key)
-            return seen is not None and seen.rows > 0
+            return seen is not None and seen.stats.rows > 0
         if stats is None:
-            pieces = self._reader(feed).pieces([source], (), _learned, workers=1)
+            pieces = self._reader(feed).chunks([source], (), _learned, workers=1)
             for shown in chain.from_iterable(pieces):
-                stats = merged(stats, shown)
+                stats = stats + shown
             if stats is not None:
                 self._cache.remember(feed, {key: stats})
         return stats is not None and stats.rows > 0
@@ -548,13 +520,9 @@ class ScanPlanner:
         skip = skip if self._skip is None else self._skip
         notes = FileNotes(self._store, self._cache, feed)
         looked = profile_files(self._root, feed, sources, workers=1, skip=skip, notes=notes)
-        seen = list(chain.from_iterable(looked))
-        keys = [each.source.file.key for each in seen]
-        stats = {key: each.stats for key, each in zip(keys, seen, strict=True) if each.stats}
-        contents = {key: each.profile for key, each in zip(keys, seen, strict=True)}
-        self._cache.remember(feed, stats)
-        self._cache.remember_contents(feed, contents)
-        return contents
+        profiles = {key: profile for files in looked for key, profile in files.items()}
+        self._cache.remember_profiles(feed, profiles)
+        return profiles
 
     def _look_for_early(
         self, feed: FeedTable, months: Sequence[Sequence[_Part]], proofs: Proofs
@@ -565,7 +533,7 @@ class ScanPlanner:
         for held, files in chain.from_iterable(months):
             for file in files if lead_of(held.folder) else ():
                 stats = known.get(file.key)
-                if stats is None or not stats.checked or stats.stamp != file.stamp:
+                if stats is None or not stats.checked or not stats.is_of(file):
                     with suppress(FileError):
                         unseen += (
                             source
@@ -606,13 +574,13 @@ class ScanPlanner:
         for each in serving:
             file = each.file
             try:
-                stat = os.stat(f"{self._root}/{file.place}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{self._root}/{file.path}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
             if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
                 file = replace(file, stamp=stamp)
             stats = known.get(file.key)
-            if stats is not None and (stats.stamp != file.stamp or (skips and not stats.full)):
+            if stats is not None and (not stats.is_of(file) or (skips and not stats.full)):
                 # What is only counted, or read in part, may turn out to be bad.
                 stats = None
             if stats is None and (needed is None or file.key in needed):
@@ -667,7 +635,7 @@ def _meant(
     parts: dict[tuple[int, int], list[_Part]] = {}
     meant: set[tuple[int, int]] = set()
     for held in held_streams:
-        keeps = pruner.keeps(held, held.months)
+        keeps = pruner.may_match(held, held.months)
         for files, keep in zip(held.months, keeps, strict=True):
             month = files[0].start.year, files[0].start.month
             parts.setdefault(month, []).append((held, files))
@@ -694,6 +662,6 @@ def _kept(pruner: Pruner, serving: Sequence[Served]) -> list[Served]:
     kept = []
     for held, part in groupby(serving, lambda each: each.held):
         files = list(part)
-        keeps = pruner.keeps(held, [[each.file] for each in files])
+        keeps = pruner.may_match(held, [[each.file] for each in files])
         kept += [each for each, keep in zip(files, keeps, strict=True) if keep]
     return kept

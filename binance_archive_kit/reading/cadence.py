@@ -179,7 +179,7 @@ def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -
             return _EVENTS
 
 
-def snap_to_grid(cadence: Cadence, data_type: DataType, times: Times) -> Times:
+def snap_to_grid(data_type: DataType, times: Times) -> Times:
     """Give the steps that times stand for: those of funding come some milliseconds late."""
     if data_type is not DataType.FUNDING_RATE:
         return times

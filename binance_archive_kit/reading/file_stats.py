@@ -1,4 +1,4 @@
-"""What is known of a file: what its name promises, and what reading it has shown."""
+"""File statistics: the period in a file's name, and the rows, times and order found on reading."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from binance_archive_kit.timestamps import DAY, MINUTE, to_day_number
 
 #: Candles that do not divide the month may begin in the one before.
 _LONG = {Interval.D3: timedelta(days=3), Interval.W1: timedelta(days=7)}
-#: Labels of the end of a period, and the clocks of two machines, may reach into another day.
-_BLUR = 5 * MINUTE
+#: Labels at the end of a period, and clocks that differ, may reach into another day.
+_TOLERANCE = 5 * MINUTE
 _EXACT = ("klines", "trades", "aggTrades")
 
 
 class Irregularity(StrEnum):
-    """An unusual form of a file's text that has one meaning only, so that the file is read."""
+    """An unusual but unambiguous form of a file's text; the file is read."""
 
     UNEXPECTED_UNIT = "unexpected_unit"
     NO_FINAL_NEWLINE = "no_final_newline"
@@ -61,22 +61,21 @@ class FileStats:
     Attributes
     ----------
     stamp : Stamp
-        Of the file that was read; of another file these facts say nothing.
+        Of the file that was read.
     rows : int
     first, last : int or None
         Earliest and latest time of a row, microseconds since 1970 UTC; None without rows.
     sorted : bool
-        Whether rows come in the order of time.
+        Whether rows are in the order of time.
     inflated : int
         Bytes of its csv.
     checked : bool
-        Whether every row was looked at; else only the first and the last one, whose times
-        bound those of all as long as the file is in order.
+        Whether every row was checked. If not, only the first and the last row were, whose
+        times bound those of all rows as long as the file is in order.
     full : bool
-        Whether every column of every row was parsed, so that no later question can find an
+        Whether every column of every row was parsed, so that no later read can find an
         invalid value.
     irregularities : frozenset of Irregularity
-        What is unusual about its text.
     """
 
     stamp: Stamp
@@ -89,24 +88,31 @@ class FileStats:
     full: bool = False
     irregularities: frozenset[Irregularity] = frozenset()
 
+    def is_of(self, file: StoredFile) -> bool:
+        """Return whether these are the statistics of a file as it is now."""
+        return self.stamp == file.stamp
 
-def merged(stats: FileStats | None, more: FileStats) -> FileStats:
-    """Put together what two pieces of a file show, the second following the first."""
-    if stats is None:
-        return more
-    ends = [each for each in (stats.first, stats.last, more.first, more.last) if each is not None]
-    follows = stats.last is None or more.first is None or stats.last <= more.first
-    return FileStats(
-        stats.stamp,
-        stats.rows + more.rows,
-        min(ends, default=None),
-        max(ends, default=None),
-        stats.sorted and more.sorted and follows,
-        stats.inflated + more.inflated,
-        stats.checked and more.checked,
-        stats.full and more.full,
-        stats.irregularities | more.irregularities,
-    )
+    def __add__(self, more: FileStats) -> FileStats:
+        """Return the statistics of two chunks of a file, the second following the first."""
+        times = [
+            time for time in (self.first, self.last, more.first, more.last) if time is not None
+        ]
+        follows = self.last is None or more.first is None or self.last <= more.first
+        return FileStats(
+            self.stamp,
+            self.rows + more.rows,
+            min(times, default=None),
+            max(times, default=None),
+            self.sorted and more.sorted and follows,
+            self.inflated + more.inflated,
+            self.checked and more.checked,
+            self.full and more.full,
+            self.irregularities | more.irregularities,
+        )
+
+    def __radd__(self, nothing: None) -> FileStats:
+        """Return these statistics, if nothing was read before."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +123,11 @@ class FileTask:
     ----------
     file : StoredFile
     held : StoredFolder
-        The stream it belongs to.
+        The folder it belongs to.
     stats : FileStats or None
-        None when it has not been read before, or was changed since.
+        None if it was not read before, or was changed since.
     without : frozenset of date
-        UTC days that another file gives instead.
+        UTC days whose rows another file supplies.
     """
 
     file: StoredFile
@@ -131,36 +137,36 @@ class FileTask:
 
     @property
     def folder(self) -> Folder:
-        """The stream it belongs to, without its files."""
+        """The folder it belongs to, without its files."""
         return self.held.folder
 
     @property
     def rows(self) -> int | None:
-        """How many rows it gives, if that is known."""
+        """Rows that it supplies, if their number is known."""
         return None if self.stats is None or self.without else self.stats.rows
 
 
 def period_of(folder: Folder, file: StoredFile) -> tuple[int, int]:
-    """Give the times that rows of a file may have, as microseconds since 1970 UTC.
+    """Return the times that rows of a file may have.
 
     Returns
     -------
     (int, int)
-        From, inclusive; to, exclusive.
+        Start (inclusive) and end (exclusive), microseconds since 1970 UTC.
     """
     before, after = _slack(folder)
     return to_day_number(file.start) * DAY - before, (to_day_number(file.end) + 1) * DAY + after
 
 
 def lead_of(folder: Folder) -> timedelta:
-    """Tell how long before the period of a file its first candle may begin."""
+    """Return how long before the period of a file its first candle may begin."""
     return _LONG.get(folder.interval, timedelta()) if folder.interval else timedelta()
 
 
 def _slack(folder: Folder) -> tuple[int, int]:
-    """Give the microseconds by which rows may lie before and after the days of their file."""
+    """Return by how many microseconds rows may lie before and after the days of their file."""
     if folder.interval is not None:
         return lead_of(folder).days * DAY, 0
     if folder.data_type in _EXACT:
         return 0, 0
-    return _BLUR, _BLUR
+    return _TOLERANCE, _TOLERANCE

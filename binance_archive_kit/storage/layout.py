@@ -1,7 +1,7 @@
-"""Where the files of a store lie, for those who want them elsewhere than under their key.
+"""The location of each file in a store: under its archive key, or where a storage places it.
 
-A store keeps a file under its archive key unless it is given a storage: any object whose
-``get_partition_path`` names a folder for it. The base name stays the archive's.
+A storage is an object whose ``get_partition_path`` returns the folder for a file. The base
+name of a file stays the archive's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.errors import ConfigurationError
 
-#: Folders below a store's root that are not for data.
+#: Folders below a store's root that hold no data.
 PRIVATE = ".binance_archive_kit"
 QUARANTINE = "quarantine"
 
@@ -25,19 +25,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Zone(StrEnum):
-    """How far data has come: as the archive published it."""
+    """The processing stage of data: as the archive published it."""
 
     ARCHIVE = "archive"
 
 
 class Exchange(StrEnum):
-    """Where data was made."""
+    """The exchange that the data is from."""
 
     BINANCE = "binance"
 
 
 class BaseStorage(ABC):
-    """Decides where the files of a store lie; a subclass needs this one method only.
+    """Decides where the files of a store lie; a subclass defines this one method.
 
     Examples
     --------
@@ -61,10 +61,10 @@ class BaseStorage(ABC):
         symbol: str,
         partition_date: date,
     ) -> str | os.PathLike[str]:
-        """Name the folder for a file, below ``output_directory``.
+        """Return the folder for a file, below ``output_directory``.
 
-        Called by keyword, and more than once for the same file: it must give the same
-        folder each time, and no two files of one base name the same folder.
+        Called with keywords, and more than once for the same file. It must return the same
+        folder each time, and different folders for files with the same base name.
 
         Parameters
         ----------
@@ -78,81 +78,89 @@ class BaseStorage(ABC):
 
 
 def path_in_store(storage: BaseStorage, key: str, root: Path) -> str:
-    """Ask a storage where the file with a key lies: its path inside the store.
+    """Return the path, relative to the store, that a storage assigns to a key.
 
     Raises
     ------
     ConfigurationError
-        If the storage names something that is no folder of the store.
+        If the storage returns something that is not a folder of the store.
     """
-    found = ObjectKey.parse(key)
-    folder = found.folder
-    said = storage.get_partition_path(
+    parsed = ObjectKey.parse(key)
+    folder = storage.get_partition_path(
         zone=Zone.ARCHIVE,
         exchange=Exchange.BINANCE,
-        data_type=folder.data_type,
-        trade_type=folder.market,
-        symbol=folder.symbol,
-        partition_date=found.start,
+        data_type=parsed.folder.data_type,
+        trade_type=parsed.folder.market,
+        symbol=parsed.folder.symbol,
+        partition_date=parsed.start,
     )
-    place = f"{_folder(said, key, root)}{found.name}"
-    if place != key and _is_key(place):
-        raise _wrong(said, key, "the store keeps other files there, under their own key")
-    return place
+    location = f"{_prefix(folder, key, root)}{parsed.name}"
+    if location != key and _is_key(location):
+        raise invalid_folder(folder, key, "the store keeps other files there, under their own key")
+    return location
 
 
-def _folder(said: object, key: str, root: Path) -> str:
-    """Read the name of a folder as one inside the store; it ends in ``/``, or is empty."""
-    if not isinstance(said, str | os.PathLike):
-        raise _wrong(said, key, "give a folder, as text or as a path")
-    text = os.fspath(said)
+def _prefix(folder: object, key: str, root: Path) -> str:
+    """Return a folder as a path relative to the store, which ends in ``/`` or is empty."""
+    if not isinstance(folder, str | os.PathLike):
+        raise invalid_folder(folder, key, "give a folder, as text or as a path")
+    text = os.fspath(folder)
     if not isinstance(text, str):
-        raise _wrong(said, key, "give a folder as text, not as bytes")
+        raise invalid_folder(folder, key, "give a folder as text, not as bytes")
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise _wrong(said, key, "no file system has such a name") from None
+        raise invalid_folder(folder, key, "no file system has such a name") from None
     if "://" in text:
-        raise _wrong(
-            said, key, "files are put into folders of this machine; name one below output_directory"
-        )
+        why = "files are put into folders of this machine; name one below output_directory"
+        raise invalid_folder(folder, key, why)
     path = Path(text)
     if path.is_absolute():
         if not path.is_relative_to(root):
-            raise _wrong(said, key, f"it lies outside of output_directory, {root}")
+            raise invalid_folder(folder, key, f"it lies outside of output_directory, {root}")
         path = path.relative_to(root)
     if ".." in path.parts or _CONTROL.search(text):
-        raise _wrong(said, key, "name a plain folder below output_directory")
+        raise invalid_folder(folder, key, "name a plain folder below output_directory")
     if path.parts[:1] in ((PRIVATE,), (QUARANTINE,)):
-        raise _wrong(said, key, f"{path.parts[0]} is not for data")
+        raise invalid_folder(folder, key, f"{path.parts[0]} is not for data")
     return f"{path.as_posix()}/" if path.parts else ""
 
 
-def fault_of_place(key: str, place: str) -> str:
-    """Return why no file with this key can lie at a path inside a store; empty if it can.
+def fault_of_location(key: str, location: str) -> str:
+    """Return why the file with a key cannot have a path inside a store; empty if it can.
 
-    >>> fault_of_place("data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip", "../x.zip")
+    >>> key = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip"
+    >>> fault_of_location(key, "../x.zip")
     'it is no plain path inside the store'
     """
-    path = Path(place)
-    if path.is_absolute() or ".." in path.parts or _CONTROL.search(place):
+    path = Path(location)
+    if path.is_absolute() or ".." in path.parts or _CONTROL.search(location):
         return "it is no plain path inside the store"
     if path.parts[:1] in ((PRIVATE,), (QUARANTINE,)):
         return f"{path.parts[0]} is not for data"
     if not _is_key(key):
         return "that is no key of the archive"
-    if path.name != key.rpartition("/")[2] or (place != key and _is_key(place)):
+    if path.name != key.rpartition("/")[2] or (location != key and _is_key(location)):
         return "another file lies there"
     return ""
 
 
-def _wrong(said: object, key: str, why: str) -> ConfigurationError:
-    return ConfigurationError(f"storage: get_partition_path gives {said!r} for {key}: {why}")
+def invalid_folder(folder: object, key: str, why: str) -> ConfigurationError:
+    """Return the error for a folder that a storage may not return."""
+    return ConfigurationError(f"storage: get_partition_path gives {folder!r} for {key}: {why}")
 
 
-def _is_key(place: str) -> bool:
+def shared_location(location: str, one: str, other: str) -> ConfigurationError:
+    """Return the error for a storage that gives two files one location."""
+    return ConfigurationError(
+        f"storage: get_partition_path has one place, {location}, for two files: {one} and "
+        f"{other}; let the folder tell them apart, by trade_type, data_type and symbol"
+    )
+
+
+def _is_key(text: str) -> bool:
     try:
-        ObjectKey.parse(place)
+        ObjectKey.parse(text)
     except ValueError:
         return False
     return True

@@ -1,37 +1,35 @@
 """Prove the files of a store again, from their bytes.
 
-Everything else takes an unchanged stamp (size, times, inode) as proof that a file is the
-one that was proven. A medium that returns other bytes than were written leaves the stamp
-as it is: only `verify` finds that.
+Everything else in the package takes an unchanged stamp (size, times, inode) as proof that a
+file is the proven one. A medium that returns other bytes than were written leaves the stamp
+unchanged: only `verify` finds that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import gzip
 import os
 import random
-import re
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
-from binance_archive_kit.archive.digests import Digest, DigestClient
+from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.endpoint import endpoint_of
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import load_schemas
-from binance_archive_kit.display import render
-from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
+from binance_archive_kit.display.background import Worker
+from binance_archive_kit.display.progress import Bar, Progress
+from binance_archive_kit.display.summary import State, Summary, Table, first_lines
 from binance_archive_kit.errors import (
     ArchiveKitError,
     BadChecksum,
@@ -39,58 +37,67 @@ from binance_archive_kit.errors import (
     ObjectError,
     disk_error,
 )
-from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.scan_planner import hash_moved
-from binance_archive_kit.storage.inventory import Form, SkippedFile, StoredFile
+from binance_archive_kit.storage.inventory import Form, StoredFile
+from binance_archive_kit.storage.moved import rehash_moved
+from binance_archive_kit.storage.proof import Expected, prove, read_checksum
+from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
+from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
 from binance_archive_kit.storage.stamps import Stamp, stamp_of
-from binance_archive_kit.storage.store import COMMIT_DELAY, Expected, ProofRecord, Store
+from binance_archive_kit.storage.store import Store
 
 _CONNECTIONS = 64
-#: Files that may wait for being read, so that a million of them do not.
-_WAITING = 512
+#: Files that are queued for reading.
+_QUEUED = 512
 _CHUNK = 1 << 20
-#: Problems, and remarks of one kind, that are shown before the others are only counted.
-_SHOWN, _SHOWN_NOTES = 20, 5
+#: Problems that are shown before the rest is only counted.
+_SHOWN = 20
 PROBLEMS: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(
     ("key", "file", "reason", "detail"), pl.String
 )
+_STATES: dict[str, State] = {
+    "empty": "idle",
+    "sound": "good",
+    "unverified": "warn",
+    "not proven again": "warn",
+    "not sound": "bad",
+}
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What proving again has shown: each file is proven, unverified or in `frame`.
+    """The result of `verify`: each file is proven, unverified or in `frame`.
 
     Attributes
     ----------
     root : Path
     files : int
-        Files in the store that are read: zips, and csv files.
+        Files in the store: zips, and csv files.
     read : int
         Files whose bytes were read.
     proven : int
-        Files whose proof stands: of those that were read, by their bytes.
+        Files whose proof stands; for those that were read, by their bytes.
     unproven : int
-        Files in which nothing is wrong, and of which nothing tells that they are the
-        archive's: *unverified*. `collect` and ``verify(archive=True)`` prove zips; of csv
-        files no digest is published.
+        Files without a problem and without a proof that they are the archive's: *unverified*.
+        `collect` and ``verify(archive=True)`` prove zips; the archive publishes no digest of csv
+        files.
     frame : polars.DataFrame
-        What is wrong, a row for each file: ``key``, ``file`` (its path inside the store),
-        ``reason`` (``gone``, ``changed``, ``checksum_differs``, ``unreadable``, or what
-        collecting calls it) and ``detail``.
+        The problems, a row for each file: ``key``, ``file`` (its path inside the store),
+        ``reason`` (``gone``, ``changed``, ``checksum_differs``, ``unreadable``, or a reason
+        that `collect` uses) and ``detail``.
     untold : int
-        Files of `frame` that the archive told no digest of; their bytes may be right.
+        Files of `frame` whose digest the archive did not return; their bytes may be right.
     forgotten : bool
-        Whether the proofs of files whose bytes are wrong are forgotten; they are not where
-        the store cannot be written to.
+        Whether the proofs of files with wrong bytes were deleted; False if the store cannot be
+        written to.
     by_checksum : int
-        Proven files of which no proof is recorded, and whose bytes the ``.CHECKSUM`` file
-        beside them is of.
+        Proven files without a recorded proof whose bytes agree with the ``.CHECKSUM`` file
+        beside them.
     csv : int
-        Unverified files that are no zips.
+        Unverified files that are not zips.
     notes : tuple of str
-        Files beside the data that say something else, and are not believed.
+        ``.CHECKSUM`` files that are unusable, or differ from the recorded proof.
     skipped : tuple of SkippedFile
-        Files that are not read because of their name or place; they are not in `files`.
+        Files that are not read because of their name or folder; they are not in `files`.
     """
 
     root: Path
@@ -121,93 +128,78 @@ class Verification:
         return "unverified" if self.unproven else "sound"
 
     def headline(self) -> str:
-        """Sum it up in one line."""
+        """Return the counts in one line."""
         if self.state == "empty":
             return "no file of the archive is here"
-        counted = Counter(self.frame["reason"])
+        reasons = Counter(self.frame["reason"])
         words = [f"{self.read:,} of {self.files:,} files read", f"{self.proven:,} proven"]
         words += [f"{self.unproven:,} unverified"] if self.unproven else []
-        words += [f"{count:,} {reason}" for reason, count in counted.most_common()]
+        words += [f"{count:,} {reason}" for reason, count in reasons.most_common()]
         return "; ".join(words)
 
-    def _rows(self) -> list[tuple[str, str, str]]:
-        return list(self.frame.select("reason", "file", "detail").head(_SHOWN).iter_rows())
+    def _summary(self) -> Summary:
+        rows = list(self.frame.select("reason", "file", "detail").head(_SHOWN).iter_rows())
+        more = self.frame.height - len(rows)
+        table = Table(
+            ("reason", "file", "detail"), rows, below=f"… and {more:,} more" if more else ""
+        )
+        skipped = [f"not read: {file.path}: {file.reason}; {file.advice}" for file in self.skipped]
+        notes = [*self._remarks(), *first_lines(self.notes), *first_lines(skipped)]
+        return Summary(
+            f"Store {self.state}", self.headline(), _STATES[self.state], [table], notes=notes
+        )
 
-    def _remarks(self) -> list[str]:
-        """Return what is worth knowing beside the problems."""
-        lines = []
+    def _remarks(self) -> Iterator[str]:
+        """Yield what the counts mean, and what to do."""
+        if self.untold:
+            yield (
+                f"the archive returned no digest of {self.untold:,} files; their proofs are kept"
+            )
+        gone = self.frame["reason"].eq("gone").sum()
+        if self.frame.height > self.untold + gone:
+            proofs = "are deleted" if self.forgotten else "stay: the store cannot be written to"
+            yield f"collect again what is wrong: its proofs {proofs}"
+        if gone:
+            yield "collect again what is gone, or leave it out of the configuration"
         if self.by_checksum:
-            lines.append(
+            yield (
                 f"{self.by_checksum:,} of the proven agree with the .CHECKSUM beside them, and "
                 "have no recorded proof"
             )
         if self.csv:
-            lines.append(
+            yield (
                 f"{self.csv:,} of the unverified are csv files: the archive publishes no digest "
                 "of these"
             )
         if zips := self.unproven - self.csv:
-            lines.append(
+            yield (
                 f"{zips:,} of the unverified are zips without a recorded proof that were not "
                 "read, or have no usable .CHECKSUM beside them; collect() or "
                 "verify(archive=True) proves them"
             )
-        lines += _some(self.notes)
-        lines += _some(
-            [f"not read: {each.path}: {each.reason}; {each.advice}" for each in self.skipped]
-        )
-        return lines
 
     def __str__(self) -> str:
-        """Say it in a few lines."""
-        lines = [f"Store {self.state} · {self.headline()}"]
-        lines += [f"  {reason}: {file}: {detail}" for reason, file, detail in self._rows()]
-        more = self.frame.height - _SHOWN
-        lines += [f"  … and {more:,} more"] if more > 0 else []
-        if self.untold:
-            lines.append(f"  proofs stay of the {self.untold:,} that the archive told nothing of")
-        gone = self.frame["reason"].eq("gone").sum()
-        if self.frame.height > self.untold + gone:
-            proofs = "are forgotten" if self.forgotten else "stay: the store cannot be written to"
-            lines.append(f"  collect again what is wrong: its proofs {proofs}")
-        if gone:
-            lines.append("  collect again what is gone, or leave it out of the configuration")
-        lines += [f"  {line}" for line in self._remarks()]
-        return "\n".join(lines)
+        """Return the problems and remarks as text."""
+        return self._summary().to_text()
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """Show it in a notebook."""
-        states = {
-            "empty": "idle",
-            "sound": "good",
-            "unverified": "warn",
-            "not proven again": "warn",
-        }
-        state = states.get(self.state, "bad")
-        table = render.table(("reason", "file", "detail"), self._rows())
-        body = f"{table}{render.notes_html(self._remarks())}"
-        return render.panel("Verification", f"{self.root}: {self.headline()}", state, body)
-
-
-def _some(lines: Sequence[str]) -> list[str]:
-    """Return the first few of some lines, and how many more there are."""
-    more = len(lines) - _SHOWN_NOTES
-    return [*lines[:_SHOWN_NOTES], *([f"… and {more:,} more like this"] if more > 0 else [])]
+        """Return the same for a notebook, with the folder."""
+        return replace(self._summary(), verdict=f"{self.root}: {self.headline()}").to_html()
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """A file to look at, and the proof that is recorded of it, if any."""
+    """A file to check, and its recorded proof, if any."""
 
     file: StoredFile
     proof: ProofRecord | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What was seen of a file.
+class _Outcome:
+    """The result of checking a file.
 
     Attributes
     ----------
@@ -217,15 +209,18 @@ class _Found:
     proven : bool
     by_checksum : bool
         Whether only the ``.CHECKSUM`` file beside it proves it.
+    untold : bool
+        Whether the archive did not return its digest.
     note : str
     stamp : Stamp or None
-        What the file's proof should have on record instead of what it has.
+        The stamp to record instead of the recorded one.
     """
 
     check: _Check
     problem: tuple[str, str] | None = None
     proven: bool = False
     by_checksum: bool = False
+    untold: bool = False
     note: str = ""
     stamp: Stamp | None = None
 
@@ -240,334 +235,252 @@ def verify(
 ) -> Verification:
     """Prove the files of a store again, from their bytes.
 
-    Nothing is moved or fetched. The proofs of files whose bytes are wrong are forgotten, so
-    that the next `collect` sets them aside and fetches them again. Proofs of an older version
-    of this package, and those of files that were copied or restored, get the stamps that the
-    files have now. Shows its progress.
+    Moves and downloads nothing. The proofs of files with wrong bytes are deleted, so that the
+    next `collect` quarantines these files and fetches them again. Proofs of an older version of
+    this package, and those of files that were copied or restored, get the current stamps of the
+    files. Shows its progress.
 
     A file without a recorded proof is compared with the ``.CHECKSUM`` file beside it, as other
-    tools download it. Where they agree it counts as proven; that is not recorded, since
-    such a file may be stale, or made by anyone: `collect` still asks the archive. Where a proof
-    is recorded, a ``.CHECKSUM`` file that disagrees is only noted.
+    tools download it. If they agree, the file counts as proven; this is not recorded, since the
+    ``.CHECKSUM`` file may be stale or of any origin: `collect` still asks the archive. If a proof
+    is recorded, a ``.CHECKSUM`` file that differs only causes a note.
 
-    Errors of the disk that change no time of the file are found by this function alone;
-    run it now and then, with `sample` on large stores.
+    Only this function finds disk errors that leave the times of a file unchanged. Run it now and
+    then, with `sample` on large stores.
 
     Parameters
     ----------
     folder : str or Path
-        A store, wherever its files lie.
+        A store.
     sample : int, optional
-        Read so many files, chosen at random; of the others only the stamps are compared with
-        their proofs, and files that were moved since are hashed. None reads all, 0 none.
+        Number of files to read, chosen at random. Of the others, only the stamps are compared
+        with their proofs; those that were moved are hashed. None reads all files, 0 none.
     archive : bool
-        Hold the bytes against the digests that the archive publishes now, instead of the
-        recorded ones. Uses the network.
+        Compare with the digests that the archive publishes now, instead of the recorded ones.
+        Uses the network.
     endpoint_url : str, optional
         As in a configuration.
     seed : int, optional
-        Makes the sample the same each time.
+        Makes the sample reproducible.
 
     Returns
     -------
     Verification
-        Shows itself in a notebook; ``frame`` has what is wrong, ``state`` and ``sound``
-        sum it up.
+        Displays itself in a notebook. ``frame`` lists the problems, ``state`` and ``sound``
+        summarise them.
 
     Raises
     ------
     ConfigurationError
         If there is no such folder, or `sample` is below 0.
     StoreError
-        If the record of what was proven is locked, or a folder cannot be read.
+        If the records of the store are locked, or a folder cannot be read.
     """
     if sample is not None and (type(sample) is not int or sample < 0):
         raise ConfigurationError(f"sample: {sample!r} is not a number of files")
-    engine = Engine(folder)
-    store = Store(engine.root)
+    store = Store.open(folder)
     try:
-        return _verified(engine, store, sample, archive, endpoint_url, seed)
+        checks, gone = _list_checks(store)
+        chosen = checks
+        if sample is not None and sample < len(checks):
+            chosen = random.Random(seed).sample(checks, sample)
+        outcomes = _read_files(store, chosen, archive=archive, endpoint_url=endpoint_url)
+        read = {check.file.path for check in chosen}
+        outcomes += _compare_stamps(store, [c for c in checks if c.file.path not in read])
+        if any(outcome.problem for outcome in outcomes):
+            outcomes = list(_without_replaced(store, outcomes))
+        forgotten = _update_records(store, outcomes)
+        skipped = tuple(find_skipped(store.inventory))
     except OSError as error:
-        raise disk_error(error, engine.root) from None
-
-
-def _verified(
-    engine: Engine,
-    store: Store,
-    sample: int | None,
-    archive: bool,
-    endpoint_url: str | None,
-    seed: int | None,
-) -> Verification:
-    checks, gone = _checks(engine)
-    chosen = checks
-    if sample is not None and sample < len(checks):
-        chosen = random.Random(seed).sample(checks, sample)
-    progress = Progress()
-    with Bar(progress) as bar:
-        digests: dict[str, Digest | ObjectError] = {}
-        if archive:
-            zips = [_published(each.file) for each in chosen if each.file.is_zip]
-            progress.begin("asking for checksums", len(zips))
-            digests = _digests(zips, endpoint_url)
-        progress.begin("proving again", len(chosen), sum(each.file.size for each in chosen))
-        found = list(_read(store, chosen, digests if archive else None, progress, bar))
-    read = {each.file.place for each in chosen}
-    found += _by_record(store, [each for each in checks if each.file.place not in read])
-    if any(each.problem for each in found):
-        found = list(_again(store, found))
-    wrong = [
-        (each.check.file.key, each.check.file.place, *each.problem)
-        for each in found
-        if each.problem is not None
+        raise disk_error(error, store.root) from None
+    problems = [
+        (outcome.check.file.key, outcome.check.file.path, *outcome.problem)
+        for outcome in outcomes
+        if outcome.problem is not None
     ]
-    untold = {
-        each.file.key
-        for each in chosen
-        if isinstance(digests.get(_published(each.file)), ObjectError)
-    }
-    store.restamp(
-        {
-            each.check.file.key: each.check.proof._replace(stamp=each.stamp)
-            for each in found
-            if each.stamp is not None and each.check.proof is not None
-        }
-    )
-    forgotten = True
-    try:
-        store.forget([key for key, *_ in wrong if key not in untold])
-    except (ArchiveKitError, OSError):
-        forgotten = False
-    wrong += [(key, key, "gone", "it was proven, and is not there any more") for key in gone]
-    sound = [each for each in found if each.problem is None]
+    problems += [(key, key, "gone", "it was proven, and is not there any more") for key in gone]
+    sound = [outcome for outcome in outcomes if outcome.problem is None]
     return Verification(
-        engine.root,
+        store.root,
         files=len(checks),
         read=len(chosen),
-        proven=sum(each.proven for each in sound),
-        unproven=sum(not each.proven for each in sound),
-        frame=pl.DataFrame(wrong, schema=PROBLEMS, orient="row"),
-        untold=sum(key in untold for key, *_ in wrong),
+        proven=sum(outcome.proven for outcome in sound),
+        unproven=sum(not outcome.proven for outcome in sound),
+        frame=pl.DataFrame(problems, schema=PROBLEMS, orient="row"),
+        untold=sum(outcome.untold for outcome in outcomes),
         forgotten=forgotten,
-        by_checksum=sum(each.by_checksum for each in sound),
-        csv=sum(not each.check.file.is_zip for each in sound),
-        notes=tuple(each.note for each in found if each.note),
-        skipped=tuple(engine.skipped()),
+        by_checksum=sum(outcome.by_checksum for outcome in sound),
+        csv=sum(not outcome.check.file.is_zip for outcome in sound),
+        notes=tuple(outcome.note for outcome in outcomes if outcome.note),
+        skipped=skipped,
     )
 
 
-def _checks(engine: Engine) -> tuple[list[_Check], list[str]]:
-    """List the files of a store with their proofs, and the keys of proofs without a file."""
+def _list_checks(store: Store) -> tuple[list[_Check], list[str]]:
+    """Return the files of a store with their proofs, and the keys of proofs without a file."""
     checks: list[_Check] = []
-    gone: list[str] = []
-    for name in load_schemas():
-        feed = engine.feed(*name)
-        proofs = engine.proofs(feed)
-        for held in engine.folders(feed):
-            # What is proven of a zip says nothing of a csv file in its place.
+    proofs = store.records.proofs("data/")
+    for feed in load_schemas():
+        for folder in store.inventory.folders(*feed):
+            # The proof of a zip does not cover a csv file in its place.
             checks += [
                 _Check(file, proofs.pop(file.key, None) if file.is_zip else None)
-                for file in held.files
+                for file in folder.files
             ]
-        gone += proofs
-    return checks, gone
+    return checks, list(proofs)
 
 
-def _again(store: Store, found: Iterable[_Found]) -> Iterator[_Found]:
-    """Spare files that a collection has replaced meanwhile: a moment later their proof is there."""
+def _update_records(store: Store, outcomes: Iterable[_Outcome]) -> bool:
+    """Record new stamps, and delete the proofs of wrong bytes; return whether that succeeded."""
+    store.records.restamp(
+        {
+            outcome.check.file.key: outcome.check.proof._replace(stamp=outcome.stamp)
+            for outcome in outcomes
+            if outcome.stamp is not None and outcome.check.proof is not None
+        }
+    )
+    wrong = [o.check.file.key for o in outcomes if o.problem is not None and not o.untold]
+    try:
+        store.records.forget(wrong)
+    except (ArchiveKitError, OSError):
+        return False
+    return True
+
+
+def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_Outcome]:
+    """Clear the problems of files that a collection has replaced, and recorded, meanwhile."""
     time.sleep(COMMIT_DELAY)
     recorded: dict[str, dict[str, ProofRecord]] = {}
-    for each in found:
-        check = each.check
-        if each.problem is not None and check.file.is_zip:
+    for outcome in outcomes:
+        file = outcome.check.file
+        if outcome.problem is not None and file.is_zip:
             with suppress(OSError):
-                stamp = stamp_of((store.root / check.file.place).stat())
-                prefix = f"{check.file.key.rpartition('/')[0]}/"
+                stamp = stamp_of((store.root / file.path).stat())
+                prefix = f"{file.key.rpartition('/')[0]}/"
                 if prefix not in recorded:
-                    recorded[prefix] = store.recorded(prefix)
-                proof = recorded[prefix].get(check.file.key)
-                if proof is not None and proof != check.proof and proof.is_of(stamp):
-                    yield _Found(check, proven=True)
+                    recorded[prefix] = store.records.proofs(prefix)
+                proof = recorded[prefix].get(file.key)
+                if proof is not None and proof != outcome.check.proof and proof.is_of(stamp):
+                    yield _Outcome(outcome.check, proven=True)
                     continue
-        yield each
+        yield outcome
 
 
-def _by_record(store: Store, checks: Sequence[_Check]) -> Iterator[_Found]:
-    """Compare files with their proofs by stamp; read only those that were moved since."""
-    proofs = {each.file.key: each.proof for each in checks}
-    same = hash_moved(store, [each.file for each in checks if each.proof], proofs)
+def _compare_stamps(store: Store, checks: Sequence[_Check]) -> Iterator[_Outcome]:
+    """Compare files with their proofs by stamp; hash only those that were moved."""
+    proofs = {check.file.key: check.proof for check in checks}
+    files = [check.file for check in checks if check.proof]
+    same = rehash_moved(store.records, files, proofs)
     for check in checks:
         if check.proof is None:
-            yield _Found(check)
+            yield _Outcome(check)
         elif check.proof.is_of(check.file.stamp) or check.file.key in same:
-            yield _Found(check, proven=True)
+            yield _Outcome(check, proven=True)
         else:
-            yield _Found(check, ("changed", "its bytes are not the ones that were proven"))
+            yield _Outcome(check, ("changed", "its bytes are not the ones that were proven"))
 
 
-def _prove(store: Store, check: _Check, digests: dict[str, Digest | ObjectError] | None) -> _Found:
-    """Read a file, and compare it with the digest that is known of it."""
+def _read_files(
+    store: Store, chosen: Sequence[_Check], *, archive: bool, endpoint_url: str | None
+) -> list[_Outcome]:
+    """Check files from their bytes, on several threads; show the progress."""
+    digests: dict[str, Answer] | None = None
+
+    def work(check: _Check) -> _Outcome:
+        try:
+            return _check_file(store.root / check.file.path, check, digests)
+        except OSError as error:
+            return _Outcome(check, ("unreadable", str(disk_error(error, check.file.path))))
+
+    outcomes: list[_Outcome] = []
+    progress = Progress()
+    with Bar(progress) as bar, ThreadPoolExecutor(os.cpu_count() or 1, "verifier") as pool:
+        if archive:
+            zips = [_published_key(check.file) for check in chosen if check.file.is_zip]
+            progress.begin("asking for checksums", len(zips))
+            digests = Worker(lambda: _fetch_digests(zips, endpoint_url)).wait(bar.update)
+        progress.begin("proving again", len(chosen), sum(check.file.size for check in chosen))
+        jobs: deque[Future[_Outcome]] = deque()
+
+        def finish() -> None:
+            outcomes.append(jobs.popleft().result())
+            progress.count(1, outcomes[-1].check.file.size)
+            bar.tick()
+
+        try:
+            for check in chosen:
+                jobs.append(pool.submit(work, check))
+                if len(jobs) == _QUEUED:
+                    finish()
+            while jobs:
+                finish()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return outcomes
+
+
+def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None) -> _Outcome:
+    """Read a file, and compare it with its digest: the recorded one, or the archive's."""
     file, proof = check.file, check.proof
-    key = _published(file)
-    path = store.root / file.place
     if not file.is_zip:
         return _read_csv(check, path)
-    digest: Digest | ObjectError | None = None if proof is None else proof.sha256
+    key = _published_key(file)
+    digest: Answer | None = None if proof is None else proof.sha256
     if digests is not None:
         digest = digests[key]
     if isinstance(digest, ObjectError):
-        return _Found(check, (digest.reason, digest.detail))
+        return _Outcome(check, (digest.reason, digest.detail), untold=True)
     try:
-        proven = store.prove(key, path, Expected(None, None, digest))
+        proven = prove(key, path, Expected(None, None, digest))
     except ObjectError as error:
         changed = digests is None and proof is not None
-        return _Found(check, ("changed" if changed else error.reason, error.detail))
-    beside = read_checksum(path)
+        return _Outcome(check, ("changed" if changed else error.reason, error.detail))
+    checksum = read_checksum(path)
+    agrees = checksum == proven.sha256
     note = ""
-    if isinstance(beside, BadChecksum):
-        note = f"{file.place}{CHECKSUM_SUFFIX}: {beside.detail}"
-    if digest is None:
-        if isinstance(beside, str) and beside != proven.sha256:
+    if isinstance(checksum, BadChecksum):
+        note = f"{file.path}{CHECKSUM_SUFFIX}: {checksum.detail}"
+    elif checksum is not None and not agrees:
+        if digest is None:
             why = (
                 f"its SHA-256 is {proven.sha256}, and the {CHECKSUM_SUFFIX} beside it says "
-                f"{beside}; verify(archive=True) tells which of the two is the archive's"
+                f"{checksum}; verify(archive=True) tells which of the two is the archive's"
             )
-            return _Found(check, ("checksum_differs", why))
-        agrees = isinstance(beside, str)
-        return _Found(check, proven=agrees, by_checksum=agrees, note=note)
-    if isinstance(beside, str) and beside != proven.sha256:
-        note = f"{file.place}{CHECKSUM_SUFFIX}: it is of other bytes than the proven ones"
-    known = proof is not None and proof.sha256 == proven.sha256
-    stamp = proven.stamp if known and proof is not None and proof.stamp != proven.stamp else None
-    return _Found(check, proven=True, note=note, stamp=stamp)
+            return _Outcome(check, ("checksum_differs", why))
+        note = f"{file.path}{CHECKSUM_SUFFIX}: it is of other bytes than the proven ones"
+    if digest is None:
+        return _Outcome(check, proven=agrees, by_checksum=agrees, note=note)
+    known = proof is not None and proof.sha256 == proven.sha256 and proof.stamp != proven.stamp
+    return _Outcome(check, proven=True, note=note, stamp=proven.stamp if known else None)
 
 
-def _published(file: StoredFile) -> str:
+def _published_key(file: StoredFile) -> str:
     """Return the key under which the archive publishes a zip: some keys lack a zero."""
     folder = f"{file.key.rpartition('/')[0]}/"
-    if file.place == file.key or not file.place.startswith(folder):
+    if file.path == file.key or not file.path.startswith(folder):
         return file.key
-    return f"{file.place[: -len('.zip')]}.zip"
+    return f"{file.path[: -len('.zip')]}.zip"
 
 
-def _read_csv(check: _Check, path: Path) -> _Found:
-    """Read a csv file to its end: there is no digest of it, but it may be unreadable."""
+def _read_csv(check: _Check, path: Path) -> _Outcome:
+    """Read a csv file to its end: it has no digest, but it may be unreadable."""
     opened = gzip.open if check.file.form is Form.GZIP else open
     try:
         with opened(path, "rb") as file:
             while file.read(_CHUNK):
                 pass
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return _Found(check, ("unreadable", f"it is no intact gzip file: {error}"))
-    return _Found(check)
+        return _Outcome(check, ("unreadable", f"it is no intact gzip file: {error}"))
+    return _Outcome(check)
 
 
-#: A line of ``sha256sum``, and one of BSD's ``sha256``.
-_GNU = re.compile(r"\\?([0-9a-f]{64})(?:\s+\*?(.*))?", re.IGNORECASE)
-_BSD = re.compile(r"SHA(?:2?-)?256\s*\((.*)\)\s*=\s*([0-9a-f]{64})", re.IGNORECASE)
-
-
-def read_checksum(path: Path) -> str | BadChecksum | None:
-    """Read the digest of a file from the ``.CHECKSUM`` file beside it.
-
-    Accepted are the archive's form, those of other tools (``*name``, BSD, a bare digest,
-    capital letters, a byte order mark) and lists of several files that name this one.
-
-    Parameters
-    ----------
-    path : Path
-        Of the file, not of its checksum.
-
-    Returns
-    -------
-    str, BadChecksum or None
-        SHA-256 in lower-case hex; why there is none to compare with; None without such a file.
-    """
-    beside = path.with_name(f"{path.name}{CHECKSUM_SUFFIX}")
-    try:
-        with beside.open("rb") as file:
-            body = file.read(_CHUNK)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return BadChecksum(path.name, f"it cannot be read: {error.strerror or error}")
-    wide = body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = body.decode("utf-16" if wide else "utf-8", errors="replace").lstrip("\ufeff")
-    named: set[str] = set()
-    bare: set[str] = set()
-    others: list[str] = []
-    for line in map(str.strip, text.splitlines()):
-        if found := _BSD.fullmatch(line):
-            name, digest = found[1], found[2]
-        elif found := _GNU.fullmatch(line):
-            name, digest = found[2] or "", found[1]
-        else:
-            continue
-        base = name.replace("\\", "/").rpartition("/")[2].strip()
-        if not base:
-            bare.add(digest.lower())
-        elif base == path.name:
-            named.add(digest.lower())
-        else:
-            others.append(base)
-    digests = named or bare
-    if len(digests) == 1:
-        return digests.pop()
-    if digests:
-        return BadChecksum(path.name, "it has several digests of this file")
-    if others:
-        return BadChecksum(path.name, f"it is of another file, {others[0]!r}")
-    return BadChecksum(path.name, "it holds no SHA-256 digest")
-
-
-def _read(
-    store: Store,
-    chosen: Sequence[_Check],
-    digests: dict[str, Digest | ObjectError] | None,
-    progress: Progress,
-    bar: Bar,
-) -> Iterator[_Found]:
-    """Read files on several threads, in their order."""
-
-    def work(check: _Check) -> _Found:
-        try:
-            return _prove(store, check, digests)
-        except OSError as error:
-            why = str(disk_error(error, check.file.place))
-            return _Found(check, ("unreadable", why))
-
-    pool = ThreadPoolExecutor(os.cpu_count() or 1, "verifier")
-    jobs: deque[tuple[_Check, Future[_Found]]] = deque()
-    todo = iter(chosen)
-    shown = 0.0
-    try:
-        while True:
-            jobs += [(each, pool.submit(work, each)) for each in islice(todo, _WAITING - len(jobs))]
-            if not jobs:
-                return
-            check, job = jobs.popleft()
-            while not wait([job], INTERVAL).done or time.monotonic() - shown > INTERVAL:
-                bar.update()
-                shown = time.monotonic()
-            progress.done += 1
-            progress.done_bytes += check.file.size
-            yield job.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _digests(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Digest | ObjectError]:
-    """Ask the archive for the digests of files; on a thread, whose loop is nobody else's."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _ask(keys, endpoint_url)).result()
-
-
-async def _ask(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Digest | ObjectError]:
+async def _fetch_digests(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Answer]:
+    """Return the digests that the archive publishes for some zips, by their keys."""
     matrix = load_matrix()
-    answers: dict[str, Digest | ObjectError] = {}
+    answers: dict[str, Answer] = {}
     done = asyncio.Event()
 
-    def answered(key: str, answer: Digest | ObjectError) -> None:
+    def answered(key: str, answer: Answer) -> None:
         answers[key] = answer
         if len(answers) == len(keys):
             done.set()
@@ -575,8 +488,8 @@ async def _ask(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Diges
     endpoint = endpoint_of(endpoint_url, matrix)
     async with DigestClient(
         endpoint, matrix.archive.bucket, answered, connections=_CONNECTIONS, timeout=60
-    ) as checksums:
-        checksums.request(keys)
+    ) as client:
+        client.request(keys)
         if keys:
             await done.wait()
     return answers

@@ -1,4 +1,4 @@
-"""The documented workflow: its names and its manners, over the one engine of `collect`.
+"""The documented workflow: its names and its errors, on top of `collect`.
 
 ::
 
@@ -8,8 +8,8 @@
     print(result["status"], result["collection_stats"]["successful_tasks"])
 
 `archive_collection_flow` does the same in one call. With the ``prefect`` extra it is a
-Prefect flow, see `flows`; without it a plain coroutine function, and only what needs
-Prefect asks for it.
+Prefect flow, see `flow`; without it a coroutine function, and methods of a Prefect flow raise a
+`MissingExtraError`.
 """
 
 from __future__ import annotations
@@ -57,14 +57,12 @@ _REQUIRED = (
     "symbols",
     "data_types",
 )
-_FLOWS = "binance_archive_kit.workflow.flow"
 
 
 class WorkflowConfig(dict[str, Any]):
-    """A configuration as a plain dictionary, checked when it is carried out and not before.
+    """A configuration as a plain dictionary, validated when it is executed.
 
-    Unknown keys stay in the dictionary, unused, with a warning for each; a `CollectionConfig`
-    rejects them.
+    Unknown keys are ignored with a warning; a `CollectionConfig` rejects them.
 
     Examples
     --------
@@ -79,7 +77,7 @@ class WorkflowConfig(dict[str, Any]):
     """
 
     def read(self) -> CollectionConfig:
-        """Check the configuration, and give it as a `CollectionConfig`.
+        """Validate the configuration and return a `CollectionConfig`.
 
         Raises
         ------
@@ -106,18 +104,18 @@ class WorkflowConfig(dict[str, Any]):
 
 
 class PrefectArchiveCollectionWorkflow:
-    """A collection that is ready to be carried out.
+    """A collection, ready to be executed.
 
     Parameters
     ----------
     config : WorkflowConfig, dict or CollectionConfig
     metrics : MetricsCollector, optional
-        Is told what happens as it happens.
+        Receives the events as they happen.
 
     Attributes
     ----------
     storage : BaseStorage or None
-        May be set: its ``get_partition_path`` then decides where files lie.
+        May be set: its ``get_partition_path`` then decides where files are stored.
     """
 
     def __init__(
@@ -133,7 +131,7 @@ class PrefectArchiveCollectionWorkflow:
         return f"{type(self).__name__}({self.config!r})"
 
     async def execute(self) -> CollectionResult:
-        """Collect what is asked for, and prove every file.
+        """Collect what the configuration asks for, and prove every file.
 
         Returns
         -------
@@ -143,38 +141,36 @@ class PrefectArchiveCollectionWorkflow:
         Raises
         ------
         ConfigurationError
-            If a value cannot be meant; before any network use. Trying again is of no use.
+            If a value is invalid. Raised before any network access; retrying does not help.
         WorkflowError
-            If nothing could be had: every object failed, the archive could not be asked, or
-            the disk has no room. Trying again may help.
+            If nothing was collected: every object failed, the archive could not be listed, or
+            the disk is full. Retrying may help.
         """
         with EventLog(self.metrics).emitting_errors():
-            config = read_config(self.config)
+            config = to_collection_config(self.config)
         with documented_errors():
             return await acollect(config, storage=self.storage, metrics=self.metrics)
 
 
-def read_config(config: object) -> CollectionConfig:
-    """Read a configuration in any of the forms that the workflow takes.
+def to_collection_config(config: object) -> CollectionConfig:
+    """Return the configuration that a `CollectionConfig` or a dictionary describes.
 
     Raises
     ------
     ConfigurationError
-        If it is none, or a value cannot be meant.
+        If it is neither, or a value is invalid.
     """
     if isinstance(config, CollectionConfig):
         return config
-    if not isinstance(config, Mapping):
-        raise ConfigurationError(
-            f"config: {shown(config)} is not a configuration; "
-            "give a dict, as WorkflowConfig({...})"
-        )
-    return WorkflowConfig(config).read()
+    if isinstance(config, Mapping):
+        return WorkflowConfig(config).read()
+    problem = f"{shown(config)} is not a configuration; give a dict, as WorkflowConfig({{...}})"
+    raise ConfigurationError(FieldProblem("config", problem))
 
 
 @contextmanager
 def documented_errors() -> Iterator[None]:
-    """Raise what goes wrong as one of the two documented errors."""
+    """Raise other errors of the package as a `WorkflowError`."""
     try:
         yield
     except (ConfigurationError, WorkflowError):
@@ -184,7 +180,7 @@ def documented_errors() -> Iterator[None]:
 
 
 class PlainFlow:
-    """`archive_collection_flow` where Prefect is not installed: awaitable, not deployable."""
+    """`archive_collection_flow` without Prefect: can be awaited, not deployed."""
 
     __name__ = "archive_collection_flow"
 
@@ -193,7 +189,7 @@ class PlainFlow:
         config: dict[str, Any] | CollectionConfig,
         metrics: MetricsCollector | None = None,
     ) -> Coroutine[Any, Any, CollectionResult]:
-        """Collect what is asked for, as `PrefectArchiveCollectionWorkflow.execute` does."""
+        """Collect, as `PrefectArchiveCollectionWorkflow.execute` does."""
         return PrefectArchiveCollectionWorkflow(config, metrics).execute()
 
     def __repr__(self) -> str:
@@ -206,13 +202,13 @@ class PlainFlow:
 
 
 def __getattr__(name: str) -> Any:
-    """Load `archive_collection_flow` when it is asked for: Prefect takes seconds to import."""
+    """Load `archive_collection_flow` on first use: importing Prefect takes seconds."""
     if name != "archive_collection_flow":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         import_module("prefect")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "prefect":
-            raise  # Prefect is there, and lacks something
+            raise  # Prefect is installed, and one of its dependencies is not
         return PlainFlow()
-    return import_module(_FLOWS).archive_collection_flow
+    return import_module("binance_archive_kit.workflow.flow").archive_collection_flow

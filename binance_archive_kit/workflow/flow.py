@@ -10,17 +10,15 @@
     )
 
 A configuration without ``date_range``, or with days counted from today, collects other
-days each time. Prefect retries whole steps, after a while; each download is tried several
-times within its step. A question that cannot be meant is not retried at all.
+days in each run. Prefect retries whole steps after a pause; within a step, each download is
+tried several times. A run with an invalid configuration is not retried.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from prefect import Flow, get_run_logger, task
@@ -32,27 +30,27 @@ from prefect.runtime import flow_run
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.annotations import quote
 
-from binance_archive_kit.display import render
 from binance_archive_kit.download.collect import acollect
 from binance_archive_kit.download.events import EventLog, MetricsCollector
+from binance_archive_kit.download.ledger import Clock
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.plan import Action, Plan
+from binance_archive_kit.planning.plan import Plan, PlanReason
 from binance_archive_kit.planning.planner import aplan, check
 from binance_archive_kit.quality.coverage import coverage
 from binance_archive_kit.storage.verify import verify
-from binance_archive_kit.workflow import documented_errors, read_config
+from binance_archive_kit.workflow import documented_errors, to_collection_config
 
-#: Batches that a run shows as steps, at most: a large plan has larger ones.
+#: Batches that a run has as steps, at most: those of a large plan are larger.
 _MOST_BATCHES = 100
-#: Seconds before a step is tried again.
+#: Seconds before each retry of a step.
 _PAUSES = [10.0, 60.0]
 
 
-def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
-    """Tell whether a failed step may succeed a little later."""
+def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
+    """Return whether a failed step may succeed later."""
     error = state.data
     if isinstance(error, WorkflowError) and error.result is not None:
         return any(failure.retryable for failure in error.result.failures)
@@ -61,10 +59,10 @@ def _may_pass(_task: Any, _run: Any, state: Any) -> bool:
 
 @task(name="validate", cache_policy=NO_CACHE)
 def validate(config: Any) -> CollectionConfig:
-    """Check the configuration."""
-    read = read_config(config)
-    check(read)
-    return read
+    """Validate the configuration."""
+    valid = to_collection_config(config)
+    check(valid)
+    return valid
 
 
 @task(
@@ -72,10 +70,10 @@ def validate(config: Any) -> CollectionConfig:
     cache_policy=NO_CACHE,
     retries=len(_PAUSES),
     retry_delay_seconds=_PAUSES,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=_is_retryable,
 )
 async def make_plan(config: Any) -> Plan:
-    """Ask the archive what it has, and decide what to do."""
+    """List the archive and decide what to do."""
     plan = await aplan(config)
     get_run_logger().info("plan: %s", plan.headline())
     return plan
@@ -87,10 +85,10 @@ async def make_plan(config: Any) -> Plan:
     cache_policy=NO_CACHE,
     retries=len(_PAUSES),
     retry_delay_seconds=_PAUSES,
-    retry_condition_fn=_may_pass,
+    retry_condition_fn=_is_retryable,
 )
 async def collect_batch(part: Any, metrics: Any, number: int, count: int) -> CollectionResult:
-    """Download some of the objects, and prove each."""
+    """Download some of the objects and prove each."""
     result = await acollect(part, metrics=metrics)
     get_run_logger().info("batch %s of %s: %s", number, count, result.headline())
     for failure in result.failures:
@@ -100,7 +98,7 @@ async def collect_batch(part: Any, metrics: Any, number: int, count: int) -> Col
 
 @task(name="prove", cache_policy=NO_CACHE)
 def prove(result: Any) -> int:
-    """See that every file that is said to be there is there, and its proof stands."""
+    """Check that every collected file is there and unchanged since its proof."""
     if not result.output_files:
         return 0
     found = verify(result.output_directory, sample=0)
@@ -113,10 +111,12 @@ def prove(result: Any) -> int:
 
 @task(name="report", cache_policy=NO_CACHE)
 async def report(result: Any) -> None:
-    """Keep what came out of the run as artifacts: what was collected, and what it covers."""
+    """Save two reports as artifacts: what was collected, and its coverage."""
     get_run_logger().info("%s: %s", result.outcome, result.headline())
     await acreate_markdown_artifact(
-        summary_markdown(result), key="archive-collection", description=result.headline()
+        f"{result.to_markdown()}\n\nThe files are in `{result.output_directory}`.",
+        key="archive-collection",
+        description=result.headline(),
     )
     found = await asyncio.to_thread(coverage, result.plan)
     get_run_logger().info("coverage: %s", found.verdict)
@@ -125,46 +125,23 @@ async def report(result: Any) -> None:
     )
 
 
-def summary_markdown(result: CollectionResult) -> str:
-    """Sum a run up in Markdown: how complete each feed is, as far as the archive has it."""
-    rows = []
-    for *words, downloaded, kept, failed in result.summary().iter_rows():
-        total = downloaded + kept + failed
-        complete = f"{100 * (downloaded + kept) / total:.1f} %" if total else "nothing expected"
-        rows.append((*words, *(f"{count:,}" for count in (downloaded, kept, failed)), complete))
-    head = ("market", "data type", "partition", "downloaded", "kept", "failed", "collected")
-    absent = {
-        "failed": [str(failure) for failure in result.failures],
-        "missing (could exist, the archive lacks it)": [*map(str, result.missing)],
-        "not published yet": [*map(str, result.not_published)],
-        "unavailable (cannot exist)": [*map(str, result.unavailable)],
-    }
-    parts = [f"# Collection {result.outcome}", result.headline()]
-    parts += [render.markdown_table(head, rows)] if rows else []
-    parts += [
-        render.markdown_list(f"{len(said):,} {what}", said) for what, said in absent.items() if said
-    ]
-    parts.append(f"Files are below `{result.output_directory}`.")
-    return "\n\n".join(parts)
-
-
-class _OneRun(MetricsCollector):
-    """Passes on what the batches of a run tell, as if they were one collection."""
+class _BatchEvents(MetricsCollector):
+    """Passes on the events of a run's batches as those of one collection."""
 
     def __init__(self, collector: MetricsCollector) -> None:
         self._collector = collector
-        self._before = self._begun = 0
+        self._offset = self._last = 0
 
     def next(self) -> None:
-        """Begin to count with the batches told so far."""
-        self._before = self._begun
+        """Continue the numbers of batches after the last one."""
+        self._offset = self._last
 
     def record_event(self, event_name: str, /, **details: Any) -> None:
         if event_name in ("run_started", "tasks_planned", "run_finished"):
             return
         if "batch" in details:
-            details["batch"] += self._before
-            self._begun = max(self._begun, details["batch"])
+            details["batch"] += self._offset
+            self._last = max(self._last, details["batch"])
         self._collector.record_event(event_name, **details)
 
     def record_error(self, error_message: str, /, **details: Any) -> None:
@@ -172,7 +149,7 @@ class _OneRun(MetricsCollector):
 
 
 class ArchiveCollectionFlow(Flow[[Any], Any]):
-    """The flow, which is found by its module wherever it is deployed from."""
+    """The flow; deployments refer to it by its module."""
 
     def to_deployment(  # type: ignore[override]
         self, name: str, *, config: Any = None, **options: Any
@@ -183,9 +160,9 @@ class ArchiveCollectionFlow(Flow[[Any], Any]):
         ----------
         name : str
         config : dict or CollectionConfig, optional
-            What its runs collect; else each run is to be given a ``config`` parameter.
+            What its runs collect; without it, each run needs a ``config`` parameter.
         **options
-            ``cron``, ``interval``, ``tags``, ``work_pool_name`` and all others of Prefect's.
+            ``cron``, ``interval``, ``tags``, ``work_pool_name`` and Prefect's other options.
         """
         return super().to_deployment(name, **_deployed(config, options))
 
@@ -199,7 +176,7 @@ class ArchiveCollectionFlow(Flow[[Any], Any]):
         super().serve(name or self.name, **_deployed(config, options))
 
     def with_options(self, **options: Any) -> ArchiveCollectionFlow:
-        """Give a flow with other options, such as ``retries``."""
+        """Return a flow with other options, such as ``retries``."""
         changed = super().with_options(**options)
         changed.__class__ = ArchiveCollectionFlow
         return changed  # type: ignore[return-value]
@@ -208,8 +185,8 @@ class ArchiveCollectionFlow(Flow[[Any], Any]):
 def _deployed(config: Any, options: dict[str, Any]) -> dict[str, Any]:
     if config is not None:
         plain = config.chosen() if isinstance(config, CollectionConfig) else dict(config)
-        # Workers carry runs out in folders of their own. What is no path is left to the run,
-        # which rejects it.
+        # Workers run in folders of their own, so the path must be absolute. An invalid path is
+        # rejected by the run.
         with suppress(ConfigurationError):
             folder = read_path("output_directory", plain.get("output_directory"))
             plain["output_directory"] = str(folder.absolute())
@@ -220,63 +197,62 @@ def _deployed(config: Any, options: dict[str, Any]) -> dict[str, Any]:
 async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> CollectionResult:
     """Collect what a configuration asks for from the Binance public archive; prove every file.
 
-    Days that are counted from today, such as "yesterday", are settled anew by each run. What
-    is there already is kept.
+    Each run resolves days counted from today, such as "yesterday". Files that are already
+    there are kept.
     """
     events = EventLog(metrics)
     try:
         with events.emitting_errors():
-            asked = validate(quote(config))
-        with documented_errors(), events.run(asked.output_directory) as finish:
-            result = await _steps(asked, metrics, events)
+            valid = validate(quote(config))
+        with documented_errors(), events.run(valid.output_directory) as finish:
+            result = await _steps(valid, metrics, events)
             if result.outcome == "failed":
                 raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
             finish(result)
     except ConfigurationError:
-        await _retry_no_more()
+        await _disable_retries()
         raise
     return result
 
 
 async def _steps(
-    asked: CollectionConfig, metrics: MetricsCollector | None, events: EventLog
+    config: CollectionConfig, metrics: MetricsCollector | None, events: EventLog
 ) -> CollectionResult:
-    created, began = datetime.now(UTC), time.monotonic()
-    plan = await make_plan(quote(asked))
+    clock = Clock()
+    plan = await make_plan(quote(config))
     events.tasks_planned(plan)
-    teller = None if metrics is None else _OneRun(metrics)
-    there, batches = _batches(plan)
-    parts = [(there, await acollect(plan.part(there), metrics=teller))] if there else []
+    batch_events = None if metrics is None else _BatchEvents(metrics)
+    done, batches = _batches(plan)
+    parts = [(done, await acollect(plan.part(done), metrics=batch_events))] if done else []
     step = collect_batch
     for number, rows in enumerate(batches, 1):
         try:
-            part = await step(quote(plan.part(rows)), quote(teller), number, len(batches))
+            part = await step(quote(plan.part(rows)), quote(batch_events), number, len(batches))
         except WorkflowError as error:
             if not isinstance(error.result, CollectionResult):
                 raise
-            # It was tried for long enough; if all is down, the others need not wait as long.
+            # Its retries are used up: if the archive is down, the others fail without retries.
             part, step = error.result, collect_batch.with_options(retries=0)
-        if teller is not None:
-            teller.next()
+        if batch_events is not None:
+            batch_events.next()
         parts.append((rows, part))
-    seconds = time.monotonic() - began
-    result = CollectionResult.joined(plan, parts, seconds=seconds, created_at=created)
+    result = CollectionResult.join(plan, parts, clock)
     prove(quote(result))
     await report(quote(result))
     return result
 
 
 def _batches(plan: Plan) -> tuple[list[int], list[list[int]]]:
-    """Split a plan's rows into those that need nothing done, and batches of the others."""
-    done = (plan.frame["action"] == Action.KEEP.value) & (plan.frame["reason"] == "proven")
-    there = done.arg_true().to_list()
+    """Split the rows of a plan into those that are done, and batches of the others."""
+    done = plan.frame["reason"] == PlanReason.PROVEN.value
+    finished = done.arg_true().to_list()
     todo: Sequence[int] = (~done).arg_true().to_list()
     size = max(plan.config.batch_size, -(-len(todo) // _MOST_BATCHES))
-    return there, [list(todo[at : at + size]) for at in range(0, len(todo), size)]
+    return finished, [list(todo[row : row + size]) for row in range(0, len(todo), size)]
 
 
-async def _retry_no_more() -> None:
-    """Let Prefect not try again what can only fail again."""
+async def _disable_retries() -> None:
+    """Disable Prefect's retries of this run."""
     if flow_run.id is not None:
         async with get_client() as client:
             await client.update_flow_run(flow_run.id, empirical_policy=FlowRunPolicy(retries=0))

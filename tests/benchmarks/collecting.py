@@ -32,7 +32,7 @@ from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, Stream
-from binance_archive_kit.download import s5cmd
+from binance_archive_kit.download.command import binary
 
 BUCKET = "data.binance.vision"
 START, DAYS = date(2023, 1, 1), 400
@@ -93,7 +93,7 @@ def large_trades(root: Path, count: int, size: int) -> list[str]:
 @contextmanager
 def serving(root: Path, latency: float = 0.0, bandwidth: float | None = None) -> Iterator[str]:
     """Serve a folder from a process of its own; give the endpoint."""
-    command = [sys.executable, "-m", "binance_archive_kit.demo.server", str(root)]
+    command = [sys.executable, "-m", "tests.support.s3_server", str(root)]
     command += ["--latency", str(latency)]
     if bandwidth:
         command += ["--bandwidth", str(bandwidth)]
@@ -134,7 +134,7 @@ def by_s5cmd(url: str, output: Path, keys: list[str]) -> float:
         for key in keys
         for name in (key, f"{key}{CHECKSUM_SUFFIX}")
     ]
-    command = [str(s5cmd.binary()), "--no-sign-request", "--endpoint-url", url, "run"]
+    command = [str(binary()), "--no-sign-request", "--endpoint-url", url, "run"]
     started = time.perf_counter()
     subprocess.run(
         command,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 
-from binance_archive_kit.demo.server import Fault, LocalS3
 from binance_archive_kit.demo.synthetic import build
 from binance_archive_kit.planning.config import CollectionConfig
 from tests.browser.conftest import NOTEBOOKS, Lab, Open
 from tests.support.faults import on_zip
+from tests.support.s3_server import Fault, LocalS3
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator

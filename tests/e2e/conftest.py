@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from binance_archive_kit.demo.server import LocalS3
 from binance_archive_kit.planning.config import CollectionConfig
 from tests.support.bucket import FIRST
 from tests.support.checks import assert_no_downloader, assert_nothing_staged
 from tests.support.faults import Rule
 from tests.support.prefect_server import prefect_server, served_minutely
+from tests.support.s3_server import LocalS3
 
 Serve = Callable[..., LocalS3]
 Ask = Callable[..., CollectionConfig]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.demo.server import LocalS3, Request
 from binance_archive_kit.download.collect import collect
 from binance_archive_kit.planning.planner import plan
 from tests.e2e.conftest import Ask, Serve
@@ -24,6 +23,7 @@ from tests.support.bucket import (
     zips_of,
 )
 from tests.support.checks import assert_holds, files_of, quarantined, reasons_of
+from tests.support.s3_server import LocalS3, Request
 
 KEY = kline_key("BTCUSDT", FIRST + timedelta(days=1))
 DAYS = 9

@@ -18,11 +18,10 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import Market
-from binance_archive_kit.cli.commands import read_config
-from binance_archive_kit.cli.main import main, parser
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
+from binance_archive_kit.cli.main import main
 from tests.support.bucket import daily_klines
 from tests.support.checks import assert_no_downloader, assert_nothing_staged, rot
+from tests.support.s3_server import Fault, LocalS3, Request
 
 
 def run(
@@ -192,7 +191,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize(
     "module",
-    ["binance_archive_kit.cli.commands", "pydantic", "binance_archive_kit.download.collect"],
+    ["binance_archive_kit.cli.commands", "pydantic", "binance_archive_kit.planning.planner"],
 )
 def test_an_interrupt_while_modules_are_loaded_is_one_line(
     tmp_path: Path, config: Path, module: str
@@ -241,54 +240,13 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
     assert not any(".CHECKSUM" in key for _, key in archive.requests)
 
 
-def test_every_field_has_its_flag() -> None:
-    """Flags are read as the fields of a configuration, and mean the same."""
-    said = parser().parse_args(
-        [
-            *("plan", "--markets", "spot,um", "--markets", "options"),
-            *("--data-types", "klines,trades", "--symbols", "spot=BTCUSDT,ETHUSDT"),
-            *("--symbols", "um=BTCUSDT", "--intervals", "klines=1m,1h", "--start=-7d"),
-            *("--partition", "auto", "--output-directory", "x", "--endpoint-url", "http://h:1"),
-            *("--matrix-path", "m.json", "--batch-size", "5", "--max-parallel-downloads", "6"),
-            *("--timeout-seconds", "7.5", "--part-size-mb", "8", "--no-enable-resume"),
-            *("--s5cmd-extra-args=--numworkers 4 --part-size=100MB", "--force-redownload"),
-            *("--no-download-checksum", "--accept-stale-checksum", "--no-enable-batch-mode"),
-            "--no-listing",
-        ]
-    )
-    expected = bak.CollectionConfig(
-        markets=["spot", "um", "options"],
-        data_types=["klines", "trades"],
-        symbols={"spot": ["BTCUSDT", "ETHUSDT"], "um": ["BTCUSDT"]},
-        intervals={"klines": ["1m", "1h"]},
-        date_range={"start": "-7d", "end": "yesterday"},
-        partition="auto",
-        output_directory="x",
-        endpoint_url="http://h:1",
-        matrix_path="m.json",
-        batch_size=5,
-        max_parallel_downloads=6,
-        timeout_seconds=7.5,
-        part_size_mb=8,
-        enable_resume=False,
-        s5cmd_extra_args=["--numworkers", "4", "--part-size=100MB"],
-        force_redownload=True,
-        download_checksum=False,
-        accept_stale_checksum=True,
-        enable_batch_mode=False,
-        listing=False,
-    )
-    assert read_config(said) == expected
-    assert set(expected.chosen()) == set(bak.CollectionConfig.model_fields) - {"workflow_type"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["plan"], "config: give a JSON file, or say what to collect by flags"),
         (["plan", "--markets", "sport"], "'sport' is not valid; did you mean 'spot'?"),
         (["plan", "--markets", "spot"], "symbols: required, and not given"),
-        (["plan", *FLAGS, "--end", "-x"], "expected one argument"),
+        (["plan", *FLAGS, "--end", "-x"], "'-x' is not a day"),
         (["plan", *FLAGS, "--start=tomorrow"], "'tomorrow' is not a day"),
         (["plan", *FLAGS, "--batch-size", "x"], "batch_size: 'x' is not valid"),
         (["plan", *FLAGS, "--symbols", "spot=A"], "'BTCUSDT' is for all, and others are for one"),
@@ -301,7 +259,7 @@ def test_every_field_has_its_flag() -> None:
         (["symbols", "spot", "metrics"], "data type of spot: 'metrics' is not valid"),
         (["symbols", "um", "metrics", "--partition", "monthly"], "Valid: daily"),
         (["matrix", "--matrix-path", "x.json"], "neither a file here nor a shipped one"),
-        (["frobnicate"], "invalid choice"),
+        (["frobnicate"], "No such command"),
         *[([command, ""], "store: '' is empty") for command in ("verify", "cache")],
         *[([command, "s3://b/x"], "is a URL") for command in ("verify", "coverage", "cache")],
         *[([command, "x" * 5_000], "the name is too long") for command in ("verify", "coverage")],
@@ -489,7 +447,7 @@ def test_rows_of_every_type_are_json(
 def test_streams_may_be_closed_or_full(tmp_path: Path, command: str, code: int) -> None:
     (tmp_path / "gone").mkdir()
     python = shlex.quote(sys.executable)
-    script = f"{python} -W error -m binance_archive_kit.cli.main {command}"
+    script = f"{python} -W error -m binance_archive_kit.cli {command}"
     if command.endswith("gone"):
         script = f"cd gone; rmdir ../gone; {script.partition(';')[0]}"
     said = subprocess.run(
@@ -567,7 +525,7 @@ def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     python = shlex.quote(sys.executable)
-    command = f"{python} -m binance_archive_kit.cli.main matrix --json | head -c 10"
+    command = f"{python} -m binance_archive_kit.cli matrix --json | head -c 10"
     said = subprocess.run(
         ["bash", "-c", command],
         cwd=tmp_path,
@@ -602,25 +560,44 @@ def test_a_schedule_that_ends_it_interrupts_it(tmp_path: Path) -> None:
     assert_nothing_staged(tmp_path / "out")
 
 
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "binance-archive"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m binance_archive_kit.cli "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
         (["ver"], {"verify"}),
         (["plan", "--mark"], {"--markets"}),
         (["plan", "--markets", "fut"], {"futures_um", "futures_cm"}),
+        (["plan", "--markets", "spot,opt"], {"spot,options"}),
         (["symbols", "op"], {"options"}),
         (["completion", "z"], {"zsh"}),
     ],
 )
 def test_bash_completes(
-    tmp_path: Path, words: list[str], offered: set[str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    program: Path,
+    words: list[str],
+    offered: set[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["completion", "bash"]) == 0
     (tmp_path / "script").write_text(capsys.readouterr().out)
     line = " ".join(["binance-archive", *words])
     ask = (
-        f"source ./script; COMP_WORDS=({line}); COMP_CWORD={len(words)}; COMP_LINE='{line}'; "
-        "COMP_POINT=${#COMP_LINE}; _shtab_binance_archive; printf '%s\\n' \"${COMPREPLY[@]}\""
+        f"source ./script; COMP_WORDS=({line}); COMP_CWORD={len(words)}; "
+        f"_binance_archive_completion {program}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     )
     said = bash(ask, tmp_path)
     assert {word.strip() for word in said.stdout.splitlines()} == offered
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_have_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert f"_BINANCE_ARCHIVE_COMPLETE={shell}_complete" in capsys.readouterr().out

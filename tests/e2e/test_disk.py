@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.demo.server import Request
 from binance_archive_kit.download.collect import collect
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -31,7 +30,7 @@ from binance_archive_kit.errors import (
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.storage import databases
-from binance_archive_kit.storage.store import PRIVATE
+from binance_archive_kit.storage.layout import PRIVATE
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import Bucket, daily_klines, zips_of
 from tests.support.checks import (
@@ -43,6 +42,7 @@ from tests.support.checks import (
 )
 from tests.support.dialects import zip_of
 from tests.support.planted import HOUR, csv_at, every
+from tests.support.s3_server import Request
 from tests.support.stores import kline
 
 MEBIBYTE = 1 << 20
@@ -349,7 +349,7 @@ def test_a_record_that_is_locked_or_removed_meanwhile_costs_no_file(
     serve: Serve, ask: Ask, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(databases, "_PATIENCE", 0.1)
-    monkeypatch.setattr("binance_archive_kit.storage.store._IMPATIENCE", 0.05)
+    monkeypatch.setattr("binance_archive_kit.storage.records._SHORT_PATIENCE", 0.05)
     bucket = small()
     record = store / PRIVATE / "proofs.sqlite"
     others: list[sqlite3.Connection] = []

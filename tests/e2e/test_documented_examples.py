@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from tests.support.checks import assert_no_downloader
 from tests.support.documented import DAILY, EXAMPLES, ONE_DAY
 from tests.support.examples import Said, assert_gives, example, run
 from tests.support.existed import bucket
+from tests.support.s3_server import Fault, LocalS3, Request
 
 #: Objects that exist of what each example asks for.
 TOTALS = {

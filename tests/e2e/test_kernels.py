@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.demo.server import LocalS3
 from binance_archive_kit.download.collect import collect
 from binance_archive_kit.planning.config import CollectionConfig
 from tests.e2e.conftest import Ask, Serve
@@ -21,6 +20,7 @@ from tests.support.checks import (
     files_of,
 )
 from tests.support.kernels import Kernel
+from tests.support.s3_server import LocalS3
 
 COLLECT, AWAIT = "result = bak.collect(config)", "result = await bak.acollect(config)"
 

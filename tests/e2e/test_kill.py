@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit
-from binance_archive_kit.demo.server import LocalS3
 from binance_archive_kit.download import s5cmd
 from binance_archive_kit.download.collect import acollect, collect
 from binance_archive_kit.planning.config import CollectionConfig
@@ -32,6 +31,7 @@ from tests.support.checks import (
     downloaders,
     files_of,
 )
+from tests.support.s3_server import LocalS3
 
 #: Seconds that a process may take to notice that nobody wants it any more, on a busy machine.
 SOON = 20.0

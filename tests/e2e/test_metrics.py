@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import daily_klines
+from tests.support.s3_server import Fault, LocalS3, Request
 
 
 def names(metrics: bak.MetricsCollector) -> list[str]:

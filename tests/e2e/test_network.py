@@ -11,8 +11,7 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.archive import digests as checksums
 from binance_archive_kit.archive import listing as archive
-from binance_archive_kit.demo.server import Fault, LocalS3
-from binance_archive_kit.download import run as fetching
+from binance_archive_kit.download import transfer
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from tests.e2e.conftest import Ask, Serve
 from tests.support.answers import Answers, answer
@@ -20,6 +19,7 @@ from tests.support.bucket import daily_klines, zips_of
 from tests.support.checks import assert_holds, reasons_of
 from tests.support.faults import on_checksum, on_zip
 from tests.support.relay import OPENSSL, Relay, certificate
+from tests.support.s3_server import Fault, LocalS3
 
 TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE")
 
@@ -32,7 +32,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
     for name in TRUST:
         monkeypatch.delenv(name, raising=False)
-    for module in (archive, checksums, fetching):
+    for module in (archive, checksums, transfer):
         monkeypatch.setattr(module, "_TRIES", 1)
 
 

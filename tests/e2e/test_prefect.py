@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
 from tests.e2e.conftest import Served
 from tests.support.bucket import zips_of
 from tests.support.checks import assert_holds
 from tests.support.examples import assert_gives, example
 from tests.support.existed import bucket
 from tests.support.prefect_server import BUCKET, PRELUDE, ROOT, ask, config_for
+from tests.support.s3_server import Fault, LocalS3, Request
 
 Script = Callable[..., str]
 
@@ -113,7 +113,7 @@ def test_the_api_shows_the_run_and_its_steps(
     artifacts = {artifact["key"]: artifact for artifact in kept}
     assert set(artifacts) == {"archive-collection", "archive-coverage"}
     collection = artifacts["archive-collection"]["data"]
-    assert "| spot | klines | daily | 5 | 0 | 0 | 100.0 % |" in collection
+    assert "| spot | klines | daily | 5 | 0 | 0 | 100 % |" in collection
     assert "the archive has no spot bookDepth" in collection
     covers = artifacts["archive-coverage"]
     assert "100 % of the rows due are there (120 of 120)" in covers["description"]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.demo.server import Fault
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.verify import Verification
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST as DAY
 from tests.support.bucket import daily_klines, kline_key
 from tests.support.checks import flip, rot
+from tests.support.s3_server import Fault
 
 
 class Flat(bak.BaseStorage):
@@ -99,7 +99,7 @@ def test_an_archive_that_does_not_answer_costs_no_proof(
     server.fault = lambda request: Fault(status=403) if request.key else None
     found = bak.verify(store, archive=True, endpoint_url=server.url)
     assert (found.state, found.untold, found.proven) == ("not proven again", 3, 0)
-    assert "proofs stay of the 3 that the archive told nothing of" in str(found)
+    assert "the archive returned no digest of 3 files; their proofs are kept" in str(found)
     assert str(bak.verify(store)) == "Store sound · 3 of 3 files read; 3 proven"
 
 

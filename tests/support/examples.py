@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from binance_archive_kit.demo.server import LocalS3
+from tests.support.s3_server import LocalS3
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = {

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
-from binance_archive_kit.demo.server import Fault, Request
+from tests.support.s3_server import Fault, Request
 
 Rule = Callable[[Request], Fault | None]
 

@@ -5,18 +5,21 @@ Times are microseconds since 1970 UTC; values mean nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence
 from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.quality.gaps import DaySource, Explanation, GapKind, Timeline
+from binance_archive_kit.errors import FileError
+from binance_archive_kit.quality.frames import frames_of
+from binance_archive_kit.quality.report import CoverageReport
+from binance_archive_kit.quality.timeline import DaySource, Explanation, Finding, GapKind, Timeline
 from binance_archive_kit.reading.feed_table import feed_table
-from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, Profiler
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.stamps import Stamp
@@ -69,12 +72,12 @@ def examined_together(
     """See what is in files that were read together."""
     stream = files[0][0].folder
     feed = feed_table(stream.market, stream.data_type)
-    examiner = Profiler(feed)
+    profiler = Profiler(feed)
     times = [time for _, its in files for time in its]
     columns: dict[str, pl.Series] = {
         feed.time: pl.Series(times, dtype=pl.Int64).cast(pl.Datetime("us"))
     }
-    for name in examiner.columns:
+    for name in profiler.columns:
         if name == "funding_interval_hours":
             columns[name] = pl.Series(hours or [8] * len(times), dtype=pl.Int64)
         elif name in feed.schema.key and name != feed.time:
@@ -86,9 +89,20 @@ def examined_together(
                 columns[feed.time] if feed.columns[name] == pl.Datetime("us") else [1] * len(times)
             )
             columns[name] = pl.Series(own).cast(feed.columns[name])
-    in_order = [list(its) == sorted(its) for _, its in files]
+    stats = [
+        FileStats(
+            Stamp(1, 1),
+            len(its),
+            min(its, default=None),
+            max(its, default=None),
+            list(its) == sorted(its),
+            0,
+            checked=True,
+        )
+        for _, its in files
+    ]
     spans = [(source_of(key), len(its)) for key, its in files]
-    return examiner.examine(spans, pl.DataFrame(columns), in_order)
+    return profiler.profile(spans, pl.DataFrame(columns), stats)
 
 
 def owner_of(key: ObjectKey, profile: FileProfile | None, problem: str = "") -> DaySource:
@@ -111,20 +125,28 @@ def line_of(
 
     `words` are known of single days.
     """
-    stream = (stream_of or owners[0][0]).folder
+    stream = (stream_of or owners[0][0]).folder.stream
     first = at(start or str(owners[0][0].start)) // DAY
     until = at(end or str(owners[-1][0].end)) // DAY + 1
-    of_day = np.full(until - first, -1, np.int64)
-    line = Timeline(
-        stream.market, stream.data_type, stream.symbol, stream.interval, first, until,
-        [owner_of(key, profile) for key, profile in owners], of_day, [ABSENT],
-    )  # fmt: skip
-    for number, owner in enumerate(line.owners):
-        of_day[max(owner.start // DAY - first, 0) : owner.end // DAY - first] = number
+    files = [owner_of(key, profile) for key, profile in owners]
+    line = Timeline(stream, first, [ABSENT] * (until - first), files)
+    for file in files:
+        for day in range(max(file.start // DAY, first), min(file.end // DAY, until)):
+            line.sources[day - first] = file
     for day, word in words:
-        line.words.append(word)
-        of_day[at(day) // DAY - first] = -len(line.words)
+        line.sources[at(day) // DAY - first] = word
     return line
+
+
+def report_on(
+    timelines: Sequence[Timeline],
+    findings: Sequence[Finding],
+    unavailable: Sequence[Absence],
+    problems: Mapping[str, FileError],
+    title: str,
+) -> CoverageReport:
+    """Report on timelines as a survey does."""
+    return CoverageReport(title, *frames_of(timelines, findings), tuple(unavailable), problems)
 
 
 def told(line: Timeline) -> list[tuple[str, str, str, int | None]]:

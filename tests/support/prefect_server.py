@@ -17,10 +17,10 @@ from typing import Any
 
 import httpx
 
-from binance_archive_kit.demo.server import LocalS3
 from tests.support.bucket import FIRST, with_sidecars
 from tests.support.dialects import zip_of
 from tests.support.planted import HOUR, csv_at, every
+from tests.support.s3_server import LocalS3
 from tests.support.stores import kline
 
 ROOT = Path(__file__).parents[2]

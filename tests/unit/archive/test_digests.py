@@ -13,8 +13,7 @@ import pytest
 
 from binance_archive_kit.archive import digests as checksums
 from binance_archive_kit.archive import endpoint as environment
-from binance_archive_kit.archive.digests import Digest, DigestClient, read_digest
-from binance_archive_kit.demo.server import Fault, LocalS3, Request
+from binance_archive_kit.archive.digests import Answer, DigestClient, read_digest
 from binance_archive_kit.errors import (
     AbsentChecksum,
     BadChecksum,
@@ -26,6 +25,7 @@ from binance_archive_kit.errors import (
     Throttled,
 )
 from tests.support.relay import OPENSSL, Relay, certificate
+from tests.support.s3_server import Fault, LocalS3, Request
 
 KEYS = [f"data/spot/daily/trades/币{at}/币{at}-trades-2025-07-15.zip" for at in range(200)]
 DIGESTS = {key: hashlib.sha256(key.encode()).hexdigest() for key in KEYS}
@@ -59,14 +59,14 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def fetch(
     endpoint: str, keys: list[str], connections: int = 8, timeout: float = 5
-) -> dict[str, Digest | ObjectError]:
+) -> dict[str, Answer]:
     """Ask for digests, and wait for all answers."""
-    answers: dict[str, Digest | ObjectError] = {}
+    answers: dict[str, Answer] = {}
 
     async def main() -> None:
         done = asyncio.Event()
 
-        def take(key: str, answer: Digest | ObjectError) -> None:
+        def take(key: str, answer: Answer) -> None:
             assert key not in answers
             answers[key] = answer
             if len(answers) == len(keys):

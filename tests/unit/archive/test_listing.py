@@ -24,13 +24,13 @@ from binance_archive_kit.archive import listing as archive
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Stream
 from binance_archive_kit.archive.listing import ListingClient, StreamListing
-from binance_archive_kit.demo.server import Fault, LocalS3
 from binance_archive_kit.errors import ConfigurationError, ListingError
 from binance_archive_kit.planning.config import CollectionConfig
 from tests.support.answers import Answer, Answers, answer, ok, page
 from tests.support.bucket import FIRST, daily_klines, kline_key
 from tests.support.faults import on_listing
 from tests.support.relay import Relay
+from tests.support.s3_server import Fault, LocalS3
 
 STREAM = Folder(Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1), Partition.DAILY)
 PREFIX = STREAM.prefix
@@ -392,7 +392,7 @@ def test_a_key_without_zeros_is_named_and_not_missing(
     [absence] = plan.missing
     assert absence.reason == "other_name"
     assert f"{name}{missing}.zip" in absence.detail
-    assert "the archive lacks it" not in str(plan)
+    assert "the archive does not have it" not in str(plan)
 
 
 def test_foreign_keys_are_ignored_and_noted_in_the_plan(answers: Answers, tmp_path: Path) -> None:

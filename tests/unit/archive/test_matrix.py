@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +178,18 @@ def test_where_the_archive_is() -> None:
 
 def test_when_files_are_due() -> None:
     # Daily files come until about 13:00 of the next day, monthly ones until day 15.
-    assert MATRIX.published_at(date(2025, 7, 15), Partition.DAILY) > datetime(2025, 7, 16, 13)
-    assert MATRIX.published_at(date(2025, 7, 15), Partition.DAILY) <= datetime(2025, 7, 18)
-    assert MATRIX.published_at(date(2025, 7, 1), Partition.MONTHLY) == datetime(2025, 8, 16)
-    assert MATRIX.published_at(date(2025, 12, 1), Partition.MONTHLY) == datetime(2026, 1, 16)
+    assert MATRIX.published_at(date(2025, 7, 15), Partition.DAILY) > datetime(
+        2025, 7, 16, 13, tzinfo=UTC
+    )
+    assert MATRIX.published_at(date(2025, 7, 15), Partition.DAILY) <= datetime(
+        2025, 7, 18, tzinfo=UTC
+    )
+    assert MATRIX.published_at(date(2025, 7, 1), Partition.MONTHLY) == datetime(
+        2025, 8, 16, tzinfo=UTC
+    )
+    assert MATRIX.published_at(date(2025, 12, 1), Partition.MONTHLY) == datetime(
+        2026, 1, 16, tzinfo=UTC
+    )
 
 
 # Symbols
@@ -298,7 +306,8 @@ def test_corrections_become_notes_of_what_is_asked_for(tmp_path: Path) -> None:
         output_directory="x",
     )
     asked = expand(config, matrix, NOW)
-    assert asked.notes == ["mine.json on spot bookDepth: the archive has no such feed"]
+    [note] = asked.notes
+    assert str(note) == "mine.json on spot bookDepth: the archive has no such feed"
     assert [absence.reason for absence in asked.unavailable] == [Reason.NO_SUCH_FEED]
 
 

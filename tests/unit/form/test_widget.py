@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.demo.server import LocalS3
 from binance_archive_kit.errors import ConfigurationError
 from tests.support.bucket import FIRST, daily_klines
+from tests.support.s3_server import LocalS3
 
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "币安人生USDT"]
 

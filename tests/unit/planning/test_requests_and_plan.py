@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -25,14 +25,16 @@ from binance_archive_kit.archive.keys import (
 )
 from binance_archive_kit.archive.listing import Listed, StreamListing
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
+from binance_archive_kit.planning.absences import ArchiveListing
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.date_range import DateRange
-from binance_archive_kit.planning.decide import Lives, decide, make_plan, witnesses
+from binance_archive_kit.planning.decide import decide, make_plan
+from binance_archive_kit.planning.lifetimes import Lifetimes, witnesses
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Action, Plan
 from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 
-NOW = datetime(2025, 8, 20, 9, 0)
+NOW = datetime(2025, 8, 20, 9, 0, tzinfo=UTC)
 NOTHING = pl.DataFrame(schema=INVENTORY_SCHEMA)
 MATRIX = load_matrix()
 
@@ -75,13 +77,13 @@ class World:
             and end >= self.begins.get(stream.symbol, end)
             and start <= self.ends.get(stream.symbol, start)
             and start <= self.stops.get((stream.symbol, stream.interval or stream.data_type), start)
-            and datetime.combine(out, datetime.min.time()) <= self.now
+            and datetime.combine(out, datetime.min.time(), UTC) <= self.now
             and str(ObjectKey(stream, start)) not in self.holes
         )
 
     def listing(self, request: FolderRequest) -> StreamListing:
         """Answer as `ListingClient.list_folders` does."""
-        stream, facts = request.folder, request.facts
+        stream, facts = request.folder, request.availability
         listing = StreamListing()
         starts = list(request.starts())
         for start in starts:
@@ -126,12 +128,12 @@ def plan_of(
         requests = Requests(due, asked.unavailable, asked.notes, asked.warnings)
         return make_plan(config, requests, None, inventory, MATRIX, world.now)
     listing = {request.folder: world.listing(request) for request in asked.requests}
-    settled_wishes = [
-        settled
+    settled = [
+        part
         for request in asked.requests
-        for settled in resolve_months(request, listing[request.folder].objects)
+        for part in resolve_months(request, listing[request.folder].objects)
     ]
-    for request in settled_wishes:
+    for request in settled:
         if request.folder not in listing:
             listing[request.folder] = world.listing(request)
     known = {
@@ -139,12 +141,13 @@ def plan_of(
         for stream, each in listing.items()
         if each.probed and each.first is None
     }
-    requests = Requests(settled_wishes, asked.unavailable, asked.notes, asked.warnings)
+    requests = Requests(settled, asked.unavailable, asked.notes, asked.warnings)
     beside = {
         request.folder: world.listing(request)
-        for request in witnesses(settled_wishes, listing, MATRIX, world.now)
+        for request in witnesses(settled, listing, MATRIX, world.now)
     }
-    return make_plan(config, requests, listing, inventory, MATRIX, world.now, known, beside)
+    answer = ArchiveListing(listing, beside, known)
+    return make_plan(config, requests, answer, inventory, MATRIX, world.now)
 
 
 def days(start: str, end: str | None = None) -> dict[str, str]:
@@ -570,7 +573,7 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
     asked = expand(config, MATRIX, NOW)
     found = StreamListing({"2025-07-15": Listed(1, "", "", True)})
     listing = {request.folder: found for request in asked.requests}
-    assert len(make_plan(config, asked, listing, NOTHING, MATRIX, NOW)) == 1
+    assert len(make_plan(config, asked, ArchiveListing(listing), NOTHING, MATRIX, NOW)) == 1
 
 
 @pytest.mark.parametrize(
@@ -586,7 +589,7 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
 def test_intervals_of_types_without_them_are_ignored_with_one_warning(
     name: str, ignored: list[str]
 ) -> None:
-    warned = expand(block(name), MATRIX, NOW).warnings
+    warned = [str(note) for note in expand(block(name), MATRIX, NOW).warnings]
     assert len(warned) == len(ignored)
     for start, text in zip(ignored, sorted(warned), strict=True):
         assert text.startswith(start)
@@ -628,7 +631,7 @@ def test_auto_takes_unpublished_months_as_days(listed: bool) -> None:
     config = config_of(
         data_types=["trades"], partition="auto", date_range=days("2025-06-01", "2025-07-31")
     )
-    plan = plan_of(config, World(now=datetime(2025, 8, 3)), listed=listed)
+    plan = plan_of(config, World(now=datetime(2025, 8, 3, tzinfo=UTC)), listed=listed)
     assert len(plan) == 1 + 31
     assert Counter(plan.frame["partition"]) == {"monthly": 1, "daily": 31}
     assert plan.missing == ()
@@ -722,7 +725,7 @@ def test_daily_says_what_auto_would_save() -> None:
         date_range=days("2025-05-20", "2025-07-31"),
     )
     [note] = plan_of(config).notes
-    assert note == "partition='auto' would take up to 4 monthly files instead of 122 daily ones"
+    assert note == "partition: auto would take up to 4 monthly files instead of 122 daily ones"
     assert plan_of(config.replace(partition="auto")).notes == ()
     assert plan_of(config_of(date_range=days("2025-07-02", "2025-07-31"))).notes == ()
 
@@ -757,7 +760,7 @@ def test_auto_covers_each_day_exactly_once(start: date, length: int, out: set[st
     length=st.integers(0, 70),
     partition=st.sampled_from(["daily", "monthly", "auto"]),
     holes=st.sets(st.dates(date(2024, 1, 1), date(2025, 9, 1)), max_size=5),
-    now=st.datetimes(datetime(2024, 1, 1), datetime(2025, 12, 1)),
+    now=st.datetimes(datetime(2024, 1, 1), datetime(2025, 12, 1), timezones=st.just(UTC)),
     listed=st.booleans(),
 )
 def test_every_period_asked_for_is_planned_or_accounted_for(
@@ -921,10 +924,10 @@ def test_a_known_gap_is_missing_and_said_to_be_known() -> None:
         f"data/option/daily/BVOLIndex/BTCBVOLUSDT/BTCBVOLUSDT-BVOLIndex-{d}.zip"
         for d in periods(date(2025, 12, 15), date(2026, 1, 4), Partition.DAILY)
     )
-    plan = plan_of(config, World(now=datetime(2026, 2, 1), holes=gap))
+    plan = plan_of(config, World(now=datetime(2026, 2, 1, tzinfo=UTC), holes=gap))
     assert len(plan) == 2
     assert len(plan.missing) == 21
-    assert {a.detail for a in plan.missing} == {"the archive lacks it, a known gap"}
+    assert {a.detail for a in plan.missing} == {"the archive does not have it, a known gap"}
 
 
 @pytest.mark.parametrize(
@@ -937,7 +940,9 @@ def test_a_known_gap_is_missing_and_said_to_be_known() -> None:
 )
 def test_a_day_is_missing_only_after_it_is_due(hour: int, today: date, kind: str) -> None:
     key = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip"
-    world = World(now=datetime(today.year, today.month, today.day, hour), holes=frozenset({key}))
+    world = World(
+        now=datetime(today.year, today.month, today.day, hour, tzinfo=UTC), holes=frozenset({key})
+    )
     plan = plan_of(config_of(data_types=["trades"]), world)
     assert [a.key for a in getattr(plan, kind)] == [key]
     assert len(plan.missing) + len(plan.not_published) == 1
@@ -958,10 +963,10 @@ def test_a_month_is_missing_only_after_it_is_due() -> None:
     config = config_of(
         markets=["um"], data_types=["fundingRate"], date_range=days("2025-06-01", "2025-07-31")
     )
-    late = World(now=datetime(2025, 8, 10), monthly_out=20)
+    late = World(now=datetime(2025, 8, 10, tzinfo=UTC), monthly_out=20)
     plan = plan_of(config, late)
     assert [a.reason for a in plan.not_published] == [Reason.NOT_PUBLISHED]
-    plan = plan_of(config, World(now=datetime(2025, 8, 17), monthly_out=20))
+    plan = plan_of(config, World(now=datetime(2025, 8, 17, tzinfo=UTC), monthly_out=20))
     assert [a.key for a in plan.missing] == [
         "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2025-07.zip"
     ]
@@ -970,7 +975,7 @@ def test_a_month_is_missing_only_after_it_is_due() -> None:
 def test_a_day_before_the_last_published_one_is_a_hole_even_when_fresh() -> None:
     key = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-08-18.zip"
     config = config_of(data_types=["trades"], date_range=days("2025-08-17", "2025-08-19"))
-    plan = plan_of(config, World(now=datetime(2025, 8, 20, 0), holes=frozenset({key})))
+    plan = plan_of(config, World(now=datetime(2025, 8, 20, 0, tzinfo=UTC), holes=frozenset({key})))
     assert [(a.reason, a.key) for a in plan.missing] == [(Reason.ABSENT, key)]
 
 
@@ -998,7 +1003,10 @@ def test_a_symbol_without_this_interval_is_no_unknown_symbol() -> None:
 def test_absences_speak_for_themselves() -> None:
     hole = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip"
     plan = plan_of(config_of(data_types=["trades"]), World(holes=frozenset({hole})))
-    assert str(plan.missing[0]) == "spot trades BTCUSDT daily, 2025-07-15: the archive lacks it"
+    assert (
+        str(plan.missing[0])
+        == "spot trades BTCUSDT daily, 2025-07-15: the archive does not have it"
+    )
 
 
 def test_the_default_is_yesterday() -> None:
@@ -1060,8 +1068,9 @@ def test_a_plan_reads_well() -> None:
     plan = plan_of(config, World(holes=frozenset({hole})))
     assert plan.headline() == "5 objects: 5 to download; 4.9 KB to fetch"
     text = str(plan)
-    assert "spot trades (daily): 2 objects, 2025-07-09 to 2025-07-11" in text
-    assert "1 missing (could exist, the archive lacks it): 1 absent" in text
+    row = "spot trades daily 2 2 0 0 2.0 KB 2025-07-09 to 2025-07-11"
+    assert row in " ".join(text.split())
+    assert "1 missing (could exist, the archive does not have it): 1 absent" in text
     assert "2 unavailable (cannot exist)" in text
     assert repr(plan) == f"Plan({plan.headline()})"
     unlisted = plan_of(config, listed=False)
@@ -1248,10 +1257,10 @@ def test_streams_name_themselves() -> None:
 
 
 def notes_of(**fields: Any) -> list[str]:
-    return list(expand(config_of(**fields), MATRIX, NOW_LATE).notes)
+    return [str(note) for note in expand(config_of(**fields), MATRIX, NOW_LATE).notes]
 
 
-NOW_LATE = datetime(2026, 11, 30)
+NOW_LATE = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -1513,10 +1522,10 @@ def test_the_others_of_a_symbol_are_all_but_its_own(
         )
         for (symbol, interval), last in ends.items()
     }
-    lives = Lives(listing)
+    lifetimes = Lifetimes(listing)
     for stream in listing:
         others = [last for (symbol, _), last in ends.items() if symbol != stream.symbol]
-        found = lives.others(stream)
+        found = lifetimes.longest_other(stream)
         assert (found is None) == (not others)
         if found is not None:
             assert found[0] == start + timedelta(days=max(others))

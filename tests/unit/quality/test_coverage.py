@@ -27,6 +27,7 @@ from binance_archive_kit.cli.main import main
 from binance_archive_kit.errors import ConfigurationError, CoverageError
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.reading.unzip import Unzipper
+from binance_archive_kit.storage.records import Records
 from binance_archive_kit.storage.store import Store
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, moment, plant
@@ -401,8 +402,8 @@ BUT_STILL = [time for time in ALL_DAY if not STILL[0] <= time < STILL[1]]
 @pytest.mark.parametrize(
     ("times", "ids", "kind", "evidence"),
     [
-        (BUT_STILL, range(len(BUT_STILL)), "halt", "nothing was traded: {} are there"),
-        (ALL_DAY, range(1_440), "hole", "trades of this time are there"),
+        (BUT_STILL, range(len(BUT_STILL)), "halt", "nothing was traded: {} are present"),
+        (ALL_DAY, range(1_440), "hole", "trades of this time are present"),
         (BUT_STILL, [n for n in range(1_440) if not 240 <= n < 360], "hole", "before and after"),
     ],
     ids=["continuous and silent", "traded", "left out"],
@@ -484,9 +485,9 @@ def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
         of = (stream.market, stream.data_type, reason, f"told of the {stream.partition} one")
         told.append(Absence(*of, key.start, key.end, stream.symbol, stream.interval, key=str(key)))
     store = Store(tmp_path)
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([])
-    store.record_missing(told, [])
+    store.records.record_missing(told, [])
     report = bak.coverage(tmp_path)
     assert gaps_of(report) == [("missing_in_archive", "07-02 00:00", "07-03 00:00", 24)]
     assert report.gaps["evidence"].item().startswith(f"told of the {lacks} one")
@@ -519,7 +520,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"start": "2025-07-02", "end": "2025-07-01"}, "start: 2025-07-02 is after end"),
         ({"start": "July"}, "start: 'July' is not a day"),
         ({"end": "2025-7-1"}, "end: '2025-7-1' is not a day"),
-        ({"end": datetime(2025, 7, 1, tzinfo=UTC)}, "is a moment"),
+        ({"end": datetime(2025, 7, 1, tzinfo=UTC)}, "has a time"),
         ({"prefer": "weekly"}, "prefer: 'weekly'"),
     ],
 )
@@ -532,7 +533,7 @@ def test_questions_that_cannot_be_meant_are_refused(
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.01, 99.9, True, float("nan"), "0.9"])
 def test_a_share_is_above_nothing_and_up_to_one(tmp_path: Path, share: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"min_coverage: .* is no share"):
+    with pytest.raises(ConfigurationError, match=r"min_coverage: .* is not a share"):
         bak.backtest_coverage(tmp_path, min_coverage=share)
 
 
@@ -639,8 +640,8 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(Unzipper, "text", refuse)
-    monkeypatch.setattr(Unzipper, "cut", refuse)
+    monkeypatch.setattr(Unzipper, "read", refuse)
+    monkeypatch.setattr(Unzipper, "read_raw", refuse)
 
 
 def test_a_second_report_opens_no_file(two_days: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -977,9 +978,9 @@ def test_a_symbol_of_which_another_stream_goes_on_was_not_delisted(tmp_path: Pat
         stream.symbol, stream.interval, key=str(key),
     )  # fmt: skip
     store = Store(tmp_path)
-    with store.recorder() as record:
+    with store.records.recorder() as record:
         record([])
-    store.record_missing([absence], [])
+    store.records.record_missing([absence], [])
     asked = {"start": DAYS[0], "end": DAYS[1]}
     assert set(bak.coverage(tmp_path, **asked).gaps["kind"]) == {"after_delisting"}
     plant(tmp_path, kline("BTCUSDT", DAYS[2], "8h"), every(8 * HOUR, DAYS[2], DAYS[3]))
@@ -994,7 +995,7 @@ def test_a_note_that_names_no_object_does_no_harm(
     two_days: Path, noted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "quarantined", lambda *_: {noted: "bad"})
-    monkeypatch.setattr(Store, "missing", lambda *_: {noted: (Reason.ABSENT, "said")})
+    monkeypatch.setattr(Records, "missing", lambda *_: {noted: (Reason.ABSENT, "said")})
     assert bak.coverage(two_days).is_complete
 
 

@@ -11,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.quality.gaps import (
+from binance_archive_kit.quality.gaps import find_gaps
+from binance_archive_kit.quality.halts import Halt, classify_halts
+from binance_archive_kit.quality.timeline import (
     Explanation,
     Gap,
     GapKind,
-    Halt,
     Timeline,
-    classify_halts,
-    examine,
+    join_evidence,
     merge,
-    said,
 )
 from binance_archive_kit.reading.profile import FileProfile
 from tests.support.planted import (
@@ -59,7 +58,7 @@ def candles(
 
 
 def looked_at(line: Timeline) -> Timeline:
-    examine(line)
+    find_gaps(line)
     return line
 
 
@@ -387,8 +386,8 @@ def test_what_is_not_known_of_one_is_not_known_of_both() -> None:
 
 
 def test_much_evidence_is_counted() -> None:
-    assert said(["a", "b", "c"]) == "a; b; c"
-    assert said([*"abcdefg"]) == "a; b; c; and 4 more"
+    assert join_evidence(["a", "b", "c"]) == "a; b; c"
+    assert join_evidence([*"abcdefg"]) == "a; b; c; and 4 more"
 
 
 # Lines side by side
@@ -528,7 +527,7 @@ def test_a_halt_of_which_only_the_day_is_known_is_no_proof() -> None:
     halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
     classify_halts([line], lambda _: [halt], nobody_knows)
     assert told(line) == [("hole", "07-01 04:00", "07-01 05:00", 1)]
-    assert line.gaps[0].evidence[-1] == "at a time not known, a halt of this day"
+    assert line.gaps[0].evidence[-1] == "at an unknown time, a halt of this day"
 
 
 LATE = (21, 22, 23)
@@ -565,7 +564,7 @@ def test_trades_tell_a_halt_from_a_hole(traded: str | None, kind: str) -> None:
     lines = market([4])
     classify_halts(lines, nothing_known, lambda *_: traded)
     assert told(lines[0]) == [(kind, "07-01 04:00", "07-01 05:00", 1)]
-    evidence = said(lines[0].gaps[0].evidence)
+    evidence = join_evidence(lines[0].gaps[0].evidence)
     assert ("the candles were left out" in evidence) == (traded == "")
 
 

@@ -30,23 +30,24 @@ from traitlets.config import Config
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.display.render import percent
 from binance_archive_kit.errors import ChangedFile, CoverageError, FileError
 from binance_archive_kit.quality.backtest import BacktestCoverage
-from binance_archive_kit.quality.gaps import (
+from binance_archive_kit.quality.gaps import find_gaps
+from binance_archive_kit.quality.halts import classify_halts
+from binance_archive_kit.quality.report import CoverageReport
+from binance_archive_kit.quality.timeline import (
     Explanation,
     Finding,
     FindingKind,
     Gap,
     GapKind,
     Timeline,
-    classify_halts,
-    examine,
     merge,
 )
-from binance_archive_kit.quality.report import CoverageReport, report_on
 from binance_archive_kit.timestamps import to_day_number
-from tests.support.planted import DAY, HOUR, at, every, examined, line_of
+from tests.support.planted import DAY, HOUR, at, every, examined, line_of, report_on
 from tests.support.stores import kline, other
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -62,27 +63,27 @@ def candles(symbol: str, *lacking: Sequence[int]) -> Timeline:
         key = kline("X", f"2025-07-{number + 1:02}")
         times = [at(str(key.start)) + hour * HOUR for hour in range(24) if hour not in gone]
         owners.append((key, examined(key, times)))
-    line = replace(line_of(owners), symbol=symbol)
+    line = line_of(owners)
+    line.stream = replace(line.stream, symbol=symbol)
     line.expected_files = line.actual_files = len(owners)
-    examine(line)
+    find_gaps(line)
     return line
 
 
 def of_events(symbol: str) -> Timeline:
     key = other("bookTicker", "X", "2024-03-29")
     times = every(60 * 1_000_000, "2024-03-29", "2024-03-29 20:00")
-    line = replace(line_of([(key, examined(key, times, ids=times))]), symbol=symbol)
+    line = line_of([(key, examined(key, times, ids=times))])
+    line.stream = replace(line.stream, symbol=symbol)
     line.expected_files = line.actual_files = 1
-    examine(line)
+    find_gaps(line)
     return line
 
 
 def finding(symbol: str, evidence: str) -> Finding:
     start = at("2025-07-01")
-    kind = FindingKind.DUPLICATE
-    return Finding(
-        Market.SPOT, DataType.KLINES, symbol, Interval.H1, start, start + DAY, 3, kind, evidence
-    )
+    stream = Stream(Market.SPOT, DataType.KLINES, symbol, Interval.H1)
+    return Finding(stream, start, start + DAY, 3, FindingKind.DUPLICATE, evidence)
 
 
 def absence(symbol: str, reason: Reason = Reason.UNKNOWN_SYMBOL) -> Absence:
@@ -92,16 +93,28 @@ def absence(symbol: str, reason: Reason = Reason.UNKNOWN_SYMBOL) -> Absence:
 
 
 def small(symbol: str = "ETHUSDT") -> CoverageReport:
-    """Report on three streams: a whole one, one of several gaps, and one of events."""
+    """Report on three streams: a whole one, one of several gaps, and one of events.
+
+    The symbol may be one that no key can contain.
+    """
+    name = "ETHUSDT"
     lines = [
         candles("BTCUSDT", [2, 3], []),
-        candles(symbol, [2, 3, 10], range(7, 24)),
-        of_events(symbol),
+        candles(name, [2, 3, 10], range(7, 24)),
+        of_events(name),
     ]
     classify_halts(lines, lambda *_: "", lambda *_: None)
     problem: FileError = ChangedFile(f"data/{symbol}.zip", f"the zip of {symbol} is damaged")
-    found = [finding(symbol, f"{symbol}: 3 of its rows stand there before")]
-    return report_on(lines, found, [absence(f"{symbol}T")], {problem.file: problem}, "a store")
+    found = [finding(name, f"{symbol}: 3 of its rows stand there before")]
+    report = report_on(lines, found, [absence(f"{symbol}T")], {problem.file: problem}, "a store")
+    renamed = pl.col("symbol").replace(name, symbol)
+    return replace(
+        report,
+        streams=report.streams.with_columns(renamed),
+        gaps=report.gaps.with_columns(renamed),
+        findings=report.findings.with_columns(renamed),
+        days=report.days.with_columns(renamed),
+    )
 
 
 def large(streams: int, first: date, days: int, gaps: int) -> CoverageReport:
@@ -110,10 +123,10 @@ def large(streams: int, first: date, days: int, gaps: int) -> CoverageReport:
     for number in range(streams):
         dice = random.Random(number)
         begin = to_day_number(first)
+        stream = Stream(Market.SPOT, DataType.KLINES, f"SYMBOL{number}USDT", Interval.H1)
         line = Timeline(
-            Market.SPOT, DataType.KLINES, f"SYMBOL{number}USDT", Interval.H1, begin, begin + days,
-            [], np.full(days, -1), [Explanation(GapKind.NOT_COLLECTED, "no file")],
-        )  # fmt: skip
+            stream, begin, [Explanation(GapKind.NOT_COLLECTED, "no file")] * days, files=[]
+        )
         lacking: dict[int, GapKind] = {}
         for _ in range(gaps):
             start = dice.randrange(days)
@@ -130,10 +143,10 @@ def large(streams: int, first: date, days: int, gaps: int) -> CoverageReport:
             Gap(
                 (begin + day) * DAY,
                 (begin + day + 1) * DAY,
-                24 * kind.is_lack,
+                24 * kind.is_missing,
                 kind,
                 (f"evidence of day {day}",),
-                np.array([24 * kind.is_lack]),
+                np.array([24 * kind.is_missing]),
             )
             for day, kind in lacking.items()
         )
@@ -208,8 +221,8 @@ def test_that_a_market_lacks_a_feed_is_no_news() -> None:
 def test_a_report_of_many_streams_is_told_in_a_few_lines() -> None:
     said = repr(many())
     assert len(said.splitlines()) < 20
-    assert "… and 188 more, none of them worse" in said
-    shown = re.findall(r"(SYMBOL\d+USDT) 1h · ", said)
+    assert "… and 188 more streams, none of them worse" in said
+    shown = re.findall(r"(SYMBOL\d+USDT) 1h  ", said)
     assert len(shown) == 12
     order = [int(name[6:-4]) for name in shown]
     assert order == sorted(order), "in their own order"
@@ -331,7 +344,7 @@ def test_a_page_stands_for_itself(tmp_path: Path) -> None:
 
 def test_words_stand_beside_colours() -> None:
     text = Page(small()._repr_html_()).text
-    for word in ("◐ incomplete", "halt", "short file", "hole", "duplicate", "cannot be believed"):
+    for word in ("◐ incomplete", "halt", "short file", "hole", "duplicate", "invalid file"):
         assert word in text
 
 
@@ -449,7 +462,7 @@ def candles_report(*lacking: Sequence[int]) -> CoverageReport:
 
 
 def test_many_streams_show_the_worst() -> None:
-    picture = many()._picture()
+    picture = many()._heatmap()
     assert picture.codes.shape == (100, 90)
     assert picture.note == "the 100 worst of 200 streams"
     bad = many().streams.select("symbol", bad="missing")
@@ -459,7 +472,7 @@ def test_many_streams_show_the_worst() -> None:
 
 
 def test_one_stream_of_many_years_is_drawn_year_by_year() -> None:
-    picture = long()._picture()
+    picture = long()._heatmap()
     assert picture.yearly
     assert picture.names == [str(year) for year in range(2018, 2026)]
     assert picture.codes.shape == (8, 366)
@@ -480,13 +493,13 @@ def test_one_stream_of_many_years_is_drawn_year_by_year() -> None:
 )
 def test_days_are_put_together_where_there_are_too_many(days: int, columns: int, note: str) -> None:
     report = large(2, date(2018, 1, 1), days, 3)
-    picture = report._picture()
+    picture = report._heatmap()
     assert abs(picture.codes.shape[1] - columns) <= 1
     assert picture.note == (f"each cell shows the worst day of a {note}" if note else "")
     # Whatever is put together, the worst of it is seen.
     worst = {str(kind) for kind in report.days["kind"].drop_nulls().unique()}
     drawn = {word.replace(" ", "_") for word in legend_of(picture.plot())}
-    lacks = {kind for kind in worst if GapKind(kind).is_lack}
+    lacks = {kind for kind in worst if GapKind(kind).is_missing}
     assert lacks <= drawn
 
 
@@ -529,14 +542,14 @@ def test_words_lie_within_the_picture_and_apart(
 def test_symbols_are_no_formulas_and_no_boxes() -> None:
     """No font here may have the characters; drawing them would warn."""
     for symbol in (EVIL, "币安人生USDT", "$\\bad{"):
-        assert small(symbol)._picture().png().startswith(b"\x89PNG")
+        assert small(symbol)._heatmap().png().startswith(b"\x89PNG")
         years = large(1, date(2024, 1, 1), 500, 4)
         renamed = replace(
             years,
             streams=years.streams.with_columns(symbol=pl.lit(symbol)),
             days=years.days.with_columns(symbol=pl.lit(symbol)),
         )
-        assert renamed._picture().png().startswith(b"\x89PNG")
+        assert renamed._heatmap().png().startswith(b"\x89PNG")
 
 
 def test_nothing_is_not_drawn() -> None:

@@ -28,8 +28,8 @@ from binance_archive_kit.errors import (
     nearest,
     respelled,
 )
-from binance_archive_kit.query.duckdb_views import _MACROS as MACROS
-from binance_archive_kit.query.loaders import read_length
+from binance_archive_kit.query.duckdb_views import MACROS
+from binance_archive_kit.query.lengths import parse_length
 from tests.support.dialects import write, zip_of
 from tests.support.stores import kline, put
 
@@ -407,7 +407,7 @@ def test_the_macro_takes_rows_in_any_order(rows: list[tuple[str, int, int]]) -> 
     )
     ask = "FROM ohlcv('mine', ['A', 'B'], '1h', INTERVAL 4 HOUR)"
     with duckdb.connect() as con:
-        con.execute(MACROS)
+        con.execute(MACROS.read_text("utf-8"))
         con.register("mine", table)
         candles = sorted(set(rows))
         if len({(name, hour) for name, hour, _ in candles}) < len(candles):
@@ -609,7 +609,7 @@ def test_what_is_no_length_is_our_error(root: Path, every: Any, said: str) -> No
 @given(st.text(max_size=6))
 def test_any_text_is_a_length_or_our_error(text: str) -> None:
     try:
-        length = read_length(text)
+        length = parse_length(text)
     except ConfigurationError:
         return
     assert length.micros > 0 or length.months > 0
@@ -725,7 +725,7 @@ def test_whole_candles_are_read_from_one_interval_alone(tmp_path: Path) -> None:
 )
 def test_odd_lengths_are_our_error(every: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"every: .* is no length of time") as caught:
-        read_length(every)
+        parse_length(every)
     assert len(str(caught.value)) < 400
 
 
@@ -743,7 +743,7 @@ def test_names_that_are_none_are_our_error(root: Path, name: str, odd: Any) -> N
     [("1h30m", "90m"), ("30m1h", "90m"), ("1d12h", "36h"), ("1w1d", "8d"), ("0h30m", "30m")],
 )
 def test_lengths_add_up(every: str, same_as: str) -> None:
-    assert read_length(every).micros == read_length(same_as).micros
+    assert parse_length(every).micros == parse_length(same_as).micros
 
 
 def test_any_moment_may_be_asked_for(tmp_path: Path) -> None:

@@ -163,10 +163,9 @@ def test_a_pace_counts_what_fits_best() -> None:
 def test_funding_comes_some_milliseconds_late_and_counts_for_its_hour() -> None:
     hour = at("2025-07-01 08:00")
     times = np.array([hour, hour + 7_000, hour - 2_000, hour + 61 * SECOND])
-    funding = cadence_of(Market.FUTURES_UM, DataType.FUNDING_RATE, None)
-    found = snap_to_grid(funding, DataType.FUNDING_RATE, times).tolist()
+    found = snap_to_grid(DataType.FUNDING_RATE, times).tolist()
     assert found == [hour, hour, hour, hour + 61 * SECOND]
-    assert snap_to_grid(candles("1m"), DataType.KLINES, times) is times
+    assert snap_to_grid(DataType.KLINES, times) is times
 
 
 # Labels of metrics

@@ -107,7 +107,7 @@ def test_a_zip_that_arrives_takes_the_place_of_the_csv(tmp_path: Path) -> None:
 def test_a_plan_takes_no_csv_for_the_zip(tmp_path: Path) -> None:
     place(tmp_path, KEY, ".csv", csv_for(KEY))
     place(tmp_path, ObjectKey.parse(str(KEY).replace("07-01", "07-02")), ".ZIP", csv_for(KEY))
-    assert Store(tmp_path).inventory([KEY.folder.prefix]).is_empty()
+    assert Store(tmp_path).inventory.frame([KEY.folder.prefix]).is_empty()
 
 
 def test_a_large_csv_is_read_in_pieces(tmp_path: Path) -> None:

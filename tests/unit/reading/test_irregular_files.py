@@ -24,7 +24,8 @@ from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.schemas import Schema, load_schemas, schema
 from binance_archive_kit.errors import FileError
 from binance_archive_kit.reading.file_stats import FileStats, Irregularity
-from binance_archive_kit.storage.store import Expected, Store
+from binance_archive_kit.storage.proof import Expected, prove
+from binance_archive_kit.storage.store import Store
 from tests.support.dialects import Dialect, dialects_of, header_of, keys_of, write, zip_of
 from tests.support.pieces import large
 from tests.support.stores import (
@@ -392,8 +393,8 @@ def test_an_error_says_whether_the_archive_is_at_fault(tmp_path: Path) -> None:
     assert not local.value.at_source
     store = Store(tmp_path)
     digest = hashlib.sha256((tmp_path / str(key)).read_bytes()).hexdigest()
-    with store.recorder() as record:
-        record([store.prove(str(key), tmp_path / str(key), Expected(None, None, digest))])
+    with store.records.recorder() as record:
+        record([prove(str(key), tmp_path / str(key), Expected(None, None, digest))])
     with pytest.raises(FileError, match="force_redownload=True gives the same bytes") as source:
         bak.scan(tmp_path, "spot", "klines", cache=False).collect()
     assert source.value.at_source

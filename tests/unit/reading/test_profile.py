@@ -14,7 +14,10 @@ from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.reading.feed_table import feed_table
-from binance_archive_kit.reading.profile import FileProfile, Profiler, Run, joined
+from binance_archive_kit.reading.file_stats import FileStats
+from binance_archive_kit.reading.profile import FileProfile, Profiler, merge_profiles
+from binance_archive_kit.reading.runs import Run
+from binance_archive_kit.storage.stamps import Stamp
 from tests.support.planted import (
     DAY,
     HOUR,
@@ -50,7 +53,8 @@ def spans(profile: FileProfile) -> list[tuple[str, str, int]]:
 
 
 def facts(profile: FileProfile) -> tuple[int, int, int, bool]:
-    return profile.rows, profile.duplicates, profile.off_grid, profile.in_order
+    stats = profile.stats
+    return stats.rows, profile.duplicates, profile.off_grid, stats.sorted
 
 
 # One file
@@ -60,7 +64,7 @@ def test_a_whole_day_is_one_run() -> None:
     profile = examined(HOURS, WHOLE_DAY)
     assert spans(profile) == [("01 00:00", "01 23:00", 24)]
     assert facts(profile) == (24, 0, 0, True)
-    assert profile.longest == HOUR
+    assert profile.longest_silence == HOUR
 
 
 def test_rows_that_are_lacking_cut_a_run() -> None:
@@ -70,7 +74,7 @@ def test_rows_that_are_lacking_cut_a_run() -> None:
         ("01 06:00", "01 08:00", 3),
         ("01 10:00", "01 23:00", 14),
     ]
-    assert profile.longest == 3 * HOUR
+    assert profile.longest_silence == 3 * HOUR
 
 
 def test_an_empty_file_has_no_run() -> None:
@@ -114,7 +118,7 @@ def test_rows_that_follow_each_other_beside_the_grid_are_strays() -> None:
 def test_no_run_goes_over_midnight() -> None:
     profile = examined(MONTH, every(HOUR, DAY_OF, "2025-07-04"))
     assert [rows for *_, rows in spans(profile)] == [24, 24, 24]
-    assert profile.longest == HOUR
+    assert profile.longest_silence == HOUR
 
 
 def test_files_that_were_read_together_are_told_apart() -> None:
@@ -157,7 +161,7 @@ def test_numbers_follow_each_other_where_clocks_do_not() -> None:
     for ids in ([5, 6, 7, 8], [5, 7, 6, 8]):
         profile = examined(AGGREGATES, times, ids=ids)
         assert [Run(*each)[4:] for each in profile.runs.tolist()] == [(5, 8)]
-        assert not profile.in_order
+        assert not profile.stats.sorted
 
 
 def test_a_number_that_comes_again_is_a_repeat() -> None:
@@ -200,10 +204,11 @@ def test_liquidations_are_told_apart_by_all_they_say() -> None:
             for name, dtype in feed.columns.items()
         }
     )
-    examiner = Profiler(feed)
-    assert set(examiner.columns) == set(feed.columns)
-    [profile] = examiner.examine([(source_of(key), 4)], frame.select(examiner.columns), [True])
-    assert (profile.rows, profile.duplicates) == (4, 1)
+    profiler = Profiler(feed)
+    assert set(profiler.columns) == set(feed.columns)
+    stats = FileStats(Stamp(1, 1), 4, 1, 2, True, 0, checked=True)
+    [profile] = profiler.profile([(source_of(key), 4)], frame.select(profiler.columns), [stats])
+    assert (profile.stats.rows, profile.duplicates) == (4, 1)
     assert profile.runs[:, 2].tolist() == [3]
 
 
@@ -250,7 +255,8 @@ def test_funding_follows_at_the_hours_it_says() -> None:
 
 
 def assert_same(one: FileProfile, two: FileProfile, *, but: tuple[str, ...] = ()) -> None:
-    for name in ("rows", "duplicates", "off_grid", "in_order", "longest"):
+    assert (one.stats.rows, one.stats.sorted) == (two.stats.rows, two.stats.sorted)
+    for name in ("duplicates", "off_grid", "longest_silence"):
         if name not in but:
             assert getattr(one, name) == getattr(two, name), name
     assert one.runs.tolist() == two.runs.tolist()
@@ -276,10 +282,10 @@ def test_pieces_of_candles_are_the_file(drawn: tuple[list[int], list[int]], inte
     cadence = cadence_of(key.folder.market, key.folder.data_type, key.folder.interval)
     whole, pieces = examined(key, times), None
     for start, end in pairwise(cuts):
-        pieces = joined(cadence, pieces, examined(key, times[start:end]))
+        pieces = merge_profiles(cadence, pieces, examined(key, times[start:end]))
     assert pieces is not None
     # Rows that are not in order are not a time apart that means anything.
-    assert_same(pieces, whole, but=() if whole.in_order else ("longest",))
+    assert_same(pieces, whole, but=() if whole.stats.sorted else ("longest_silence",))
     different = sorted(set(times))
     assert whole.runs[:, 2].sum() == len(different)
     assert whole.duplicates == len(times) - len(different)
@@ -298,9 +304,9 @@ def test_pieces_of_numbered_rows_are_the_file(drawn: tuple[list[int], list[int]]
     whole, pieces = examined(AGGREGATES, times, ids=ids), None
     for start, end in pairwise(cuts):
         piece = examined(AGGREGATES, times[start:end], ids=ids[start:end])
-        pieces = joined(cadence, pieces, piece)
+        pieces = merge_profiles(cadence, pieces, piece)
     assert pieces is not None
-    assert_same(pieces, whole, but=() if whole.in_order else ("longest", "in_order"))
+    assert_same(pieces, whole, but=() if whole.stats.sorted else ("longest_silence",))
     assert whole.runs[:, 2].sum() == len(set(ids))
     numbers = [n for run in whole.runs.tolist() for n in range(run[4], run[5] + 1)]
     assert numbers == sorted(set(ids))
@@ -314,7 +320,7 @@ def test_a_snapshot_that_is_cut_counts_once(cut: int) -> None:
     whole = examined(DEPTH, times, ids=ids)
     cadence = cadence_of(Market.FUTURES_UM, DataType.BOOK_DEPTH, None)
     first = examined(DEPTH, times[:cut], ids=ids[:cut])
-    assert_same(joined(cadence, first, examined(DEPTH, times[cut:], ids=ids[cut:])), whole)
+    assert_same(merge_profiles(cadence, first, examined(DEPTH, times[cut:], ids=ids[cut:])), whole)
 
 
 def test_events_of_pieces_that_overlap_are_one_day() -> None:
@@ -326,7 +332,7 @@ def test_events_of_pieces_that_overlap_are_one_day() -> None:
     for cut in range(1, len(times)):
         first = examined(TRADES, times[:cut], ids=list(range(cut)))
         second = examined(TRADES, times[cut:], ids=list(range(cut, len(times))))
-        pieces = joined(cadence, first, second)
+        pieces = merge_profiles(cadence, first, second)
         assert [run[:3] for run in pieces.runs.tolist()] == [run[:3] for run in whole.runs.tolist()]
-        assert not pieces.in_order
+        assert not pieces.stats.sorted
     assert np.array_equal(whole.runs[:, 2], [4, 4])

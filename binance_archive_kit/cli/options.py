@@ -1,0 +1,203 @@
+"""Options that several commands share, and the configuration that options describe.
+
+The options of a configuration are made from the fields of `CollectionConfig`: names, kinds and
+help texts are written once, there.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, reduce
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, shown
+from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
+
+C = TypeVar("C", bound=Callable[..., Any])
+#: Returns what the shell offers for an incomplete word.
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
+
+
+def words(valid: Iterable[str]) -> Complete:
+    """Return a completion of words; in a list separated by commas, of the last one.
+
+    The words are not checked here: the packages below say more about an invalid one.
+    """
+    valid = [str(word) for word in valid]
+
+    def complete(
+        _: click.Context, __: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{w}") for w in valid if w.startswith(last)]
+
+    return complete
+
+
+def _paths(kind: str) -> Complete:
+    return lambda _, __, incomplete: [CompletionItem(incomplete, type=kind)]
+
+
+FILE, FOLDER = _paths("file"), _paths("dir")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+store_argument = click.argument("store", shell_complete=FOLDER)
+endpoint_option = click.option(
+    "--endpoint-url", metavar="URL", help=CollectionConfig.model_fields["endpoint_url"].description
+)
+_DAY = "UTC day, inclusive: 2025-07-15, yesterday or -7d."
+_DAYS = (
+    click.option("--start", metavar="DAY", help=f"First {_DAY}"),
+    click.option("--end", metavar="DAY", help=f"Last {_DAY}"),
+)
+
+
+def day_options(command: C) -> C:
+    """Add ``--start`` and ``--end`` to a command."""
+    return reduce(lambda function, option: option(function), reversed(_DAYS), command)
+
+
+# A configuration
+
+#: Lists: what stands for their values, and what the help adds.
+_LISTS = {
+    "markets": ("LIST", "Separated by commas."),
+    "symbols": ("[MARKET=]LIST", "Separated by commas; for one market: spot=BTCUSDT,ETHUSDT."),
+    "data_types": ("LIST", f"Of {', '.join(DataType)}, separated by commas."),
+    "intervals": ("[TYPE=]LIST", "Separated by commas; for one type: klines=1m,1h."),
+}
+_COMPLETIONS = {
+    "markets": words(Market),
+    "data_types": words(DataType),
+    "partition": words(PartitionChoice),
+    "output_directory": FOLDER,
+    "matrix_path": FILE,
+}
+
+
+def config_options(command: C) -> C:
+    """Add the argument and the options of a configuration to a command."""
+    decorators = [click.argument("config", required=False, shell_complete=FILE)]
+    for name, field in CollectionConfig.model_fields.items():
+        flag, help_ = f"--{name.replace('_', '-')}", field.description or ""
+        metavar, more = _LISTS.get(name, ("VALUE", ""))
+        if name == "workflow_type":
+            continue
+        if name == "date_range":
+            decorators += _DAYS
+        elif field.annotation is bool:
+            no = flag.replace("--", "--no-")
+            decorators.append(click.option(f"{flag}/{no}", default=None, help=help_))
+        else:
+            decorators.append(
+                click.option(
+                    flag,
+                    metavar=metavar,
+                    multiple=name in _LISTS,
+                    help=f"{help_} {more}".rstrip(),
+                    shell_complete=_COMPLETIONS.get(name),
+                )
+            )
+    return reduce(lambda function, decorator: decorator(function), reversed(decorators), command)
+
+
+def config_from_options(config: str | None, **options: Any) -> CollectionConfig:
+    """Read a configuration from a file, from options, or from both.
+
+    Parameters
+    ----------
+    config : str or None
+        Path of a JSON file, JSON text, or ``-`` for standard input.
+    **options
+        Values of the options, as text; None or empty where they are not given.
+
+    Raises
+    ------
+    ConfigurationError
+        If neither is given, or a value is invalid.
+    """
+    changes = {
+        name: _READERS[name](value) if name in _READERS else value
+        for name, value in options.items()
+        if value is not None and value != ()
+    }
+    if config is None:
+        if not changes:
+            raise ConfigurationError(
+                "config: give a JSON file, or say what to collect by flags, such as "
+                "--markets spot --symbols BTCUSDT --data-types klines --output-directory data"
+            )
+        return CollectionConfig(**changes)
+    if config == "-":
+        config = standard_input("config")
+        if not config.lstrip().startswith("{"):
+            raise ConfigurationError("config: standard input holds no JSON object of fields")
+    found = CollectionConfig.from_json(config)
+    return found.replace(**changes) if changes else found
+
+
+def standard_input(field: str) -> str:
+    """Read text from standard input.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not UTF-8 text.
+    """
+    try:
+        # None if it is closed. Undecodable bytes may be read as halves of surrogate pairs.
+        text = sys.stdin.read() if sys.stdin is not None else ""
+        text.encode()
+    except (OSError, ValueError):
+        raise ConfigurationError(FieldProblem(field, "standard input is not UTF-8 text")) from None
+    return text
+
+
+def _split(values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in value.split(",") if word]
+
+
+def _by_name(field: str, values: Sequence[str]) -> list[str] | dict[str, list[str]]:
+    """Parse ``a,b`` as a list, and ``name=a,b`` as a part of a dictionary."""
+    named = [value.partition("=") for value in values]
+    if not any(equals for _, equals, _ in named):
+        return _split(values)
+    found: dict[str, list[str]] = {}
+    for name, equals, listed in named:
+        if not equals:
+            problem = f"{name!r} is for all, and others are for one; write NAME={name}"
+            raise ConfigurationError(FieldProblem(field, problem))
+        found.setdefault(name, []).extend(_split([listed]))
+    return found
+
+
+def _intervals(values: Sequence[str]) -> dict[str, list[str]]:
+    intervals = _by_name("intervals", values)
+    if isinstance(intervals, dict):
+        return intervals
+    return {str(kind): intervals for kind in DataType if kind.has_intervals}
+
+
+def _s5cmd_flags(value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise ConfigurationError(
+            FieldProblem("s5cmd_extra_args", f"{shown(value)} is not valid: {error}")
+        ) from None
+
+
+#: Parsers of options that are not the text of a field.
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "markets": _split,
+    "data_types": _split,
+    "symbols": partial(_by_name, "symbols"),
+    "intervals": _intervals,
+    "s5cmd_extra_args": _s5cmd_flags,
+}

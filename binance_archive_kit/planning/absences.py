@@ -1,0 +1,166 @@
+"""Why each absent period of a request is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from itertools import groupby
+
+from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.keys import Folder, delivery_of, period_end
+from binance_archive_kit.archive.listing import StreamListing
+from binance_archive_kit.archive.matrix import Confidence, Matrix
+from binance_archive_kit.errors import nearest
+from binance_archive_kit.planning.lifetimes import Lifetimes
+from binance_archive_kit.planning.requests import FolderRequest
+
+#: Reasons that are given for each file by itself.
+_OF_ONE_FILE = (Reason.ABSENT, Reason.OTHER_NAME, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveListing:
+    """What the archive lists, as far as it was asked.
+
+    Attributes
+    ----------
+    folders : mapping of Folder to StreamListing
+        The requested folders.
+    witnesses : mapping of Folder to StreamListing
+        Folders that were not requested, see `lifetimes.witnesses`.
+    symbols : mapping of str to sequence of str
+        Symbols the archive has, by the parent prefix of their folders.
+    """
+
+    folders: Mapping[Folder, StreamListing]
+    witnesses: Mapping[Folder, StreamListing] = field(default_factory=dict)
+    symbols: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+class AbsenceExplainer:
+    """Gives each absent period its reason.
+
+    Parameters
+    ----------
+    listing : ArchiveListing
+    matrix : Matrix
+    now : datetime
+        The present, aware.
+    """
+
+    def __init__(self, listing: ArchiveListing, matrix: Matrix, now: datetime) -> None:
+        self._symbols = listing.symbols
+        self._lifetimes = Lifetimes({**listing.folders, **listing.witnesses})
+        self._matrix = matrix
+        self._now = now
+
+    def explain(
+        self, request: FolderRequest, absent: Sequence[tuple[str, date]], listed: StreamListing
+    ) -> Iterator[Absence]:
+        """Yield the absences of a folder; periods that cannot exist are joined into runs.
+
+        Parameters
+        ----------
+        request : FolderRequest
+        absent : sequence of (str, date)
+            Absent periods as spelled in the key, and their first days, in order.
+        listed : StreamListing
+            What the archive lists of the folder.
+        """
+        folder = request.folder
+        reasons = (
+            (start, *self._reason(request, listed, period, start), period)
+            for period, start in absent
+        )
+        for (reason, detail, period), run in groupby(reasons, _run_of):
+            starts = [start for start, *_ in run]
+            end = period_end(starts[-1], folder.partition)
+            key = folder.key(period) if period else None
+            yield Absence.of(folder, reason, detail, starts[0], end, key)
+
+    def _reason(
+        self, request: FolderRequest, listed: StreamListing, period: str, start: date
+    ) -> tuple[Reason, str]:
+        """Return why a period is absent, in a word and a sentence."""
+        folder, availability = request.folder, request.availability
+        if period in listed.misnamed:
+            return Reason.OTHER_NAME, (
+                f"the archive has it under another name, {listed.misnamed[period]}, which is not "
+                "fetched; download that object and its checksum by hand, and save the zip as "
+                f"{folder.key(period).rpartition('/')[2]}"
+            )
+        if (outside := _outside(request, start)) is not None:
+            return outside
+        has_none = listed.probed and listed.first is None
+        if has_none and folder.symbol not in self._symbols.get(folder.parent, ()):
+            return self._unknown_symbol(folder)
+        after_last = period > max(listed.objects, default="")
+        if after_last and self._now < self._matrix.published_at(start, folder.partition):
+            return Reason.NOT_PUBLISHED, "not published yet"
+        if has_none:
+            return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
+        if listed.probed and listed.first is not None and period < listed.first:
+            detail = f"the archive's first file of it is of {listed.first}"
+            earlier = self._lifetimes.earlier(folder, start)
+            also = f", though {_named(earlier)} begins earlier" if earlier else ""
+            return Reason.BEFORE_FIRST, detail + also
+        if any(first <= start <= last for first, last in availability.gaps):
+            return Reason.ABSENT, "the archive does not have it, a known gap"
+        if listed.ends and after_last:
+            return self._after_last(request, start, max(listed.objects, default=""))
+        return Reason.ABSENT, "the archive does not have it"
+
+    def _unknown_symbol(self, folder: Folder) -> tuple[Reason, str]:
+        guess = nearest(folder.symbol, self._symbols.get(folder.parent, ()))
+        hint = f"; did you mean {guess!r}?" if guess else ""
+        name = f"{folder.market.title} {folder.data_type}"
+        return Reason.UNKNOWN_SYMBOL, f"the archive has no {name} of this symbol{hint}"
+
+    def _after_last(
+        self, request: FolderRequest, start: date, last_period: str
+    ) -> tuple[Reason, str]:
+        """Return why a period after the last file is absent: ended, delisted, or missing."""
+        folder = request.folder
+        if request.availability.has_ended:
+            last = f": the archive's last file of it is of {last_period}" if last_period else ""
+            return Reason.ENDED, f"{folder.market.title} {folder.data_type} has ended{last}"
+        where = f"is of {last_period}" if last_period else "lies before these days"
+        detail = f"the archive's last file of it {where}"
+        last_day, longest = self._lifetimes.last(folder)
+        if last_day >= start:
+            return Reason.ABSENT, f"{detail}, though {_named(longest)} goes on"
+        delivery = delivery_of(folder.symbol)
+        if delivery is not None and delivery < start:
+            return Reason.AFTER_LAST, f"{detail}; the contract was delivered on {delivery}"
+        other = self._lifetimes.longest_other(folder)
+        if other is not None and other[0] >= start:
+            return Reason.AFTER_LAST, f"{detail}; delisted?"
+        return Reason.ABSENT, (
+            f"{detail}, and no other symbol of {folder.market.title} is known to go on: the "
+            "archive may have stopped publishing"
+        )
+
+
+def _run_of(absent: tuple[date, Reason, str, str]) -> tuple[Reason, str, str]:
+    """Return what the absent periods of one run share; a period, if it stands for itself."""
+    _, reason, detail, period = absent
+    return reason, detail, period if reason in _OF_ONE_FILE else ""
+
+
+def _outside(request: FolderRequest, start: date) -> tuple[Reason, str] | None:
+    """Return why a period lies outside of the days of its feed, if it does."""
+    folder, availability = request.folder, request.availability
+    name = f"{folder.market.title} {folder.data_type}"
+    first, last = availability.first, availability.last
+    if last is not None and start > last:
+        on = "about" if availability.confidence is Confidence.HEARSAY else "on"
+        return Reason.ENDED, f"{name} ended {on} {last}"
+    if first is not None and period_end(start, folder.partition) < first:
+        return Reason.NOT_BEGUN, f"{name} begins on {first}"
+    return None
+
+
+def _named(folder: Folder) -> str:
+    words = folder.symbol, folder.data_type, folder.interval, f"({folder.partition})"
+    return " ".join(filter(None, words))

@@ -1,0 +1,297 @@
+"""Find what is wrong with rows that are present, or worth knowing about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+from binance_archive_kit.archive.annotations import KnownDefect, load_annotations
+from binance_archive_kit.archive.enums import DataType, Market, Partition
+from binance_archive_kit.archive.schemas import schema
+from binance_archive_kit.planning.requests import TRADED
+from binance_archive_kit.quality.halts import Halt
+from binance_archive_kit.quality.reconcile import Mismatch
+from binance_archive_kit.quality.timeline import (
+    DaySource,
+    Finding,
+    FindingKind,
+    GapKind,
+    Timeline,
+    stream_values,
+)
+from binance_archive_kit.reading.profile import FileProfile
+from binance_archive_kit.reading.values import CONSTANT_ROWS, Flaw, Standing, joined_standing
+from binance_archive_kit.timestamps import (
+    DAY,
+    format_time,
+    from_day_number,
+    to_datetime,
+    to_day_number,
+    to_micros,
+)
+
+#: Why two files differ where the archive has corrected only one of them.
+_KNOWN_WRONG = (
+    "as is known, the monthly file is wrong on this day, and the daily one gives its rows"
+)
+#: Effects of known defects that the rows themselves show; their findings name the defect.
+_SEEN_IN_ROWS = ("repeated_rows", "off_grid_rows")
+
+
+# In the files
+
+
+def file_findings(timeline: Timeline) -> Iterator[Finding]:
+    """Yield what reading the files of a timeline has shown."""
+    yield from _constant_columns(timeline)
+    for file in timeline.files:
+        if not file.verifiable:
+            evidence = f"{file.name}: verify cannot prove it; the zip can be proven"
+            yield _of_file(timeline, file, 0, FindingKind.UNVERIFIED, evidence)
+        if file.profile is not None:
+            stats = file.profile.stats
+            for irregularity in sorted(stats.irregularities):
+                evidence = f"{file.name}: {irregularity.meaning}"
+                yield _of_file(timeline, file, stats.rows, FindingKind.IRREGULAR, evidence)
+            yield from _flaws(timeline, file, file.profile)
+            yield from _order_and_duplicates(timeline, file, file.profile)
+
+
+def _of_file(
+    timeline: Timeline,
+    file: DaySource,
+    rows: int,
+    kind: FindingKind,
+    evidence: str,
+    explained: bool = False,
+) -> Finding:
+    return Finding(timeline.stream, file.start, file.end, rows, kind, evidence, explained)
+
+
+def _flaws(timeline: Timeline, file: DaySource, profile: FileProfile) -> Iterator[Finding]:
+    """Yield the values of a file that cannot be right, and its conflicting rows."""
+    for flaw in profile.flaws:
+        if not _touches(timeline, file, flaw):
+            continue
+        kind = FindingKind(flaw.kind)
+        one_label = kind is FindingKind.CONFLICT and flaw.first == flaw.last
+        why = _shared_label(timeline, flaw.first) if one_label else ""
+        yield Finding(
+            timeline.stream,
+            flaw.first,
+            flaw.last + max(timeline.cadence.step, 1),
+            flaw.rows,
+            FindingKind.DUPLICATE if why else kind,
+            f"{file.name}: {flaw}{why}",
+            bool(why),
+        )
+
+
+def _order_and_duplicates(
+    timeline: Timeline, file: DaySource, profile: FileProfile
+) -> Iterator[Finding]:
+    """Yield the rows of a file that are repeated, unsorted or off the grid."""
+    rows = profile.stats.rows
+    of_rows = f"of its {rows:,} rows"
+    conflicts = [f.rows for f in profile.flaws if FindingKind(f.kind) is FindingKind.CONFLICT]
+    again = profile.duplicates - (conflicts[-1] if conflicts else 0)
+    if again > 0:
+        why, harmless = _known_cause(timeline, file, "repeated_rows")
+        evidence = f"{file.name}: {again:,} {of_rows} repeat an earlier one{why}"
+        yield _of_file(timeline, file, again, FindingKind.DUPLICATE, evidence, harmless)
+    if not profile.stats.sorted:
+        promised = schema(timeline.market, timeline.data_type).sorted
+        why = "" if promised else "; files of this feed never promise it"
+        evidence = f"{file.name}: rows are not sorted by time{why}"
+        yield _of_file(timeline, file, rows, FindingKind.UNSORTED, evidence, not promised)
+    if profile.off_grid:
+        why, harmless = _known_cause(timeline, file, "off_grid_rows")
+        evidence = f"{file.name}: {profile.off_grid:,} {of_rows} lie between the steps{why}"
+        yield _of_file(timeline, file, profile.off_grid, FindingKind.OFF_GRID, evidence, harmless)
+
+
+def _touches(timeline: Timeline, file: DaySource, flaw: Flaw) -> bool:
+    """Return whether a flaw of a file may lie in days whose rows come from that file."""
+    days = timeline.sources[timeline.slice_of(flaw.first // DAY, flaw.last // DAY + 1)]
+    return bool(days) and (timeline.cadence.is_long or any(source is file for source in days))
+
+
+def _known_cause(timeline: Timeline, file: DaySource, effect: str) -> tuple[str, bool]:
+    """Return the known defect that explains a finding, and whether the archive still has it.
+
+    A defect that the archive has corrected explains nothing: the file is an old one.
+    """
+    start, end = to_datetime(file.start), to_datetime(file.end)
+    values = (*stream_values(timeline.stream), file.folder.partition)
+    for defect in load_annotations().defects:
+        if defect.effect == effect and defect.concerns(*values) and defect.overlaps(start, end):
+            return f"; as is known, {defect}", defect.fixed_on is None
+    return "", False
+
+
+def _constant_columns(timeline: Timeline) -> Iterator[Finding]:
+    """Find bools that have one value in very many rows, from file to file."""
+    standing: tuple[Standing, ...] = ()
+    for file in sorted(timeline.files, key=lambda file: file.start):
+        if file.profile is not None:
+            standing = joined_standing(standing, file.profile.standing)
+    for column in standing:
+        value, rows, first, last = column.longest
+        if rows >= CONSTANT_ROWS:
+            evidence = f"{column.column} is {str(value).lower()} in each of {rows:,} rows in a row"
+            yield Finding(timeline.stream, first, last + 1, rows, FindingKind.CONSTANT, evidence)
+
+
+# Between files
+
+
+def shared_rows_finding(
+    timeline: Timeline,
+    files: tuple[DaySource, DaySource],
+    times: tuple[int, int],
+    shared: int,
+    mismatches: list[Mismatch],
+) -> Iterator[Finding]:
+    """Yield what it means that two neighbouring files have rows of the same key.
+
+    Parameters
+    ----------
+    times : (int, int)
+        The first row of the second file, and the last row of the first one.
+    shared : int
+        Number of keys that both have.
+    mismatches : list of Mismatch
+        Those whose rows differ.
+    """
+    first, last = times
+    end = last + max(timeline.cadence.step, 1)
+    why = _shared_label(timeline, last) if shared == 1 else ""
+    evidence = f"{format_time(last)} stands in {files[0].name} and in {files[1].name}"
+    if mismatches and not why:
+        rows, evidence = len(mismatches), f"{evidence}; {mismatches[0].what}"
+        yield Finding(timeline.stream, first, end, rows, FindingKind.CONFLICT, evidence)
+    elif shared and not timeline.cadence.is_long:
+        # A candle that lies in two months may be in both files; it is served once.
+        kind = FindingKind.DUPLICATE
+        yield Finding(timeline.stream, first, end, shared, kind, evidence + why, bool(why))
+
+
+def mismatch_findings(timeline: Timeline, mismatches: Iterable[Mismatch]) -> Iterator[Finding]:
+    """Yield where monthly and daily files differ, within the days of a timeline."""
+    for mismatch in mismatches:
+        if mismatch.start >= timeline.end or mismatch.end <= timeline.start:
+            continue
+        first = from_day_number(mismatch.start // DAY)
+        last = from_day_number((mismatch.end - 1) // DAY)
+        # On these days the daily files give the rows, whichever are preferred.
+        wrong = load_annotations().wrong_days(
+            *stream_values(timeline.stream), Partition.MONTHLY, first, last
+        )
+        known = {first, last} <= wrong
+        yield Finding(
+            timeline.stream,
+            mismatch.start,
+            mismatch.end,
+            mismatch.rows,
+            FindingKind.DISAGREEMENT,
+            f"{mismatch.what}; {_KNOWN_WRONG}" if known else mismatch.what,
+            explained=known,
+        )
+
+
+def _shared_label(timeline: Timeline, label: int) -> str:
+    """Explain why two rows have the label of a change of labels; empty at any other time."""
+    day = from_day_number(label // DAY)
+    if timeline.data_type is not DataType.METRICS or label % DAY:
+        return ""
+    for change in load_annotations().changes:
+        if change.on == day and change.concerns(timeline.market, timeline.data_type, day, day):
+            return f"; as is known: {change.what} [{change.source}]"
+    return ""
+
+
+# From the annotations
+
+
+def known_findings(timeline: Timeline) -> Iterator[Finding]:
+    """Yield the known changes, defects and halts that rows of a timeline touch."""
+    yield from _changes(timeline)
+    yield from _defects(timeline)
+    yield from _halts(timeline)
+
+
+def _changes(timeline: Timeline) -> Iterator[Finding]:
+    """Yield the changes of meaning that concern rows of a timeline."""
+    if not len(timeline.runs):
+        return
+    first, last = int(timeline.runs[0, 0]) // DAY, int(timeline.runs[:, 1].max()) // DAY
+    days = from_day_number(first), from_day_number(last)
+    for change in load_annotations().changes:
+        if change.concerns(timeline.market, timeline.data_type, *days):
+            start, end = max(to_day_number(change.on), first) * DAY, (last + 1) * DAY
+            evidence = f"{change.what} [{change.source}]"
+            yield Finding(timeline.stream, start, end, 0, FindingKind.SEMANTIC_CHANGE, evidence)
+
+
+def _defects(timeline: Timeline) -> Iterator[Finding]:
+    """Yield the known defects of the archive that a timeline touches."""
+    for defect in load_annotations().defects:
+        start = max(to_micros(defect.start), timeline.start)
+        end = timeline.end if defect.end is None else min(to_micros(defect.end), timeline.end)
+        if (
+            start < end
+            and defect.effect not in _SEEN_IN_ROWS
+            and defect.concerns(*stream_values(timeline.stream))
+            and _is_present(timeline, defect, start, end)
+        ):
+            wrong = defect.effect == "wrong_values"
+            kind = FindingKind.WRONG_VALUES if wrong else FindingKind.KNOWN_DEFECT
+            yield Finding(timeline.stream, start, end, 0, kind, str(defect))
+
+
+def _is_present(timeline: Timeline, defect: KnownDefect, start: int, end: int) -> bool:
+    """Return whether the files of a time have a defect, as far as that can be told."""
+    if defect.partitions:
+        # Files of the other partition have it right.
+        partitions = {file.folder.partition for file in _files_of(timeline, start, end)}
+        if partitions.isdisjoint(defect.partitions):
+            return False
+    return defect.fixed_on is None or any(
+        gap.kind.is_missing and gap.start < end and start < gap.end for gap in timeline.gaps
+    )
+
+
+def _files_of(timeline: Timeline, start: int, end: int) -> list[DaySource]:
+    """Return the files that give the days of a time."""
+    sources = (span.source for span in timeline.spans(start, end))
+    return [source for source in sources if isinstance(source, DaySource)]
+
+
+def _halts(timeline: Timeline) -> Iterator[Finding]:
+    """Yield the known halts that a timeline touches and its gaps do not name."""
+    if timeline.data_type not in TRADED:
+        return
+    for halt in known_halts(timeline.market):
+        start, end = max(halt.start, timeline.start), min(halt.end, timeline.end)
+        named = any(
+            gap.kind is GapKind.HALT and gap.start < end and start < gap.end
+            for gap in timeline.gaps
+        )
+        if start < end and not named and _files_of(timeline, start, end):
+            kind = FindingKind.KNOWN_HALT
+            yield Finding(timeline.stream, start, end, 0, kind, halt.evidence)
+
+
+@cache
+def known_halts(market: Market) -> list[Halt]:
+    """Return the known halts of a market, sorted by time."""
+    return sorted(
+        Halt(
+            to_micros(halt.start),
+            to_micros(halt.end),
+            f"a known halt, {halt.when}: {halt.what} [{halt.source}]",
+            halt.precision != "day",
+        )
+        for halt in load_annotations().halts
+        if halt.market == market
+    )

@@ -1,0 +1,344 @@
+"""Fill timelines from the files of a store, and report on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from itertools import groupby, pairwise
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from binance_archive_kit.archive.enums import DataType, Market, Partition
+from binance_archive_kit.archive.keys import Stream, periods
+from binance_archive_kit.archive.matrix import Matrix
+from binance_archive_kit.display.progress import Bar, Progress
+from binance_archive_kit.errors import FileError
+from binance_archive_kit.quality.expected import GAP_KINDS, Expected, ExpectedStream
+from binance_archive_kit.quality.explanations import Explainer
+from binance_archive_kit.quality.findings import (
+    file_findings,
+    known_findings,
+    known_halts,
+    mismatch_findings,
+    shared_rows_finding,
+)
+from binance_archive_kit.quality.frames import frames_of
+from binance_archive_kit.quality.gaps import find_gaps
+from binance_archive_kit.quality.halts import classify_halts
+from binance_archive_kit.quality.reconcile import compare_month, shared_rows
+from binance_archive_kit.quality.report import CoverageReport
+from binance_archive_kit.quality.timeline import (
+    DaySource,
+    Explanation,
+    Finding,
+    Timeline,
+)
+from binance_archive_kit.query.engine import Engine
+from binance_archive_kit.query.pruning import Selection
+from binance_archive_kit.reading.cadence import cadence_of
+from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.reading.profile import FileProfile
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.store import Store
+from binance_archive_kit.timestamps import DAY, from_day_number, to_day_number, to_naive
+
+#: Files of a stream by key, and the days of each that another file gives instead.
+_Files = dict[str, tuple[DaySource, frozenset[date]]]
+
+_MIDNIGHT = datetime.min.time()
+_ONE_DAY = timedelta(days=1)
+
+
+class Survey:
+    """Compares what is expected with a store, feed by feed; reads each file at most once.
+
+    Parameters
+    ----------
+    engine : Engine or None
+        None if there is no store yet.
+    matrix : Matrix
+    expected : Expected
+    """
+
+    def __init__(self, engine: Engine | None, matrix: Matrix, expected: Expected) -> None:
+        self._engine = engine
+        self._expected = expected
+        store = None if engine is None else Store(engine.root)
+        self._explainer = Explainer(expected, matrix, store, self._last_day)
+        self._progress = Progress()
+        self._bar: Bar | None = None
+        self._problems: dict[str, FileError] = {}
+        self._findings: list[Finding] = []
+        self._folders: dict[FeedTable, list[StoredFolder]] = {}
+        self._tasks: dict[str, FileTask] = {}
+
+    def report(self, title: str) -> CoverageReport:
+        """Look into all files, and report."""
+        timelines: list[Timeline] = []
+        self._progress.begin("looking into files", self._count_stored(), unit="files")
+        with Bar(self._progress) as self._bar:
+            for _, group in groupby(self._expected.streams, _feed_of):
+                timelines += self._timelines([*group])
+            for timeline in timelines:
+                find_gaps(timeline)
+            classify_halts(
+                timelines, lambda timeline: known_halts(timeline.market), self._nothing_traded
+            )
+        for timeline in timelines:
+            self._findings += known_findings(timeline)
+        findings = sorted(self._findings, key=lambda finding: finding.start)
+        return CoverageReport(
+            title,
+            *frames_of(timelines, findings),
+            tuple(self._expected.unavailable),
+            self._problems,
+            self._expected.nothing,
+            () if self._engine is None else tuple(self._engine.skipped()),
+        )
+
+    def _timelines(self, streams: Sequence[Stream]) -> list[Timeline]:
+        """Build the timelines of the streams of one feed, and collect findings in their files."""
+        engine, expected = self._engine, {each: self._expected.streams[each] for each in streams}
+        if engine is None:
+            return [self._timeline(stream, expected[stream], {}, ()) for stream in streams]
+        feed = engine.feed(streams[0].market, streams[0].data_type)
+        files = self._files(engine, feed, expected)
+        folders: dict[Stream, list[StoredFolder]] = {stream: [] for stream in streams}
+        for folder in self._folders_of(engine, feed):
+            folders.get(folder.folder.stream, []).append(folder)
+        timelines = []
+        for stream, held in folders.items():
+            timeline = self._timeline(stream, expected[stream], files[stream], held)
+            timelines.append(timeline)
+            self._compare_months(engine, feed, timeline, held)
+            self._findings += file_findings(timeline)
+            self._compare_neighbours(engine, feed, timeline)
+        return timelines
+
+    # The store
+
+    def _folders_of(self, engine: Engine, feed: FeedTable) -> list[StoredFolder]:
+        """List the folders of a feed: the same throughout a report, whatever changes on disk."""
+        if feed not in self._folders:
+            self._folders[feed] = engine.folders(feed)
+        return self._folders[feed]
+
+    def _count_stored(self) -> int:
+        """Count the files to look into."""
+        engine, streams = self._engine, self._expected.streams
+        return (
+            0
+            if engine is None
+            else sum(
+                expected.touches(file)
+                for feed in {_feed_of(stream) for stream in streams}
+                for held in self._folders_of(engine, engine.feed(*feed))
+                if (expected := streams.get(held.folder.stream)) is not None
+                for file in held.files
+            )
+        )
+
+    def _last_day(self, stream: Stream) -> date:
+        """Return the last day of which the store has a file of a symbol, in any feed."""
+        return self._last_days.get(_symbol_of(stream), date.min)
+
+    @cached_property
+    def _last_days(self) -> dict[tuple[Market, str], date]:
+        lasts: dict[tuple[Market, str], date] = {}
+        if self._engine is not None:
+            for feed in self._engine.feeds():
+                for held in self._folders_of(self._engine, feed):
+                    symbol, last = _symbol_of(held.folder.stream), max(f.end for f in held.files)
+                    lasts[symbol] = max(last, lasts.get(symbol, last))
+        return lasts
+
+    def _files(
+        self, engine: Engine, feed: FeedTable, expected: Mapping[Stream, ExpectedStream]
+    ) -> dict[Stream, _Files]:
+        """Return which files give the days of each stream, and profile them."""
+        selection = Selection(
+            frozenset(stream.symbol for stream in expected),
+            frozenset(str(stream.interval) for stream in expected)
+            if feed.data_type.has_intervals
+            else None,
+            datetime.combine(min(each.first for each in expected.values()), _MIDNIGHT),
+            datetime.combine(max(each.last for each in expected.values()), _MIDNIGHT) + _ONE_DAY,
+        )
+        months = engine.serving(feed, self._folders_of(engine, feed), selection, self._skip)
+        tasks = {task.file.key: task for month in months for task in month.sources}
+        self._tasks |= tasks
+        profiles = engine.contents(feed, tasks.values(), self._skip, self._done)
+        needed = [served for month in months for served in month.needed]
+        proven = engine.proven(feed, (served.file for served in needed))
+        files: dict[Stream, _Files] = {stream: {} for stream in expected}
+        for served in needed:
+            file, stream = served.file, served.held.folder.stream
+            there = file.key in tasks or file.path in self._problems
+            if stream not in files or not there:
+                continue
+            known = files[stream].get(file.key)
+            if known is None:
+                source = self._day_source(file, profiles.get(file.key), file.key in proven)
+                files[stream][file.key] = source, served.without
+            else:
+                # It gives days both before and after those of another file.
+                files[stream][file.key] = known[0], known[1] & served.without
+        return files
+
+    def _day_source(self, file: StoredFile, profile: FileProfile | None, proven: bool) -> DaySource:
+        problem = self._problems.get(file.path)
+        return DaySource(
+            file.key,
+            to_day_number(file.start) * DAY,
+            (to_day_number(file.end) + 1) * DAY,
+            profile,
+            "" if problem is None else str(problem),
+            proven,
+            file.is_zip,
+            "" if file.is_zip else file.path,
+        )
+
+    def _skip(self, error: FileError) -> None:
+        self._problems[error.file] = error
+
+    def _done(self, count: int) -> None:
+        self._progress.done = min(self._progress.done + count, self._progress.total)
+        if self._bar is not None:
+            self._bar.update()
+
+    # Timelines
+
+    def _timeline(
+        self,
+        stream: Stream,
+        expected: ExpectedStream,
+        files: _Files,
+        folders: Sequence[StoredFolder],
+    ) -> Timeline:
+        """Build a timeline, without gaps yet."""
+        first, end = to_day_number(expected.first), to_day_number(expected.last) + 1
+        explained = self._explainer.explain(stream, expected, folders)
+        # The first explanation is about all days.
+        timeline = Timeline(stream, first, [Explanation(*next(explained)[:2])] * (end - first), [])
+        for kind, evidence, start, last in explained:
+            days = timeline.slice_of(to_day_number(start), to_day_number(last) + 1)
+            indices = range(end - first)[days]
+            explanation = Explanation(kind, evidence)
+            timeline.sources[indices.start : indices.stop] = [explanation] * len(indices)
+        # A day that two files are named after is given by the one that has rows.
+        for file, without in sorted(files.values(), key=lambda each: each[0].has_rows):
+            others = {to_day_number(day) for day in without}
+            period = range(max(file.start // DAY, first), min(file.end // DAY, end))
+            own = [day for day in period if day not in others]
+            for day in own:
+                timeline.sources[day - first] = file
+            if own:
+                timeline.files.append(file)
+        self._count_files(timeline, expected, folders)
+        return timeline
+
+    def _count_files(
+        self, timeline: Timeline, expected: ExpectedStream, folders: Sequence[StoredFolder]
+    ) -> None:
+        """Count the expected and the actual files of a timeline."""
+        partitions = {
+            file.key: held.folder.partition
+            for held in folders
+            for file in held.files
+            if expected.touches(file)
+        }
+        if self._expected.listed:
+            absences = expected.absences
+            missing = {a.key for a in absences if a.key and GAP_KINDS[a.reason].is_missing}
+            timeline.expected_files = len(expected.listed) + len(missing)
+            timeline.actual_files = sum(key in partitions for key in expected.listed)
+            return
+        # Missing files are like those that are present, or like those that can be.
+        possible = set(partitions.values()) or self._explainer.partitions(timeline.stream)
+        partition = min(possible, default=Partition.DAILY)
+        timeline.actual_files = timeline.expected_files = len(partitions)
+        for span in timeline.spans(timeline.start, timeline.end):
+            if isinstance(span.source, Explanation) and span.source.kind.is_missing:
+                days = from_day_number(span.start // DAY), from_day_number((span.end - 1) // DAY)
+                timeline.expected_files += len([*periods(*days, partition)])
+
+    # Comparisons
+
+    def _compare_months(
+        self, engine: Engine, feed: FeedTable, timeline: Timeline, folders: Sequence[StoredFolder]
+    ) -> None:
+        """Compare monthly files with the daily files of the same days."""
+        by_partition = {held.folder.partition: held for held in folders}
+        if len(by_partition) < len(Partition):
+            return
+        monthly, daily = by_partition[Partition.MONTHLY], by_partition[Partition.DAILY]
+        for file in monthly.files:
+            if self._expected.streams[timeline.stream].touches(file):
+                try:
+                    mismatches = compare_month(engine, feed, monthly, daily, file)
+                except FileError as error:
+                    self._skip(error)
+                else:
+                    self._findings += mismatch_findings(timeline, mismatches)
+
+    def _compare_neighbours(self, engine: Engine, feed: FeedTable, timeline: Timeline) -> None:
+        """Compare the rows of one key that two neighbouring files both have.
+
+        Only labels at midnight and candles longer than a day can stand in two files.
+        """
+        if not (timeline.cadence.is_long or timeline.data_type is DataType.METRICS):
+            return
+        for files in pairwise(sorted(timeline.files, key=lambda file: (file.start, file.end))):
+            one, other = files
+            if one.profile is None or other.profile is None:
+                continue
+            before, after = one.profile.stats.last, other.profile.stats.first
+            if before is None or after is None or before < after or one.end > other.start:
+                # Two files of the same days are compared elsewhere.
+                continue
+            try:
+                shared = shared_rows(engine, feed, self._tasks[one.key], self._tasks[other.key])
+            except FileError as error:
+                self._skip(error)
+            else:
+                times = after, before
+                self._findings += shared_rows_finding(timeline, files, times, *shared)
+
+    def _nothing_traded(self, timeline: Timeline, start: int, end: int) -> str | None:
+        """Return the evidence that nothing was traded; empty if something was; None if unknown."""
+        engine = self._engine
+        if timeline.data_type is not DataType.KLINES or engine is None:
+            return None
+        days = ExpectedStream(from_day_number(start // DAY), from_day_number((end - 1) // DAY))
+        for data_type in (DataType.AGG_TRADES, DataType.TRADES):
+            if cadence_of(timeline.market, data_type, None).kind != "sequence":
+                continue
+            feed = engine.feed(timeline.market, data_type)
+            stream = Stream(timeline.market, data_type, timeline.stream.symbol)
+            files = self._files(engine, feed, {stream: days})[stream]
+            trades = self._timeline(stream, days, files, ())
+            find_gaps(trades)
+            if any(gap.start < end and gap.end > start for gap in trades.gaps):
+                continue
+            symbols = frozenset([stream.symbol])
+            selection = Selection(symbols, None, to_naive(start), to_naive(end))
+            where = pc.field(feed.time) >= pa.scalar(start, pa.timestamp("us"))
+            where &= pc.field(feed.time) < pa.scalar(end, pa.timestamp("us"))
+            where &= pc.field("symbol") == stream.symbol
+            rows = engine.scan(feed, [feed.time], selection, where)
+            with closing(rows):
+                traded = any(batch.num_rows for batch in rows)
+            return "" if traded else f"nothing was traded: {data_type} are present without a gap"
+        return None
+
+
+def _feed_of(stream: Stream) -> tuple[Market, DataType]:
+    return stream.market, stream.data_type
+
+
+def _symbol_of(stream: Stream) -> tuple[Market, str]:
+    return stream.market, stream.symbol.removesuffix("_PERP")

@@ -1,0 +1,367 @@
+"""One stream, day by day: the files that give its days, its gaps, and what was found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import groupby
+from operator import attrgetter
+
+import numpy as np
+import numpy.typing as npt
+
+from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.archive.keys import Folder, ObjectKey, Stream
+from binance_archive_kit.reading.cadence import Cadence, cadence_of
+from binance_archive_kit.reading.profile import FileProfile
+from binance_archive_kit.reading.runs import NO_RUNS, Runs
+from binance_archive_kit.timestamps import DAY
+
+#: Fields of a stream, which are columns of every frame.
+STREAM_FIELDS = ("market", "data_type", "symbol", "interval")
+#: Returns the values of these fields.
+stream_values = attrgetter(*STREAM_FIELDS)
+#: Evidence of a gap that is shown before the rest is counted.
+_SHOWN = 3
+
+
+class GapKind(StrEnum):
+    """Why rows are missing, in one word.
+
+    Attributes
+    ----------
+    meaning : str
+        The kind in a few words.
+    is_missing : bool
+        Whether the rows were due; else none were.
+
+    Examples
+    --------
+    >>> GapKind.HALT.is_missing, GapKind.BEFORE_LISTING.is_missing
+    (True, False)
+    """
+
+    HALT = "halt", "the market stood still"
+    SHORT_FILE = "short_file", "a file begins late or ends early"
+    EMPTY_FILE = "empty_file", "a file without rows"
+    HOLE = "hole", "rows are missing inside a file"
+    CORRUPT = "corrupt", "the file is invalid"
+    MISSING_IN_ARCHIVE = "missing_in_archive", "the archive has no such file"
+    NOT_COLLECTED = "not_collected", "not in the store"
+    NOT_PUBLISHED = "not_published", "not in the archive yet", False
+    ENDED_FEED = "ended_feed", "the archive stopped publishing the feed", False
+    BEFORE_LISTING = "before_listing", "before the first file of the symbol", False
+    AFTER_DELISTING = "after_delisting", "after the last file of the symbol", False
+
+    meaning: str
+    is_missing: bool
+
+    def __new__(cls, value: str, meaning: str = "", is_missing: bool = True) -> GapKind:
+        """Build a member from its value and its attributes."""
+        self = str.__new__(cls, value)
+        self._value_, self.meaning, self.is_missing = value, meaning, is_missing
+        return self
+
+
+class FindingKind(StrEnum):
+    """What is worth knowing about rows that are present, in one word.
+
+    Attributes
+    ----------
+    meaning : str
+        The kind in a few words.
+    severity : {"doubt", "flaw", "note"}
+
+    Examples
+    --------
+    >>> FindingKind.CONFLICT.is_doubt, FindingKind.DUPLICATE.is_doubt
+    (True, False)
+    """
+
+    CONFLICT = "conflict", "rows with the same key differ", "doubt"
+    NULL_VALUE = "null_value", "values are empty that never may be", "doubt"
+    IMPOSSIBLE_VALUE = "impossible_value", "values cannot be right", "doubt"
+    CONSTANT = "constant", "a value is the same in very many rows, and should vary", "doubt"
+    FROZEN = "frozen", "values stand still for hours while others move", "doubt"
+    WRONG_VALUES = "wrong_values", "values are known to be wrong in the archive", "doubt"
+    DUPLICATE = "duplicate", "rows are repeated", "flaw"
+    UNSORTED = "unsorted", "rows are not sorted by time", "flaw"
+    OFF_GRID = "off_grid", "rows lie between the steps of their interval", "flaw"
+    DISAGREEMENT = "disagreement", "the monthly and the daily file differ", "flaw"
+    IRREGULAR = "irregular", "a file has an unusual form and is read all the same"
+    UNVERIFIED = "unverified", "the archive publishes no checksum for this form of file"
+    NO_VOLUME = "no_volume", "nothing was traded for hours"
+    KNOWN_DEFECT = "known_defect", "the archive is known to be defective here"
+    KNOWN_HALT = "known_halt", "the market is known to have stood still here"
+    SEMANTIC_CHANGE = "semantic_change", "values mean something else from here on"
+
+    meaning: str
+    severity: str
+
+    def __new__(cls, value: str, meaning: str = "", severity: str = "note") -> FindingKind:
+        """Build a member from its value and its attributes."""
+        self = str.__new__(cls, value)
+        self._value_, self.meaning, self.severity = value, meaning, severity
+        return self
+
+    @property
+    def is_doubt(self) -> bool:
+        """Whether rows cannot be trusted: such data are never complete, nor ready."""
+        return self.severity == "doubt"
+
+    @property
+    def is_flaw(self) -> bool:
+        """Whether something is wrong with rows; else it is only worth knowing."""
+        return self.severity in ("doubt", "flaw")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something worth knowing that is no gap.
+
+    Attributes
+    ----------
+    stream : Stream
+    start, end : int
+        Microseconds since 1970 UTC, `end` exclusive.
+    rows : int
+        Number of rows concerned.
+    kind : FindingKind
+    evidence : str
+    explained : bool
+        Whether there is a known and harmless reason, which the evidence names.
+    """
+
+    stream: Stream
+    start: int
+    end: int
+    rows: int
+    kind: FindingKind
+    evidence: str
+    explained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why days have no file."""
+
+    kind: GapKind
+    evidence: str
+
+
+@dataclass(slots=True, eq=False)
+class DaySource:
+    """A file that gives days of a stream.
+
+    Attributes
+    ----------
+    key : str
+    start, end : int
+        Its period, microseconds since 1970 UTC, `end` exclusive.
+    profile : FileProfile or None
+        None if it cannot be read.
+    problem : str
+        Why it cannot be read.
+    proven : bool
+        Whether its checksum was right.
+    verifiable : bool
+        Whether the archive publishes a checksum for this form of file.
+    place : str
+        Its path in the store, if that is not the key.
+    """
+
+    key: str
+    start: int
+    end: int
+    profile: FileProfile | None
+    problem: str = ""
+    proven: bool = False
+    verifiable: bool = True
+    place: str = ""
+
+    @property
+    def folder(self) -> Folder:
+        """Its folder in the archive."""
+        return ObjectKey.parse(self.key).folder
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether it gives any row."""
+        return self.profile is not None and len(self.profile.runs) > 0
+
+    @property
+    def name(self) -> str:
+        """Its base name, and whether it is what the archive published."""
+        name = (self.place or self.key).rpartition("/")[2]
+        return f"{name}{' (checksum right)' if self.proven else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class DaySpan:
+    """A time whose days all come from one file, or are missing for one reason.
+
+    Attributes
+    ----------
+    start, end : int
+        Microseconds since 1970 UTC, `end` exclusive.
+    source : DaySource or Explanation
+    """
+
+    start: int
+    end: int
+    source: DaySource | Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time without rows.
+
+    Attributes
+    ----------
+    start, end : int
+        Microseconds since 1970 UTC, `end` exclusive.
+    missing : int or None
+        Number of missing rows; None if unknown.
+    kind : GapKind
+    evidence : tuple of str
+    days : numpy.ndarray
+        Missing rows on each day it touches.
+    """
+
+    start: int
+    end: int
+    missing: int | None
+    kind: GapKind
+    evidence: tuple[str, ...]
+    days: npt.NDArray[np.int64] = field(compare=False)
+
+
+@dataclass(slots=True)
+class Timeline:
+    """One stream, day by day.
+
+    Attributes
+    ----------
+    stream : Stream
+    first_day : int
+        Its first day, counted from 1970.
+    sources : list of DaySource or Explanation
+        For each day the file that gives it, or why there is none.
+    files : list of DaySource
+        All files that give days.
+    expected_files, actual_files : int
+    runs : numpy.ndarray
+        The rows present.
+    gaps : list of Gap
+        Sorted by time.
+    """
+
+    stream: Stream
+    first_day: int
+    sources: list[DaySource | Explanation]
+    files: list[DaySource]
+    expected_files: int = 0
+    actual_files: int = 0
+    runs: Runs = field(default_factory=lambda: NO_RUNS)
+    gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def market(self) -> Market:
+        """Market of the stream."""
+        return self.stream.market
+
+    @property
+    def data_type(self) -> DataType:
+        """Data type of the stream."""
+        return self.stream.data_type
+
+    @property
+    def cadence(self) -> Cadence:
+        """How often rows are due."""
+        return cadence_of(self.stream.market, self.stream.data_type, self.stream.interval)
+
+    @property
+    def end_day(self) -> int:
+        """The day after its last one, counted from 1970."""
+        return self.first_day + len(self.sources)
+
+    @property
+    def start(self) -> int:
+        """Its start, microseconds since 1970 UTC."""
+        return self.first_day * DAY
+
+    @property
+    def end(self) -> int:
+        """Its end, exclusive."""
+        return self.end_day * DAY
+
+    @property
+    def present(self) -> npt.NDArray[np.int64]:
+        """Rows present, day by day."""
+        counts = np.zeros(len(self.sources), np.int64)
+        np.add.at(counts, self.runs[:, 0] // DAY - self.first_day, self.runs[:, 2])
+        return counts
+
+    @property
+    def missing(self) -> npt.NDArray[np.int64]:
+        """Rows missing, day by day."""
+        counts = np.zeros(len(self.sources), np.int64)
+        for gap in self.gaps:
+            if gap.kind.is_missing:
+                index = gap.start // DAY - self.first_day
+                counts[index : index + len(gap.days)] += gap.days
+        return counts
+
+    def slice_of(self, day: int, end: int) -> slice:
+        """Return the slice of `sources` for some days, `end` exclusive."""
+        return slice(max(day - self.first_day, 0), max(end - self.first_day, 0))
+
+    def source(self, day: int) -> DaySource | Explanation | None:
+        """Return what gives a day, or why nothing does; None outside of the timeline."""
+        inside = self.first_day <= day < self.end_day
+        return self.sources[day - self.first_day] if inside else None
+
+    def spans(self, start: int, end: int) -> Iterator[DaySpan]:
+        """Split a time where the source of its days changes."""
+        day = start // DAY
+        days = self.sources[self.slice_of(day, (end - 1) // DAY + 1)]
+        for _, group in groupby(days, id):
+            same = list(group)
+            until = day + len(same)
+            yield DaySpan(max(start, day * DAY), min(end, until * DAY), same[0])
+            day = until
+
+
+def merge(gaps: Iterable[Gap]) -> list[Gap]:
+    """Merge neighbouring gaps of one kind."""
+    merged: list[Gap] = []
+    for gap in sorted(gaps, key=lambda gap: (gap.start, gap.end)):
+        last = merged[-1] if merged else None
+        if last is None or last.kind is not gap.kind or last.end < gap.start:
+            merged.append(gap)
+            continue
+        unknown = last.missing is None or gap.missing is None
+        merged[-1] = replace(
+            last,
+            end=max(last.end, gap.end),
+            missing=None if unknown else (last.missing or 0) + (gap.missing or 0),
+            evidence=tuple(dict.fromkeys((*last.evidence, *gap.evidence))),
+            days=_added(last, gap),
+        )
+    return merged
+
+
+def _added(first: Gap, second: Gap) -> npt.NDArray[np.int64]:
+    """Add the missing rows of two neighbours, day by day."""
+    index = second.start // DAY - first.start // DAY
+    days = np.zeros(max(len(first.days), index + len(second.days)), np.int64)
+    days[: len(first.days)] += first.days
+    days[index : index + len(second.days)] += second.days
+    return days
+
+
+def join_evidence(evidence: Sequence[str]) -> str:
+    """Join the evidence of a gap into one text."""
+    shown = "; ".join(evidence[:_SHOWN])
+    return shown if len(evidence) <= _SHOWN else f"{shown}; and {len(evidence) - _SHOWN:,} more"

@@ -1,0 +1,143 @@
+"""Resample candles to longer bars, each from the interval that has most of its candles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+
+import polars as pl
+
+from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.errors import ConfigurationError
+from binance_archive_kit.query.duplicates import UniqueRows
+from binance_archive_kit.query.lengths import Length
+from binance_archive_kit.query.pruning import Selection
+from binance_archive_kit.reading import cadence
+from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.timestamps import DAY
+
+_INTERVALS = pl.Enum(Interval)
+#: An interval, and the days that its files cover.
+Candidate = tuple[Interval, set[date]]
+
+
+def find_candidates(
+    streams: Sequence[StoredFolder], selection: Selection, length: Length
+) -> list[Candidate]:
+    """List the intervals of a symbol that fit into a bar, the one of most days first.
+
+    Of intervals whose files cover equally many days, the finest comes first.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are candles and none of them fits, or one that was asked for does not.
+    """
+    days: dict[Interval, set[date]] = {}
+    for stored in streams:
+        groups = [[file] for file in stored.files]
+        for [file], matches in zip(groups, selection.may_match(stored, groups), strict=True):
+            if matches:
+                interval = Interval(stored.folder.interval or "")
+                days.setdefault(interval, set()).update(_days_within(file, selection))
+    known = [interval for interval in Interval if interval in days]
+    fitting = [interval for interval in known if length.fits(interval)]
+    unfit = [interval for interval in known if interval not in fitting]
+    if known and (not fitting or (selection.intervals is not None and unfit)):
+        raise ConfigurationError(
+            f"every: {length.text!r} is no whole multiple of the candles that the store has of "
+            f"{', '.join(selection.symbols or ())}: {', '.join(unfit)}; {length.advice(unfit[0])}"
+        )
+    best = sorted(fitting, key=lambda interval: -len(days[interval]))
+    return [(interval, days[interval]) for interval in best]
+
+
+def _days_within(file: StoredFile, selection: Selection) -> Iterator[date]:
+    first, last = file.start, file.end
+    if selection.start is not None:
+        first = max(first, selection.start.date())
+    if selection.end is not None:
+        # The end is exclusive: midnight ends the day before.
+        last = min(last, (selection.end - timedelta(microseconds=1)).date())
+    yield from (first + timedelta(days=n) for n in range((last - first).days + 1))
+
+
+def phase_of(
+    rows: UniqueRows, feed: FeedTable, streams: Sequence[StoredFolder], length: Length
+) -> int:
+    """Return the offset of 3d bars in microseconds: that of the symbol's own 3d candles."""
+    if length.micros != 3 * DAY or not any(s.folder.interval is Interval.D3 for s in streams):
+        return 0
+    symbol = streams[0].folder.symbol
+    candles = rows.read(feed, Selection(frozenset([symbol]), frozenset([Interval.D3])))
+    counts = candles.group_by(pl.col("open_time").dt.epoch("us") % length.micros).len()
+    best = counts.sort("len", "open_time", descending=[True, False]).head(1)
+    return int(best["open_time"].sum())
+
+
+def best_bars(
+    rows: UniqueRows,
+    feed: FeedTable,
+    selection: Selection,
+    candidates: Sequence[Candidate],
+    length: Length,
+) -> pl.DataFrame | None:
+    """Make each bar from the candidate that has the largest part of its candles."""
+    bars: list[pl.DataFrame] = []
+    done: set[date] = set()
+    for interval, days in candidates:
+        where = []
+        if bars:
+            # Days whose candles are complete cannot improve.
+            if not (missing := days - done):
+                continue
+            where = [pl.col("date").is_in(length.days_around(missing))]
+        candles = rows.read(feed, replace(selection, intervals=frozenset([interval])), *where)
+        if not candles.is_empty():
+            bars.append(_bars(candles, interval, length))
+            done |= _whole_days(candles, interval)
+    if not bars:
+        return None
+    if len(bars) == 1:
+        return bars[0]
+    part = (pl.col("candles") / pl.col("expected_candles")).clip(upper_bound=1)
+    ranked = pl.concat(frame.with_columns(rank=pl.lit(n)) for n, frame in enumerate(bars))
+    ranked = ranked.with_columns(part=part).sort(
+        "open_time", "part", "rank", descending=[False, True, False]
+    )
+    return ranked.unique("open_time", keep="first", maintain_order=True).drop("part", "rank")
+
+
+def _whole_days(candles: pl.DataFrame, interval: Interval) -> set[date]:
+    """Return the days whose candles are complete."""
+    if interval in (Interval.D3, Interval.W1, Interval.MO1):
+        return set()
+    days = candles.group_by(pl.col("open_time").dt.date().alias("day")).len()
+    return set(days.filter(pl.col("len") >= DAY // cadence.length(interval))["day"])
+
+
+def _bars(candles: pl.DataFrame, interval: Interval, length: Length) -> pl.DataFrame:
+    """Make the bars of one symbol from its candles of one interval."""
+    sums = [name for name in candles.columns if name.endswith("volume") or name == "count"]
+    start = length.starts(pl.col("open_time")).alias("open_time")
+    bars = (
+        candles.with_columns(start)
+        .set_sorted("open_time")
+        .group_by("open_time", maintain_order=True)
+        .agg(
+            pl.col("symbol").first(),
+            pl.col("open").first(),
+            pl.col("high").max(),
+            pl.col("low").min(),
+            pl.col("close").last(),
+            pl.col(sums).sum(),
+            pl.len().cast(pl.Int64).alias("candles"),
+        )
+        .with_columns(
+            length.expected(pl.col("open_time"), interval).alias("expected_candles"),
+            pl.lit(interval.value, _INTERVALS).alias("interval"),
+        )
+    )
+    return bars.select("symbol", pl.exclude("symbol"))

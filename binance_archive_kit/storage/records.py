@@ -1,0 +1,305 @@
+"""The records of a store in ``proofs.sqlite``: files proven, placed and found missing."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.keys import key_range
+from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, DiskSpaceError
+from binance_archive_kit.storage.databases import (
+    COUNT,
+    DIGEST,
+    INTEGER,
+    MAYBE_INTEGER,
+    MAYBE_TEXT,
+    TEXT,
+    Database,
+    Row,
+    Table,
+    Writer,
+)
+from binance_archive_kit.storage.layout import PRIVATE, fault_of_location, shared_location
+from binance_archive_kit.storage.proof import Proof, ProvenBy
+from binance_archive_kit.storage.stamps import Stamp
+
+#: Seconds during which a file may be in place while its proof is not recorded yet.
+COMMIT_DELAY = 1.0
+#: Seconds to wait for the database once another process has kept it locked for long.
+_SHORT_PATIENCE = 1.0
+_TABLES = {
+    "proofs": Table(
+        {
+            "key": TEXT,
+            "size": COUNT,
+            "mtime": INTEGER,
+            "sha256": DIGEST,
+            "etag": MAYBE_TEXT,
+            "proven_by": TEXT,
+            "proven_at": TEXT,
+        },
+        added={"ctime": MAYBE_INTEGER, "inode": MAYBE_INTEGER},
+    ),
+    "missing": Table({"key": TEXT, "said": TEXT}, added={"reason": MAYBE_TEXT}),
+    "places": Table({"key": TEXT, "place": TEXT}, unique="place"),
+}
+#: Proofs with newer stamps that cannot be recorded, by root and key.
+_RESTAMPED: dict[str, dict[str, ProofRecord]] = {}
+
+
+class ProofRecord(NamedTuple):
+    """The recorded proof of a file."""
+
+    stamp: Stamp
+    sha256: str
+    #: Whether the digest is the one that the archive publishes.
+    published: bool = False
+
+    def is_of(self, stamp: Stamp) -> bool:
+        """Return whether a file with this stamp is still the proven one."""
+        return self.stamp.agrees(stamp)
+
+
+class MissingRecord(NamedTuple):
+    """The recorded reason why the archive lacks an object."""
+
+    reason: Reason
+    detail: str
+
+
+class Records:
+    """The records of one store; safe to be used by several threads and processes.
+
+    Parameters
+    ----------
+    root : Path
+        The store's root.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._database = Database(root / PRIVATE / "proofs.sqlite", _TABLES, rebuilt=self._rebuilt)
+
+    @property
+    def path(self) -> Path:
+        """Where the database lies."""
+        return self._database.path
+
+    # Proofs
+
+    def proofs(self, prefix: str) -> dict[str, ProofRecord]:
+        """Return the proofs of the files whose keys begin with a prefix.
+
+        Reads no file; the files may have changed, or gone, since they were proven.
+        """
+        rows = self.proof_rows([prefix], "sha256", "proven_by")
+        return {
+            key: ProofRecord(
+                Stamp(size, mtime, ctime or 0, inode or 0), sha256, by == ProvenBy.SHA256
+            )
+            for key, size, mtime, ctime, inode, sha256, by in rows
+        }
+
+    def proof_rows(self, prefixes: Iterable[str], *columns: str) -> list[Row]:
+        """Return key, stamp and further columns of the proofs below some prefixes."""
+        names = ("key", *Stamp._fields, *columns)
+        ranges = map(key_range, prefixes)
+        restamped = _RESTAMPED.get(str(self.root))
+        if not restamped:
+            return self._database.rows("proofs", names, ranges)
+        rows = self._database.rows("proofs", ("sha256", *names), ranges)
+        return [_with_new_stamp(row, restamped.get(row[1])) for row in rows]
+
+    def proven_keys(self) -> set[str]:
+        """Return the keys of all files that have a proof."""
+        return {key for (key,) in self._database.rows("proofs", ("key",))}
+
+    @contextmanager
+    def recorder(self) -> Iterator[Callable[[Sequence[Proof]], None]]:
+        """Yield a function that records proofs, from any thread.
+
+        A later run keeps the files with a recorded proof without reading them.
+        """
+        lock = threading.Lock()
+        waiting: list[tuple[Any, ...]] = []
+        error: ArchiveKitError | None = None
+        with closing(Writer(self._database)) as writer:
+
+            def write(connection: sqlite3.Connection) -> None:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO proofs (key, size, mtime, ctime, inode, sha256, etag,"
+                    " proven_by, proven_at) VALUES (?,?,?,?,?,?,?,?,?)",
+                    waiting,
+                )
+
+            def record(proofs: Sequence[Proof]) -> None:
+                nonlocal error
+                with lock:
+                    waiting.extend(
+                        (p.key, *p.stamp, p.sha256, p.etag, p.by.value, p.proven_at) for p in proofs
+                    )
+                    try:
+                        writer.write(write)
+                    except ArchiveKitError as raised:
+                        # The files are proven all the same. The next call tries again, with a
+                        # shorter wait for another process that has locked the database.
+                        error = raised
+                        writer.patience = _SHORT_PATIENCE
+                    else:
+                        waiting.clear()
+
+            # Raise before any work if the database cannot be written to.
+            writer.write(lambda connection: None)
+            yield record
+            if waiting:
+                record([])
+        # The result already lists the failures that a full disk has caused.
+        if waiting and not isinstance(error, DiskSpaceError):
+            warnings.warn(
+                f"{len(waiting):,} proofs could not be recorded ({error}); "
+                "the next collection proves these files again",
+                ArchiveKitWarning,
+                stacklevel=2,
+            )
+
+    def restamp(self, proofs: Mapping[str, ProofRecord]) -> None:
+        """Record new stamps of proven files; keep them in memory if that is not possible."""
+        if not proofs:
+            return
+        rows = [(*proof.stamp, key, proof.sha256) for key, proof in proofs.items()]
+        try:
+            # Another process may have replaced the file, and its proof, meanwhile.
+            self._write_rows(
+                "UPDATE proofs SET size = ?, mtime = ?, ctime = ?, inode = ?"
+                " WHERE key = ? AND sha256 = ?",
+                rows,
+            )
+        except ArchiveKitError:
+            _RESTAMPED.setdefault(str(self.root), {}).update(proofs)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete the proofs of files, so that these are proven again or fetched."""
+        rows = [(key,) for key in keys]
+        for (key,) in rows:
+            _RESTAMPED.get(str(self.root), {}).pop(key, None)
+        if rows and self.path.exists():
+            self._write_rows("DELETE FROM proofs WHERE key = ?", rows)
+
+    # Missing objects
+
+    def record_missing(self, missing: Iterable[Absence], present: Iterable[str]) -> None:
+        """Record which objects the archive lacks, for reports that do not ask it.
+
+        Parameters
+        ----------
+        missing : iterable of Absence
+            Those without a key concern no object, and are left out.
+        present : iterable of str
+            Keys of objects that exist; earlier records of them as missing are deleted.
+        """
+        if not self.path.exists():
+            return
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+        rows = [
+            (absence.key, f"{absence.detail}, asked on {now} UTC", absence.reason.value)
+            for absence in missing
+            if absence.key
+        ]
+        recorded = {key for (key,) in self._database.rows("missing", ["key"])}
+        # Few objects are missing, and a million may be present.
+        found = [(key,) for key in (recorded.intersection(present) if recorded else ())]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM missing WHERE key = ?", found)
+            connection.executemany(
+                "INSERT OR REPLACE INTO missing (key, said, reason) VALUES (?,?,?)", rows
+            )
+
+        if rows or found:
+            self._database.write(write)
+
+    def missing(self, prefix: str) -> dict[str, MissingRecord]:
+        """Return the objects below a prefix that the archive was found to lack, by key."""
+        rows = self._database.rows("missing", ranges=[key_range(prefix)])
+        # An unknown reason counts as a plain absence, so that nothing is hidden.
+        return {
+            key: MissingRecord(Reason(word) if word in set(Reason) else Reason.ABSENT, detail)
+            for key, detail, word in rows
+        }
+
+    # Locations
+
+    def locations(self) -> list[tuple[str, str]]:
+        """Return key and location of the files that do not lie under their key, unchecked."""
+        return [(key, location) for key, location in self._database.rows("places")]
+
+    def record_locations(self, outdated: Iterable[str], locations: Mapping[str, str]) -> None:
+        """Delete the locations of some files and record others, in one transaction.
+
+        Raises
+        ------
+        ConfigurationError
+            If another file has one of the locations.
+        """
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM places WHERE key = ?", [(key,) for key in outdated])
+            for key, location in locations.items():
+                try:
+                    connection.execute("INSERT INTO places VALUES (?,?)", (key, location))
+                except sqlite3.IntegrityError:
+                    [(owner,)] = connection.execute(
+                        "SELECT key FROM places WHERE place = ?", (location,)
+                    )
+                    raise shared_location(location, owner, key) from None
+
+        self._database.write(write)
+
+    # Damage
+
+    def _rebuilt(self, why: str, aside: Path | None) -> None:
+        """Warn of a damaged database, and save the locations in it.
+
+        A location ends in the file's name, so that a damaged one is detected.
+        """
+        count = 0
+        if aside is None:
+            fate = "cannot be moved out of the way, so that nothing is recorded; remove it"
+        else:
+            fate = f"was moved to {aside.name}"
+            rows = [
+                row for row in self._database.saved(aside, "places") if not fault_of_location(*row)
+            ]
+            count = len(rows)
+            if rows:
+                self._write_rows("INSERT OR REPLACE INTO places (key, place) VALUES (?,?)", rows)
+        locations = (
+            f"the places of {count:,} files that a storage placed elsewhere were saved"
+            if count
+            else "where files lie that a storage placed elsewhere (collect again with that storage)"
+        )
+        warnings.warn(
+            f"{self.path} is damaged ({why}) and {fate}. Lost: the proofs of its files (the next "
+            "collect proves them again, without fetching them); what the archive was found to "
+            f"lack; {locations}",
+            ArchiveKitWarning,
+            stacklevel=2,
+        )
+
+    def _write_rows(self, statement: str, rows: Sequence[Row]) -> None:
+        self._database.write(lambda connection: connection.executemany(statement, rows))
+
+
+def _with_new_stamp(row: Row, restamped: ProofRecord | None) -> Row:
+    """Replace the stamp in a row of the proofs by a newer one, if there is one; drop the digest."""
+    sha256, key, *rest = row
+    if restamped is not None and restamped.sha256 == sha256:
+        rest[: len(restamped.stamp)] = restamped.stamp
+    return (key, *rest)
