@@ -38,11 +38,11 @@ from tests.support.planted import (
     SECOND,
     at,
     every,
-    examined,
-    line_of,
     moment,
     plant,
+    examined,
     report_on,
+    timeline_of,
 )
 from tests.support.stores import kline, other
 
@@ -60,12 +60,12 @@ def spoil(path: Path) -> None:
     path.write_bytes(data)
 
 
-#: What a report says of one row: the symbol, its time and a word.
+#: Kind of gap of each missing row, by symbol and time.
 Truth = dict[tuple[str, int], str]
 
 
-def rows_told(report: CoverageReport, step: int) -> Truth:
-    """Spell the gaps of a report row by row."""
+def missing_rows(report: CoverageReport, step: int) -> Truth:
+    """Return the missing rows of a report, each with the kind of its gap."""
     told = {}
     for row in report.gaps.iter_rows(named=True):
         start, end = (int(row[name].timestamp()) * SECOND for name in ("start", "end"))
@@ -84,7 +84,7 @@ def gaps_of(report: CoverageReport) -> list[tuple[object, ...]]:
 
 
 def assert_consistent(report: CoverageReport, present: int, lacking: int) -> None:
-    """The parts of a report say the same, and what was counted elsewhere."""
+    """Compare the parts of a report with each other, and with counts."""
     streams, days, gaps = report.streams, report.days, report.gaps
     assert streams["present"].sum() == days["present"].sum() == present
     assert streams["missing"].sum() == gaps["missing"].sum() == lacking
@@ -99,7 +99,7 @@ def assert_consistent(report: CoverageReport, present: int, lacking: int) -> Non
 
 
 def long_candles(root: Path, interval: str, *months: str) -> None:
-    """Plant months of candles that begin on Mondays, or with the month."""
+    """Write months of candles that begin on Mondays, or with the month."""
     for month in months:
         key = kline("BTCUSDT", month, interval)
         days = every(DAY, str(key.start), f"{key.end + timedelta(days=1)}")
@@ -126,13 +126,13 @@ def candle_files(
     ]
 
 
-def looked_at(line: Timeline) -> Timeline:
+def with_gaps(line: Timeline) -> Timeline:
     find_gaps(line)
     return line
 
 
 def numbered(day: str, first: int, count: int, *lacking: int) -> tuple[ObjectKey, FileProfile]:
-    """Make a day of trades, evenly over it, numbered from a first one on."""
+    """Return a day of evenly spaced trades with ids from a first one on."""
     key = other("aggTrades", "BTCUSDT", day, "spot")
     ids = [first + n for n in range(count) if first + n not in lacking]
     step = DAY // count
@@ -146,13 +146,13 @@ EVIL = "<b>&\"'$\\frac$"
 
 
 def candles(symbol: str, *lacking: Sequence[int]) -> Timeline:
-    """Make a line of some days of July, each of which lacks some hours."""
+    """Return a timeline of some days of July, each with some hours missing."""
     owners = []
     for number, gone in enumerate(lacking):
         key = kline("X", f"2025-07-{number + 1:02}")
         times = [at(str(key.start)) + hour * HOUR for hour in range(24) if hour not in gone]
         owners.append((key, examined(key, times)))
-    line = line_of(owners)
+    line = timeline_of(owners)
     line.stream = replace(line.stream, symbol=symbol)
     line.expected_files = line.actual_files = len(owners)
     find_gaps(line)
@@ -162,7 +162,7 @@ def candles(symbol: str, *lacking: Sequence[int]) -> Timeline:
 def of_events(symbol: str) -> Timeline:
     key = other("bookTicker", "X", "2024-03-29")
     times = every(60 * 1_000_000, "2024-03-29", "2024-03-29 20:00")
-    line = line_of([(key, examined(key, times, ids=times))])
+    line = timeline_of([(key, examined(key, times, ids=times))])
     line.stream = replace(line.stream, symbol=symbol)
     line.expected_files = line.actual_files = 1
     find_gaps(line)
@@ -207,7 +207,7 @@ def small(symbol: str = "ETHUSDT") -> CoverageReport:
 
 
 def large(streams: int, first: date, days: int, gaps: int) -> CoverageReport:
-    """Report on many streams and days with gaps of every kind; each stream draws its own."""
+    """Report on many streams with random gaps of every kind."""
     lines = []
     for number in range(streams):
         dice = random.Random(number)

@@ -18,7 +18,7 @@ from tests.support.stores import kline, other
 
 
 def backtest_store(root: Path) -> None:
-    """Prices of two symbols, trades of one that begin a day later, and funding."""
+    """Plant prices of two symbols, trades of one from a day later, and funding."""
     for day in DAYS[:5]:
         plant(root, kline("BTCUSDT", day, market="futures/um"), hours(day))
         lacking = (3, 4) if day == DAYS[2] else ()
@@ -35,7 +35,7 @@ def backtest_store(root: Path) -> None:
     plant(root, funding, every(8 * HOUR, "2025-07-01", "2025-08-01"))
 
 
-def test_streams_support_together_what_all_of_them_have(tmp_path: Path) -> None:
+def test_the_window_is_covered_by_every_stream(tmp_path: Path) -> None:
     backtest_store(tmp_path)
     ready = bak.backtest_coverage(tmp_path, start=DAYS[0], end=DAYS[4])
     assert ready.asked == (date(2025, 7, 1), date(2025, 7, 5))
@@ -65,7 +65,7 @@ def test_streams_support_together_what_all_of_them_have(tmp_path: Path) -> None:
     assert "15 of 16 files (93.75 %)" in repr(ready)
 
 
-def test_the_streams_that_end_the_window_are_named(tmp_path: Path) -> None:
+def test_the_verdict_names_the_streams_that_bound_the_window(tmp_path: Path) -> None:
     reach = {"BTCUSDT": DAYS[:5], "ETHUSDT": DAYS[2:5], "XRPUSDT": DAYS[:4], "ADAUSDT": DAYS[:4]}
     for symbol, days in reach.items():
         for day in days:
@@ -81,7 +81,7 @@ def test_the_streams_that_end_the_window_are_named(tmp_path: Path) -> None:
     assert "as spot klines ETHUSDT 1h begins on 2025-07-03; of" in only_start
 
 
-def test_a_month_of_funding_does_not_ask_for_all_of_the_month(tmp_path: Path) -> None:
+def test_a_monthly_funding_file_does_not_extend_the_window(tmp_path: Path) -> None:
     backtest_store(tmp_path)
     ready = bak.backtest_coverage(tmp_path, min_coverage=0.97)
     assert ready.asked == (date(2025, 7, 1), date(2025, 7, 5))
@@ -99,7 +99,7 @@ def test_a_month_of_funding_does_not_ask_for_all_of_the_month(tmp_path: Path) ->
     assert alone.is_ready
 
 
-def test_a_month_of_weeks_does_not_ask_for_all_of_the_month(tmp_path: Path) -> None:
+def test_a_monthly_file_of_weekly_candles_does_not_extend_the_window(tmp_path: Path) -> None:
     long_candles(tmp_path, "1w", "2025-07")
     for day in DAYS[:15]:
         plant(tmp_path, kline("BTCUSDT", day), hours(day))
@@ -108,7 +108,7 @@ def test_a_month_of_weeks_does_not_ask_for_all_of_the_month(tmp_path: Path) -> N
     assert ready.is_ready
 
 
-def test_enough_of_all_days_is_ready(tmp_path: Path) -> None:
+def test_enough_coverage_of_all_days_is_ready(tmp_path: Path) -> None:
     backtest_store(tmp_path)
     ready = bak.backtest_coverage(tmp_path, min_coverage=0.97, start=DAYS[1], end=DAYS[4])
     assert ready.is_ready
@@ -122,8 +122,8 @@ def test_enough_of_all_days_is_ready(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interval", ["1w", "1mo"])
-def test_long_candles_leave_the_window_whole(tmp_path: Path, interval: str) -> None:
-    """Most days have no candle of a week, and lack none."""
+def test_long_candles_do_not_shorten_the_window(tmp_path: Path, interval: str) -> None:
+    """On most days no weekly candle is due."""
     for month, end in (("2025-05", "2025-06-01"), ("2025-06", "2025-07-01")):
         plant(tmp_path, kline("BTCUSDT", month, "4h"), every(4 * HOUR, f"{month}-01", end))
         days = every(DAY, f"{month}-01", end)
@@ -142,7 +142,7 @@ def test_long_candles_leave_the_window_whole(tmp_path: Path, interval: str) -> N
     assert ready.window == (date(2025, 5, 1), last)
 
 
-def test_what_is_wanted_is_not_rounded_up(tmp_path: Path) -> None:
+def test_the_wanted_share_is_not_rounded_up(tmp_path: Path) -> None:
     backtest_store(tmp_path)
     verdict = bak.backtest_coverage(tmp_path, min_coverage=0.9999999).verdict
     assert "(wanted 99.99999 %)" in verdict
@@ -163,7 +163,7 @@ def test_streams_of_different_days_leave_no_window(two_days: Path) -> None:
     assert "there is no day of which every stream has rows" in ready.verdict
 
 
-def test_lacks_of_several_streams_are_one_stretch_to_skip(tmp_path: Path) -> None:
+def test_overlapping_gaps_of_several_streams_are_skipped_together(tmp_path: Path) -> None:
     lacking: dict[str, Callable[[str], list[int]]] = {
         "BTCUSDT": lambda day: hours(day, 5, 6),
         "ETHUSDT": lambda day: hours(day, 6, 7),

@@ -1,4 +1,4 @@
-"""What a report says of a store is what was planted in it, row by row, and nothing else."""
+"""A report finds what was planted in a store, row by row, and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.reports import (
     assert_consistent,
     gaps_of,
     hours,
-    rows_told,
+    missing_rows,
     spoil,
     trades,
 )
@@ -43,7 +43,7 @@ FLAWS = ("none", "none", "hole", "late", "early", "empty", "deleted", "corrupt",
 
 @st.composite
 def markets(draw: st.DrawFn) -> tuple[dict[tuple[str, str], tuple[str, set[int]]], set[int]]:
-    """Draw for each symbol and day a flaw and hours it lacks, and when the market stood still."""
+    """Draw a flaw and missing hours for each symbol and day, and a halt of the market."""
     planted = {}
     for symbol in SYMBOLS[: draw(st.integers(1, 3))]:
         for day in DAYS[:4]:
@@ -63,7 +63,7 @@ def markets(draw: st.DrawFn) -> tuple[dict[tuple[str, str], tuple[str, set[int]]
 
 @settings(max_examples=25)
 @given(markets())
-def test_all_that_is_planted_in_candles_is_found(
+def test_every_planted_flaw_of_candles_is_found(
     drawn: tuple[dict[tuple[str, str], tuple[str, set[int]]], set[int]],
 ) -> None:
     planted, halt = drawn
@@ -126,7 +126,7 @@ def test_all_that_is_planted_in_candles_is_found(
                 else:
                     kind = "hole" if rows[0] < time < rows[-1] else "short_file"
                 truth[symbol, time] = kind
-    assert rows_told(report, HOUR) == truth
+    assert missing_rows(report, HOUR) == truth
     assert {
         (row["symbol"], f"{row['start']:%Y-%m-%d}", row["kind"], row["rows"])
         for row in report.findings.iter_rows(named=True)
@@ -139,19 +139,7 @@ def test_all_that_is_planted_in_candles_is_found(
         assert getattr(again, name).equals(getattr(report, name)), name
 
 
-# Monthly and daily files of the same days
-
-
-# Other feeds
-
-
-# Trades as witnesses
-
-
-# Words for what is not there
-
-
-def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
+def test_an_empty_folder_is_not_complete(tmp_path: Path) -> None:
     report = bak.coverage(tmp_path)
     assert report.verdict == f"Nothing found: {tmp_path} has no file of the archive for these days"
     assert (report.coverage, report.weakest, report.is_complete) == (None, None, False)
@@ -167,7 +155,7 @@ def test_an_empty_folder_has_nothing(tmp_path: Path) -> None:
         report.plot()
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"'.*nowhere' is not a folder"):
         bak.coverage(tmp_path / "nowhere")
 
@@ -182,7 +170,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"prefer": "weekly"}, "prefer: 'weekly'"),
     ],
 )
-def test_questions_that_cannot_be_meant_are_refused(
+def test_invalid_arguments_are_rejected(
     tmp_path: Path, arguments: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
@@ -190,16 +178,16 @@ def test_questions_that_cannot_be_meant_are_refused(
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.01, 99.9, True, float("nan"), "0.9"])
-def test_a_share_is_above_nothing_and_up_to_one(tmp_path: Path, share: object) -> None:
+def test_a_share_is_above_0_and_at_most_1(tmp_path: Path, share: object) -> None:
     with pytest.raises(ConfigurationError, match=r"min_coverage: .* is not a share"):
         bak.backtest_coverage(tmp_path, min_coverage=share)
 
 
-# What was seen is remembered
+# Remembered profiles
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every attempt to open a file fail."""
+    """Make every attempt to open a file fail."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("a file was opened")
@@ -219,7 +207,7 @@ def test_a_second_report_opens_no_file(two_days: Path, monkeypatch: pytest.Monke
     assert second.findings.equals(first.findings)
 
 
-def test_a_file_that_was_written_again_is_read_again(two_days: Path) -> None:
+def test_a_rewritten_file_is_read_again(two_days: Path) -> None:
     assert bak.coverage(two_days).is_complete
     plant(two_days, kline("BTCUSDT", DAYS[0]), hours(DAYS[0], 5))
     plant(two_days, kline("BTCUSDT", DAYS[2]), hours(DAYS[2], 0))
@@ -234,13 +222,7 @@ def test_without_a_cache_nothing_is_written(two_days: Path) -> None:
     assert not (two_days / ".binance_archive_kit").exists()
 
 
-# Backtests
-
-
-# What is known of the archive
-
-
-def test_files_that_are_skipped_are_never_nothing(tmp_path: Path) -> None:
+def test_skipped_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "BTCUSDT-1h-2025-07-01.zip").write_bytes(b"PK")
     report = bak.coverage(tmp_path)
@@ -271,7 +253,7 @@ def run(root: Path, *arguments: str) -> int:
         ("nothing", Exit.NOTHING, Exit.NOTHING),
     ],
 )
-def test_a_report_ends_with_what_it_says(
+def test_the_exit_code_matches_the_report(
     tmp_path: Path, flaw: str, plain: Exit, gated: Exit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     times = hours(DAYS[0], *([5] if flaw == "hole" else []))

@@ -11,7 +11,7 @@ from tests.support.reports import DAYS, assert_consistent, gaps_of, long_candles
 from tests.support.stores import kline
 
 
-def test_what_is_there_is_held_against_itself(two_days: Path) -> None:
+def test_a_folder_expects_its_own_days(two_days: Path) -> None:
     report = bak.coverage(two_days)
     assert report.verdict == (
         "Complete: 100 % of the rows due are there (48 of 48), in 2 of 2 files of 1 stream"
@@ -31,13 +31,13 @@ def test_days_beyond_the_files_are_not_collected(two_days: Path) -> None:
     assert "in 2 of 5 files" in report.verdict
 
 
-def test_some_days_are_looked_at_by_themselves(two_days: Path) -> None:
+def test_start_and_end_narrow_a_report(two_days: Path) -> None:
     report = bak.coverage(two_days, start=DAYS[1], end=DAYS[1])
     assert_consistent(report, 24, 0)
     assert report.days["date"].to_list() == [date(2025, 7, 2)]
 
 
-def test_a_month_that_lacks_is_one_file(tmp_path: Path) -> None:
+def test_a_missing_month_counts_as_one_file(tmp_path: Path) -> None:
     for month in ("2025-05", "2025-07"):
         key = kline("BTCUSDT", month, "1d")
         plant(tmp_path, key, every(DAY, str(key.start), f"{key.end + timedelta(days=1)}"))

@@ -20,7 +20,7 @@ from tests.support.stores import kline, other, put
 
 
 @pytest.mark.parametrize("lacks", ["daily", "monthly"])
-def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
+def test_a_missing_file_of_one_partition_is_not_hidden_by_the_other(
     tmp_path: Path, lacks: str
 ) -> None:
     for day in (DAYS[0], DAYS[2]):
@@ -40,7 +40,7 @@ def test_a_lack_of_one_partition_is_not_hidden_by_what_was_told_of_the_other(
     assert report.gaps["evidence"].item().startswith(f"told of the {lacks} one")
 
 
-def test_days_to_come_are_not_published(two_days: Path) -> None:
+def test_future_days_are_not_published(two_days: Path) -> None:
     report = bak.coverage(two_days, start="2100-01-01", end="2100-01-31")
     assert set(report.gaps["kind"]) == {"not_published"}
     assert report.verdict == "Nothing is due: 1 stretch not published"
@@ -54,7 +54,7 @@ def test_days_before_the_feed_began_were_never_due(two_days: Path) -> None:
     assert report.verdict == "Nothing is due: 1 stretch before listing"
 
 
-def test_a_feed_that_ended_is_not_lacking(tmp_path: Path) -> None:
+def test_days_after_the_end_of_a_feed_are_not_missing(tmp_path: Path) -> None:
     put(tmp_path, other("EOHSummary", "BTCUSDT", "2023-10-23", "option"), 2_000)
     report = bak.coverage(tmp_path, end="2023-10-25")
     assert gaps_of(report) == [("ended_feed", "10-24 00:00", "10-26 00:00", 0)]
@@ -62,9 +62,7 @@ def test_a_feed_that_ended_is_not_lacking(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interval", ["1w", "1mo"])
-def test_what_only_a_file_of_the_running_month_can_hold_is_not_published(
-    tmp_path: Path, interval: str
-) -> None:
+def test_rows_of_the_current_months_file_are_not_published(tmp_path: Path, interval: str) -> None:
     this = datetime.now(UTC).date().replace(day=1)
     last = (this - timedelta(days=1)).replace(day=1)
     before = (last - timedelta(days=1)).replace(day=1)
@@ -79,9 +77,7 @@ def test_what_only_a_file_of_the_running_month_can_hold_is_not_published(
 @pytest.mark.parametrize(
     ("last", "kinds"), [("08:00", set()), ("09:00", set()), ("05:00", {"short_file"})]
 )
-def test_a_contract_ends_on_the_day_its_name_says(
-    tmp_path: Path, last: str, kinds: set[str]
-) -> None:
+def test_a_contract_ends_on_its_delivery_day(tmp_path: Path, last: str, kinds: set[str]) -> None:
     name = "data/futures/um/daily/klines/BTCUSDT_240628/1h/BTCUSDT_240628-1h-"
     for day, end in (("2024-06-27", "2024-06-28"), ("2024-06-28", f"2024-06-28 {last}")):
         plant(tmp_path, ObjectKey.parse(f"{name}{day}.zip"), every(HOUR, day, end))
@@ -90,8 +86,8 @@ def test_a_contract_ends_on_the_day_its_name_says(
     assert set(report.gaps["kind"]) == {"after_delisting", *kinds}
 
 
-def test_a_symbol_of_which_another_stream_goes_on_was_not_delisted(tmp_path: Path) -> None:
-    """What an earlier collection noted of one stream is held against all of the symbol."""
+def test_a_symbol_with_later_files_of_another_stream_was_not_delisted(tmp_path: Path) -> None:
+    """A record about one stream is compared with all streams of the symbol."""
     plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0]))
     key = kline("BTCUSDT", DAYS[1])
     stream = key.folder
@@ -113,7 +109,7 @@ def test_a_symbol_of_which_another_stream_goes_on_was_not_delisted(tmp_path: Pat
 
 
 @pytest.mark.parametrize("noted", ["not a key", "data/spot/daily/klines/X/1h/X-1h-2025.zip"])
-def test_a_note_that_names_no_object_does_no_harm(
+def test_an_invalid_key_in_a_record_is_ignored(
     two_days: Path, noted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "quarantined", lambda *_: {noted: "bad"})

@@ -13,7 +13,7 @@ from tests.support.reports import DAYS, assert_consistent, hours
 from tests.support.stores import kline, other
 
 
-def test_a_day_that_only_a_csv_gives_is_there_and_unverified(two_days: Path) -> None:
+def test_a_day_given_by_a_csv_is_present_and_unverified(two_days: Path) -> None:
     zipped = two_days / str(kline("BTCUSDT", DAYS[1]))
     csv = zipped.with_suffix(".csv")
     csv.write_bytes(csv_at(kline("BTCUSDT", DAYS[1]), hours(DAYS[1])))
@@ -26,7 +26,7 @@ def test_a_day_that_only_a_csv_gives_is_there_and_unverified(two_days: Path) -> 
     assert bak.backtest_coverage(two_days).is_ready
 
 
-def test_a_file_of_an_unusual_form_is_read_and_named(two_days: Path) -> None:
+def test_an_irregular_file_is_read_and_named(two_days: Path) -> None:
     key = kline("BTCUSDT", DAYS[1])
     write(two_days, key, zip_of(key, csv_at(key, hours(DAYS[1])).rstrip(b"\n")))
     report = bak.coverage(two_days)
@@ -38,7 +38,7 @@ def test_a_file_of_an_unusual_form_is_read_and_named(two_days: Path) -> None:
     assert bak.coverage(two_days).findings.equals(report.findings)
 
 
-def test_a_change_of_meaning_is_told_wherever_such_rows_are(tmp_path: Path) -> None:
+def test_a_change_of_meaning_is_reported_for_rows_it_concerns(tmp_path: Path) -> None:
     def told(*days: str) -> list[str]:
         root = tmp_path / days[0]
         for day in days:
@@ -53,7 +53,7 @@ def test_a_change_of_meaning_is_told_wherever_such_rows_are(tmp_path: Path) -> N
     assert told("2026-06-24", "2026-06-25") == ["2026-06-25"]
 
 
-def test_a_known_defect_is_named_where_it_is_touched(tmp_path: Path) -> None:
+def test_a_known_defect_is_reported_for_its_days(tmp_path: Path) -> None:
     day = "2020-12-21"
     month = kline("BTCUSDT", "2020-12")
     plant(tmp_path, month, every(HOUR, "2020-12-01", "2021-01-01"))
@@ -70,7 +70,7 @@ def test_a_known_defect_is_named_where_it_is_touched(tmp_path: Path) -> None:
     assert "wrong_values" not in kinds
 
 
-def test_a_halt_that_took_no_whole_candle_is_named(tmp_path: Path) -> None:
+def test_a_halt_shorter_than_a_candle_is_reported(tmp_path: Path) -> None:
     day = "2020-02-19"
     plant(tmp_path, kline("BTCUSDT", day, "8h"), every(8 * HOUR, day, f"{day} 23:59"))
     report = bak.coverage(tmp_path)

@@ -20,10 +20,10 @@ from tests.support.planted import (
     at,
     every,
     examined,
-    line_of,
+    timeline_of,
     told,
 )
-from tests.support.reports import DAYS, UNLISTED, candle_files, hours, looked_at, numbered
+from tests.support.reports import DAYS, UNLISTED, candle_files, hours, numbered, with_gaps
 from tests.support.stores import kline
 
 
@@ -31,24 +31,24 @@ def nothing_known(_: Timeline) -> list[Halt]:
     return []
 
 
-def nobody_knows(*_: object) -> None:
+def unknown(*_: object) -> None:
     return None
 
 
 def market(
     *lacking: Sequence[int], days: Sequence[str] = DAYS[:2], on: int = 0, **others: str
 ) -> list[Timeline]:
-    """Make lines of whole days; each line lacks some hours of one of them."""
+    """Return timelines of whole days with some hours of one day missing."""
     lines = []
     for number, its in enumerate(lacking):
         rows = [(day, hours(day, *(its if at == on else ()))) for at, day in enumerate(days)]
-        lines.append(looked_at(line_of(candle_files(*rows, symbol=f"S{number}", **others))))
+        lines.append(with_gaps(timeline_of(candle_files(*rows, symbol=f"S{number}", **others))))
     return lines
 
 
-def test_candles_that_no_symbol_has_are_a_halt() -> None:
+def test_candles_missing_for_every_symbol_are_a_halt() -> None:
     lines = market([2, 3], [2, 3], [2, 3])
-    classify_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, unknown)
     for line in lines:
         assert told(line) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
         assert line.gaps[0].evidence == (
@@ -56,9 +56,9 @@ def test_candles_that_no_symbol_has_are_a_halt() -> None:
         )
 
 
-def test_candles_that_one_symbol_has_are_no_halt() -> None:
+def test_candles_present_for_one_symbol_are_no_halt() -> None:
     lines = market([2, 3], [2, 3], [])
-    classify_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, unknown)
     assert [told(line) for line in lines] == [
         [("hole", "07-01 02:00", "07-01 04:00", 2)],
         [("hole", "07-01 02:00", "07-01 04:00", 2)],
@@ -66,22 +66,22 @@ def test_candles_that_one_symbol_has_are_no_halt() -> None:
     ]
 
 
-def test_one_symbol_alone_tells_nothing() -> None:
+def test_one_symbol_alone_is_no_evidence() -> None:
     lines = market([2, 3])
-    classify_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, unknown)
     assert told(lines[0]) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
 
 
-def test_the_only_symbol_with_a_file_tells_nothing() -> None:
+def test_the_only_symbol_with_a_file_is_no_evidence() -> None:
     lines = market([2, 3])
-    later = looked_at(line_of(candle_files((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
-    classify_halts([*lines, later], nothing_known, nobody_knows)
+    later = with_gaps(timeline_of(candle_files((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
+    classify_halts([*lines, later], nothing_known, unknown)
     assert told(lines[0]) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
 
 
-def test_only_what_all_lack_is_a_halt() -> None:
+def test_only_candles_missing_for_all_are_a_halt() -> None:
     lines = market([2, 3, 4], [3, 4, 5], [1, 2, 3, 4])
-    classify_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, unknown)
     assert [told(line) for line in lines] == [
         [("hole", "07-01 02:00", "07-01 03:00", 1), ("halt", "07-01 03:00", "07-01 05:00", 2)],
         [("halt", "07-01 03:00", "07-01 05:00", 2), ("hole", "07-01 05:00", "07-01 06:00", 1)],
@@ -89,9 +89,9 @@ def test_only_what_all_lack_is_a_halt() -> None:
     ]
 
 
-def test_a_halt_in_the_silent_part_of_a_truncated_file_is_told_from_the_rest() -> None:
+def test_a_halt_is_separated_from_the_rest_of_a_truncated_file() -> None:
     lines = market([10, 11], [10, 11], range(7, 24))
-    classify_halts(lines, nothing_known, nobody_knows)
+    classify_halts(lines, nothing_known, unknown)
     assert told(lines[2]) == [
         ("short_file", "07-01 07:00", "07-01 10:00", 3),
         ("halt", "07-01 10:00", "07-01 12:00", 2),
@@ -107,43 +107,43 @@ def test_a_halt_over_midnight_is_one() -> None:
         rows = candle_files(
             (DAYS[0], hours(DAYS[0], 23)), (DAYS[1], hours(DAYS[1], 0, 1)), symbol=f"S{number}"
         )
-        lines.append(looked_at(line_of(rows)))
-    classify_halts(lines, nothing_known, nobody_knows)
+        lines.append(with_gaps(timeline_of(rows)))
+    classify_halts(lines, nothing_known, unknown)
     assert [told(line) for line in lines] == [[("halt", "07-01 23:00", "07-02 02:00", 3)]] * 2
     assert lines[0].gaps[0].days.tolist() == [1, 2]
 
 
-def test_symbols_without_a_file_have_no_say() -> None:
+def test_symbols_without_a_file_do_not_count() -> None:
     lines = market([2, 3], [2, 3])
-    absent = looked_at(line_of(candle_files((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
-    empty = looked_at(
-        line_of(candle_files((DAYS[0], []), (DAYS[1], hours(DAYS[1])), symbol="EMPTY"))
+    absent = with_gaps(timeline_of(candle_files((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
+    empty = with_gaps(
+        timeline_of(candle_files((DAYS[0], []), (DAYS[1], hours(DAYS[1])), symbol="EMPTY"))
     )
-    classify_halts([*lines, absent, empty], nothing_known, nobody_knows)
+    classify_halts([*lines, absent, empty], nothing_known, unknown)
     assert told(lines[0]) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
     assert "none of the 2 symbols" in lines[0].gaps[0].evidence[0]
     assert told(absent) == [("not_collected", "07-01 00:00", "07-02 00:00", 24)]
     assert told(empty) == [("empty_file", "07-01 00:00", "07-02 00:00", 24)]
 
 
-def test_the_first_hours_of_a_new_symbol_have_no_say() -> None:
-    """Its first file begins with its trading; what it lacks before is due to nobody."""
+def test_the_hours_before_a_new_symbol_do_not_count() -> None:
+    """Its first file begins with its trading; nothing is due before."""
     lines = market([2, 3], [2, 3], days=DAYS[1:3])
     rows = candle_files(
         (DAYS[1], hours(DAYS[1], *range(10))), (DAYS[2], hours(DAYS[2])), symbol="NEW"
     )
-    new = looked_at(line_of(rows, DAYS[0], words=[(DAYS[0], UNLISTED)]))
-    classify_halts([*lines, new], nothing_known, nobody_knows)
+    new = with_gaps(timeline_of(rows, DAYS[0], words=[(DAYS[0], UNLISTED)]))
+    classify_halts([*lines, new], nothing_known, unknown)
     assert told(lines[1]) == [("halt", "07-02 02:00", "07-02 04:00", 2)]
     assert told(new) == [("before_listing", "07-01 00:00", "07-02 10:00", 0)]
 
 
-def test_halts_are_told_market_by_market_and_interval_by_interval() -> None:
+def test_halts_are_found_for_each_market_and_interval() -> None:
     hourly = market([2, 3], [2, 3])
     key = kline("S0", DAYS[0], "30m")
     half = [time for time in every(30 * MINUTE, DAYS[0], DAYS[1]) if time // HOUR % 24 != 2]
-    other_interval = looked_at(line_of([(key, examined(key, half))]))
-    classify_halts([*hourly, other_interval], nothing_known, nobody_knows)
+    other_interval = with_gaps(timeline_of([(key, examined(key, half))]))
+    classify_halts([*hourly, other_interval], nothing_known, unknown)
     assert told(other_interval) == [("hole", "07-01 02:00", "07-01 03:00", 2)]
     assert told(hourly[0]) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
 
@@ -151,7 +151,7 @@ def test_halts_are_told_market_by_market_and_interval_by_interval() -> None:
 def test_a_known_halt_needs_no_neighbours() -> None:
     [line] = market([3, 4, 5])
     halt = Halt(at("2025-07-01 03:40:55"), at("2025-07-01 05:00"), "a known halt")
-    classify_halts([line], lambda _: [halt], nobody_knows)
+    classify_halts([line], lambda _: [halt], unknown)
     assert told(line) == [
         ("hole", "07-01 03:00", "07-01 04:00", 1),
         ("halt", "07-01 04:00", "07-01 05:00", 1),
@@ -160,10 +160,10 @@ def test_a_known_halt_needs_no_neighbours() -> None:
     assert line.gaps[1].evidence == ("a known halt",)
 
 
-def test_a_halt_of_which_only_the_day_is_known_is_no_proof() -> None:
+def test_a_halt_known_only_by_its_day_is_no_proof() -> None:
     [line] = market([4])
     halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
-    classify_halts([line], lambda _: [halt], nobody_knows)
+    classify_halts([line], lambda _: [halt], unknown)
     assert told(line) == [("hole", "07-01 04:00", "07-01 05:00", 1)]
     assert line.gaps[0].evidence[-1] == "at an unknown time, a halt of this day"
 
@@ -180,25 +180,25 @@ LATE = (21, 22, 23)
         ([LATE, LATE, (21, 22)], ["halt", "halt", "halt"]),
     ],
 )
-def test_files_that_end_together_are_no_halt_unless_one_goes_on(
+def test_files_that_end_together_are_no_halt_unless_one_continues(
     lines: list[tuple[int, ...]], kinds: list[str]
 ) -> None:
     side = market(*lines)
-    classify_halts(side, nothing_known, nobody_knows)
+    classify_halts(side, nothing_known, unknown)
     assert [told(line)[0][0] for line in side] == kinds
 
 
-def test_files_that_end_together_on_the_day_of_a_halt_are_one() -> None:
+def test_files_that_end_together_on_the_day_of_a_halt_are_a_halt() -> None:
     side = market(LATE, LATE)
     halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
-    classify_halts(side, lambda _: [halt], nobody_knows)
+    classify_halts(side, lambda _: [halt], unknown)
     assert [told(line)[0][0] for line in side] == ["halt", "halt"]
 
 
 @pytest.mark.parametrize(
     ("traded", "kind"), [("nothing was traded", "halt"), ("", "hole"), (None, "hole")]
 )
-def test_trades_tell_a_halt_from_a_hole(traded: str | None, kind: str) -> None:
+def test_trades_distinguish_a_halt_from_a_hole(traded: str | None, kind: str) -> None:
     lines = market([4])
     classify_halts(lines, nothing_known, lambda *_: traded)
     assert told(lines[0]) == [(kind, "07-01 04:00", "07-01 05:00", 1)]
@@ -206,8 +206,8 @@ def test_trades_tell_a_halt_from_a_hole(traded: str | None, kind: str) -> None:
     assert ("the candles were left out" in evidence) == (traded == "")
 
 
-def test_other_feeds_are_left_alone() -> None:
-    line = looked_at(line_of([numbered(DAYS[0], 0, 96, 40, 41, 42)]))
+def test_other_feeds_have_no_halts() -> None:
+    line = with_gaps(timeline_of([numbered(DAYS[0], 0, 96, 40, 41, 42)]))
     classify_halts([line, line], nothing_known, lambda *_: "nothing was traded")
     assert told(line) == [("hole", "07-01 09:45", "07-01 10:45", 3)]
 
@@ -220,18 +220,18 @@ def test_other_feeds_are_left_alone() -> None:
         max_size=4,
     )
 )
-def test_every_row_that_lacks_is_in_one_gap_of_the_right_kind(
+def test_every_missing_row_is_in_one_gap_of_the_right_kind(
     lacking: list[list[set[int]]],
 ) -> None:
-    """Of every symbol some hours of two days are lacking; the truth is told hour by hour."""
+    """Some hours of two days are missing for every symbol; the truth is known hour by hour."""
     lines = []
     for number, its in enumerate(lacking):
         rows = candle_files(
             *((day, hours(day, *gone)) for day, gone in zip(DAYS, its, strict=False)),
             symbol=f"S{number}",
         )
-        lines.append(looked_at(line_of(rows)))
-    classify_halts(lines, nothing_known, nobody_knows)
+        lines.append(with_gaps(timeline_of(rows)))
+    classify_halts(lines, nothing_known, unknown)
     every = [{day * 24 + hour for day, gone in enumerate(its) for hour in gone} for its in lacking]
     for line, its in zip(lines, lacking, strict=True):
         kinds = {}

@@ -30,7 +30,7 @@ def labels_of(axes: object, which: str) -> list[str]:
 
 
 def cells_of(axes: object) -> np.ma.MaskedArray:
-    """Give the field as it is drawn, row by row."""
+    """Return the grid as it is drawn, row by row."""
     from matplotlib.collections import QuadMesh
 
     [mesh] = [each for each in axes.collections if isinstance(each, QuadMesh)]  # type: ignore[attr-defined]
@@ -48,7 +48,7 @@ def no_figure_is_left() -> object:
     pyplot.close("all")
 
 
-def test_a_plot_is_drawn_where_it_is_told() -> None:
+def test_a_plot_is_drawn_on_the_given_axes() -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2)
@@ -61,7 +61,7 @@ def test_a_plot_is_drawn_where_it_is_told() -> None:
     assert own.figure is not figure
 
 
-def test_every_colour_has_its_word() -> None:
+def test_every_colour_is_in_the_legend() -> None:
     axes = candles_report([2, 3], range(7, 24)).plot()
     assert legend_of(axes) == ["short file", "hole"]
     cells = cells_of(axes)
@@ -108,7 +108,7 @@ def test_one_stream_of_many_years_is_drawn_year_by_year() -> None:
     ("days", "columns", "note"),
     [(400, 400, ""), (401, 59, "week"), (2_800, 401, "week"), (2_801, 93, "month")],
 )
-def test_days_are_put_together_where_there_are_too_many(days: int, columns: int, note: str) -> None:
+def test_days_share_a_cell_where_there_are_too_many(days: int, columns: int, note: str) -> None:
     report = large(2, date(2018, 1, 1), days, 3)
     picture = report._heatmap()
     assert abs(picture.codes.shape[1] - columns) <= 1
@@ -133,7 +133,7 @@ def eras() -> CoverageReport:
 
 
 @pytest.mark.parametrize("make", [small, many, long, month, seasons, quarters, eras])
-def test_words_lie_within_the_picture_and_apart(
+def test_labels_lie_within_the_picture_and_do_not_overlap(
     make: Callable[[], CoverageReport],
 ) -> None:
     axes = make().plot()
@@ -156,7 +156,7 @@ def test_words_lie_within_the_picture_and_apart(
     assert all(box.y0 > legend.y1 for box in across), "the legend is below the days"
 
 
-def test_symbols_are_no_formulas_and_no_boxes() -> None:
+def test_symbols_are_legible() -> None:
     """No font here may have the characters; drawing them would warn."""
     for symbol in (EVIL, "币安人生USDT", "$\\bad{"):
         assert small(symbol)._heatmap().png().startswith(b"\x89PNG")
@@ -169,7 +169,7 @@ def test_symbols_are_no_formulas_and_no_boxes() -> None:
         assert renamed._heatmap().png().startswith(b"\x89PNG")
 
 
-def test_nothing_is_not_drawn() -> None:
+def test_an_empty_report_has_no_picture() -> None:
     report = report_on([], [], (), {}, "nothing")
     with pytest.raises(CoverageError, match="nothing to draw"):
         report.plot()

@@ -19,13 +19,13 @@ from tests.support.reports import (
     DAYS,
     assert_consistent,
     hours,
-    rows_told,
+    missing_rows,
     spoil,
 )
 from tests.support.stores import kline, other
 
 
-def test_a_month_rewritten_where_it_lies_is_compared_anew(tmp_path: Path) -> None:
+def test_a_month_rewritten_in_place_is_compared_again(tmp_path: Path) -> None:
     month, day = kline("BTCUSDT", "2025-07", "8h"), kline("BTCUSDT", DAYS[0], "8h")
     times = [at(DAYS[0]) + n * 8 * HOUR for n in range(3)]
     path = plant(tmp_path, month, times)
@@ -40,7 +40,7 @@ def test_a_month_rewritten_where_it_lies_is_compared_anew(tmp_path: Path) -> Non
 
 @st.composite
 def months(draw: st.DrawFn) -> tuple[set[int], dict[int, set[int]], set[int], str]:
-    """Draw places of a month, and of some of its days, that lack a row; and rows that differ."""
+    """Draw missing rows of a monthly file and of some daily files, and rows that differ."""
     month = draw(st.sets(st.integers(0, 31 * 3 - 1), max_size=5))
     days = draw(
         st.dictionaries(st.integers(0, 5), st.sets(st.integers(0, 2), max_size=3), min_size=1)
@@ -51,7 +51,7 @@ def months(draw: st.DrawFn) -> tuple[set[int], dict[int, set[int]], set[int], st
 
 @settings(max_examples=25)
 @given(months())
-def test_of_two_files_of_a_day_one_counts_and_both_are_compared(
+def test_overlapping_files_count_once_and_are_compared(
     drawn: tuple[set[int], dict[int, set[int]], set[int], str],
 ) -> None:
     gone, days, changed, prefer = drawn
@@ -82,7 +82,7 @@ def test_of_two_files_of_a_day_one_counts_and_both_are_compared(
         for place in set(range(day * 3, day * 3 + 3)) - set(file):
             inside = file[0] < place < file[-1]
             truth["BTCUSDT", start + place * step] = "hole" if inside else "short_file"
-    assert rows_told(report, step) == truth
+    assert missing_rows(report, step) == truth
     differing = {
         place
         for day, places in of_days.items()
@@ -110,7 +110,7 @@ def test_of_two_files_of_a_day_one_counts_and_both_are_compared(
 
 
 @pytest.mark.parametrize("spoilt", [True, False])
-def test_days_that_a_daily_file_cannot_give_come_from_the_monthly_one(
+def test_days_missing_in_a_daily_file_come_from_the_monthly_one(
     tmp_path: Path, spoilt: bool
 ) -> None:
     plant(tmp_path, kline("BTCUSDT", "2025-07"), every(HOUR, DAYS[0], "2025-08-01"))
@@ -127,8 +127,8 @@ def test_days_that_a_daily_file_cannot_give_come_from_the_monthly_one(
     assert report.findings["rows"].to_list() == ([] if spoilt else [24])
 
 
-def test_many_rows_in_a_row_that_differ_are_one_finding(tmp_path: Path) -> None:
-    """A daily file of trades that ends early lacks whatever the monthly one has from there on."""
+def test_neighbouring_rows_that_differ_are_one_finding(tmp_path: Path) -> None:
+    """A daily file of trades that ends early has no later row of the monthly one."""
     month = ObjectKey.parse("data/spot/monthly/aggTrades/BTCUSDT/BTCUSDT-aggTrades-2025-07.zip")
     times = every(MINUTE, DAYS[0], "2025-07-01 12:00")
     plant(tmp_path, month, times, ids=range(len(times)))
@@ -140,7 +140,7 @@ def test_many_rows_in_a_row_that_differ_are_one_finding(tmp_path: Path) -> None:
     assert (found["start"], found["end"]) == (moment(times[300]), moment(times[-1] + 1))
 
 
-def test_a_comparison_is_made_again_when_a_file_was_written_again(two_days: Path) -> None:
+def test_a_rewritten_file_is_compared_again(two_days: Path) -> None:
     plant(two_days, kline("BTCUSDT", "2025-07"), every(HOUR, DAYS[0], "2025-08-01"))
     assert bak.coverage(two_days).findings.height == 0
     plant(two_days, kline("BTCUSDT", DAYS[1]), hours(DAYS[1]), value=[3] * 24)
@@ -149,7 +149,7 @@ def test_a_comparison_is_made_again_when_a_file_was_written_again(two_days: Path
 
 
 @pytest.mark.parametrize(("day", "known"), [("2020-12-21", True), ("2020-12-22", False)])
-def test_a_day_known_to_be_wrong_in_its_month_may_differ(
+def test_a_day_known_to_be_wrong_in_the_monthly_file_may_differ(
     tmp_path: Path, day: str, known: bool
 ) -> None:
     plant(tmp_path, kline("BTCUSDT", "2020-12"), every(HOUR, "2020-12-01", "2021-01-01"))

@@ -1,7 +1,7 @@
-"""How a report looks: in words, in HTML that anybody may be sent, and in a picture.
+"""A report as text, as HTML and in a notebook.
 
-``WRITE_SNAPSHOTS=1 pytest tests/unit/test_reports.py`` writes the expected pages anew; look at
-what changed before it is committed.
+``WRITE_SNAPSHOTS=1 pytest tests/unit/quality/test_report.py`` rewrites the snapshots; review
+the changes before committing them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,11 @@ from tests.support.reports import EVIL, absence, candles, finding, long, many, s
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
-# Reports
+
+# Text
 
 
-# In words
-
-
-def test_only_all_is_100_percent() -> None:
+def test_only_the_whole_is_100_percent() -> None:
     for whole in (3, 100, 999, 1_440, 44_640, 10**6, 10**9, 10**12):
         assert percent(whole, whole) == "100 %"
         for part in (1, whole // 3, whole // 2, whole - 1):
@@ -81,7 +79,7 @@ def test_the_verdict_has_its_numbers() -> None:
     assert report.weakest["data_type"] == "bookTicker"
 
 
-def test_that_a_market_lacks_a_feed_is_no_news() -> None:
+def test_feeds_that_a_market_does_not_have_are_not_in_the_verdict() -> None:
     report = report_on(
         [candles("BTCUSDT", [])], [], [absence("BTCUSDT", Reason.NO_SUCH_FEED)], {}, "a store"
     )
@@ -90,7 +88,7 @@ def test_that_a_market_lacks_a_feed_is_no_news() -> None:
     assert "1 unavailable (cannot exist)" in str(report)
 
 
-def test_a_report_of_many_streams_is_told_in_a_few_lines() -> None:
+def test_a_report_of_many_streams_has_a_few_lines() -> None:
     said = repr(many())
     assert len(said.splitlines()) < 20
     assert "… and 188 more streams, none of them worse" in said
@@ -102,7 +100,7 @@ def test_a_report_of_many_streams_is_told_in_a_few_lines() -> None:
     assert set(shown) == set(worst)
 
 
-def test_many_bad_files_are_told_in_a_few_lines() -> None:
+def test_a_report_of_many_invalid_files_has_a_few_lines() -> None:
     problems: dict[str, FileError] = {
         f"{n}.zip": ChangedFile(f"{n}.zip", "damaged") for n in range(5_000)
     }
@@ -114,11 +112,11 @@ def test_many_bad_files_are_told_in_a_few_lines() -> None:
     assert len(report._repr_html_()) < 10_000
 
 
-# In HTML
+# HTML
 
 
 class Page(HTMLParser):
-    """Reads a page: its elements, what they load, and its text."""
+    """Parses a page: its elements, what they load, and its text."""
 
     VOID = ("meta", "img", "br")
 
@@ -145,8 +143,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-def assert_as_before(name: str, html: str) -> None:
-    """Hold HTML against the stored one, an element to a line."""
+def assert_matches_snapshot(name: str, html: str) -> None:
+    """Compare HTML with a snapshot, an element on each line."""
     lines = html.replace("><", ">\n<") + "\n"
     path = SNAPSHOTS / name
     if os.environ.get("WRITE_SNAPSHOTS"):
@@ -154,25 +152,25 @@ def assert_as_before(name: str, html: str) -> None:
     assert lines == path.read_text(encoding="utf-8")
 
 
-def test_a_report_looks_as_before() -> None:
-    assert_as_before("coverage.html", small()._repr_html_())
-    assert_as_before("coverage.txt", str(small()))
+def test_a_report_matches_its_snapshot() -> None:
+    assert_matches_snapshot("coverage.html", small()._repr_html_())
+    assert_matches_snapshot("coverage.txt", str(small()))
 
 
-def test_a_backtest_looks_as_before() -> None:
+def test_a_backtest_matches_its_snapshot() -> None:
     lines = [candles("BTCUSDT", [2, 3], []), candles("ETHUSDT", [], range(7, 24))]
     classify_halts(lines, lambda *_: "", lambda *_: None)
     report = report_on(lines, [], [], {}, "a store")
-    assert_as_before("backtest.html", BacktestCoverage(report, 0.999)._repr_html_())
+    assert_matches_snapshot("backtest.html", BacktestCoverage(report, 0.999)._repr_html_())
 
 
-def test_a_page_looks_as_before() -> None:
+def test_a_page_matches_its_snapshot() -> None:
     page = re.sub(r"base64,[^\"]+", "base64,…", small().to_html())
-    assert_as_before("page.html", page)
+    assert_matches_snapshot("page.html", page)
 
 
 @pytest.mark.parametrize("html", ["panel", "page", "backtest"])
-def test_nothing_is_taken_for_html(html: str) -> None:
+def test_everything_is_escaped(html: str) -> None:
     report = small(EVIL)
     made = {
         "panel": report._repr_html_,
@@ -191,13 +189,13 @@ def test_nothing_is_taken_for_html(html: str) -> None:
     }
 
 
-def test_a_title_is_escaped_too() -> None:
+def test_the_title_is_escaped() -> None:
     page = Page(replace(small(), title=EVIL).to_html())
     assert f"Coverage of {EVIL}" in page.text
     assert "b" not in page.tags
 
 
-def test_a_page_stands_for_itself(tmp_path: Path) -> None:
+def test_a_page_needs_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "coverage.html"
     assert small().to_html(path) is None
     html = path.read_text(encoding="utf-8")
@@ -214,14 +212,14 @@ def test_a_page_stands_for_itself(tmp_path: Path) -> None:
     assert alt.startswith("Days of each stream: Incomplete: ")
 
 
-def test_words_stand_beside_colours() -> None:
+def test_words_accompany_colours() -> None:
     text = Page(small()._repr_html_()).text
     for word in ("◐ incomplete", "halt", "short file", "hole", "duplicate", "invalid file"):
         assert word in text
 
 
-def test_no_text_has_a_colour_of_its_own() -> None:
-    """So that it is read on a light and on a dark ground."""
+def test_text_keeps_the_colour_of_the_page() -> None:
+    """So it is legible on light and dark backgrounds."""
     page = Page(small().to_html())
     styles = [value for name, value in page.attributes if name == "style"]
     coloured = [style for style in styles if re.search(r"(?<![-\w])color:", style)]
@@ -232,7 +230,7 @@ def test_no_text_has_a_colour_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("make", [many, long])
-def test_a_large_report_is_a_small_page_and_made_soon(make: Callable[[], CoverageReport]) -> None:
+def test_a_large_report_becomes_a_small_page_quickly(make: Callable[[], CoverageReport]) -> None:
     report = make()
     began = time.perf_counter()
     panel, page = report._repr_html_(), report.to_html()
@@ -250,7 +248,7 @@ def test_a_large_report_is_a_small_page_and_made_soon(make: Callable[[], Coverag
 
 @pytest.fixture
 def shell() -> Iterator[InteractiveShell]:
-    """Lend a notebook's shell, which nobody else finds there afterwards."""
+    """Provide a notebook's shell, and remove it afterwards."""
     before = sys.displayhook, sys.modules["__main__"]
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     yield shell
@@ -260,7 +258,7 @@ def shell() -> Iterator[InteractiveShell]:
 
 
 @pytest.mark.usefixtures("shell")
-def test_a_notebook_shows_the_words_and_the_picture_as_two_outputs() -> None:
+def test_a_notebook_shows_the_summary_and_the_picture_as_two_outputs() -> None:
     report = small()
     with capture_output() as got:
         display(report)
@@ -272,13 +270,7 @@ def test_a_notebook_shows_the_words_and_the_picture_as_two_outputs() -> None:
     assert picture.data["text/plain"] == f"Days of each stream: {report.verdict}"
 
 
-# In a picture
-
-
-# Frames
-
-
-def test_every_kind_has_its_meaning() -> None:
+def test_every_kind_has_a_meaning() -> None:
     assert len({kind.meaning for kind in GapKind}) == len(GapKind) == 11
     assert len({kind.meaning for kind in FindingKind}) == len(FindingKind) == 16
     assert all(kind.is_flaw for kind in FindingKind if kind.is_doubt)

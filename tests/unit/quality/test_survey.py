@@ -22,7 +22,7 @@ from tests.support.reports import (
     assert_consistent,
     gaps_of,
     hours,
-    rows_told,
+    missing_rows,
     spoil,
     trades,
 )
@@ -31,8 +31,8 @@ from tests.support.stores import kline, other, view_of
 
 @settings(max_examples=12)
 @given(st.sets(st.integers(0, 4 * 288 - 1), max_size=30), st.booleans())
-def test_metrics_are_whole_over_the_change_of_their_labels(lacking: set[int], cm: bool) -> None:
-    """288 a day, whatever end of a period labels it, and midnight in two files is one row."""
+def test_metrics_are_complete_over_the_change_of_their_labels(lacking: set[int], cm: bool) -> None:
+    """288 rows a day, whichever end labels a period; midnight in two files is one row."""
     days = [date(2026, 6, 23) + timedelta(days=n) for n in range(4)]
     market, symbol = ("futures/cm", "BTCUSD_PERP") if cm else ("futures/um", "BTCUSDT")
     start = at(str(days[0]))
@@ -44,7 +44,7 @@ def test_metrics_are_whole_over_the_change_of_their_labels(lacking: set[int], cm
             times = [start + place * 5 * MINUTE + late for place in sorted(places)]
             plant(Path(folder), other("metrics", symbol, str(day), market), times)
         report = bak.coverage(folder)
-    told = {(time - start) // (5 * MINUTE) for _, time in rows_told(report, 5 * MINUTE)}
+    told = {(time - start) // (5 * MINUTE) for _, time in missing_rows(report, 5 * MINUTE)}
     assert told == lacking
     assert_consistent(report, 4 * 288 - len(lacking), len(lacking))
 
@@ -55,10 +55,10 @@ def test_metrics_are_whole_over_the_change_of_their_labels(lacking: set[int], cm
     st.sets(st.integers(1, 100), max_size=6),
     st.sets(st.integers(0, 4), max_size=1),
 )
-def test_every_number_of_trades_that_lacks_is_counted(
+def test_every_skipped_trade_id_is_counted(
     counts: list[int], lacking: set[int], gone: set[int]
 ) -> None:
-    """So many trades on each day, numbered on and on; some are left out, perhaps a whole day."""
+    """Days of consecutively numbered trades; some are left out, perhaps a whole day."""
     gone = {day for day in gone if 0 < day < len(counts) - 1}
     first, held = 1_000, []
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def test_every_number_of_trades_that_lacks_is_counted(
     )
 
 
-def test_funding_that_changes_its_hours_is_counted_by_them(tmp_path: Path) -> None:
+def test_funding_is_counted_by_its_changing_interval(tmp_path: Path) -> None:
     keys = [
         ObjectKey.parse(f"data/futures/um/monthly/fundingRate/X/X-fundingRate-2025-0{month}.zip")
         for month in (6, 7)
@@ -122,7 +122,7 @@ BUT_STILL = [time for time in ALL_DAY if not STILL[0] <= time < STILL[1]]
     ids=["continuous and silent", "traded", "left out"],
 )
 @pytest.mark.parametrize("data_type", ["aggTrades", "trades"])
-def test_trades_tell_whether_the_market_stood_still(
+def test_trades_show_whether_the_market_stood_still(
     tmp_path: Path, times: list[int], ids: Sequence[int], kind: str, evidence: str, data_type: str
 ) -> None:
     plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0], 4, 5))
@@ -133,7 +133,7 @@ def test_trades_tell_whether_the_market_stood_still(
     assert evidence.format(data_type) in row["evidence"]
 
 
-def test_trades_of_another_time_tell_nothing(tmp_path: Path) -> None:
+def test_trades_of_another_time_are_no_evidence(tmp_path: Path) -> None:
     plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0], 4, 5))
     plant(tmp_path, other("aggTrades", "BTCUSDT", DAYS[3], "spot"), ALL_DAY[:0])
     plant(tmp_path, other("aggTrades", "ETHUSDT", DAYS[0], "spot"), BUT_STILL)
@@ -143,7 +143,7 @@ def test_trades_of_another_time_tell_nothing(tmp_path: Path) -> None:
     assert "traded" not in row["evidence"]
 
 
-def test_damaged_trades_tell_nothing(tmp_path: Path) -> None:
+def test_damaged_trades_are_no_evidence(tmp_path: Path) -> None:
     plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0], 4, 5))
     spoil(plant(tmp_path, other("aggTrades", "BTCUSDT", DAYS[0], "spot"), BUT_STILL))
     report = bak.coverage(tmp_path)
@@ -154,7 +154,7 @@ def test_damaged_trades_tell_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("data_type", "column"), [("aggTrades", "agg_trade_id"), ("trades", "id")])
-def test_a_row_without_its_number_makes_its_file_corrupt(
+def test_a_row_without_an_id_makes_its_file_corrupt(
     tmp_path: Path, data_type: str, column: str
 ) -> None:
     first, second = (other(data_type, "BTCUSDT", day, "spot") for day in DAYS[:2])
@@ -172,7 +172,7 @@ def test_a_row_without_its_number_makes_its_file_corrupt(
     assert f"a row has no {column}" in report.gaps["evidence"].item()
 
 
-def test_funding_that_does_not_say_its_hours_is_corrupt(tmp_path: Path) -> None:
+def test_funding_without_its_interval_is_corrupt(tmp_path: Path) -> None:
     name = "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2025-07.zip"
     funding = ObjectKey.parse(name)
     rows = csv_at(funding, every(8 * HOUR, "2025-07-01", "2025-08-01"))
@@ -182,8 +182,8 @@ def test_funding_that_does_not_say_its_hours_is_corrupt(tmp_path: Path) -> None:
     assert "a row has no funding_interval_hours" in report.gaps["evidence"].item()
 
 
-def test_a_bare_zip_is_as_good(tmp_path: Path) -> None:
-    """Another tool's folder has no digests."""
+def test_a_zip_without_a_digest_is_read(tmp_path: Path) -> None:
+    """The folder of another tool has no digests."""
     path = plant(tmp_path, kline("BTCUSDT", DAYS[0]), hours(DAYS[0]))
     path.with_name(f"{path.name}.CHECKSUM").unlink()
     assert bak.coverage(tmp_path).is_complete

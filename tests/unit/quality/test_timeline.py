@@ -22,7 +22,7 @@ def gap(start: int, end: int, kind: GapKind = GapKind.HOLE, missing: int | None 
     return Gap(start * HOUR, end * HOUR, missing, kind, (f"{start}-{end}",), days)
 
 
-def test_neighbours_of_one_kind_are_joined_and_others_not() -> None:
+def test_only_neighbours_of_one_kind_are_merged() -> None:
     merged = merge([gap(30, 40), gap(2, 4), gap(4, 6), gap(6, 9, GapKind.HALT), gap(10, 30)])
     assert [(each.start // HOUR, each.end // HOUR, each.missing) for each in merged] == [
         (2, 6, 2),
@@ -33,11 +33,11 @@ def test_neighbours_of_one_kind_are_joined_and_others_not() -> None:
     assert [each.days.tolist() for each in merged] == [[2], [1], [1, 1]]
 
 
-def test_what_is_not_known_of_one_is_not_known_of_both() -> None:
+def test_the_sum_with_an_unknown_number_is_unknown() -> None:
     [merged] = merge([gap(0, 3), gap(3, 5, missing=None)])
     assert merged.missing is None
 
 
-def test_much_evidence_is_counted() -> None:
+def test_long_evidence_is_counted() -> None:
     assert join_evidence(["a", "b", "c"]) == "a; b; c"
     assert join_evidence([*"abcdefg"]) == "a; b; c; and 4 more"
