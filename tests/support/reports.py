@@ -38,9 +38,9 @@ from tests.support.planted import (
     SECOND,
     at,
     every,
+    examined,
     moment,
     plant,
-    examined,
     report_on,
     timeline_of,
 )
