@@ -518,12 +518,17 @@ _SHORT.maxlevel = 4
 # In notebooks
 
 
+def running_shell() -> Any:
+    """Return the IPython shell that runs this code, or None; never imports IPython."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
 def short_traceback(error: BaseException) -> list[str]:
     """Return the lines to show for an error in IPython: its message, and the user's line.
 
     With ``%xmode Verbose`` these are the lines of the whole traceback.
     """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    shell = running_shell()
     full = getattr(shell, "InteractiveTB", None)
     if getattr(full, "mode", "") == "Verbose":
         whole: Any = full.structured_traceback(type(error), error, error.__traceback__)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The embedded archive: `synthetic` files, served on loopback as the real archive is.
+"""The embedded archive: the files of `synthetic`, served on loopback.
 
 ::
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.demo.prices import FIRST_DAY, LAST_DAY
 from binance_archive_kit.demo.server import S3Server
-from binance_archive_kit.demo.synthetic import FIRST_DAY, LAST_DAY, SYMBOLS, build
+from binance_archive_kit.demo.synthetic import SYMBOLS, build
 from binance_archive_kit.display import render
 from binance_archive_kit.planning.config import CollectionConfig
 
@@ -21,7 +22,8 @@ from binance_archive_kit.planning.config import CollectionConfig
 class DemoArchive:
     """The synthetic archive, served on loopback while the ``with`` block runs.
 
-    Values are invented; see `synthetic` for what it holds. Nothing is written to disk.
+    Its values are invented; `binance_archive_kit.demo.synthetic` lists its contents. Writes nothing
+    to disk.
 
     Examples
     --------
@@ -35,11 +37,11 @@ class DemoArchive:
 
     def __init__(self) -> None:
         self._server: S3Server | None = None
-        self._contents = ""
+        self._size = ""
 
     @property
     def url(self) -> str:
-        """The endpoint, such as ``http://127.0.0.1:43231``; raises until it is started."""
+        """The endpoint, such as ``http://127.0.0.1:43231``; an error before the start."""
         if self._server is None:
             raise RuntimeError("the demo archive has no address before it is started")
         return self._server.url
@@ -49,19 +51,19 @@ class DemoArchive:
         if self._server is None:
             objects = build()
             total = render.size(sum(map(len, objects.values())))
-            self._contents = f"{len(objects):,} objects, {total}"
+            self._size = f"{len(objects):,} objects, {total}"
             self._server = S3Server(objects)
             self._server.start()
         return self.url
 
     def stop(self) -> None:
-        """Stop serving; does nothing when it is not served."""
+        """Stop serving; does nothing if it is not running."""
         if self._server is not None:
             self._server.stop()
             self._server = None
 
     def __enter__(self) -> str:
-        """Start, and give the endpoint."""
+        """Start, and return the endpoint."""
         return self.start()
 
     def __exit__(
@@ -74,19 +76,19 @@ class DemoArchive:
         self.stop()
 
     def __repr__(self) -> str:
-        """Say where it is, how large, and that its values are invented."""
+        """Return the endpoint and the size, and that the values are invented."""
         if self._server is None:
             return "DemoArchive(not started, synthetic)"
-        return f"DemoArchive({self.url}, {self._contents}, synthetic)"
+        return f"DemoArchive({self.url}, {self._size}, synthetic)"
 
 
 def demo_archive() -> DemoArchive:
-    """Serve a small synthetic archive, to try everything without the network.
+    """Return a small synthetic archive, to try everything without the network.
 
     Returns
     -------
     DemoArchive
-        A context manager that gives the endpoint's URL.
+        A context manager; yields the URL of the endpoint.
 
     Examples
     --------
@@ -98,12 +100,12 @@ def demo_archive() -> DemoArchive:
 
 
 def demo_config(endpoint: str, output_directory: str | Path) -> CollectionConfig:
-    """Ask for all that runs of the synthetic archive: every market, every living feed.
+    """Return a configuration for every active feed of the demo archive, in every market.
 
     Parameters
     ----------
     endpoint : str
-        What ``with demo_archive() as endpoint`` gives.
+        The URL from ``with demo_archive() as endpoint``.
     output_directory : str or Path
         The store to collect into.
 

@@ -1,8 +1,7 @@
-"""Progress of long work: a bar in notebooks, a line on a terminal, silence in a pipe.
+"""Progress of long work: a bar in notebooks, a line on terminals, nothing in pipes.
 
-The work counts on a `Progress`, from any thread; whoever waits for it shows it. The
-bar is plain HTML under one display id, so a saved notebook keeps its last line and
-no widget state.
+The work counts on a `Progress`, from any thread; its caller shows it. The bar is plain HTML
+under one display id, so a saved notebook keeps its last line and no widget state.
 """
 
 from __future__ import annotations
@@ -17,26 +16,32 @@ from types import TracebackType
 from typing import Any, Self
 
 from binance_archive_kit.display import render
-from binance_archive_kit.errors import short_traceback
+from binance_archive_kit.errors import running_shell, short_traceback
 
-#: Seconds between two updates of what is shown.
+#: Seconds between two updates of the display.
 INTERVAL = 0.2
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far the work is.
+    """Counts of finished work.
 
     Attributes
     ----------
     phase : str
-        What is being done, for people.
-    done, total : int
-        Units, such as objects.
+        What is being done, in words.
     unit : str
+        What is counted, in the plural.
+    done, total, failed : int
+        Numbers of units.
     done_bytes, total_bytes : int or None
-        None where sizes are not known.
-    failed : int
+        None if sizes are unknown.
+    arriving : int
+        Bytes of files in flight.
+    planned, proven : int or None
+        Objects of the whole plan, and those of them in the store and proven.
+    started : float
+        `time.monotonic` of the start.
     """
 
     phase: str = "starting"
@@ -46,26 +51,24 @@ class Progress:
     done_bytes: int = 0
     total_bytes: int | None = None
     failed: int = 0
-    #: Bytes of files that are on their way.
     arriving: int = 0
-    #: Objects of the whole plan, and those of them whose files are in the store and proven.
     planned: int | None = None
     proven: int = 0
     started: float = field(default_factory=time.monotonic)
-    #: When the phase began; rates are of this phase alone.
+    #: Start of the phase, to which rates refer.
     _since: float = 0.0
 
     def begin(
         self, phase: str, total: int, total_bytes: int | None = None, unit: str = "objects"
     ) -> None:
-        """Start counting anew for the next phase of the work."""
+        """Reset the counts for the next phase of the work."""
         self.phase, self.total, self.total_bytes = phase, total, total_bytes
         self.unit = unit
         self.done = self.done_bytes = self.failed = self.arriving = 0
         self._since = time.monotonic()
 
     def interrupted(self) -> str:
-        """Format the message of an interrupt: what is complete, and that a new run continues.
+        """Format the message of an interrupt: what is complete, and what to do.
 
         >>> Progress().interrupted()
         'interrupted before anything was downloaded; run it again to continue'
@@ -81,12 +84,12 @@ class Progress:
         )
 
     def count(self, units: int, size: int) -> None:
-        """Count units that are done, and their bytes."""
+        """Add finished units and their bytes."""
         self.done += units
         self.done_bytes += size
 
     def share(self) -> float:
-        """How much is done, 0 to 1: by bytes where they are known, else by units."""
+        """Return the share that is done, 0 to 1: of the bytes if known, else of the units."""
         if self.total_bytes:
             return min(1.0, self._bytes() / self.total_bytes)
         return min(1.0, self.done / self.total) if self.total else 0.0
@@ -96,7 +99,7 @@ class Progress:
         return min(done, self.total_bytes) if self.total_bytes else done
 
     def line(self) -> str:
-        """Spell the progress as one line, with rate and time left."""
+        """Format the progress as one line, with rate and time left."""
         elapsed = time.monotonic() - (self._since or self.started)
         words = [f"{self.phase}: {self.done:,} of {self.total:,} {self.unit}"]
         done = self._bytes()
@@ -113,55 +116,22 @@ class Progress:
         return ", ".join(words)
 
 
-@dataclass(slots=True)
-class Arrivals:
-    """How many bytes had come by when; few moments, however long it takes.
-
-    Attributes
-    ----------
-    moments : list of (float, int)
-        Seconds since the beginning, and the bytes that had come by then.
-    step : float
-        Seconds from one moment to the next, at least.
-
-    Examples
-    --------
-    >>> arrivals = Arrivals()
-    >>> for second in range(5_000):
-    ...     arrivals.note(second, 10 * second)
-    >>> len(arrivals.moments) <= 512, arrivals.moments[-1][1] > 49_000
-    (True, True)
-    """
-
-    moments: list[tuple[float, int]] = field(default_factory=lambda: [(0.0, 0)])
-    step: float = 0.05
-
-    def note(self, seconds: float, count: int, *, final: bool = False) -> None:
-        """Note the bytes that have come; every second moment is dropped when they are many."""
-        last, before = self.moments[-1]
-        if seconds - last >= self.step or final:
-            # A download that is tried again begins anew, but bytes do not come back.
-            self.moments.append((seconds, max(count, before)))
-        if len(self.moments) > 512:
-            self.moments = self.moments[::2]
-            self.step *= 2
-
-
 class Bar:
-    """Shows a `Progress` while work is going on; a context manager.
+    """Context manager that shows a `Progress` during work.
 
-    An interrupt inside it says how far the work has come.
+    An interrupt inside it gets a message that says how much is complete.
 
     Parameters
     ----------
     progress : Progress
     show : callable, optional
-        Shows one line and the share done; chosen by where we run if not given.
+        Called with a line, the share done, and whether the line is the last one. By default
+        for a notebook or a terminal; elsewhere nothing is shown.
     """
 
-    def __init__(self, progress: Progress, show: Shower | None = None) -> None:
+    def __init__(self, progress: Progress, show: Show | None = None) -> None:
         self._progress = progress
-        self._show = show or _shower()
+        self._show = show or _default_show()
         self._last = ""
         self._shown = time.monotonic()
 
@@ -169,20 +139,20 @@ class Bar:
         return self
 
     def update(self, *, final: bool = False) -> None:
-        """Show the progress as it is now; call it about every `INTERVAL` seconds."""
+        """Show the current progress; call it about every `INTERVAL` seconds."""
         line = self._progress.line()
         if self._show is not None and (line != self._last or final):
             self._show(line, self._progress.share(), final)
             self._last = line
 
     def end(self, line: str) -> None:
-        """Show a last line in place of the progress."""
+        """Replace the progress by a last line."""
         if self._show is not None:
             self._show(line, self._progress.share(), True)
         self._last = ""
 
     def tick(self) -> None:
-        """Update what is shown if it is older than `INTERVAL`; safe to call very often."""
+        """Update the display if it is older than `INTERVAL`; cheap enough for tight loops."""
         if time.monotonic() - self._shown > INTERVAL:
             self._shown = time.monotonic()
             self.update()
@@ -198,29 +168,23 @@ class Bar:
             self.end(message)
             if not error.args:
                 error.args = (message,)
-            # IPython asks the error for what to show in place of 40 lines of ours.
+            # IPython shows these lines in place of a traceback of 40 lines.
             error._render_traceback_ = lambda: short_traceback(error)  # type: ignore[union-attr]
         if self._last:
             self.update(final=True)
 
 
-Shower = Callable[[str, float, bool], None]
+Show = Callable[[str, float, bool], None]
 
 
-def running_shell() -> Any:
-    """Give the IPython that we run in; None elsewhere, without importing it."""
-    ipython = sys.modules.get("IPython")
-    return ipython.get_ipython() if ipython is not None else None
-
-
-def _shower() -> Shower | None:
-    """Choose how to show progress: notebook, terminal, or not at all."""
+def _default_show() -> Show | None:
+    """Return the function that shows progress in a notebook or on a terminal, or None."""
     if hasattr(running_shell(), "kernel"):
         return _notebook()
     return _terminal if sys.stderr is not None and sys.stderr.isatty() else None
 
 
-def _notebook() -> Shower:
+def _notebook() -> Show:
     from IPython import display
 
     # IPython's functions carry no types.
@@ -247,6 +211,6 @@ def _notebook() -> Shower:
 def _terminal(line: str, share: float, final: bool) -> None:
     width = 20
     bar = "█" * round(width * share) + "·" * (width - round(width * share))
-    # Clear to the end of the line: the last one may have been longer.
+    # The previous line may have been longer: clear to the end of the line.
     sys.stderr.write(f"\r{bar} {line}\x1b[K" + ("\n" if final else ""))
     sys.stderr.flush()

@@ -1,21 +1,19 @@
-"""The main verbs: `plan` says what a collection would do, `collect` does it.
+"""`bak.collect` and `bak.acollect`: make a plan, or take one, and execute it.
 
-Both wait for the work and show its progress; `aplan` and `acollect` are for code
-that awaits. The work itself runs on an event loop in a thread of its own, so that
-the four of them behave the same in scripts, cells, running loops and button handlers.
+The work runs on an event loop in a thread of its own, so that both behave the same in
+scripts, cells, running event loops and button handlers.
 """
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Any
 
 from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog, MetricsCollector
+from binance_archive_kit.download.ledger import Clock
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.download.run import Run
 from binance_archive_kit.errors import (
@@ -26,7 +24,6 @@ from binance_archive_kit.planning.config import Config
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import PlanningContext, config_of
 from binance_archive_kit.storage.layout import BaseStorage
-from binance_archive_kit.storage.store import Store
 
 
 def collect(
@@ -37,40 +34,40 @@ def collect(
     metrics: MetricsCollector | None = None,
     **fields: Any,
 ) -> CollectionResult:
-    """Download what the archive has of what is asked for, and prove every file.
+    """Download the requested data that the archive has, and prove every file.
 
-    Files reach their final name, ``output_directory`` / their archive key, only when
-    proven. Ended at any moment, a later call goes on where this one stopped.
+    A file gets its final name, ``output_directory`` / its archive key, only when it is proven.
+    If a run is interrupted at any moment, the next call continues where it stopped.
 
     Parameters
     ----------
     config : CollectionConfig, dict, str, Path or Plan, optional
-        As for `plan`. A plan is carried out as it stands, without asking the archive again.
+        As for `plan`. A plan is executed as it is, without another request to the listing.
     storage : BaseStorage, optional
         Decides where files lie below ``output_directory``, by its ``get_partition_path``.
-        The store remembers which file lies where: views, and later calls without a storage,
-        find them there. Files that lie elsewhere in the store are not moved, but fetched.
+        The store records the locations: views, and later calls without a storage, find the
+        files there. Files at other locations in the store are not moved, but downloaded.
     metrics : MetricsCollector, optional
-        Is told what happens as it happens, see `metrics`.
+        Receives the events of the collection while it runs.
     **fields
-        The fields of a configuration, instead of one; or changes to the given one.
+        The fields of a configuration, or changes to the given one.
 
     Returns
     -------
     CollectionResult
-        Counts, files, and every failure with its reason; shows itself in a notebook.
-        Objects that fail do not end the run: see ``raise_for_failures()``.
+        Counts, files, and every failure with its reason; has a display for notebooks.
+        Failed objects do not end the run: see ``raise_for_failures()``.
 
     Raises
     ------
     ConfigurationError
-        If a field cannot be meant; before any network use.
+        If a field is invalid. Raised before any network access.
     ListingError
         If the archive's listing cannot be read.
     DiskSpaceError
-        If the plan does not fit on the disk; before any download.
+        If the plan does not fit on the disk. Raised before any download.
     WorkflowError
-        If there were objects to get and every one failed; carries the result.
+        If there were objects to get and every one failed; it has the result.
 
     Examples
     --------
@@ -81,11 +78,12 @@ def collect(
     ...     date_range={"start": "2025-07-01", "end": "2025-07-15"},
     ... )  # doctest: +SKIP
     """
-    work, progress, events = _collecting(config, storage, metrics, fields)
+    events = EventLog(metrics)
     try:
+        work, progress = _prepare(config, storage, events, fields)
         return run(work, progress)
     finally:
-        _say_trouble(events)
+        _warn_of_collector_error(events)
 
 
 async def acollect(
@@ -96,68 +94,54 @@ async def acollect(
     metrics: MetricsCollector | None = None,
     **fields: Any,
 ) -> CollectionResult:
-    """Do what `collect` does, for code that awaits; cancelling it leaves nothing behind."""
-    work, progress, events = _collecting(config, storage, metrics, fields)
+    """Async version of `collect`. Cancelling it cleans up."""
+    events = EventLog(metrics)
     try:
+        work, progress = _prepare(config, storage, events, fields)
         return await run_async(work, progress)
     finally:
-        _say_trouble(events)
+        _warn_of_collector_error(events)
 
 
-def _collecting(
+def _prepare(
     config: Config | Plan | None,
     storage: BaseStorage | None,
-    metrics: MetricsCollector | None,
+    events: EventLog,
     fields: dict[str, Any],
-) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress, EventLog]:
-    """Prepare a collection; what is wrong with the question is raised here."""
-    progress, events = Progress(), EventLog(metrics)
-    ready, wanted = (config, None) if isinstance(config, Plan) else (None, config)
-    given = [*fields, *(["storage"] if storage is not None else [])]
+) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress]:
+    """Check the arguments of a collection; return its work, and the progress of that."""
+    progress = Progress()
+    given = config if isinstance(config, Plan) else None
     with events.emitting_errors():
-        if ready is not None and given:
-            raise ConfigurationError(
-                f"{', '.join(given)}: a plan is carried out as it stands; "
-                "change its configuration and plan again"
-            )
-        question = PlanningContext.read(
-            ready.config if ready is not None else config_of(wanted, fields),
-            storage,
-            warn=ready is None,
-        )
+        if isinstance(config, Plan):
+            changes = [*fields, *(["storage"] if storage is not None else [])]
+            if changes:
+                raise ConfigurationError(
+                    f"{', '.join(changes)}: a plan is executed as it is; "
+                    "change its configuration and plan again"
+                )
+            context = PlanningContext.read(config.config, warn=False)
+        else:
+            context = PlanningContext.read(config_of(config, fields), storage)
 
     async def work() -> CollectionResult:
-        created, began = datetime.now(UTC), time.monotonic()
-        what = ready if ready is not None else await question.plan(progress)
-        events.tasks_planned(what)
-        fetch = Run(
-            what,
-            Store(what.config.output_directory, what.storage),
-            question.endpoint,
-            question.matrix,
-            question.flags,
-            progress,
-            events,
-            created,
-            began,
-        )
-        return await fetch.run()
-
-    async def told() -> CollectionResult:
-        with events.run(question.config.output_directory) as finish:
-            result = await work()
+        with events.run(context.config.output_directory) as finish:
+            clock = Clock()
+            plan = given if given is not None else await context.plan(progress)
+            events.tasks_planned(plan)
+            result = await Run(plan, context, progress, events, clock).run()
             finish(result)
         return result
 
-    return told, progress, events
+    return work, progress
 
 
-def _say_trouble(events: EventLog) -> None:
-    """Say that a metrics collector failed, on the thread of whoever gave it."""
-    if (trouble := events.collector_error) is not None:
+def _warn_of_collector_error(events: EventLog) -> None:
+    """Warn, on the caller's thread, that the metrics collector raised."""
+    if (error := events.collector_error) is not None:
         warnings.warn(
-            f"metrics: the collector raised {type(trouble).__name__}: {trouble}; "
-            "what it kept is not complete",
+            f"metrics: the collector raised {type(error).__name__}: {error}; "
+            "its events are incomplete",
             ArchiveKitWarning,
             stacklevel=3,
         )

@@ -1,7 +1,7 @@
-"""What a collection did: the documented dictionary, readable by attribute too.
+"""The result of a collection: the documented dictionary, readable by attribute too.
 
-Results of a million objects stay small: the plan's frame and one byte per object.
-Lists of files are spelled when they are looked at.
+Results of a million objects stay small: the plan's frame and one byte per object. Paths and
+keys are formatted when they are accessed.
 """
 
 from __future__ import annotations
@@ -10,61 +10,62 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import IntEnum
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
-from binance_archive_kit.archive.absence import Absence
+from binance_archive_kit.archive.absence import absence_folds
 from binance_archive_kit.display import render
-from binance_archive_kit.errors import ObjectError, WorkflowError
+from binance_archive_kit.display.summary import State as Tone
+from binance_archive_kit.display.summary import Summary, Table
+from binance_archive_kit.download.ledger import Clock, Ledger, State
+from binance_archive_kit.errors import WorkflowError
 from binance_archive_kit.planning.plan import Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Steps that a picture of the speed has at most.
+#: Maximum number of steps in a plot of the speed.
 _STEPS = 60
-
-
-class State(IntEnum):
-    """What became of an object of the plan; one byte each."""
-
-    PENDING = 0
-    DOWNLOADED = 1
-    KEPT = 2
-    FAILED = 3
-    ABSENT = 4  #: planned without a listing, and the archive does not have it
+#: Failures that a summary lists.
+_SHOWN = 20
+_TONES: dict[str, Tone] = {
+    "complete": "good",
+    "partial": "warn",
+    "failed": "bad",
+    "empty": "idle",
+}
 
 
 class Files(Sequence[str]):
-    """Paths or keys of some of the plan's objects, spelled when looked at.
+    """Paths or keys of some of the plan's objects, formatted when accessed.
 
     Parameters
     ----------
     keys : polars.Series
-    spell : callable
-        Makes a path of a key.
+    path_of : callable
+        Returns the path for a key.
     """
 
-    def __init__(self, keys: pl.Series, spell: Callable[[str], str] = str) -> None:
+    def __init__(self, keys: pl.Series, path_of: Callable[[str], str] = str) -> None:
         self._keys = keys
-        self._spell = spell
+        self._path_of = path_of
 
     def __len__(self) -> int:
         return len(self._keys)
 
     @overload
-    def __getitem__(self, at: int) -> str: ...
+    def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self._spell(key) for key in self._keys[at]]
-        return self._spell(self._keys[at])
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self._path_of(key) for key in self._keys[index]]
+        return self._path_of(self._keys[index])
 
     def __iter__(self) -> Iterator[str]:
-        return map(self._spell, iter(self._keys))
+        return map(self._path_of, iter(self._keys))
 
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
@@ -76,161 +77,88 @@ class Files(Sequence[str]):
         return f"[{shown}{', …' if len(self) > 3 else ''}] ({len(self):,} files)"
 
 
-class Metadata:
-    """The run's own data, all of it in ``__dict__``.
-
-    Attributes
-    ----------
-    task_id : str
-    status : str
-    created_at, updated_at : str
-        UTC, ISO 8601.
-    records_processed : int
-        Objects proven on disk.
-    bytes_processed : int
-        Their bytes.
-    errors : list of str
-    source_files : sequence of str
-        Keys of the objects that exist.
-    output_files : sequence of str
-        Paths of the zips proven on disk.
-    """
-
-    def __init__(self, **fields: Any) -> None:
-        self.__dict__.update(fields)
-
-    def __repr__(self) -> str:
-        fields = self.__dict__
-        return f"Metadata(task_id={fields['task_id']!r}, status={fields['status']!r})"
-
-
 class CollectionResult(Mapping[str, Any]):
-    """What a collection got, and what it did not.
+    """What a collection downloaded, and what it did not.
 
-    Every entry is also an attribute, and always there.
+    Every entry of this mapping is also an attribute, and always present.
 
     Attributes
     ----------
     status : str
         ``"success"`` for every run that finished.
     outcome : str
-        ``complete`` (all that the archive has is proven here), ``partial`` (some
-        failed), ``failed`` (all did) or ``empty`` (there was nothing to get).
+        ``complete`` (all that the archive has is proven in the store), ``partial`` (some
+        objects failed), ``failed`` (all failed) or ``empty`` (there was nothing to get).
     collection_stats : dict
         ``total_tasks`` (objects that exist) = ``successful_tasks`` +
         ``skipped_tasks`` + ``failed_tasks``; ``total_size_bytes`` (proven on disk),
         ``downloaded_bytes``, ``processing_time_seconds``.
     success_rate : float
-        0 to 100; kept objects count as success, and nothing found is 0.
+        0 to 100; kept objects count as success, and without objects it is 0.
     output_files : sequence of str
-        Zips proven on disk, kept ones included.
+        Paths of the zips proven on disk, kept ones included.
     failures : tuple of ObjectError
         Each with ``key``, ``reason`` and ``detail``.
     missing, not_published, unavailable : tuple of Absence
-        Could exist and does not; is not out yet; cannot exist.
+        Could exist and does not; is not published yet; cannot exist.
     stale : sequence of str
-        Files taken though their published digest is of other bytes.
-    metadata : Metadata
+        Paths of files accepted although their published digest differs.
+    metadata : types.SimpleNamespace
+        ``task_id``, ``status``, ``created_at`` and ``updated_at`` (UTC, ISO 8601),
+        ``records_processed`` (objects proven on disk) and ``bytes_processed``, ``errors``
+        (failures as text), ``source_files`` (keys of the objects that exist) and
+        ``output_files``.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        states: bytearray,
-        *,
-        failures: Sequence[ObjectError],
-        missing: Sequence[Absence],
-        not_published: Sequence[Absence],
-        stale: Sequence[str],
-        spell: Callable[[str], str],
-        proven_bytes: int,
-        downloaded_bytes: int,
-        seconds: float,
-        created_at: datetime,
-        arrivals: Sequence[tuple[float, int]] = (),
-    ) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self.plan = plan
-        self._arrivals = tuple(arrivals)
-        self._states = states
-        self._spell = spell
-        self._stale = tuple(stale)
-        states_of = pl.Series("state", states, dtype=pl.UInt8)
-        done = states_of.is_in([State.DOWNLOADED.value, State.KEPT.value])
+        self._ledger = ledger
         keys = plan.frame["key"]
-        counts = Counter(states)
-        total = len(states) - counts[State.ABSENT]
+        counts = Counter(ledger.states)
+        total = len(plan) - counts[State.ABSENT]
         proven = counts[State.DOWNLOADED] + counts[State.KEPT]
-        self.failures = tuple(failures)
-        self.missing = (*plan.missing, *missing)
-        self.not_published = (*plan.not_published, *not_published)
+        self.failures = tuple(ledger.failures)
+        self.missing = (*plan.missing, *ledger.missing)
+        self.not_published = (*plan.not_published, *ledger.not_published)
         self.unavailable = plan.unavailable
-        self.output_files = Files(keys.filter(done), spell)
-        self.stale = tuple(map(spell, stale))
+        proven_keys = keys.filter(ledger.rows_in(State.DOWNLOADED, State.KEPT))
+        self.output_files = Files(proven_keys, ledger.path_of)
+        self.stale = tuple(map(ledger.path_of, ledger.stale))
         self.status = "success"
-        self.outcome = (
-            "empty"
-            if not total
-            else "complete"
-            if proven == total
-            else "partial"
-            if proven
-            else "failed"
-        )
+        self.outcome = _outcome(proven, total)
         self.collection_stats: dict[str, int | float] = {
             "total_tasks": total,
             "successful_tasks": counts[State.DOWNLOADED],
             "failed_tasks": counts[State.FAILED],
             "skipped_tasks": counts[State.KEPT],
-            "total_size_bytes": proven_bytes,
-            "downloaded_bytes": downloaded_bytes,
-            "processing_time_seconds": seconds,
+            "total_size_bytes": ledger.proven_bytes,
+            "downloaded_bytes": ledger.downloaded_bytes,
+            "processing_time_seconds": ledger.seconds,
         }
         self.success_rate = 100 * proven / total if total else 0.0
-        self.total_size_formatted = render.size(proven_bytes)
+        self.total_size_formatted = render.size(ledger.proven_bytes)
         self.output_directory = str(plan.config.output_directory)
         self.storage_zones_used = ["archive"] if proven else []
         self.ingestion_metadata_id = uuid.uuid4().hex
-        self.metadata = Metadata(
+        self.metadata = SimpleNamespace(
             task_id=self.ingestion_metadata_id,
             status=self.status,
-            created_at=created_at.isoformat(timespec="seconds"),
+            created_at=ledger.clock.created_at.isoformat(timespec="seconds"),
             updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
             records_processed=proven,
-            bytes_processed=proven_bytes,
-            errors=[str(failure) for failure in failures],
-            source_files=Files(keys.filter(states_of != State.ABSENT.value)),
+            bytes_processed=ledger.proven_bytes,
+            errors=[str(failure) for failure in ledger.failures],
+            source_files=Files(keys.filter(~ledger.rows_in(State.ABSENT))),
             output_files=self.output_files,
         )
 
     @classmethod
-    def joined(
-        cls,
-        plan: Plan,
-        parts: Sequence[tuple[Sequence[int], CollectionResult]],
-        *,
-        seconds: float,
-        created_at: datetime,
+    def join(
+        cls, plan: Plan, parts: Sequence[tuple[Sequence[int], CollectionResult]], clock: Clock
     ) -> CollectionResult:
-        """Put the results of a plan's parts together; each is given with the rows it is of."""
-        states = bytearray(len(plan))
-        for rows, part in parts:
-            for row, state in zip(rows, part._states, strict=True):
-                states[row] = state
-        results = [part for _, part in parts]
-        stats = [part.collection_stats for part in results]
-        return cls(
-            plan,
-            states,
-            failures=[failure for part in results for failure in part.failures],
-            missing=[absence for part in results for absence in part.missing],
-            not_published=[absence for part in results for absence in part.not_published],
-            stale=[key for part in results for key in part._stale],
-            spell=results[0]._spell if results else str,
-            proven_bytes=sum(int(each["total_size_bytes"]) for each in stats),
-            downloaded_bytes=sum(int(each["downloaded_bytes"]) for each in stats),
-            seconds=seconds,
-            created_at=created_at,
-        )
+        """Join the results of a plan's parts; each comes with its rows in the plan."""
+        ledgers = ((rows, part._ledger) for rows, part in parts)
+        return cls(plan, Ledger.join(len(plan), ledgers, clock))
 
     # The documented dictionary
 
@@ -270,24 +198,24 @@ class CollectionResult(Mapping[str, Any]):
         return self is other
 
     def raise_for_failures(self) -> None:
-        """Raise if any object failed; for scripts that must not go on without it.
+        """Raise an error if any object failed.
 
         Raises
         ------
         WorkflowError
-            Naming the first failures, and carrying this result.
+            With the first failure in its message, and this result as ``result``.
         """
         if self.failures:
             raise WorkflowError(self.failures_in_words(), self)
 
     def failures_in_words(self) -> str:
-        """Count the failures by reason, and quote the first."""
+        """Return the failures counted by reason, and the first one."""
         reasons = Counter(failure.reason for failure in self.failures)
         counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         first = f"; the first: {self.failures[0]}" if self.failures else ""
         return f"{len(self.failures):,} objects failed ({counted}){first}"
 
-    # How it looks
+    # Display
 
     def summary(self) -> pl.DataFrame:
         """Count objects per feed: one row per market, data type and partition.
@@ -299,7 +227,7 @@ class CollectionResult(Mapping[str, Any]):
         """
         return (
             self.plan.frame.select(pl.col("market", "data_type", "partition").cast(pl.String))
-            .with_columns(pl.Series("state", self._states, dtype=pl.UInt8))
+            .with_columns(pl.Series("state", self._ledger.states, dtype=pl.UInt8))
             .group_by("market", "data_type", "partition", maintain_order=True)
             .agg(
                 *[
@@ -310,10 +238,10 @@ class CollectionResult(Mapping[str, Any]):
         )
 
     def headline(self) -> str:
-        """Sum the run up in one line."""
+        """Return the result in one line."""
         stats = self.collection_stats
         if self.outcome == "empty":
-            return "Nothing collected: the archive has no object of what was asked for"
+            return "Nothing collected: the archive has none of the requested objects"
         proven = stats["successful_tasks"] + stats["skipped_tasks"]
         words = [f"{proven:,} of {stats['total_tasks']:,} objects proven on disk"]
         words.append(
@@ -327,42 +255,50 @@ class CollectionResult(Mapping[str, Any]):
         words.append(f"{self.total_size_formatted} in all, {render.duration(seconds)}")
         return "; ".join(words)
 
-    def _failure_rows(self) -> list[tuple[str, str, str]]:
-        return [(failure.reason, failure.key, failure.detail) for failure in self.failures[:20]]
-
-    def _more_failures(self) -> str:
-        more = len(self.failures) - 20
-        return f"… and {more:,} more in result.failures" if more > 0 else ""
-
-    def _stale_note(self) -> str:
-        count = len(self.stale)
-        return f"{count:,} taken despite a stale checksum (result.stale)" if count else ""
+    def _summary(self) -> Summary:
+        feeds = [
+            (*row[:3], *(f"{count:,}" for count in row[3:])) for row in self.summary().iter_rows()
+        ]
+        more, stale = len(self.failures) - _SHOWN, len(self.stale)
+        stale_note = f"{stale:,} taken despite a stale checksum (result.stale)"
+        return Summary(
+            f"Collection {self.outcome}",
+            self.headline(),
+            _TONES[self.outcome],
+            [
+                Table(
+                    ("market", "data type", "partition", "downloaded", "kept", "failed"),
+                    feeds,
+                    numeric={3, 4, 5},
+                ),
+                Table(
+                    ("failed because", "object", "detail"),
+                    [(error.reason, error.key, error.detail) for error in self.failures[:_SHOWN]],
+                    below=f"… and {more:,} more in result.failures" if more > 0 else "",
+                ),
+            ],
+            folds=absence_folds(self.missing, self.not_published, self.unavailable),
+            notes=[*([stale_note] if stale else []), *self.plan.notes],
+        )
 
     def __str__(self) -> str:
-        lines = [f"Collection {self.outcome} · {self.headline()}"]
-        lines += [
-            f"  failed: {reason}: {key}: {detail}" for reason, key, detail in self._failure_rows()
-        ]
-        lines += [f"  {note}" for note in (self._more_failures(), self._stale_note()) if note]
-        lines += render.absences_text(self.missing, self.not_published, self.unavailable)
-        lines += [f"  note: {note}" for note in self.plan.notes]
-        return "\n".join(lines)
+        return self._summary().to_text()
 
     def __repr__(self) -> str:
         return f"CollectionResult({self.outcome}: {self.headline()})"
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw how fast the files came.
+        """Plot the download speed over time.
 
         Parameters
         ----------
         axes : matplotlib.axes.Axes, optional
-            Where to draw; a new figure of its own if not given.
+            Where to draw; a new figure if not given.
 
         Returns
         -------
         matplotlib.axes.Axes
-            Seconds since the run began against MB/s of zips.
+            MB/s of zips over the seconds since the start of the run.
         """
         import numpy as np
         from matplotlib import pyplot
@@ -370,17 +306,17 @@ class CollectionResult(Mapping[str, Any]):
         if axes is None:
             _, axes = pyplot.subplots(figsize=(9, 2.6), layout="constrained")
         axes.set(title=f"Collection {self.outcome}", xlabel="seconds", ylabel="MB/s")
-        come = self.collection_stats["downloaded_bytes"]
-        if not come or len(self._arrivals) < 2:
+        total, points = self._ledger.downloaded_bytes, self._ledger.arrivals.points
+        if not total or len(points) < 2:
             kept = self.collection_stats["skipped_tasks"]
-            words = f"nothing was downloaded: {kept:,} objects kept"
-            axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center")
+            message = f"nothing was downloaded: {kept:,} objects kept"
+            axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center")
             axes.set(xticks=[], yticks=[])
             return axes
-        seconds, count = np.array(self._arrivals, dtype=float).T
+        seconds, count = np.array(points, dtype=float).T
         edges = np.linspace(0, seconds[-1], min(_STEPS, len(seconds) - 1) + 1)
         speed = np.diff(np.interp(edges, seconds, count)) / np.diff(edges) / 2**20
-        mean = come / seconds[-1] / 2**20
+        mean = total / seconds[-1] / 2**20
         axes.stairs(speed, edges, fill=True, alpha=0.45, label="as they came")
         axes.axhline(mean, color="tab:orange", linestyle="--", label=f"on average, {mean:.2f} MB/s")
         axes.set(xlim=(0, seconds[-1]), ylim=(0, None))
@@ -388,19 +324,10 @@ class CollectionResult(Mapping[str, Any]):
         return axes
 
     def _repr_html_(self) -> str:
-        kind = {"complete": "good", "partial": "warn", "failed": "bad", "empty": "idle"}
-        rows = [
-            (*map(str, row[:3]), *(f"{n:,}" for n in row[3:])) for row in self.summary().iter_rows()
-        ]
-        head = ("market", "data type", "partition", "downloaded", "kept", "failed")
-        failed = render.table(("failed because", "object", "detail"), self._failure_rows())
-        notes = [note for note in (self._more_failures(), self._stale_note()) if note]
-        return render.panel(
-            f"Collection {self.outcome}",
-            self.headline(),
-            kind[self.outcome],
-            render.table(head, rows, numeric={3, 4, 5}),
-            failed,
-            render.absences_html(self.missing, self.not_published, self.unavailable),
-            render.notes_html([*notes, *self.plan.notes]),
-        )
+        return self._summary().to_html()
+
+
+def _outcome(proven: int, total: int) -> str:
+    if not total:
+        return "empty"
+    return "complete" if proven == total else "partial" if proven else "failed"

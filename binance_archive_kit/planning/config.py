@@ -7,63 +7,57 @@ use; it goes to JSON and back, and prints itself as the Python that makes it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from inspect import Parameter, Signature
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     field_serializer,
-    field_validator,
     model_validator,
 )
 
-from binance_archive_kit.archive.endpoint import USER_INFO, check_endpoint
+from binance_archive_kit.archive.endpoint import check_endpoint
 from binance_archive_kit.archive.enums import (
-    INTERVAL_ALIASES,
-    MARKET_ALIASES,
-    PREMIUM_INDEX,
     DataType,
-    Interval,
     Market,
 )
-from binance_archive_kit.archive.keys import is_symbol
-from binance_archive_kit.archive.matrix import default_intervals
-from binance_archive_kit.display import render
+from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.errors import (
     ConfigurationError,
     FieldProblem,
     field_error,
     nearest,
     shown,
-    unknown,
 )
-from binance_archive_kit.paths import has_controls, parse_json, read_path, read_text
+from binance_archive_kit.paths import parse_json, read_path, read_text
 from binance_archive_kit.planning.date_range import (
     NAMED,
     RELATIVE,
     AnyRange,
     DateRange,
     RelativeRange,
+    check_range,
+)
+from binance_archive_kit.planning.field_values import (
+    MOST_ENTRIES,
+    read_feeds,
+    read_flags,
+    read_markets,
+    read_symbols,
+    read_word,
 )
 
-Word = TypeVar("Word", bound=StrEnum)
-
-#: Entries of one list, and any count; more is a mistake, or an iterable without an end.
-_MOST = 1_000_000
 #: Seconds without progress: a month. Timers overflow far beyond it.
 _LONGEST_TIMEOUT = 31 * 86_400
-#: Characters of a symbol: it stands twice in a key, and keys have at most 1,024 bytes.
-_LONGEST_SYMBOL = 100
-
-
 #: Short forms of the two ends of ``date_range``.
 ENDS = ("start", "end")
 
@@ -74,56 +68,6 @@ class PartitionChoice(StrEnum):
     DAILY = "daily"
     MONTHLY = "monthly"
     AUTO = "auto"
-
-
-def _word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Word]) -> Word:
-    """Read one word of a closed vocabulary, or say which ones there are."""
-    if isinstance(value, str):
-        if value in aliases:
-            return aliases[value]
-        if value in set(kind):
-            return kind(value)
-    raise ConfigurationError(unknown(field, value, [*kind, *aliases]))
-
-
-def _entries(field: str, value: object) -> list[Any]:
-    """Return the entries of a list, which may be any iterable but a text or a dict."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        way = "name at least one" if value is None else f"write {field}=[{shown(value)}]"
-        raise field_error(field, f"{shown(value)} is not a list; {way}")
-    try:
-        given = list(islice(value, _MOST + 1))
-    except Exception as error:  # an iterable's own code may raise anything
-        raise field_error(field, f"{shown(value)} is not a list: {error}") from None
-    if len(given) > _MOST:
-        raise field_error(field, f"the list has more than {_MOST:,} entries; give fewer")
-    return given
-
-
-def _listed(field: str, value: object) -> list[Any]:
-    """Return the entries of a non-empty list in their order, without repeats."""
-    given = _entries(field, value)
-    try:
-        items = list(dict.fromkeys(given))
-    except Exception:  # entries without a hash are not words, and reported below
-        items = given
-    if not items:
-        raise field_error(field, "the list is empty; name at least one")
-    return items
-
-
-def _symbols(field: str, value: object) -> tuple[str, ...]:
-    symbols = _listed(field, value)
-    for symbol in symbols:
-        if not isinstance(symbol, str) or not is_symbol(symbol) or len(symbol) > _LONGEST_SYMBOL:
-            raise field_error(field, f"{shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'")
-        if symbol != symbol.upper():
-            raise field_error(
-                field,
-                f"{symbol!r} is not valid: the archive spells symbols in capitals; "
-                f"did you mean {symbol.upper()!r}?",
-            )
-    return tuple(symbols)
 
 
 def _field(description: str, *, label: str = "", hint: str = "", **options: Any) -> Any:
@@ -138,6 +82,22 @@ def _field(description: str, *, label: str = "", hint: str = "", **options: Any)
     """
     words = {"label": label, "hint": hint, "group": "engine"} if label else {"group": "request"}
     return Field(description=description, json_schema_extra={**words}, **options)
+
+
+def _read_folder(value: object) -> Path:
+    return read_path("output_directory", value)
+
+
+def _read_matrix_path(value: object) -> str:
+    return str(read_path("matrix_path", value))
+
+
+def _read_partition(value: object) -> PartitionChoice:
+    return read_word("partition", PartitionChoice, value, {})
+
+
+def _read_endpoint(value: str) -> str:
+    return check_endpoint(value)
 
 
 class CollectionConfig(BaseModel):
@@ -219,10 +179,12 @@ class CollectionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
 
     workflow_type: Literal["archive_collection"] = "archive_collection"
-    markets: tuple[Market, ...] = _field(
+    markets: Annotated[tuple[Market, ...], BeforeValidator(read_markets)] = _field(
         "Markets: spot, futures_um, futures_cm, options (also um, cm, option)."
     )
-    symbols: tuple[str, ...] | dict[Market, tuple[str, ...]] = _field(
+    symbols: Annotated[
+        tuple[str, ...] | dict[Market, tuple[str, ...]], BeforeValidator(read_symbols)
+    ] = _field(
         "Symbols as the archive spells them (BTCUSDT, BTCUSD_PERP), for every market or by market."
     )
     data_types: tuple[DataType, ...] = _field(
@@ -231,11 +193,13 @@ class CollectionConfig(BaseModel):
     intervals: dict[DataType, tuple[str, ...]] = _field(
         "Intervals by kline type; 1M means 1mo.", default_factory=dict
     )
-    date_range: AnyRange | None = _field(
+    date_range: Annotated[AnyRange | None, BeforeValidator(check_range)] = _field(
         "Whole UTC days from start to end, both inclusive; by default yesterday.", default=None
     )
-    output_directory: Path = _field("The store: files lie below it at their archive key.")
-    partition: PartitionChoice = _field(
+    output_directory: Annotated[Path, BeforeValidator(_read_folder)] = _field(
+        "The store: files lie below it at their archive key."
+    )
+    partition: Annotated[PartitionChoice, BeforeValidator(_read_partition)] = _field(
         "Daily or monthly files; auto takes whole months as monthly files where they are "
         "published, and days elsewhere.",
         default=PartitionChoice.DAILY,
@@ -245,7 +209,7 @@ class CollectionConfig(BaseModel):
         label="Objects in a batch",
         default=100,
         ge=1,
-        le=_MOST,
+        le=MOST_ENTRIES,
     )
     max_parallel_downloads: int | None = _field(
         "Files in flight; by default chosen from the sizes in the plan.",
@@ -253,7 +217,7 @@ class CollectionConfig(BaseModel):
         hint="empty: by their sizes",
         default=None,
         ge=1,
-        le=_MOST,
+        le=MOST_ENTRIES,
     )
     enable_batch_mode: bool = _field(
         "Fetch in batches; if false, one s5cmd process per file, max_parallel_downloads at once.",
@@ -295,9 +259,9 @@ class CollectionConfig(BaseModel):
         label="Part size of large files, MiB",
         default=50,
         ge=5,
-        le=_MOST,
+        le=MOST_ENTRIES,
     )
-    s5cmd_extra_args: tuple[str, ...] = _field(
+    s5cmd_extra_args: Annotated[tuple[str, ...], BeforeValidator(read_flags)] = _field(
         "Flags of s5cmd, global or of cp, each sorted to its place.",
         label="Flags for s5cmd",
         default=(),
@@ -308,13 +272,13 @@ class CollectionConfig(BaseModel):
         hint="else plan from the matrix alone",
         default=True,
     )
-    matrix_path: str | None = _field(
+    matrix_path: Annotated[str, BeforeValidator(_read_matrix_path)] | None = _field(
         "An availability matrix in the working directory or among the shipped ones.",
         label="Availability matrix",
         hint="a file; empty: the shipped one",
         default=None,
     )
-    endpoint_url: str | None = _field(
+    endpoint_url: Annotated[str, AfterValidator(_read_endpoint)] | None = _field(
         "Any S3-compatible endpoint with the bucket; by default the environment's "
         "S3_ENDPOINT_URL, else Binance's.",
         label="Endpoint",
@@ -346,104 +310,13 @@ class CollectionConfig(BaseModel):
             )
         return {**others, "date_range": {"end": "yesterday", **days}}
 
-    @field_validator("markets", mode="before")
-    @classmethod
-    def _read_markets(cls, value: object) -> tuple[Market, ...]:
-        words = _listed("markets", value)
-        return tuple(
-            dict.fromkeys(_word("markets", Market, word, MARKET_ALIASES) for word in words)
-        )
-
-    @field_validator("symbols", mode="before")
-    @classmethod
-    def _read_symbols(cls, value: object) -> object:
-        if not isinstance(value, Mapping):
-            return _symbols("symbols", value)
-        symbols: dict[Market, tuple[str, ...]] = {}
-        for name, some in value.items():
-            market = _word("symbols", Market, name, MARKET_ALIASES)
-            # A market may be named twice, by both of its names.
-            merged = [*symbols.get(market, ()), *_symbols(f"symbols[{name}]", some)]
-            symbols[market] = tuple(dict.fromkeys(merged))
-        return symbols
-
     @model_validator(mode="before")
     @classmethod
     def _read_feeds(cls, fields: Any) -> Any:
-        """Read data types and intervals together: an alias has its own intervals."""
         if not isinstance(fields, Mapping) or "data_types" not in fields:
             return fields
-        aliases = {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
-        asked = _listed("data_types", fields["data_types"])
-        types = dict.fromkeys(_word("data_types", DataType, word, aliases) for word in asked)
-        intervals: dict[DataType, tuple[str, ...]] = {}
-        given = fields.get("intervals")
-        given = {} if given is None else given
-        if not isinstance(given, Mapping):
-            raise field_error(
-                "intervals",
-                f"{shown(given)} is not a dict of data type to list; "
-                f"write intervals={{'klines': {shown(given)}}}",
-            )
-        for name, words in given.items():
-            data_type = _word("intervals", DataType, name, aliases)
-            field = f"intervals[{name}]"
-            spelled: list[Any] = _listed(field, words)
-            if data_type.has_intervals:
-                spelled = [_word(field, Interval, word, INTERVAL_ALIASES) for word in spelled]
-            for word in spelled:
-                if not isinstance(word, str) or has_controls(word):
-                    raise field_error(field, f"{shown(word)} is not valid; write it like '1h'")
-            merged = [*intervals.get(data_type, ()), *map(str, spelled)]
-            intervals[data_type] = tuple(dict.fromkeys(merged))
-        if PREMIUM_INDEX in asked and DataType.PREMIUM_INDEX_KLINES.value not in asked:
-            usual = tuple(map(str, default_intervals(PREMIUM_INDEX)))
-            intervals.setdefault(DataType.PREMIUM_INDEX_KLINES, usual)
-        return {**fields, "data_types": tuple(types), "intervals": intervals}
-
-    @field_validator("date_range", mode="before")
-    @classmethod
-    def _read_date_range(cls, value: object) -> object:
-        if value is None or isinstance(value, Mapping | DateRange | RelativeRange):
-            return value
-        raise field_error(
-            "date_range",
-            f"{shown(value)} is not a range of days; "
-            "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}",
-        )
-
-    @field_validator("partition", mode="before")
-    @classmethod
-    def _read_partition(cls, value: object) -> PartitionChoice:
-        return _word("partition", PartitionChoice, value, {})
-
-    @field_validator("endpoint_url")
-    @classmethod
-    def _read_endpoint(cls, value: str | None) -> str | None:
-        return None if value is None else check_endpoint(value)
-
-    @field_validator("output_directory", mode="before")
-    @classmethod
-    def _read_folder(cls, value: object) -> Path:
-        return read_path("output_directory", value)
-
-    @field_validator("matrix_path", mode="before")
-    @classmethod
-    def _read_matrix_path(cls, value: object) -> str | None:
-        return None if value is None else str(read_path("matrix_path", value))
-
-    @field_validator("s5cmd_extra_args", mode="before")
-    @classmethod
-    def _read_flags(cls, value: object) -> object:
-        flags = _entries("s5cmd_extra_args", value)
-        for flag in flags:
-            if not isinstance(flag, str):
-                raise field_error("s5cmd_extra_args", f"{shown(flag)} is not valid; flags are text")
-            if has_controls(flag):
-                raise field_error("s5cmd_extra_args", f"{shown(flag)} has control characters")
-            if "://" in flag and "@" in flag:
-                raise field_error("s5cmd_extra_args", USER_INFO)
-        return tuple(flags)
+        types, intervals = read_feeds(fields["data_types"], fields.get("intervals"))
+        return {**fields, "data_types": types, "intervals": intervals}
 
     @field_serializer("output_directory")
     def _spell_path(self, path: Path) -> str:
@@ -557,9 +430,8 @@ class CollectionConfig(BaseModel):
                 rows.append((name, f"{value['start']} to {value['end']}, UTC, both inclusive"))
             else:
                 rows.append((name, _few(value, 12) if isinstance(value, list) else str(value)))
-        return render.panel(
-            "Configuration", self.headline(), "idle", render.table(("field", "value"), rows)
-        )
+        table = Table(("field", "value"), rows)
+        return Summary("Configuration", self.headline(), "idle", [table]).to_html()
 
     def chosen(self) -> dict[str, Any]:
         """Fields that differ from their default, as JSON values."""

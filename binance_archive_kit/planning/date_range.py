@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_validator
 
-from binance_archive_kit.errors import field_error
+from binance_archive_kit.errors import field_error, shown
 from binance_archive_kit.timestamps import parse_day, parse_relative_day, resolve_day
 
 Day = Annotated[date, BeforeValidator(parse_day)]
@@ -92,3 +92,14 @@ AnyRange = Annotated[
     Annotated[DateRange, Tag(NAMED)] | Annotated[RelativeRange, Tag(RELATIVE)],
     Discriminator(_kind_of_range),
 ]
+
+
+def check_range(value: object) -> object:
+    """Reject what cannot be a range of days; its days are checked later."""
+    if value is None or isinstance(value, Mapping | DateRange | RelativeRange):
+        return value
+    raise field_error(
+        "date_range",
+        f"{shown(value)} is not a range of days; "
+        "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}",
+    )

@@ -202,7 +202,7 @@ def _name(sources: Sequence[FileTask]) -> str:
     for source in sources:
         file, days = source.file, ",".join(sorted(map(str, source.without)))
         stamp = " ".join(map(str, file.stamp))
-        digest.update(f"{file.place} {stamp} {days}\n".encode())
+        digest.update(f"{file.path} {stamp} {days}\n".encode())
     return f"{sources[0].file.start:%Y-%m}.{digest.hexdigest()[:20]}.parquet"
 
 

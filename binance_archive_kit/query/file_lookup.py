@@ -13,10 +13,11 @@ from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.errors import FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.proofs import FileNotes, Proofs
+from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
-from binance_archive_kit.reading.reader import Chunk, ZipReader
+from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.stamps import raw, stamp_of
 from binance_archive_kit.storage.store import Store
@@ -99,7 +100,7 @@ class FileLookup:
         for task in tasks:
             file = task.file
             try:
-                stat = os.stat(f"{self._root}/{file.place}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{self._root}/{file.path}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
             if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:

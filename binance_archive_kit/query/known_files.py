@@ -321,7 +321,7 @@ def fingerprint(files: Iterable[StoredFile]) -> str:
     """Return a digest that changes with any name or stamp of the files."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.place} {' '.join(map(str, file.stamp))}\n".encode())
+        digest.update(f"{file.path} {' '.join(map(str, file.stamp))}\n".encode())
     return digest.hexdigest()
 
 

@@ -16,9 +16,11 @@ from binance_archive_kit.query.cache import touch
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext
 from binance_archive_kit.query.pruning import Pruner
 from binance_archive_kit.query.scan_planner import MonthTask
+from binance_archive_kit.reading.batches import batch_of, count_chunks
+from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
-from binance_archive_kit.reading.reader import Chunk, ZipReader, batch_of, counted
+from binance_archive_kit.reading.reader import ZipReader
 
 
 @dataclass(slots=True)
@@ -156,7 +158,7 @@ class MonthReader:
         spans = (span for month in months for span in month.spans(by_file=by_file))
         for is_known, run in groupby(spans, lambda span: span[1] is not None):
             if is_known:
-                yield from map(self._query.rows_of, counted(run))
+                yield from map(self._query.rows_of, count_chunks(run))
             else:
                 yield from self._unzipped([task for task, _ in run])
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from binance_archive_kit.display import render
-from binance_archive_kit.display.progress import running_shell
 from binance_archive_kit.display.summary import Fold, Summary, Table
 from binance_archive_kit.errors import (
     ConfigurationError,
     FileError,
     check_flag,
     nearest,
+    running_shell,
     shown,
 )
 from binance_archive_kit.query.cache import CacheUse, MonthCache

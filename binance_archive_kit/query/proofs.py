@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from binance_archive_kit.errors import ChangedFile, FileError
 from binance_archive_kit.query.known_files import KnownFiles
+from binance_archive_kit.reading.chunks import Notes
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.storage.inventory import StoredFile
@@ -54,7 +55,7 @@ class Proofs:
             self._found.clear()
             if self._is_unchanged(file):
                 return
-        raise ChangedFile(file.place, "its bytes are not the ones that were proven")
+        raise ChangedFile(file.path, "its bytes are not the ones that were proven")
 
     def is_published(self, file: StoredFile) -> bool:
         """Return whether the archive publishes these bytes, according to the proof."""
@@ -85,7 +86,7 @@ class Proofs:
         return self._found[prefix].get(file.key)
 
 
-class FileNotes:
+class FileNotes(Notes):
     """Remembers what one reader finds out about the files of a feed."""
 
     def __init__(self, records: Records, known: KnownFiles, feed: FeedTable) -> None:
@@ -93,12 +94,12 @@ class FileNotes:
         self._known = known
         self._feed = feed
 
-    def completed(self, source: FileTask, stats: FileStats) -> None:
+    def completed(self, task: FileTask, stats: FileStats) -> None:
         """Remember the statistics of a file that was read to its end."""
-        self._known.remember(self._feed, {source.file.key: stats})
+        self._known.remember(self._feed, {task.file.key: stats})
 
-    def rejected(self, source: FileTask, error: FileError) -> None:
+    def rejected(self, task: FileTask, error: FileError) -> None:
         """Remember that a file cannot be read; complete the error with whose fault it is."""
         if error.lasting:
-            error.at_source = self._proofs.is_published(source.file)
-            self._known.reject(self._feed, source.file, error)
+            error.at_source = self._proofs.is_published(task.file)
+            self._known.reject(self._feed, task.file, error)

@@ -181,7 +181,7 @@ class ArrowPruner:
             if folder.interval is not None:
                 found &= ds.field("interval") == folder.interval.value
             if len(group) == 1:
-                found &= ds.field("file") == group[0].place
+                found &= ds.field("file") == group[0].path
             held.guarantees[group[0], group[-1]] = found
         return found
 
@@ -237,7 +237,7 @@ class PolarsPruner:
 
     def _may_hold(self, folder: Folder, group: Group) -> bool:
         early, late = _moments(folder, group)
-        file = group[0].place if len(group) == 1 else None
+        file = group[0].path if len(group) == 1 else None
         paths = {"market": folder.market, "symbol": folder.symbol, "file": file}
         paths |= {"interval": folder.interval, "partition": folder.partition}
         # Whether the file is meant is known of a single file only.

@@ -144,7 +144,7 @@ class RememberedChoice:
     def complete(self) -> None:
         """Collect what the next scan would have to collect again."""
         for task in self.tasks:
-            folder, _, name = task.file.place.rpartition("/")
+            folder, _, name = task.file.path.rpartition("/")
             self.stamps.setdefault(folder, []).append((name, task.file.stamp))
         rows = [task.rows for task in self.tasks if task.rows is not None]
         if len(rows) == len(self.tasks) and len({task.folder for task in self.tasks}) == 1:

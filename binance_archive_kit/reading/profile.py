@@ -22,9 +22,10 @@ from binance_archive_kit.reading.cadence import (
     label_offset,
     snap_to_grid,
 )
+from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import MOMENT, FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
-from binance_archive_kit.reading.reader import Chunk, Notes, ZipReader
+from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.reading.runs import (
     Marks,
     RowColumns,

@@ -286,8 +286,8 @@ def verify(
         if sample is not None and sample < len(checks):
             chosen = random.Random(seed).sample(checks, sample)
         outcomes = _read_files(store, chosen, archive=archive, endpoint_url=endpoint_url)
-        read = {check.file.place for check in chosen}
-        outcomes += _compare_stamps(store, [c for c in checks if c.file.place not in read])
+        read = {check.file.path for check in chosen}
+        outcomes += _compare_stamps(store, [c for c in checks if c.file.path not in read])
         if any(outcome.problem for outcome in outcomes):
             outcomes = list(_without_replaced(store, outcomes))
         forgotten = _update_records(store, outcomes)
@@ -295,7 +295,7 @@ def verify(
     except OSError as error:
         raise disk_error(error, store.root) from None
     problems = [
-        (outcome.check.file.key, outcome.check.file.place, *outcome.problem)
+        (outcome.check.file.key, outcome.check.file.path, *outcome.problem)
         for outcome in outcomes
         if outcome.problem is not None
     ]
@@ -356,7 +356,7 @@ def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_O
         file = outcome.check.file
         if outcome.problem is not None and file.is_zip:
             with suppress(OSError):
-                stamp = stamp_of((store.root / file.place).stat())
+                stamp = stamp_of((store.root / file.path).stat())
                 prefix = f"{file.key.rpartition('/')[0]}/"
                 if prefix not in recorded:
                     recorded[prefix] = store.records.proofs(prefix)
@@ -389,9 +389,9 @@ def _read_files(
 
     def work(check: _Check) -> _Outcome:
         try:
-            return _check_file(store.root / check.file.place, check, digests)
+            return _check_file(store.root / check.file.path, check, digests)
         except OSError as error:
-            return _Outcome(check, ("unreadable", str(disk_error(error, check.file.place))))
+            return _Outcome(check, ("unreadable", str(disk_error(error, check.file.path))))
 
     outcomes: list[_Outcome] = []
     progress = Progress()
@@ -439,7 +439,7 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
     agrees = checksum == proven.sha256
     note = ""
     if isinstance(checksum, BadChecksum):
-        note = f"{file.place}{CHECKSUM_SUFFIX}: {checksum.detail}"
+        note = f"{file.path}{CHECKSUM_SUFFIX}: {checksum.detail}"
     elif checksum is not None and not agrees:
         if digest is None:
             why = (
@@ -447,7 +447,7 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
                 f"{checksum}; verify(archive=True) tells which of the two is the archive's"
             )
             return _Outcome(check, ("checksum_differs", why))
-        note = f"{file.place}{CHECKSUM_SUFFIX}: it is of other bytes than the proven ones"
+        note = f"{file.path}{CHECKSUM_SUFFIX}: it is of other bytes than the proven ones"
     if digest is None:
         return _Outcome(check, proven=agrees, by_checksum=agrees, note=note)
     known = proof is not None and proof.sha256 == proven.sha256 and proof.stamp != proven.stamp
@@ -457,9 +457,9 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
 def _published_key(file: StoredFile) -> str:
     """Return the key under which the archive publishes a zip: some keys lack a zero."""
     folder = f"{file.key.rpartition('/')[0]}/"
-    if file.place == file.key or not file.place.startswith(folder):
+    if file.path == file.key or not file.path.startswith(folder):
         return file.key
-    return f"{file.place[: -len('.zip')]}.zip"
+    return f"{file.path[: -len('.zip')]}.zip"
 
 
 def _read_csv(check: _Check, path: Path) -> _Outcome:

@@ -17,10 +17,8 @@ tried several times. A run with an invalid configuration is not retried.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from prefect import Flow, get_run_logger, task
@@ -35,11 +33,12 @@ from prefect.utilities.annotations import quote
 from binance_archive_kit.display import render
 from binance_archive_kit.download.collect import acollect
 from binance_archive_kit.download.events import EventLog, MetricsCollector
+from binance_archive_kit.download.ledger import Clock
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.plan import Action, Plan
+from binance_archive_kit.planning.plan import Plan, PlanReason
 from binance_archive_kit.planning.planner import aplan, check
 from binance_archive_kit.quality.coverage import coverage
 from binance_archive_kit.storage.verify import verify
@@ -241,7 +240,7 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
 async def _steps(
     config: CollectionConfig, metrics: MetricsCollector | None, events: EventLog
 ) -> CollectionResult:
-    created, began = datetime.now(UTC), time.monotonic()
+    clock = Clock()
     plan = await make_plan(quote(config))
     events.tasks_planned(plan)
     batch_events = None if metrics is None else _BatchEvents(metrics)
@@ -259,8 +258,7 @@ async def _steps(
         if batch_events is not None:
             batch_events.next()
         parts.append((rows, part))
-    seconds = time.monotonic() - began
-    result = CollectionResult.joined(plan, parts, seconds=seconds, created_at=created)
+    result = CollectionResult.join(plan, parts, clock)
     prove(quote(result))
     await report(quote(result))
     return result
@@ -268,7 +266,7 @@ async def _steps(
 
 def _batches(plan: Plan) -> tuple[list[int], list[list[int]]]:
     """Split the rows of a plan into those that are done, and batches of the others."""
-    done = (plan.frame["action"] == Action.KEEP.value) & (plan.frame["reason"] == "proven")
+    done = plan.frame["reason"] == PlanReason.PROVEN.value
     finished = done.arg_true().to_list()
     todo: Sequence[int] = (~done).arg_true().to_list()
     size = max(plan.config.batch_size, -(-len(todo) // _MOST_BATCHES))

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, Stream
-from binance_archive_kit.download import s5cmd
+from binance_archive_kit.download.command import binary
 
 BUCKET = "data.binance.vision"
 START, DAYS = date(2023, 1, 1), 400
@@ -134,7 +134,7 @@ def by_s5cmd(url: str, output: Path, keys: list[str]) -> float:
         for key in keys
         for name in (key, f"{key}{CHECKSUM_SUFFIX}")
     ]
-    command = [str(s5cmd.binary()), "--no-sign-request", "--endpoint-url", url, "run"]
+    command = [str(binary()), "--no-sign-request", "--endpoint-url", url, "run"]
     started = time.perf_counter()
     subprocess.run(
         command,

@@ -16,7 +16,8 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.demo.synthetic import PLANTED, SYMBOLS
+from binance_archive_kit.demo.flaws import PLANTED
+from binance_archive_kit.demo.synthetic import SYMBOLS
 from binance_archive_kit.errors import CoverageError
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.quality.report import CoverageReport
@@ -297,8 +298,8 @@ def test_a_second_report_opens_no_file(
     def refuse(*_: object) -> None:
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(Unzipper, "text", refuse)
-    monkeypatch.setattr(Unzipper, "cut", refuse)
+    monkeypatch.setattr(Unzipper, "read", refuse)
+    monkeypatch.setattr(Unzipper, "read_raw", refuse)
     again = bak.coverage(demo["running"].output_directory)
     assert again.gaps.equals(of_folder.gaps)
     assert again.findings.equals(of_folder.findings)

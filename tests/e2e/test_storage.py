@@ -192,7 +192,7 @@ def test_what_is_no_storage_is_refused(wanted: bak.CollectionConfig) -> None:
     with pytest.raises(bak.ConfigurationError, match="has no get_partition_path"):
         bak.collect(wanted, storage="somewhere")  # type: ignore[arg-type]
     planned = bak.plan(wanted)
-    with pytest.raises(bak.ConfigurationError, match="storage: a plan is carried out as it"):
+    with pytest.raises(bak.ConfigurationError, match="storage: a plan is executed as it"):
         bak.collect(planned, storage=ByDay("lake"))
 
 

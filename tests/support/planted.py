@@ -5,15 +5,19 @@ Times are microseconds since 1970 UTC; values mean nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
+from binance_archive_kit.archive.absence import Absence
 from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.quality.timeline import DaySource, Explanation, GapKind, Timeline
+from binance_archive_kit.errors import FileError
+from binance_archive_kit.quality.frames import frames_of
+from binance_archive_kit.quality.report import CoverageReport
+from binance_archive_kit.quality.timeline import DaySource, Explanation, Finding, GapKind, Timeline
 from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, Profiler
@@ -132,6 +136,17 @@ def line_of(
     for day, word in words:
         line.sources[at(day) // DAY - first] = word
     return line
+
+
+def report_on(
+    timelines: Sequence[Timeline],
+    findings: Sequence[Finding],
+    unavailable: Sequence[Absence],
+    problems: Mapping[str, FileError],
+    title: str,
+) -> CoverageReport:
+    """Report on timelines as a survey does."""
+    return CoverageReport(title, *frames_of(timelines, findings), tuple(unavailable), problems)
 
 
 def told(line: Timeline) -> list[tuple[str, str, str, int | None]]:

@@ -6,7 +6,8 @@ import pickle
 
 import pytest
 
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, unknown
+from binance_archive_kit import errors
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, ObjectError, unknown
 from binance_archive_kit.paths import read_path
 
 
@@ -26,3 +27,20 @@ def test_checks_of_values_name_the_field_apart_from_the_message() -> None:
     [problem] = caught.value.problems
     assert problem.field == "output_directory"
     assert problem.message.startswith("'' is empty")
+
+
+def every(kind: type[ObjectError]) -> list[type[ObjectError]]:
+    return [each for sub in kind.__subclasses__() for each in (sub, *every(sub))]
+
+
+def test_each_failure_has_its_own_word_and_stands_in_the_tree() -> None:
+    kinds = every(ObjectError)
+    reasons = [kind.reason for kind in kinds]
+    assert len(set(reasons)) == len(reasons)
+    for kind in kinds:
+        assert kind.__name__ in str(errors.__doc__)
+        assert kind.reason in str(errors.__doc__)
+        error = kind("data/x.zip", "why")
+        assert str(error) == f"data/x.zip: {kind.reason}: why"
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), again.key, again.detail) == (kind, "data/x.zip", "why")

@@ -640,8 +640,8 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(Unzipper, "text", refuse)
-    monkeypatch.setattr(Unzipper, "cut", refuse)
+    monkeypatch.setattr(Unzipper, "read", refuse)
+    monkeypatch.setattr(Unzipper, "read_raw", refuse)
 
 
 def test_a_second_report_opens_no_file(two_days: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from binance_archive_kit.errors import ChangedFile, CoverageError, FileError
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.gaps import find_gaps
 from binance_archive_kit.quality.halts import classify_halts
-from binance_archive_kit.quality.report import CoverageReport, report_on
+from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.timeline import (
     Explanation,
     Finding,
@@ -47,7 +47,7 @@ from binance_archive_kit.quality.timeline import (
     merge,
 )
 from binance_archive_kit.timestamps import to_day_number
-from tests.support.planted import DAY, HOUR, at, every, examined, line_of
+from tests.support.planted import DAY, HOUR, at, every, examined, line_of, report_on
 from tests.support.stores import kline, other
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Market, Partition
 from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.reading.batches import count_chunks
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.reading.reader import counted
 from binance_archive_kit.storage.store import Store
 from tests.support.planted import DAY, HOUR, every, plant
 from tests.support.stores import (
@@ -502,7 +502,7 @@ def test_many_rows_are_counted_some_at_a_time(tmp_path: Path) -> None:
         (FileTask(file, held), rows) for file, rows in zip(held.files, (7, 0, 10**7), strict=True)
     ]
     given: Counter[str] = Counter()
-    for piece in counted(spans):
+    for piece in count_chunks(spans):
         assert 0 < sum(rows for _, rows in piece.spans) < 10**6
         for source, rows in piece.spans:
             given[source.file.key] += rows

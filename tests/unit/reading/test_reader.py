@@ -24,7 +24,7 @@ from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.schemas import Schema, load_schemas, schema
 from binance_archive_kit.errors import ArchiveKitWarning, FileError
 from binance_archive_kit.reading.reader import SMALL
-from binance_archive_kit.reading.unzip import PIECE
+from binance_archive_kit.reading.unzip import CHUNK
 from tests.support.dialects import (
     Dialect,
     dialects_of,
@@ -158,7 +158,7 @@ def test_a_large_file_reads_as_by_hand(tmp_path: Path, con: duckdb.DuckDBPyConne
     """Large files are inflated and parsed piece by piece."""
     key = other("trades", "BTCUSDT", "2025-07-01", "spot")
     csv = long_csv(key, 200_000)
-    assert len(csv) > PIECE
+    assert len(csv) > CHUNK
     path = write(tmp_path, key, zip_of(key, csv))
     assert path.stat().st_size > SMALL
     expected = naive_rows(tmp_path, key)

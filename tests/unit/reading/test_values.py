@@ -464,8 +464,8 @@ def test_findings_are_the_same_however_a_file_is_cut(
         whole = bak.coverage(bak.store(folder, cache=False))
         with (
             patch.object(reading, "SMALL", 0),
-            patch.object(texts, "_FIRST_PIECE", size),
-            patch.object(texts, "PIECE", size),
+            patch.object(texts, "_FIRST_CHUNK", size),
+            patch.object(texts, "CHUNK", size),
             patch.object(texts, "_READ", 64),
         ):
             pieces = bak.coverage(bak.store(folder, cache=False))
@@ -557,8 +557,8 @@ def test_events_that_come_again_in_a_later_piece_count_once(numbers: list[int], 
         write(Path(folder), key, zip_of(key, body.encode()))
         with (
             patch.object(reading, "SMALL", 0),
-            patch.object(texts, "_FIRST_PIECE", size),
-            patch.object(texts, "PIECE", size),
+            patch.object(texts, "_FIRST_CHUNK", size),
+            patch.object(texts, "CHUNK", size),
             patch.object(texts, "_READ", 64),
         ):
             pieces = bak.coverage(bak.store(folder, cache=False))

@@ -683,7 +683,7 @@ def test_what_is_left_inside_the_inflater_is_not_lost(level: int) -> None:
 
 
 def test_a_gzip_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(texts, "PIECE", 1 << 16)
+    monkeypatch.setattr(texts, "CHUNK", 1 << 16)
     path = tmp_path / "rows.csv.gz"
     row = b"1609459200000,0.00000000,0.00000000\n"
     for size in range(1 << 16, (1 << 16) + 4_000, 40):

@@ -1,264 +1,21 @@
-"""What is shown while it works, and what is handed back when it is done."""
+"""The result of a collection: outcomes, counts, files and display."""
 
 from __future__ import annotations
 
-import asyncio
-import io
-import pickle
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from binance_archive_kit import errors
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
-from binance_archive_kit.display import render
-from binance_archive_kit.display.progress import Arrivals, Bar, Progress
-from binance_archive_kit.download.result import CollectionResult, Files, State
-from binance_archive_kit.errors import Corrupt, NotFound, ObjectError, WorkflowError
+from binance_archive_kit.download.ledger import Arrivals, Clock, Ledger, State
+from binance_archive_kit.download.result import CollectionResult, Files
+from binance_archive_kit.errors import Corrupt, NotFound, WorkflowError
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
-
-# Progress
-
-
-class Clock:
-    """Stands a progress's beginning some seconds back."""
-
-    @staticmethod
-    def running(seconds: float, **fields: Any) -> Progress:
-        progress = Progress(**fields)
-        progress.started -= seconds
-        return progress
-
-
-def test_a_line_before_anything_is_known() -> None:
-    assert Progress().line() == "starting: 0 of 0 objects"
-    assert Progress().share() == 0
-
-
-@pytest.mark.parametrize(
-    ("fields", "seconds", "line"),
-    [
-        (
-            {"phase": "listing", "unit": "folders", "done": 3, "total": 1200},
-            0,
-            "listing: 3 of 1,200 folders",
-        ),
-        (
-            {"done": 1, "total": 4, "done_bytes": 1024, "total_bytes": 4096},
-            0,
-            "starting: 1 of 4 objects, 1.0 KB of 4.0 KB",
-        ),
-        (
-            {"done": 1, "total": 4, "total_bytes": 4096},
-            0,
-            "starting: 1 of 4 objects".replace("1 of", "1 of") + ", 0 B of 4.0 KB",
-        ),
-        ({"done": 1, "total": 4, "done_bytes": 1024}, 0, "starting: 1 of 4 objects, 1.0 KB"),
-        (
-            {"done": 1, "total": 4, "done_bytes": 1024, "total_bytes": 4096},
-            10,
-            "starting: 1 of 4 objects, 1.0 KB of 4.0 KB, 102 B/s, 30 s left",
-        ),
-        (
-            {"done": 4, "total": 4, "done_bytes": 4096, "total_bytes": 4096},
-            10,
-            "starting: 4 of 4 objects, 4.0 KB of 4.0 KB, 410 B/s",
-        ),
-        (
-            {"done": 2, "total": 4, "failed": 1200},
-            10,
-            "starting: 2 of 4 objects, 10 s left, 1,200 failed",
-        ),
-        ({"done": 0, "total": 4}, 10, "starting: 0 of 4 objects"),
-        # Bytes on their way count, but never beyond the total.
-        (
-            {"total": 1, "arriving": 2048, "total_bytes": 4096},
-            0,
-            "starting: 0 of 1 objects, 2.0 KB of 4.0 KB",
-        ),
-        (
-            {"total": 1, "arriving": 9000, "total_bytes": 4096},
-            0,
-            "starting: 0 of 1 objects, 4.0 KB of 4.0 KB",
-        ),
-    ],
-)
-def test_lines(fields: dict[str, Any], seconds: float, line: str) -> None:
-    assert Clock.running(seconds, **fields).line() == line
-
-
-@given(
-    done=st.integers(0, 10**6),
-    total=st.integers(0, 10**6),
-    done_bytes=st.integers(0, 10**12),
-    total_bytes=st.one_of(st.none(), st.integers(0, 10**12)),
-    arriving=st.integers(0, 10**12),
-    seconds=st.floats(0, 1e6),
-)
-def test_shares_are_shares(seconds: float, **fields: Any) -> None:
-    progress = Clock.running(seconds, **fields)
-    assert 0 <= progress.share() <= 1
-    assert "\n" not in progress.line()
-    assert "-" not in progress.line()
-
-
-def test_a_new_phase_counts_anew() -> None:
-    progress = Clock.running(100, done=5, total=5, done_bytes=9, failed=2, arriving=7)
-    progress.begin("collecting", 10, 1000)
-    assert progress.line() == "collecting: 0 of 10 objects, 0 B of 1000 B"
-    progress.done_bytes = 500
-    assert "/s" not in progress.line()  # rates are of this phase alone
-    progress.begin("listing", 3, unit="folders")
-    assert progress.line() == "listing: 0 of 3 folders"
-
-
-class Recorder:
-    def __init__(self) -> None:
-        self.shown: list[tuple[str, float, bool]] = []
-
-    def __call__(self, line: str, share: float, final: bool) -> None:
-        self.shown.append((line, share, final))
-
-
-def test_the_bar_shows_changes_and_the_end() -> None:
-    recorder, progress = Recorder(), Progress(total=2)
-    with Bar(progress, recorder) as bar:
-        bar.update()
-        bar.update()
-        progress.done = 1
-        bar.update()
-        progress.done = 2
-    assert recorder.shown == [
-        ("starting: 0 of 2 objects", 0.0, False),
-        ("starting: 1 of 2 objects", 0.5, False),
-        ("starting: 2 of 2 objects", 1.0, True),
-    ]
-
-
-def test_the_bar_ends_when_the_work_fails() -> None:
-    recorder = Recorder()
-
-    def fail() -> None:
-        with Bar(Progress(total=1), recorder) as bar:
-            bar.update()
-            raise RuntimeError("on its way")
-
-    with pytest.raises(RuntimeError, match="on its way"):
-        fail()
-    assert [final for *_, final in recorder.shown] == [False, True]
-
-
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, asyncio.CancelledError])
-def test_an_interrupt_says_how_far_any_work_has_come(kind: type[BaseException]) -> None:
-    lines: list[str] = []
-    progress = Progress()
-    progress.begin("proving again", 9, unit="files")
-    progress.done = 4
-    with pytest.raises(kind) as caught, Bar(progress, lambda line, *_: lines.append(line)):
-        raise kind
-    said = "interrupted while proving again, after 4 of 9 files; run it again"
-    assert str(caught.value) == said
-    assert lines == [said]
-    assert said in "".join(caught.value._render_traceback_())  # type: ignore[attr-defined]
-
-
-def test_an_error_is_not_taken_for_an_interrupt() -> None:
-    with pytest.raises(ValueError, match=r"^mine$"), Bar(Progress(), lambda *_: None):
-        raise ValueError("mine")
-
-
-def test_work_too_quick_to_show_shows_nothing() -> None:
-    recorder = Recorder()
-    with Bar(Progress(total=1), recorder):
-        pass
-    assert recorder.shown == []
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_gets_one_line_that_is_overwritten(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    progress = Progress(total=4)
-    with Bar(progress) as bar:
-        bar.update()
-        progress.done = 2
-        bar.update()
-        progress.done = 4
-    lines = terminal.getvalue().split("\r")[1:]
-    assert [line.split()[0] for line in lines] == ["·" * 20, "█" * 10 + "·" * 10, "█" * 20]
-    assert all("\x1b[K" in line for line in lines)
-    assert terminal.getvalue().count("\n") == 1
-    assert terminal.getvalue().endswith("\n")
-
-
-@pytest.mark.parametrize("stream", [io.StringIO(), None])
-def test_a_pipe_gets_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stream: object
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(sys, "stderr", stream)
-        with Bar(Progress(total=1)) as bar:
-            bar.update()
-            bar.update(final=True)
-    assert not isinstance(stream, io.StringIO) or stream.getvalue() == ""
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "")
-
-
-# Sizes and times in words
-
-
-@pytest.mark.parametrize(
-    ("count", "words"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KB"),
-        (1536, "1.5 KB"),
-        (1 << 20, "1.0 MB"),
-        (5 << 30, "5.0 GB"),
-        (3 << 40, "3.0 TB"),
-        (2 << 50, "2048.0 TB"),
-        ((1 << 20) - 1, "1.0 MB"),
-        ((1 << 30) - 1, "1.0 GB"),
-        (1023.7, "1.0 KB"),
-    ],
-)
-def test_sizes(count: float, words: str) -> None:
-    assert render.size(count) == words
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0.0 s"),
-        (9.94, "9.9 s"),
-        (9.96, "10 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (60, "1 min 0 s"),
-        (3599.7, "1 h 0 min"),
-        (7500, "2 h 5 min"),
-        (90_000, "25 h 0 min"),
-    ],
-)
-def test_durations(seconds: float, words: str) -> None:
-    assert render.duration(seconds) == words
-
-
-# Results
 
 CONFIG = CollectionConfig(
     markets=["spot"], symbols=["BTCUSDT"], data_types=["trades"], output_directory="output/x"
@@ -300,16 +57,13 @@ def result_of(*states: State, plan: Plan | None = None, **fields: Any) -> Collec
             for key, state in zip(keys, states, strict=True)
             if state is State.FAILED
         ],
-        "missing": (),
-        "not_published": (),
-        "stale": (),
-        "spell": lambda key: f"/store/{key}",
+        "path_of": lambda key: f"/store/{key}",
         "proven_bytes": 1024 * proven,
         "downloaded_bytes": 1024 * states.count(State.DOWNLOADED),
         "seconds": 2.0,
-        "created_at": datetime(2025, 8, 20, 9, tzinfo=UTC),
+        "clock": Clock(datetime(2025, 8, 20, 9, tzinfo=UTC)),
     }
-    return CollectionResult(plan, bytearray(states), **{**defaults, **fields})
+    return CollectionResult(plan, Ledger(bytearray(states), **{**defaults, **fields}))
 
 
 D, K, F, A = State.DOWNLOADED, State.KEPT, State.FAILED, State.ABSENT
@@ -489,7 +243,7 @@ def test_raise_for_failures() -> None:
 
 def test_many_failures_are_cut_with_a_count() -> None:
     result = result_of(*[F] * 30, D)
-    assert str(result).count("corrupt:") == 20
+    assert str(result).count("bad bytes") == 20
     for text in (str(result), result._repr_html_()):
         assert "… and 10 more in result.failures" in text
     assert len(result.failures) == len(result.metadata.errors) == 30
@@ -504,7 +258,7 @@ def test_html_escapes_what_comes_from_outside() -> None:
         F,
         plan=plan_of(2, missing=(absence,), unavailable=(absence,), notes=(HOSTILE,)),
         failures=[Corrupt(HOSTILE, HOSTILE)],
-        not_published=(absence,),
+        not_published=[absence],
     )
     html = result._repr_html_()
     assert "<script" not in html
@@ -578,27 +332,7 @@ def test_no_files() -> None:
         none[0]
 
 
-# Errors
-
-
-def every(kind: type[ObjectError]) -> list[type[ObjectError]]:
-    return [each for sub in kind.__subclasses__() for each in (sub, *every(sub))]
-
-
-def test_each_failure_has_its_own_word_and_stands_in_the_tree() -> None:
-    kinds = every(ObjectError)
-    reasons = [kind.reason for kind in kinds]
-    assert len(set(reasons)) == len(reasons)
-    for kind in kinds:
-        assert kind.__name__ in str(errors.__doc__)
-        assert kind.reason in str(errors.__doc__)
-        error = kind("data/x.zip", "why")
-        assert str(error) == f"data/x.zip: {kind.reason}: why"
-        again = pickle.loads(pickle.dumps(error))
-        assert (type(again), again.key, again.detail) == (kind, "data/x.zip", "why")
-
-
-# The picture of the speed
+# The plot of the speed
 
 
 def test_the_speed_is_drawn_over_time() -> None:
@@ -607,7 +341,9 @@ def test_the_speed_is_drawn_over_time() -> None:
     mpl.use("agg")
     from matplotlib import pyplot
 
-    result = result_of(D, D, arrivals=[(0.0, 0), (0.5, 1 << 20), (1.0, 3 << 20), (3.0, 3 << 20)])
+    result = result_of(
+        D, D, arrivals=Arrivals([(0.0, 0), (0.5, 1 << 20), (1.0, 3 << 20), (3.0, 3 << 20)])
+    )
     axes = result.plot()
     [steps] = axes.patches
     values, edges, _ = steps.get_data()  # type: ignore[attr-defined]
@@ -621,11 +357,15 @@ def test_the_speed_is_drawn_over_time() -> None:
     pyplot.close("all")
 
 
-def test_moments_stay_few_and_bytes_never_go_back() -> None:
-    arrivals = Arrivals()
-    for at in range(20_000):
-        arrivals.note(at / 100, at if at != 500 else 3)
-    arrivals.note(200.0, 20_000, final=True)
-    assert len(arrivals.moments) <= 512
-    assert arrivals.moments[-1] == (200.0, 20_000)
-    assert arrivals.moments == sorted(arrivals.moments, key=lambda moment: moment[1])
+def test_parts_of_a_plan_are_joined() -> None:
+    plan = plan_of(3)
+    first = result_of(F, plan=plan.part([1]))
+    second = result_of(D, K, plan=plan.part([0, 2]), stale=[plan.frame["key"][0]])
+    result = CollectionResult.join(plan, [([1], first), ([0, 2], second)], Clock())
+    assert [path[-14:-4] for path in result.output_files] == ["2025-01-01", "2025-01-03"]
+    assert result.failures == first.failures
+    assert result.stale == second.stale
+    assert result.outcome == "partial"
+    assert result.collection_stats["total_size_bytes"] == 2048
+    assert result.collection_stats["downloaded_bytes"] == 1024
+    assert result.collection_stats["processing_time_seconds"] < 2

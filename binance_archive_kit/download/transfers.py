@@ -1,0 +1,415 @@
+"""Transfer the objects of a plan: s5cmd downloads, digests arrive, files are proven.
+
+Three things run at once. s5cmd downloads into a private folder, `DigestClient` fetches the
+published digests, and `ProofQueue` proves each file when both have arrived. Objects that
+failed for a temporary reason are retried; bytes that fail their proof go to quarantine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.digests import Answer, DigestClient
+from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.archive.listing import ListingClient
+from binance_archive_kit.archive.matrix import Matrix
+from binance_archive_kit.display.progress import Progress
+from binance_archive_kit.download.batches import Copy, make_batches
+from binance_archive_kit.download.command import Command, choose_workers
+from binance_archive_kit.download.events import EventLog
+from binance_archive_kit.download.ledger import Ledger, State
+from binance_archive_kit.download.proofs import Candidate, ProofQueue
+from binance_archive_kit.download.s5cmd import Event, Refused, S5cmd
+from binance_archive_kit.download.transfer import Step, Transfer
+from binance_archive_kit.errors import (
+    AbsentChecksum,
+    BadChecksum,
+    BadZip,
+    Corrupt,
+    DiskFull,
+    ListingError,
+    ObjectError,
+    StaleChecksum,
+    Stalled,
+    TransferFailed,
+    Truncated,
+    disk_advice,
+    disk_error,
+)
+from binance_archive_kit.planning.plan import Action, Plan
+from binance_archive_kit.planning.planner import PlanningContext
+from binance_archive_kit.storage.proof import Proof, ProvenBy
+from binance_archive_kit.storage.store import Store
+
+#: Connections for published digests; each answer is one short round trip.
+_DIGEST_CONNECTIONS = 128
+#: Unproven files above which no more are taken from s5cmd.
+_MAX_UNPROVEN = 4_096
+#: Maximum seconds between two rounds of retries.
+_LONGEST_PAUSE = 9.0
+#: Errors that quarantine the bytes.
+_BAD_BYTES = (Corrupt, BadZip, StaleChecksum)
+#: Reasons of a plan to keep files without a valid proof.
+UNPROVEN_REASONS = ("to be proven", "to be hashed")
+
+
+class Transfers:
+    """Transfers the objects of one plan, and proves unproven files of the store.
+
+    Each outcome is written to the ledger, the progress and the event log.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        context: PlanningContext,
+        store: Store,
+        ledger: Ledger,
+        progress: Progress,
+        events: EventLog,
+    ) -> None:
+        self._plan = plan
+        self._config = plan.config
+        self._context = context
+        self._store = store
+        self._ledger = ledger
+        self._progress = progress
+        self._events = events
+        self._transfers: dict[str, Transfer] = {}
+        self._retry_queue: list[Transfer] = []
+        self._disk_full: DiskFull | None = None
+        self._digests: DigestClient
+        self._proofs: ProofQueue
+
+    async def run(self) -> None:
+        """Prove and download; returns when each object has its outcome.
+
+        Raises
+        ------
+        OSError
+            If the store cannot be written.
+        """
+        stale = self._config.accept_stale_checksum
+        with self._store.staging() as folder, self._store.records.recorder() as record:
+            client = DigestClient(
+                self._context.endpoint,
+                self._context.matrix.archive.bucket,
+                self._on_digest,
+                connections=_DIGEST_CONNECTIONS,
+                timeout=min(self._config.timeout_seconds, 60),
+            )
+            async with client as self._digests:
+                with ProofQueue(self._store, record, stale, self._on_outcome) as self._proofs:
+                    await self._prove_files_in_store()
+                    await self._download(folder)
+
+    # Files in the store without a proof
+
+    async def _prove_files_in_store(self) -> None:
+        unproven = self._plan.frame.with_row_index("row").filter(
+            pl.col("reason").is_in(UNPROVEN_REASONS), self._ledger.rows_in(State.PENDING)
+        )
+        if not unproven.height:
+            return
+        self._progress.begin("proving files found in the store", unproven.height)
+        for row, key, size, etag, checksum in unproven.select(
+            "row", "key", "size", "etag", "checksum"
+        ).iter_rows():
+            path = self._ledger.path_of(key)
+            transfer = self._transfers[key] = Transfer(key, row, size, etag, path, in_store=True)
+            self._proofs.expect(key)
+            if not self._config.download_checksum:
+                self._prove(transfer)
+            elif checksum is False:
+                self._retry_or_fail(transfer, _absent_checksum(key))
+            else:
+                self._ask_digests([transfer])
+            await self._proofs.wait(_MAX_UNPROVEN)
+        await self._proofs.wait()
+
+    # Downloads
+
+    async def _download(self, folder: Path) -> None:
+        fetch = self._plan.frame.filter(pl.col("action") != Action.KEEP.value)
+        # Files of the store that failed their proof are downloaded too.
+        rejected, self._retry_queue = self._retry_queue, []
+        sizes = [*fetch["size"], *(transfer.size for transfer in rejected)]
+        if not sizes:
+            return
+        self._progress.begin("collecting", len(sizes), _sum_sizes(sizes))
+        archive = self._context.matrix.archive
+        command = Command(
+            self._context.endpoint,
+            archive.bucket,
+            archive.region,
+            folder,
+            self._context.flags,
+            choose_workers(sizes, self._config.max_parallel_downloads),
+            self._config.part_size_mb,
+        )
+        s5cmd = S5cmd(command, self._config.timeout_seconds, self._note_arriving)
+        # With one worker for `run`, s5cmd uses two.
+        single = not self._config.enable_batch_mode or command.workers == 1
+        self._copy = s5cmd.copy_singly if single else s5cmd.copy
+        await self._copy_batches(self._first_batches())
+        self._retry_queue += rejected
+        await self._retry()
+        if self._disk_full is not None:
+            self._fail_rest(self._disk_full)
+
+    async def _retry(self) -> None:
+        """Fetch the queued objects again, in rounds with growing pauses."""
+        pause = 1.0
+        while self._retry_queue and self._disk_full is None:
+            queue, self._retry_queue = self._retry_queue, []
+            await _list_again(queue, self._context)
+            # Objects that s5cmd did not report need no pause, and stalled ones had one.
+            if any(t.failures and not isinstance(t.error, Stalled) for t in queue):
+                await asyncio.sleep(pause)
+                pause = min(3 * pause, _LONGEST_PAUSE)
+            await self._copy_batches(self._retry_batches(queue))
+
+    async def _copy_batches(self, batches: Iterator[Sequence[Copy]]) -> None:
+        """Copy batches, and wait for the proof of each file."""
+        async with aclosing(self._copy(batches)) as reports:
+            async for events in reports:
+                for event in events:
+                    self._on_event(event)
+                await self._proofs.wait(_MAX_UNPROVEN)
+        await self._proofs.wait()
+
+    def _first_batches(self) -> Iterator[Sequence[Copy]]:
+        """Yield batches of the objects to fetch; objects without a digest fail at once."""
+        most, days = self._config.batch_size, self._config.days(self._ledger.clock.created_at)
+        for batch in make_batches(self._objects(), days, most):
+            if self._disk_full is not None:
+                return
+            transfers = [self._transfers[key] for copy in batch for key in copy.keys]
+            self._ask_digests(transfers)
+            if self._events:
+                size = _sum_sizes([transfer.size for transfer in transfers])
+                self._events.batch_started([transfer.key for transfer in transfers], size)
+            yield batch
+
+    def _objects(self) -> Iterator[tuple[str, bool]]:
+        """Yield each key of the plan, and whether it is to be fetched."""
+        columns = self._plan.frame.select("key", "size", "etag", "checksum", "action")
+        for row, (key, size, etag, checksum, action) in enumerate(columns.iter_rows()):
+            fetch = action != Action.KEEP.value
+            if fetch:
+                transfer = Transfer(key, row, size, etag)
+                if self._config.download_checksum and checksum is False:
+                    self._fail(transfer, _absent_checksum(key))
+                    fetch = False
+                else:
+                    self._transfers[key] = transfer
+            yield key, fetch
+
+    def _retry_batches(self, queue: Sequence[Transfer]) -> Iterator[Sequence[Copy]]:
+        most = self._config.batch_size
+        for start in range(0, len(queue), most):
+            if self._disk_full is not None:
+                return
+            batch = queue[start : start + most]
+            self._ask_digests(batch)
+            yield [Copy((transfer.key,)) for transfer in batch]
+
+    def _ask_digests(self, transfers: Iterable[Transfer]) -> None:
+        if self._config.download_checksum:
+            self._digests.ask(t.key for t in transfers if t.digest is None)
+
+    # What arrives
+
+    def _on_event(self, event: Event) -> None:
+        transfer = self._transfers[event.key]
+        if isinstance(event, Refused):
+            self._on_refused(transfer, event)
+            return
+        transfer.path = event.path
+        self._proofs.expect(event.key)
+        self._progress.arriving = 0
+        if transfer.digest is not None or not self._config.download_checksum:
+            self._prove(transfer)
+
+    def _on_refused(self, transfer: Transfer, event: Refused) -> None:
+        if not event.final and transfer.retry_unreported():
+            self._retry_queue.append(transfer)
+        else:
+            self._retry_or_fail(transfer, _with_advice(event.error))
+
+    def _on_digest(self, key: str, digest: Answer) -> None:
+        transfer = self._transfers.get(key)
+        if transfer is None or transfer.digest is not None:
+            return
+        transfer.digest = digest
+        if transfer.path is not None:
+            self._prove(transfer)
+
+    def _note_arriving(self, count: int) -> None:
+        self._progress.arriving = count
+
+    def _prove(self, transfer: Transfer) -> None:
+        """Prove a file whose digest is known, unless that is an error."""
+        if isinstance(transfer.digest, ObjectError):
+            self._retry_or_fail(transfer, transfer.digest)
+        elif transfer.path is not None:
+            expected, in_store = transfer.expected(), transfer.in_store
+            self._proofs.put(Candidate(transfer.key, transfer.path, expected, in_store))
+
+    # Outcomes
+
+    def _on_outcome(self, key: str, outcome: Proof | ObjectError) -> None:
+        transfer = self._transfers[key]
+        if isinstance(outcome, Proof):
+            self._succeed(transfer, outcome)
+        else:
+            self._retry_or_fail(transfer, outcome)
+
+    def _succeed(self, transfer: Transfer, proof: Proof) -> None:
+        key, size = transfer.key, proof.size
+        self._finish(transfer)
+        if proof.by is ProvenBy.STALE:
+            self._ledger.stale.append(key)
+        self._progress.proven += 1
+        self._progress.count(1, size)
+        if transfer.in_store:
+            self._ledger.keep(transfer.row, size)
+        else:
+            self._ledger.download(transfer.row, size)
+        if not self._events:
+            return
+        path = self._ledger.path_of(key)
+        if transfer.in_store:
+            self._events.emit("file_skipped", key=key, path=path, size_bytes=size)
+        else:
+            by = proof.by.value
+            self._events.file_downloaded(key, path=path, size_bytes=size, proven_by=by)
+
+    def _retry_or_fail(self, transfer: Transfer, error: ObjectError) -> None:
+        self._events.checksum_failed(error)
+        if isinstance(error, DiskFull):
+            self._disk_full = error
+        match transfer.next_step(error, listed=self._config.listing):
+            case Step.ASK_DIGEST:
+                self._ask_digests([transfer])
+            case Step.RETRY:
+                self._queue_retry(transfer)
+            case Step.REPLACE:
+                self._replace(transfer, error)
+            case Step.SKIP:
+                self._skip(transfer)
+            case Step.FAIL:
+                self._fail(transfer, error)
+
+    def _queue_retry(self, transfer: Transfer) -> None:
+        self._proofs.discard(transfer.key)
+        self._retry_queue.append(transfer)
+
+    def _replace(self, transfer: Transfer, error: ObjectError) -> None:
+        """Quarantine a file of the store that is not the archive's, and queue a download."""
+        try:
+            self._quarantine(transfer, error)
+        except OSError as problem:
+            transfer.bad_file = None
+            detail = f"{error.detail}; {_not_quarantined(problem)}"
+            self._fail(transfer, Corrupt(transfer.key, detail))
+            return
+        transfer.start_over()
+        self._queue_retry(transfer)
+
+    def _fail(self, transfer: Transfer, error: ObjectError) -> None:
+        unproven = isinstance(error, AbsentChecksum | BadChecksum) and not transfer.in_store
+        if transfer.bad_file is not None and (isinstance(error, _BAD_BYTES) or unproven):
+            try:
+                fate = f"the bytes are in {self._quarantine(transfer, error)}"
+            except OSError as problem:
+                fate = _not_quarantined(problem)
+            error = type(error)(transfer.key, f"{error.detail}; {fate}")
+        self._finish(transfer)
+        self._ledger.fail(transfer.row, error)
+        self._events.file_failed(error)
+        self._progress.done += 1
+        self._progress.failed += 1
+
+    def _quarantine(self, transfer: Transfer, error: ObjectError) -> Path | None:
+        if transfer.bad_file is None or not transfer.bad_file.exists():
+            return None
+        return self._store.quarantine(transfer.bad_file, error, transfer.expected())
+
+    def _skip(self, transfer: Transfer) -> None:
+        """Record that the archive does not have an object that was planned without a listing."""
+        self._finish(transfer)
+        self._progress.total -= 1
+        self._ledger.skip(transfer.row, _absence(transfer.key, self._context.matrix))
+
+    def _finish(self, transfer: Transfer) -> None:
+        self._transfers.pop(transfer.key, None)
+        self._proofs.discard(transfer.key)
+
+    def _fail_rest(self, error: DiskFull) -> None:
+        """Fail all objects without an outcome: the disk has no room for them."""
+        for key, transfer in list(self._transfers.items()):
+            self._fail(transfer, DiskFull(key, error.detail))
+        pending = self._ledger.rows_in(State.PENDING)
+        rest = self._plan.frame.with_row_index("row").filter(pending)
+        for row, key in rest.select("row", "key").iter_rows():
+            error = DiskFull(key, "not tried: the disk is full")
+            self._fail(Transfer(key, row, None, None), error)
+
+
+async def _list_again(queue: Sequence[Transfer], context: PlanningContext) -> None:
+    """List objects again whose bytes did not match: they may have been published anew."""
+    transfers = {t.key: t for t in queue if isinstance(t.error, Corrupt | Truncated)}
+    if not transfers:
+        return
+    # Without a listing, what the plan knows counts.
+    with suppress(ListingError):
+        bucket, timeout = context.matrix.archive.bucket, context.config.timeout_seconds
+        async with ListingClient(context.endpoint, bucket, timeout) as client:
+            described = await client.describe(transfers)
+        for key, listed in described.items():
+            transfers[key].size, transfers[key].etag = listed.size, listed.etag
+
+
+def _sum_sizes(sizes: Sequence[int | None]) -> int | None:
+    """Return the sum of sizes in bytes; None if one is unknown."""
+    return None if None in sizes else sum(filter(None, sizes))
+
+
+def _absence(key: str, matrix: Matrix) -> Absence:
+    """Return why the archive does not have an object: it is missing, or not published yet."""
+    found = ObjectKey.parse(key)
+    early = datetime.now(UTC) < matrix.published_at(found.start, found.folder.partition)
+    reason = Reason.NOT_PUBLISHED if early else Reason.ABSENT
+    detail = "not published yet" if early else "the archive does not have it"
+    return Absence.of(found.folder, reason, detail, found.start, found.end, key)
+
+
+def _absent_checksum(key: str) -> AbsentChecksum:
+    return AbsentChecksum(
+        key, "the archive lists no checksum of it; download_checksum=False takes it on its ETag"
+    )
+
+
+def _with_advice(error: ObjectError) -> ObjectError:
+    """Add what to do if s5cmd reports a problem of the local disk."""
+    if type(error) is TransferFailed:
+        words = error.detail.lower()
+        for number, name in errno.errorcode.items():
+            advice = disk_advice(number)
+            if advice and name not in ("EPERM", "EACCES") and os.strerror(number).lower() in words:
+                return TransferFailed(error.key, f"{error.detail}: {advice}")
+    return error
+
+
+def _not_quarantined(problem: OSError) -> str:
+    return f"the bytes could not be put into quarantine: {disk_error(problem, 'quarantine')}"

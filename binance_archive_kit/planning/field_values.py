@@ -1,0 +1,151 @@
+"""Read the values of a configuration's fields: words, lists, symbols, intervals and flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from itertools import islice
+from typing import Any, TypeVar
+
+from binance_archive_kit.archive.endpoint import USER_INFO
+from binance_archive_kit.archive.enums import (
+    INTERVAL_ALIASES,
+    MARKET_ALIASES,
+    PREMIUM_INDEX,
+    DataType,
+    Interval,
+    Market,
+)
+from binance_archive_kit.archive.keys import is_symbol
+from binance_archive_kit.archive.matrix import default_intervals
+from binance_archive_kit.errors import ConfigurationError, field_error, shown, unknown
+from binance_archive_kit.paths import has_controls
+
+Word = TypeVar("Word", bound=StrEnum)
+
+#: Entries of one list; more is a mistake, or an iterable without an end.
+MOST_ENTRIES = 1_000_000
+#: Characters of a symbol: it stands twice in a key, and keys have at most 1,024 bytes.
+_LONGEST_SYMBOL = 100
+_TYPE_ALIASES = {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
+
+
+def read_word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Word]) -> Word:
+    """Return a word of a closed vocabulary, spelled by its value or an alias."""
+    if isinstance(value, str):
+        if value in aliases:
+            return aliases[value]
+        if value in set(kind):
+            return kind(value)
+    raise ConfigurationError(unknown(field, value, [*kind, *aliases]))
+
+
+def _entries(field: str, value: object) -> list[Any]:
+    """Return the entries of a list, which may be any iterable but a text or a dict."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        way = "name at least one" if value is None else f"write {field}=[{shown(value)}]"
+        raise field_error(field, f"{shown(value)} is not a list; {way}")
+    try:
+        given = list(islice(value, MOST_ENTRIES + 1))
+    except Exception as error:  # an iterable's own code may raise anything
+        raise field_error(field, f"{shown(value)} is not a list: {error}") from None
+    if len(given) > MOST_ENTRIES:
+        raise field_error(field, f"the list has more than {MOST_ENTRIES:,} entries; give fewer")
+    return given
+
+
+def read_list(field: str, value: object) -> list[Any]:
+    """Return the entries of a non-empty list in their order, without repeats."""
+    given = _entries(field, value)
+    try:
+        items = list(dict.fromkeys(given))
+    except Exception:  # entries without a hash are not words, and reported below
+        items = given
+    if not items:
+        raise field_error(field, "the list is empty; name at least one")
+    return items
+
+
+def _symbols(field: str, value: object) -> tuple[str, ...]:
+    symbols = read_list(field, value)
+    for symbol in symbols:
+        if not isinstance(symbol, str) or not is_symbol(symbol) or len(symbol) > _LONGEST_SYMBOL:
+            raise field_error(field, f"{shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'")
+        if symbol != symbol.upper():
+            raise field_error(
+                field,
+                f"{symbol!r} is not valid: the archive spells symbols in capitals; "
+                f"did you mean {symbol.upper()!r}?",
+            )
+    return tuple(symbols)
+
+
+def read_markets(value: object) -> tuple[Market, ...]:
+    """Return the markets of a list, each once."""
+    words = read_list("markets", value)
+    return tuple(
+        dict.fromkeys(read_word("markets", Market, word, MARKET_ALIASES) for word in words)
+    )
+
+
+def read_symbols(value: object) -> tuple[str, ...] | dict[Market, tuple[str, ...]]:
+    """Return the symbols for every market, or by market."""
+    if not isinstance(value, Mapping):
+        return _symbols("symbols", value)
+    symbols: dict[Market, tuple[str, ...]] = {}
+    for name, some in value.items():
+        market = read_word("symbols", Market, name, MARKET_ALIASES)
+        # A market may be named twice, by both of its names.
+        merged = [*symbols.get(market, ()), *_symbols(f"symbols[{name}]", some)]
+        symbols[market] = tuple(dict.fromkeys(merged))
+    return symbols
+
+
+def read_feeds(
+    data_types: object, intervals: object
+) -> tuple[tuple[DataType, ...], dict[DataType, tuple[str, ...]]]:
+    """Return data types and their intervals: an alias of a data type has its own intervals."""
+    words = read_list("data_types", data_types)
+    types = dict.fromkeys(read_word("data_types", DataType, w, _TYPE_ALIASES) for w in words)
+    given = {} if intervals is None else intervals
+    if not isinstance(given, Mapping):
+        raise field_error(
+            "intervals",
+            f"{shown(given)} is not a dict of data type to list; "
+            f"write intervals={{'klines': {shown(given)}}}",
+        )
+    found: dict[DataType, tuple[str, ...]] = {}
+    for name, some in given.items():
+        data_type = read_word("intervals", DataType, name, _TYPE_ALIASES)
+        merged = [*found.get(data_type, ()), *_intervals(data_type, f"intervals[{name}]", some)]
+        found[data_type] = tuple(dict.fromkeys(merged))
+    if PREMIUM_INDEX in words and DataType.PREMIUM_INDEX_KLINES.value not in words:
+        default = tuple(map(str, default_intervals(PREMIUM_INDEX)))
+        found.setdefault(DataType.PREMIUM_INDEX_KLINES, default)
+    return tuple(types), found
+
+
+def _intervals(data_type: DataType, field: str, value: object) -> list[str]:
+    words = read_list(field, value)
+    if data_type.has_intervals:
+        words = [read_word(field, Interval, word, INTERVAL_ALIASES) for word in words]
+    for word in words:
+        if not isinstance(word, str) or has_controls(word):
+            raise field_error(field, f"{shown(word)} is not valid; write it like '1h'")
+    return [str(word) for word in words]
+
+
+def read_flags(value: object) -> tuple[str, ...]:
+    """Return a list of s5cmd's flags, not yet sorted to their places."""
+    flags = _entries("s5cmd_extra_args", value)
+    for flag in flags:
+        problem = ""
+        if not isinstance(flag, str):
+            problem = f"{shown(flag)} is not valid; flags are text"
+        elif has_controls(flag):
+            problem = f"{shown(flag)} has control characters"
+        elif "://" in flag and "@" in flag:
+            problem = USER_INFO
+        if problem:
+            raise field_error("s5cmd_extra_args", problem)
+    return tuple(flags)

@@ -1,0 +1,241 @@
+"""Turn csv text into chunks of checked rows.
+
+The first time rows of a file are read, every row is checked against the file's name: number of
+columns, unit of the times, days, order. If rows are only counted, the times of the first and
+the last row are. A file whose statistics are known and still its own is not checked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import polars as pl
+
+from binance_archive_kit.errors import FileError
+from binance_archive_kit.reading.checks import RowChecks, check_filled
+from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, Irregularity
+from binance_archive_kit.reading.parse import CsvParser
+from binance_archive_kit.reading.time_units import TimeUnits
+from binance_archive_kit.reading.unzip import CsvChunk, Unzipper
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Rows that were read together.
+
+    Attributes
+    ----------
+    spans : list of (FileTask, int)
+        The files, and how many of the rows each has, in their order.
+    frame : polars.DataFrame
+        The columns asked for; no column if rows are only counted.
+    stats : list of FileStats
+        For each span, what these rows show of its file; empty if that was known.
+    inflated : int
+        Bytes of csv that were parsed.
+    ends : bool
+        Whether the file of the last span ends with this chunk.
+    """
+
+    spans: list[tuple[FileTask, int]]
+    frame: pl.DataFrame
+    stats: list[FileStats] = field(default_factory=list)
+    inflated: int = 0
+    ends: bool = True
+
+
+class Notes:
+    """Receives what a reader finds out about files; does nothing unless overridden."""
+
+    def completed(self, task: FileTask, stats: FileStats) -> None:
+        """Note the statistics of a file that was read to its end."""
+
+    def rejected(self, task: FileTask, error: FileError) -> None:
+        """Note that a file cannot be read; the error may be completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest(Generic[T]):
+    """What to read of files.
+
+    Attributes
+    ----------
+    columns : set of str
+        Own columns, and ``date``.
+    finish : callable
+        Called with each `Chunk` on a reading thread; returns the result.
+    workers : int
+        Threads to parse with.
+    skip : callable or None
+        Called with the error of a file that cannot be read, which is then left out; None
+        raises it.
+    in_order : bool
+        Whether the rows of each file are to be in the order of time.
+    """
+
+    columns: set[str]
+    finish: Callable[[Chunk], T]
+    workers: int
+    skip: Callable[[FileError], None] | None
+    in_order: bool
+
+
+class ChunkReader:
+    """Parses and checks the csv of one feed's files.
+
+    Parameters
+    ----------
+    feed : FeedTable
+    unzipper : Unzipper
+    filled : collection of str
+        Columns without empty fields, among those that are read; the time always is one.
+    full : bool
+        Parse every column of files that were not parsed in full before.
+    """
+
+    def __init__(
+        self, feed: FeedTable, unzipper: Unzipper, filled: Collection[str], *, full: bool
+    ) -> None:
+        self._feed = feed
+        self._schema = feed.schema
+        self._filled = filled
+        self._full = full
+        self._unzipper = unzipper
+        self._parser = CsvParser(feed, unzipper)
+        self._checks = RowChecks(feed, unzipper)
+        self.time = feed.time
+        self.units = TimeUnits(feed)
+
+    def needs_rows(self, columns: set[str]) -> bool:
+        """Return whether columns come from the rows, and not only from the names of files."""
+        return "date" in columns or not columns.isdisjoint(self._feed.columns)
+
+    def read(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk:
+        """Read files of one layout and unit, each of them whole.
+
+        Raises
+        ------
+        FileError
+        """
+        return self._from_ends(texts, columns) or self._from_rows(texts, columns)
+
+    def read_one(self, text: CsvChunk, columns: set[str]) -> Chunk:
+        """Read one file, or a part of it.
+
+        Raises
+        ------
+        FileError
+        """
+        try:
+            chunk = self._from_ends([text], columns)
+        except FileError:
+            # All rows may show that it is readable.
+            chunk = None
+        return chunk or self._from_rows([text], columns)
+
+    def _from_ends(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk | None:
+        """Look at the first and the last row only; None if that is not enough."""
+        if (
+            self._schema.time.kind != "epoch"
+            or not self._schema.sorted
+            or self._feed.decimals
+            or self.needs_rows(columns)
+            or self._full
+            or texts[0].task.without
+            or texts[0].layout
+        ):
+            return None
+        stats = self._checks.stats_from_ends(texts)
+        if stats is None:
+            return None
+        return Chunk(_spans(texts), pl.DataFrame(), stats, sum(len(text.body) for text in texts))
+
+    def _from_rows(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk:
+        """Parse all rows, and check those that are read for the first time."""
+        task, known = texts[0].task, [text.task.stats for text in texts]
+        check = not all(
+            stats is not None and stats.checked and (stats.full or not self._full)
+            for stats in known
+        )
+        unsorted = self._schema.sorted and not all(stats is None or stats.sorted for stats in known)
+        midnight = known[0] is not None and Irregularity.NEXT_MIDNIGHT in known[0].irregularities
+        timed = unsorted or bool(task.without) or midnight
+        names = self._columns_to_parse(columns, check=check, timed=timed)
+        frame, parsed = self._parser.parse(texts, names)
+        if check and frame[self._schema.columns[-1].column].null_count():
+            # Either fields are empty, or short rows are made up for by long ones.
+            for text in parsed:
+                self._unzipper.check_rows(text)
+        frame = self.units.with_datetimes(frame, parsed)
+        self._check_filled(frame, parsed)
+        if len(parsed) == 1 and (check or midnight):
+            frame, parsed[0] = self._checks.without_next_midnight(frame, parsed[0])
+        full = len(names) == len(self._feed.csv_types)
+        stats = self._checks.stats(frame, parsed, full=full) if check else []
+        spans = _spans(parsed)
+        if self._schema.sorted:
+            frame = self._in_order(frame, spans, stats or known)
+        if "date" in columns or task.without:
+            # Faster than a query with the other expressions.
+            days = frame[self.time].cast(pl.Date).alias("date")
+            frame = frame.drop("date", strict=False).hstack([days])
+        if task.without:
+            frame = frame.filter(~pl.col("date").is_in(task.without))
+            spans = [(task, frame.height)]
+        inflated = sum(len(text.body) for text in parsed)
+        return Chunk(spans, _asked(frame, columns), stats, inflated)
+
+    def _columns_to_parse(self, columns: set[str], *, check: bool, timed: bool) -> set[str]:
+        """Return the csv columns that give `columns`, and those that are checked."""
+        time = self._schema.time
+        names = columns & self._feed.columns.keys()
+        if check or timed or "date" in columns:
+            names = names | {time.column}
+        if time.column in names:
+            names = names | set(time.made_from)
+        if check:
+            names = names | {"symbol", self._schema.columns[-1].column}
+        if check and self._full:
+            names = names | self._feed.csv_types.keys()
+        return names & self._feed.csv_types.keys()
+
+    def _check_filled(self, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> None:
+        for name in self._filled:
+            try:
+                check_filled(name, frame, texts)
+            except FileError as error:
+                # Other readers accept the file.
+                error.lasting = False
+                raise
+
+    def _in_order(
+        self,
+        frame: pl.DataFrame,
+        spans: Sequence[tuple[FileTask, int]],
+        known: Sequence[FileStats | None],
+    ) -> pl.DataFrame:
+        """Sort the rows of each file by time, if they are not."""
+        if all(stats is None or stats.sorted for stats in known):
+            return frame
+        parts, start = [], 0
+        for _, rows in spans:
+            parts.append(frame.slice(start, rows).sort(self.time, maintain_order=True))
+            start += rows
+        return pl.concat(parts)
+
+
+def _spans(texts: Sequence[CsvChunk]) -> list[tuple[FileTask, int]]:
+    return [(text.task, text.rows) for text in texts]
+
+
+def _asked(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
+    """Return the columns asked for, with empty texts as null."""
+    words = [name for name, dtype in frame.schema.items() if dtype == pl.String and name in columns]
+    if words:
+        frame = frame.with_columns(pl.col(words).replace("", None))
+    return frame[[name for name in frame.columns if name in columns]]

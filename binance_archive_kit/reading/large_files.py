@@ -1,0 +1,297 @@
+"""Read large files in chunks, each file in the order of time.
+
+The rows of a file that was never read wait until its last row was seen: only then it is known
+that they are in order. If they take too much memory, the rest of the file is read for its times
+alone first, and again for its rows. A file that is out of order is sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from typing import Any, Generic, TypeVar
+
+import polars as pl
+
+from binance_archive_kit.errors import FileError
+from binance_archive_kit.reading.checks import times_of
+from binance_archive_kit.reading.chunks import Chunk, ChunkReader, Notes, ReadRequest
+from binance_archive_kit.reading.file_stats import FileStats, FileTask
+from binance_archive_kit.reading.parallel import OrderedPool, Prefetcher
+from binance_archive_kit.reading.sorting import LATEST, sort_frames
+from binance_archive_kit.reading.unzip import RawChunk, Unzipper
+from binance_archive_kit.storage.inventory import StoredFile
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Bytes that rows of one file may take while they wait for the rest of it.
+WAITING = 96 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A chunk of a large file to parse.
+
+    Attributes
+    ----------
+    raw : RawChunk
+    ends : bool
+        Whether the file ends with it.
+    waits : bool
+        Whether its result waits until the order of the file is known.
+    known : FileStats or None
+        Known statistics of the file.
+    """
+
+    raw: RawChunk
+    ends: bool
+    waits: bool
+    known: FileStats | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part(Generic[T]):
+    """The result of a chunk that waits until the order of its file is known.
+
+    Attributes
+    ----------
+    task : FileTask
+    stats : FileStats
+        Of the chunk.
+    size : int
+        Bytes that its rows take.
+    result : T or None
+        None if only its times were read.
+    ends : bool
+    """
+
+    task: FileTask
+    stats: FileStats
+    size: int
+    result: T | None
+    ends: bool
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[T]):
+    """The waiting results of one file."""
+
+    results: list[T] = field(default_factory=list)
+    size: int = 0
+    stats: FileStats | None = None
+    #: Whether no more results are taken, because of their size or because they are not in order.
+    full: bool = False
+
+    def add(self, part: _Part[T]) -> FileStats:
+        """Add a result; return the statistics of the file so far."""
+        self.stats = self.stats + part.stats
+        self.full = self.full or not self.stats.sorted
+        if part.result is not None and not self.full:
+            self.results.append(part.result)
+            self.size += part.size
+            self.full = self.size > WAITING
+        if not self.stats.sorted:
+            self.results.clear()
+        return self.stats
+
+
+class LargeFiles(Generic[T]):
+    """Reads large files in chunks.
+
+    Parameters
+    ----------
+    unzipper : Unzipper
+    reader : ChunkReader
+    request : ReadRequest
+    notes : Notes
+    """
+
+    def __init__(
+        self, unzipper: Unzipper, reader: ChunkReader, request: ReadRequest[T], notes: Notes
+    ) -> None:
+        self._unzipper = unzipper
+        self._reader = reader
+        self._request = request
+        self._notes = notes
+        self._time = reader.time
+        #: Files of which only the times are still needed.
+        self._times_only: set[StoredFile] = set()
+
+    def read(self, tasks: Sequence[FileTask]) -> Iterator[T]:
+        """Read files, and yield their results in order."""
+        with OrderedPool[Any](self._request.workers) as pool:
+            yield from self.in_order(chain(self.submit(tasks, pool), pool.rest()))
+
+    def submit(self, tasks: Sequence[FileTask], pool: OrderedPool[Any]) -> Iterator[Any]:
+        """Parse chunks on a pool while the next ones are inflated; yield what `in_order` takes."""
+        with Prefetcher(self._jobs(tasks)) as jobs:
+            try:
+                for job in jobs:
+                    yield from pool.submit(partial(self._run, job))
+            except FileError:
+                # Chunks before this one may be invalid, too; their errors come first.
+                yield from pool.rest()
+                raise
+
+    def in_order(self, results: Iterable[Any]) -> Iterator[T]:
+        """Yield results in order, those of a file once its order is known."""
+        waiting: _Waiting[T] = _Waiting()
+        for result in results:
+            if not isinstance(result, _Part):
+                yield result
+                continue
+            stats = waiting.add(result)
+            if waiting.full:
+                self._times_only.add(result.task.file)
+            if result.ends:
+                yield from self._release(result.task, stats, waiting)
+                waiting = _Waiting()
+
+    def _release(self, task: FileTask, stats: FileStats, waiting: _Waiting[T]) -> Iterator[T]:
+        """Yield the results of a file whose order is known, reading again what did not wait."""
+        self._times_only.discard(task.file)
+        if task.stats is None or not task.stats.checked:
+            self._notes.completed(task, stats)
+        if not stats.sorted:
+            yield from map(self._request.finish, self._sorted(task))
+            return
+        done = len(waiting.results)
+        while waiting.results:
+            yield waiting.results.pop(0)
+        if waiting.full:
+            request = self._request
+            yield from self._read_again(
+                task, request.columns, request.finish, workers=request.workers, start=done
+            )
+
+    def _run(self, job: _Job) -> list[T | _Part[T]]:
+        task = job.raw.task
+        if not job.waits:
+            chunk = self._parse(job.raw, self._request.columns, ends=job.ends)
+            return [self._request.finish(chunk)]
+        if job.known is not None:
+            return [_Part(task, job.known, 0, None, job.ends)]
+        times_only = task.file in self._times_only
+        columns = {self._time} if times_only else self._request.columns
+        chunk = self._parse(job.raw, columns, ends=job.ends)
+        size = int(chunk.frame.estimated_size())
+        result = None if times_only else self._request.finish(chunk)
+        return [_Part(task, chunk.stats[0], size, result, job.ends)]
+
+    def _jobs(self, tasks: Sequence[FileTask]) -> Generator[_Job]:
+        """Yield the chunks of files; one alone of a file that is known to be out of order."""
+        matters = self._request.in_order and self._reader.needs_rows(self._request.columns)
+        for task in tasks:
+            known = task.stats
+            if self._request.skip is not None and (known is None or not known.full):
+                # Results cannot be taken back, so check all rows first.
+                try:
+                    known = None
+                    for raw in self._raw_chunks(task):
+                        known = known + self._parse(raw, set(), ends=False).stats[0]
+                except FileError as error:
+                    self._request.skip(error)
+                    continue
+            if known is not None and not known.checked:
+                known = None
+            waits = matters and (known is None or not known.sorted)
+            with closing(self._raw_chunks(task)) as chunks:
+                for raw, ends in _with_end(chunks):
+                    out_of_order = waits and known is not None
+                    yield _Job(raw, ends or out_of_order, waits, known)
+                    if out_of_order:
+                        break
+
+    def _raw_chunks(self, task: FileTask) -> Generator[RawChunk]:
+        """Yield the chunks of a file, with the unit that its first row shows."""
+        unit = None
+        begun = False
+        try:
+            for raw in self._unzipper.read_raw(task):
+                # The first chunk may have no row after its header.
+                if not begun and (body := b"".join(raw.parts)):
+                    unit, begun = self._reader.units.detect(task, body, raw.layout), True
+                raw.unit = unit
+                yield raw
+        except FileError as error:
+            self._notes.rejected(task, error)
+            raise
+
+    def _parse(self, raw: RawChunk, columns: set[str], *, ends: bool) -> Chunk:
+        try:
+            chunk = self._reader.read_one(self._unzipper.join(raw), columns)
+        except FileError as error:
+            self._notes.rejected(raw.task, error)
+            raise
+        chunk.ends = ends
+        return chunk
+
+    def _read_again(
+        self,
+        task: FileTask,
+        columns: set[str],
+        finish: Callable[[Chunk], R],
+        *,
+        workers: int,
+        start: int = 0,
+    ) -> Generator[R]:
+        """Read a file once more, from one of its chunks on."""
+
+        def chunks() -> Generator[tuple[RawChunk, bool]]:
+            with closing(self._raw_chunks(task)) as all_chunks:
+                yield from islice(_with_end(all_chunks), start, None)
+
+        def run(raw: RawChunk, ends: bool) -> list[R]:
+            return [finish(self._parse(raw, columns, ends=ends))]
+
+        with OrderedPool[R](workers) as pool, Prefetcher(chunks()) as rest:
+            for raw, ends in rest:
+                yield from pool.submit(partial(run, raw, ends))
+            yield from pool.rest()
+
+    def _sorted(self, task: FileTask) -> Iterator[Chunk]:
+        """Yield the rows of a file in the order of time."""
+        time, columns = self._time, self._request.columns
+        inflated = 0
+        empty = pl.DataFrame()
+
+        def lowest(chunk: Chunk) -> int:
+            times = times_of(chunk.frame, time)
+            return int(times.min()) if len(times) else LATEST
+
+        def frames() -> Generator[pl.DataFrame]:
+            nonlocal inflated, empty
+            with closing(self._read_again(task, columns | {time}, _same, workers=1)) as chunks:
+                for chunk in chunks:
+                    inflated += chunk.inflated
+                    empty = chunk.frame.clear()
+                    yield chunk.frame
+
+        workers = self._request.workers
+        lows = list(self._read_again(task, {time}, lowest, workers=workers))
+        for frame in sort_frames(frames, lows, time, WAITING):
+            yield Chunk([(task, frame.height)], _select(frame, columns), ends=False)
+        yield Chunk([(task, 0)], _select(empty, columns), inflated=inflated)
+
+
+def _same(chunk: Chunk) -> Chunk:
+    return chunk
+
+
+def _select(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
+    return frame[[name for name in frame.columns if name in columns]]
+
+
+def _with_end(items: Iterator[R]) -> Iterator[tuple[R, bool]]:
+    """Yield each item, and whether it is the last one."""
+    last = next(items, None)
+    if last is None:
+        return
+    for item in items:
+        yield last, False
+        last = item
+    yield last, True
