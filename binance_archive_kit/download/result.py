@@ -257,7 +257,11 @@ class CollectionResult(Mapping[str, Any]):
 
     def _summary(self) -> Summary:
         feeds = [
-            (*row[:3], *(f"{count:,}" for count in row[3:])) for row in self.summary().iter_rows()
+            (
+                *(market, data_type, partition, *(f"{count:,}" for count in counts)),
+                render.percent(sum(counts[:2]), sum(counts)),
+            )
+            for market, data_type, partition, *counts in self.summary().iter_rows()
         ]
         more, stale = len(self.failures) - _SHOWN, len(self.stale)
         stale_note = f"{stale:,} taken despite a stale checksum (result.stale)"
@@ -267,9 +271,12 @@ class CollectionResult(Mapping[str, Any]):
             _TONES[self.outcome],
             [
                 Table(
-                    ("market", "data type", "partition", "downloaded", "kept", "failed"),
+                    (
+                        *("market", "data type", "partition"),
+                        *("downloaded", "kept", "failed", "collected"),
+                    ),
                     feeds,
-                    numeric={3, 4, 5},
+                    numeric={3, 4, 5, 6},
                 ),
                 Table(
                     ("failed because", "object", "detail"),
@@ -280,6 +287,10 @@ class CollectionResult(Mapping[str, Any]):
             folds=absence_folds(self.missing, self.not_published, self.unavailable),
             notes=[*([stale_note] if stale else []), *self.plan.notes],
         )
+
+    def to_markdown(self) -> str:
+        """Return a report in Markdown, for pages that show no HTML."""
+        return self._summary().to_markdown()
 
     def __str__(self) -> str:
         return self._summary().to_text()

@@ -15,8 +15,6 @@ from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import polars as pl
-
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.keys import ObjectKey
@@ -58,8 +56,6 @@ _MAX_UNPROVEN = 4_096
 _LONGEST_PAUSE = 9.0
 #: Errors that quarantine the bytes.
 _BAD_BYTES = (Corrupt, BadZip, StaleChecksum)
-#: Reasons of a plan to keep files without a valid proof.
-UNPROVEN_REASONS = ("to be proven", "to be hashed")
 
 
 class Transfers:
@@ -115,9 +111,7 @@ class Transfers:
     # Files in the store without a proof
 
     async def _prove_files_in_store(self) -> None:
-        unproven = self._plan.frame.with_row_index("row").filter(
-            pl.col("reason").is_in(UNPROVEN_REASONS), self._ledger.rows_in(State.PENDING)
-        )
+        unproven = self._ledger.pending(self._plan.rows_to_prove())
         if not unproven.height:
             return
         self._progress.begin("proving files found in the store", unproven.height)
@@ -139,7 +133,7 @@ class Transfers:
     # Downloads
 
     async def _download(self, folder: Path) -> None:
-        fetch = self._plan.frame.filter(pl.col("action") != Action.KEEP.value)
+        fetch = self._plan.rows_to_fetch()
         # Files of the store that failed their proof are downloaded too.
         rejected, self._retry_queue = self._retry_queue, []
         sizes = [*fetch["size"], *(transfer.size for transfer in rejected)]

@@ -30,7 +30,6 @@ from prefect.runtime import flow_run
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.annotations import quote
 
-from binance_archive_kit.display import render
 from binance_archive_kit.download.collect import acollect
 from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.ledger import Clock
@@ -115,36 +114,15 @@ async def report(result: Any) -> None:
     """Save two reports as artifacts: what was collected, and its coverage."""
     get_run_logger().info("%s: %s", result.outcome, result.headline())
     await acreate_markdown_artifact(
-        summary_markdown(result), key="archive-collection", description=result.headline()
+        f"{result.to_markdown()}\n\nThe files are in `{result.output_directory}`.",
+        key="archive-collection",
+        description=result.headline(),
     )
     found = await asyncio.to_thread(coverage, result.plan)
     get_run_logger().info("coverage: %s", found.verdict)
     await acreate_markdown_artifact(
         found.to_markdown(), key="archive-coverage", description=found.verdict
     )
-
-
-def summary_markdown(result: CollectionResult) -> str:
-    """Sum a run up in Markdown: how complete each feed is, as far as the archive has it."""
-    rows = []
-    for *words, downloaded, kept, failed in result.summary().iter_rows():
-        total = downloaded + kept + failed
-        complete = f"{100 * (downloaded + kept) / total:.1f} %" if total else "nothing expected"
-        rows.append((*words, *(f"{count:,}" for count in (downloaded, kept, failed)), complete))
-    head = ("market", "data type", "partition", "downloaded", "kept", "failed", "collected")
-    absent = {
-        "failed": [str(failure) for failure in result.failures],
-        "missing (could exist, the archive lacks it)": [*map(str, result.missing)],
-        "not published yet": [*map(str, result.not_published)],
-        "unavailable (cannot exist)": [*map(str, result.unavailable)],
-    }
-    parts = [f"# Collection {result.outcome}", result.headline()]
-    parts += [render.markdown_table(head, rows)] if rows else []
-    parts += [
-        render.markdown_list(f"{len(said):,} {what}", said) for what, said in absent.items() if said
-    ]
-    parts.append(f"Files are below `{result.output_directory}`.")
-    return "\n\n".join(parts)
 
 
 class _BatchEvents(MetricsCollector):
