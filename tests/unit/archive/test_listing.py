@@ -194,38 +194,6 @@ def test_a_bomb_takes_little_memory(answers: Answers) -> None:
         assert int(said.stdout) < 100_000, "kilobytes"
 
 
-MARKUP = st.sampled_from(
-    [
-        *("<ListBucketResult>", "</ListBucketResult>", "<Contents>", "</Contents>", "<Key>"),
-        *("</Key>", "<Size>", "</Size>", "<IsTruncated>true</IsTruncated>", "&amp;", "&a;"),
-        *("<IsTruncated>false</IsTruncated>", "<![CDATA[", "]]>", "<!--", "-->", "<?xml", "?>"),
-        *("<CommonPrefixes>", "<Prefix>", "<EncodingType>url</EncodingType>", "%2F", "%FF"),
-        *(key(0), "x", "\0", " ", "</Prefix>", "</CommonPrefixes>", "<NextMarker/>", "9" * 400),
-    ]
-)
-
-
-@settings(max_examples=300)
-@given(
-    st.one_of(
-        st.binary(),
-        st.lists(MARKUP).map(lambda parts: "".join(parts).encode()),
-        st.tuples(st.integers(0, 600), st.binary(min_size=1, max_size=3)).map(
-            lambda cut: page(both(0, 1))[: cut[0]] + cut[1] + page(both(0, 1))[cut[0] :]
-        ),
-        st.tuples(st.integers(0, 600), st.integers(0, 600)).map(
-            lambda cut: page(both(0, 1))[: min(cut)] + page(both(0, 1))[max(cut) :]
-        ),
-    )
-)
-def test_any_bytes_are_a_page_or_said_to_be_none(body: bytes) -> None:
-    try:
-        found = archive._read_page(body)
-    except archive._Invalid:
-        return
-    assert all(each.size >= 0 for _, each in found.objects)
-
-
 # Pages that go on
 
 

@@ -19,11 +19,12 @@ from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
     Stream,
+    format_period,
     period_end,
     periods,
-    spell_period,
 )
-from binance_archive_kit.archive.listing import Listed, StreamListing
+from binance_archive_kit.archive.listing import StreamListing
+from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.absences import ArchiveListing
 from binance_archive_kit.planning.config import CollectionConfig
@@ -88,17 +89,17 @@ class World:
         starts = list(request.starts())
         for start in starts:
             if self.exists(stream, facts, start):
-                period = spell_period(start, stream.partition)
+                period = format_period(start, stream.partition)
                 listing.objects[period] = Listed(1_000, "0" * 32, "2025-07-16T01:00:00.000Z", True)
         after = period_end(starts[-1], stream.partition) + timedelta(days=1)
         later = periods(after, after + timedelta(days=400), stream.partition)
         listing.ends = not any(self.exists(stream, facts, start) for start in later)
-        if spell_period(starts[0], stream.partition) not in listing.objects:
+        if format_period(starts[0], stream.partition) not in listing.objects:
             listing.probed = True
             since = max(facts.first or date(2019, 1, 1), self.begins.get(stream.symbol, date.min))
             every = periods(since, self.now.date(), stream.partition)
             first = next((s for s in every if self.exists(stream, facts, s)), None)
-            listing.first = first and spell_period(first, stream.partition)
+            listing.first = first and format_period(first, stream.partition)
         return listing
 
 
@@ -119,7 +120,7 @@ def plan_of(
             for settled in resolve_months(
                 request,
                 [
-                    spell_period(s, Partition.MONTHLY)
+                    format_period(s, Partition.MONTHLY)
                     for s in request.starts()
                     if MATRIX.published_at(s, Partition.MONTHLY) <= world.now
                 ],
@@ -750,7 +751,7 @@ def test_auto_covers_each_day_exactly_once(start: date, length: int, out: set[st
         for at in settled.starts():
             stop = period_end(at, settled.folder.partition)
             if settled.folder.partition is Partition.MONTHLY:
-                assert spell_period(at, Partition.MONTHLY) in out
+                assert format_period(at, Partition.MONTHLY) in out
             covered += periods(at, stop, Partition.DAILY)
     assert sorted(covered) == list(periods(start, end, Partition.DAILY))
 
