@@ -308,8 +308,8 @@ def test_a_spoilt_cache_is_made_again(model: Path, tmp_path: Path) -> None:
         facts.write_bytes(spoilt)
         held = bak.store(root, on_error="skip")
         [feed] = held.engine.feeds()
-        held.cache.known(feed)
-        held.cache.profiles(feed)
+        held.engine.known.stats(feed)
+        held.engine.known.profiles(feed)
         if number % 8 == 0:
             facts.write_bytes(spoilt)
             bak.coverage(root)
