@@ -342,7 +342,9 @@ class _Process:
         for key in failed:
             del self._in_flight[key]
             # An error of a wildcard does not say which of its objects it is about.
-            yield Refused(key, explain(key, text, self._command.way), final=copy.pattern is None)
+            yield Refused(
+                key, explain(key, text, self._command.route.through), final=copy.pattern is None
+            )
         if not failed and copy.pattern is None:
             self._last_error = text[:500]
 

@@ -215,7 +215,7 @@ class Transfers:
 
     def _ask_digests(self, transfers: Iterable[Transfer]) -> None:
         if self._config.download_checksum:
-            self._digests.ask(t.key for t in transfers if t.digest is None)
+            self._digests.request(t.key for t in transfers if t.digest is None)
 
     # What arrives
 
