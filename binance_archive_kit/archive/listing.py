@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class StreamListing:
+class FolderListing:
     """The listed objects of one folder, within the requested days.
 
     Attributes
@@ -144,7 +144,7 @@ class ListingClient:
         self,
         days: Mapping[Folder, Sequence[Span]],
         on_folder: Callable[[Folder], None] = lambda _: None,
-    ) -> dict[Folder, StreamListing]:
+    ) -> dict[Folder, FolderListing]:
         """List the objects of folders, within runs of days.
 
         Where the first of the days is absent, the folder's very first file is looked up too,
@@ -162,7 +162,7 @@ class ListingClient:
         ListingError
             If the endpoint refuses, or keeps failing.
         """
-        found: dict[Folder, StreamListing] = {}
+        found: dict[Folder, FolderListing] = {}
 
         async def list_one(folder: Folder, spans: Sequence[Span]) -> None:
             found[folder] = await self._list_folder(folder, spans)
@@ -171,8 +171,8 @@ class ListingClient:
         await _gather(list_one(*item) for item in days.items())
         return found
 
-    async def _list_folder(self, folder: Folder, spans: Sequence[Span]) -> StreamListing:
-        listing = StreamListing()
+    async def _list_folder(self, folder: Folder, spans: Sequence[Span]) -> FolderListing:
+        listing = FolderListing()
         pieces = list(_pieces(folder, spans))
         *_, last = await _gather(self._list_piece(folder, piece, listing) for piece in pieces)
         listing.ends = not last
@@ -184,7 +184,7 @@ class ListingClient:
         return listing
 
     async def _list_misnamed(
-        self, folder: Folder, spans: Sequence[Span], listing: StreamListing
+        self, folder: Folder, spans: Sequence[Span], listing: FolderListing
     ) -> None:
         """List keys with an unpadded month, which sort after their year, if files are missing."""
         first = listing.first or min(listing.objects, default="9999")
@@ -206,7 +206,7 @@ class ListingClient:
 
         await _gather(map(list_year, sorted(missing)))
 
-    async def _first_period(self, folder: Folder, listing: StreamListing) -> str | None:
+    async def _first_period(self, folder: Folder, listing: FolderListing) -> str | None:
         """Return the period of the folder's first file, whatever other keys precede it."""
         head = f"{folder.prefix}{folder.stem}"
         async with aclosing(self._pages(folder.prefix, head, 2)) as pages:
@@ -218,7 +218,7 @@ class ListingClient:
                         return period
         return None
 
-    async def _list_piece(self, folder: Folder, piece: Span, listing: StreamListing) -> bool:
+    async def _list_piece(self, folder: Folder, piece: Span, listing: FolderListing) -> bool:
         """List the days of one piece; return whether a key follows them."""
         start, end = (format_period(day, folder.partition) for day in piece)
         # Without ".zip" the marker sorts right before the first day's own key.
@@ -424,7 +424,7 @@ def _pieces(folder: Folder, spans: Iterable[Span]) -> Iterator[Span]:
             start = stop + timedelta(days=1)
 
 
-def _period(folder: Folder, key: str, listing: StreamListing) -> str | None:
+def _period(folder: Folder, key: str, listing: FolderListing) -> str | None:
     """Return the period of a zip; None for other keys. Misnamed zips are noted in `listing`."""
     head = f"{folder.prefix}{folder.stem}"
     if not (key.startswith(head) and key.endswith(".zip")):

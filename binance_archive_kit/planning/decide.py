@@ -10,7 +10,7 @@ import polars as pl
 from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import Folder, Span, format_period, period_end
-from binance_archive_kit.archive.listing import StreamListing
+from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.planning.absences import AbsenceExplainer, ArchiveListing
@@ -59,11 +59,11 @@ def make_plan(
         if days not in spelled:
             spelled[days] = [(format_period(s, folder.partition), s) for s in request.starts()]
         if listing is None:
-            listed = StreamListing()
+            listed = FolderListing()
             found = [each for each in spelled[days] if _may_exist(each[1], request, now)]
             rows.extend(folder, found, None)
         else:
-            listed = listing.folders.get(folder, StreamListing())
+            listed = listing.folders.get(folder, FolderListing())
             found = [each for each in spelled[days] if each[0] in listed.objects]
             rows.extend(folder, found, [listed.objects[period] for period, _ in found])
         exist = {period for period, _ in found}

@@ -23,7 +23,7 @@ import binance_archive_kit as bak
 from binance_archive_kit.archive import listing as archive
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Stream
-from binance_archive_kit.archive.listing import ListingClient, StreamListing
+from binance_archive_kit.archive.listing import FolderListing, ListingClient
 from binance_archive_kit.errors import ConfigurationError, ListingError
 from binance_archive_kit.planning.config import CollectionConfig
 from tests.support.answers import Answer, Answers, answer, ok, page
@@ -53,12 +53,12 @@ def answers() -> Iterator[Answers]:
         yield server
 
 
-def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[StreamListing, list[str]]:
+def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[FolderListing, list[str]]:
     """List some days of one stream; returns the notes too."""
 
     span = FIRST, FIRST + timedelta(days=days - 1)
 
-    async def main() -> tuple[StreamListing, list[str]]:
+    async def main() -> tuple[FolderListing, list[str]]:
         async with ListingClient(endpoint, "data.binance.vision", timeout) as it:
             found = await it.list_folders({STREAM: [span]})
             return found[STREAM], it.notes()

@@ -23,7 +23,7 @@ from binance_archive_kit.archive.keys import (
     period_end,
     periods,
 )
-from binance_archive_kit.archive.listing import StreamListing
+from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.absences import ArchiveListing
@@ -82,10 +82,10 @@ class World:
             and str(ObjectKey(stream, start)) not in self.holes
         )
 
-    def listing(self, request: FolderRequest) -> StreamListing:
+    def listing(self, request: FolderRequest) -> FolderListing:
         """Answer as `ListingClient.list_folders` does."""
         stream, facts = request.folder, request.availability
-        listing = StreamListing()
+        listing = FolderListing()
         starts = list(request.starts())
         for start in starts:
             if self.exists(stream, facts, start):
@@ -572,7 +572,7 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
     assert reasons(plan.unavailable) == [(CM, "bookTicker", "ended")]
     # And if the archive has it all the same, the archive is right.
     asked = expand(config, MATRIX, NOW)
-    found = StreamListing({"2025-07-15": Listed(1, "", "", True)})
+    found = FolderListing({"2025-07-15": Listed(1, "", "", True)})
     listing = {request.folder: found for request in asked.requests}
     assert len(make_plan(config, asked, ArchiveListing(listing), NOTHING, MATRIX, NOW)) == 1
 
@@ -1517,7 +1517,7 @@ def test_the_others_of_a_symbol_are_all_but_its_own(
     listing = {
         Folder(
             Stream(Market.SPOT, DataType.KLINES, symbol, interval), Partition.DAILY
-        ): StreamListing(
+        ): FolderListing(
             {str(start + timedelta(days=at)): Listed(1, "", "", True) for at in range(last + 1)},
             ends=True,
         )
