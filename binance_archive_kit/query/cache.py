@@ -33,9 +33,9 @@ from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
 from binance_archive_kit.query.options import DEFAULT_LIMIT
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS, FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, Irregularity
+from binance_archive_kit.reading.flaws import format_flaws, parse_flaws
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.reading.runs import NO_RUNS, Run
-from binance_archive_kit.reading.values import read_flaws, spelled
 from binance_archive_kit.storage.databases import (
     COUNT,
     FLAG,
@@ -294,7 +294,7 @@ class MonthCache:
                 c.stats.sorted,
                 c.longest_silence,
                 _packed(c),
-                spelled(c.flaws, c.standing),
+                format_flaws(c.flaws, c.standing),
             )
             for key, c in profiles.items()
         )
@@ -313,7 +313,10 @@ class MonthCache:
             # A row that was damaged is as good as none: its file is read again.
             with suppress(ValueError, TypeError):
                 runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
-                yield key, FileProfile(stats, duplicates, off_grid, longest, runs, *read_flaws(odd))
+                yield (
+                    key,
+                    FileProfile(stats, duplicates, off_grid, longest, runs, *parse_flaws(odd)),
+                )
 
     # Comparisons
 
