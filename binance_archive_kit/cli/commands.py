@@ -10,12 +10,11 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from enum import IntEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
@@ -39,9 +38,6 @@ from binance_archive_kit.display.summary import Table
 from binance_archive_kit.errors import ConfigurationError, FieldProblem, WorkflowError, unknown
 from binance_archive_kit.paths import find_path
 
-if TYPE_CHECKING:
-    from binance_archive_kit.archive.absence import Absence
-
 # Modules that only some commands need are imported by these: the imports take longer than
 # rejecting invalid arguments.
 
@@ -57,8 +53,8 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-def _print_json(value: object) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False))
+def _json(value: object) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 @click.command
@@ -76,21 +72,8 @@ def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
         for key, action in found.frame.select("key", "action").iter_rows():
             if action != "keep":
                 print(key)
-    elif as_json:
-        actions = ("download", "update", "keep")
-        _print_json(
-            {
-                "objects": len(found),
-                **{f"to_{action}": found.count(action) for action in actions},
-                "total_bytes": found.total_bytes,
-                "download_bytes": found.download_bytes,
-                "feeds": found.summary().to_dicts(),
-                **_absences_json(found),
-                "notes": found.notes,
-            }
-        )
     else:
-        print(found)
+        print(_plan_json(found) if as_json else found)
     return Exit.COMPLETE if len(found) else Exit.NOTHING
 
 
@@ -107,9 +90,9 @@ def collect(as_json: bool, **options: Any) -> Exit:
         result = bak.collect(config_from_options(**options))
     except WorkflowError as error:
         if isinstance(error.result, bak.CollectionResult):
-            _print_result(error.result, as_json)
+            print(_result_json(error.result) if as_json else error.result)
         raise
-    _print_result(result, as_json)
+    print(_result_json(result) if as_json else result)
     return _exit_of(result)
 
 
@@ -119,38 +102,39 @@ def _exit_of(result: bak.CollectionResult) -> Exit:
     return Exit.NOTHING if result.outcome == "empty" else Exit.COMPLETE
 
 
-def _print_result(result: bak.CollectionResult, as_json: bool) -> None:
-    if not as_json:
-        print(result)
-        return
-    _print_json(
+def _plan_json(found: bak.Plan) -> str:
+    actions = ("download", "update", "keep")
+    return _json(
         {
-            "status": result.status,
-            "outcome": result.outcome,
-            "success_rate": result.success_rate,
-            "collection_stats": result.collection_stats,
-            "output_directory": result.output_directory,
+            "objects": len(found),
+            **{f"to_{action}": found.count(action) for action in actions},
+            "total_bytes": found.total_bytes,
+            "download_bytes": found.download_bytes,
+            "feeds": found.summary().to_dicts(),
+            **_absences(found),
+            "notes": found.notes,
+        }
+    )
+
+
+def _result_json(result: bak.CollectionResult) -> str:
+    names = ("status", "outcome", "success_rate", "collection_stats", "output_directory")
+    reasons = ("key", "reason", "detail")
+    return _json(
+        {
+            **{name: getattr(result, name) for name in names},
             "output_files": list(result.output_files),
-            "failures": [
-                {"key": failure.key, "reason": failure.reason, "detail": failure.detail}
-                for failure in result.failures
-            ],
-            **_absences_json(result),
+            "failures": [{name: getattr(e, name) for name in reasons} for e in result.failures],
+            **_absences(result),
             "stale": result.stale,
             "notes": result.plan.notes,
         }
     )
 
 
-def _absences_json(found: bak.Plan | bak.CollectionResult) -> dict[str, list[dict[str, Any]]]:
-    def fields(absences: Sequence[Absence]) -> list[dict[str, Any]]:
-        return [asdict(absence) for absence in absences]
-
-    return {
-        "missing": fields(found.missing),
-        "not_published": fields(found.not_published),
-        "unavailable": fields(found.unavailable),
-    }
+def _absences(found: bak.Plan | bak.CollectionResult) -> dict[str, list[dict[str, Any]]]:
+    kinds = ("missing", "not_published", "unavailable")
+    return {kind: [asdict(absence) for absence in getattr(found, kind)] for kind in kinds}
 
 
 @click.command
@@ -178,7 +162,7 @@ def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) ->
             "notes": found.notes,
             "skipped": [file._asdict() for file in found.skipped],
         }
-        _print_json({name: getattr(found, name) for name in counts} | lists)
+        print(_json({name: getattr(found, name) for name in counts} | lists))
     else:
         print(found)
     if found.frame.height:
@@ -223,27 +207,27 @@ def coverage(
     report = bak.coverage(source, start=start, end=end)
     if page is not None:
         report.to_html(page)
-    if as_json:
-        _print_json(
-            {
-                "verdict": report.verdict,
-                "coverage": report.coverage,
-                "complete": report.is_complete,
-                "streams": report.streams.to_dicts(),
-                "gaps": report.gaps.to_dicts(),
-                "findings": report.findings.to_dicts(),
-                "unavailable": [asdict(absence) for absence in report.unavailable],
-                "problems": {file: str(error) for file, error in report.problems.items()},
-                "skipped": [file._asdict() for file in report.skipped],
-            }
-        )
-    else:
-        print(report)
+    print(_report_json(report) if as_json else report)
     weakest = report.weakest
     if weakest is None:
         return Exit.NOTHING
     short = least is not None and (weakest["coverage"] < least or report.doubts.height > 0)
     return Exit.PARTIAL if report.problems or short else Exit.COMPLETE
+
+
+def _report_json(report: bak.CoverageReport) -> str:
+    frames = ("streams", "gaps", "findings")
+    return _json(
+        {
+            "verdict": report.verdict,
+            "coverage": report.coverage,
+            "complete": report.is_complete,
+            **{name: getattr(report, name).to_dicts() for name in frames},
+            "unavailable": [asdict(absence) for absence in report.unavailable],
+            "problems": {file: str(error) for file, error in report.problems.items()},
+            "skipped": [file._asdict() for file in report.skipped],
+        }
+    )
 
 
 @click.command
@@ -321,10 +305,8 @@ def symbols(
             return await archive.symbols(prefix)
 
     found = [symbol for symbol in asyncio.run(listed()) if fnmatchcase(symbol, like)]
-    if as_json:
-        _print_json(found)
-    elif found:
-        print("\n".join(found))
+    if found or as_json:
+        print(_json(found) if as_json else "\n".join(found))
     if not found:
         click.echo(f"binance-archive: no symbol is like {like!r}", err=True)
     return Exit.COMPLETE if found else Exit.NOTHING
@@ -355,7 +337,7 @@ def matrix(market: str | None, matrix_path: str | None, as_json: bool) -> Exit:
         for partition, files in feed.partitioned.items()
     ]
     if as_json:
-        _print_json(rows)
+        print(_json(rows))
         return Exit.COMPLETE
     head = ("market", "data type", "files", "first", "last", "intervals")
     keys = ("market", "data_type", "partition", "first", "until")
@@ -381,10 +363,7 @@ def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
     if warm:
         opened.warm()
     use = opened.cache.use()
-    if as_json:
-        _print_json(asdict(use))
-    else:
-        print(use)
+    print(_json(asdict(use)) if as_json else use)
     return Exit.COMPLETE
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
+from binance_archive_kit.display.render import counted
+
 #: How good the news is: blue, orange, red, grey and violet.
 State = Literal["good", "warn", "bad", "idle", "later"]
 
@@ -185,8 +187,7 @@ class Summary:
         """Return the HTML below the verdict."""
         parts = [part.to_html() for part in self._parts()]
         if self.notes:
-            count = len(self.notes)
-            parts.append(Fold(f"{count} note{'s' * (count > 1)}", self.notes).to_html())
+            parts.append(Fold(counted(len(self.notes), "note"), self.notes).to_html())
         return "".join(parts)
 
     def to_markdown(self) -> str:

@@ -118,6 +118,10 @@ class Ledger:
         """Return whether each row of the plan is in one of some states."""
         return pl.Series("state", self.states, dtype=pl.UInt8).is_in([*states])
 
+    def pending(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return the pending ones of some rows of the plan, which have their number as ``row``."""
+        return rows.filter(self.rows_in(State.PENDING).gather(rows["row"]))
+
     def keep(self, row: int, size: int) -> None:
         """Record a file that was in the store, and is proven."""
         self.states[row] = State.KEPT

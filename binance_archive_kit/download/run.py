@@ -6,16 +6,13 @@ import asyncio
 import errno
 import threading
 import warnings
-from collections.abc import Iterable
-
-import polars as pl
 
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Clock, Ledger, State
 from binance_archive_kit.download.result import CollectionResult
-from binance_archive_kit.download.transfers import UNPROVEN_REASONS, Transfers
+from binance_archive_kit.download.transfers import Transfers
 from binance_archive_kit.errors import (
     NO_ROOM,
     ArchiveKitError,
@@ -26,7 +23,7 @@ from binance_archive_kit.errors import (
     disk_advice,
     disk_error,
 )
-from binance_archive_kit.planning.plan import Action, Plan
+from binance_archive_kit.planning.plan import Action, Plan, PlanReason
 from binance_archive_kit.planning.planner import PlanningContext
 from binance_archive_kit.storage.moved import HASHING, MovedFile, rehash
 from binance_archive_kit.storage.records import ProofRecord
@@ -90,14 +87,14 @@ class Run:
             raise disk_error(error, root) from None
 
     async def _run(self) -> CollectionResult:
-        plan, frame = self._plan, self._plan.frame
+        plan = self._plan
         self._progress.planned = len(plan)
-        proven = (frame["reason"] == "proven").arg_true()
-        self._keep(proven, frame["size"].gather(proven))
+        proven = plan.rows_with(PlanReason.PROVEN)
+        for row, key, size in proven.select("row", "key", "size").iter_rows():
+            self._transfers.keep(row, key, self._size_on_disk(key) if size is None else size)
         self._check_space()
         await self._hash_moved()
-        unproven = frame["reason"].is_in(UNPROVEN_REASONS) & self._ledger.rows_in(State.PENDING)
-        if plan.count(Action.KEEP) < len(plan) or unproven.any():
+        if len(plan.rows_to_fetch()) or len(self._ledger.pending(plan.rows_to_prove())):
             await self._transfer()
         self._ledger.close()
         result = CollectionResult(plan, self._ledger)
@@ -118,23 +115,6 @@ class Run:
         while True:
             await asyncio.sleep(self._ledger.arrivals.step)
             self._ledger.note_arrivals(self._progress.arriving)
-
-    def _keep(self, rows: pl.Series, sizes: Iterable[int | None]) -> None:
-        """Record files of the store that are proven, by their rows of the plan."""
-        self._progress.proven += len(rows)
-        keys = self._plan.frame["key"].gather(rows)
-        for row, key, listed in zip(rows, keys, sizes, strict=True):
-            size = self._size_on_disk(key) if listed is None else listed
-            self._ledger.keep(row, size)
-            if self._events:
-                path = self._ledger.path_of(key)
-                self._events.emit("file_skipped", key=key, path=path, size_bytes=size)
-
-    def _size_on_disk(self, key: str) -> int:
-        try:
-            return self._store.path(key).stat().st_size
-        except FileNotFoundError:  # removed since the plan was made
-            return 0
 
     def _check_space(self) -> None:
         need = self._plan.download_bytes
@@ -158,10 +138,10 @@ class Run:
 
         Uses no network, and writes nothing but their stamps.
         """
-        rows = (self._plan.frame["reason"] == "to be hashed").arg_true()
-        if not len(rows):
+        moved = self._plan.rows_with(PlanReason.TO_BE_HASHED)
+        if not len(moved):
             return
-        keys = self._plan.frame["key"].gather(rows).to_list()
+        keys = moved["key"].to_list()
         prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
         records, location = self._store.records, self._store.locations.location
         proofs: dict[str, ProofRecord] = {}
@@ -181,9 +161,15 @@ class Run:
         except asyncio.CancelledError:
             stopped.set()
             raise
-        kept = pl.Series(keys).is_in([*same])
-        sizes = [same[key].stamp.size for key in keys if key in same]
-        self._keep(rows.filter(kept), sizes)
+        for row, key in moved.select("row", "key").iter_rows():
+            if key in same:
+                self._transfers.keep(row, key, same[key].stamp.size)
+
+    def _size_on_disk(self, key: str) -> int:
+        try:
+            return self._store.path(key).stat().st_size
+        except FileNotFoundError:  # removed since the plan was made
+            return 0
 
     def _record_missing(self, result: CollectionResult) -> None:
         there = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)

@@ -1,17 +1,17 @@
-"""A form that makes a configuration by clicking: `choices`, shown by the browser.
+"""A notebook form that builds a configuration.
 
-The browser sends each edit as a message and draws what Python answers (``widgets.js``,
-``widgets.css``); what is offered and said is decided in `choices`. The archive is asked
-in the background, on threads: the kernel is never kept waiting, and where the browser's
-messages come in on a thread of their own the form lives on while a cell runs.
+The browser sends each edit as a message and draws the answer (``widget.js``, ``widget.css``).
+`model`, `messages` and `edits` decide what the form shows. The archive is asked on background
+threads, so the kernel never waits; where the browser's messages arrive on a thread of their
+own, the form works while a cell runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +25,47 @@ from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.display.background import Worker
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
-from binance_archive_kit.form import model as choices
-from binance_archive_kit.form.model import Findings, Level
+from binance_archive_kit.form import messages, model
+from binance_archive_kit.form.edits import edited
+from binance_archive_kit.form.messages import Level, Messages
 from binance_archive_kit.planning.config import CollectionConfig, Config, read_config
 from binance_archive_kit.planning.planner import PlanningContext, check
 from binance_archive_kit.storage.store import Store
 
 #: Seconds without an edit before the archive is asked.
 _PAUSE = 0.4
-#: Seconds between two words on how far the archive has answered.
-_TOLD_EVERY = 0.3
-#: Folders up to which the archive is asked after every edit, not just when told to.
-_ASKED_AT_ONCE = 500
+#: Seconds between two updates of the progress.
+_UPDATE_INTERVAL = 0.3
+#: Folders up to which the archive is asked after each edit, and not only on request.
+_MOST_FOLDERS = 500
 
 
 class ConfigForm(anywidget.AnyWidget):
-    """A form for a notebook: shows itself, and makes a configuration; it never downloads.
+    """A notebook form that builds a configuration; it never downloads.
 
-    Only what can exist is offered, symbols are found among those the archive lists, and
-    what the configuration would fetch is told as it changes. Collect in the next cell, with
+    The form offers only what can exist, finds symbols in the archive's listing, and shows what
+    the configuration would fetch as it changes. Collect in the next cell, with
     ``bak.collect(form.config)``.
 
     Parameters
     ----------
     config : CollectionConfig, dict, str or Path, optional
-        Where to begin: a configuration, its fields, JSON text, or the path of a JSON file;
-        hourly spot candles of the last seven days if not given.
+        The initial configuration, its fields, JSON text, or the path of a JSON file; by default
+        hourly spot candles of the last seven days.
     endpoint_url : str, optional
-        Any S3-compatible endpoint that holds the bucket, as in a configuration.
+        Any S3-compatible endpoint with the bucket, as in a configuration.
 
     Attributes
     ----------
     config : CollectionConfig
-        What the form asks for now; raises what is wrong. Can be set.
+        The current configuration; raises if a field is invalid. Can be set.
     fields : dict
-        The same as JSON values, not checked; changes can be observed.
+        The same as JSON values, not validated; changes can be observed.
 
     Raises
     ------
     ConfigurationError
-        If the endpoint cannot be one.
+        If the endpoint is invalid.
 
     Examples
     --------
@@ -79,45 +80,43 @@ class ConfigForm(anywidget.AnyWidget):
     _css = Path(__file__).with_name("widget.css")
 
     fields = traitlets.Dict()
-    #: What the browser draws: the fields, what is offered, and what is said of them.
+    #: What the browser draws: the fields, the options and the messages.
     view = traitlets.Dict().tag(sync=True)
-    #: The symbols that the archive lists, by market, and whether they are known yet.
+    #: The symbols that the archive lists, by market, and the state of the listing.
     listed = traitlets.Dict().tag(sync=True)
-    #: What the configuration would fetch, as far as that is known.
+    #: What the configuration would fetch.
     estimate = traitlets.Dict().tag(sync=True)
-    #: What came of the latest button.
+    #: The result of the latest button.
     reply = traitlets.Dict().tag(sync=True)
 
     def __init__(self, config: Config | None = None, *, endpoint_url: str | None = None) -> None:
-        # Edits, the archive's answers and the user's own code come in on several threads.
+        # Edits, the archive's answers and the user's code run on several threads.
         self._lock = threading.RLock()
         self._matrix = load_matrix()
         self._names: dict[tuple[str, str], list[str]] = {}
         self._listing: Worker[None] | None = None
         self._refused: dict[tuple[str, str], str] = {}
         self._planning: Worker[None] | None = None
-        self._question: PlanningContext | None = None
+        self._context: PlanningContext | None = None
         self._answered: list[Any] = []
-        fields = (
-            choices.starting_fields(_today()) if config is None else read_config(config).chosen()
-        )
+        fields = model.starting_fields(_today()) if config is None else read_config(config).chosen()
         if endpoint_url is not None:
             fields["endpoint_url"] = check_endpoint(endpoint_url)
         super().__init__()
-        self.on_msg(self._told)
-        self.observe(self._changed, "fields")
+        self.on_msg(self._on_message)
+        self.observe(self._on_change, "fields")
         self.fields = fields
 
     # The configuration
 
     @property
     def config(self) -> CollectionConfig:
-        """What the form asks for now.
+        """The current configuration.
 
         Raises
         ------
         ConfigurationError
-            If the form is not complete, or something in it is wrong.
+            If the form is not complete, or a field is invalid.
         """
         config = CollectionConfig(**self.fields)
         check(config)
@@ -133,22 +132,22 @@ class ConfigForm(anywidget.AnyWidget):
         Raises
         ------
         ConfigurationError
-            If the form is not complete, or something in it is wrong.
+            If the form is not complete, or a field is invalid.
         """
         self.config.to_json(path)
 
     def load(self, path: str | Path) -> None:
-        """Take the configuration of a JSON file.
+        """Load the configuration of a JSON file.
 
         Raises
         ------
         ConfigurationError
-            If there is no such file, or it is none of a configuration.
+            If the file is missing, or is not a configuration.
         """
         self.config = CollectionConfig.from_json(Path(path))
 
     def close(self) -> None:
-        """Stop asking the archive, and go away."""
+        """Stop asking the archive, and close the widget."""
         with self._lock:
             for worker in (self._listing, self._planning):
                 if worker is not None:
@@ -161,44 +160,40 @@ class ConfigForm(anywidget.AnyWidget):
             return f"ConfigForm(not complete: {', '.join(wrong)})"
         return f"ConfigForm({self.config!r})"
 
-    # What the browser says
+    # Messages of the browser
 
-    def _told(self, _: object, message: Mapping[str, Any], __: object) -> None:
-        """Do what the browser says: an edit, or a button."""
+    def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
+        """Handle a message of the browser: an edit, or a button."""
         with self._lock:
             self._answered = message.get("turn", [])
             match message:
                 case {"do": "copy", "as": "python" | "json" as language}:
-                    self._reply(
-                        lambda: {
-                            "copy": language,
-                            "text": self.config.to_python()
-                            if language == "python"
-                            else self.config.to_json(),
-                        }
-                    )
+                    self._reply(lambda: {"copy": language, "text": self._text(language)})
                 case {"do": "save", "path": str() as path}:
                     self._reply(lambda: self._save(path, sure=bool(message.get("sure"))))
                 case {"do": "load", "path": str() as path}:
                     self._reply(lambda: self._load(path))
                 case {"do": "plan"}:
-                    self._plan_soon(told=True)
+                    self._plan_soon(requested=True)
                 case {"do": "list"}:
                     self._refused.clear()
                     self._refresh()
                 case _:
-                    fields = choices.edited(self.fields, message)
+                    fields = edited(self.fields, message)
                     if fields == self.fields:
                         self._refresh()
                     self.fields = fields
 
     def _reply(self, answer: Callable[[], dict[str, Any]]) -> None:
         try:
-            said = answer()
+            reply = answer()
         except ConfigurationError as error:
-            said = {"error": str(error)}
-        # Equal answers to two questions are two answers.
-        self.reply = {**said, "turn": self._answered}
+            reply = {"error": str(error)}
+        # The turn makes equal answers to two messages differ.
+        self.reply = {**reply, "turn": self._answered}
+
+    def _text(self, language: str) -> str:
+        return self.config.to_python() if language == "python" else self.config.to_json()
 
     def _save(self, path: str, *, sure: bool) -> dict[str, Any]:
         text, file = self.config.to_json(), Path(path)
@@ -216,76 +211,76 @@ class ConfigForm(anywidget.AnyWidget):
         self.load(path)
         return {"said": f"Loaded {Path(path).resolve()}"}
 
-    # What the form says
+    # What the browser draws
 
-    def _changed(self, _: object) -> None:
+    def _on_change(self, _: object) -> None:
         with self._lock:
             self._refresh()
             self._plan_soon()
 
     def _refresh(self) -> None:
-        """Read the fields anew, and tell the browser what there is to be said of them."""
-        config, findings, _ = choices.read_fields(self.fields, self._matrix)
-        question, more = _question(config)
-        findings |= more
-        matrix = question.matrix if question else self._matrix
-        wrong = _wrong(findings)
-        self._question = question
-        if question is not None:
-            self._list_symbols(question)
-            for name, found in choices.findings_in(question.asked, wrong).items():
-                findings[name] = [*findings.get(name, ()), *found]
-            known = self._known_symbols(question)
-            if "symbols" not in wrong and (found := choices.unlisted(self.fields, known, matrix)):
-                findings["symbols"] = [*findings.get("symbols", ()), *found]
-        # Beside the first field stands what belongs to none.
-        if loose := findings.pop("", []):
-            findings["markets"] = [*loose, *findings.get("markets", ())]
+        """Validate the fields, and send the browser the options and messages."""
+        config, found = messages.read_fields(self.fields, self._matrix)
+        context, more = _read_context(config)
+        found |= more
+        matrix = context.matrix if context else self._matrix
+        invalid = _invalid_fields(found)
+        self._context = context
+        if context is not None:
+            self._list_symbols(context)
+            _add(found, messages.request_messages(context.asked, invalid))
+            if "symbols" not in invalid:
+                known = self._known_symbols(context)
+                unlisted = messages.unlisted_symbols(self.fields, known, matrix)
+                _add(found, {"symbols": unlisted} if unlisted else {})
+        # Messages that belong to no field are shown beside the first one.
+        if loose := found.pop("", []):
+            found["markets"] = [*loose, *found.get("markets", ())]
         today = _today()
         self.view = {
             "fields": self.fields,
-            "markets": choices.market_choices(self.fields),
-            "data_types": choices.type_choices(self.fields, matrix),
-            "intervals": choices.interval_choices(self.fields, matrix),
-            "engine": choices.engine_choices(self.fields),
+            "markets": model.market_choices(self.fields),
+            "data_types": model.type_choices(self.fields, matrix),
+            "intervals": model.interval_choices(self.fields, matrix),
+            "engine": model.engine_choices(self.fields),
             "findings": {
-                name: [{"level": each.level.value, "text": each.text} for each in found]
-                for name, found in findings.items()
+                name: [{"level": each.level.value, "text": each.text} for each in of_field]
+                for name, of_field in found.items()
             },
-            "wrong": wrong,
-            "days": choices.days_in_words(self.fields),
+            "wrong": invalid,
+            "days": model.days_in_words(self.fields),
             "shortcuts": {
-                "Last 7 days": choices.last_days(7, today),
-                "Last 30 days": choices.last_days(30, today),
-                "Last month": choices.last_month(today),
+                "Last 7 days": model.last_days(7, today),
+                "Last 30 days": model.last_days(30, today),
+                "Last month": model.last_month(today),
             },
-            "archive": question.endpoint if question else "",
+            "archive": context.endpoint if context else "",
             "titles": {market.value: market.title for market in Market},
             "answered": self._answered,
         }
 
-    # What the archive says, in the background
+    # Symbols, in the background
 
-    def _known_symbols(self, question: PlanningContext) -> dict[Market, list[str]]:
-        """Give the symbols of the markets of which all that is to be listed is known."""
+    def _known_symbols(self, context: PlanningContext) -> dict[Market, list[str]]:
+        """Return the symbols of the markets whose folders are all listed."""
         known = {}
-        for market, folders in choices.symbol_folders(self.fields, question.matrix).items():
-            names = [self._names.get((question.endpoint, folder)) for folder in folders]
+        for market, folders in model.symbol_folders(self.fields, context.matrix).items():
+            names = [self._names.get((context.endpoint, folder)) for folder in folders]
             if all(each is not None for each in names):
                 known[market] = sorted({name for each in names for name in each or ()})
         return known
 
-    def _list_symbols(self, question: PlanningContext) -> None:
-        """Say which symbols there are, and have those listed that are not known yet."""
-        folders = choices.symbol_folders(self.fields, question.matrix)
-        wanted = {(question.endpoint, each) for some in folders.values() for each in some}
-        known = self._known_symbols(question)
+    def _list_symbols(self, context: PlanningContext) -> None:
+        """Show the known symbols, and start listing the others."""
+        folders = model.symbol_folders(self.fields, context.matrix)
+        wanted = {(context.endpoint, each) for some in folders.values() for each in some}
+        known = self._known_symbols(context)
         unknown = wanted - set(self._names) - set(self._refused)
         refused = [self._refused[each] for each in sorted(wanted & set(self._refused))]
-        if not question.config.listing:
+        if not context.config.listing:
             state, text = "off", "the archive is not asked what it has (engine options)"
         elif unknown:
-            state, text = "loading", f"asking {question.endpoint} for its symbols …"
+            state, text = "loading", f"asking {context.endpoint} for its symbols …"
         elif refused:
             state, text = "offline", f"type them as the archive spells them ({refused[0]})"
         else:
@@ -298,104 +293,110 @@ class ConfigForm(anywidget.AnyWidget):
         }
         if state != "loading" or self._listing is not None:
             return
-        bucket, timeout = question.matrix.archive.bucket, question.config.timeout_seconds
 
-        async def ask() -> None:
-            names: dict[tuple[str, str], list[str]] = {}
-            why = ""
-            try:
-                async with ListingClient(question.endpoint, bucket, timeout) as archive:
-                    for _, folder in sorted(unknown):
-                        names[question.endpoint, folder] = await archive.symbols(folder)
-            except Exception as error:
-                # Whatever it is, the form says it, and works without the symbols.
-                why = f"{error}" or type(error).__name__
+        async def work() -> None:
+            names, reason = await _fetch_symbols(context, [folder for _, folder in sorted(unknown)])
+            found = {(context.endpoint, folder): some for folder, some in names.items()}
             with self._lock:
-                self._names |= names
-                self._refused |= dict.fromkeys(unknown - set(names), why)
+                self._names |= found
+                self._refused |= dict.fromkeys(unknown - set(found), reason)
                 if self._listing is worker:
                     self._listing = None
                     self._refresh()
 
-        worker = self._listing = Worker(ask)
+        worker = self._listing = Worker(work)
         worker.start()
 
-    def _plan_soon(self, *, told: bool = False) -> None:
-        """Have the archive asked what the configuration would fetch, unless edits follow."""
+    # The plan, in the background
+
+    def _plan_soon(self, *, requested: bool = False) -> None:
+        """Start planning, unless edits follow soon or the plan would ask for many folders."""
         if self._planning is not None:
             self._planning.cancel()
             self._planning = None
-        question, wrong = self._question, self.view["wrong"]
-        if wrong or question is None:
-            self._estimate("open", "The plan comes as soon as nothing is wrong any more.")
+        context = self._context
+        if self.view["wrong"] or context is None:
+            self._estimate("open", "The plan comes as soon as no field is invalid.")
             return
-        folders = len(question.asked.requests)
-        if folders > _ASKED_AT_ONCE and not told:
+        folders = len(context.asked.requests)
+        if folders > _MOST_FOLDERS and not requested:
             self._estimate(
                 "held", f"{folders:,} folders of the archive are asked for; that takes a while."
             )
             return
         self._estimate("asking", "asking the archive …")
-        self._planning = self._in_background(lambda say: self._ask_for_plan(question, say))
 
-    def _in_background(
-        self, work: Callable[[Callable[..., None]], Coroutine[Any, Any, None]]
-    ) -> Worker[None]:
-        """Start work that may say things as long as no newer work has taken its place."""
-
-        def say(state: str, text: str, html: str = "") -> None:
+        def show(state: str, text: str, html: str = "") -> None:
             with self._lock:
-                if self._planning is worker:
+                if self._planning is worker:  # no newer plan has replaced this one
                     self._estimate(state, text, html)
 
-        worker = Worker(lambda: work(say))
+        worker = self._planning = Worker(lambda: _plan(context, show))
         worker.start()
-        return worker
-
-    async def _ask_for_plan(self, question: PlanningContext, say: Callable[..., None]) -> None:
-        await asyncio.sleep(_PAUSE)
-        progress = Progress()
-        asking = asyncio.ensure_future(question.plan(progress))
-        try:
-            while not (await asyncio.wait({asking}, timeout=_TOLD_EVERY))[0]:
-                say("asking", progress.line())
-            plan = asking.result()
-            say(**choices.estimate_of(plan, Store(question.config.output_directory).free_bytes()))
-        except (ArchiveKitError, OSError) as error:
-            say("failed", f"The plan cannot be made: {error}")
-        finally:
-            # From the outside in, so that every connection is closed by the one that opened it.
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
 
     def _estimate(self, state: str, text: str, html: str = "") -> None:
         self.estimate = {"state": state, "text": text, "html": html}
 
 
-def _today() -> Any:
+async def _fetch_symbols(
+    context: PlanningContext, folders: Sequence[str]
+) -> tuple[dict[str, list[str]], str]:
+    """List the symbols of folders; after an error, those listed before it and the reason."""
+    bucket, timeout = context.matrix.archive.bucket, context.config.timeout_seconds
+    names: dict[str, list[str]] = {}
+    try:
+        async with ListingClient(context.endpoint, bucket, timeout) as archive:
+            for folder in folders:
+                names[folder] = await archive.symbols(folder)
+    except Exception as error:  # the form shows any error, and works without the symbols
+        return names, f"{error}" or type(error).__name__
+    return names, ""
+
+
+async def _plan(context: PlanningContext, show: Callable[..., None]) -> None:
+    """Plan after a pause, and show the progress and the outcome."""
+    await asyncio.sleep(_PAUSE)
+    progress = Progress()
+    planning = asyncio.ensure_future(context.plan(progress))
+    try:
+        while not (await asyncio.wait({planning}, timeout=_UPDATE_INTERVAL))[0]:
+            show("asking", progress.line())
+        free = Store(context.config.output_directory).free_bytes()
+        show(**model.estimate_of(planning.result(), free))
+    except (ArchiveKitError, OSError) as error:
+        show("failed", f"The plan cannot be made: {error}")
+    finally:
+        # Cancelled from the outside in: each connection is closed by what opened it.
+        planning.cancel()
+        await asyncio.gather(planning, return_exceptions=True)
+
+
+def _today() -> date:
     return datetime.now(UTC).date()
 
 
-def _wrong(findings: Findings) -> list[str]:
-    """Name the fields because of which there is no configuration."""
-    return [
-        name for name, found in findings.items() if any(each.level is Level.WRONG for each in found)
-    ]
+def _invalid_fields(found: Messages) -> list[str]:
+    return [name for name, some in found.items() if any(m.level is Level.WRONG for m in some)]
 
 
-def _question(config: CollectionConfig) -> tuple[PlanningContext | None, Findings]:
-    """Read a configuration against the matrix, without the fields that are wrong in it."""
-    findings: Findings = {}
+def _add(found: Messages, more: Messages) -> None:
+    for name, some in more.items():
+        found[name] = [*found.get(name, ()), *some]
+
+
+def _read_context(config: CollectionConfig) -> tuple[PlanningContext | None, Messages]:
+    """Check a configuration as planning does, with defaults in place of invalid fields."""
+    found: Messages = {}
     while True:
         try:
-            return PlanningContext.read(config, warn=False), findings
+            return PlanningContext.read(config, warn=False), found
         except ConfigurationError as error:
-            found = choices.findings_of(error)
+            more = messages.problem_messages(error)
             fields = config.chosen()
-            for name in found:
+            for name in more:
                 if name:
-                    choices.stand_in(fields, name, load_matrix())
-            findings |= found
+                    messages.replace_invalid(fields, name, load_matrix())
+            found |= more
             if fields == config.chosen():
-                return None, findings
+                return None, found
             config = CollectionConfig(**fields)

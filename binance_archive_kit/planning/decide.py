@@ -14,11 +14,13 @@ from binance_archive_kit.archive.listing import Listed, StreamListing
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.planning.absences import AbsenceExplainer, ArchiveListing
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.plan import FOLDER_COLUMNS, PLAN_SCHEMA, Plan, PlanReason
+from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan, PlanReason
 from binance_archive_kit.planning.requests import FolderRequest, Requests
 
 #: Reasons of what could exist, and the archive does not have.
 _MISSING = (Reason.ABSENT, Reason.AFTER_LAST, Reason.OTHER_NAME)
+#: Columns that name the folder of an object.
+_FOLDER_COLUMNS = ("market", "data_type", "partition", "symbol", "interval")
 #: Rows that are kept as Python objects before they become a frame.
 _CHUNK = 50_000
 
@@ -128,8 +130,8 @@ class _Rows:
         """Return all rows as one frame, without action and reason."""
         self._flush()
         folders = pl.DataFrame(
-            {name: [getattr(f, name) for f in self._folders] for name in FOLDER_COLUMNS},
-            schema={name: PLAN_SCHEMA[name] for name in FOLDER_COLUMNS},
+            {name: [getattr(f, name) for f in self._folders] for name in _FOLDER_COLUMNS},
+            schema={name: PLAN_SCHEMA[name] for name in _FOLDER_COLUMNS},
         ).with_row_index("folder")
         monthly = pl.col("partition") == Partition.MONTHLY.value
         end = pl.when(monthly).then(pl.col("start").dt.month_end()).otherwise(pl.col("start"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -10,7 +10,6 @@ import polars as pl
 
 from binance_archive_kit.archive.absence import Absence, absence_folds
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, Stream
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.planning.config import CollectionConfig
@@ -67,8 +66,6 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "reason": pl.String,
 }
 PLAN_SCHEMA = pl.Schema(_COLUMNS)
-#: Columns that name the folder of an object.
-FOLDER_COLUMNS = ("market", "data_type", "partition", "symbol", "interval")
 
 
 @dataclass(frozen=True)
@@ -139,18 +136,6 @@ class Plan:
 
     def _rows(self, condition: pl.Expr) -> pl.DataFrame:
         return self.frame.with_row_index("row").filter(condition)
-
-    def by_folder(self) -> Iterator[tuple[Folder, pl.DataFrame]]:
-        """Yield each folder of the plan with its rows, in the order of the plan."""
-        for names, rows in self.frame.group_by(FOLDER_COLUMNS, maintain_order=True):
-            market, data_type, partition, symbol, interval = map(str, names)
-            stream = Stream(
-                Market(market),
-                DataType(data_type),
-                symbol,
-                None if names[-1] is None else Interval(interval),
-            )
-            yield Folder(stream, Partition(partition)), rows
 
     def part(self, rows: Sequence[int]) -> Plan:
         """Return the plan for some of the objects, by row number, without absences and notes."""

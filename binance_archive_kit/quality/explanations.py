@@ -19,13 +19,13 @@ from binance_archive_kit.archive.keys import (
 )
 from binance_archive_kit.archive.matrix import Matrix, PartitionAvailability
 from binance_archive_kit.quality.expected import GAP_KINDS, Expected, ExpectedStream
-from binance_archive_kit.quality.timeline import Explanation, GapKind, stream_values
+from binance_archive_kit.quality.timeline import GapKind, stream_values
 from binance_archive_kit.storage.inventory import StoredFolder
 from binance_archive_kit.storage.store import Store
 
 T = TypeVar("T")
-#: An explanation, and the UTC days it is about, both inclusive.
-ExplainedDays = tuple[Explanation, date, date]
+#: Kind, evidence, and the UTC days without a file, both inclusive.
+ExplainedDays = tuple[GapKind, str, date, date]
 
 _ONE_DAY = timedelta(days=1)
 #: How long ago a period may have ended that is not published yet.
@@ -64,25 +64,24 @@ class Explainer:
         self, stream: Stream, expected: ExpectedStream, folders: Sequence[StoredFolder]
     ) -> Iterator[ExplainedDays]:
         """Yield explanations of days; where they overlap, the later one holds."""
-        general = _COLLECT if self._listed else _ASK
-        yield Explanation(GapKind.NOT_COLLECTED, general), expected.first, expected.last
+        evidence = _COLLECT if self._listed else _ASK
+        yield GapKind.NOT_COLLECTED, evidence, expected.first, expected.last
         if not self._listed:
             yield from self._from_matrix(stream, expected)
             if self._store is not None:
                 yield from self._from_earlier_runs(self._store, stream, folders)
         for key in expected.removed:
-            yield Explanation(GapKind.NOT_COLLECTED, _REMOVED), key.start, key.end
+            yield GapKind.NOT_COLLECTED, _REMOVED, key.start, key.end
         for absence in expected.absences:
-            explanation = Explanation(GAP_KINDS[absence.reason], absence.detail)
-            yield explanation, absence.start, absence.end
+            yield GAP_KINDS[absence.reason], absence.detail, absence.start, absence.end
         for defect in load_annotations().defects:
             concerned = defect.concerns(*stream_values(stream))
             if defect.effect == "not_traded" and defect.end and concerned:
-                explanation = Explanation(GapKind.AFTER_DELISTING, str(defect))
-                yield explanation, defect.start.date(), (defect.end - _ONE_DAY).date()
+                last = (defect.end - _ONE_DAY).date()
+                yield GapKind.AFTER_DELISTING, str(defect), defect.start.date(), last
         if self._store is not None:
             for key, reason in _recorded(stream, self._store.quarantined):
-                yield Explanation(GapKind.CORRUPT, f"in quarantine, {reason}"), key.start, key.end
+                yield GapKind.CORRUPT, f"in quarantine, {reason}", key.start, key.end
 
     def partitions(self, stream: Stream) -> Mapping[Partition, PartitionAvailability]:
         """Return the partitions in which the archive keeps a stream; none if unknown."""
@@ -98,23 +97,22 @@ class Explainer:
         firsts = [facts.first for facts in partitions.values() if facts.first]
         if len(firsts) == len(partitions):
             begins = min(firsts)
-            explanation = Explanation(GapKind.BEFORE_LISTING, f"{title} begins on {begins}")
-            yield explanation, date.min, begins - _ONE_DAY
+            evidence = f"{title} begins on {begins}"
+            yield GapKind.BEFORE_LISTING, evidence, date.min, begins - _ONE_DAY
         for facts in partitions.values():
             for gap in facts.gaps:
-                yield Explanation(GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive"), *gap
+                yield GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive", *gap
         lasts = [period_end(facts.last, p) for p, facts in partitions.items() if facts.last]
         if len(lasts) == len(partitions):
             ends = max(lasts)
-            explanation = Explanation(GapKind.ENDED_FEED, f"{title} ended on {ends}")
-            yield explanation, ends + _ONE_DAY, date.max
+            yield GapKind.ENDED_FEED, f"{title} ended on {ends}", ends + _ONE_DAY, date.max
         if (delivery := delivery_of(stream.symbol)) is not None:
             evidence = f"the contract was delivered on {delivery}"
-            yield Explanation(GapKind.AFTER_DELISTING, evidence), delivery + _ONE_DAY, date.max
+            yield GapKind.AFTER_DELISTING, evidence, delivery + _ONE_DAY, date.max
         partition = min(partitions)  # daily before monthly
         for begins in periods(self._now.date() - _RECENT, expected.last, partition):
             if self._matrix.published_at(begins, partition) > self._now:
-                yield Explanation(GapKind.NOT_PUBLISHED, "not published yet"), begins, date.max
+                yield GapKind.NOT_PUBLISHED, "not published yet", begins, date.max
                 break
 
     def _from_earlier_runs(
@@ -128,9 +126,9 @@ class Explainer:
             if kind is GapKind.AFTER_DELISTING and key.start <= max(last, self._last_day(stream)):
                 # The store has a later file of the symbol, so this was not its end.
                 kind = GapKind.MISSING_IN_ARCHIVE
-            found.append((Explanation(kind, detail), key.start, key.end))
+            found.append((kind, detail, key.start, key.end))
         # Where a day's daily and monthly objects differ, a missing one must not be hidden.
-        yield from sorted(found, key=lambda explained: explained[0].kind.is_missing)
+        yield from sorted(found, key=lambda explained: explained[0].is_missing)
 
 
 def _recorded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -67,17 +68,14 @@ def _runs(timeline: Timeline) -> Runs:
 def _gaps_in_steps(timeline: Timeline) -> Iterator[Gap]:
     """Find the gaps of a feed whose rows come at a fixed step, or about so."""
     for start, end, step in _missing_steps(timeline):
-
-        def due(time: int, start: int = start, step: int = step) -> int:
-            return timeline.cadence.count_due(start, time, step)
-
+        due = partial(timeline.cadence.count_due, start, step=step)
         for span in _split_at_delivery(timeline, start, end):
             missing = due(span.end) - due(span.start)
             if not missing:
                 continue
             cause = _cause_of(timeline, span)
             if cause.kind.is_missing:
-                days = due_by_day(due, span.start, span.end)
+                days = _due_by_day(due, span.start, span.end)
             else:
                 missing, days = 0, np.zeros(0, np.int64)
             yield Gap(span.start, span.end, missing, cause.kind, (cause.evidence,), days)
@@ -130,7 +128,7 @@ def _missing_steps(timeline: Timeline) -> Iterator[tuple[int, int, int]]:
         yield last, end, int(steps[-1]) or cadence.step
 
 
-def due_by_day(due: Callable[[int], int], start: int, end: int) -> npt.NDArray[np.int64]:
+def _due_by_day(due: Callable[[int], int], start: int, end: int) -> npt.NDArray[np.int64]:
     """Count the rows due on each day of a time; `due` counts those before a time."""
     days = range(start // DAY, (end - 1) // DAY + 1)
     counts = [due(min((day + 1) * DAY, end)) for day in days]
@@ -141,11 +139,8 @@ def slice_gap(timeline: Timeline, gap: Gap, start: int, end: int) -> Gap:
     """Return a part of a gap of candles."""
     if (start, end) == (gap.start, gap.end):
         return gap
-
-    def due(time: int) -> int:
-        return timeline.cadence.count_due(gap.start, time, timeline.cadence.step)
-
-    missing, days = due(end) - due(start), due_by_day(due, start, end)
+    due = partial(timeline.cadence.count_due, gap.start, step=timeline.cadence.step)
+    missing, days = due(end) - due(start), _due_by_day(due, start, end)
     return replace(gap, start=start, end=end, missing=missing, days=days)
 
 
@@ -223,17 +218,19 @@ def _silences(timeline: Timeline) -> Iterator[tuple[int, int, Explanation]]:
         few = profile.stats.rows < _FEWEST_LIQUIDATIONS
         if timeline.data_type is DataType.LIQUIDATION_SNAPSHOT and few:
             continue
-        runs = profile.runs
-        first, last = int(runs[0, 0]), int(runs[-1, 1])
+        first, last = int(profile.runs[0, 0]), int(profile.runs[-1, 1])
         before, after = first - file.start, file.end - last
-        late = _is_too_long(timeline, before, max(profile.longest_silence, after))
-        gives_first = timeline.source(file.start // DAY) is file
-        if late and gives_first and not _ids_follow(timeline, runs[0]):
-            yield file.start, first, _edge_cause(timeline, file, file.start, first)
-        early = _is_too_long(timeline, after, max(profile.longest_silence, before))
-        gives_last = timeline.source(file.end // DAY - 1) is file
-        if early and gives_last and not _ids_continue(timeline, runs[-1]):
-            yield last, file.end, _edge_cause(timeline, file, last, file.end)
+        edges = (
+            (before, after, file.start // DAY, 0, file.start, first),
+            (after, before, file.end // DAY - 1, -1, last, file.end),
+        )
+        for silence, other, day, index, start, end in edges:
+            if (
+                _is_too_long(timeline, silence, max(profile.longest_silence, other))
+                and timeline.source(day) is file
+                and not _ids_continue(timeline, profile.runs[index], before=index == 0)
+            ):
+                yield start, end, _edge_cause(timeline, file, start, end)
 
 
 def _is_too_long(timeline: Timeline, silence: int, longest: int) -> bool:
@@ -244,21 +241,15 @@ def _is_too_long(timeline: Timeline, silence: int, longest: int) -> bool:
     return silence > max(_SILENCE * longest, MINUTE)
 
 
-def _ids_follow(timeline: Timeline, run: npt.NDArray[np.int64]) -> bool:
-    """Return whether the ids of a run continue those of the run before it."""
-    if timeline.cadence.kind != "sequence":
-        return False
-    index = int(np.searchsorted(timeline.runs[:, 0], run[0]))
-    return index > 0 and Run(*timeline.runs[index - 1]).last_id + 1 == Run(*run).first_id
-
-
-def _ids_continue(timeline: Timeline, run: npt.NDArray[np.int64]) -> bool:
-    """Return whether the run after a run continues its ids."""
-    if timeline.cadence.kind != "sequence":
-        return False
-    index = int(np.searchsorted(timeline.runs[:, 0], run[0])) + 1
+def _ids_continue(timeline: Timeline, run: npt.NDArray[np.int64], *, before: bool) -> bool:
+    """Return whether the ids of a run continue those of the run before or after it."""
     runs = timeline.runs
-    return index < len(runs) and Run(*runs[index]).first_id - 1 == Run(*run).last_id
+    if timeline.cadence.kind != "sequence" or not len(runs):
+        return False
+    index = int(np.searchsorted(runs[:, 0], run[0]))
+    if before:
+        return index > 0 and Run(*runs[index - 1]).last_id + 1 == Run(*run).first_id
+    return index + 1 < len(runs) and Run(*run).last_id + 1 == Run(*runs[index + 1]).first_id
 
 
 # Causes
@@ -291,7 +282,7 @@ def _edge_cause(timeline: Timeline, file: DaySource, start: int, end: int) -> Ex
         beside, outside, side = file.start // DAY - 1, GapKind.BEFORE_LISTING, "before"
         evidence = f"{file.name}: its first row {where} {format_time(first)}"
         if beside < timeline.first_day:
-            evidence += "; if the symbol was listed then, nothing is missing"
+            evidence += "; if the symbol was only listed then, nothing is missing"
     else:
         beside, outside, side = file.end // DAY, GapKind.AFTER_DELISTING, "after"
         evidence = f"{file.name}: its last row {where} {format_time(last)}"

@@ -21,48 +21,29 @@ from binance_archive_kit.quality.timeline import GapKind
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: States of a day, the worst last.
-_CODES: list[str] = [
-    GapKind.AFTER_DELISTING,
-    GapKind.BEFORE_LISTING,
-    GapKind.ENDED_FEED,
-    GapKind.NOT_PUBLISHED,
-    COMPLETE,
-    GapKind.HALT,
-    GapKind.SHORT_FILE,
-    GapKind.HOLE,
-    GapKind.EMPTY_FILE,
-    GapKind.NOT_COLLECTED,
-    GapKind.MISSING_IN_ARCHIVE,
-    GapKind.CORRUPT,
-]
-
-
-#: Colours that people who are red-green colour-blind can tell apart.
-_COMPLETE_COLOUR = "#3b82f6"
-_COLOURS = {
+#: States of a day, the worst last, with colours that people who are red-green colour-blind can
+#: tell apart.
+_COLOURS: dict[str, str] = {
+    GapKind.AFTER_DELISTING: "#d4d4d8",
+    GapKind.BEFORE_LISTING: "#d4d4d8",
+    GapKind.ENDED_FEED: "#d4d4d8",
+    GapKind.NOT_PUBLISHED: "#a78bfa",
+    COMPLETE: "#3b82f6",
     GapKind.HALT: "#0d9488",
     GapKind.SHORT_FILE: "#fbbf24",
-    GapKind.EMPTY_FILE: "#b45309",
     GapKind.HOLE: "#f97316",
-    GapKind.CORRUPT: "#dc2626",
-    GapKind.MISSING_IN_ARCHIVE: "#7c2d12",
+    GapKind.EMPTY_FILE: "#b45309",
     GapKind.NOT_COLLECTED: "#6b7280",
-    GapKind.NOT_PUBLISHED: "#a78bfa",
-    GapKind.ENDED_FEED: "#d4d4d8",
-    GapKind.BEFORE_LISTING: "#d4d4d8",
-    GapKind.AFTER_DELISTING: "#d4d4d8",
+    GapKind.MISSING_IN_ARCHIVE: "#7c2d12",
+    GapKind.CORRUPT: "#dc2626",
 }
+_CODES = [*_COLOURS]
 #: Legible on a light and on a dark background.
 _INK = "#808080"
 
 
 #: Streams before only the worst are drawn, and columns before days share a cell.
 _ROWS, _COLUMNS = 100, 400
-
-
-def _colour(code: str) -> str:
-    return _COMPLETE_COLOUR if code == COMPLETE else _COLOURS[GapKind(code)]
 
 
 @dataclass(frozen=True)
@@ -121,7 +102,7 @@ class Heatmap:
         from matplotlib.patches import Patch
 
         shown = np.ma.masked_less(self.codes, 0)
-        colours = ListedColormap([_colour(code) for code in _CODES])
+        colours = ListedColormap([*_COLOURS.values()])
         axes.pcolormesh(
             shown,
             cmap=colours,
@@ -151,7 +132,7 @@ class Heatmap:
         present = [code for index, code in enumerate(_CODES) if (self.codes == index).any()]
         # The same distance below the days, however many there are.
         axes.legend(
-            handles=[Patch(color=_colour(code), label=render.plain(code)) for code in present],
+            handles=[Patch(color=_COLOURS[code], label=render.plain(code)) for code in present],
             loc="upper left",
             bbox_to_anchor=(0, 0),
             borderaxespad=3.5,

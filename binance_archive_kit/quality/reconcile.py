@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.scan_planner import Served
 from binance_archive_kit.reading.cadence import Cadence, cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
@@ -69,18 +68,18 @@ def compare_month(
     if not days:
         return []
     # A file that is rewritten in place shows it nowhere but in its own size and time.
-    served = [Served(monthly, file), *(Served(daily, day) for day in days)]
+    served = [FileTask(file, monthly), *(FileTask(day, daily) for day in days)]
     tasks = {task.file.key: task for task in engine.tasks(feed, served)}
     files = [task.file for task in tasks.values()]
     month = tasks.pop(file.key, None)
     if month is None or not tasks:
         return []
-    remembered = engine.cache.compared(feed, file.key, files)
+    remembered = engine.known.comparison(feed, file.key, files)
     if remembered is not None:
         return [Mismatch(*values) for values in json.loads(remembered)]
     found = _reconcile(engine, feed, month, [*tasks.values()])
     text = json.dumps([astuple(mismatch) for mismatch in found])
-    engine.cache.remember_compared(feed, file.key, files, text)
+    engine.known.remember_comparison(feed, file.key, files, text)
     return found
 
 
@@ -96,7 +95,7 @@ def shared_rows(
     FileError
         If a file is not what its name says.
     """
-    names = [task.file.key.rpartition("/")[2] for task in (one, other)]
+    names = one.file.key.rpartition("/")[2], other.file.key.rpartition("/")[2]
     frames = [
         pl.concat(_frames(engine, feed, [replace(task, without=frozenset())], [*feed.columns]))
         for task in (one, other)
@@ -104,13 +103,12 @@ def shared_rows(
     key, values = _key_and_values(feed, [*feed.columns])
     shared = frames[0].join(frames[1], on=key, how="inner", suffix=_MONTHLY, nulls_equal=True)
     differing = shared.filter(pl.any_horizontal(_differ(values)))
-    found = []
     times = differing[feed.time].to_physical().to_list()
-    for time, row in zip(times, differing.iter_rows(named=True), strict=True):
-        name = next(name for name in values if row[name] != row[f"{name}{_MONTHLY}"])
-        what = f"{name} is {row[name]} in {names[0]} and {row[f'{name}{_MONTHLY}']} in {names[1]}"
-        found.append(Mismatch(time, time + 1, 1, what))
-    return shared.height, found
+    rows = differing.iter_rows(named=True)
+    return shared.height, [
+        Mismatch(time, time + 1, 1, _describe(row, values, names))
+        for time, row in zip(times, rows, strict=True)
+    ]
 
 
 def _frames(
@@ -232,16 +230,17 @@ def _differences(
     for (first, end), row in zip(pairwise(bounds), firsts, strict=True):
         last = np.array([times[end - 1]])
         after = int(cadence.next_due(last, np.array([max(cadence.step, 1)]))[0])
-        yield Mismatch(times[first], after, end - first, _described(row, values))
+        if row[_DAILY] is None or row[_MONTHLY] is None:
+            what = f"{_ONLY} the {'monthly' if row[_DAILY] is None else 'daily'} file has it"
+        else:
+            what = _describe(row, values, ("the daily file", "the monthly one"))
+        yield Mismatch(times[first], after, end - first, what)
 
 
-def _described(row: dict[str, Any], values: Sequence[str]) -> str:
-    """Describe how two rows differ."""
-    for side, other in ((_DAILY, "monthly"), (_MONTHLY, "daily")):
-        if row[side] is None:
-            return f"{_ONLY} the {other} file has it"
+def _describe(row: dict[str, Any], values: Sequence[str], files: tuple[str, str]) -> str:
+    """Describe how the values of two joined rows differ."""
     differing = [
-        f"{name} is {row[name]} in the daily file and {row[f'{name}{_MONTHLY}']} in the monthly one"
+        f"{name} is {row[name]} in {files[0]} and {row[f'{name}{_MONTHLY}']} in {files[1]}"
         for name in values
         if row[name] != row[f"{name}{_MONTHLY}"]
     ]

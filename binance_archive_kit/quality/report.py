@@ -6,7 +6,7 @@ A report without streams is never complete, and a share is never rounded up to 1
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -26,15 +26,12 @@ from binance_archive_kit.quality.frames import (
     INCOMPLETE,
     NOT_DUE,
     NOTHING,
-    frames_of,
 )
 from binance_archive_kit.quality.heatmap import Heatmap, heatmap_of
 from binance_archive_kit.quality.timeline import (
     STREAM_FIELDS,
-    Finding,
     FindingKind,
     GapKind,
-    Timeline,
 )
 
 if TYPE_CHECKING:
@@ -358,22 +355,6 @@ table {{ font-variant-numeric: tabular-nums }}
 </style></head>
 <body><h1>{title}</h1>{body}</body></html>
 """
-
-
-def report_on(
-    timelines: Sequence[Timeline],
-    findings: Iterable[Finding],
-    unavailable: Iterable[Absence],
-    problems: Mapping[str, FileError],
-    title: str,
-    nothing: str = "",
-    skipped: Iterable[SkippedFile] = (),
-) -> CoverageReport:
-    """Build a report."""
-    frames = frames_of(timelines, [*findings])
-    return CoverageReport(
-        title, *frames, tuple(unavailable), dict(problems), nothing, tuple(skipped)
-    )
 
 
 # Parts of frames

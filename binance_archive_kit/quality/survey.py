@@ -25,10 +25,11 @@ from binance_archive_kit.quality.findings import (
     mismatch_findings,
     shared_rows_finding,
 )
+from binance_archive_kit.quality.frames import frames_of
 from binance_archive_kit.quality.gaps import find_gaps
 from binance_archive_kit.quality.halts import classify_halts
 from binance_archive_kit.quality.reconcile import compare_month, shared_rows
-from binance_archive_kit.quality.report import CoverageReport, report_on
+from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.timeline import (
     DaySource,
     Explanation,
@@ -89,58 +90,56 @@ class Survey:
             )
         for timeline in timelines:
             self._findings += known_findings(timeline)
-        return report_on(
-            timelines,
-            sorted(self._findings, key=lambda finding: finding.start),
-            self._expected.unavailable,
-            self._problems,
+        findings = sorted(self._findings, key=lambda finding: finding.start)
+        return CoverageReport(
             title,
-            nothing=self._expected.nothing,
-            skipped=[] if self._engine is None else self._engine.skipped(),
+            *frames_of(timelines, findings),
+            tuple(self._expected.unavailable),
+            self._problems,
+            self._expected.nothing,
+            () if self._engine is None else tuple(self._engine.skipped()),
         )
 
     def _timelines(self, streams: Sequence[Stream]) -> list[Timeline]:
         """Build the timelines of the streams of one feed, and collect findings in their files."""
         engine, expected = self._engine, {each: self._expected.streams[each] for each in streams}
-        feed = self._feed(*_feed_of(streams[0]))
-        files = {} if engine is None or feed is None else self._files(engine, feed, expected)
+        if engine is None:
+            return [self._timeline(stream, expected[stream], {}, ()) for stream in streams]
+        feed = engine.feed(streams[0].market, streams[0].data_type)
+        files = self._files(engine, feed, expected)
         folders: dict[Stream, list[StoredFolder]] = {stream: [] for stream in streams}
-        for folder in self._folders_of(feed):
+        for folder in self._folders_of(engine, feed):
             folders.get(folder.folder.stream, []).append(folder)
         timelines = []
-        for stream in streams:
-            held = folders[stream]
-            timeline = self._timeline(stream, expected[stream], files.get(stream, {}), held)
+        for stream, held in folders.items():
+            timeline = self._timeline(stream, expected[stream], files[stream], held)
             timelines.append(timeline)
-            self._count_files(timeline, expected[stream], held)
-            if engine is not None and feed is not None:
-                self._compare_months(engine, feed, timeline, held)
-                self._findings += file_findings(timeline)
-                self._compare_neighbours(engine, feed, timeline)
+            self._compare_months(engine, feed, timeline, held)
+            self._findings += file_findings(timeline)
+            self._compare_neighbours(engine, feed, timeline)
         return timelines
 
     # The store
 
-    def _feed(self, market: Market, data_type: DataType) -> FeedTable | None:
-        return None if self._engine is None else self._engine.feed(market, data_type)
-
-    def _folders_of(self, feed: FeedTable | None) -> list[StoredFolder]:
+    def _folders_of(self, engine: Engine, feed: FeedTable) -> list[StoredFolder]:
         """List the folders of a feed: the same throughout a report, whatever changes on disk."""
-        if self._engine is None or feed is None:
-            return []
         if feed not in self._folders:
-            self._folders[feed] = self._engine.folders(feed)
+            self._folders[feed] = engine.folders(feed)
         return self._folders[feed]
 
     def _count_stored(self) -> int:
         """Count the files to look into."""
-        streams = self._expected.streams
-        return sum(
-            expected.touches(file)
-            for feed in {_feed_of(stream) for stream in streams}
-            for held in self._folders_of(self._feed(*feed))
-            if (expected := streams.get(held.folder.stream)) is not None
-            for file in held.files
+        engine, streams = self._engine, self._expected.streams
+        return (
+            0
+            if engine is None
+            else sum(
+                expected.touches(file)
+                for feed in {_feed_of(stream) for stream in streams}
+                for held in self._folders_of(engine, engine.feed(*feed))
+                if (expected := streams.get(held.folder.stream)) is not None
+                for file in held.files
+            )
         )
 
     def _last_day(self, stream: Stream) -> date:
@@ -150,10 +149,11 @@ class Survey:
     @cached_property
     def _last_days(self) -> dict[tuple[Market, str], date]:
         lasts: dict[tuple[Market, str], date] = {}
-        for feed in [] if self._engine is None else self._engine.feeds():
-            for held in self._folders_of(feed):
-                symbol, last = _symbol_of(held.folder.stream), max(f.end for f in held.files)
-                lasts[symbol] = max(last, lasts.get(symbol, last))
+        if self._engine is not None:
+            for feed in self._engine.feeds():
+                for held in self._folders_of(self._engine, feed):
+                    symbol, last = _symbol_of(held.folder.stream), max(f.end for f in held.files)
+                    lasts[symbol] = max(last, lasts.get(symbol, last))
         return lasts
 
     def _files(
@@ -168,16 +168,16 @@ class Survey:
             datetime.combine(min(each.first for each in expected.values()), _MIDNIGHT),
             datetime.combine(max(each.last for each in expected.values()), _MIDNIGHT) + _ONE_DAY,
         )
-        months = engine.serving(feed, self._folders_of(feed), selection, self._skip)
-        tasks = {task.file.key: task for month in months for task in month.sources}
+        months = engine.plan(feed, self._folders_of(engine, feed), selection, self._skip)
+        tasks = {task.file.key: task for month in months for task in month.tasks}
         self._tasks |= tasks
-        profiles = engine.contents(feed, tasks.values(), self._skip, self._done)
+        profiles = engine.profiles(feed, tasks.values(), self._skip, self._done)
         needed = [served for month in months for served in month.needed]
         proven = engine.proven(feed, (served.file for served in needed))
         files: dict[Stream, _Files] = {stream: {} for stream in expected}
         for served in needed:
             file, stream = served.file, served.held.folder.stream
-            there = file.key in tasks or file.place in self._problems
+            there = file.key in tasks or file.path in self._problems
             if stream not in files or not there:
                 continue
             known = files[stream].get(file.key)
@@ -190,7 +190,7 @@ class Survey:
         return files
 
     def _day_source(self, file: StoredFile, profile: FileProfile | None, proven: bool) -> DaySource:
-        problem = self._problems.get(file.place)
+        problem = self._problems.get(file.path)
         return DaySource(
             file.key,
             to_day_number(file.start) * DAY,
@@ -199,7 +199,7 @@ class Survey:
             "" if problem is None else str(problem),
             proven,
             file.is_zip,
-            "" if file.is_zip else file.place,
+            "" if file.is_zip else file.path,
         )
 
     def _skip(self, error: FileError) -> None:
@@ -223,10 +223,11 @@ class Survey:
         first, end = to_day_number(expected.first), to_day_number(expected.last) + 1
         explained = self._explainer.explain(stream, expected, folders)
         # The first explanation is about all days.
-        timeline = Timeline(stream, first, [next(explained)[0]] * (end - first), [])
-        for explanation, start, last in explained:
+        timeline = Timeline(stream, first, [Explanation(*next(explained)[:2])] * (end - first), [])
+        for kind, evidence, start, last in explained:
             days = timeline.slice_of(to_day_number(start), to_day_number(last) + 1)
             indices = range(end - first)[days]
+            explanation = Explanation(kind, evidence)
             timeline.sources[indices.start : indices.stop] = [explanation] * len(indices)
         # A day that two files are named after is given by the one that has rows.
         for file, without in sorted(files.values(), key=lambda each: each[0].has_rows):
@@ -237,6 +238,7 @@ class Survey:
                 timeline.sources[day - first] = file
             if own:
                 timeline.files.append(file)
+        self._count_files(timeline, expected, folders)
         return timeline
 
     def _count_files(

@@ -27,128 +27,93 @@ _SHOWN = 3
 
 
 class GapKind(StrEnum):
-    """Why rows are missing, in one word."""
+    """Why rows are missing, in one word.
 
-    HALT = "halt"
-    SHORT_FILE = "short_file"
-    EMPTY_FILE = "empty_file"
-    HOLE = "hole"
-    CORRUPT = "corrupt"
-    MISSING_IN_ARCHIVE = "missing_in_archive"
-    NOT_COLLECTED = "not_collected"
-    NOT_PUBLISHED = "not_published"
-    ENDED_FEED = "ended_feed"
-    BEFORE_LISTING = "before_listing"
-    AFTER_DELISTING = "after_delisting"
+    Attributes
+    ----------
+    meaning : str
+        The kind in a few words.
+    is_missing : bool
+        Whether the rows were due; else none were.
 
-    @property
-    def is_missing(self) -> bool:
-        """Whether the rows were due; else none were.
+    Examples
+    --------
+    >>> GapKind.HALT.is_missing, GapKind.BEFORE_LISTING.is_missing
+    (True, False)
+    """
 
-        >>> GapKind.HALT.is_missing, GapKind.BEFORE_LISTING.is_missing
-        (True, False)
-        """
-        return self not in _NOT_DUE
+    HALT = "halt", "the market stood still"
+    SHORT_FILE = "short_file", "a file begins late or ends early"
+    EMPTY_FILE = "empty_file", "a file without rows"
+    HOLE = "hole", "rows are missing inside a file"
+    CORRUPT = "corrupt", "the file is invalid"
+    MISSING_IN_ARCHIVE = "missing_in_archive", "the archive has no such file"
+    NOT_COLLECTED = "not_collected", "not in the store"
+    NOT_PUBLISHED = "not_published", "not in the archive yet", False
+    ENDED_FEED = "ended_feed", "the archive stopped publishing the feed", False
+    BEFORE_LISTING = "before_listing", "before the first file of the symbol", False
+    AFTER_DELISTING = "after_delisting", "after the last file of the symbol", False
 
-    @property
-    def meaning(self) -> str:
-        """The kind in a few words."""
-        return _GAP_MEANINGS[self]
+    meaning: str
+    is_missing: bool
 
-
-_NOT_DUE = {
-    GapKind.NOT_PUBLISHED,
-    GapKind.ENDED_FEED,
-    GapKind.BEFORE_LISTING,
-    GapKind.AFTER_DELISTING,
-}
-_GAP_MEANINGS = {
-    GapKind.HALT: "the market stood still",
-    GapKind.SHORT_FILE: "a file begins late or ends early",
-    GapKind.EMPTY_FILE: "a file without rows",
-    GapKind.HOLE: "rows are missing inside a file",
-    GapKind.CORRUPT: "the file is invalid",
-    GapKind.MISSING_IN_ARCHIVE: "the archive has no such file",
-    GapKind.NOT_COLLECTED: "not in the store",
-    GapKind.NOT_PUBLISHED: "not in the archive yet",
-    GapKind.ENDED_FEED: "the archive stopped publishing the feed",
-    GapKind.BEFORE_LISTING: "before the first file of the symbol",
-    GapKind.AFTER_DELISTING: "after the last file of the symbol",
-}
+    def __new__(cls, value: str, meaning: str = "", is_missing: bool = True) -> GapKind:
+        """Build a member from its value and its attributes."""
+        self = str.__new__(cls, value)
+        self._value_, self.meaning, self.is_missing = value, meaning, is_missing
+        return self
 
 
 class FindingKind(StrEnum):
-    """What is worth knowing about rows that are present, in one word."""
+    """What is worth knowing about rows that are present, in one word.
 
-    CONFLICT = "conflict"
-    NULL_VALUE = "null_value"
-    IMPOSSIBLE_VALUE = "impossible_value"
-    CONSTANT = "constant"
-    FROZEN = "frozen"
-    WRONG_VALUES = "wrong_values"
-    DUPLICATE = "duplicate"
-    UNSORTED = "unsorted"
-    OFF_GRID = "off_grid"
-    DISAGREEMENT = "disagreement"
-    IRREGULAR = "irregular"
-    UNVERIFIED = "unverified"
-    NO_VOLUME = "no_volume"
-    KNOWN_DEFECT = "known_defect"
-    KNOWN_HALT = "known_halt"
-    SEMANTIC_CHANGE = "semantic_change"
+    Attributes
+    ----------
+    meaning : str
+        The kind in a few words.
+    severity : {"doubt", "flaw", "note"}
 
-    @property
-    def meaning(self) -> str:
-        """The kind in a few words."""
-        return _FINDING_MEANINGS[self]
+    Examples
+    --------
+    >>> FindingKind.CONFLICT.is_doubt, FindingKind.DUPLICATE.is_doubt
+    (True, False)
+    """
+
+    CONFLICT = "conflict", "rows with the same key differ", "doubt"
+    NULL_VALUE = "null_value", "values are empty that never may be", "doubt"
+    IMPOSSIBLE_VALUE = "impossible_value", "values cannot be right", "doubt"
+    CONSTANT = "constant", "a value is the same in very many rows, and should vary", "doubt"
+    FROZEN = "frozen", "values stand still for hours while others move", "doubt"
+    WRONG_VALUES = "wrong_values", "values are known to be wrong in the archive", "doubt"
+    DUPLICATE = "duplicate", "rows are repeated", "flaw"
+    UNSORTED = "unsorted", "rows are not sorted by time", "flaw"
+    OFF_GRID = "off_grid", "rows lie between the steps of their interval", "flaw"
+    DISAGREEMENT = "disagreement", "the monthly and the daily file differ", "flaw"
+    IRREGULAR = "irregular", "a file has an unusual form and is read all the same"
+    UNVERIFIED = "unverified", "the archive publishes no checksum for this form of file"
+    NO_VOLUME = "no_volume", "nothing was traded for hours"
+    KNOWN_DEFECT = "known_defect", "the archive is known to be defective here"
+    KNOWN_HALT = "known_halt", "the market is known to have stood still here"
+    SEMANTIC_CHANGE = "semantic_change", "values mean something else from here on"
+
+    meaning: str
+    severity: str
+
+    def __new__(cls, value: str, meaning: str = "", severity: str = "note") -> FindingKind:
+        """Build a member from its value and its attributes."""
+        self = str.__new__(cls, value)
+        self._value_, self.meaning, self.severity = value, meaning, severity
+        return self
 
     @property
     def is_doubt(self) -> bool:
-        """Whether rows cannot be trusted: such data are never complete, nor ready.
-
-        >>> FindingKind.CONFLICT.is_doubt, FindingKind.DUPLICATE.is_doubt
-        (True, False)
-        """
-        return self in _DOUBTS
+        """Whether rows cannot be trusted: such data are never complete, nor ready."""
+        return self.severity == "doubt"
 
     @property
     def is_flaw(self) -> bool:
         """Whether something is wrong with rows; else it is only worth knowing."""
-        return self in _DOUBTS or self in _FLAWS
-
-
-_DOUBTS = {
-    FindingKind.CONFLICT,
-    FindingKind.NULL_VALUE,
-    FindingKind.IMPOSSIBLE_VALUE,
-    FindingKind.CONSTANT,
-    FindingKind.FROZEN,
-    FindingKind.WRONG_VALUES,
-}
-_FLAWS = {
-    FindingKind.DUPLICATE,
-    FindingKind.UNSORTED,
-    FindingKind.OFF_GRID,
-    FindingKind.DISAGREEMENT,
-}
-_FINDING_MEANINGS = {
-    FindingKind.CONFLICT: "rows with the same key differ",
-    FindingKind.NULL_VALUE: "values are empty that never may be",
-    FindingKind.IMPOSSIBLE_VALUE: "values cannot be right",
-    FindingKind.CONSTANT: "a value is the same in very many rows, and should vary",
-    FindingKind.FROZEN: "values stand still for hours while others move",
-    FindingKind.WRONG_VALUES: "values are known to be wrong in the archive",
-    FindingKind.DUPLICATE: "rows are repeated",
-    FindingKind.UNSORTED: "rows are not sorted by time",
-    FindingKind.OFF_GRID: "rows lie between the steps of their interval",
-    FindingKind.DISAGREEMENT: "the monthly and the daily file differ",
-    FindingKind.IRREGULAR: "a file has an unusual form and is read all the same",
-    FindingKind.UNVERIFIED: "the archive publishes no checksum for this form of file",
-    FindingKind.NO_VOLUME: "nothing was traded for hours",
-    FindingKind.KNOWN_DEFECT: "the archive is known to be defective here",
-    FindingKind.KNOWN_HALT: "the market is known to have stood still here",
-    FindingKind.SEMANTIC_CHANGE: "values mean something else from here on",
-}
+        return self.severity in ("doubt", "flaw")
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,7 +309,7 @@ def _report_empty(
         if selection.intervals is None or stored.folder.interval in selection.intervals
         for file in stored.files
     ]
-    bad = [file.place for file in files if file.place in engine.problems]
+    bad = [file.path for file in files if file.path in engine.problems]
     left_out = f"; files that cannot be read are left out: {first_few(bad)}" if bad else ""
     names = first_few(empty)
     if not found:

@@ -54,7 +54,7 @@ def batch_of(chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
         if name in own.column_names:
             arrays.append(own.column(name).combine_chunks())
         elif name == "file":
-            arrays.append(_repeat([(task.file.place, rows) for task, rows in chunk.spans]))
+            arrays.append(_repeat([(task.file.path, rows) for task, rows in chunk.spans]))
         else:
             arrays.append(_repeat([(getattr(folder, name), rows) for folder, rows in folders]))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -144,7 +144,7 @@ def check_filled(name: str, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> N
     start = 0
     for text in texts:
         if frame[name].slice(start, text.rows).null_count():
-            raise WrongValues(text.task.file.place, f"a row has no {name}, or no readable one")
+            raise WrongValues(text.task.file.path, f"a row has no {name}, or no readable one")
         start += text.rows
 
 
@@ -156,7 +156,7 @@ def _check_period(task: FileTask, first: int, last: int) -> None:
         if task.file.start != task.file.end:
             days += f" to {task.file.end}"
         raise OutOfPeriod(
-            task.file.place,
+            task.file.path,
             f"a row is of {found:%Y-%m-%d %H:%M:%S.%f}, and its name says {days}",
         )
 
@@ -167,6 +167,6 @@ def _check_symbol(task: FileTask, values: pl.Series) -> None:
     if len(others) or values.null_count():
         other = others[0] if len(others) else None
         raise WrongValues(
-            task.file.place,
+            task.file.path,
             f"a row is of symbol {other!r}, and it lies in the folder of another",
         )

@@ -75,7 +75,7 @@ class CsvParser:
             for position, column in zip(positions, columns, strict=True):
                 fields[position] = column
         body = texts[0].body if len(texts) == 1 else b"".join(text.body for text in texts)
-        name = texts[0].task.file.place
+        name = texts[0].task.file.path
         try:
             frame = pl.read_csv(
                 body,
@@ -108,7 +108,7 @@ def _check_places(text: CsvChunk) -> None:
             number = small.decode()
     if number is not None:
         raise WrongValues(
-            text.task.file.place,
+            text.task.file.path,
             f"a number has more than {PLACES} decimal places (…{number}), which decimals=True "
             "cannot keep exactly; decimals=False reads it",
         )

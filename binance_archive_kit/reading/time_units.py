@@ -71,7 +71,7 @@ class TimeUnits:
             if value is not None and (value >= _MICROSECONDS) != (unit == "us"):
                 found = "us" if value >= _MICROSECONDS else "ms"
                 raise WrongUnit(
-                    text.task.file.place,
+                    text.task.file.path,
                     f"{name} holds {_NAMES[found]}, as {value} shows, and other times of the file "
                     f"are {_NAMES[unit or 'ms']}",
                 )

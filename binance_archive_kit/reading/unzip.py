@@ -140,7 +140,7 @@ class Unzipper:
         LargeText
             If its csv is not small.
         """
-        name = task.file.place
+        name = task.file.path
         if not task.file.is_zip:
             return self._text(task, self._bare(task.file))
         try:
@@ -165,7 +165,7 @@ class Unzipper:
         return self._text(task, body)
 
     def _text(self, task: FileTask, body: bytes) -> CsvChunk:
-        body, layout, odd = self._without_header(task.file.place, body)
+        body, layout, odd = self._without_header(task.file.path, body)
         text = self._with_rows(task, body, _commas(body), layout, odd)
         # Now, while the bytes are in the processor's cache.
         text.other_letters = self.has_other_letters(text)
@@ -183,7 +183,7 @@ class Unzipper:
         size, row, commas, first, enough = 0, 0, 0, True, _FIRST_CHUNK
         layout: Layout | None = None
         odd = NO_IRREGULARITIES
-        name = task.file.place
+        name = task.file.path
         for chunk in self._chunks(task.file):
             # Now, while the bytes are in the processor's cache.
             commas += _commas(chunk)
@@ -226,7 +226,7 @@ class Unzipper:
 
     def _chunks(self, file: StoredFile) -> Iterator[bytes]:
         """Yield the bytes of a file's csv."""
-        name = file.place
+        name = file.path
         try:
             with (self._root / name).open("rb", buffering=0) as opened:
                 length = os.fstat(opened.fileno()).st_size
@@ -290,7 +290,7 @@ class Unzipper:
         unit: str | None = None,
     ) -> CsvChunk:
         """Count the rows by their commas, and check the number of fields."""
-        name = task.file.place
+        name = task.file.path
         tail = body[-3:]
         if len(tail) < 3 or not tail.endswith(b"\n") or tail.endswith(_BLANK_ENDS):
             body, more = _ended(name, body)
@@ -326,7 +326,7 @@ class Unzipper:
         ends = marks[fields - 1 :: fields] == _NEWLINE
         if len(marks) != text.rows * fields or not ends.all():
             row = int(np.argmin(ends)) + 1
-            name = text.task.file.place
+            name = text.task.file.path
             raise WrongColumns(name, f"row {row:,} does not have {fields} fields")
 
     def has_other_letters(self, text: CsvChunk) -> bool:
@@ -400,7 +400,7 @@ def _letters(body: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _member(file: Any, length: int, held: StoredFile) -> Member:
-    name = held.place
+    name = held.path
     try:
         member = find_member(file, length)
     except BadMemberError as error:

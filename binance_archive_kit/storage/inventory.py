@@ -88,7 +88,7 @@ class StoredFile:
     ----------
     key : str
         Its key in the archive.
-    place : str
+    path : str
         Its path inside the store: the key, unless a storage decided otherwise.
     start, end : date
         First and last UTC day it covers, both inclusive.
@@ -97,7 +97,7 @@ class StoredFile:
     """
 
     key: str
-    place: str
+    path: str
     start: date
     end: date
     stamp: Stamp
@@ -110,7 +110,7 @@ class StoredFile:
     @property
     def form(self) -> Form:
         """How its csv is packed, from its name."""
-        return form_of(self.place)
+        return form_of(self.path)
 
     @property
     def is_zip(self) -> bool:

@@ -82,7 +82,7 @@ def rehash_moved(
         The new records of the files with the proven bytes, by key.
     """
     moved = [
-        MovedFile(file.key, file.place, proof)
+        MovedFile(file.key, file.path, proof)
         for file in files
         if (proof := proofs.get(file.key)) is not None
         and proof.stamp.size == file.size

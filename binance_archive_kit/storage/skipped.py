@@ -47,7 +47,7 @@ def find_skipped(inventory: Inventory) -> list[SkippedFile]:
         for file in folder.files
     ]
     keys = {file.key for file in stored}
-    paths = {file.place for file in stored} | set(inventory.locations.recorded().values())
+    paths = {file.path for file in stored} | set(inventory.locations.recorded().values())
     endings = tuple(Form)
     skipped = []
     for folder, folders, names in os.walk(inventory.root):

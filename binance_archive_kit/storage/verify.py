@@ -15,10 +15,9 @@ import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -29,7 +28,7 @@ from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display.background import Worker
-from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
+from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.display.summary import State, Summary, Table, first_lines
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -47,7 +46,7 @@ from binance_archive_kit.storage.stamps import Stamp, stamp_of
 from binance_archive_kit.storage.store import Store
 
 _CONNECTIONS = 64
-#: Files that are queued for reading at a time.
+#: Files that are queued for reading.
 _QUEUED = 512
 _CHUNK = 1 << 20
 #: Problems that are shown before the rest is only counted.
@@ -286,8 +285,8 @@ def verify(
         if sample is not None and sample < len(checks):
             chosen = random.Random(seed).sample(checks, sample)
         outcomes = _read_files(store, chosen, archive=archive, endpoint_url=endpoint_url)
-        read = {check.file.place for check in chosen}
-        outcomes += _compare_stamps(store, [c for c in checks if c.file.place not in read])
+        read = {check.file.path for check in chosen}
+        outcomes += _compare_stamps(store, [c for c in checks if c.file.path not in read])
         if any(outcome.problem for outcome in outcomes):
             outcomes = list(_without_replaced(store, outcomes))
         forgotten = _update_records(store, outcomes)
@@ -295,7 +294,7 @@ def verify(
     except OSError as error:
         raise disk_error(error, store.root) from None
     problems = [
-        (outcome.check.file.key, outcome.check.file.place, *outcome.problem)
+        (outcome.check.file.key, outcome.check.file.path, *outcome.problem)
         for outcome in outcomes
         if outcome.problem is not None
     ]
@@ -356,7 +355,7 @@ def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_O
         file = outcome.check.file
         if outcome.problem is not None and file.is_zip:
             with suppress(OSError):
-                stamp = stamp_of((store.root / file.place).stat())
+                stamp = stamp_of((store.root / file.path).stat())
                 prefix = f"{file.key.rpartition('/')[0]}/"
                 if prefix not in recorded:
                     recorded[prefix] = store.records.proofs(prefix)
@@ -389,9 +388,9 @@ def _read_files(
 
     def work(check: _Check) -> _Outcome:
         try:
-            return _check_file(store.root / check.file.place, check, digests)
+            return _check_file(store.root / check.file.path, check, digests)
         except OSError as error:
-            return _Outcome(check, ("unreadable", str(disk_error(error, check.file.place))))
+            return _Outcome(check, ("unreadable", str(disk_error(error, check.file.path))))
 
     outcomes: list[_Outcome] = []
     progress = Progress()
@@ -402,21 +401,22 @@ def _read_files(
             digests = Worker(lambda: _fetch_digests(zips, endpoint_url)).wait(bar.update)
         progress.begin("proving again", len(chosen), sum(check.file.size for check in chosen))
         jobs: deque[Future[_Outcome]] = deque()
-        todo = iter(chosen)
-        shown = 0.0
+
+        def finish() -> None:
+            outcomes.append(jobs.popleft().result())
+            progress.count(1, outcomes[-1].check.file.size)
+            bar.tick()
+
         try:
-            while True:
-                jobs += [pool.submit(work, check) for check in islice(todo, _QUEUED - len(jobs))]
-                if not jobs:
-                    return outcomes
-                job = jobs.popleft()
-                while not wait([job], INTERVAL).done or time.monotonic() - shown > INTERVAL:
-                    bar.update()
-                    shown = time.monotonic()
-                outcomes.append(job.result())
-                progress.count(1, outcomes[-1].check.file.size)
+            for check in chosen:
+                jobs.append(pool.submit(work, check))
+                if len(jobs) == _QUEUED:
+                    finish()
+            while jobs:
+                finish()
         finally:
             pool.shutdown(cancel_futures=True)
+    return outcomes
 
 
 def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None) -> _Outcome:
@@ -439,7 +439,7 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
     agrees = checksum == proven.sha256
     note = ""
     if isinstance(checksum, BadChecksum):
-        note = f"{file.place}{CHECKSUM_SUFFIX}: {checksum.detail}"
+        note = f"{file.path}{CHECKSUM_SUFFIX}: {checksum.detail}"
     elif checksum is not None and not agrees:
         if digest is None:
             why = (
@@ -447,7 +447,7 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
                 f"{checksum}; verify(archive=True) tells which of the two is the archive's"
             )
             return _Outcome(check, ("checksum_differs", why))
-        note = f"{file.place}{CHECKSUM_SUFFIX}: it is of other bytes than the proven ones"
+        note = f"{file.path}{CHECKSUM_SUFFIX}: it is of other bytes than the proven ones"
     if digest is None:
         return _Outcome(check, proven=agrees, by_checksum=agrees, note=note)
     known = proof is not None and proof.sha256 == proven.sha256 and proof.stamp != proven.stamp
@@ -457,9 +457,9 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
 def _published_key(file: StoredFile) -> str:
     """Return the key under which the archive publishes a zip: some keys lack a zero."""
     folder = f"{file.key.rpartition('/')[0]}/"
-    if file.place == file.key or not file.place.startswith(folder):
+    if file.path == file.key or not file.path.startswith(folder):
         return file.key
-    return f"{file.place[: -len('.zip')]}.zip"
+    return f"{file.path[: -len('.zip')]}.zip"
 
 
 def _read_csv(check: _Check, path: Path) -> _Outcome:
@@ -489,7 +489,7 @@ async def _fetch_digests(keys: Sequence[str], endpoint_url: str | None) -> dict[
     async with DigestClient(
         endpoint, matrix.archive.bucket, answered, connections=_CONNECTIONS, timeout=60
     ) as client:
-        client.ask(keys)
+        client.request(keys)
         if keys:
             await done.wait()
     return answers

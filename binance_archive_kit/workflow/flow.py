@@ -30,7 +30,6 @@ from prefect.runtime import flow_run
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.annotations import quote
 
-from binance_archive_kit.display import render
 from binance_archive_kit.download.collect import acollect
 from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.ledger import Clock
@@ -38,7 +37,7 @@ from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.plan import Action, Plan
+from binance_archive_kit.planning.plan import Plan, PlanReason
 from binance_archive_kit.planning.planner import aplan, check
 from binance_archive_kit.quality.coverage import coverage
 from binance_archive_kit.storage.verify import verify
@@ -115,36 +114,15 @@ async def report(result: Any) -> None:
     """Save two reports as artifacts: what was collected, and its coverage."""
     get_run_logger().info("%s: %s", result.outcome, result.headline())
     await acreate_markdown_artifact(
-        summary_markdown(result), key="archive-collection", description=result.headline()
+        f"{result.to_markdown()}\n\nThe files are in `{result.output_directory}`.",
+        key="archive-collection",
+        description=result.headline(),
     )
     found = await asyncio.to_thread(coverage, result.plan)
     get_run_logger().info("coverage: %s", found.verdict)
     await acreate_markdown_artifact(
         found.to_markdown(), key="archive-coverage", description=found.verdict
     )
-
-
-def summary_markdown(result: CollectionResult) -> str:
-    """Sum a run up in Markdown: how complete each feed is, as far as the archive has it."""
-    rows = []
-    for *words, downloaded, kept, failed in result.summary().iter_rows():
-        total = downloaded + kept + failed
-        complete = f"{100 * (downloaded + kept) / total:.1f} %" if total else "nothing expected"
-        rows.append((*words, *(f"{count:,}" for count in (downloaded, kept, failed)), complete))
-    head = ("market", "data type", "partition", "downloaded", "kept", "failed", "collected")
-    absent = {
-        "failed": [str(failure) for failure in result.failures],
-        "missing (could exist, the archive lacks it)": [*map(str, result.missing)],
-        "not published yet": [*map(str, result.not_published)],
-        "unavailable (cannot exist)": [*map(str, result.unavailable)],
-    }
-    parts = [f"# Collection {result.outcome}", result.headline()]
-    parts += [render.markdown_table(head, rows)] if rows else []
-    parts += [
-        render.markdown_list(f"{len(said):,} {what}", said) for what, said in absent.items() if said
-    ]
-    parts.append(f"Files are below `{result.output_directory}`.")
-    return "\n\n".join(parts)
 
 
 class _BatchEvents(MetricsCollector):
@@ -226,11 +204,11 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
     try:
         with events.emitting_errors():
             valid = validate(quote(config))
-        with documented_errors(), events.run(valid.output_directory) as finish:
+        with documented_errors(), events.run(valid.output_directory):
             result = await _steps(valid, metrics, events)
             if result.outcome == "failed":
                 raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
-            finish(result)
+            events.run_finished(result)
     except ConfigurationError:
         await _disable_retries()
         raise
@@ -266,7 +244,7 @@ async def _steps(
 
 def _batches(plan: Plan) -> tuple[list[int], list[list[int]]]:
     """Split the rows of a plan into those that are done, and batches of the others."""
-    done = (plan.frame["action"] == Action.KEEP.value) & (plan.frame["reason"] == "proven")
+    done = plan.frame["reason"] == PlanReason.PROVEN.value
     finished = done.arg_true().to_list()
     todo: Sequence[int] = (~done).arg_true().to_list()
     size = max(plan.config.batch_size, -(-len(todo) // _MOST_BATCHES))

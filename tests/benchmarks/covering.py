@@ -35,7 +35,7 @@ _SYMBOLS = 10
 _REPORT = """
 import sys, time
 import binance_archive_kit as bak
-bak.store(sys.argv[1]).feeds()
+bak.store(sys.argv[1]).engine.feeds()
 began = time.perf_counter()
 report = bak.coverage(sys.argv[1])
 print(time.perf_counter() - began, int(report.is_complete))

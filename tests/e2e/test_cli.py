@@ -14,14 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import Market
-from binance_archive_kit.cli.commands import COMMANDS, collect
 from binance_archive_kit.cli.main import main
-from binance_archive_kit.cli.options import config_from_options
 from tests.support.bucket import daily_klines
 from tests.support.checks import assert_no_downloader, assert_nothing_staged, rot
 from tests.support.s3_server import Fault, LocalS3, Request
@@ -241,50 +238,6 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
     said = run("collect", "config.json", *changes, cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
     assert said.returncode == 0
     assert not any(".CHECKSUM" in key for _, key in archive.requests)
-
-
-def test_every_field_has_its_flag() -> None:
-    """Flags are read as the fields of a configuration, and mean the same."""
-    context = collect.make_context(
-        "collect",
-        [
-            *("--markets", "spot,um", "--markets", "options"),
-            *("--data-types", "klines,trades", "--symbols", "spot=BTCUSDT,ETHUSDT"),
-            *("--symbols", "um=BTCUSDT", "--intervals", "klines=1m,1h", "--start=-7d"),
-            *("--partition", "auto", "--output-directory", "x", "--endpoint-url", "http://h:1"),
-            *("--matrix-path", "m.json", "--batch-size", "5", "--max-parallel-downloads", "6"),
-            *("--timeout-seconds", "7.5", "--part-size-mb", "8", "--no-enable-resume"),
-            *("--s5cmd-extra-args=--numworkers 4 --part-size=100MB", "--force-redownload"),
-            *("--no-download-checksum", "--accept-stale-checksum", "--no-enable-batch-mode"),
-            "--no-listing",
-        ],
-    )
-    options = context.params
-    assert options.pop("as_json") is False
-    expected = bak.CollectionConfig(
-        markets=["spot", "um", "options"],
-        data_types=["klines", "trades"],
-        symbols={"spot": ["BTCUSDT", "ETHUSDT"], "um": ["BTCUSDT"]},
-        intervals={"klines": ["1m", "1h"]},
-        date_range={"start": "-7d", "end": "yesterday"},
-        partition="auto",
-        output_directory="x",
-        endpoint_url="http://h:1",
-        matrix_path="m.json",
-        batch_size=5,
-        max_parallel_downloads=6,
-        timeout_seconds=7.5,
-        part_size_mb=8,
-        enable_resume=False,
-        s5cmd_extra_args=["--numworkers", "4", "--part-size=100MB"],
-        force_redownload=True,
-        download_checksum=False,
-        accept_stale_checksum=True,
-        enable_batch_mode=False,
-        listing=False,
-    )
-    assert config_from_options(**options) == expected
-    assert set(expected.chosen()) == set(bak.CollectionConfig.model_fields) - {"workflow_type"}
 
 
 @pytest.mark.parametrize(
@@ -605,17 +558,6 @@ def test_a_schedule_that_ends_it_interrupts_it(tmp_path: Path) -> None:
     assert code == 130
     assert "interrupted" in complaint
     assert_nothing_staged(tmp_path / "out")
-
-
-def test_every_command_and_option_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    listed = capsys.readouterr().out
-    for command in COMMANDS:
-        assert f"  {command.name} " in listed
-        assert command.help
-        for parameter in command.params:
-            if isinstance(parameter, click.Option):
-                assert str(parameter.help).endswith(".")
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_the_api_shows_the_run_and_its_steps(
     artifacts = {artifact["key"]: artifact for artifact in kept}
     assert set(artifacts) == {"archive-collection", "archive-coverage"}
     collection = artifacts["archive-collection"]["data"]
-    assert "| spot | klines | daily | 5 | 0 | 0 | 100.0 % |" in collection
+    assert "| spot | klines | daily | 5 | 0 | 0 | 100 % |" in collection
     assert "the archive has no spot bookDepth" in collection
     covers = artifacts["archive-coverage"]
     assert "100 % of the rows due are there (120 of 120)" in covers["description"]

@@ -836,8 +836,8 @@ def test_days_far_away_are_planned_or_refused(
         ('{"batch_size": ' + "9" * 5_000 + "}", "thousands of digits"),
         ('{"timeout_seconds": NaN}', "NaN is not a number"),
         ('{"timeout_seconds": -Infinity}', "Infinity is not a number"),
-        ('{"markets": ["spot"], "markets": ["um"]}', "'markets' stands twice"),
-        ('{"symbols": {"spot": ["A"], "spot": ["B"]}}', "'spot' stands twice"),
+        ('{"markets": ["spot"], "markets": ["um"]}', "'markets' occurs twice"),
+        ('{"symbols": {"spot": ["A"], "spot": ["B"]}}', "'spot' occurs twice"),
     ],
 )
 def test_json_that_cannot_be_read(text: str, said: str) -> None:
