@@ -1,8 +1,8 @@
-"""SQLite files that the package can rebuild: read, write, and recover from damage.
+"""SQLite databases that the package can rebuild: read, write, and recover from damage.
 
-A damaged or foreign file under the name of such a file is moved aside (or removed), and a
-new one begins. A sound file that cannot be used now, because it is locked or read-only or
-its disk is full, is an error that names it.
+A damaged or foreign file under the name of such a database is moved aside (or removed), and a
+new database is created. A sound database that cannot be used now, because it is locked or
+read-only or its disk is full, raises an error that names it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from binance_archive_kit.errors import DiskSpaceError, StoreError, disk_error
 from binance_archive_kit.storage.stamps import Stamp, stamp_of
 
 Row = tuple[Any, ...]
-#: Seconds to wait for another process that holds the file.
+#: Seconds to wait for another process that has locked the database.
 _PATIENCE = 60.0
-#: Seconds in which a file without tables may be one that another process begins just now.
-_BEGINNING = 5.0
-#: Endings of the files beside a database while it is written to, or after a process was killed.
+#: Seconds for which a file without tables may be a database that another process is creating.
+_CREATION = 5.0
+#: Endings of the files beside a database during a write, or after a process was killed.
 _SIDES = ("-journal", "-wal", "-shm")
-#: Primary result codes of SQLite for a file that is sound and cannot be used now. All others
-#: that a statement of ours can have mean that the file is damaged, or another program's.
+#: Primary result codes of SQLite for a sound database that cannot be used now. All other codes
+#: mean that the file is damaged, or another program's.
 _NOT_NOW = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
@@ -44,7 +44,7 @@ _NOT_NOW = {
 
 
 class Kind(NamedTuple):
-    """What a column holds: its type, and a condition that every value of ours fulfils."""
+    """The type of a column, and a condition that every valid value fulfils."""
 
     type: str
     valid: str
@@ -56,24 +56,24 @@ INTEGER = Kind("INTEGER", "typeof({0}) = 'integer'")
 MAYBE_INTEGER = Kind("INTEGER", "typeof({0}) IN ('integer', 'null')")
 COUNT = Kind("INTEGER", "typeof({0}) = 'integer' AND {0} >= 0")
 FLAG = Kind("INTEGER", "{0} IN (0, 1)")
-#: A SHA-256 digest in hex. Its digits are not checked: that takes longer than reading the row,
-#: and an invalid digest equals that of no file.
+#: A SHA-256 digest in hex. Checking its digits takes longer than reading the row, and an invalid
+#: digest equals that of no file.
 DIGEST = Kind("TEXT", "typeof({0}) = 'text' AND length({0}) = 64")
 JSON = Kind("TEXT", "typeof({0}) = 'text' AND json_valid({0})")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column, a text, is its key.
+    """A table with a text as key in its first column.
 
     Attributes
     ----------
     columns : mapping of str to Kind
-        As a first version made them.
+        The columns of the first version.
     added : mapping of str to Kind
-        Those that later versions added; they may be null.
+        The columns of later versions; they may be null.
     unique : str
-        Another column that identifies a row, if there is one.
+        Another column with unique values, if any.
     """
 
     columns: Mapping[str, Kind]
@@ -91,36 +91,44 @@ class Table:
         return next(iter(self.columns))
 
     def sql(self, name: str) -> str:
-        """Return the statement that makes it."""
+        """Return the statement that creates the table."""
         marks = {self.key: " PRIMARY KEY", self.unique: " UNIQUE"}
         columns = [f"{each} {kind.type}{marks.get(each, '')}" for each, kind in self.all.items()]
         return f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns)}) WITHOUT ROWID"
 
 
-#: What the module raises: text that is not UTF-8 has no error of its own, and may be a part
-#: of an error's message.
+#: Errors of the `sqlite3` module: invalid UTF-8 in a text, or in the message of another error,
+#: raises the second one.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
-#: Damaged files that could be neither moved nor removed, as they were then.
+#: Stamps of damaged files that could be neither moved nor removed.
 _USELESS: dict[Path, Stamp] = {}
 
 
 class _Damaged(Exception):
-    """The file cannot be used, now or later."""
+    """The file cannot be used, now or later; the message is the reason."""
+
+
+class _Query(NamedTuple):
+    """Columns of a table, within ranges of keys; all rows if `ranges` is None."""
+
+    table: str
+    columns: Sequence[str]
+    ranges: Sequence[tuple[str, str]] | None = None
 
 
 class Database:
-    """A SQLite file and its tables; the first write creates it.
+    """A SQLite file with some tables; created by the first write.
 
     Safe to be used by several threads and processes.
 
     Parameters
     ----------
     path : Path
-        Absolute. Its folder is made by the first write.
+        Absolute. The first write creates its folder.
     tables : mapping of str to Table
     rebuilt : callable, optional
-        Called with what was wrong and where the damaged file lies now, None where it could not
-        be moved. Without it the file is removed silently.
+        Called with the reason and the new path of a damaged file; None if the file could not be
+        moved. Without this function a damaged file is removed silently.
     """
 
     def __init__(
@@ -147,82 +155,70 @@ class Database:
         ----------
         table : str
         columns : sequence of str, optional
-            All by default. Those that an earlier version did not know are null.
+            All by default. Columns that are missing in an earlier version are null.
         ranges : iterable of (str, str), optional
-            Of keys, from inclusive to exclusive; all rows by default.
+            Start, inclusive, and end, exclusive, of keys; all rows by default.
 
         Returns
         -------
         list of tuple
-            Empty where there is no file, or a damaged one.
+            Empty if there is no file, or a damaged one.
 
         Raises
         ------
         StoreError
-            If the file is locked, or cannot be read.
+            If the database is locked, or cannot be read.
         """
         names = list(self._tables[table].all) if columns is None else columns
-        wanted = None if ranges is None else list(ranges)
-        # Once more after a damaged file was replaced: some of its rows may be saved.
+        query = _Query(table, names, None if ranges is None else list(ranges))
+        # Again after a damaged file was replaced: some of its rows may have been saved.
         for _ in range(2):
             seen = self.stamp()
             if seen is None or seen == _USELESS.get(self.path):
                 break
             try:
-                return self._read(self.path, table, names, wanted)
+                return self._read(query)
             except _Damaged as error:
                 self._replace(seen, str(error))
         return []
 
-    def _read(
-        self, path: Path, table: str, names: Sequence[str], ranges: list[tuple[str, str]] | None
-    ) -> list[Row]:
+    def _read(self, query: _Query) -> list[Row]:
         try:
-            return self._select(path, "mode=rw", table, names, ranges)
+            return self._select(self.path, "mode=rw", query)
         except _ERRORS as error:
             if _code(error) in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-                # What a killed process left beside it cannot be cleared away on a read-only disk.
+                # On a read-only disk, the journal of a killed process cannot be removed.
                 with suppress(*_ERRORS):
-                    return self._select(path, "mode=ro&immutable=1", table, names, ranges)
-            raise self._trouble(error) from None
+                    return self._select(self.path, "mode=ro&immutable=1", query)
+            raise self._meaning_of(error) from None
 
-    def _select(
-        self,
-        path: Path,
-        mode: str,
-        table: str,
-        names: Sequence[str],
-        ranges: list[tuple[str, str]] | None,
-    ) -> list[Row]:
-        shape = self._tables[table]
+    def _select(self, path: Path, mode: str, query: _Query) -> list[Row]:
+        name, table = query.table, self._tables[query.table]
         with closing(_open(path, mode)) as connection:
-            have = self._columns(connection, table)
-            if not have:
-                self._check_begun(connection)
+            existing = self._columns(connection, name)
+            if not existing:
+                self._check_new(connection)
                 return []
-            listed = ", ".join(name if name in have else "NULL" for name in names)
-            within = "1" if ranges is None else f"{shape.key} >= ? AND {shape.key} < ?"
+            listed = ", ".join(each if each in existing else "NULL" for each in query.columns)
+            within = "1" if query.ranges is None else f"{table.key} >= ? AND {table.key} < ?"
             valid = " AND ".join(
-                kind.valid.format(name) for name, kind in shape.all.items() if name in have
+                kind.valid.format(column)
+                for column, kind in table.all.items()
+                if column in existing
             )
+            select = f"SELECT {listed} FROM {name} WHERE {within} AND {valid}"  # noqa: S608
+            count = f"SELECT count(*) FROM {name} WHERE {within}"  # noqa: S608
             rows: list[Row] = []
-            count = 0
-            for each in [()] if ranges is None else ranges:
-                rows += connection.execute(
-                    f"SELECT {listed} FROM {table} WHERE {within} AND {valid}",  # noqa: S608 -- our words
-                    each,
-                )
-                [(found,)] = connection.execute(
-                    f"SELECT count(*) FROM {table} WHERE {within}",  # noqa: S608 -- our words
-                    each,
-                )
-                count += found
-            if count != len(rows):
-                raise _Damaged(f"{count - len(rows):,} rows of its table {table} are not valid")
+            total = 0
+            for span in [()] if query.ranges is None else query.ranges:
+                rows += connection.execute(select, span)
+                total += connection.execute(count, span).fetchone()[0]
+            if total != len(rows):
+                raise _Damaged(f"{total - len(rows):,} rows of its table {name} are not valid")
             return rows
 
     def _columns(self, connection: sqlite3.Connection, table: str) -> set[str]:
-        """Return the columns of a table, none where it is absent; check that they are ours."""
+        """Return the columns of a table, empty if there is none; check that they are ours."""
         have = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
         if not have:
             others = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -232,30 +228,30 @@ class Database:
             raise _Damaged(f"its table {table} has other columns")
         return have
 
-    def _check_begun(self, connection: sqlite3.Connection) -> None:
-        """Check that a file without tables is new: another process may be creating them."""
+    def _check_new(self, connection: sqlite3.Connection) -> None:
+        """Raise if a file without tables is old; another process may be creating a new one."""
         if connection.execute("SELECT name FROM sqlite_master").fetchone() is None:
             with suppress(OSError):
-                if time.time() - self.path.stat().st_mtime > _BEGINNING:
+                if time.time() - self.path.stat().st_mtime > _CREATION:
                     raise _Damaged("it is empty")
 
     # Writing
 
     def write(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        """Write in one transaction, which may be tried twice.
+        """Write in one transaction, which may be attempted twice.
 
         Raises
         ------
         StoreError
-            If the file is locked, or cannot be written.
+            If the database is locked, or cannot be written.
         DiskSpaceError
-            If there is no room.
+            If the disk is full.
         """
         with closing(Writer(self)) as writer:
             writer.write(work)
 
     def _open_to_write(self, patience: float) -> sqlite3.Connection:
-        """Open the file, and create the tables and columns that are missing."""
+        """Open the database, and create missing tables and columns."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -267,7 +263,7 @@ class Database:
             raise _Damaged("it is a link to nothing")
         connection = _open(self.path, "mode=rwc", patience)
         try:
-            # A killed process loses nothing; only a power cut may, and all can be had again.
+            # A killed process loses nothing; a power cut may, and everything can be rebuilt.
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA journal_mode=TRUNCATE")
             with connection:
@@ -293,23 +289,23 @@ class Database:
     # Damage
 
     def stamp(self) -> Stamp | None:
-        """Return the stamp of what lies there; None for nothing, or a link to nothing."""
+        """Return the stamp of the file; None if there is none, or a link to nothing."""
         try:
             return stamp_of(self.path.stat())
         except OSError:
             return None
 
-    def _trouble(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
-        """Return what an error of SQLite means: damage, or an error for the user."""
+    def _meaning_of(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+        """Return what to raise for an error of SQLite: damage, or an error for the user."""
         code = _code(error)
         if code not in _NOT_NOW:
             return _Damaged(str(error))
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR) and any(
             os.path.lexists(path) and not path.is_file() for path in self._parts(self.path)
         ):
-            return _Damaged("there is something that is no file under its name")
+            return _Damaged("its name is not that of a file")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            why = f"another process holds it locked ({error}); end that process, then try again"
+            why = f"another process has locked it ({error}); end that process, then try again"
         elif code == sqlite3.SQLITE_FULL or self._has_no_room():
             return DiskSpaceError(
                 f"{self.path}: no room is left on its disk, for bytes or for one more file; "
@@ -320,7 +316,7 @@ class Database:
         return StoreError(f"{self.path}: {why}")
 
     def _has_no_room(self) -> bool:
-        """Return whether the disk is full: SQLite calls that by several names."""
+        """Return whether the disk is full; SQLite has several codes for that."""
         if not hasattr(os, "statvfs"):
             return False
         with suppress(OSError):
@@ -329,10 +325,10 @@ class Database:
         return False
 
     def _replace(self, seen: Stamp | None, why: str) -> None:
-        """Move a damaged file out of the way, and what lies beside it."""
+        """Move a damaged file, and the files beside it, out of the way."""
         now = self.stamp()
         if seen is not None and now is not None and now.inode != seen.inode:
-            # Another process has replaced it meanwhile.
+            # Another process has replaced it already.
             return
         name = f"{self.path.stem}.damaged-{uuid.uuid4().hex[:8]}{self.path.suffix}"
         aside = self.path.with_name(name)
@@ -355,10 +351,10 @@ class Database:
             self._rebuilt(why, moved)
 
     def saved(self, aside: Path, table: str) -> list[Row]:
-        """Return the rows of a table that can still be read from a file that was moved aside."""
+        """Return the rows of a table in a damaged file that was moved aside."""
         with suppress(*_ERRORS, _Damaged):
-            names = list(self._tables[table].all)
-            return self._select(aside, "mode=ro&immutable=1", table, names, None)
+            query = _Query(table, list(self._tables[table].all))
+            return self._select(aside, "mode=ro&immutable=1", query)
         return []
 
     @staticmethod
@@ -367,23 +363,22 @@ class Database:
 
 
 _ACCESS = (
-    "see that its folder is on a disk that works and may be written to, and that files may "
-    "grow (ulimit -f)"
+    "check that its folder is on a working, writable disk, and the limit on file sizes (ulimit -f)"
 )
 
 
 class Writer:
-    """Keeps one connection to a database for many writes; for one thread at a time."""
+    """One connection to a database for many writes; for one thread at a time."""
 
-    def __init__(self, database: Database, patience: float | None = None) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        #: Seconds to wait for another process that holds the file.
-        self.patience = _PATIENCE if patience is None else patience
+        #: Seconds to wait for another process that has locked the database.
+        self.patience = _PATIENCE
         self._connection: sqlite3.Connection | None = None
 
     def write(self, work: Callable[[sqlite3.Connection], object]) -> None:
         """Write in one transaction; see `Database.write`."""
-        # The second time to a new file, where the first one is damaged, moved or gone.
+        # The second attempt creates a new file if the first one is damaged, moved or gone.
         for again in (True, False):
             seen = self._database.stamp()
             try:
@@ -394,17 +389,17 @@ class Writer:
                     work(self._connection)
                 return
             except _Damaged as error:
-                trouble: Exception = error
+                reason: Exception = error
             except _ERRORS as error:
-                trouble = self._database._trouble(error)
+                reason = self._database._meaning_of(error)
                 if _is_moved(error) and again:
                     self.close()
                     continue
             self.close()
-            if not isinstance(trouble, _Damaged):
-                raise trouble from None
-            self._database._replace(seen, str(trouble))
-        raise StoreError(f"{self._database.path}: {trouble}; {_ACCESS}")
+            if not isinstance(reason, _Damaged):
+                raise reason from None
+            self._database._replace(seen, str(reason))
+        raise StoreError(f"{self._database.path}: {reason}; {_ACCESS}")
 
     def close(self) -> None:
         """Close the connection."""
@@ -420,7 +415,7 @@ def _open(path: Path, mode: str, patience: float | None = None) -> sqlite3.Conne
 
 
 def _code(error: sqlite3.Error | UnicodeDecodeError) -> int | None:
-    """Return SQLite's primary result code; None where the module itself could not go on."""
+    """Return SQLite's primary result code; None for an error of the Python module."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 

@@ -15,27 +15,27 @@ from typing import NamedTuple
 _BITS = (1 << 63) - 1
 #: `st_ctime` is the time of creation there, and listing a folder gives no inode.
 _WINDOWS = os.name == "nt"
-#: What the system says of a name without a file: it has gone, or is a link to nothing.
+#: Error numbers for a name without a file: it has gone, or is a link to nothing.
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-#: What a stamp is made of, as the system returns it: to compare thousands of files quickly.
-#: Where it differs from a stamp, `stamp_of` decides.
+#: The fields of a stamp in an `os.stat_result`, to compare thousands of files quickly. If they
+#: differ from a stamp, `stamp_of` decides.
 raw = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
 
 class Stamp(NamedTuple):
-    """A file as it was at some moment; another stamp means that it may be another file.
+    """The identity of a file at some moment; if its stamp differs, it may be another file.
 
     Attributes
     ----------
     size : int
         Bytes.
     mtime : int
-        When its bytes were last written, in nanoseconds since 1970 UTC; anyone may set it.
+        Time of the last write, in nanoseconds since 1970 UTC; any program may set it.
     ctime : int
-        When its bytes, its name or its attributes last changed, likewise; only the system
-        sets it. 0 where that is not known.
+        Time of the last change of bytes, name or attributes, likewise; only the system sets
+        it. 0 if unknown.
     inode : int
-        Its number in the file system; 0 where that is not known.
+        Number in the file system; 0 if unknown.
     """
 
     size: int
@@ -44,7 +44,7 @@ class Stamp(NamedTuple):
     inode: int = 0
 
     def agrees(self, other: Stamp) -> bool:
-        """Return whether both are equal in everything that is known of both."""
+        """Return whether both are equal in all fields that are known in both."""
         return self == other or (
             self.size == other.size
             and self.mtime == other.mtime
@@ -52,24 +52,13 @@ class Stamp(NamedTuple):
             and (self.inode == other.inode or not self.inode or not other.inode)
         )
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it has more than size and modification time."""
-        return bool(self.ctime or self.inode)
-
 
 def stamp_of(stat: os.stat_result) -> Stamp:
-    """Return the stamp of a file from what `os.stat` says of it."""
+    """Return the stamp of a file from its `os.stat_result`."""
     ctime = 0 if _WINDOWS else stat.st_ctime_ns & _BITS
     return Stamp(stat.st_size, stat.st_mtime_ns & _BITS, ctime, stat.st_ino & _BITS)
 
 
 def stamp_of_entry(entry: os.DirEntry[str]) -> Stamp:
-    """Return the stamp of a file from its entry in a folder; follows links.
-
-    Raises
-    ------
-    OSError
-        If it has gone, or cannot be looked at.
-    """
+    """Return the stamp of a file from its entry in a folder; follows links."""
     return stamp_of(os.stat(entry.path) if _WINDOWS else entry.stat())  # noqa: PTH116

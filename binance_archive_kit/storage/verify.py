@@ -15,10 +15,9 @@ import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import polars as pl
@@ -29,7 +28,7 @@ from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display.background import Worker
-from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
+from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.display.summary import State, Summary, Table, first_lines
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -47,7 +46,7 @@ from binance_archive_kit.storage.stamps import Stamp, stamp_of
 from binance_archive_kit.storage.store import Store
 
 _CONNECTIONS = 64
-#: Files that are queued for reading at a time.
+#: Files that are queued for reading.
 _QUEUED = 512
 _CHUNK = 1 << 20
 #: Problems that are shown before the rest is only counted.
@@ -402,21 +401,22 @@ def _read_files(
             digests = Worker(lambda: _fetch_digests(zips, endpoint_url)).wait(bar.update)
         progress.begin("proving again", len(chosen), sum(check.file.size for check in chosen))
         jobs: deque[Future[_Outcome]] = deque()
-        todo = iter(chosen)
-        shown = 0.0
+
+        def finish() -> None:
+            outcomes.append(jobs.popleft().result())
+            progress.count(1, outcomes[-1].check.file.size)
+            bar.tick()
+
         try:
-            while True:
-                jobs += [pool.submit(work, check) for check in islice(todo, _QUEUED - len(jobs))]
-                if not jobs:
-                    return outcomes
-                job = jobs.popleft()
-                while not wait([job], INTERVAL).done or time.monotonic() - shown > INTERVAL:
-                    bar.update()
-                    shown = time.monotonic()
-                outcomes.append(job.result())
-                progress.count(1, outcomes[-1].check.file.size)
+            for check in chosen:
+                jobs.append(pool.submit(work, check))
+                if len(jobs) == _QUEUED:
+                    finish()
+            while jobs:
+                finish()
         finally:
             pool.shutdown(cancel_futures=True)
+    return outcomes
 
 
 def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None) -> _Outcome:
@@ -489,7 +489,7 @@ async def _fetch_digests(keys: Sequence[str], endpoint_url: str | None) -> dict[
     async with DigestClient(
         endpoint, matrix.archive.bucket, answered, connections=_CONNECTIONS, timeout=60
     ) as client:
-        client.ask(keys)
+        client.request(keys)
         if keys:
             await done.wait()
     return answers
