@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from binance_archive_kit.archive.endpoint import endpoint_of, proxy_of, tls_of
+from binance_archive_kit.archive.endpoint import Route, endpoint_of
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import Folder, Span, spell_period
 from binance_archive_kit.archive.listing import ListingClient
@@ -184,8 +184,7 @@ class PlanningContext:
             warnings.warn(str(warning), ArchiveKitWarning, stacklevel=4)
         endpoint = endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
         # An invalid proxy or certificate is reported before any work.
-        proxy_of(endpoint)
-        tls_of(endpoint)
+        Route.to(endpoint)
         return cls(config, matrix, flags, endpoint, asked, storage)
 
     async def plan(self, progress: Progress) -> Plan:
