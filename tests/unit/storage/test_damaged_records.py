@@ -30,15 +30,9 @@ from tests.support.planted import HOUR, csv_at, every
 from tests.support.stores import kline
 
 DAYS = [f"2025-07-{day:02}" for day in range(1, 9)]
-
-
 KEYS = [kline("BTCUSDT", day) for day in DAYS]
-
-
 #: A file that was changed after it was proven; nothing may ever call it proven.
 FALSE = KEYS[-1]
-
-
 PREFIX = KEYS[0].folder.prefix
 
 
