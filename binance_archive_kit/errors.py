@@ -193,7 +193,10 @@ class ObjectError(ArchiveKitError):
 
     reason: ClassVar[str]
     #: Whether the same request may succeed later.
-    retryable: ClassVar[bool] = False
+    retryable: ClassVar[bool]
+
+    def __init_subclass__(cls, *, reason: str, retryable: bool = False) -> None:
+        cls.reason, cls.retryable = reason, retryable
 
     def __init__(self, key: str, detail: str) -> None:
         super().__init__(f"{key}: {self.reason}: {detail}")
@@ -205,94 +208,60 @@ class ObjectError(ArchiveKitError):
         return type(self), (self.key, self.detail)
 
 
-class NotFound(ObjectError):
+class NotFound(ObjectError, reason="not_found"):
     """The archive does not have the object, or no longer."""
 
-    reason = "not_found"
 
-
-class Forbidden(ObjectError):
+class Forbidden(ObjectError, reason="forbidden"):
     """The endpoint refuses the object."""
 
-    reason = "forbidden"
 
-
-class Throttled(ObjectError):
+class Throttled(ObjectError, reason="throttled", retryable=True):
     """The endpoint asked to slow down until the retries ran out."""
 
-    reason = "throttled"
-    retryable = True
 
-
-class ServerFault(ObjectError):
+class ServerFault(ObjectError, reason="server_error", retryable=True):
     """The endpoint failed with a 5xx status."""
 
-    reason = "server_error"
-    retryable = True
 
-
-class ConnectionLost(ObjectError):
+class ConnectionLost(ObjectError, reason="connection", retryable=True):
     """The connection could not be made, or was reset."""
 
-    reason = "connection"
-    retryable = True
 
-
-class Truncated(ObjectError):
+class Truncated(ObjectError, reason="truncated", retryable=True):
     """The body ended before its announced length, on every try."""
 
-    reason = "truncated"
-    retryable = True
 
-
-class Stalled(ObjectError):
+class Stalled(ObjectError, reason="timeout", retryable=True):
     """The object made no progress for ``timeout_seconds``."""
 
-    reason = "timeout"
-    retryable = True
 
-
-class Corrupt(ObjectError):
+class Corrupt(ObjectError, reason="corrupt", retryable=True):
     """The bytes differ from what the archive promises; they are in quarantine."""
 
-    reason = "corrupt"
-    retryable = True
 
-
-class StaleChecksum(ObjectError):
+class StaleChecksum(ObjectError, reason="checksum_stale"):
     """The bytes are as listed, but the published digest is of other bytes."""
 
-    reason = "checksum_stale"
 
-
-class AbsentChecksum(ObjectError):
+class AbsentChecksum(ObjectError, reason="checksum_absent"):
     """The archive has no ``.CHECKSUM`` object for this zip."""
 
-    reason = "checksum_absent"
 
-
-class BadChecksum(ObjectError):
+class BadChecksum(ObjectError, reason="checksum_unreadable"):
     """The ``.CHECKSUM`` object does not begin with a SHA-256 digest."""
 
-    reason = "checksum_unreadable"
 
-
-class BadZip(ObjectError):
+class BadZip(ObjectError, reason="bad_zip"):
     """The object is not a zip with exactly one intact csv member of the right name."""
 
-    reason = "bad_zip"
 
-
-class DiskFull(ObjectError):
+class DiskFull(ObjectError, reason="disk_full"):
     """No space was left to write the object."""
 
-    reason = "disk_full"
 
-
-class TransferFailed(ObjectError):
+class TransferFailed(ObjectError, reason="transfer_failed"):
     """s5cmd reported another error."""
-
-    reason = "transfer_failed"
 
 
 class FileError(ArchiveKitError):
@@ -315,7 +284,10 @@ class FileError(ArchiveKitError):
 
     reason: ClassVar[str]
     #: Whether reading the same bytes again fails again.
-    lasting: bool = True
+    lasting: bool
+
+    def __init_subclass__(cls, *, reason: str, lasting: bool = True) -> None:
+        cls.reason, cls.lasting = reason, lasting
 
     def __init__(self, file: str, detail: str, *, at_source: bool = False) -> None:
         super().__init__(file, detail)
@@ -347,40 +319,28 @@ class FileError(ArchiveKitError):
         return file_error, (self.reason, self.file, self.detail, self.at_source)
 
 
-class UnreadableZip(FileError):
+class UnreadableZip(FileError, reason="unreadable_zip"):
     """The file is not a zip with exactly one intact csv member of the right name."""
 
-    reason = "unreadable_zip"
 
-
-class WrongColumns(FileError):
+class WrongColumns(FileError, reason="wrong_columns"):
     """The header or the rows do not have the columns of the feed."""
 
-    reason = "wrong_columns"
 
-
-class WrongValues(FileError):
+class WrongValues(FileError, reason="wrong_values"):
     """A field does not fit the type of its column."""
 
-    reason = "wrong_values"
 
-
-class WrongUnit(FileError):
+class WrongUnit(FileError, reason="wrong_unit"):
     """The times are in another unit than those of other files of the day."""
 
-    reason = "wrong_unit"
 
-
-class OutOfPeriod(FileError):
+class OutOfPeriod(FileError, reason="out_of_period"):
     """There are rows of days outside the file's period."""
 
-    reason = "out_of_period"
 
-
-class ConflictingRows(FileError):
+class ConflictingRows(FileError, reason="conflicting_rows"):
     """Two rows with one key, such as candles of one open time, differ."""
-
-    reason = "conflicting_rows"
 
     def __str__(self) -> str:
         """Return what was found, and what to do."""
@@ -390,22 +350,16 @@ class ConflictingRows(FileError):
         )
 
 
-class ChangedFile(FileError):
+class ChangedFile(FileError, reason="changed", lasting=False):
     """The bytes differ from those that were proven."""
-
-    reason = "changed"
-    lasting = False
 
     def _advice(self) -> str:
         # A collection detects the changed file by itself.
         return "collect it again"
 
 
-class NoAccess(FileError):
+class NoAccess(FileError, reason="no_access", lasting=False):
     """The system does not allow reading the file."""
-
-    reason = "no_access"
-    lasting = False
 
     def _advice(self) -> str:
         return "check its permissions and the disk"

@@ -33,7 +33,7 @@ import anyio  # noqa: F401 - else httpx imports both in the middle of the first 
 import httpcore  # noqa: F401
 import httpx
 
-from binance_archive_kit.archive.endpoint import advice_on, proxy_of, tls_of, way_of
+from binance_archive_kit.archive.endpoint import Route, advice_on
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import (
     CHECKSUM_SUFFIX,
@@ -141,7 +141,8 @@ class ListingClient:
     def __init__(self, endpoint: str, bucket: str, timeout: float = 300) -> None:
         self.ignored: dict[str, list[str]] = {}
         self._url = f"{endpoint}/{bucket}"
-        self._where = f"{self._url}{way_of(endpoint)}"
+        route = Route.to(endpoint)
+        self._where = f"{self._url}{route.through}"
         self._timeout = timeout
         self._patience = min(timeout, _PATIENCE)
         self._client = httpx.AsyncClient(
@@ -150,8 +151,8 @@ class ListingClient:
             # Only what is decompressed here, within a limit.
             headers={"user-agent": "binance-archive-kit", "accept-encoding": "gzip"},
             # Else httpx reads all authorities anew, for an endpoint without TLS too.
-            verify=tls_of(endpoint) or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            proxy=proxy_of(endpoint),
+            verify=route.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            proxy=route.proxy,
             trust_env=False,
         )
         self._slots = asyncio.Semaphore(_CONCURRENCY)

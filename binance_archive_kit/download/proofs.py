@@ -9,11 +9,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Self
 
+from binance_archive_kit.download.transfer import Transfer
 from binance_archive_kit.errors import NO_ROOM, DiskFull, ObjectError, TransferFailed, disk_error
-from binance_archive_kit.storage.proof import Expected, Proof, prove
+from binance_archive_kit.storage.proof import Proof, prove
 from binance_archive_kit.storage.store import Store
 
 _THREADS = 2
@@ -21,24 +21,6 @@ _THREADS = 2
 _FILES_PER_JOB, _BYTES_PER_JOB = 64, 8 << 20
 #: Seconds in which small files gather before a job is dispatched.
 _GATHER_SECONDS = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A file to prove, and what the archive publishes about it.
-
-    Attributes
-    ----------
-    key, path : str
-    expected : Expected
-    in_store : bool
-        Whether the file has its final name already.
-    """
-
-    key: str
-    path: str
-    expected: Expected
-    in_store: bool
 
 
 class ProofQueue:
@@ -52,7 +34,7 @@ class ProofQueue:
     accept_stale : bool
         Whether to accept files whose published digest differs, if size and ETag are right.
     on_outcome : callable
-        Called on the event loop with the key of a file and its proof or error.
+        Called on the event loop with a transfer and the proof or error of its file.
     """
 
     def __init__(
@@ -60,7 +42,7 @@ class ProofQueue:
         store: Store,
         record: Callable[[Sequence[Proof]], None],
         accept_stale: bool,
-        on_outcome: Callable[[str, Proof | ObjectError], None],
+        on_outcome: Callable[[Transfer, Proof | ObjectError], None],
     ) -> None:
         self._store = store
         self._record = record
@@ -68,7 +50,7 @@ class ProofQueue:
         self._on_outcome = on_outcome
         self._threads = ThreadPoolExecutor(_THREADS, "prover")
         self._unproven: set[str] = set()
-        self._ready: deque[Candidate] = deque()
+        self._ready: deque[Transfer] = deque()
         self._jobs: set[asyncio.Future[None]] = set()
         self._gather_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -94,9 +76,9 @@ class ProofQueue:
         self._unproven.discard(key)
         self._changed.set()
 
-    def put(self, candidate: Candidate) -> None:
-        """Prove a file soon, together with others."""
-        self._ready.append(candidate)
+    def put(self, transfer: Transfer) -> None:
+        """Prove the file of a transfer soon, together with others."""
+        self._ready.append(transfer)
         if self._gather_timer is None:
             loop = asyncio.get_running_loop()
             self._gather_timer = loop.call_later(_GATHER_SECONDS, self._dispatch)
@@ -112,11 +94,11 @@ class ProofQueue:
     def _dispatch(self) -> None:
         self._gather_timer = None
         while self._ready and len(self._jobs) < 2 * _THREADS:
-            batch: list[Candidate] = []
+            batch: list[Transfer] = []
             size = 0
             while self._ready and len(batch) < _FILES_PER_JOB and size < _BYTES_PER_JOB:
                 batch.append(self._ready.popleft())
-                size += batch[-1].expected.size or 0
+                size += batch[-1].size or 0
             job = asyncio.ensure_future(self._run_job(batch))
             self._jobs.add(job)
             job.add_done_callback(self._job_done)
@@ -129,28 +111,28 @@ class ProofQueue:
             self._dispatch()
         self._changed.set()
 
-    async def _run_job(self, batch: Sequence[Candidate]) -> None:
+    async def _run_job(self, batch: Sequence[Transfer]) -> None:
         loop = asyncio.get_running_loop()
         outcomes: Sequence[Proof | ObjectError]
         try:
             outcomes = await loop.run_in_executor(self._threads, self._prove_files, batch)
         except OSError as error:
-            outcomes = [_disk_failure(candidate.key, error) for candidate in batch]
-        for candidate, outcome in zip(batch, outcomes, strict=True):
-            self._on_outcome(candidate.key, outcome)
+            outcomes = [_disk_failure(transfer.key, error) for transfer in batch]
+        for transfer, outcome in zip(batch, outcomes, strict=True):
+            self._on_outcome(transfer, outcome)
 
-    def _prove_files(self, batch: Sequence[Candidate]) -> list[Proof | ObjectError]:
+    def _prove_files(self, batch: Sequence[Transfer]) -> list[Proof | ObjectError]:
         """Prove files, and record the proofs; runs on a thread."""
-        outcomes = [self._prove_file(candidate) for candidate in batch]
+        outcomes = [self._prove_file(transfer) for transfer in batch]
         # Recorded after the renames: a proof without its file would be false.
         self._record([outcome for outcome in outcomes if isinstance(outcome, Proof)])
         return outcomes
 
-    def _prove_file(self, candidate: Candidate) -> Proof | ObjectError:
-        key, path, expected = candidate.key, candidate.path, candidate.expected
+    def _prove_file(self, transfer: Transfer) -> Proof | ObjectError:
+        key, path, stale = transfer.key, str(transfer.path), self._accept_stale
         try:
-            proof = prove(key, path, expected, accept_stale=self._accept_stale)
-            return proof if candidate.in_store else self._store.admit(proof, path)
+            proof = prove(key, path, transfer.expected(), accept_stale=stale)
+            return proof if transfer.in_store else self._store.admit(proof, path)
         except ObjectError as error:
             return error
         except OSError as error:

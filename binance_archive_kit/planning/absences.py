@@ -68,9 +68,11 @@ class AbsenceExplainer:
         listed : StreamListing
             What the archive lists of the folder.
         """
-        folder = request.folder
+        if not absent:
+            return
+        folder, last = request.folder, max(listed.objects, default="")
         reasons = (
-            (start, *self._reason(request, listed, period, start), period)
+            (start, *self._reason(request, listed, last, period, start), period)
             for period, start in absent
         )
         for (reason, detail, period), run in groupby(reasons, _run_of):
@@ -80,9 +82,9 @@ class AbsenceExplainer:
             yield Absence.of(folder, reason, detail, starts[0], end, key)
 
     def _reason(
-        self, request: FolderRequest, listed: StreamListing, period: str, start: date
+        self, request: FolderRequest, listed: StreamListing, last: str, period: str, start: date
     ) -> tuple[Reason, str]:
-        """Return why a period is absent, in a word and a sentence."""
+        """Return why a period is absent; `last` is the last listed one, or empty."""
         folder, availability = request.folder, request.availability
         if period in listed.misnamed:
             return Reason.OTHER_NAME, (
@@ -95,7 +97,7 @@ class AbsenceExplainer:
         has_none = listed.probed and listed.first is None
         if has_none and folder.symbol not in self._symbols.get(folder.parent, ()):
             return self._unknown_symbol(folder)
-        after_last = period > max(listed.objects, default="")
+        after_last = period > last
         if after_last and self._now < self._matrix.published_at(start, folder.partition):
             return Reason.NOT_PUBLISHED, "not published yet"
         if has_none:
@@ -108,7 +110,7 @@ class AbsenceExplainer:
         if any(first <= start <= last for first, last in availability.gaps):
             return Reason.ABSENT, "the archive does not have it, a known gap"
         if listed.ends and after_last:
-            return self._after_last(request, start, max(listed.objects, default=""))
+            return self._after_last(request, start, last)
         return Reason.ABSENT, "the archive does not have it"
 
     def _unknown_symbol(self, folder: Folder) -> tuple[Reason, str]:

@@ -65,8 +65,8 @@ def make_plan(
             listed = listing.folders.get(folder, StreamListing())
             found = [each for each in spelled[days] if each[0] in listed.objects]
             rows.extend(folder, found, [listed.objects[period] for period, _ in found])
-        exist = {period for period, _ in found}
-        absent = [each for each in spelled[days] if each[0] not in exist]
+        present = {period for period, _ in found}
+        absent = [each for each in spelled[days] if each[0] not in present]
         absences += explainer.explain(request, absent, listed)
     missing = tuple(absence for absence in absences if absence.reason in _MISSING)
     early = tuple(absence for absence in absences if absence.reason is Reason.NOT_PUBLISHED)

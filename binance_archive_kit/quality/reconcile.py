@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.scan_planner import Served
 from binance_archive_kit.reading.cadence import Cadence, cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
@@ -69,18 +68,18 @@ def compare_month(
     if not days:
         return []
     # A file that is rewritten in place shows it nowhere but in its own size and time.
-    served = [Served(monthly, file), *(Served(daily, day) for day in days)]
+    served = [FileTask(file, monthly), *(FileTask(day, daily) for day in days)]
     tasks = {task.file.key: task for task in engine.tasks(feed, served)}
     files = [task.file for task in tasks.values()]
     month = tasks.pop(file.key, None)
     if month is None or not tasks:
         return []
-    remembered = engine.cache.compared(feed, file.key, files)
+    remembered = engine.known.comparison(feed, file.key, files)
     if remembered is not None:
         return [Mismatch(*values) for values in json.loads(remembered)]
     found = _reconcile(engine, feed, month, [*tasks.values()])
     text = json.dumps([astuple(mismatch) for mismatch in found])
-    engine.cache.remember_compared(feed, file.key, files, text)
+    engine.known.remember_comparison(feed, file.key, files, text)
     return found
 
 

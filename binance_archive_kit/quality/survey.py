@@ -168,10 +168,10 @@ class Survey:
             datetime.combine(min(each.first for each in expected.values()), _MIDNIGHT),
             datetime.combine(max(each.last for each in expected.values()), _MIDNIGHT) + _ONE_DAY,
         )
-        months = engine.serving(feed, self._folders_of(engine, feed), selection, self._skip)
-        tasks = {task.file.key: task for month in months for task in month.sources}
+        months = engine.plan(feed, self._folders_of(engine, feed), selection, self._skip)
+        tasks = {task.file.key: task for month in months for task in month.tasks}
         self._tasks |= tasks
-        profiles = engine.contents(feed, tasks.values(), self._skip, self._done)
+        profiles = engine.profiles(feed, tasks.values(), self._skip, self._done)
         needed = [served for month in months for served in month.needed]
         proven = engine.proven(feed, (served.file for served in needed))
         files: dict[Stream, _Files] = {stream: {} for stream in expected}

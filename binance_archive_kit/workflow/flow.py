@@ -204,11 +204,11 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
     try:
         with events.emitting_errors():
             valid = validate(quote(config))
-        with documented_errors(), events.run(valid.output_directory) as finish:
+        with documented_errors(), events.run(valid.output_directory):
             result = await _steps(valid, metrics, events)
             if result.outcome == "failed":
                 raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
-            finish(result)
+            events.run_finished(result)
     except ConfigurationError:
         await _disable_retries()
         raise

@@ -1,4 +1,4 @@
-"""Files whose rows come at times of our choice, to plant in them whatever is to be found.
+"""Files and timelines with rows at chosen times, to plant what is to be found.
 
 Times are microseconds since 1970 UTC; values mean nothing.
 """
@@ -34,13 +34,13 @@ DAY = 24 * HOUR
 
 
 def at(text: str) -> int:
-    """Read a moment such as ``2025-07-01 04:00``."""
+    """Parse a time such as ``2025-07-01 04:00``."""
     moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def every(step: int, start: str, end: str) -> list[int]:
-    """Give the times from one moment to another, exclusive."""
+    """Return the times from one time to another, exclusive."""
     return list(range(at(start), at(end), step))
 
 
@@ -59,7 +59,7 @@ def source_of(key: ObjectKey) -> FileTask:
 def examined(
     key: ObjectKey, times: Sequence[int], *, ids: Sequence[int] = (), hours: Sequence[int] = ()
 ) -> FileProfile:
-    """See what is in a file of rows at these times, in this order."""
+    """Profile a file with rows at these times, in this order."""
     return examined_together([(key, times)], ids=ids, hours=hours)[0]
 
 
@@ -69,7 +69,7 @@ def examined_together(
     ids: Sequence[int] = (),
     hours: Sequence[int] = (),
 ) -> list[FileProfile]:
-    """See what is in files that were read together."""
+    """Profile files that were read together."""
     stream = files[0][0].folder
     feed = feed_table(stream.market, stream.data_type)
     profiler = Profiler(feed)
@@ -105,30 +105,30 @@ def examined_together(
     return profiler.profile(spans, pl.DataFrame(columns), stats)
 
 
-def owner_of(key: ObjectKey, profile: FileProfile | None, problem: str = "") -> DaySource:
+def day_source_of(key: ObjectKey, profile: FileProfile | None, problem: str = "") -> DaySource:
     start = at(str(key.start))
     return DaySource(str(key), start, at(str(key.end)) + DAY, profile, problem)
 
 
-#: What is said of days without a file, unless a test says something else.
+#: Explains days without a file, unless a test gives another explanation.
 ABSENT = Explanation(GapKind.NOT_COLLECTED, "no file")
 
 
-def line_of(
+def timeline_of(
     owners: Sequence[tuple[ObjectKey, FileProfile | None]],
     start: str = "",
     end: str = "",
     words: Iterable[tuple[str, Explanation]] = (),
     stream_of: ObjectKey | None = None,
 ) -> Timeline:
-    """Make a line of files; `start` and `end` are its first and last day.
+    """Return a timeline of files; `start` and `end` are its first and last day.
 
-    `words` are known of single days.
+    `words` are explanations of single days.
     """
     stream = (stream_of or owners[0][0]).folder.stream
     first = at(start or str(owners[0][0].start)) // DAY
     until = at(end or str(owners[-1][0].end)) // DAY + 1
-    files = [owner_of(key, profile) for key, profile in owners]
+    files = [day_source_of(key, profile) for key, profile in owners]
     line = Timeline(stream, first, [ABSENT] * (until - first), files)
     for file in files:
         for day in range(max(file.start // DAY, first), min(file.end // DAY, until)):
@@ -150,7 +150,7 @@ def report_on(
 
 
 def told(line: Timeline) -> list[tuple[str, str, str, int | None]]:
-    """Give the gaps of a line: kind, start, end, missing rows."""
+    """Return the gaps of a timeline: kind, start, end, missing rows."""
     return [
         (str(gap.kind), f"{moment(gap.start):%m-%d %H:%M}", f"{moment(gap.end):%m-%d %H:%M}",
          gap.missing)
@@ -162,7 +162,7 @@ def told(line: Timeline) -> list[tuple[str, str, str, int | None]]:
 
 
 def spelled(key: ObjectKey, time: int, day: date) -> str:
-    """Spell a time as the files of a day do."""
+    """Format a time as the files of a day do."""
     schema = schema_of(key)
     if schema.time.format:
         return f"{moment(time):%Y-%m-%d %H:%M:%S}"
@@ -177,7 +177,7 @@ def csv_at(
     hours: Sequence[int] = (),
     value: Sequence[int] = (),
 ) -> bytes:
-    """Spell a file with a row at each of these times; `value` is what is its own of each."""
+    """Return a csv file with a row at each of these times; `value` makes rows differ."""
     numbers = ids or range(len(times))
     spans = hours or [8] * len(times)
     values = value or [1] * len(times)
@@ -216,5 +216,5 @@ def plant(
     hours: Sequence[int] = (),
     value: Sequence[int] = (),
 ) -> Path:
-    """Put a file with rows at these times into a store."""
+    """Write a file with rows at these times into a store."""
     return write(root, key, zip_of(key, csv_at(key, times, ids=ids, hours=hours, value=value)))

@@ -1,25 +1,15 @@
-"""Gaps of single lines, and of lines side by side, told by rows that are known to be there."""
+"""Gaps of single streams whose rows are known."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.quality.gaps import find_gaps
-from binance_archive_kit.quality.halts import Halt, classify_halts
 from binance_archive_kit.quality.timeline import (
     Explanation,
-    Gap,
     GapKind,
-    Timeline,
-    join_evidence,
-    merge,
 )
 from binance_archive_kit.reading.profile import FileProfile
 from tests.support.planted import (
@@ -30,52 +20,38 @@ from tests.support.planted import (
     at,
     every,
     examined,
-    line_of,
+    timeline_of,
     told,
+)
+from tests.support.reports import (
+    DAYS,
+    UNLISTED,
+    candle_files,
+    hours,
+    numbered,
+    with_gaps,
 )
 from tests.support.stores import kline, other
 
-DAYS = [f"2025-07-{day:02}" for day in range(1, 11)]
 FUNDING = ObjectKey.parse("data/futures/um/monthly/fundingRate/X/X-fundingRate-2025-07.zip")
 MISSING = Explanation(GapKind.MISSING_IN_ARCHIVE, "the archive lacks it")
-UNLISTED = Explanation(GapKind.BEFORE_LISTING, "the archive's first file is later")
 DELISTED = Explanation(GapKind.AFTER_DELISTING, "the archive's last file is earlier")
 
 
-def hours(day: str, *lacking: int) -> list[int]:
-    start = at(day)
-    return [start + hour * HOUR for hour in range(24) if hour not in lacking]
+# Candles
 
 
-def candles(
-    *days: tuple[str, Sequence[int] | None], symbol: str = "BTCUSDT", interval: str = "1h"
-) -> list[tuple[ObjectKey, FileProfile | None]]:
-    keys = [kline(symbol, day, interval) for day, _ in days]
-    return [
-        (key, None if times is None else examined(key, times))
-        for key, (_, times) in zip(keys, days, strict=True)
-    ]
-
-
-def looked_at(line: Timeline) -> Timeline:
-    find_gaps(line)
-    return line
-
-
-# One line of candles
-
-
-def test_whole_days_have_no_gap() -> None:
-    line = looked_at(line_of(candles(*((day, hours(day)) for day in DAYS))))
+def test_complete_days_have_no_gap() -> None:
+    line = with_gaps(timeline_of(candle_files(*((day, hours(day)) for day in DAYS[:10]))))
     assert told(line) == []
     assert line.present.tolist() == [24] * 10
     assert line.missing.tolist() == [0] * 10
 
 
 def test_each_gap_has_its_kind_and_bounds() -> None:
-    line = looked_at(
-        line_of(
-            candles(
+    line = with_gaps(
+        timeline_of(
+            candle_files(
                 (DAYS[0], hours(DAYS[0], 0, 1)),
                 (DAYS[1], hours(DAYS[1], 5, 6, 9)),
                 (DAYS[2], hours(DAYS[2], 22, 23)),
@@ -102,8 +78,8 @@ def test_each_gap_has_its_kind_and_bounds() -> None:
 
 
 def test_a_file_that_ends_early_beside_one_that_begins_late_is_one_gap() -> None:
-    line = looked_at(
-        line_of(candles((DAYS[0], hours(DAYS[0], 22, 23)), (DAYS[1], hours(DAYS[1], 0))))
+    line = with_gaps(
+        timeline_of(candle_files((DAYS[0], hours(DAYS[0], 22, 23)), (DAYS[1], hours(DAYS[1], 0))))
     )
     [gap] = line.gaps
     assert told(line) == [("short_file", "07-01 22:00", "07-02 01:00", 3)]
@@ -112,15 +88,17 @@ def test_a_file_that_ends_early_beside_one_that_begins_late_is_one_gap() -> None
 
 
 def test_neighbouring_days_of_one_kind_are_one_gap() -> None:
-    line = looked_at(line_of(candles((DAYS[0], hours(DAYS[0])), (DAYS[9], hours(DAYS[9])))))
+    line = with_gaps(
+        timeline_of(candle_files((DAYS[0], hours(DAYS[0])), (DAYS[9], hours(DAYS[9]))))
+    )
     assert told(line) == [("not_collected", "07-02 00:00", "07-10 00:00", 8 * 24)]
 
 
 def test_a_day_before_the_first_file_was_not_due() -> None:
     day = DAYS[1]
-    rows = candles((day, hours(day, *range(10))), (DAYS[2], hours(DAYS[2], *range(20, 24))))
+    rows = candle_files((day, hours(day, *range(10))), (DAYS[2], hours(DAYS[2], *range(20, 24))))
     words = [(DAYS[0], UNLISTED), (DAYS[3], DELISTED)]
-    line = looked_at(line_of(rows, DAYS[0], DAYS[3], words))
+    line = with_gaps(timeline_of(rows, DAYS[0], DAYS[3], words))
     assert told(line) == [
         ("before_listing", "07-01 00:00", "07-02 10:00", 0),
         ("after_delisting", "07-03 20:00", "07-05 00:00", 0),
@@ -128,8 +106,8 @@ def test_a_day_before_the_first_file_was_not_due() -> None:
     assert line.missing.sum() == 0
 
 
-def test_a_line_without_any_file_lacks_every_row() -> None:
-    line = looked_at(line_of([], DAYS[0], DAYS[2], stream_of=kline("BTCUSDT", DAYS[0])))
+def test_every_row_is_missing_without_files() -> None:
+    line = with_gaps(timeline_of([], DAYS[0], DAYS[2], stream_of=kline("BTCUSDT", DAYS[0])))
     assert told(line) == [("not_collected", "07-01 00:00", "07-04 00:00", 72)]
 
 
@@ -146,9 +124,9 @@ def test_long_candles_are_due_where_they_open(
 ) -> None:
     key = kline("BTCUSDT", month, interval)
     times = [at(f"{month}-{day:02}") for day in rows]
-    assert told(looked_at(line_of([(key, examined(key, times))]))) == []
+    assert told(with_gaps(timeline_of([(key, examined(key, times))]))) == []
     times.remove(at(f"{month}-{lacking:02}"))
-    assert told(looked_at(line_of([(key, examined(key, times))]))) == [gap]
+    assert told(with_gaps(timeline_of([(key, examined(key, times))]))) == [gap]
 
 
 def test_a_week_belongs_to_the_month_it_opens_in() -> None:
@@ -156,46 +134,46 @@ def test_a_week_belongs_to_the_month_it_opens_in() -> None:
     mondays = [at("2025-06-02") + n * 7 * DAY for n in range(9)]
     june, july = mondays[:5], mondays[5:]
     both = [(keys[0], examined(keys[0], june)), (keys[1], examined(keys[1], july))]
-    assert told(looked_at(line_of(both))) == []
+    assert told(with_gaps(timeline_of(both))) == []
     # Some files begin with the week that opened before their month.
     again = [both[0], (keys[1], examined(keys[1], [june[-1], *july]))]
-    line = looked_at(line_of(again))
+    line = with_gaps(timeline_of(again))
     assert told(line) == []
     assert line.present.sum() == 9
-    line = looked_at(line_of(both[1:], "2025-06-01"))
+    line = with_gaps(timeline_of(both[1:], "2025-06-01"))
     assert told(line) == [("not_collected", "06-02 00:00", "07-01 00:00", 5)]
 
 
 def test_months_are_counted_by_the_calendar() -> None:
     months = ["2025-01", "2025-02", "2025-05", "2025-06"]
     keys = [kline("BTCUSDT", month, "1mo") for month in months]
-    line = looked_at(line_of([(key, examined(key, [at(str(key.start))])) for key in keys]))
+    line = with_gaps(timeline_of([(key, examined(key, [at(str(key.start))])) for key in keys]))
     assert told(line) == [("not_collected", "03-01 00:00", "05-01 00:00", 2)]
     assert line.missing.sum() == 2
 
 
-def test_a_candle_that_goes_on_after_the_last_day_is_not_due() -> None:
+def test_a_candle_that_ends_after_the_last_day_is_not_due() -> None:
     key = kline("BTCUSDT", "2025-07", "1w")
     # The week of the 28th is not over on the 31st.
     times = [at(f"2025-07-{day:02}") for day in (7, 14, 21)]
-    assert told(looked_at(line_of([(key, examined(key, times))]))) == []
+    assert told(with_gaps(timeline_of([(key, examined(key, times))]))) == []
 
 
-def test_monthly_files_are_cut_day_by_day() -> None:
+def test_monthly_files_are_split_by_day() -> None:
     key = kline("BTCUSDT", "2025-07")
     times = [time for time in every(HOUR, "2025-07-01", "2025-07-08") if time % DAY != 4 * HOUR]
-    line = looked_at(line_of([(key, examined(key, times))]))
+    line = with_gaps(timeline_of([(key, examined(key, times))]))
     assert told(line) == [
         *(("hole", f"07-{day:02} 04:00", f"07-{day:02} 05:00", 1) for day in range(1, 8)),
         ("short_file", "07-08 00:00", "08-01 00:00", 24 * 24),
     ]
 
 
-# Funding, paces
+# Funding and snapshots
 
 
 def funding(changes: Sequence[tuple[int, int]], start: str = "2025-07-01") -> tuple:
-    """Give times and hours of a month whose rows are so many hours after each other."""
+    """Return times and intervals of the rows of a month."""
     times, own, time = [], [], at(start)
     for hour, count in changes:
         for _ in range(count):
@@ -210,34 +188,34 @@ def test_funding_whose_hours_change_has_no_gap(lag: int) -> None:
     times, own = funding([(8, 30), (4, 36), (8, 45)])
     assert times[-1] + 8 * HOUR == at("2025-08-01")
     own = [own[0]] * lag + own[: len(own) - lag]
-    line = looked_at(line_of([(FUNDING, examined(FUNDING, times, hours=own))]))
+    line = with_gaps(timeline_of([(FUNDING, examined(FUNDING, times, hours=own))]))
     assert told(line) == []
 
 
 @pytest.mark.parametrize("lacking", [3, 4, 31, 32, 67, 90])
-def test_a_rate_that_lacks_is_found_whatever_its_hours(lacking: int) -> None:
+def test_a_missing_rate_is_found_whatever_its_interval(lacking: int) -> None:
     times, own = funding([(8, 30), (4, 36), (8, 45)])
     gone = times.pop(lacking)
     step = own.pop(lacking) * HOUR
-    line = looked_at(line_of([(FUNDING, examined(FUNDING, times, hours=own))]))
+    line = with_gaps(timeline_of([(FUNDING, examined(FUNDING, times, hours=own))]))
     [gap] = line.gaps
     assert (gap.kind, gap.start, gap.end, gap.missing) == ("hole", gone, gone + step, 1)
 
 
-def test_snapshots_may_come_anywhere_within_their_pace() -> None:
+def test_snapshots_may_come_anywhere_within_their_step() -> None:
     keys = [other("bookDepth", "BTCUSDT", day) for day in DAYS[:2]]
     times = [[at(day) + offset * SECOND for offset in range(14, 86_400, 31)] for day in DAYS[:2]]
     owners = [(key, examined(key, its)) for key, its in zip(keys, times, strict=True)]
-    line = looked_at(line_of(owners))
+    line = with_gaps(timeline_of(owners))
     assert told(line) == []
     assert line.present.tolist() == [len(its) for its in times]
 
 
-def test_snapshots_that_lack_are_counted_at_their_pace() -> None:
+def test_missing_snapshots_are_counted() -> None:
     key = other("bookDepth", "BTCUSDT", DAYS[0])
     start = at(DAYS[0]) + 5 * SECOND
     places = [place for place in range(2_880) if not 100 <= place < 110 and place < 2_800]
-    line = looked_at(line_of([(key, examined(key, [start + p * 30 * SECOND for p in places]))]))
+    line = with_gaps(timeline_of([(key, examined(key, [start + p * 30 * SECOND for p in places]))]))
     assert [(gap.kind, gap.missing) for gap in line.gaps] == [("hole", 10), ("short_file", 80)]
     assert (line.gaps[0].start, line.gaps[0].end) == (
         start + 100 * 30 * SECOND,
@@ -246,41 +224,35 @@ def test_snapshots_that_lack_are_counted_at_their_pace() -> None:
     assert line.present.sum() + line.missing.sum() == 2_880
 
 
-# Numbers and events
+# Ids and events
 
 
-def numbered(day: str, first: int, count: int, *lacking: int) -> tuple[ObjectKey, FileProfile]:
-    """Make a day of trades, evenly over it, numbered from a first one on."""
-    key = other("aggTrades", "BTCUSDT", day, "spot")
-    ids = [first + n for n in range(count) if first + n not in lacking]
-    step = DAY // count
-    return key, examined(key, [at(day) + (each - first) * step for each in ids], ids=ids)
-
-
-def test_numbers_that_go_on_over_midnight_are_whole() -> None:
-    line = looked_at(line_of([numbered(DAYS[0], 0, 96), numbered(DAYS[1], 96, 96)]))
+def test_ids_that_continue_over_midnight_have_no_gap() -> None:
+    line = with_gaps(timeline_of([numbered(DAYS[0], 0, 96), numbered(DAYS[1], 96, 96)]))
     assert told(line) == []
 
 
-def test_numbers_that_are_left_out_in_a_file_are_a_hole() -> None:
-    line = looked_at(line_of([numbered(DAYS[0], 0, 96, 40, 41, 42)]))
+def test_ids_skipped_in_a_file_are_a_hole() -> None:
+    line = with_gaps(timeline_of([numbered(DAYS[0], 0, 96, 40, 41, 42)]))
     assert told(line) == [("hole", "07-01 09:45", "07-01 10:45", 3)]
 
 
-def test_numbers_that_are_left_out_between_two_files_are_found() -> None:
-    """Which of the two files lacks them cannot be told, as both are full of rows."""
-    line = looked_at(line_of([numbered(DAYS[0], 0, 96), numbered(DAYS[1], 100, 96)]))
+def test_ids_skipped_between_two_files_are_found() -> None:
+    """Both files are full of rows, so either may be the one without them."""
+    line = with_gaps(timeline_of([numbered(DAYS[0], 0, 96), numbered(DAYS[1], 100, 96)]))
     assert [(kind, missing) for kind, *_, missing in told(line)] == [("hole", 4)]
 
 
-def test_the_numbers_around_a_missing_day_tell_its_rows() -> None:
-    line = looked_at(line_of([numbered(DAYS[0], 0, 96), numbered(DAYS[2], 200, 96)]))
+def test_the_ids_around_a_missing_day_count_its_rows() -> None:
+    line = with_gaps(timeline_of([numbered(DAYS[0], 0, 96), numbered(DAYS[2], 200, 96)]))
     assert told(line) == [("not_collected", "07-02 00:00", "07-03 00:00", 104)]
 
 
-def test_of_two_missing_stretches_no_numbers_tell_apart() -> None:
-    line = looked_at(
-        line_of([numbered(DAYS[0], 0, 96), numbered(DAYS[3], 400, 96)], words=[(DAYS[1], MISSING)])
+def test_ids_do_not_count_the_rows_of_two_missing_stretches() -> None:
+    line = with_gaps(
+        timeline_of(
+            [numbered(DAYS[0], 0, 96), numbered(DAYS[3], 400, 96)], words=[(DAYS[1], MISSING)]
+        )
     )
     assert told(line) == [
         ("missing_in_archive", "07-02 00:00", "07-03 00:00", None),
@@ -289,38 +261,38 @@ def test_of_two_missing_stretches_no_numbers_tell_apart() -> None:
 
 
 def cut_short(day: str, first: int) -> tuple[ObjectKey, FileProfile]:
-    """Make a day of 960 trades of which only the first third is there."""
+    """Return a day of 960 trades of which only the first third is present."""
     key, _ = numbered(day, first, 960)
     times = [at(day) + n * (DAY // 960) for n in range(320)]
     return key, examined(key, times, ids=range(first, first + 320))
 
 
 @pytest.mark.parametrize("then", ["another file", "nothing"])
-def test_a_file_that_ends_early_is_short_whatever_its_numbers_follow(then: str) -> None:
+def test_a_file_that_ends_early_is_short_whatever_ids_follow(then: str) -> None:
     files = [numbered(DAYS[0], 0, 960), cut_short(DAYS[1], 960)]
     if then == "another file":
         files.append(numbered(DAYS[2], 1920, 960))
-    [gap] = looked_at(line_of(files)).gaps
+    [gap] = with_gaps(timeline_of(files)).gaps
     assert gap.kind is GapKind.SHORT_FILE
     assert gap.start == at(DAYS[1]) + 319 * (DAY // 960)
     assert gap.missing == (640 if then == "another file" else None)
 
 
-def test_a_file_of_numbers_that_ends_early_is_short() -> None:
+def test_a_file_of_ids_that_ends_early_is_short() -> None:
     key, _ = numbered(DAYS[0], 0, 960)
     step = DAY // 960
     ids = range(300)
     first = key, examined(key, [at(DAYS[0]) + n * step for n in ids], ids=ids)
-    line = looked_at(line_of([first, numbered(DAYS[1], 960, 960)]))
+    line = with_gaps(timeline_of([first, numbered(DAYS[1], 960, 960)]))
     assert told(line) == [("short_file", "07-01 07:28", "07-02 00:00", 660)]
 
 
-def test_a_quiet_end_whose_numbers_go_on_is_not_short() -> None:
+def test_a_quiet_end_whose_ids_continue_is_not_short() -> None:
     key, _ = numbered(DAYS[0], 0, 960)
     step = DAY // 960
     ids = range(300)
     first = key, examined(key, [at(DAYS[0]) + n * step for n in ids], ids=ids)
-    assert told(looked_at(line_of([first, numbered(DAYS[1], 300, 960)]))) == []
+    assert told(with_gaps(timeline_of([first, numbered(DAYS[1], 300, 960)]))) == []
 
 
 @pytest.mark.parametrize(
@@ -335,288 +307,26 @@ def test_events_are_short_when_they_are_silent_for_long(
 ) -> None:
     key = other("trades", "BTCUSDT", DAYS[0])
     times = every(MINUTE, f"2025-{start}", f"2025-{end}")
-    line = looked_at(line_of([(key, examined(key, times, ids=times))]))
+    line = with_gaps(timeline_of([(key, examined(key, times, ids=times))]))
     assert told(line) == [gap]
 
 
-def test_events_that_all_come_at_once_are_not_short() -> None:
+def test_events_at_one_time_are_not_short() -> None:
     """Liquidations come in storms, with silence before and after."""
     key = other("liquidationSnapshot", "BTCUSDT", "2023-06-25")
     times = every(MINUTE, "2023-06-25 14:00", "2023-06-25 15:00")
-    line = line_of([(key, examined(key, times))])
-    assert told(looked_at(line)) == []
+    line = timeline_of([(key, examined(key, times))])
+    assert told(with_gaps(line)) == []
 
 
 def test_events_that_are_rare_all_day_are_not_short() -> None:
     key = other("trades", "BTCUSDT", DAYS[0])
     times = every(3 * HOUR, "2025-07-01 02:00", "2025-07-01 22:00")
-    assert told(looked_at(line_of([(key, examined(key, times, ids=times))]))) == []
+    assert told(with_gaps(timeline_of([(key, examined(key, times, ids=times))]))) == []
 
 
 def test_a_silent_hour_of_best_prices_is_short() -> None:
     key = other("bookTicker", "BTCUSDT", "2024-03-29")
     times = every(20 * MINUTE, "2024-03-29", "2024-03-29 22:30")
-    line = looked_at(line_of([(key, examined(key, times, ids=times))]))
+    line = with_gaps(timeline_of([(key, examined(key, times, ids=times))]))
     assert told(line) == [("short_file", "03-29 22:20", "03-30 00:00", None)]
-
-
-# Merging
-
-
-def gap(start: int, end: int, kind: GapKind = GapKind.HOLE, missing: int | None = 1) -> Gap:
-    days = np.zeros((end * HOUR - 1) // DAY - start * HOUR // DAY + 1, np.int64)
-    days[0] = missing or 0
-    return Gap(start * HOUR, end * HOUR, missing, kind, (f"{start}-{end}",), days)
-
-
-def test_neighbours_of_one_kind_are_joined_and_others_not() -> None:
-    merged = merge([gap(30, 40), gap(2, 4), gap(4, 6), gap(6, 9, GapKind.HALT), gap(10, 30)])
-    assert [(each.start // HOUR, each.end // HOUR, each.missing) for each in merged] == [
-        (2, 6, 2),
-        (6, 9, 1),
-        (10, 40, 2),
-    ]
-    assert merged[0].evidence == ("2-4", "4-6")
-    assert [each.days.tolist() for each in merged] == [[2], [1], [1, 1]]
-
-
-def test_what_is_not_known_of_one_is_not_known_of_both() -> None:
-    [merged] = merge([gap(0, 3), gap(3, 5, missing=None)])
-    assert merged.missing is None
-
-
-def test_much_evidence_is_counted() -> None:
-    assert join_evidence(["a", "b", "c"]) == "a; b; c"
-    assert join_evidence([*"abcdefg"]) == "a; b; c; and 4 more"
-
-
-# Lines side by side
-
-
-def nothing_known(_: Timeline) -> list[Halt]:
-    return []
-
-
-def nobody_knows(*_: object) -> None:
-    return None
-
-
-def market(
-    *lacking: Sequence[int], days: Sequence[str] = DAYS[:2], on: int = 0, **others: str
-) -> list[Timeline]:
-    """Make lines of whole days; each line lacks some hours of one of them."""
-    lines = []
-    for number, its in enumerate(lacking):
-        rows = [(day, hours(day, *(its if at == on else ()))) for at, day in enumerate(days)]
-        lines.append(looked_at(line_of(candles(*rows, symbol=f"S{number}", **others))))
-    return lines
-
-
-def test_candles_that_no_symbol_has_are_a_halt() -> None:
-    lines = market([2, 3], [2, 3], [2, 3])
-    classify_halts(lines, nothing_known, nobody_knows)
-    for line in lines:
-        assert told(line) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
-        assert line.gaps[0].evidence == (
-            "none of the 3 symbols with files of this time has these candles",
-        )
-
-
-def test_candles_that_one_symbol_has_are_no_halt() -> None:
-    lines = market([2, 3], [2, 3], [])
-    classify_halts(lines, nothing_known, nobody_knows)
-    assert [told(line) for line in lines] == [
-        [("hole", "07-01 02:00", "07-01 04:00", 2)],
-        [("hole", "07-01 02:00", "07-01 04:00", 2)],
-        [],
-    ]
-
-
-def test_one_symbol_alone_tells_nothing() -> None:
-    lines = market([2, 3])
-    classify_halts(lines, nothing_known, nobody_knows)
-    assert told(lines[0]) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
-
-
-def test_the_only_symbol_with_a_file_tells_nothing() -> None:
-    lines = market([2, 3])
-    later = looked_at(line_of(candles((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
-    classify_halts([*lines, later], nothing_known, nobody_knows)
-    assert told(lines[0]) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
-
-
-def test_only_what_all_lack_is_a_halt() -> None:
-    lines = market([2, 3, 4], [3, 4, 5], [1, 2, 3, 4])
-    classify_halts(lines, nothing_known, nobody_knows)
-    assert [told(line) for line in lines] == [
-        [("hole", "07-01 02:00", "07-01 03:00", 1), ("halt", "07-01 03:00", "07-01 05:00", 2)],
-        [("halt", "07-01 03:00", "07-01 05:00", 2), ("hole", "07-01 05:00", "07-01 06:00", 1)],
-        [("hole", "07-01 01:00", "07-01 03:00", 2), ("halt", "07-01 03:00", "07-01 05:00", 2)],
-    ]
-
-
-def test_a_halt_in_the_silent_part_of_a_truncated_file_is_told_from_the_rest() -> None:
-    lines = market([10, 11], [10, 11], range(7, 24))
-    classify_halts(lines, nothing_known, nobody_knows)
-    assert told(lines[2]) == [
-        ("short_file", "07-01 07:00", "07-01 10:00", 3),
-        ("halt", "07-01 10:00", "07-01 12:00", 2),
-        ("short_file", "07-01 12:00", "07-02 00:00", 12),
-    ]
-    assert sum(gap.days.sum() for gap in lines[2].gaps) == 17
-    assert told(lines[0]) == [("halt", "07-01 10:00", "07-01 12:00", 2)]
-
-
-def test_a_halt_over_midnight_is_one() -> None:
-    lines = []
-    for number in range(2):
-        rows = candles(
-            (DAYS[0], hours(DAYS[0], 23)), (DAYS[1], hours(DAYS[1], 0, 1)), symbol=f"S{number}"
-        )
-        lines.append(looked_at(line_of(rows)))
-    classify_halts(lines, nothing_known, nobody_knows)
-    assert [told(line) for line in lines] == [[("halt", "07-01 23:00", "07-02 02:00", 3)]] * 2
-    assert lines[0].gaps[0].days.tolist() == [1, 2]
-
-
-def test_symbols_without_a_file_have_no_say() -> None:
-    lines = market([2, 3], [2, 3])
-    absent = looked_at(line_of(candles((DAYS[1], hours(DAYS[1])), symbol="LATE"), DAYS[0]))
-    empty = looked_at(line_of(candles((DAYS[0], []), (DAYS[1], hours(DAYS[1])), symbol="EMPTY")))
-    classify_halts([*lines, absent, empty], nothing_known, nobody_knows)
-    assert told(lines[0]) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
-    assert "none of the 2 symbols" in lines[0].gaps[0].evidence[0]
-    assert told(absent) == [("not_collected", "07-01 00:00", "07-02 00:00", 24)]
-    assert told(empty) == [("empty_file", "07-01 00:00", "07-02 00:00", 24)]
-
-
-def test_the_first_hours_of_a_new_symbol_have_no_say() -> None:
-    """Its first file begins with its trading; what it lacks before is due to nobody."""
-    lines = market([2, 3], [2, 3], days=DAYS[1:3])
-    rows = candles((DAYS[1], hours(DAYS[1], *range(10))), (DAYS[2], hours(DAYS[2])), symbol="NEW")
-    new = looked_at(line_of(rows, DAYS[0], words=[(DAYS[0], UNLISTED)]))
-    classify_halts([*lines, new], nothing_known, nobody_knows)
-    assert told(lines[1]) == [("halt", "07-02 02:00", "07-02 04:00", 2)]
-    assert told(new) == [("before_listing", "07-01 00:00", "07-02 10:00", 0)]
-
-
-def test_halts_are_told_market_by_market_and_interval_by_interval() -> None:
-    hourly = market([2, 3], [2, 3])
-    key = kline("S0", DAYS[0], "30m")
-    half = [time for time in every(30 * MINUTE, DAYS[0], DAYS[1]) if time // HOUR % 24 != 2]
-    other_interval = looked_at(line_of([(key, examined(key, half))]))
-    classify_halts([*hourly, other_interval], nothing_known, nobody_knows)
-    assert told(other_interval) == [("hole", "07-01 02:00", "07-01 03:00", 2)]
-    assert told(hourly[0]) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
-
-
-def test_a_known_halt_needs_no_neighbours() -> None:
-    [line] = market([3, 4, 5])
-    halt = Halt(at("2025-07-01 03:40:55"), at("2025-07-01 05:00"), "a known halt")
-    classify_halts([line], lambda _: [halt], nobody_knows)
-    assert told(line) == [
-        ("hole", "07-01 03:00", "07-01 04:00", 1),
-        ("halt", "07-01 04:00", "07-01 05:00", 1),
-        ("hole", "07-01 05:00", "07-01 06:00", 1),
-    ]
-    assert line.gaps[1].evidence == ("a known halt",)
-
-
-def test_a_halt_of_which_only_the_day_is_known_is_no_proof() -> None:
-    [line] = market([4])
-    halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
-    classify_halts([line], lambda _: [halt], nobody_knows)
-    assert told(line) == [("hole", "07-01 04:00", "07-01 05:00", 1)]
-    assert line.gaps[0].evidence[-1] == "at an unknown time, a halt of this day"
-
-
-LATE = (21, 22, 23)
-
-
-@pytest.mark.parametrize(
-    ("lines", "kinds"),
-    [
-        # All files end together, and the next ones begin at midnight.
-        ([LATE, LATE, LATE], ["short_file"] * 3),
-        # One goes on before midnight, in the same file.
-        ([LATE, LATE, (21, 22)], ["halt", "halt", "halt"]),
-    ],
-)
-def test_files_that_end_together_are_no_halt_unless_one_goes_on(
-    lines: list[tuple[int, ...]], kinds: list[str]
-) -> None:
-    side = market(*lines)
-    classify_halts(side, nothing_known, nobody_knows)
-    assert [told(line)[0][0] for line in side] == kinds
-
-
-def test_files_that_end_together_on_the_day_of_a_halt_are_one() -> None:
-    side = market(LATE, LATE)
-    halt = Halt(at("2025-07-01"), at("2025-07-02"), "a halt of this day", exact=False)
-    classify_halts(side, lambda _: [halt], nobody_knows)
-    assert [told(line)[0][0] for line in side] == ["halt", "halt"]
-
-
-@pytest.mark.parametrize(
-    ("traded", "kind"), [("nothing was traded", "halt"), ("", "hole"), (None, "hole")]
-)
-def test_trades_tell_a_halt_from_a_hole(traded: str | None, kind: str) -> None:
-    lines = market([4])
-    classify_halts(lines, nothing_known, lambda *_: traded)
-    assert told(lines[0]) == [(kind, "07-01 04:00", "07-01 05:00", 1)]
-    evidence = join_evidence(lines[0].gaps[0].evidence)
-    assert ("the candles were left out" in evidence) == (traded == "")
-
-
-def test_other_feeds_are_left_alone() -> None:
-    line = looked_at(line_of([numbered(DAYS[0], 0, 96, 40, 41, 42)]))
-    classify_halts([line, line], nothing_known, lambda *_: "nothing was traded")
-    assert told(line) == [("hole", "07-01 09:45", "07-01 10:45", 3)]
-
-
-# Any market
-
-
-@settings(max_examples=60)
-@given(
-    st.lists(
-        st.lists(st.sets(st.integers(0, 23), max_size=23), min_size=2, max_size=2),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_every_row_that_lacks_is_in_one_gap_of_the_right_kind(
-    lacking: list[list[set[int]]],
-) -> None:
-    """Of every symbol some hours of two days are lacking; the truth is told hour by hour."""
-    lines = []
-    for number, its in enumerate(lacking):
-        rows = candles(
-            *((day, hours(day, *gone)) for day, gone in zip(DAYS, its, strict=False)),
-            symbol=f"S{number}",
-        )
-        lines.append(looked_at(line_of(rows)))
-    classify_halts(lines, nothing_known, nobody_knows)
-    every = [{day * 24 + hour for day, gone in enumerate(its) for hour in gone} for its in lacking]
-    for line, its in zip(lines, lacking, strict=True):
-        kinds = {}
-        for day, gone in enumerate(its):
-            there = [hour for hour in range(24) if hour not in gone]
-            for hour in gone:
-                everywhere = all(hour in each[day] for each in lacking) and len(lacking) > 1
-                # Of one symbol at least rows follow before its file ends.
-                ends = [
-                    next(h for h in range(day * 24 + hour, 49) if h not in own) for own in every
-                ]
-                everywhere &= any(end % 24 for end in ends)
-                inside = there[0] < hour < there[-1]
-                kind = "halt" if everywhere else "hole" if inside else "short_file"
-                kinds[at(DAYS[day]) + hour * HOUR] = kind
-        found = {
-            time: str(gap.kind) for gap in line.gaps for time in range(gap.start, gap.end, HOUR)
-        }
-        assert found == kinds
-        assert sum(gap.missing or 0 for gap in line.gaps) == len(kinds)
-        assert line.missing.tolist() == [len(gone) for gone in its]
-        for one, two in pairwise(line.gaps):
-            assert one.end < two.start or one.kind != two.kind

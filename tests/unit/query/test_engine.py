@@ -216,7 +216,7 @@ def test_a_month_is_read_for_its_days_once(tmp_path: Path, monkeypatch: pytest.M
     for day in range(4):
         plant(tmp_path, DAYS[day], HOURS[24 * day : 24 * day + 24])
     assert times_of(bak.store(tmp_path, prefer="monthly")) == HOURS
-    monkeypatch.setattr("binance_archive_kit.query.scan_planner.profile_files", None)
+    monkeypatch.setattr("binance_archive_kit.query.file_lookup.profile_files", None)
     assert times_of(bak.store(tmp_path, prefer="monthly")) == HOURS
 
 

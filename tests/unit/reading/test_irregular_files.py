@@ -141,7 +141,7 @@ def edited(found: Schema, csv: bytes, odd: set[Irregularity], dice: random.Rando
 
 def facts_of(store: bak.OpenStore, key: ObjectKey) -> FileStats:
     feed = store.engine.feed(key.folder.market, key.folder.data_type)
-    return store.cache.known(feed)[str(key)]
+    return store.engine.known.stats(feed)[str(key)]
 
 
 def assert_reads_as(root: Path, key: ObjectKey, expected: list[tuple[object, ...]]) -> None:

@@ -302,8 +302,8 @@ def test_a_damaged_cache_is_rebuilt(model: Path, tmp_path: Path) -> None:
         facts.write_bytes(spoilt)
         held = bak.store(root, on_error="skip")
         [feed] = held.engine.feeds()
-        held.cache.known(feed)
-        held.cache.profiles(feed)
+        held.engine.known.stats(feed)
+        held.engine.known.profiles(feed)
         if number % 8 == 0:
             facts.write_bytes(spoilt)
             bak.coverage(root)

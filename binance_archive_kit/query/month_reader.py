@@ -1,0 +1,207 @@
+"""Read the months of a scan: from the cache, from the zips, or as a count of rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from binance_archive_kit.display import render
+from binance_archive_kit.query.cache import touch
+from binance_archive_kit.query.file_lookup import FileLookup, ScanContext
+from binance_archive_kit.query.pruning import Pruner
+from binance_archive_kit.query.scan_planner import MonthTask
+from binance_archive_kit.reading.batches import batch_of, count_chunks
+from binance_archive_kit.reading.chunks import Chunk
+from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.reading.file_stats import FileStats, FileTask
+from binance_archive_kit.reading.reader import ZipReader
+
+
+@dataclass(slots=True)
+class ScanReport:
+    """The cost of one query.
+
+    Attributes
+    ----------
+    view : str
+    considered : int
+        Files of the feed.
+    opened : int
+        Zips that were opened.
+    cached : int
+        Files whose rows came from the cache.
+    inflated : int
+        Bytes of csv that were inflated from the zips.
+    rows : int
+        Rows returned.
+    seconds : float
+        From the query to the last row, with the time that the caller took.
+    complete : bool
+        Whether all rows were read.
+    """
+
+    view: str
+    considered: int = 0
+    opened: int = 0
+    cached: int = 0
+    inflated: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+
+    def __str__(self) -> str:
+        """Return the cost in one line."""
+        return (
+            f"{self.view}: {self.opened:,} of {self.considered:,} files opened, "
+            f"{self.cached:,} from the cache; {render.size(self.inflated)} inflated, "
+            f"{self.rows:,} rows in {self.seconds:.2f} s"
+        )
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query of one feed.
+
+    Attributes
+    ----------
+    feed : FeedTable
+    names : list of str
+        Columns to return.
+    pruner : Pruner
+    where : pyarrow.dataset.Expression or None
+    """
+
+    feed: FeedTable
+    names: list[str]
+    pruner: Pruner
+    where: ds.Expression | None
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns to read: those to return, and those that the condition may need."""
+        words = "" if self.where is None else str(self.where)
+        return [name for name in self.feed.arrow.names if name in self.names or name in words]
+
+    @property
+    def reads(self) -> bool:
+        """Whether rows have to be read, and not only counted."""
+        return any(name == "date" or name in self.feed.columns for name in self.columns)
+
+    def rows_of(self, chunk: Chunk) -> pa.RecordBatch:
+        """Return the rows and columns of a chunk that belong to the answer."""
+        batch = batch_of(chunk, pa.schema([self.feed.arrow.field(n) for n in self.columns]))
+        if self.where is not None:
+            groups = groupby((task for task, _ in chunk.spans), lambda task: task.held)
+            covered = (
+                self.pruner.all_match(stored, [task.file for task in group])
+                for stored, group in groups
+            )
+            if not all(covered):
+                batch = batch.filter(self.where)
+        return batch.select(self.names)
+
+
+class Tally:
+    """Counts the chunks of a scan, and adds up the statistics of their files."""
+
+    def __init__(self, report: ScanReport) -> None:
+        self.report = report
+        #: Statistics of files that were read to their end.
+        self.stats: dict[str, FileStats] = {}
+        self._partial: dict[str, FileStats] = {}
+
+    def count(self, chunk: Chunk) -> None:
+        """Count a chunk."""
+        self.report.opened += len(chunk.spans) if chunk.ends else 0
+        self.report.inflated += chunk.inflated
+        for (task, _), stats in zip(chunk.spans, chunk.stats, strict=False):
+            key = task.file.key
+            shown = self._partial.pop(key, None) + stats
+            (self.stats if chunk.ends else self._partial)[key] = shown
+
+
+class MonthReader:
+    """Reads the months of one query.
+
+    Parameters
+    ----------
+    context : ScanContext
+    query : Query
+    tally : Tally
+        Counts what is read.
+    """
+
+    def __init__(self, context: ScanContext, query: Query, tally: Tally) -> None:
+        self._context = context
+        self._query = query
+        self._tally = tally
+
+    def read(self, months: Sequence[MonthTask]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of months; cached ones that follow each other are read together."""
+        if not self._query.reads:
+            yield from self._count(months)
+            return
+        for is_cached, run in groupby(months, lambda month: month.cached is not None):
+            if is_cached:
+                yield from self._cached(list(run))
+            else:
+                yield from self._unzipped([task for month in run for task in month.tasks])
+
+    def _count(self, months: Sequence[MonthTask]) -> Iterator[pa.RecordBatch]:
+        """Yield as many rows as files are known to have; open only the other files."""
+        by_file = "file" in self._query.columns
+        spans = (span for month in months for span in month.spans(by_file=by_file))
+        for is_known, run in groupby(spans, lambda span: span[1] is not None):
+            if is_known:
+                yield from map(self._query.rows_of, count_chunks(run))
+            else:
+                yield from self._unzipped([task for task, _ in run])
+
+    def _cached(self, months: Sequence[MonthTask]) -> Iterator[pa.RecordBatch]:
+        """Yield rows from the cache; from the zips if that fails."""
+        query, cache = self._query, self._context.cache
+        paths = [month.cached for month in months if month.cached is not None]
+        done = 0
+        try:
+            for batch in cache.read(paths, query.feed.arrow, query.names, query.where):
+                done += batch.num_rows
+                yield batch
+        except (pa.ArrowInvalid, OSError):
+            # Deleted or damaged. The zips have the same rows in the same order.
+            cache.discard(paths)
+            needed = (task for month in months for task in month.needed)
+            for batch in self._unzipped(FileLookup(self._context, query.feed).current(needed)):
+                again = min(done, batch.num_rows)
+                done -= again
+                if again < batch.num_rows:
+                    yield batch.slice(again)
+        else:
+            self._tally.report.cached += sum(len(month.files) for month in months)
+            touch(paths)
+
+    def _unzipped(self, tasks: Sequence[FileTask]) -> Iterator[pa.RecordBatch]:
+        feed, rows_of = self._query.feed, self._query.rows_of
+        reader = ZipReader(self._context.store.root, feed, notes=self._context.notes(feed))
+        chunks = reader.chunks(
+            tasks,
+            self._query.columns,
+            lambda chunk: (chunk, rows_of(chunk)),
+            workers=worker_count(),
+            skip=self._context.skip,
+        )
+        with closing(chunks):
+            for chunk, batch in chunks:
+                self._tally.count(chunk)
+                if batch.num_rows:
+                    yield batch
+
+
+def worker_count() -> int:
+    """Return the number of threads to read with: one more than cores, as one often waits."""
+    return min(os.cpu_count() or 1, 8) + 1
