@@ -337,7 +337,7 @@ class Engine:
         rows: list[tuple[object, ...]] = []
         for feed in self.feeds():
             streams = self.folders(feed)
-            proven = self.proven(feed, chain.from_iterable(held.files for held in streams))
+            proven = self.proven(feed, chain.from_iterable(stored.files for stored in streams))
             rows += (_row_of(feed, stored, proven) for stored in streams)
         return pl.DataFrame(rows, schema=STREAMS, orient="row")
 
