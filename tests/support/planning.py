@@ -14,11 +14,12 @@ from binance_archive_kit.archive.enums import Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
+    format_period,
     period_end,
     periods,
-    spell_period,
 )
-from binance_archive_kit.archive.listing import Listed, StreamListing
+from binance_archive_kit.archive.listing import FolderListing
+from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.absences import ArchiveListing
 from binance_archive_kit.planning.config import CollectionConfig
@@ -74,24 +75,24 @@ class World:
             and str(ObjectKey(stream, start)) not in self.holes
         )
 
-    def listing(self, request: FolderRequest) -> StreamListing:
+    def listing(self, request: FolderRequest) -> FolderListing:
         """Answer as `ListingClient.list_folders` does."""
         stream, facts = request.folder, request.availability
-        listing = StreamListing()
+        listing = FolderListing()
         starts = list(request.starts())
         for start in starts:
             if self.exists(stream, facts, start):
-                period = spell_period(start, stream.partition)
+                period = format_period(start, stream.partition)
                 listing.objects[period] = Listed(1_000, "0" * 32, "2025-07-16T01:00:00.000Z", True)
         after = period_end(starts[-1], stream.partition) + timedelta(days=1)
         later = periods(after, after + timedelta(days=400), stream.partition)
         listing.ends = not any(self.exists(stream, facts, start) for start in later)
-        if spell_period(starts[0], stream.partition) not in listing.objects:
+        if format_period(starts[0], stream.partition) not in listing.objects:
             listing.probed = True
             since = max(facts.first or date(2019, 1, 1), self.begins.get(stream.symbol, date.min))
             every = periods(since, self.now.date(), stream.partition)
             first = next((s for s in every if self.exists(stream, facts, s)), None)
-            listing.first = first and spell_period(first, stream.partition)
+            listing.first = first and format_period(first, stream.partition)
         return listing
 
 
@@ -112,7 +113,7 @@ def plan_of(
             for settled in resolve_months(
                 request,
                 [
-                    spell_period(s, Partition.MONTHLY)
+                    format_period(s, Partition.MONTHLY)
                     for s in request.starts()
                     if MATRIX.published_at(s, Partition.MONTHLY) <= world.now
                 ],

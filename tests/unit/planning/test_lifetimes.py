@@ -14,7 +14,8 @@ from binance_archive_kit.archive.keys import (
     Folder,
     Stream,
 )
-from binance_archive_kit.archive.listing import Listed, StreamListing
+from binance_archive_kit.archive.listing import FolderListing
+from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.planning.lifetimes import Lifetimes, witnesses
 from binance_archive_kit.planning.requests import expand
 from tests.support.planning import (
@@ -98,7 +99,7 @@ def test_the_others_of_a_symbol_are_all_but_its_own(
     listing = {
         Folder(
             Stream(Market.SPOT, DataType.KLINES, symbol, interval), Partition.DAILY
-        ): StreamListing(
+        ): FolderListing(
             {str(start + timedelta(days=at)): Listed(1, "", "", True) for at in range(last + 1)},
             ends=True,
         )

@@ -15,11 +15,12 @@ from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.enums import DataType, Market, Partition
 from binance_archive_kit.archive.keys import (
     ObjectKey,
+    format_period,
     period_end,
     periods,
-    spell_period,
 )
-from binance_archive_kit.archive.listing import Listed, StreamListing
+from binance_archive_kit.archive.listing import FolderListing
+from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.planning.absences import ArchiveListing
 from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.decide import make_plan
@@ -219,7 +220,7 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
     assert reasons(plan.unavailable) == [(CM, "bookTicker", "ended")]
     # And if the archive has it all the same, the archive is right.
     asked = expand(config, MATRIX, NOW)
-    found = StreamListing({"2025-07-15": Listed(1, "", "", True)})
+    found = FolderListing({"2025-07-15": Listed(1, "", "", True)})
     listing = {request.folder: found for request in asked.requests}
     assert len(make_plan(config, asked, ArchiveListing(listing), NOTHING, MATRIX, NOW)) == 1
 
@@ -391,7 +392,7 @@ def test_auto_covers_each_day_exactly_once(start: date, length: int, out: set[st
         for at in settled.starts():
             stop = period_end(at, settled.folder.partition)
             if settled.folder.partition is Partition.MONTHLY:
-                assert spell_period(at, Partition.MONTHLY) in out
+                assert format_period(at, Partition.MONTHLY) in out
             covered += periods(at, stop, Partition.DAILY)
     assert sorted(covered) == list(periods(start, end, Partition.DAILY))
 
