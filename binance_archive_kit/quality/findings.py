@@ -19,8 +19,9 @@ from binance_archive_kit.quality.timeline import (
     Timeline,
     stream_values,
 )
+from binance_archive_kit.reading.flaws import Flaw, Standing, join_standing
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.reading.values import CONSTANT_ROWS, Flaw, Standing, joined_standing
+from binance_archive_kit.reading.values import CONSTANT_ROWS
 from binance_archive_kit.timestamps import (
     DAY,
     format_time,
@@ -134,7 +135,7 @@ def _constant_columns(timeline: Timeline) -> Iterator[Finding]:
     standing: tuple[Standing, ...] = ()
     for file in sorted(timeline.files, key=lambda file: file.start):
         if file.profile is not None:
-            standing = joined_standing(standing, file.profile.standing)
+            standing = join_standing(standing, file.profile.standing)
     for column in standing:
         value, rows, first, last = column.longest
         if rows >= CONSTANT_ROWS:
