@@ -1,31 +1,30 @@
-"""Published digests: the ``.CHECKSUM`` objects, fetched into memory.
+"""Published SHA-256 digests: the ``.CHECKSUM`` objects, fetched into memory by libcurl.
 
-They are tiny, and there is one for every zip. Fetched by the downloader they would
-cost as much again as the zips; over some dozens of kept-alive connections they come
-nearly for free, while the zips are on their way.
+There is a small one for every zip. Fetched by the downloader they would cost as much again
+as the zips; over dozens of kept-alive connections they cost little, while the zips download.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import http.client
+import math
+import queue
 import re
-import socket
+import tempfile
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, cast
-from urllib.parse import quote, unquote, urlsplit
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote, urlsplit
 
-from binance_archive_kit.archive.endpoint import (
-    advice_on,
-    open_file_limit,
-    proxy_of,
-    tls_of,
-    way_of,
-)
+import pycurl
+
+from binance_archive_kit.archive.endpoint import Route, advice_on, open_file_limit
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
 from binance_archive_kit.errors import (
     AbsentChecksum,
@@ -38,43 +37,51 @@ from binance_archive_kit.errors import (
     Throttled,
 )
 
+#: A SHA-256 digest, 64 lower-case hex digits; or why there is none.
+Answer = str | ObjectError
+
 #: The first word of a ``.CHECKSUM`` object; the name after it and the line's end vary.
-_DIGEST = re.compile(rb"([0-9a-fA-F]{64})(\s|$)")
-_HEAD = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
-_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
-_CLOSE = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
+_DIGEST = re.compile(rb"\s*([0-9a-fA-F]{64})(\s|$)")
 #: Bytes of an answer: a digest takes a hundred, the error page of a firewall a few thousand.
 _LARGEST = 1 << 20
 _TRIES = 5
-#: Seconds before a connection that could not be made is tried again.
-_PAUSE = 1.0
-#: An answer that does not come is waited for no more than this often.
+#: Stalled answers to one request before it fails.
 _STALLS = 2
-
-Answer = str | ObjectError
+#: Seconds before connections are tried again that the endpoint has refused.
+_PAUSE = 1.0
+#: Seconds within which new requests are started while others are under way.
+_POLL = 0.02
 
 
 @dataclass(slots=True)
 class DigestRequest:
-    """One digest that is asked for."""
+    """A request for the digest of one zip."""
 
     key: str
     tries: int = 0
     stalls: int = 0
 
 
+Answered = tuple[DigestRequest, Answer]
+
+
 class DigestClient:
-    """Fetches published digests on the running event loop; an async context manager.
+    """Fetches published digests; an async context manager.
 
     Parameters
     ----------
     endpoint, bucket : str
     on_answer : callable
-        Called with the key of a zip, and its digest or an error, as answers come.
+        Called on the event loop with the key of a zip, and its digest or an error.
     connections : int
-        Connections, at most.
+        The largest number of connections.
     timeout : float
-        Seconds without a byte after which an answer is waited for no longer.
+        Seconds without a byte after which a request is repeated, or fails.
+
+    Raises
+    ------
+    ConfigurationError
+        If the environment names an invalid proxy or a file without certificates.
     """
 
     def __init__(
@@ -86,287 +93,265 @@ class DigestClient:
         connections: int,
         timeout: float,
     ) -> None:
-        self._way = _Way(endpoint)
-        self._where = f"{endpoint}{way_of(endpoint)}"
-        self._host = urlsplit(endpoint).netloc
-        self._bucket = bucket
+        # The other half of the open files is for the rest of the process.
+        connections = min(connections, open_file_limit() // 2)
+        route = Route.to(endpoint)
+        self._transfers = _Transfers(route, bucket, connections, timeout, self._deliver)
         self._on_answer = on_answer
-        # Half of the files we may have open is for everybody else.
-        self._most = min(connections, open_file_limit() // 2)
-        self._timeout = timeout
-        self._waiting: deque[DigestRequest] = deque()
-        self._idle: list[_Connection] = []
-        self._open: set[_Connection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
-        self._watching: asyncio.TimerHandle | None = None
         self._ended = False
 
     async def __aenter__(self) -> Self:
-        self._watch()
+        self._loop = asyncio.get_running_loop()
+        self._transfers.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._ended = True
-        if self._watching is not None:
-            self._watching.cancel()
-        for task in self._opening:
-            task.cancel()
-        await asyncio.gather(*self._opening, return_exceptions=True)
-        for connection in list(self._open):
-            connection.end()
-        await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+        # Bounded, as libcurl waits for a host name that is being resolved.
+        await asyncio.to_thread(self._transfers.stop, _PAUSE)
 
-    def ask(self, keys: Iterable[str]) -> None:
-        """Ask for the digests of zips, by the keys of the zips; returns at once."""
-        self._waiting += map(DigestRequest, keys)
-        self._serve()
+    def request(self, keys: Iterable[str]) -> None:
+        """Request the digests of zips by the keys of the zips; returns at once."""
+        self._transfers.queue.put([DigestRequest(key) for key in keys])
 
-    def _serve(self) -> None:
-        """Hand what waits to connections that are free, and open more where they are too few."""
-        while self._waiting and self._idle:
-            self._idle.pop().ask(self._waiting.popleft())
-        room = self._most - len(self._open) - len(self._opening)
-        for _ in range(min(room, len(self._waiting) - len(self._opening))):
-            task = asyncio.ensure_future(self._connect())
-            self._opening.add(task)
-            task.add_done_callback(self._connected)
+    def _deliver(self, answers: list[Answered]) -> None:
+        """Pass answers from the thread to the event loop."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._take, answers)
 
-    async def _connect(self) -> None:
-        """Open a connection; it reports by itself when it can be used."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._way.connect(_Connection(self))
-        except Exception as problem:
-            if self._open:
-                # The endpoint may take no more than it has; the others go on meanwhile.
-                await asyncio.sleep(_PAUSE)
-            elif self._waiting:
-                # Whoever waits longest would have been asked for on this connection.
-                self.failed(self._waiting.popleft(), problem)
+    def _take(self, answers: list[Answered]) -> None:
+        for request, answer in answers:
+            if self._ended:
+                return
+            if isinstance(answer, ObjectError) and _may_retry(request, answer):
+                # A kept-alive connection may have been closed meanwhile: retry once at once.
+                pause = 0.25 * 2**request.tries if request.tries > 1 else 0
+                self._loop.call_later(pause, self._transfers.queue.put, [request])
+            else:
+                self._on_answer(request.key, answer)
 
-    def _connected(self, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)
-        if not self._ended:
-            self._serve()
 
-    def _watch(self) -> None:
-        """Close connections whose answer does not come."""
-        loop = asyncio.get_running_loop()
-        for connection in list(self._open):
-            connection.check(loop.time() - self._timeout)
-        self._watching = loop.call_later(self._timeout / 4, self._watch)
+def _may_retry(request: DigestRequest, error: ObjectError) -> bool:
+    """Count a failed try, and return whether another one is worthwhile."""
+    request.tries += 1
+    request.stalls += isinstance(error, Stalled)
+    return error.retryable and request.tries < _TRIES and request.stalls < _STALLS
 
-    # What connections say
 
-    def request(self, key: str) -> bytes:
-        """Spell the request for a digest."""
-        path = f"/{self._bucket}/{quote(key)}{CHECKSUM_SUFFIX}"
-        return f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode()
+@dataclass(slots=True, eq=False)
+class _Transfer:
+    """A handle of libcurl, used for one request after another."""
 
-    def answered(self, question: DigestRequest, status: int, body: bytes) -> None:
-        """Take the answer to a question."""
+    request: DigestRequest
+    curl: pycurl.Curl = field(default_factory=pycurl.Curl)
+    body: bytearray = field(default_factory=bytearray)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the request was sent."""
+        return bool(self.curl.getinfo(pycurl.PRETRANSFER_TIME))
+
+
+class _Transfers:
+    """Requests under way over kept-alive connections, on a thread of their own.
+
+    Parameters
+    ----------
+    route : Route
+    bucket : str
+    connections : int
+    timeout : float
+    deliver : callable
+        Called on the thread with answers as they arrive.
+
+    Attributes
+    ----------
+    queue : queue.SimpleQueue
+        Takes requests from any thread.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        bucket: str,
+        connections: int,
+        timeout: float,
+        deliver: Callable[[list[Answered]], None],
+    ) -> None:
+        self.queue: queue.SimpleQueue[list[DigestRequest] | None] = queue.SimpleQueue()
+        self._route = route
+        self._bucket = bucket
+        self._timeout = timeout
+        self._deliver = deliver
+        self._waiting: deque[DigestRequest] = deque()
+        self._active: dict[pycurl.Curl, _Transfer] = {}
+        self._idle: list[_Transfer] = []
+        self._most = self._limit = connections
+        self._limited_until = 0.0
+        self._certificates = ""
+        self._resources = ExitStack()
+        self._thread = threading.Thread(target=self._run, name="digests", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        if self._route.certificates is not None:
+            # libcurl parses a file once; certificates in memory for every connection.
+            folder = self._resources.enter_context(tempfile.TemporaryDirectory())
+            path = Path(folder, "certificates.pem")
+            path.write_text(self._route.certificates, encoding="ascii")
+            self._certificates = str(path)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Drop all requests and end the thread, waiting at most `timeout` seconds for it."""
+        self.queue.put(None)
+        self._thread.join(timeout)
+        self._resources.close()
+
+    def _run(self) -> None:
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, self._most)
+        while self._receive():
+            try:
+                self._start_transfers()
+                self._multi.perform()
+                answers = list(self._finished())
+            except Exception as error:  # unexpected; yet no request may wait forever
+                answers = list(self._abandoned(repr(error)))
+            if answers:
+                self._deliver(answers)
+            elif self._active and not self._multi.select(_POLL):
+                # It returns at once if all descriptors are above 1,023.
+                time.sleep(0.002)
+        list(self._abandoned(""))
+        self._multi.close()
+
+    def _abandoned(self, message: str) -> Iterator[Answered]:
+        """End all requests, and yield their errors."""
+        for curl in self._active:
+            self._multi.remove_handle(curl)
+        for request in [*(each.request for each in self._active.values()), *self._waiting]:
+            request.tries = _TRIES
+            yield request, self._failure(request.key, message)
+        self._active.clear()
+        self._waiting.clear()
+
+    def _receive(self) -> bool:
+        """Take new requests, waiting for them if none is under way; return False at the end."""
+        with suppress(queue.Empty):
+            while True:
+                requests = self.queue.get(block=not (self._active or self._waiting))
+                if requests is None:
+                    return False
+                self._waiting += requests
+        return True
+
+    def _start_transfers(self) -> None:
+        if time.monotonic() >= self._limited_until:
+            self._limit = self._most
+        while self._waiting and len(self._active) < self._limit:
+            request = self._waiting.popleft()
+            transfer = self._idle.pop() if self._idle else self._new_transfer(request)
+            transfer.request = request
+            transfer.body.clear()
+            path = f"/{self._bucket}/{quote(request.key)}{CHECKSUM_SUFFIX}"
+            transfer.curl.setopt(pycurl.URL, f"{_ascii(self._route.endpoint)}{path}")
+            self._active[transfer.curl] = transfer
+            self._multi.add_handle(transfer.curl)
+
+    def _new_transfer(self, request: DigestRequest) -> _Transfer:
+        transfer = _Transfer(request)
+        for option, value in {
+            pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+            pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+            pycurl.USERAGENT: "binance-archive-kit",
+            pycurl.CAINFO: self._certificates,
+            # Empty: none, whatever the environment says.
+            pycurl.PROXY: _ascii(self._route.proxy or ""),
+            pycurl.NOPROXY: "",
+            pycurl.HTTPPROXYTUNNEL: 1,
+            pycurl.CONNECTTIMEOUT_MS: math.ceil(self._timeout * 1000),
+            pycurl.LOW_SPEED_LIMIT: 1,
+            pycurl.LOW_SPEED_TIME: math.ceil(self._timeout),
+            pycurl.MAXFILESIZE: _LARGEST,
+            pycurl.WRITEFUNCTION: transfer.body.extend,
+            pycurl.NOSIGNAL: 1,
+        }.items():
+            transfer.curl.setopt(option, value)
+        return transfer
+
+    def _finished(self) -> Iterator[Answered]:
+        """Yield the answers that have arrived; requests to start again are put back."""
+        _, answered, failed = self._multi.info_read()
+        ended = [(curl, 0, "") for curl in answered] + failed
+        transfers = [self._active.pop(curl) for curl, *_ in ended]
+        works = bool(answered) or any(each.is_connected for each in self._active.values())
+        for transfer, (curl, code, message) in zip(transfers, ended, strict=True):
+            self._multi.remove_handle(curl)
+            self._idle.append(transfer)
+            request = transfer.request
+            if not code:
+                yield request, self._answer(transfer)
+            elif code == pycurl.E_COULDNT_CONNECT and works:
+                # The endpoint may accept no more connections than it has; these go on.
+                self._limit = max(len(self._active), len(answered))
+                self._limited_until = time.monotonic() + _PAUSE
+                self._waiting.appendleft(request)
+            elif code == pycurl.E_OPERATION_TIMEDOUT:
+                detail = f"no answer from {self._where} within {self._timeout:g} s"
+                yield request, Stalled(request.key, f"its checksum: {detail}")
+            else:
+                status = curl.getinfo(pycurl.HTTP_CONNECTCODE)
+                if status and status != http.client.OK:
+                    message = f"the proxy answered with status {status}"
+                elif code == pycurl.E_COULDNT_RESOLVE_PROXY:
+                    message = f"the proxy's name cannot be resolved: {message}"
+                elif code == pycurl.E_COULDNT_CONNECT and self._route.proxy:
+                    message = f"the proxy cannot be reached: {message}"
+                yield request, self._failure(request.key, message)
+
+    def _failure(self, key: str, message: str) -> ObjectError:
+        """Return the error of a request without an answer."""
+        detail = f"its checksum from {self._where}: {message}"
+        return ConnectionLost(key, "; ".join(filter(None, (detail, advice_on(detail)))))
+
+    @property
+    def _where(self) -> str:
+        return f"{self._route.endpoint}{self._route.through}"
+
+    def _answer(self, transfer: _Transfer) -> Answer:
+        """Return the digest of an answer, or the error of a status other than 200."""
+        key, status = transfer.request.key, transfer.curl.getinfo(pycurl.RESPONSE_CODE)
         if status == http.client.OK:
-            self._on_answer(question.key, read_digest(question.key, body))
-        else:
-            self._retry_or_fail(question, self._refusal(question.key, status))
-
-    def failed(self, question: DigestRequest, problem: Exception) -> None:
-        """Take note that a question was not answered."""
-        if isinstance(problem, TimeoutError):
-            question.stalls += 1
-            said = f"its checksum: no answer from {self._where} within {self._timeout:g} s"
-            self._retry_or_fail(question, Stalled(question.key, said))
-        else:
-            said = f"its checksum from {self._where}: {problem or type(problem).__name__}"
-            said = "; ".join(filter(None, (said, advice_on(said))))
-            self._retry_or_fail(question, ConnectionLost(question.key, said))
-
-    def free(self, connection: _Connection) -> None:
-        """Take a connection that is new, or has its answer."""
-        self._open.add(connection)
-        self._idle.append(connection)
-        self._serve()
-
-    def gone(self, connection: _Connection) -> None:
-        """Forget a connection that is closed."""
-        self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-        if not self._ended:
-            self._serve()
-
-    def _refusal(self, key: str, status: int) -> ObjectError:
+            return read_digest(key, bytes(transfer.body))
         if status == http.client.NOT_FOUND:
             return AbsentChecksum(
                 key,
                 "the archive has no checksum of it; "
                 "download_checksum=False takes it on size and ETag",
             )
-        said = f"its checksum from {self._where}: status {status}"
-        said = "; ".join(filter(None, (said, advice_on(f"status {status}"))))
+        detail = f"its checksum from {self._where}: status {status}"
+        detail = "; ".join(filter(None, (detail, advice_on(f"status {status}"))))
         if status in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
-            return Throttled(key, said)
+            return Throttled(key, detail)
         if status >= http.client.INTERNAL_SERVER_ERROR:
-            return ServerFault(key, said)
+            return ServerFault(key, detail)
         return Forbidden(
             key,
-            f"{said}. If only checksums are refused, download_checksum=False goes by size and ETag",
+            f"{detail}. If only checksums are refused, download_checksum=False goes by size "
+            "and ETag",
         )
 
-    def _retry_or_fail(self, question: DigestRequest, error: ObjectError) -> None:
-        """Ask again after passing trouble, later each time."""
-        question.tries += 1
-        if not error.retryable or question.tries == _TRIES or question.stalls == _STALLS:
-            self._on_answer(question.key, error)
-        elif question.tries == 1:
-            # A kept-alive connection may have been closed meanwhile: the first retry is free.
-            self._again(question)
-        else:
-            pause = 0.25 * 2**question.tries
-            asyncio.get_running_loop().call_later(pause, self._again, question)
 
-    def _again(self, question: DigestRequest) -> None:
-        if not self._ended:
-            self._waiting.appendleft(question)
-            self._serve()
-
-
-class _Connection(asyncio.Protocol):
-    """A kept-alive connection, with one question under way at most.
-
-    The answer is read by hand: to parse its headers as mail takes longer than all the
-    rest of the proof.
-    """
-
-    def __init__(self, owner: DigestClient) -> None:
-        self._owner = owner
-        self._question: DigestRequest | None = None
-        self._answer = b""
-        self._since = 0.0
-        self._transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._owner.free(self)
-
-    def ask(self, question: DigestRequest) -> None:
-        """Ask for one digest."""
-        self._question, self._answer = question, b""
-        self._since = asyncio.get_running_loop().time()
-        self._transport.write(self._owner.request(question.key))
-
-    def check(self, since: float) -> None:
-        """Give the question up if not a byte has come since then."""
-        if self._question is not None and self._since < since:
-            self._lose(TimeoutError())
-
-    def data_received(self, data: bytes) -> None:
-        question = self._question
-        if question is None:
-            self.end()  # nothing was asked: whatever comes next could not be trusted
-            return
-        self._answer += data
-        if len(self._answer) > _LARGEST:
-            self._lose(http.client.HTTPException(f"an answer of more than {_LARGEST:,} bytes"))
-            return
-        found = _HEAD.match(self._answer)
-        length = _LENGTH.search(found[0]) if found else None
-        if found is None or (length and len(self._answer) < found.end() + int(length[1])):
-            self._since = asyncio.get_running_loop().time()
-        elif length is None:
-            self._lose(http.client.HTTPException("an answer without Content-Length"))
-        else:
-            self._question = None
-            body = self._answer[found.end() : found.end() + int(length[1])]
-            self._owner.answered(question, int(found[1]), body)
-            if _CLOSE.search(found[0]):
-                self.end()
-            else:
-                self._owner.free(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lose(exc or ConnectionResetError("the connection was closed"))
-
-    def _lose(self, problem: Exception) -> None:
-        """Close, and say what became of the question."""
-        question, self._question = self._question, None
-        self.end()
-        if question is not None:
-            self._owner.failed(question, problem)
-
-    def end(self) -> None:
-        """Close at once."""
-        self._question = None
-        self._transport.abort()
-        self._owner.gone(self)
+def _ascii(url: str) -> str:
+    """Return a URL with its host name in the form that resolvers take."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return url.replace(host, host.encode("idna").decode(), 1) if host else url
 
 
 def read_digest(key: str, body: bytes) -> Answer:
-    """Read the digest of a ``.CHECKSUM`` object: its first word, 64 hex digits."""
-    found = _DIGEST.match(body.lstrip())
+    """Parse a ``.CHECKSUM`` object: its first word, 64 hex digits, is the digest."""
+    found = _DIGEST.match(body)
     if found is None:
         return BadChecksum(key, f"its checksum begins {body[:40]!r} and not with a SHA-256 digest")
     return found[1].decode().lower()
-
-
-class _Way:
-    """The way to an endpoint: through the environment's proxy if there is one."""
-
-    def __init__(self, endpoint: str) -> None:
-        parts = urlsplit(endpoint)
-        self._tls = tls_of(endpoint)
-        self._proxy = proxy_of(endpoint)
-        self._host = parts.hostname or ""
-        self._port = parts.port or (80 if self._tls is None else 443)
-
-    async def connect(self, protocol: asyncio.Protocol) -> None:
-        """Connect, and hand the connection to a protocol."""
-        to: dict[str, Any] = {"host": self._host, "port": self._port}
-        if self._proxy is not None:
-            to = {"sock": await _tunnel(self._proxy, self._host, self._port)}
-        name = self._host if self._tls else None
-        loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: protocol, **to, ssl=self._tls, server_hostname=name)
-
-
-async def _tunnel(proxy: str, host: str, port: int) -> socket.socket:
-    """Have a proxy connect to a host; whatever is written to the socket then goes there."""
-    loop = asyncio.get_running_loop()
-    through = urlsplit(proxy)
-    at = through.hostname or "", through.port or 80
-    try:
-        found = await loop.getaddrinfo(*at, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConnectionRefusedError(f"the proxy's name cannot be resolved: {error}") from None
-    family, kind, protocol, _, address = found[0]
-    tunnel = socket.socket(family, kind, protocol)
-    try:
-        tunnel.setblocking(False)
-        try:
-            await loop.sock_connect(tunnel, address)
-        except OSError as error:
-            raise ConnectionRefusedError(f"the proxy cannot be reached: {error}") from None
-        request = f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n"
-        if through.username:
-            user = f"{unquote(through.username)}:{unquote(through.password or '')}"
-            request += f"Proxy-Authorization: Basic {base64.b64encode(user.encode()).decode()}\r\n"
-        await loop.sock_sendall(tunnel, f"{request}\r\n".encode())
-        answer = b""
-        while (head := _HEAD.match(answer)) is None:
-            if len(answer) > _LARGEST:
-                raise ConnectionRefusedError("the proxy did not answer with HTTP")
-            piece = await loop.sock_recv(tunnel, 1 << 12)
-            if not piece:
-                raise ConnectionResetError("the proxy closed the connection")
-            answer += piece
-        if head[1] != b"200":
-            raise ConnectionRefusedError(f"the proxy answered with status {head[1].decode()}")
-    except BaseException:
-        tunnel.close()
-        raise
-    return tunnel

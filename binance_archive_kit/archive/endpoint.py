@@ -1,15 +1,13 @@
-"""What the machine lends to connections: open files, trusted certificates, a proxy.
-
-The listing, the checksums and s5cmd all ask here, so that what one of them can reach the
-others can reach too.
-"""
+"""The endpoint, and what connections to it need: proxy, trust store, open files, advice."""
 
 from __future__ import annotations
 
 import os
 import re
 import ssl
+import sys
 import urllib.request
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,12 +18,12 @@ from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.errors import ConfigurationError, field_error, masked, shown
 from binance_archive_kit.paths import has_controls
 
-#: What is reckoned with where there is no limit, or none can be asked for.
+#: Assumed where there is no limit, or where the system does not report it.
 _OPEN_FILES = 1 << 10
 
 
 def open_file_limit(*, hard: bool = False) -> int:
-    """Return how many files this process may have open, or may at most raise that to."""
+    """Return how many files this process may open; if `hard`, after raising its limit."""
     try:
         import resource
     except ImportError:  # not a Unix
@@ -50,7 +48,7 @@ def endpoint_of(endpoint_url: str | None, matrix: Matrix) -> str:
     Raises
     ------
     ConfigurationError
-        If it can be none.
+        If it is invalid.
     """
     given = (
         ("endpoint_url", endpoint_url),
@@ -106,103 +104,115 @@ def check_endpoint(url: object, field: str = "endpoint_url") -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-# Trust
+# The route to it
 
-#: Variables that name a PEM file; the last one is also read by s5cmd itself.
-_FILES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
-_FOLDER = "SSL_CERT_DIR"
+
+@dataclass(frozen=True)
+class Route:
+    """How connections reach an endpoint: through which proxy, and trusting which certificates.
+
+    The listing, the digests and s5cmd all take it from here, so that an endpoint that one of
+    them reaches is reached by the others.
+
+    Attributes
+    ----------
+    endpoint : str
+    proxy : str or None
+        URL of an HTTP proxy, which may contain a password.
+    tls : ssl.SSLContext or None
+        None for plain HTTP.
+    certificates : str or None
+        The same trusted certificates as PEM text; None for plain HTTP.
+    """
+
+    endpoint: str
+    proxy: str | None = field(repr=False)
+    tls: ssl.SSLContext | None
+    certificates: str | None = field(repr=False)
+
+    @classmethod
+    def to(cls, endpoint: str) -> Route:
+        """Return the route to an endpoint, as the environment says now.
+
+        Raises
+        ------
+        ConfigurationError
+            If the environment names an invalid proxy or a file without certificates. The
+            message has no password.
+        """
+        tls, certificates = None, None
+        if urlsplit(endpoint).scheme == "https":
+            # An empty variable counts as unset, as for OpenSSL.
+            names = (os.environ.get(name) or None for name in (*_PEM_FILES, "SSL_CERT_DIR"))
+            tls, certificates = _trust(*names)
+        return cls(endpoint, _proxy_of(endpoint), tls, certificates)
+
+    @property
+    def through(self) -> str:
+        """The proxy without its password, for messages; empty without one."""
+        return f" through the proxy {masked(self.proxy)}" if self.proxy else ""
+
+
+#: Variables that name a PEM file.
+_PEM_FILES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def tls_of(endpoint: str) -> ssl.SSLContext | None:
-    """Return the TLS context for an endpoint, or None for plain HTTP.
-
-    Raises
-    ------
-    ConfigurationError
-        If a variable of the environment names a file without certificates.
-    """
-    return _trusted(*_named())[0] if urlsplit(endpoint).scheme == "https" else None
-
-
-def authorities_of(endpoint: str) -> str | None:
-    """Return all certificates that an endpoint may be trusted by, as PEM; None for plain HTTP.
-
-    Raises
-    ------
-    ConfigurationError
-        If a variable of the environment names a file without certificates.
-    """
-    return _trusted(*_named())[1] if urlsplit(endpoint).scheme == "https" else None
-
-
-def _named() -> tuple[str | None, ...]:
-    # Empty is as good as unset, as for OpenSSL.
-    return tuple(os.environ.get(name) or None for name in (*_FILES, _FOLDER))
-
-
 @cache
-def _trusted(*named: str | None) -> tuple[ssl.SSLContext, str]:
-    """Trust certifi's authorities, the machine's and those the environment names (60 ms)."""
+def _trust(*named: str | None) -> tuple[ssl.SSLContext, str]:
+    """Trust the authorities of certifi, the machine and the environment (60 ms)."""
     *files, folder = named
-    found = dict.fromkeys(_certificates(Path(certifi.where())))
     usual = ssl.get_default_verify_paths()
-    for path in (usual.openssl_cafile, *_members(usual.openssl_capath), *_members(folder)):
-        found |= dict.fromkeys(_certificates(Path(path)))
+    paths = (certifi.where(), usual.openssl_cafile, *_members(usual.openssl_capath))
+    found = dict.fromkeys(
+        certificate for path in (*paths, *_members(folder)) for certificate in _certificates(path)
+    )
+    if sys.platform == "win32":
+        for store in ("ROOT", "CA"):
+            for certificate, encoding, _ in ssl.enum_certificates(store):
+                if encoding == "x509_asn":
+                    found[ssl.DER_cert_to_PEM_cert(certificate).strip()] = None
     context = ssl.create_default_context(cadata="\n".join(found))
-    for variable, file in zip(_FILES, files, strict=True):
+    for variable, file in zip(_PEM_FILES, files, strict=True):
         if file is None:
             continue
-        more = _certificates(Path(file))
+        more = _certificates(file)
         try:
             context.load_verify_locations(cadata="\n".join(more))
         except (ssl.SSLError, ValueError):
-            raise field_error(
-                variable,
-                f"{shown(file)} is not a file of certificates in PEM form; "
-                "correct the environment variable, or unset it",
+            raise ConfigurationError(
+                f"{variable}: {shown(file)} is not a file of certificates in PEM form; "
+                "correct the environment variable, or unset it"
             ) from None
         found |= dict.fromkeys(more)
-    # Windows has its own store in place of files.
-    context.load_default_certs()
     return context, "\n".join(found) + "\n"
 
 
 def _members(folder: str | None) -> list[str]:
     """List the files of a folder, sorted; none if it cannot be read."""
     try:
-        return [] if folder is None else sorted(str(path) for path in Path(folder).iterdir())
+        return [] if folder is None else sorted(map(str, Path(folder).iterdir()))
     except OSError:
         return []
 
 
-def _certificates(path: Path) -> list[str]:
-    """Return the certificates of a PEM file and nothing else of it, such as a private key."""
+def _certificates(path: str) -> list[str]:
+    """Return the certificates of a PEM file, without anything else such as a private key."""
     try:
-        return _CERTIFICATE.findall(path.read_text(encoding="ascii", errors="ignore"))
+        return _CERTIFICATE.findall(Path(path).read_text(encoding="ascii", errors="ignore"))
     except (OSError, ValueError):
         return []
 
 
-# Proxies
-
-
-def proxy_of(endpoint: str) -> str | None:
-    """Return the URL of the environment's proxy for an endpoint, if there is one.
-
-    Raises
-    ------
-    ConfigurationError
-        If the proxy's URL is invalid, or is not one of an HTTP proxy. The message has no
-        password.
-    """
+def _proxy_of(endpoint: str) -> str | None:
+    """Return the URL of the environment's proxy for an endpoint; None without one."""
     parts = urlsplit(endpoint)
     proxies = urllib.request.getproxies()
     name = next((each for each in (parts.scheme, "all") if proxies.get(each)), None)
     if name is None or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
-    given = proxies[name]
-    proxy = given if "://" in given else f"http://{given}"
+    proxy = proxies[name]
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
     try:
         through = urlsplit(proxy)
         host = (through.hostname or "").encode("idna")
@@ -214,32 +224,18 @@ def proxy_of(endpoint: str) -> str | None:
     problem = f"the proxy {masked(proxy)!r} has no valid host and port"
     if usable:
         problem = (
-            f"{masked(proxy)!r} is a proxy of the kind {through.scheme}, and only HTTP proxies are "
-            "supported"
+            f"{masked(proxy)!r} is a proxy of the kind {through.scheme}, and only HTTP proxies "
+            "are supported"
         )
-    raise field_error(
-        f"{name}_proxy",
-        f"{problem}; set {name}_proxy to an HTTP proxy, like 'http://proxy.example:3128', or "
-        f"no_proxy={parts.hostname} to go without",
+    raise ConfigurationError(
+        f"{name}_proxy: {problem}; set {name}_proxy to an HTTP proxy, like "
+        f"'http://proxy.example:3128', or no_proxy={parts.hostname} to go without"
     )
 
 
-def way_of(endpoint: str) -> str:
-    """Name the proxy on the way to an endpoint, for messages; empty without one.
+# Advice on network errors
 
-    >>> way_of("http://127.0.0.1:1")
-    ''
-    """
-    try:
-        proxy = proxy_of(endpoint)
-    except ConfigurationError:
-        return ""
-    return f" through the proxy {masked(proxy)}" if proxy else ""
-
-
-# What errors of the network mean
-
-#: Words of httpx, asyncio and s5cmd, and what to do about it; the first match decides.
+#: Patterns in messages of httpx, libcurl and s5cmd, and advice; the first match counts.
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
         r"(?<![:.\d])407\b|Proxy Authentication",
@@ -261,17 +257,17 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (r"NoSuchBucket", "the endpoint has no bucket of that name; check endpoint_url"),
     (
-        r"hostname mismatch|not valid for|certificate is valid for",
+        r"hostname mismatch|not valid for|certificate is valid for|subject name",
         "the certificate is another host's; check endpoint_url",
     ),
     (
-        r"CERTIFICATE_VERIFY_FAILED|x509|unknown authority",
+        r"CERTIFICATE_VERIFY_FAILED|SSL certificate|x509|unknown authority",
         "the certificate is not trusted; if your network has its own authority, name its PEM "
         "file in SSL_CERT_FILE",
     ),
     (
-        r"WRONG_VERSION_NUMBER|RECORD_LAYER|not look like a TLS|HTTP response to HTTPS"
-        r"|TLS handshake|SSL handshake|UNEXPECTED_EOF",
+        r"(?i)WRONG.VERSION.NUMBER|RECORD.LAYER|not look like a TLS|HTTP response to HTTPS"
+        r"|(TLS|SSL).(handshake|connect)|UNEXPECTED.EOF",
         "there seems to be no TLS at that port; does the endpoint begin with http://?",
     ),
     (
@@ -280,18 +276,18 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (
         r"Name or service not known|nodename nor servname|No address associated|name resolution"
-        r"|getaddrinfo|no such host|server misbehaving",
+        r"|getaddrinfo|no such host|server misbehaving|Could not resolve",
         "the host's name cannot be resolved; check endpoint_url and the network",
     ),
     (
-        r"refused|unreachable|No route|attempts failed|Connect call failed",
+        r"refused|unreachable|No route|attempts failed|Connect call failed|Could not connect",
         "nothing answers there; check the network and endpoint_url",
     ),
 )
 
 
 def advice_on(problem: str) -> str:
-    """Return what to do about an error of the network, from its words; empty if unknown.
+    """Return advice on the message of a network error; empty if there is none.
 
     >>> advice_on("dial tcp: lookup nowhere.example: no such host")
     "the host's name cannot be resolved; check endpoint_url and the network"

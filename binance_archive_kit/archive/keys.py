@@ -246,7 +246,7 @@ class ObjectKey:
     @property
     def period(self) -> str:
         """The period as it stands in the key: ``YYYY-MM-DD`` or ``YYYY-MM``."""
-        return spell_period(self.start, self.folder.partition)
+        return format_period(self.start, self.folder.partition)
 
     @property
     def end(self) -> date:
@@ -304,24 +304,24 @@ def parse_period(text: str, partition: Partition) -> date:
     return date.fromisoformat(text if partition is Partition.DAILY else f"{text}-01")
 
 
-def unpadded_period(text: str, partition: Partition) -> str | None:
-    """Return the period that is meant where zeros are left out; None if there is none.
+def pad_period(text: str, partition: Partition) -> str | None:
+    """Return a period with the zeros it may lack; None if it is not a period.
 
-    >>> unpadded_period("2020-8", Partition.MONTHLY)
-    '2020-08'
+    >>> pad_period("2020-8", Partition.MONTHLY), pad_period("2020-08", Partition.MONTHLY)
+    ('2020-08', '2020-08')
     """
     parts = text.split("-")
     if not all(part.isascii() and part.isdigit() for part in parts):
         return None
-    meant = "-".join([parts[0], *(part.zfill(2) for part in parts[1:])])
+    padded = "-".join([parts[0], *(part.zfill(2) for part in parts[1:])])
     try:
-        parse_period(meant, partition)
+        parse_period(padded, partition)
     except ValueError:
         return None
-    return None if meant == text else meant
+    return padded
 
 
-def spell_period(start: date, partition: Partition) -> str:
+def format_period(start: date, partition: Partition) -> str:
     """Spell the period that begins on `start`, the inverse of `parse_period`."""
     return start.isoformat() if partition is Partition.DAILY else start.isoformat()[:7]
 

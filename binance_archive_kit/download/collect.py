@@ -125,12 +125,12 @@ def _prepare(
             context = PlanningContext.read(config_of(config, fields), storage)
 
     async def work() -> CollectionResult:
-        with events.run(context.config.output_directory) as finish:
+        with events.run(context.config.output_directory):
             clock = Clock()
             plan = given if given is not None else await context.plan(progress)
             events.tasks_planned(plan)
             result = await Run(plan, context, progress, events, clock).run()
-            finish(result)
+            events.run_finished(result)
         return result
 
     return work, progress

@@ -10,12 +10,7 @@ from functools import cached_property
 from importlib.metadata import files
 from pathlib import Path
 
-from binance_archive_kit.archive.endpoint import (
-    authorities_of,
-    open_file_limit,
-    proxy_of,
-    way_of,
-)
+from binance_archive_kit.archive.endpoint import Route, open_file_limit
 from binance_archive_kit.download.batches import Copy
 from binance_archive_kit.errors import ConfigurationError, shown
 from binance_archive_kit.paths import has_controls
@@ -122,12 +117,12 @@ class Command:
             and name != "S3_ENDPOINT_URL"
             and not name.lower().endswith("_proxy")
         }
-        if (authorities := authorities_of(self.endpoint)) is not None:
+        if self.route.certificates is not None:
             bundle = self.folder / "authorities.pem"
-            bundle.write_text(authorities, encoding="ascii")
+            bundle.write_text(self.route.certificates, encoding="ascii")
             environment["AWS_CA_BUNDLE"] = str(bundle)
-        if (proxy := proxy_of(self.endpoint)) is not None:
-            environment["HTTP_PROXY"] = environment["HTTPS_PROXY"] = proxy
+        if self.route.proxy is not None:
+            environment["HTTP_PROXY"] = environment["HTTPS_PROXY"] = self.route.proxy
         return environment | {
             "AWS_REGION": self.region,  # saves a request for the bucket's region
             "AWS_CONFIG_FILE": os.devnull,
@@ -137,9 +132,9 @@ class Command:
         }
 
     @cached_property
-    def way(self) -> str:
-        """The proxy on the way to the endpoint, for messages; empty without one."""
-        return way_of(self.endpoint)
+    def route(self) -> Route:
+        """The route to the endpoint."""
+        return Route.to(self.endpoint)
 
     @cached_property
     def _copy_flags(self) -> list[str]:

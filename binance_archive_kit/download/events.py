@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -113,17 +113,16 @@ class EventLog:
 
     def emit(self, event: str, **details: Any) -> None:
         """Pass an event to the collector."""
-        if self._collector is not None:
-            try:
-                self._collector.record_event(event, **details)
-            except Exception as error:
-                self.collector_error = self.collector_error or error
+        self._record("record_event", event, details)
 
     def emit_error(self, message: str, **details: Any) -> None:
         """Pass an error to the collector."""
+        self._record("record_error", message, details)
+
+    def _record(self, method: str, text: str, details: dict[str, Any]) -> None:
         if self._collector is not None:
             try:
-                self._collector.record_error(message, **details)
+                getattr(self._collector, method)(text, **details)
             except Exception as error:
                 self.collector_error = self.collector_error or error
 
@@ -137,15 +136,12 @@ class EventLog:
             raise
 
     @contextmanager
-    def run(self, output_directory: object) -> Iterator[Callable[[CollectionResult], None]]:
-        """Emit the start of a run, and its end if an error ends it.
-
-        Yields a function to call with the result, which emits the end of the run.
-        """
+    def run(self, output_directory: object) -> Iterator[None]:
+        """Emit the start of a run, and its end if an error ends it; see `run_finished`."""
         self.emit("run_started", output_directory=str(output_directory))
         try:
             with self.emitting_errors():
-                yield self._run_finished
+                yield
         except BaseException as error:
             failed = getattr(error, "result", None)
             interrupted = isinstance(error, CancelledError | KeyboardInterrupt)
@@ -156,7 +152,8 @@ class EventLog:
             )
             raise
 
-    def _run_finished(self, result: CollectionResult) -> None:
+    def run_finished(self, result: CollectionResult) -> None:
+        """Emit the end of a run."""
         self.emit("run_finished", outcome=result.outcome, **result.collection_stats)
 
     def tasks_planned(self, plan: Plan) -> None:

@@ -9,11 +9,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Self
 
+from binance_archive_kit.download.transfer import Transfer
 from binance_archive_kit.errors import NO_ROOM, DiskFull, ObjectError, TransferFailed, disk_error
-from binance_archive_kit.storage.proof import Expected, Proof, prove
+from binance_archive_kit.storage.proof import Proof, prove
 from binance_archive_kit.storage.store import Store
 
 _THREADS = 2
@@ -23,26 +23,8 @@ _FILES_PER_JOB, _BYTES_PER_JOB = 64, 8 << 20
 _GATHER_SECONDS = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A file to prove, and what the archive publishes about it.
-
-    Attributes
-    ----------
-    key, path : str
-    expected : Expected
-    in_store : bool
-        Whether the file has its final name already.
-    """
-
-    key: str
-    path: str
-    expected: Expected
-    in_store: bool
-
-
 class ProofQueue:
-    """Proves files on threads of its own; a context manager.
+    """Proves files on threads of its own; an async context manager.
 
     Parameters
     ----------
@@ -52,7 +34,7 @@ class ProofQueue:
     accept_stale : bool
         Whether to accept files whose published digest differs, if size and ETag are right.
     on_outcome : callable
-        Called on the event loop with the key of a file and its proof or error.
+        Called on the event loop with a transfer and the proof or error of its file.
     """
 
     def __init__(
@@ -60,7 +42,7 @@ class ProofQueue:
         store: Store,
         record: Callable[[Sequence[Proof]], None],
         accept_stale: bool,
-        on_outcome: Callable[[str, Proof | ObjectError], None],
+        on_outcome: Callable[[Transfer, Proof | ObjectError], None],
     ) -> None:
         self._store = store
         self._record = record
@@ -68,22 +50,28 @@ class ProofQueue:
         self._on_outcome = on_outcome
         self._threads = ThreadPoolExecutor(_THREADS, "prover")
         self._unproven: set[str] = set()
-        self._ready: deque[Candidate] = deque()
+        self._ready: deque[Transfer] = deque()
         self._jobs: set[asyncio.Future[None]] = set()
         self._gather_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._internal_error: BaseException | None = None
+        self._closed = False
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Cancel the jobs that have not begun, and wait for the others."""
-        if self._gather_timer is not None:
-            self._gather_timer.cancel()
-        for job in self._jobs:
-            job.cancel()
-        self._threads.shutdown()
+    async def __aexit__(self, *_: object) -> None:
+        """Drop what no thread has begun, and wait for the outcomes of the rest.
+
+        After an interrupt, the outcomes agree with the files in the store.
+        """
+        self._closed = True
+        self._ready.clear()
+        try:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            await asyncio.gather(*self._jobs, return_exceptions=True)
+        finally:
+            self._threads.shutdown()
 
     def expect(self, key: str) -> None:
         """Count a file as unproven; its digest may not be known yet."""
@@ -94,9 +82,11 @@ class ProofQueue:
         self._unproven.discard(key)
         self._changed.set()
 
-    def put(self, candidate: Candidate) -> None:
-        """Prove a file soon, together with others."""
-        self._ready.append(candidate)
+    def put(self, transfer: Transfer) -> None:
+        """Prove the file of a transfer soon, together with others."""
+        if self._closed:
+            return
+        self._ready.append(transfer)
         if self._gather_timer is None:
             loop = asyncio.get_running_loop()
             self._gather_timer = loop.call_later(_GATHER_SECONDS, self._dispatch)
@@ -112,11 +102,11 @@ class ProofQueue:
     def _dispatch(self) -> None:
         self._gather_timer = None
         while self._ready and len(self._jobs) < 2 * _THREADS:
-            batch: list[Candidate] = []
+            batch: list[Transfer] = []
             size = 0
             while self._ready and len(batch) < _FILES_PER_JOB and size < _BYTES_PER_JOB:
                 batch.append(self._ready.popleft())
-                size += batch[-1].expected.size or 0
+                size += batch[-1].size or 0
             job = asyncio.ensure_future(self._run_job(batch))
             self._jobs.add(job)
             job.add_done_callback(self._job_done)
@@ -129,28 +119,28 @@ class ProofQueue:
             self._dispatch()
         self._changed.set()
 
-    async def _run_job(self, batch: Sequence[Candidate]) -> None:
+    async def _run_job(self, batch: Sequence[Transfer]) -> None:
         loop = asyncio.get_running_loop()
         outcomes: Sequence[Proof | ObjectError]
         try:
             outcomes = await loop.run_in_executor(self._threads, self._prove_files, batch)
         except OSError as error:
-            outcomes = [_disk_failure(candidate.key, error) for candidate in batch]
-        for candidate, outcome in zip(batch, outcomes, strict=True):
-            self._on_outcome(candidate.key, outcome)
+            outcomes = [_disk_failure(transfer.key, error) for transfer in batch]
+        for transfer, outcome in zip(batch, outcomes, strict=True):
+            self._on_outcome(transfer, outcome)
 
-    def _prove_files(self, batch: Sequence[Candidate]) -> list[Proof | ObjectError]:
+    def _prove_files(self, batch: Sequence[Transfer]) -> list[Proof | ObjectError]:
         """Prove files, and record the proofs; runs on a thread."""
-        outcomes = [self._prove_file(candidate) for candidate in batch]
+        outcomes = [self._prove_file(transfer) for transfer in batch]
         # Recorded after the renames: a proof without its file would be false.
         self._record([outcome for outcome in outcomes if isinstance(outcome, Proof)])
         return outcomes
 
-    def _prove_file(self, candidate: Candidate) -> Proof | ObjectError:
-        key, path, expected = candidate.key, candidate.path, candidate.expected
+    def _prove_file(self, transfer: Transfer) -> Proof | ObjectError:
+        key, path, stale = transfer.key, str(transfer.path), self._accept_stale
         try:
-            proof = prove(key, path, expected, accept_stale=self._accept_stale)
-            return proof if candidate.in_store else self._store.admit(proof, path)
+            proof = prove(key, path, transfer.expected(), accept_stale=stale)
+            return proof if transfer.in_store else self._store.admit(proof, path)
         except ObjectError as error:
             return error
         except OSError as error:

@@ -111,21 +111,26 @@ class CollectionResult(Mapping[str, Any]):
     """
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
-        self.plan = plan
-        self._ledger = ledger
         keys = plan.frame["key"]
         counts = Counter(ledger.states)
         total = len(plan) - counts[State.ABSENT]
         proven = counts[State.DOWNLOADED] + counts[State.KEPT]
-        self.failures = tuple(ledger.failures)
-        self.missing = (*plan.missing, *ledger.missing)
-        self.not_published = (*plan.not_published, *ledger.not_published)
-        self.unavailable = plan.unavailable
         proven_keys = keys.filter(ledger.rows_in(State.DOWNLOADED, State.KEPT))
-        self.output_files = Files(proven_keys, ledger.path_of)
-        self.stale = tuple(map(ledger.path_of, ledger.stale))
+        task_id, output_files = uuid.uuid4().hex, Files(proven_keys, ledger.path_of)
+        # The entries of the mapping, in this order.
         self.status = "success"
         self.outcome = _outcome(proven, total)
+        self.metadata = SimpleNamespace(
+            task_id=task_id,
+            status=self.status,
+            created_at=ledger.clock.created_at.isoformat(timespec="seconds"),
+            updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            records_processed=proven,
+            bytes_processed=ledger.proven_bytes,
+            errors=[str(failure) for failure in ledger.failures],
+            source_files=Files(keys.filter(~ledger.rows_in(State.ABSENT))),
+            output_files=output_files,
+        )
         self.collection_stats: dict[str, int | float] = {
             "total_tasks": total,
             "successful_tasks": counts[State.DOWNLOADED],
@@ -139,18 +144,16 @@ class CollectionResult(Mapping[str, Any]):
         self.total_size_formatted = render.size(ledger.proven_bytes)
         self.output_directory = str(plan.config.output_directory)
         self.storage_zones_used = ["archive"] if proven else []
-        self.ingestion_metadata_id = uuid.uuid4().hex
-        self.metadata = SimpleNamespace(
-            task_id=self.ingestion_metadata_id,
-            status=self.status,
-            created_at=ledger.clock.created_at.isoformat(timespec="seconds"),
-            updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            records_processed=proven,
-            bytes_processed=ledger.proven_bytes,
-            errors=[str(failure) for failure in ledger.failures],
-            source_files=Files(keys.filter(~ledger.rows_in(State.ABSENT))),
-            output_files=self.output_files,
-        )
+        self.ingestion_metadata_id = task_id
+        self.output_files = output_files
+        self.failures = tuple(ledger.failures)
+        self.unavailable = plan.unavailable
+        self.missing = (*plan.missing, *ledger.missing)
+        self.not_published = (*plan.not_published, *ledger.not_published)
+        self.stale = tuple(map(ledger.path_of, ledger.stale))
+        self._entries = list(vars(self))
+        self.plan = plan
+        self._ledger = ledger
 
     @classmethod
     def join(
@@ -162,34 +165,16 @@ class CollectionResult(Mapping[str, Any]):
 
     # The documented dictionary
 
-    _ENTRIES = (
-        "status",
-        "outcome",
-        "metadata",
-        "collection_stats",
-        "success_rate",
-        "total_size_formatted",
-        "output_directory",
-        "storage_zones_used",
-        "ingestion_metadata_id",
-        "output_files",
-        "failures",
-        "unavailable",
-        "missing",
-        "not_published",
-        "stale",
-    )
-
     def __getitem__(self, name: str) -> Any:
-        if name in self._ENTRIES:
+        if name in self._entries:
             return getattr(self, name)
-        raise KeyError(f"{name}; the result has {', '.join(self._ENTRIES)}")
+        raise KeyError(f"{name}; the result has {', '.join(self._entries)}")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ENTRIES)
+        return iter(self._entries)
 
     def __len__(self) -> int:
-        return len(self._ENTRIES)
+        return len(self._entries)
 
     def __hash__(self) -> int:
         return id(self)

@@ -6,9 +6,6 @@ import asyncio
 import errno
 import threading
 import warnings
-from collections.abc import Iterable
-
-import polars as pl
 
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Progress
@@ -93,7 +90,8 @@ class Run:
         plan = self._plan
         self._progress.planned = len(plan)
         proven = plan.rows_with(PlanReason.PROVEN)
-        self._keep(proven["row"], proven["size"])
+        for row, key, size in proven.select("row", "key", "size").iter_rows():
+            self._transfers.keep(row, key, self._size_on_disk(key) if size is None else size)
         self._check_space()
         await self._hash_moved()
         if len(plan.rows_to_fetch()) or len(self._ledger.pending(plan.rows_to_prove())):
@@ -117,23 +115,6 @@ class Run:
         while True:
             await asyncio.sleep(self._ledger.arrivals.step)
             self._ledger.note_arrivals(self._progress.arriving)
-
-    def _keep(self, rows: pl.Series, sizes: Iterable[int | None]) -> None:
-        """Record files of the store that are proven, by their rows of the plan."""
-        self._progress.proven += len(rows)
-        keys = self._plan.frame["key"].gather(rows)
-        for row, key, listed in zip(rows, keys, sizes, strict=True):
-            size = self._size_on_disk(key) if listed is None else listed
-            self._ledger.keep(row, size)
-            if self._events:
-                path = self._ledger.path_of(key)
-                self._events.emit("file_skipped", key=key, path=path, size_bytes=size)
-
-    def _size_on_disk(self, key: str) -> int:
-        try:
-            return self._store.path(key).stat().st_size
-        except FileNotFoundError:  # removed since the plan was made
-            return 0
 
     def _check_space(self) -> None:
         need = self._plan.download_bytes
@@ -180,9 +161,15 @@ class Run:
         except asyncio.CancelledError:
             stopped.set()
             raise
-        kept = pl.Series(keys).is_in([*same])
-        sizes = [same[key].stamp.size for key in keys if key in same]
-        self._keep(moved["row"].filter(kept), sizes)
+        for row, key in moved.select("row", "key").iter_rows():
+            if key in same:
+                self._transfers.keep(row, key, same[key].stamp.size)
+
+    def _size_on_disk(self, key: str) -> int:
+        try:
+            return self._store.path(key).stat().st_size
+        except FileNotFoundError:  # removed since the plan was made
+            return 0
 
     def _record_missing(self, result: CollectionResult) -> None:
         there = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)

@@ -12,6 +12,7 @@ Guarantees:
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -39,6 +40,7 @@ from binance_archive_kit.errors import (
     Throttled,
     TransferFailed,
     Truncated,
+    disk_advice,
 )
 
 #: s5cmd keeps the memory of a failed task until it exits, so it is restarted in time.
@@ -126,29 +128,26 @@ class S5cmd:
     ) -> AsyncGenerator[list[Event], None]:
         """Copy each object by a process of its own, as many at once as there are workers."""
         keys = (key for batch in batches for copy in batch for key in copy.keys)
-        reports: asyncio.Queue[list[Event] | None] = asyncio.Queue(4 * self._command.workers)
-
-        async def work() -> None:
-            for key in keys:
-                async with self._process(_Feed(iter([[Copy((key,))]])), 1) as process:
-                    while events := await process.events():
-                        await reports.put(events)
-            await reports.put(None)
-
-        tasks = [asyncio.ensure_future(work()) for _ in range(self._command.workers)]
-        working = len(tasks)
+        running: set[asyncio.Task[list[Event]]] = set()
         try:
-            while working:
-                events = await reports.get()
-                if events is None:
-                    working -= 1
-                else:
-                    yield events
-            await asyncio.gather(*tasks)
+            while True:
+                for key in islice(keys, self._command.workers - len(running)):
+                    running.add(asyncio.ensure_future(self._copy_one(key)))
+                if not running:
+                    return
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                yield [event for task in done for event in task.result()]
         finally:
-            for task in tasks:
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _copy_one(self, key: str) -> list[Event]:
+        reported: list[Event] = []
+        async with self._process(_Feed(iter([[Copy((key,))]])), 1) as process:
+            while events := await process.events():
+                reported += events
+        return reported
 
     def _process(self, feed: _Feed, workers: int) -> _Process:
         self._processes += 1
@@ -343,7 +342,9 @@ class _Process:
         for key in failed:
             del self._in_flight[key]
             # An error of a wildcard does not say which of its objects it is about.
-            yield Refused(key, explain(key, text, self._command.way), final=copy.pattern is None)
+            yield Refused(
+                key, explain(key, text, self._command.route.through), final=copy.pattern is None
+            )
         if not failed and copy.pattern is None:
             self._last_error = text[:500]
 
@@ -450,4 +451,15 @@ def explain(key: str, text: str, way: str = "") -> ObjectError:
     kind = next((kind for words, kind in _ERRORS if re.search(words, text)), TransferFailed)
     if kind is ConnectionLost:
         detail += way
-    return kind(key, "; ".join(filter(None, (detail, advice_on(detail)))))
+    advice = advice_on(detail) or (_disk_advice(detail) if kind is TransferFailed else "")
+    return kind(key, "; ".join(filter(None, (detail, advice))))
+
+
+def _disk_advice(detail: str) -> str:
+    """Return what to do about a problem of the local disk; empty if unknown."""
+    words = detail.lower()
+    for number, name in errno.errorcode.items():
+        advice = "" if name in ("EPERM", "EACCES") else disk_advice(number)
+        if advice and os.strerror(number).lower() in words:
+            return advice
+    return ""

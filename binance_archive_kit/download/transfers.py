@@ -8,8 +8,6 @@ failed for a temporary reason are retried; bytes that fail their proof go to qua
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
@@ -25,7 +23,7 @@ from binance_archive_kit.download.batches import Copy, make_batches
 from binance_archive_kit.download.command import Command, choose_workers
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Ledger, State
-from binance_archive_kit.download.proofs import Candidate, ProofQueue
+from binance_archive_kit.download.proofs import ProofQueue
 from binance_archive_kit.download.s5cmd import Event, Refused, S5cmd
 from binance_archive_kit.download.transfer import Step, Transfer
 from binance_archive_kit.errors import (
@@ -38,9 +36,7 @@ from binance_archive_kit.errors import (
     ObjectError,
     StaleChecksum,
     Stalled,
-    TransferFailed,
     Truncated,
-    disk_advice,
     disk_error,
 )
 from binance_archive_kit.planning.plan import Action, Plan
@@ -103,10 +99,10 @@ class Transfers:
                 connections=_DIGEST_CONNECTIONS,
                 timeout=min(self._config.timeout_seconds, 60),
             )
-            async with client as self._digests:
-                with ProofQueue(self._store, record, stale, self._on_outcome) as self._proofs:
-                    await self._prove_files_in_store()
-                    await self._download(folder)
+            proofs = ProofQueue(self._store, record, stale, self._on_outcome)
+            async with client as self._digests, proofs as self._proofs:
+                await self._prove_files_in_store()
+                await self._download(folder)
 
     # Files in the store without a proof
 
@@ -219,7 +215,7 @@ class Transfers:
 
     def _ask_digests(self, transfers: Iterable[Transfer]) -> None:
         if self._config.download_checksum:
-            self._digests.ask(t.key for t in transfers if t.digest is None)
+            self._digests.request(t.key for t in transfers if t.digest is None)
 
     # What arrives
 
@@ -238,7 +234,7 @@ class Transfers:
         if not event.final and transfer.retry_unreported():
             self._retry_queue.append(transfer)
         else:
-            self._retry_or_fail(transfer, _with_advice(event.error))
+            self._retry_or_fail(transfer, event.error)
 
     def _on_digest(self, key: str, digest: Answer) -> None:
         transfer = self._transfers.get(key)
@@ -255,38 +251,36 @@ class Transfers:
         """Prove a file whose digest is known, unless that is an error."""
         if isinstance(transfer.digest, ObjectError):
             self._retry_or_fail(transfer, transfer.digest)
-        elif transfer.path is not None:
-            expected, in_store = transfer.expected(), transfer.in_store
-            self._proofs.put(Candidate(transfer.key, transfer.path, expected, in_store))
+        else:
+            self._proofs.put(transfer)
 
     # Outcomes
 
-    def _on_outcome(self, key: str, outcome: Proof | ObjectError) -> None:
-        transfer = self._transfers[key]
-        if isinstance(outcome, Proof):
-            self._succeed(transfer, outcome)
-        else:
-            self._retry_or_fail(transfer, outcome)
-
-    def _succeed(self, transfer: Transfer, proof: Proof) -> None:
-        key, size = transfer.key, proof.size
-        self._finish(transfer)
-        if proof.by is ProvenBy.STALE:
-            self._ledger.stale.append(key)
+    def keep(self, row: int, key: str, size: int) -> None:
+        """Record that a file of the store is proven."""
+        self._ledger.keep(row, size)
         self._progress.proven += 1
-        self._progress.count(1, size)
-        if transfer.in_store:
-            self._ledger.keep(transfer.row, size)
-        else:
-            self._ledger.download(transfer.row, size)
-        if not self._events:
-            return
-        path = self._ledger.path_of(key)
-        if transfer.in_store:
+        if self._events:
+            path = self._ledger.path_of(key)
             self._events.emit("file_skipped", key=key, path=path, size_bytes=size)
-        else:
-            by = proof.by.value
-            self._events.file_downloaded(key, path=path, size_bytes=size, proven_by=by)
+
+    def _on_outcome(self, transfer: Transfer, outcome: Proof | ObjectError) -> None:
+        if isinstance(outcome, ObjectError):
+            self._retry_or_fail(transfer, outcome)
+            return
+        row, key, size, by = transfer.row, transfer.key, outcome.size, outcome.by
+        self._finish(transfer)
+        self._progress.count(1, size)
+        if by is ProvenBy.STALE:
+            self._ledger.stale.append(key)
+        if transfer.in_store:
+            self.keep(row, key, size)
+            return
+        self._ledger.download(row, size)
+        self._progress.proven += 1
+        if self._events:
+            path = self._ledger.path_of(key)
+            self._events.file_downloaded(key, path=path, size_bytes=size, proven_by=by.value)
 
     def _retry_or_fail(self, transfer: Transfer, error: ObjectError) -> None:
         self._events.checksum_failed(error)
@@ -392,17 +386,6 @@ def _absent_checksum(key: str) -> AbsentChecksum:
     return AbsentChecksum(
         key, "the archive lists no checksum of it; download_checksum=False takes it on its ETag"
     )
-
-
-def _with_advice(error: ObjectError) -> ObjectError:
-    """Add what to do if s5cmd reports a problem of the local disk."""
-    if type(error) is TransferFailed:
-        words = error.detail.lower()
-        for number, name in errno.errorcode.items():
-            advice = disk_advice(number)
-            if advice and name not in ("EPERM", "EACCES") and os.strerror(number).lower() in words:
-                return TransferFailed(error.key, f"{error.detail}: {advice}")
-    return error
 
 
 def _not_quarantined(problem: OSError) -> str:

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.keys import Folder, delivery_of, period_end
-from binance_archive_kit.archive.listing import StreamListing
+from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.matrix import Confidence, Matrix
 from binance_archive_kit.errors import nearest
 from binance_archive_kit.planning.lifetimes import Lifetimes
@@ -25,16 +25,16 @@ class ArchiveListing:
 
     Attributes
     ----------
-    folders : mapping of Folder to StreamListing
+    folders : mapping of Folder to FolderListing
         The requested folders.
-    witnesses : mapping of Folder to StreamListing
+    witnesses : mapping of Folder to FolderListing
         Folders that were not requested, see `lifetimes.witnesses`.
     symbols : mapping of str to sequence of str
         Symbols the archive has, by the parent prefix of their folders.
     """
 
-    folders: Mapping[Folder, StreamListing]
-    witnesses: Mapping[Folder, StreamListing] = field(default_factory=dict)
+    folders: Mapping[Folder, FolderListing]
+    witnesses: Mapping[Folder, FolderListing] = field(default_factory=dict)
     symbols: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -56,7 +56,7 @@ class AbsenceExplainer:
         self._now = now
 
     def explain(
-        self, request: FolderRequest, absent: Sequence[tuple[str, date]], listed: StreamListing
+        self, request: FolderRequest, absent: Sequence[tuple[str, date]], listed: FolderListing
     ) -> Iterator[Absence]:
         """Yield the absences of a folder; periods that cannot exist are joined into runs.
 
@@ -65,12 +65,14 @@ class AbsenceExplainer:
         request : FolderRequest
         absent : sequence of (str, date)
             Absent periods as spelled in the key, and their first days, in order.
-        listed : StreamListing
+        listed : FolderListing
             What the archive lists of the folder.
         """
-        folder = request.folder
+        if not absent:
+            return
+        folder, last = request.folder, max(listed.objects, default="")
         reasons = (
-            (start, *self._reason(request, listed, period, start), period)
+            (start, *self._reason(request, listed, last, period, start), period)
             for period, start in absent
         )
         for (reason, detail, period), run in groupby(reasons, _run_of):
@@ -80,9 +82,9 @@ class AbsenceExplainer:
             yield Absence.of(folder, reason, detail, starts[0], end, key)
 
     def _reason(
-        self, request: FolderRequest, listed: StreamListing, period: str, start: date
+        self, request: FolderRequest, listed: FolderListing, last: str, period: str, start: date
     ) -> tuple[Reason, str]:
-        """Return why a period is absent, in a word and a sentence."""
+        """Return why a period is absent; `last` is the last listed one, or empty."""
         folder, availability = request.folder, request.availability
         if period in listed.misnamed:
             return Reason.OTHER_NAME, (
@@ -95,7 +97,7 @@ class AbsenceExplainer:
         has_none = listed.probed and listed.first is None
         if has_none and folder.symbol not in self._symbols.get(folder.parent, ()):
             return self._unknown_symbol(folder)
-        after_last = period > max(listed.objects, default="")
+        after_last = period > last
         if after_last and self._now < self._matrix.published_at(start, folder.partition):
             return Reason.NOT_PUBLISHED, "not published yet"
         if has_none:
@@ -108,7 +110,7 @@ class AbsenceExplainer:
         if any(first <= start <= last for first, last in availability.gaps):
             return Reason.ABSENT, "the archive does not have it, a known gap"
         if listed.ends and after_last:
-            return self._after_last(request, start, max(listed.objects, default=""))
+            return self._after_last(request, start, last)
         return Reason.ABSENT, "the archive does not have it"
 
     def _unknown_symbol(self, folder: Folder) -> tuple[Reason, str]:

@@ -1,7 +1,7 @@
-"""What a user wants, as one frozen and validated value.
+"""The configuration of a collection: one frozen and validated value.
 
-A `CollectionConfig` is checked when it is made, before any work and any network
-use; it goes to JSON and back, and prints itself as the Python that makes it.
+A `CollectionConfig` is validated when it is created, before any work and any network access.
+It converts to JSON and back, and to the Python expression that creates it.
 """
 
 from __future__ import annotations
@@ -297,7 +297,7 @@ class CollectionConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_days(cls, fields: Any) -> Any:
-        """Read `start` and `end` as a range of days."""
+        """Replace `start` and `end` by `date_range`."""
         if not isinstance(fields, Mapping) or fields.keys().isdisjoint(ENDS):
             return fields
         others = {name: value for name, value in fields.items() if name not in ENDS}
@@ -323,13 +323,13 @@ class CollectionConfig(BaseModel):
         return path.as_posix()
 
     def symbols_of(self, market: Market) -> tuple[str, ...]:
-        """Symbols asked for in `market`; empty when a dict of symbols leaves it out."""
+        """Return the symbols of a market; none if a dict of symbols leaves it out."""
         if isinstance(self.symbols, dict):
             return self.symbols.get(market, ())
         return self.symbols
 
     def days(self, now: datetime | None = None) -> DateRange:
-        """Days asked for, both ends inclusive: `date_range`, or yesterday (UTC).
+        """Return the requested days, both ends inclusive: `date_range`, or yesterday (UTC).
 
         Raises
         ------
@@ -342,7 +342,7 @@ class CollectionConfig(BaseModel):
         return asked.on((now or datetime.now(UTC)).date())
 
     def settled(self, now: datetime) -> CollectionConfig:
-        """Name the days that are meant now, where they are counted from today."""
+        """Return the configuration with fixed days in place of days counted from today."""
         if isinstance(self.date_range, DateRange):
             return self
         return self.model_copy(update={"date_range": self.days(now)})
@@ -360,12 +360,12 @@ class CollectionConfig(BaseModel):
 
     @classmethod
     def from_json(cls, source: str | Path) -> CollectionConfig:
-        """Read a configuration from JSON text, or from the JSON file at a path.
+        """Load a configuration from JSON text, or from a JSON file.
 
         Raises
         ------
         ConfigurationError
-            If there is no such file, the text is not JSON, or a value cannot be meant.
+            If the file is missing, the text is not JSON, or a value is invalid.
         """
         return cls(**_read_json(source))
 
@@ -388,7 +388,7 @@ class CollectionConfig(BaseModel):
         return text
 
     def to_python(self) -> str:
-        """Spell the configuration as the Python expression that makes it.
+        """Format the configuration as the Python expression that creates it.
 
         Examples
         --------
@@ -407,7 +407,7 @@ class CollectionConfig(BaseModel):
     # How it looks
 
     def headline(self) -> str:
-        """Sum the configuration up in one line, however much it asks for."""
+        """Summarize the configuration in one line, however large it is."""
         given = self.symbols.values() if isinstance(self.symbols, dict) else [self.symbols]
         symbols = list(dict.fromkeys(symbol for some in given for symbol in some))
         days = self.date_range
@@ -421,7 +421,7 @@ class CollectionConfig(BaseModel):
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        """Show in a notebook what was chosen; long lists are cut short."""
+        """Show the chosen fields in a notebook; long lists are shortened."""
         rows = []
         for name, value in self.chosen().items():
             if isinstance(value, dict) and name != "date_range":
@@ -434,7 +434,7 @@ class CollectionConfig(BaseModel):
         return Summary("Configuration", self.headline(), "idle", [table]).to_html()
 
     def chosen(self) -> dict[str, Any]:
-        """Fields that differ from their default, as JSON values."""
+        """Return the fields that differ from their default, as JSON values."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -456,17 +456,17 @@ def _signature() -> Signature:
 CollectionConfig.__signature__ = _signature()
 
 
-#: What stands for a configuration.
+#: A configuration, or anything that `read_config` accepts as one.
 Config = CollectionConfig | Mapping[str, Any] | str | Path
 
 
 def read_config(source: Config) -> CollectionConfig:
-    """Read a configuration: one that is made, its fields, JSON text, or the path of a JSON file.
+    """Return a configuration: the given one, or one from fields, JSON text or a JSON file.
 
     Raises
     ------
     ConfigurationError
-        If it is none of these, or a value cannot be meant.
+        If it is none of these, or a value is invalid.
     """
     if isinstance(source, CollectionConfig):
         return source
@@ -479,7 +479,7 @@ def read_config(source: Config) -> CollectionConfig:
         return CollectionConfig.from_json(source)
     raise field_error(
         "config",
-        f"{type(source).__name__} is no configuration; give a CollectionConfig, a dict of "
+        f"{type(source).__name__} is not a configuration; give a CollectionConfig, a dict of "
         "its fields, or the path of a JSON file",
     )
 
@@ -503,7 +503,7 @@ def is_field(name: str) -> bool:
 
 
 def _read_json(source: object) -> dict[str, Any]:
-    """Read the fields of a configuration from JSON text, or from the JSON file at a path."""
+    """Return the fields of a configuration, from JSON text or a JSON file."""
     if isinstance(source, str) and source.lstrip().startswith(("{", "[")):
         text = source
     else:
@@ -518,14 +518,14 @@ def _read_json(source: object) -> dict[str, Any]:
 
 
 def _few(words: Any, most: int) -> str:
-    """Spell the first words of a list, and count the rest."""
+    """Join the first words of a list, and count the rest."""
     words = list(words) if isinstance(words, list | tuple) else [words]
     rest = f" and {len(words) - most:,} more" if len(words) > most else ""
     return ", ".join(map(str, words[:most])) + rest
 
 
 def _literal(value: Any) -> str:
-    """Spell a JSON value as Python, strings in double quotes."""
+    """Format a JSON value as Python, strings in double quotes."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
@@ -534,7 +534,7 @@ def _literal(value: Any) -> str:
 
 
 def _problems(error: ValidationError, fields: Mapping[str, Any]) -> Iterator[FieldProblem]:
-    """Yield what pydantic has found, with the field, the value and what is valid."""
+    """Yield the problems that pydantic has found, with the field and the value."""
     short = "date_range" not in fields and not fields.keys().isdisjoint(ENDS)
     for found in error.errors(include_url=False):
         path = [str(part) for part in found["loc"] if part not in (NAMED, RELATIVE)]
@@ -551,6 +551,8 @@ def _problems(error: ValidationError, fields: Mapping[str, Any]) -> Iterator[Fie
             case {"type": "extra_forbidden"} if len(path) == 1:
                 yield unknown_field(field)
             case {"type": "extra_forbidden"}:
-                yield FieldProblem(field, f"{value} is of no field; date_range has start and end")
+                yield FieldProblem(
+                    field, f"{value} is not expected here; date_range has start and end"
+                )
             case _:
                 yield FieldProblem(field, f"{value} is not valid: {found['msg']}")

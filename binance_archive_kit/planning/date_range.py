@@ -37,10 +37,9 @@ AnyDay = Annotated[date | str, BeforeValidator(_check_day)]
 
 
 class RelativeRange(BaseModel):
-    """Whole UTC days, both inclusive, of which one or both are counted from today.
+    """Whole UTC days, both inclusive, with one or both ends counted from today.
 
-    ``"today"``, ``"yesterday"`` and ``"-7d"`` (seven days before today) mean other days
-    every day: which ones is settled when a plan is made.
+    Each plan resolves ``"today"``, ``"yesterday"`` and ``"-7d"`` (seven days before today) anew.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +48,7 @@ class RelativeRange(BaseModel):
     end: AnyDay
 
     def on(self, today: date) -> DateRange:
-        """Give the days that are meant today.
+        """Resolve the days as of a day.
 
         >>> RelativeRange(start="-7d", end="yesterday").on(date(2025, 7, 16))
         DateRange(start=datetime.date(2025, 7, 9), end=datetime.date(2025, 7, 15))
@@ -61,8 +60,8 @@ class RelativeRange(BaseModel):
         if start > end:
             raise field_error(
                 "date_range",
-                f"start {_said(self.start, start)} is after end "
-                f"{_said(self.end, end)}; both are inclusive",
+                f"start {_resolved(self.start, start)} is after end "
+                f"{_resolved(self.end, end)}; both are inclusive",
             )
         return DateRange(start=start, end=end)
 
@@ -74,12 +73,12 @@ class RelativeRange(BaseModel):
         return self
 
 
-def _said(day: date | str, meant: date) -> str:
-    return str(day) if str(day) == str(meant) else f"{day} ({meant})"
+def _resolved(day: date | str, resolved: date) -> str:
+    return str(day) if str(day) == str(resolved) else f"{day} ({resolved})"
 
 
 def _kind_of_range(value: object) -> str:
-    """Tell days that are named from days of which any is counted from today."""
+    """Return the tag of a range: relative if an end is counted from today."""
     ends = value.values() if isinstance(value, Mapping) else ()
     relative = isinstance(value, RelativeRange) or any(
         parse_relative_day(end) is not None for end in ends
@@ -95,7 +94,7 @@ AnyRange = Annotated[
 
 
 def check_range(value: object) -> object:
-    """Reject what cannot be a range of days; its days are checked later."""
+    """Reject a value of the wrong type; its days are validated later."""
     if value is None or isinstance(value, Mapping | DateRange | RelativeRange):
         return value
     raise field_error(

@@ -74,14 +74,14 @@ def _symbols(field: str, value: object) -> tuple[str, ...]:
         if symbol != symbol.upper():
             raise field_error(
                 field,
-                f"{symbol!r} is not valid: the archive spells symbols in capitals; "
+                f"{symbol!r} is not valid: symbols of the archive are in capitals; "
                 f"did you mean {symbol.upper()!r}?",
             )
     return tuple(symbols)
 
 
 def read_markets(value: object) -> tuple[Market, ...]:
-    """Return the markets of a list, each once."""
+    """Return a list of markets without repeats."""
     words = read_list("markets", value)
     return tuple(
         dict.fromkeys(read_word("markets", Market, word, MARKET_ALIASES) for word in words)

@@ -151,7 +151,7 @@ class Plan:
     def headline(self) -> str:
         """Summarize the plan in one line."""
         if not len(self):
-            return "Nothing to collect: the archive has no object of what was asked for"
+            return "Nothing to collect: the archive has no object of this request"
         words = [f"{self.count(a):,} to {a.value}" for a in Action if self.count(a)]
         size = self.download_bytes
         amount = "size unknown" if size is None else f"{render.size(size)} to fetch"

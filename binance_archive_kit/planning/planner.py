@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from binance_archive_kit.archive.endpoint import endpoint_of, proxy_of, tls_of
+from binance_archive_kit.archive.endpoint import Route, endpoint_of
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.archive.keys import Folder, Span, spell_period
+from binance_archive_kit.archive.keys import Folder, Span, format_period
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix, load_matrix
 from binance_archive_kit.display.background import run, run_async
@@ -53,10 +53,10 @@ def plan(
     storage: BaseStorage | None = None,
     **fields: Any,
 ) -> Plan:
-    """Say what a collection would do, from what the archive lists and the store has.
+    """Plan a collection: compare the archive's listing with the store.
 
-    Asks the archive's listing over the network and looks at the store; downloads
-    nothing, and touches no file.
+    Reads the listing over the network and the inventory of the store; downloads nothing, and
+    changes no file.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def plan(
     storage : BaseStorage, optional
         Decides where files lie below ``output_directory``, as for `collect`.
     **fields
-        The fields of a configuration, instead of one; or changes to the given one.
+        The fields of a configuration, or changes to the given one.
 
     Returns
     -------
@@ -75,13 +75,13 @@ def plan(
     Raises
     ------
     ConfigurationError
-        If a field cannot be meant; before any network use.
+        If a field is invalid. Raised before any network access.
     ListingError
         If the archive's listing cannot be read.
     """
-    question = PlanningContext.read(config_of(config, fields), storage)
+    context = PlanningContext.read(config_of(config, fields), storage)
     progress = Progress()
-    return run(lambda: question.plan(progress), progress)
+    return run(lambda: context.plan(progress), progress)
 
 
 async def aplan(
@@ -91,19 +91,19 @@ async def aplan(
     storage: BaseStorage | None = None,
     **fields: Any,
 ) -> Plan:
-    """Do what `plan` does, for code that awaits."""
-    question = PlanningContext.read(config_of(config, fields), storage)
+    """Async version of `plan`."""
+    context = PlanningContext.read(config_of(config, fields), storage)
     progress = Progress()
-    return await run_async(lambda: question.plan(progress), progress)
+    return await run_async(lambda: context.plan(progress), progress)
 
 
 def check(config: CollectionConfig) -> None:
-    """See whether a configuration can be meant, as `plan` would; asks nobody.
+    """Validate a configuration as `plan` does, without network access.
 
     Raises
     ------
     ConfigurationError
-        If a field cannot be meant: no such matrix, a flag that s5cmd does not have, …
+        If a field is invalid: an unknown matrix, an unknown flag of s5cmd, …
     """
     PlanningContext.read(config, warn=False)
 
@@ -117,23 +117,23 @@ def config_of(config: Config | None, fields: dict[str, Any]) -> CollectionConfig
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder exists or can be created, as far as that shows without creating it.
+    """Check that a folder exists or can be created, without creating it.
 
     Raises
     ------
     ConfigurationError
-        If it cannot.
+        If it cannot be a folder.
     """
-    # Also the working directory's path goes to s5cmd, line by line.
+    # The path of the working directory is part of s5cmd's commands.
     whole = read_path("output_directory", find_path("output_directory", folder).absolute())
-    for each in (whole, *whole.parents):
+    for path in (whole, *whole.parents):
         try:
-            kind = each.stat().st_mode
+            kind = path.stat().st_mode
         except FileNotFoundError:
-            if each.is_symlink():
+            if path.is_symlink():
                 raise field_error(
                     "output_directory",
-                    f"{str(folder)!r} cannot be a folder: {str(each)!r} is a link to nothing",
+                    f"{str(folder)!r} cannot be a folder: {str(path)!r} is a link to nothing",
                 ) from None
             continue
         except NotADirectoryError:
@@ -146,7 +146,7 @@ def check_folder(folder: Path) -> None:
             ) from None
         if not stat.S_ISDIR(kind):
             raise field_error(
-                "output_directory", f"{str(folder)!r} cannot be a folder: {str(each)!r} is a file"
+                "output_directory", f"{str(folder)!r} cannot be a folder: {str(path)!r} is a file"
             )
         return
 
@@ -184,8 +184,7 @@ class PlanningContext:
             warnings.warn(str(warning), ArchiveKitWarning, stacklevel=4)
         endpoint = endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
         # An invalid proxy or certificate is reported before any work.
-        proxy_of(endpoint)
-        tls_of(endpoint)
+        Route.to(endpoint)
         return cls(config, matrix, flags, endpoint, asked, storage)
 
     async def plan(self, progress: Progress) -> Plan:
@@ -236,7 +235,7 @@ class PlanningContext:
         """Return the requested months that should be published by now, as spelled in the key."""
         return {
             request.folder: [
-                spell_period(start, Partition.MONTHLY)
+                format_period(start, Partition.MONTHLY)
                 for start in request.starts()
                 if self.matrix.published_at(start, Partition.MONTHLY) <= now
             ]
@@ -266,6 +265,6 @@ def _keys(requests: Iterable[FolderRequest], listing: ArchiveListing | None) -> 
     return [
         request.folder.key(period)
         for request in requests
-        for period in (spell_period(start, request.folder.partition) for start in request.starts())
+        for period in (format_period(start, request.folder.partition) for start in request.starts())
         if listing is None or period in listing.folders[request.folder].objects
     ]

@@ -1,4 +1,4 @@
-"""Flags for s5cmd that a user may set: parsed, checked, and sorted to their places."""
+"""Parse and check the user's flags for s5cmd."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from dataclasses import dataclass, field
 from binance_archive_kit.errors import ConfigurationError, field_error, shown, unknown
 from binance_archive_kit.paths import has_controls
 
-#: Digits of a number: s5cmd makes room for as many workers as it is told to.
+#: Digits of a number: s5cmd allocates memory for each worker.
 _MOST_DIGITS = 6
 
 
 def _count(name: str, text: str) -> str:
     digits = text.isascii() and text.isdigit()
     if not digits or len(text.lstrip("0")) > _MOST_DIGITS or int(text) < 1:
-        raise field_error(
-            "s5cmd_extra_args",
-            f"{name}={text[:100]} is not a number of at least 1, and at most "
-            f"{10**_MOST_DIGITS - 1:,}",
-        )
+        most = f"{10**_MOST_DIGITS - 1:,}"
+        raise _error(f"{name}={text[:100]} is not a number of at least 1, and at most {most}")
     return text
 
 
@@ -30,7 +27,7 @@ def _mebibytes(name: str, text: str) -> str:
 
 def _text(name: str, text: str) -> str:
     if not text:
-        raise field_error("s5cmd_extra_args", f"{name} has no value")
+        raise _error(f"{name} has no value")
     return text
 
 
@@ -51,22 +48,20 @@ _COPY: dict[str, _Reader | None] = {
     "--concurrency": _count,
     "--source-region": _text,
 }
+_READERS = {**_GLOBAL, **_COPY}
 _SHORT = {"-r": "--retry-count", "-p": "--part-size", "-c": "--concurrency"}
-#: Flags that s5cmd has and that would break the proof, with what they would break.
+#: Flags of s5cmd that would prevent the proof, with the reason.
 _HARMFUL = {
-    "--no-clobber": "what to fetch is decided by the plan",
-    "--if-size-differ": "what to fetch is decided by the plan",
-    "--if-source-newer": "what to fetch is decided by the plan",
+    **dict.fromkeys(
+        ("--no-clobber", "--if-size-differ", "--if-source-newer", "-n", "-s", "-u"),
+        "the plan decides what to fetch",
+    ),
+    **dict.fromkeys(("--include", "--exclude"), "the plan decides what to fetch"),
     "--dry-run": "nothing would be downloaded",
-    "--log": "every object's outcome is read from the log",
-    "--stat": "its lines would be taken for objects",
+    "--log": "the outcome of each object is read from the log",
+    "--stat": "its lines would be mistaken for objects",
     "--raw": "it is set where it is needed",
-    "--include": "what to fetch is decided by the plan",
-    "--exclude": "what to fetch is decided by the plan",
     "--show-progress": "progress is shown already",
-    "-n": "what to fetch is decided by the plan",
-    "-s": "what to fetch is decided by the plan",
-    "-u": "what to fetch is decided by the plan",
 }
 
 
@@ -95,7 +90,7 @@ class Flags:
         Raises
         ------
         ConfigurationError
-            If a flag is not known, lacks its value, or would break the proof.
+            If a flag is unknown, has no value, or would prevent the proof.
 
         Examples
         --------
@@ -107,22 +102,19 @@ class Flags:
         rest = list(arguments)
         for argument in arguments:
             if has_controls(argument):
-                raise field_error(
-                    "s5cmd_extra_args", f"{shown(argument)} has control characters or line ends"
-                )
+                raise _error(f"{shown(argument)} has control characters or line ends")
         while rest:
             written, equals, value = rest.pop(0).partition("=")
             name = _SHORT.get(written, written)
             if name in _HARMFUL:
-                raise field_error("s5cmd_extra_args", f"{written} cannot be set: {_HARMFUL[name]}")
-            place = next(((t, p) for t, p in flags._places() if name in t), None)
-            if place is None:
-                raise ConfigurationError(unknown("s5cmd_extra_args", name, [*_GLOBAL, *_COPY]))
-            table, target = place
-            reader = table[name]
+                raise _error(f"{written} cannot be set: {_HARMFUL[name]}")
+            if name not in _READERS:
+                raise ConfigurationError(unknown("s5cmd_extra_args", name, _READERS))
+            target = flags.copy if name in _COPY else flags.general
+            reader = _READERS[name]
             if reader is None:
                 if equals and value != "true":
-                    raise field_error("s5cmd_extra_args", f"{name} takes no value")
+                    raise _error(f"{name} takes no value")
                 target[name] = None
             else:
                 if not equals:
@@ -130,10 +122,9 @@ class Flags:
                 target[name] = reader(name, value)
         return flags
 
-    def _places(
-        self,
-    ) -> tuple[tuple[dict[str, _Reader | None], dict[str, str | None]], ...]:
-        return ((_GLOBAL, self.general), (_COPY, self.copy))
+
+def _error(message: str) -> ConfigurationError:
+    return field_error("s5cmd_extra_args", message)
 
 
 def format_flags(flags: dict[str, str | None]) -> list[str]:

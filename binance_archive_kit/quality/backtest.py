@@ -1,4 +1,4 @@
-"""What several streams can support together: a window, its weakest stream, what to skip."""
+"""Check whether several streams together support a backtest: window, coverage, times to skip."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ from binance_archive_kit.quality.report import (
 )
 from binance_archive_kit.quality.timeline import STREAM_FIELDS
 
+#: First and last UTC day, both inclusive.
+Days = tuple[date, date]
+
 _SKIP = pl.Schema(
     [("start", TIME), ("end", TIME), ("streams", pl.String()), ("kinds", pl.String())]
 )
 
 
 class BacktestCoverage:
-    """What several streams can support together.
+    """The common window of several streams, and whether their data suffice for a backtest.
 
     Parameters
     ----------
@@ -49,27 +52,27 @@ class BacktestCoverage:
     report : CoverageReport
     min_coverage : float
     asked : (date, date) or None
-        UTC days that were asked for, both inclusive. Where nobody asked for days, as of a
-        folder without start and end: from the first to the last day of its files. Files that
-        the archive has for whole months only (funding rates, candles of 3d, 1w and 1mo) do
-        not count for this when there are others: a month's file beside some daily ones of
-        that month does not mean that all of the month was wanted.
+        Requested UTC days, both inclusive. If none were requested, as for a folder without
+        start and end: the days from the first to the last file. Files that the archive has
+        only for whole months (funding rates, candles of 3d, 1w and 1mo) do not count for this
+        if there are others: a monthly file beside some daily files of that month does not mean
+        that the whole month was requested.
     window : (date, date) or None
-        UTC days, both inclusive, from the first to the last of which every stream has rows;
-        None when there is no such day.
+        First and last UTC day, both inclusive, between which every stream has rows; None if
+        there is no such day.
     streams : polars.DataFrame
-        What there is of each stream within the window: ``market``, ``data_type``, ``symbol``,
-        ``interval``, ``first``, ``last`` (the first and the last day of which it has what is
-        due, or some of it), ``expected``, ``present`` (rows, null where they cannot be
-        counted), ``coverage`` and ``measure`` (``rows`` or ``days``).
+        Each stream within the window: ``market``, ``data_type``, ``symbol``, ``interval``,
+        ``first``, ``last`` (the first and the last day on which it has what is due, or some of
+        it), ``expected``, ``present`` (rows, null where they cannot be counted), ``coverage``
+        and ``measure`` (``rows`` or ``days``).
     skip : polars.DataFrame
-        Times within the window of which some stream lacks rows, which a strategy must not
-        trade through: ``start``, ``end`` (UTC, `end` exclusive), ``streams`` and ``kinds``.
+        Times within the window in which any stream has missing rows, and through which a
+        strategy must not trade: ``start``, ``end`` (UTC, `end` exclusive), ``streams`` and
+        ``kinds``.
     findings : polars.DataFrame
-        What is worth knowing of rows within the window, as `CoverageReport.findings` has it;
-        without a window, of all.
+        The findings within the window, as in `CoverageReport.findings`; all without a window.
     expected_files, actual_files : int
-        Files that should be there, and those that are.
+        Files that should be present, and those that are.
     """
 
     def __init__(self, report: CoverageReport, min_coverage: float) -> None:
@@ -77,21 +80,21 @@ class BacktestCoverage:
         self.min_coverage = min_coverage
         self.expected_files = int(report.streams["expected_files"].sum())
         self.actual_files = int(report.streams["actual_files"].sum())
-        extents = _extents(report)
-        self.asked = _outer(_chosen_by_day(report.streams))
-        self.window = _common(extents)
-        self.streams = _within(report, extents, self.window)
-        self.skip = _to_skip(report, self.window)
-        self.findings = _found_within(report, self.window)
+        ends = _first_and_last_days(report)
+        self.asked = _requested_days(report.streams)
+        self.window = _window(ends)
+        self.streams = _within(report, ends, self.window)
+        self.skip = _to_skip(report.gaps, self.window)
+        self.findings = _found_within(report.findings, self.window)
 
     @property
     def completeness(self) -> float:
-        """Files that are there, of those that should be, in percent: 0 where none should."""
+        """Share of the expected files that are present, in percent; 0 if none are expected."""
         return 100 * self.actual_files / self.expected_files if self.expected_files else 0.0
 
     @property
     def coverage(self) -> float | None:
-        """What the weakest stream has within the window, 0 to 1; None without a window."""
+        """Coverage of the weakest stream within the window, 0 to 1; None without a window."""
         weakest = self.weakest
         return None if weakest is None else float(weakest["coverage"])
 
@@ -102,14 +105,14 @@ class BacktestCoverage:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every stream has enough of all days that were asked for, none doubtful."""
+        """Whether every stream has enough coverage of all requested days, and no doubtful rows."""
         enough = self.coverage is not None and self.coverage >= self.min_coverage
         sound = not self.report.never_there and not doubts_of(self.findings).height
         return enough and sound and self.window == self.asked
 
     @property
     def verdict(self) -> str:
-        """Say in a sentence what can be done with the data, with the numbers."""
+        """The result in a sentence, with the numbers."""
         weakest, window, asked = self.weakest, self.window, self.asked
         if weakest is None or window is None or asked is None:
             return f"Not ready: {self._why_not()}"
@@ -132,7 +135,7 @@ class BacktestCoverage:
         return words
 
     def _bounds(self, window: tuple[date, date], asked: tuple[date, date]) -> Iterator[str]:
-        """Say which streams begin after the first, or end before the last day asked for."""
+        """Name the streams that begin after the first or end before the last requested day."""
         if window[0] > asked[0]:
             late = self.streams.filter(pl.col("first") == window[0])
             yield f"{_named(late, 'begins', 'begin')} on {window[0]}"
@@ -205,18 +208,19 @@ class BacktestCoverage:
         )
 
 
-def _extents(report: CoverageReport) -> pl.DataFrame:
-    """Give the first and the last day of which each stream has what is due.
+def _first_and_last_days(report: CoverageReport) -> pl.DataFrame:
+    """Return the first and the last day on which each stream has what is due.
 
-    That is from its first to its last row, and the days around of which no row is due, as
-    of most days of a week's candles.
+    These are the days of its first and last row, and the days around on which no row is due,
+    such as most days of weekly candles.
     """
     day = pl.col("date")
     has = pl.col("present") > 0
     idle = (pl.col("expected") == 0) & pl.col("kind").is_null()
-    lacks = ~(has | idle.fill_null(False))
+    missing = ~(has | idle.fill_null(False))
     first, last = day.filter(has).min(), day.filter(has).max()
-    before, after = day.filter(lacks & (day < first)).max(), day.filter(lacks & (day > last)).min()
+    before = day.filter(missing & (day < first)).max()
+    after = day.filter(missing & (day > last)).min()
     one = pl.duration(days=1)
     ends = (
         report.days.filter(has.any().over(STREAM_FIELDS))
@@ -226,9 +230,12 @@ def _extents(report: CoverageReport) -> pl.DataFrame:
             last=pl.coalesce(after - one, day.max()),
         )
     )
-    return report.streams.select(STREAM_FIELDS).join(
-        ends, on=STREAM_FIELDS, how="left", nulls_equal=True, maintain_order="left"
-    )
+    return _joined(report.streams.select(STREAM_FIELDS), ends)
+
+
+def _joined(streams: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:
+    """Add columns to a row for each stream."""
+    return streams.join(more, on=STREAM_FIELDS, how="left", nulls_equal=True, maintain_order="left")
 
 
 def _named(streams: pl.DataFrame, one: str, several: str) -> str:
@@ -237,100 +244,82 @@ def _named(streams: pl.DataFrame, one: str, several: str) -> str:
     return f"{name} and {more:,} more {several}" if more else f"{name} {one}"
 
 
-def _chosen_by_day(streams: pl.DataFrame) -> pl.DataFrame:
-    """Leave out the streams that the archive has for whole months only, unless all are."""
+def _requested_days(streams: pl.DataFrame) -> Days | None:
+    """Return the days of all streams, without those published only monthly unless all are."""
     matrix = load_matrix()
-    by_day = []
+    daily = []
     for market, data_type, interval in streams.select("market", "data_type", "interval").rows():
         feed = matrix.feed(Market(market), DataType(data_type))
-        by_day.append(feed is None or set(feed.partitions_with(interval)) != {Partition.MONTHLY})
-    return streams.filter(by_day) if any(by_day) else streams
-
-
-def _outer(streams: pl.DataFrame) -> tuple[date, date] | None:
-    """Give the days that streams are about, all together."""
-    first, last = streams["first"].min(), streams["last"].max()
+        daily.append(feed is None or set(feed.partitions_with(interval)) != {Partition.MONTHLY})
+    chosen = streams.filter(daily) if any(daily) else streams
+    first, last = chosen["first"].min(), chosen["last"].max()
     return (first, last) if isinstance(first, date) and isinstance(last, date) else None
 
 
-def _common(extents: pl.DataFrame) -> tuple[date, date] | None:
-    """Give the days between the first and the last of which every stream has rows."""
-    if not extents.height or extents["first"].null_count():
+def _window(ends: pl.DataFrame) -> Days | None:
+    """Return the days between the first and the last on which every stream has rows."""
+    first, last = ends["first"].max(), ends["last"].min()
+    if ends["first"].null_count() or not isinstance(first, date) or not isinstance(last, date):
         return None
-    first, last = extents["first"].max(), extents["last"].min()
-    if not isinstance(first, date) or not isinstance(last, date) or first > last:
-        return None
-    return first, last
+    return (first, last) if first <= last else None
 
 
-def _within(
-    report: CoverageReport, extents: pl.DataFrame, window: tuple[date, date] | None
-) -> pl.DataFrame:
-    """Say what there is of each stream within a window."""
-    if window is None:
-        inside = report.days.clear()
-    else:
-        inside = report.days.filter(pl.col("date").is_between(*window))
-    whole = pl.col("kind").is_null() & (pl.col("present") > 0)
+def _within(report: CoverageReport, ends: pl.DataFrame, window: Days | None) -> pl.DataFrame:
+    """Count what each stream has within a window."""
+    inside = report.days.filter(pl.col("date").is_between(*window) if window else pl.lit(False))
+    expected = pl.col("expected")
     counted = inside.group_by(STREAM_FIELDS).agg(
-        expected=pl.when(pl.col("expected").is_not_null().all()).then(pl.col("expected").sum()),
+        expected=pl.when(expected.is_not_null().all()).then(expected.sum()),
         present=pl.col("present").sum(),
-        days=whole.mean(),
+        days=(pl.col("kind").is_null() & (pl.col("present") > 0)).mean(),
     )
-    by_rows = pl.col("expected") > 0
-    known = report.streams.select(*STREAM_FIELDS, counts=pl.col("expected").is_not_null())
-    return (
-        extents.join(known, on=STREAM_FIELDS, how="left", nulls_equal=True, maintain_order="left")
-        .join(counted, on=STREAM_FIELDS, how="left", nulls_equal=True, maintain_order="left")
-        .with_columns(by_rows=(by_rows & pl.col("counts")).fill_null(False))
-        .select(
-            *STREAM_FIELDS,
-            "first",
-            "last",
-            "expected",
-            "present",
-            coverage=pl.when("by_rows")
-            .then(pl.col("present") / pl.col("expected"))
-            .otherwise("days"),
-            measure=pl.when("by_rows").then(pl.lit("rows")).otherwise(pl.lit("days")),
-        )
+    countable = report.streams.select(*STREAM_FIELDS, countable=expected.is_not_null())
+    by_rows = ((expected > 0) & pl.col("countable")).fill_null(False)
+    share = pl.col("present") / expected
+    return _joined(_joined(ends, countable), counted).select(
+        *STREAM_FIELDS,
+        "first",
+        "last",
+        "expected",
+        "present",
+        coverage=pl.when(by_rows).then(share).otherwise("days"),
+        measure=pl.when(by_rows).then(pl.lit("rows")).otherwise(pl.lit("days")),
     )
 
 
-def _bounds(window: tuple[date, date]) -> tuple[datetime, datetime]:
-    """Return when a window begins, and when it ends, exclusive."""
-    midnight = datetime.min.time()
-    first, last = window
-    return (
-        datetime.combine(first, midnight, UTC),
-        datetime.combine(last + timedelta(days=1), midnight, UTC),
-    )
+def _times(window: Days) -> tuple[datetime, datetime]:
+    """Return the start of a window, and its end, exclusive."""
+    first, last = (datetime.combine(day, datetime.min.time(), UTC) for day in window)
+    return first, last + timedelta(days=1)
 
 
-def _found_within(report: CoverageReport, window: tuple[date, date] | None) -> pl.DataFrame:
-    """Choose the findings within a window."""
+def _found_within(findings: pl.DataFrame, window: Days | None) -> pl.DataFrame:
+    """Return the findings within a window; all without one."""
     if window is None:
-        return report.findings
-    early, late = _bounds(window)
-    return report.findings.filter(pl.col("start") < late, pl.col("end") > early)
+        return findings
+    start, end = _times(window)
+    return findings.filter(pl.col("start") < end, pl.col("end") > start)
 
 
-def _to_skip(report: CoverageReport, window: tuple[date, date] | None) -> pl.DataFrame:
-    """Put together the times within a window that some stream lacks."""
+def _to_skip(gaps: pl.DataFrame, window: Days | None) -> pl.DataFrame:
+    """Merge the times within a window in which any stream has missing rows."""
     if window is None:
         return pl.DataFrame(schema=_SKIP)
-    early, late = _bounds(window)
-    joined: list[tuple[datetime, datetime, dict[str, None], dict[str, None]]] = []
-    for row in missing_of(report.gaps).sort("start").iter_rows(named=True):
-        start, end = max(row["start"], early), min(row["end"], late)
-        if start >= end:
-            continue
-        if joined and start <= joined[-1][1]:
-            _, until, names, kinds = joined[-1]
-            joined[-1] = joined[-1][0], max(until, end), names, kinds
-        else:
-            joined.append((start, end, {}, {}))
-        joined[-1][2][name_of(row)] = None
-        joined[-1][3][render.plain(row["kind"])] = None
-    rows = [(start, end, ", ".join(n), ", ".join(k)) for start, end, n, k in joined]
-    return pl.DataFrame(rows, _SKIP, orient="row")
+    first, last = _times(window)
+    start, end = pl.col("start"), pl.col("end")
+    name = pl.concat_str(pl.col(STREAM_FIELDS).cast(pl.String), separator=" ", ignore_nulls=True)
+    kind = pl.col("kind").cast(pl.String).str.replace_all("_", " ")
+    apart = (start > end.cum_max().shift()).fill_null(True)
+    return (
+        missing_of(gaps)
+        .select(start.clip(first), end.clip(upper_bound=last), streams=name, kinds=kind)
+        .filter(start < end)
+        .sort("start", maintain_order=True)
+        .group_by(apart.cum_sum().alias("number"), maintain_order=True)
+        .agg(
+            start.min(),
+            end.max(),
+            pl.col("streams", "kinds").unique(maintain_order=True).str.join(", "),
+        )
+        .drop("number")
+    )

@@ -201,7 +201,8 @@ def _legible(names: Sequence[str]) -> tuple[list[str], list[str]]:
     from matplotlib import font_manager
 
     # Matplotlib logs a warning for each family that is not installed.
-    families = ["DejaVu Sans", *sorted({*_FONTS} & {*font_manager.get_font_names()})]
+    installed = {*font_manager.get_font_names()}
+    families = ["DejaVu Sans", *(font for font in _FONTS if font in installed)]
     fonts = [font_manager.get_font(font_manager.findfont(family)) for family in families]
     known = {character for font in fonts for character in font.get_charmap()}
 

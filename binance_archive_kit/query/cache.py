@@ -255,16 +255,16 @@ def _repeats(values: pa.ChunkedArray) -> bool:
 
 def _in_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     """Join batches into tables of about a row group each."""
-    held: list[pa.RecordBatch] = []
+    batched: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        held.append(batch)
+        batched.append(batch)
         rows += batch.num_rows
         if rows >= _ROW_GROUP:
-            yield pa.Table.from_batches(held, schema).unify_dictionaries()
-            held, rows = [], 0
-    if held:
-        yield pa.Table.from_batches(held, schema).unify_dictionaries()
+            yield pa.Table.from_batches(batched, schema).unify_dictionaries()
+            batched, rows = [], 0
+    if batched:
+        yield pa.Table.from_batches(batched, schema).unify_dictionaries()
 
 
 def _folder_of(root: Path) -> Path:

@@ -337,7 +337,7 @@ class Engine:
         rows: list[tuple[object, ...]] = []
         for feed in self.feeds():
             streams = self.folders(feed)
-            proven = self.proven(feed, chain.from_iterable(held.files for held in streams))
+            proven = self.proven(feed, chain.from_iterable(stored.files for stored in streams))
             rows += (_row_of(feed, stored, proven) for stored in streams)
         return pl.DataFrame(rows, schema=STREAMS, orient="row")
 
@@ -361,7 +361,7 @@ class Engine:
         symbols: str | Iterable[str] | None = None,
     ) -> CacheUse:
         """Cache all months, as `OpenStore.warm` describes."""
-        feeds = [feed for feed in self.feeds() if feed.is_called(market, data_type)]
+        feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
         wanted = " ".join(word for word in (market, data_type) if word)
         if wanted and not feeds:
             views = ", ".join(feed.view for feed in self.feeds())

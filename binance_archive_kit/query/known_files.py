@@ -20,9 +20,9 @@ from binance_archive_kit.archive.keys import key_range
 from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, Irregularity
+from binance_archive_kit.reading.flaws import format_flaws, parse_flaws
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.reading.runs import NO_RUNS, Run
-from binance_archive_kit.reading.values import read_flaws, spelled
 from binance_archive_kit.storage.databases import (
     COUNT,
     FLAG,
@@ -223,7 +223,7 @@ class KnownFiles:
                 profile.stats.sorted,
                 profile.longest_silence,
                 profile.runs.astype("<i8").tobytes(),
-                spelled(profile.flaws, profile.standing),
+                format_flaws(profile.flaws, profile.standing),
             )
             for key, profile in profiles.items()
         )
@@ -242,7 +242,8 @@ class KnownFiles:
             # A damaged row is skipped: its file is read again.
             with suppress(ValueError, TypeError):
                 runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
-                yield key, FileProfile(stats, duplicates, off_grid, longest, runs, *read_flaws(odd))
+                counts = duplicates, off_grid, longest
+                yield key, FileProfile(stats, *counts, runs, *parse_flaws(odd))
 
     # Comparisons
 

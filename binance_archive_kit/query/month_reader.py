@@ -97,9 +97,10 @@ class Query:
         """Return the rows and columns of a chunk that belong to the answer."""
         batch = batch_of(chunk, pa.schema([self.feed.arrow.field(n) for n in self.columns]))
         if self.where is not None:
-            groups = groupby((source for source, _ in chunk.spans), lambda source: source.held)
+            groups = groupby((task for task, _ in chunk.spans), lambda task: task.held)
             covered = (
-                self.pruner.all_match(held, [s.file for s in group]) for held, group in groups
+                self.pruner.all_match(stored, [task.file for task in group])
+                for stored, group in groups
             )
             if not all(covered):
                 batch = batch.filter(self.where)
@@ -119,8 +120,8 @@ class Tally:
         """Count a chunk."""
         self.report.opened += len(chunk.spans) if chunk.ends else 0
         self.report.inflated += chunk.inflated
-        for (source, _), stats in zip(chunk.spans, chunk.stats, strict=False):
-            key = source.file.key
+        for (task, _), stats in zip(chunk.spans, chunk.stats, strict=False):
+            key = task.file.key
             shown = self._partial.pop(key, None) + stats
             (self.stats if chunk.ends else self._partial)[key] = shown
 

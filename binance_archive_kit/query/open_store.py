@@ -313,8 +313,8 @@ def connect(
         A file for your own tables and views; opened again with `connect`, views over the
         archive work as before. None keeps them in memory.
     distinct : bool
-        Drop exact repeats of rows, of liquidation snapshots and of every feed whose rows have
-        a key: rows equal in every column but the file and its partition. Different rows with
+        Drop exact duplicates, of liquidation snapshots and of every feed whose rows have a
+        key: rows equal in every column but the file and its partition. Different rows with
         one key all stay.
     known_at : bool
         Add the column ``known_at`` to each view: when a live participant could have had the
@@ -327,8 +327,8 @@ def connect(
     duckdb.DuckDBPyConnection
         A plain connection: cursors and threads see the views too. Its time zone is UTC,
         timestamps are naive and UTC, prices and amounts are DOUBLE. In a notebook it shows
-        which views have rows. Frames whose times have a zone compare by moment, which is
-        slow; `binance_archive_kit.sql` converts them, and gives answers with UTC times.
+        which views have rows. Comparing them with times that have a zone is slow;
+        `binance_archive_kit.sql` converts such times, and returns UTC times.
 
     Raises
     ------
@@ -375,14 +375,14 @@ def scan(
     market, data_type : str
         Such as "futures_um" and "trades".
     symbols, intervals : str or iterable of str, optional
-        Only these; None for all that are there.
+        Only these; None for all in the store.
     start, end : str, date or datetime, optional
-        UTC. Days (``"2025-07-01"``) are both inclusive; of moments
-        (``"2025-07-01 12:00"``) the end is exclusive. Held against the column that rows
+        UTC. Days (``"2025-07-01"``) are both inclusive; of times
+        (``"2025-07-01 12:00"``) the end is exclusive. Compared with the column that rows
         are ordered by, such as ``open_time``.
     distinct : bool
-        Drop exact repeats of rows: equal in every column but the file and its partition. Of
-        rows that repeat each other the first stays; different rows with one key all stay.
+        Drop exact duplicates: rows equal in every column but the file and its partition. Of
+        equal rows the first stays; different rows with one key all stay.
     known_at : bool
         Add the column ``known_at``: when a live participant could have had each row, UTC.
     **options
@@ -392,7 +392,7 @@ def scan(
     -------
     polars.LazyFrame
         Path columns, then the feed's own; times are ``Datetime("us", "UTC")``. Filters and
-        selections reach the files: what they rule out is not opened, or not parsed.
+        selections reach the files: those that they exclude are not opened, or not parsed.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Which files a question can concern: predicates held against what files' names promise.
+"""Select the files that can match a predicate, from their names alone.
 
-Nothing is opened for that. A file that may hold a row of the answer always stays; what
-cannot be told keeps it. There is one kind of question for each engine: Arrow expressions,
-as DuckDB hands them over, Polars expressions, and plain ranges.
+No file is opened. A file that may have a row of the answer is always kept, and so is one that
+cannot be decided. There is a pruner for Arrow expressions, as DuckDB passes them, for Polars
+expressions, and for plain ranges.
 """
 
 from __future__ import annotations
@@ -32,37 +32,37 @@ Group = Sequence[StoredFile]
 
 
 class Pruner(Protocol):
-    """Tells which groups of neighbouring files may hold a row of the answer."""
+    """Decides which groups of neighbouring files can match."""
 
-    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
-        """Tell for each group of a stream's files whether it may hold such a row."""
+    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+        """Return for each group of a folder's files whether any row may match."""
 
-    def all_match(self, held: StoredFolder, group: Group) -> bool:
-        """Tell whether every row of a group of files is sure to be one of the answer."""
+    def all_match(self, stored: StoredFolder, group: Group) -> bool:
+        """Return whether every row of a group of files is sure to match."""
 
 
 class All:
-    """The question for all there is."""
+    """Matches every row."""
 
-    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
-        """Keep all."""
+    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+        """Return True for each group."""
         return [True] * len(groups)
 
-    def all_match(self, held: StoredFolder, group: Group) -> bool:
-        """Be true: no row is left out."""
+    def all_match(self, stored: StoredFolder, group: Group) -> bool:
+        """Return True."""
         return True
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The question for symbols, intervals and a stretch of time.
+    """Matches symbols, intervals and a range of time.
 
     Attributes
     ----------
     symbols, intervals : frozenset of str or None
-        None asks for all.
+        None matches all.
     start, end : datetime or None
-        Naive UTC; from, inclusive, and to, exclusive.
+        Naive UTC; the start is inclusive, the end exclusive.
     """
 
     symbols: frozenset[str] | None = None
@@ -70,48 +70,48 @@ class Selection:
     start: datetime | None = None
     end: datetime | None = None
 
-    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
-        """Keep the groups whose period touches the stretch."""
-        folder = held.folder
-        meant = (self.symbols is None or folder.symbol in self.symbols) and (
+    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+        """Return whether the periods of groups overlap the range."""
+        folder = stored.folder
+        matches = (self.symbols is None or folder.symbol in self.symbols) and (
             self.intervals is None or folder.interval in self.intervals
         )
-        return [meant and self._touches(_moments(folder, group)) for group in groups]
+        return [matches and self._overlaps(_times_of(folder, group)) for group in groups]
 
-    def all_match(self, held: StoredFolder, group: Group) -> bool:
-        """Tell whether the group's period lies within the stretch."""
-        early, late = _moments(held.folder, group)
+    def all_match(self, stored: StoredFolder, group: Group) -> bool:
+        """Return whether the period of a group lies within the range."""
+        early, late = _times_of(stored.folder, group)
         return (self.start is None or self.start <= early) and (
             self.end is None or late <= self.end
         )
 
-    def _touches(self, period: tuple[datetime, datetime]) -> bool:
+    def _overlaps(self, period: tuple[datetime, datetime]) -> bool:
         early, late = period
         return (self.start is None or self.start < late) and (self.end is None or early < self.end)
 
 
 class And:
-    """The question for what two questions ask for together."""
+    """Matches what two pruners match."""
 
     def __init__(self, one: Pruner, other: Pruner) -> None:
         self._one = one
         self._other = other
 
-    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
-        """Keep what both keep."""
-        first = self._one.may_match(held, groups)
+    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+        """Return whether both may match."""
+        first = self._one.may_match(stored, groups)
         if not any(first):
             return first
-        second = self._other.may_match(held, groups)
+        second = self._other.may_match(stored, groups)
         return [a and b for a, b in zip(first, second, strict=True)]
 
-    def all_match(self, held: StoredFolder, group: Group) -> bool:
-        """Tell whether both are sure."""
-        return self._one.all_match(held, group) and self._other.all_match(held, group)
+    def all_match(self, stored: StoredFolder, group: Group) -> bool:
+        """Return whether both are sure to match."""
+        return self._one.all_match(stored, group) and self._other.all_match(stored, group)
 
 
-def _moments(folder: Folder, group: Group) -> tuple[datetime, datetime]:
-    """Give the times rows of neighbouring files may have, naive UTC: from; to, exclusive."""
+def _times_of(folder: Folder, group: Group) -> tuple[datetime, datetime]:
+    """Return the times that rows of a group may have, naive UTC; the end is exclusive."""
     early, _ = period_of(folder, group[0])
     _, late = period_of(folder, max(group, key=lambda file: file.end))
     return to_naive(early), to_naive(late)
@@ -121,9 +121,9 @@ def _moments(folder: Folder, group: Group) -> tuple[datetime, datetime]:
 
 
 class ArrowPruner:
-    """Holds an Arrow expression against what is guaranteed of each group of files.
+    """Compares an Arrow expression with what is guaranteed of each group of files.
 
-    Arrow simplifies the expression itself, as it does for the partitions of a dataset.
+    Arrow simplifies the expression, as it does for the partitions of a dataset.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ class ArrowPruner:
     schema : pyarrow.Schema
         Of the feed's rows.
     time : str
-        The column that tells the rows' time.
+        The column of the rows' time.
     """
 
     def __init__(self, where: ds.Expression, schema: pa.Schema, time: str) -> None:
@@ -139,37 +139,37 @@ class ArrowPruner:
         self._schema = schema
         self._time = time
 
-    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
-        """Keep the groups for which the expression can be true."""
-        kept = self._possible(held, groups, self._where)
-        return [at in kept for at in range(len(groups))]
+    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+        """Return whether the expression can be true in each group."""
+        possible = self._possible(stored, groups, self._where)
+        return [index in possible for index in range(len(groups))]
 
-    def all_match(self, held: StoredFolder, group: Group) -> bool:
-        """Tell whether the opposite of the expression cannot be true."""
-        return not self._possible(held, [group], ~self._where)
+    def all_match(self, stored: StoredFolder, group: Group) -> bool:
+        """Return whether the negated expression cannot be true."""
+        return not self._possible(stored, [group], ~self._where)
 
     def _possible(
-        self, held: StoredFolder, groups: Sequence[Group], where: ds.Expression
+        self, stored: StoredFolder, groups: Sequence[Group], where: ds.Expression
     ) -> set[int]:
-        """Give the places of the groups for which an expression can be true."""
+        """Return the indices of the groups in which an expression can be true."""
         form, system = ds.IpcFileFormat(), pafs.LocalFileSystem()
-        # The fragments stand for groups of our files: their paths are places, and never opened.
+        # The fragments stand for groups of files: their paths are indices, and are never opened.
         fragments = [
-            form.make_fragment(str(at), system, self._guarantee(held, group))
-            for at, group in enumerate(groups)
+            form.make_fragment(str(index), system, self._guarantee(stored, group))
+            for index, group in enumerate(groups)
         ]
         dataset = ds.FileSystemDataset(fragments, self._schema, form, system)
         return {int(fragment.path) for fragment in dataset.get_fragments(where)}
 
-    def _guarantee(self, held: StoredFolder, group: Group) -> ds.Expression:
-        """Spell what is true of every row of a group of files."""
-        found = held.guarantees.get((group[0], group[-1]))
-        if found is None:
-            folder = held.folder
-            early, late = _moments(folder, group)
+    def _guarantee(self, stored: StoredFolder, group: Group) -> ds.Expression:
+        """Return what is true of every row of a group of files."""
+        guarantee = stored.guarantees.get((group[0], group[-1]))
+        if guarantee is None:
+            folder = stored.folder
+            early, late = _times_of(folder, group)
             day = ds.field("date")
             time = ds.field(self._time)
-            found = (
+            guarantee = (
                 (ds.field("symbol") == folder.symbol)
                 & (day >= early.date())
                 & (day <= (late - _MICROSECOND).date())
@@ -179,16 +179,16 @@ class ArrowPruner:
                 & (ds.field("market") == folder.market.value)
             )
             if folder.interval is not None:
-                found &= ds.field("interval") == folder.interval.value
+                guarantee &= ds.field("interval") == folder.interval.value
             if len(group) == 1:
-                found &= ds.field("file") == group[0].path
-            held.guarantees[group[0], group[-1]] = found
-        return found
+                guarantee &= ds.field("file") == group[0].path
+            stored.guarantees[group[0], group[-1]] = guarantee
+        return guarantee
 
 
 # Polars
 
-#: Columns that are the same in all rows of a file, as they stand in Polars frames.
+#: Columns that are the same in all rows of a file, with their types in Polars frames.
 POLARS_PATHS: dict[str, pl.DataType] = {
     "market": pl.Enum(Market),
     "symbol": pl.Categorical(),
@@ -199,16 +199,16 @@ POLARS_PATHS: dict[str, pl.DataType] = {
 
 
 class PolarsPruner:
-    """Holds a Polars predicate against what is known of each group of files.
+    """Compares a Polars predicate with what is known of each group of files.
 
-    The predicate's parts are tried one by one on a few rows that stand for a group; a
-    part that needs anything else of a row keeps the group.
+    The conditions that the predicate joins by "and" are evaluated one by one on a few rows that
+    represent a group; a condition on any other column keeps the group.
 
     Parameters
     ----------
     predicate : polars.Expr
     time : str
-        The column that tells the rows' time.
+        The column of the rows' time.
     """
 
     def __init__(self, predicate: pl.Expr, time: str) -> None:
@@ -225,24 +225,26 @@ class PolarsPruner:
             elif roots == {"date"}:
                 self._days.append(part)
             elif roots == {time}:
-                self._times += _half_lines(part, tree)
+                self._times += _bounds(part, tree)
 
-    def may_match(self, held: StoredFolder, groups: Sequence[Group]) -> list[bool]:
-        """Keep the groups for which no part rules every row out."""
-        return [self._may_hold(held.folder, group) for group in groups]
+    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+        """Return whether no condition rules out all rows of each group."""
+        return [self._may_match(stored.folder, group) for group in groups]
 
-    def all_match(self, held: StoredFolder, group: Group) -> bool:
-        """Be false: rows are filtered by Polars, which knows best."""
+    def all_match(self, stored: StoredFolder, group: Group) -> bool:
+        """Return False: the rows are always filtered by Polars."""
         return False
 
-    def _may_hold(self, folder: Folder, group: Group) -> bool:
-        early, late = _moments(folder, group)
+    def _may_match(self, folder: Folder, group: Group) -> bool:
+        early, late = _times_of(folder, group)
         file = group[0].path if len(group) == 1 else None
         paths = {"market": folder.market, "symbol": folder.symbol, "file": file}
         paths |= {"interval": folder.interval, "partition": folder.partition}
-        # Whether the file is meant is known of a single file only.
-        tried = [part for part in self._paths if file or "file" not in part.meta.root_names()]
-        if not _any(tried, pl.DataFrame({n: [v] for n, v in paths.items()}, schema=POLARS_PATHS)):
+        # The column `file` is known only of a single file.
+        evaluated = [part for part in self._paths if file or "file" not in part.meta.root_names()]
+        if not _any(
+            evaluated, pl.DataFrame({n: [v] for n, v in paths.items()}, schema=POLARS_PATHS)
+        ):
             return False
         days = pl.date_range(early.date(), (late - _MICROSECOND).date(), eager=True).alias("date")
         if not _any(self._days, days.to_frame()):
@@ -252,7 +254,7 @@ class PolarsPruner:
 
 
 def _any(parts: Sequence[pl.Expr], rows: pl.DataFrame) -> bool:
-    """Tell whether each part is true for at least one of the rows; when in doubt, yes."""
+    """Return whether each condition is true for some row; True if that cannot be evaluated."""
     try:
         return all(bool(rows.select(part).to_series().any()) for part in parts)
     except pl.exceptions.PolarsError:
@@ -260,9 +262,9 @@ def _any(parts: Sequence[pl.Expr], rows: pl.DataFrame) -> bool:
 
 
 def _tree(expression: pl.Expr) -> Any:
-    """Show how an expression is made up; None if that cannot be shown.
+    """Return the nodes of an expression; None if it cannot be serialized.
 
-    Only the names of its nodes are relied on: numbers do not survive a way back from here.
+    Only the names of nodes are used: numbers in them are rounded.
     """
     try:
         return json.loads(expression.meta.serialize(format="json"))
@@ -271,7 +273,7 @@ def _tree(expression: pl.Expr) -> Any:
 
 
 def _conjuncts(predicate: pl.Expr) -> list[tuple[pl.Expr, Any]]:
-    """Split a predicate at its topmost "and"s; return each part with its expression tree."""
+    """Split a predicate at its topmost "and"s; return each part with its nodes."""
     parts: list[tuple[pl.Expr, Any]] = []
     todo = [(predicate, _tree(predicate))]
     while todo:
@@ -286,9 +288,9 @@ def _conjuncts(predicate: pl.Expr) -> list[tuple[pl.Expr, Any]]:
 
 
 def without_hints(predicate: pl.Expr) -> pl.Expr | None:
-    """Leave out hints of the optimizer, which no frame can be filtered by.
+    """Remove hints of the optimizer, by which no frame can be filtered.
 
-    What remains is made of the parts that Polars passed in, as they are; None if nothing does.
+    The other parts stay as Polars passed them in; None if there are none.
     """
     parts = _conjuncts(predicate)
     kept = [part for part, tree in parts if not _is_hint(tree)]
@@ -298,7 +300,7 @@ def without_hints(predicate: pl.Expr) -> pl.Expr | None:
 
 
 def _is_hint(tree: Any) -> bool:
-    """Tell a dynamic predicate, which the scan may use and need not."""
+    """Return whether a part is a dynamic predicate, which a scan may ignore."""
     shown = tree.get("Display") if isinstance(tree, dict) else None
     return isinstance(shown, dict) and str(shown.get("fmt_str", "")).startswith("dynamic_pred")
 
@@ -312,13 +314,14 @@ _BOUNDS: dict[str, tuple[Callable[[pl.Expr, pl.Expr], pl.Expr], ...]] = {
 }
 
 
-def _half_lines(part: pl.Expr, tree: Any) -> Iterator[pl.Expr]:
-    """Read a condition on one column as bounds; each is met at an end of a range, or nowhere in it.
+def _bounds(part: pl.Expr, tree: Any) -> Iterator[pl.Expr]:
+    """Yield the bounds in a condition on one column.
 
-    What is neither a comparison with a constant nor ``is_between`` gives none.
+    A range of times has a match only if each bound is true at one of its ends. Other conditions
+    than comparisons with a constant and ``is_between`` have no bounds.
     """
     if json.dumps(tree).count('"Column"') != 1:
-        # What it is compared with comes from a column too: it is another in every row.
+        # The column is compared with another column, which differs in every row.
         return
     node = tree.get("BinaryExpr")
     if node is not None and node["op"] in _BOUNDS:

@@ -1,7 +1,7 @@
-"""Ask a store in SQL and get a Polars frame: `sql`.
+"""Query a store in SQL and return a Polars frame: `sql`.
 
-DuckDB's times have no zone and mean UTC; a frame's times say that they are UTC. What
-goes in and what comes out is converted here, so that both can be joined as they are.
+DuckDB's times have no zone and mean UTC; the times of our frames have the zone UTC. Both
+directions are converted here, so that rows of either kind can be joined.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def sql(
     query : str
         One statement of DuckDB's SQL over the views that `connect` lists.
     params : sequence or mapping, optional
-        Values for ``?`` or ``$1`` (a list or tuple) or ``$name`` (a mapping). Moments with
+        Values for ``?`` or ``$1`` (a list or tuple) or ``$name`` (a mapping). Times with
         a zone are converted to UTC, those without one mean UTC.
     frames : mapping of str to frame, optional
         Frames that the query may use as tables, by name: Polars, pandas or Arrow. Names
@@ -63,7 +63,7 @@ def sql(
     polars.DataFrame
         Every TIMESTAMP as ``Datetime("us", "UTC")``, every INTERVAL as ``Duration("us")``;
         columns called ``market``, ``symbol``, ``interval``, ``partition`` and ``file`` have the
-        types that `scan` gives them, so that both can be joined, unless other words are in them.
+        types that `scan` gives them, so that both can be joined, unless they have other values.
         What a statement without rows returns has the columns DuckDB reports, such as ``Count``.
 
     Raises
@@ -157,12 +157,12 @@ def bound(
 
 @contextmanager
 def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Raise what DuckDB raises as our own errors, in words that fit the store.
+    """Convert errors of DuckDB to our own.
 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        Where to look for the views that have rows when a query names a table that does not exist.
+        Its views are named in the message about a table that does not exist.
 
     Raises
     ------
@@ -180,15 +180,15 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     except duckdb.Error as error:
         if (ours := original(error)) is not None:
             raise ours from None
-        said = str(error).partition(" Detail: Python exception")[0]
-        if (found := _MISSING_TABLE.search(said)) is not None:
-            line = said[found.end() :].strip("\n")
-            said = f"{_no_table(connection, found[1])}\n\n{line}" if line else said
-        raise ConfigurationError(f"query: {said}") from None
+        message = str(error).partition(" Detail: Python exception")[0]
+        if (found := _MISSING_TABLE.search(message)) is not None:
+            line = message[found.end() :].strip("\n")
+            message = f"{_no_table(connection, found[1])}\n\n{line}" if line else message
+        raise ConfigurationError(f"query: {message}") from None
 
 
 def check_statement(connection: duckdb.DuckDBPyConnection, query: str) -> None:
-    """See that a query is one statement."""
+    """Check that a query is one statement; raise a ConfigurationError if not."""
     if not isinstance(query, str):
         raise ConfigurationError(f"query: {shown(query)} is not text")
     statements = connection.extract_statements(query)
@@ -218,16 +218,16 @@ def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
     except duckdb.Error:
         return f"there is no table {shown(name)}; this connection has no views of a store"
     views = [str(view) for (view,) in rows]
-    # What is left out is the beginning: ``um_klines`` means ``futures_um_klines``.
+    # The beginning may be omitted: ``um_klines`` means ``futures_um_klines``.
     longer = [view for view in views if view.endswith(f"_{name}".lower())]
     known = [*views, "store_streams", "store_problems", "store_last_scan"]
     guess = min(longer, key=len) if longer else nearest(name, known)
     hint = f"did you mean {guess!r}? " if guess else ""
-    there = f"{hint}Views with rows: {', '.join(views) or 'none'}"
-    return f"there is no table or view {shown(name)}; {there}"
+    listed = f"{hint}Views with rows: {', '.join(views) or 'none'}"
+    return f"there is no table or view {shown(name)}; {listed}"
 
 
-# What goes in
+# Input
 
 
 def _values(params: object) -> Any:
@@ -242,7 +242,7 @@ def _values(params: object) -> Any:
 
 
 def _value(value: object) -> object:
-    """Convert a value to one that DuckDB accepts, with moments in naive UTC."""
+    """Convert a value to one that DuckDB accepts, with times in naive UTC."""
     match value:
         case datetime():
             return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
@@ -256,7 +256,7 @@ def _value(value: object) -> object:
 
 
 def _table(name: str, frame: object) -> pl.DataFrame:
-    """Convert a frame to one of Polars, with times in naive UTC."""
+    """Convert a frame to Polars, with times in naive UTC."""
     table = _frame(frame)
     if table is None:
         raise ConfigurationError(
@@ -284,7 +284,7 @@ def _variable(error: Exception, caller: FrameType) -> tuple[str, pl.DataFrame | 
     return name, _frame(caller.f_locals.get(name, caller.f_globals.get(name)))
 
 
-# What comes out
+# Output
 
 
 def _rows(relation: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
@@ -325,7 +325,7 @@ def _microseconds(name: str) -> str:
 
 
 def _with_times(frame: pl.DataFrame, moment: pl.Datetime) -> pl.DataFrame:
-    """Cast all times of a frame to one type; between zones the moments stay the same."""
+    """Cast all times of a frame to one type; the times stay the same."""
     wanted = {name: _timed(dtype, moment) for name, dtype in frame.schema.items()}
     return frame.cast({n: t for n, t in wanted.items() if t != frame.schema[n]})
 

@@ -25,6 +25,14 @@ from binance_archive_kit.reading.cadence import (
 from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import MOMENT, FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
+from binance_archive_kit.reading.flaws import (
+    Flaw,
+    FlawKind,
+    Reason,
+    Standing,
+    join_standing,
+    merge_flaws,
+)
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.reading.runs import (
     Marks,
@@ -39,16 +47,7 @@ from binance_archive_kit.reading.runs import (
     merge_runs,
     overlap,
 )
-from binance_archive_kit.reading.values import (
-    Batch,
-    Flaw,
-    FlawKind,
-    Reason,
-    Standing,
-    ValueChecks,
-    joined_flaws,
-    joined_standing,
-)
+from binance_archive_kit.reading.values import Batch, ValueChecks
 from binance_archive_kit.timestamps import DAY, HOUR, from_day_number
 
 #: Names of columns that no feed has.
@@ -347,8 +346,8 @@ def merge_profiles(cadence: Cadence, profile: FileProfile | None, more: FileProf
         profile.off_grid + more.off_grid,
         int(longest),
         runs,
-        joined_flaws(profile.flaws, more.flaws),
-        joined_standing(profile.standing, more.standing),
+        merge_flaws((*profile.flaws, *more.flaws)),
+        join_standing(profile.standing, more.standing),
     )
 
 

@@ -30,10 +30,10 @@ from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
     Stream,
+    format_period,
     is_symbol,
     parse_period,
     period_end,
-    spell_period,
 )
 from binance_archive_kit.errors import disk_error
 from binance_archive_kit.storage.databases import Row
@@ -314,13 +314,15 @@ class Inventory:
             if mtime == known.mtime:
                 return known
         listing = self._scan(folder)
+        listing.folders.sort()
+        listing.files.sort()
         if known is not None and known.files == listing.files:
             listing.stored = known.stored
         self._listings[folder] = listing
         return listing
 
     def _scan(self, folder: str) -> _Listing:
-        """Read a folder; empty if there is no such folder."""
+        """Read a folder, in no order; empty if there is no such folder."""
         path = f"{self.root}/{folder}"
         try:
             mtime = os.stat(path).st_mtime_ns  # noqa: PTH116 -- called for every folder
@@ -329,23 +331,21 @@ class Inventory:
             with os.scandir(path) as entries:
                 for entry in entries:
                     try:
-                        if entry.is_dir():
-                            listing.folders.append(entry.name)
-                        elif entry.name.endswith(_ENDINGS):
-                            stamp = stamp_of_entry(entry)
-                            if entry.is_file():
-                                listing.files.append((entry.name, stamp))
+                        if not entry.name.endswith(_ENDINGS):
+                            if entry.is_dir():
+                                listing.folders.append(entry.name)
+                        elif entry.is_file():
+                            listing.files.append((entry.name, stamp_of_entry(entry)))
+                        elif not entry.is_dir():
+                            listing.settled = False  # a link to nothing
                     except OSError as error:
                         if error.errno not in NOT_THERE:
                             raise
-                        # Deleted since the folder was opened, or a link to nothing.
-                        listing.settled = False
+                        listing.settled = False  # deleted since the folder was opened
         except (FileNotFoundError, NotADirectoryError):
             return _Listing(0, False, [], [])
         except OSError as error:
             raise disk_error(error, path) from None
-        listing.folders.sort()
-        listing.files.sort()
         return listing
 
 
@@ -384,7 +384,7 @@ def _own_files(folder: Folder, found: list[tuple[str, Stamp]]) -> list[StoredFil
     for _, name, stamp in sorted(others):
         begin = parse_loose_period(name[len(stem) : -len(form_of(name))], partition)
         if begin is not None:
-            key = folder.key(spell_period(begin, partition))
+            key = folder.key(format_period(begin, partition))
             end = period_end(begin, partition)
             files.setdefault(key, StoredFile(key, f"{prefix}{name}", begin, end, stamp))
     if others:

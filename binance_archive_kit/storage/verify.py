@@ -489,7 +489,7 @@ async def _fetch_digests(keys: Sequence[str], endpoint_url: str | None) -> dict[
     async with DigestClient(
         endpoint, matrix.archive.bucket, answered, connections=_CONNECTIONS, timeout=60
     ) as client:
-        client.ask(keys)
+        client.request(keys)
         if keys:
             await done.wait()
     return answers

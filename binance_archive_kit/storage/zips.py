@@ -1,8 +1,8 @@
-"""The one csv member of an archive zip: find it, check it, inflate it.
+"""Find, check and inflate the one csv member of an archive zip.
 
-Archive zips hold one deflated member and are read by hand, which is many times
-faster than a general zip reader when there are thousands. Anything unusual about a
-zip (zip64, a comment, an extra member) is left to the standard library to judge.
+Archive zips have one deflated member. Parsing them here is many times faster than a general
+zip reader, which matters for thousands of files. Anything unusual (zip64, a comment, a second
+member) is left to the standard library.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
-#: Bytes of zip that are inflated in one go: the more, the fewer hand-overs between threads.
+#: Bytes of zip to inflate at a time: the more, the fewer switches between threads.
 _READ = 1 << 20
-#: Bytes of csv that one piece has at most.
+#: Largest piece of csv, in bytes.
 _MOST = 8 << 20
-#: Deflate cannot pack more bytes than this into one.
+#: Largest possible ratio of deflate.
 _DEFLATE_LIMIT = 1032
-#: Times that a csv may be larger than it is compressed. Files of the archive are 3 to 20
-#: times larger; candles of a symbol without trades, at most 50 times.
+#: Largest accepted ratio. Files of the archive have 3 to 20; candles of a symbol without
+#: trades, at most 50.
 _RATIO_LIMIT = 200
-#: Bytes up to which a csv may be larger than that: rows that are all alike compress further.
+#: Bytes of csv that are accepted at any ratio: equal rows compress further.
 _ALWAYS_ALLOWED = 256 << 20
 
 
@@ -41,7 +41,7 @@ class BadMemberError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Where the one member lies in its zip, and what its directory says of it.
+    """The position of the member in its zip, and its entry in the directory.
 
     Attributes
     ----------
@@ -70,20 +70,20 @@ def find_member(file: BinaryIO, length: int) -> Member:
     Raises
     ------
     BadMemberError
-        If the file is no zip, is cut off, or does not hold exactly one member.
+        If the file is not a zip, is truncated, or does not have exactly one member.
     """
     member = _find_plain(file, length) or _find_general(file)
-    _check_claim(member, length)
+    _check_sizes(member, length)
     return member
 
 
 def size_limit(packed: int) -> int:
-    """Return how many bytes a csv may have that takes `packed` bytes compressed."""
+    """Return the largest accepted size of a csv with `packed` compressed bytes."""
     return max(_ALWAYS_ALLOWED, _RATIO_LIMIT * packed)
 
 
-def _check_claim(member: Member, length: int) -> None:
-    """Check that the sizes in the directory are possible, before anything is allocated."""
+def _check_sizes(member: Member, length: int) -> None:
+    """Check that the sizes in the directory are plausible, before allocating memory."""
     if member.start + member.compressed > length:
         raise BadMemberError("the zip is cut off")
     most = member.compressed * (_DEFLATE_LIMIT if member.method else 1)
@@ -100,13 +100,13 @@ def _check_claim(member: Member, length: int) -> None:
 
 
 def inflated(file: BinaryIO, member: Member) -> Iterator[bytes]:
-    """Inflate a member piece by piece; each piece has at most 8 MiB.
+    """Inflate a member; yield pieces of at most 8 MiB.
 
     Raises
     ------
     BadMemberError
-        At the end, if its bytes are not of the recorded size and CRC-32; earlier, if they do
-        not inflate, or give more bytes than recorded.
+        If its bytes do not inflate, or differ from the recorded size or CRC-32. The CRC-32 is
+        checked at the end.
     """
     inflater = isal_zlib.decompressobj(-15) if member.method == _DEFLATED else None
     crc = size = 0
@@ -136,7 +136,7 @@ _OTHER_BYTES = "its bytes do not have the recorded size and CRC-32"
 
 
 def pieces_of(inflater: Any, packed: bytes, most: int) -> Iterator[bytes]:
-    """Yield what compressed bytes inflate to, at most `most` bytes at a time.
+    """Inflate compressed bytes; yield pieces of at most `most` bytes.
 
     Raises
     ------
@@ -149,20 +149,20 @@ def pieces_of(inflater: Any, packed: bytes, most: int) -> Iterator[bytes]:
         if piece:
             yield piece
         packed = inflater.unconsumed_tail
-        # Behind a full piece there may be more, also where all input is taken.
+        # A full piece may be followed by more, even if all input is consumed.
         full = len(piece) == most
 
 
 def _find_plain(file: BinaryIO, length: int) -> Member | None:
-    """Find the member of a zip of the usual form; None if its form is another."""
+    """Find the member of a zip of the usual form; None for any other form."""
     if length < _END.size + _CENTRAL.size:
         return None
     file.seek(length - _END.size)
-    magic, disk, first, here, count, size, at, comment = _END.unpack(file.read(_END.size))
-    usual = magic == b"PK\5\6" and not (disk or first or comment) and here == count == 1
-    if not usual or at + size + _END.size != length or size < _CENTRAL.size:
+    magic, disk, first, entries, count, size, start, comment = _END.unpack(file.read(_END.size))
+    usual = magic == b"PK\5\6" and not (disk or first or comment) and entries == count == 1
+    if not usual or start + size + _END.size != length or size < _CENTRAL.size:
         return None
-    file.seek(at)
+    file.seek(start)
     directory = file.read(size)
     fields = _CENTRAL.unpack_from(directory)
     magic, flags, method, crc, compressed, inflated = (fields[i] for i in (0, 3, 4, 7, 8, 9))
@@ -175,15 +175,15 @@ def _find_plain(file: BinaryIO, length: int) -> Member | None:
     if len(local) < _LOCAL.size or local[:4] != b"PK\3\4":
         return None
     local_name_length, extra = _LOCAL.unpack(local)[9:]
-    start = offset + _LOCAL.size + local_name_length + extra
-    if start + compressed > at or 0xFFFFFFFF in (compressed, inflated, offset):
+    data = offset + _LOCAL.size + local_name_length + extra
+    if data + compressed > start or 0xFFFFFFFF in (compressed, inflated, offset):
         return None
     encoding = "utf-8" if flags & _UTF8 or not name.isascii() else "ascii"
-    return Member(name.decode(encoding, "replace"), start, compressed, inflated, crc, method)
+    return Member(name.decode(encoding, "replace"), data, compressed, inflated, crc, method)
 
 
 def _find_general(file: BinaryIO) -> Member:
-    """Let the standard library find the member, or say what is wrong."""
+    """Find the member with the standard library."""
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
@@ -224,12 +224,12 @@ def check_member(file: BinaryIO, length: int, name: str, *, inflate: bool = True
         Bytes of the zip.
     name : str
     inflate : bool
-        Inflate the member and check its size and CRC-32; else only find it.
+        Whether to inflate the member and check its size and CRC-32.
 
     Raises
     ------
     BadMemberError
-        If there is not exactly one member of that name, or its bytes are damaged.
+        If there is not exactly one member with that name, or its bytes are damaged.
     """
     member = find_member(file, length)
     if member.name != name:

@@ -82,11 +82,11 @@ def test_an_authority_besides_another_is_enough(
 def test_keys_are_not_handed_on_with_certificates(
     tls: tuple[LocalS3, Relay, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from binance_archive_kit.archive.endpoint import authorities_of
+    from binance_archive_kit.archive.endpoint import Route
 
     monkeypatch.setenv("SSL_CERT_FILE", str(tls[2]))
     assert "PRIVATE KEY" in tls[2].read_text()
-    assert "PRIVATE KEY" not in str(authorities_of(tls[1].url))
+    assert "PRIVATE KEY" not in str(Route.to(tls[1].url).certificates)
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "AWS_CA_BUNDLE"])

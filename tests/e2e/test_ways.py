@@ -23,9 +23,9 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = certificate(tmp_path)
     for name in ("SSL_CERT_FILE", "AWS_CA_BUNDLE"):
         monkeypatch.setenv(name, str(path))
-    environment._trusted.cache_clear()
+    environment._trust.cache_clear()
     yield path
-    environment._trusted.cache_clear()
+    environment._trust.cache_clear()
 
 
 def test_everything_goes_through_tls(serve: Serve, ask: Ask, store: Path, trusted: Path) -> None:

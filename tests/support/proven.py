@@ -16,8 +16,6 @@ from tests.support.checks import opened_files
 from tests.support.stores import kline, put
 
 KEYS = [kline("BTCUSDT", f"2025-07-0{day}") for day in range(1, 6)]
-
-
 PREFIX = KEYS[0].folder.prefix
 
 
@@ -44,14 +42,8 @@ def hashed(work: Callable[[], object]) -> int:
 
 
 numbers = st.sampled_from([0, 1, 2])
-
-
 stamps = st.builds(Stamp, numbers, numbers, numbers, numbers)
-
-
 NAME = KEYS[0].name
-
-
 OTHER = "f" * 64
 
 

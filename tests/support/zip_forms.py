@@ -12,14 +12,8 @@ from binance_archive_kit.storage.proof import Expected, Proof, prove
 from binance_archive_kit.storage.store import Store
 
 NAME = "BTCUSDT-trades-2025-07-15.csv"
-
-
 KEY = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip"
-
-
 TEXT = b"1,2.50,3,7.5,1752537600000000,True,True\n" * 3
-
-
 LONG = b"".join(b"%d,%d.25,1,2,3,True,True\n" % (n, n * 7919) for n in range(120_000))
 
 
@@ -49,11 +43,7 @@ def staged(tmp_path: Path, data: bytes) -> Path:
 
 
 GOOD = plain()
-
-
 DAMAGED = bytes([*GOOD[:60], GOOD[60] ^ 1, *GOOD[61:]])
-
-
 OTHER = "f" * 64
 
 

@@ -27,6 +27,7 @@ HEAVY = [
     "duckdb",
     "pydantic",
     "httpx",
+    "pycurl",
 ]
 
 
@@ -189,9 +190,12 @@ def test_the_import_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import binance_archive_kit as b; b.CollectionConfig", "polars httpx duckdb matplotlib"),
+        (
+            "import binance_archive_kit as b; b.CollectionConfig",
+            "polars httpx pycurl duckdb matplotlib",
+        ),
         ("import binance_archive_kit as b; b.collect", "matplotlib IPython ipywidgets prefect"),
-        ("import binance_archive_kit as b; b.plan", "duckdb jupyterlab"),
+        ("import binance_archive_kit as b; b.plan", "duckdb jupyterlab pycurl"),
     ],
 )
 def test_names_load_no_more_than_they_need(code: str, absent: str) -> None:

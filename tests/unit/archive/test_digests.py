@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from binance_archive_kit.errors import (
     BadChecksum,
     ConnectionLost,
     Forbidden,
+    ObjectError,
     ServerFault,
     Stalled,
     Throttled,
@@ -49,9 +52,9 @@ def trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip("certificates are made by openssl")
     path = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
-    environment._trusted.cache_clear()
+    environment._trust.cache_clear()
     yield path
-    environment._trusted.cache_clear()
+    environment._trust.cache_clear()
 
 
 def fetch(
@@ -72,9 +75,9 @@ def fetch(
         bucket = "data.binance.vision"
         async with DigestClient(
             endpoint, bucket, take, connections=connections, timeout=timeout
-        ) as fetching:
-            fetching.ask(keys[:50])
-            fetching.ask(keys[50:])
+        ) as client:
+            client.request(keys[:50])
+            client.request(keys[50:])
             async with asyncio.timeout(30):
                 await done.wait()
 
@@ -107,7 +110,7 @@ def test_an_endpoint_that_is_not_trusted_is_not_asked(
     with Relay(server.url, trusted) as relay:
         (answer,) = fetch(relay.url, KEYS[:1]).values()
     assert isinstance(answer, ConnectionLost)
-    assert "CERTIFICATE_VERIFY_FAILED" in answer.detail
+    assert "certificate is not trusted" in answer.detail
     assert server.requests == []
 
 
@@ -146,9 +149,12 @@ def test_a_proxy_that_refuses_is_named(server: LocalS3, monkeypatch: pytest.Monk
     [
         ("http://127.0.0.1:9", "nothing answers there"),
         ("http://nosuchhost.invalid", "cannot be resolved"),
+        ("http://bücher.invalid", "cannot be resolved"),
     ],
 )
-def test_nobody_at_home(monkeypatch: pytest.MonkeyPatch, endpoint: str, said: str) -> None:
+def test_an_endpoint_that_cannot_be_reached_is_named(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, said: str
+) -> None:
     monkeypatch.setattr(checksums, "_TRIES", 2)
     count = 20 if "127" in endpoint else 1
     answers = fetch(endpoint, KEYS[:count], timeout=20)
@@ -181,6 +187,7 @@ def test_a_proxy_that_is_not_there_is_named_without_its_password(
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
+        (Fault(status=302), Forbidden),
         (Fault(status=404), AbsentChecksum),
         (Fault(status=403), Forbidden),
         (Fault(status=451), Forbidden),
@@ -194,7 +201,7 @@ def test_a_proxy_that_is_not_there_is_named_without_its_password(
     ],
 )
 def test_trouble_of_one_is_no_others(
-    server: LocalS3, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[Answer]
+    server: LocalS3, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[ObjectError]
 ) -> None:
     monkeypatch.setattr(checksums, "_TRIES", 2)
 
@@ -243,3 +250,27 @@ def test_few_connections_do_where_no_more_are_to_be_had(
         monkeypatch.setenv("http_proxy", proxy.url)
         assert fetch(server.url, KEYS, 20) == DIGESTS
         assert len(proxy.asked) > 2
+
+
+def test_descriptors_above_1023_are_no_obstacle(server: LocalS3) -> None:
+    """As in a process with many open files; `select` cannot wait for them."""
+    resource = pytest.importorskip("resource")
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2_000:
+        pytest.skip("the limit on open files is too low")
+    with ExitStack() as files:
+        for _ in range(1_100):
+            files.enter_context(Path("/dev/null").open())
+        assert fetch(server.url, KEYS) == DIGESTS
+
+
+def test_no_thread_is_left_behind(server: LocalS3) -> None:
+    async def main() -> None:
+        async with DigestClient(
+            server.url, "data.binance.vision", lambda *_: None, connections=8, timeout=5
+        ) as client:
+            client.request(KEYS)
+
+    before = threading.active_count()
+    asyncio.run(main())
+    assert not [each for each in threading.enumerate() if each.name == "digests"]
+    assert threading.active_count() <= before

@@ -16,7 +16,7 @@ from binance_archive_kit.demo.prices import FIRST_DAY, LAST_DAY
 from binance_archive_kit.demo.synthetic import build
 
 
-def test_it_serves_its_objects_and_says_that_it_is_synthetic() -> None:
+def test_serves_its_objects_and_calls_itself_synthetic() -> None:
     archive = demo_archive()
     assert repr(archive) == "DemoArchive(not started, synthetic)"
     with pytest.raises(RuntimeError, match="before it is started"):
@@ -34,7 +34,7 @@ def test_it_serves_its_objects_and_says_that_it_is_synthetic() -> None:
     assert repr(archive) == "DemoArchive(not started, synthetic)"
 
 
-def test_demo_config_asks_for_every_market_and_every_living_feed(tmp_path: Path) -> None:
+def test_demo_config_covers_every_market_and_active_feed(tmp_path: Path) -> None:
     config = demo_config("http://127.0.0.1:9000", tmp_path)
     assert set(config.markets) == set(Market)
     ended = {DataType.BOOK_TICKER, DataType.LIQUIDATION_SNAPSHOT, DataType.EOH_SUMMARY}

@@ -274,7 +274,7 @@ def test_html_tables_per_feed() -> None:
     assert "Collection partial" in html
     row = html[html.index("<tbody>") : html.index("</tbody>")]
     cells = [cell.split("<")[0] for cell in row.split('">')[1:]]
-    assert cells == ["spot", "trades", "daily", "2", "1", "1"]
+    assert cells == ["spot", "trades", "daily", "2", "1", "1", "75.00 %"]
     assert "<script" not in html
     assert "http" not in html
 

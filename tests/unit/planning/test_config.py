@@ -233,7 +233,7 @@ def test_good_values(name: str, value: Any, meant: Any) -> None:
         ),
         (
             {"date_range": {"from": "2025-07-01"}},
-            ["date_range.start", "from: '2025-07-01' is of no field"],
+            ["date_range.start", "from: '2025-07-01' is not expected here"],
         ),
         *[
             ({name: None}, [name, "None is not a list; name at least one"])
@@ -953,7 +953,7 @@ def test_json_files(tmp_path: Path) -> None:
         assert CollectionConfig.from_json(source) == config
     for stand_in in (config, config.chosen(), path, str(path), config.to_json()):
         assert read_config(stand_in) == config
-    with pytest.raises(ConfigurationError, match="int is no configuration; give a Coll"):
+    with pytest.raises(ConfigurationError, match="int is not a configuration; give a Coll"):
         read_config(7)  # type: ignore[arg-type]
 
 

@@ -19,11 +19,12 @@ from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
     Stream,
+    format_period,
     period_end,
     periods,
-    spell_period,
 )
-from binance_archive_kit.archive.listing import Listed, StreamListing
+from binance_archive_kit.archive.listing import FolderListing
+from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.absences import ArchiveListing
 from binance_archive_kit.planning.config import CollectionConfig
@@ -81,24 +82,24 @@ class World:
             and str(ObjectKey(stream, start)) not in self.holes
         )
 
-    def listing(self, request: FolderRequest) -> StreamListing:
+    def listing(self, request: FolderRequest) -> FolderListing:
         """Answer as `ListingClient.list_folders` does."""
         stream, facts = request.folder, request.availability
-        listing = StreamListing()
+        listing = FolderListing()
         starts = list(request.starts())
         for start in starts:
             if self.exists(stream, facts, start):
-                period = spell_period(start, stream.partition)
+                period = format_period(start, stream.partition)
                 listing.objects[period] = Listed(1_000, "0" * 32, "2025-07-16T01:00:00.000Z", True)
         after = period_end(starts[-1], stream.partition) + timedelta(days=1)
         later = periods(after, after + timedelta(days=400), stream.partition)
         listing.ends = not any(self.exists(stream, facts, start) for start in later)
-        if spell_period(starts[0], stream.partition) not in listing.objects:
+        if format_period(starts[0], stream.partition) not in listing.objects:
             listing.probed = True
             since = max(facts.first or date(2019, 1, 1), self.begins.get(stream.symbol, date.min))
             every = periods(since, self.now.date(), stream.partition)
             first = next((s for s in every if self.exists(stream, facts, s)), None)
-            listing.first = first and spell_period(first, stream.partition)
+            listing.first = first and format_period(first, stream.partition)
         return listing
 
 
@@ -119,7 +120,7 @@ def plan_of(
             for settled in resolve_months(
                 request,
                 [
-                    spell_period(s, Partition.MONTHLY)
+                    format_period(s, Partition.MONTHLY)
                     for s in request.starts()
                     if MATRIX.published_at(s, Partition.MONTHLY) <= world.now
                 ],
@@ -571,7 +572,7 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
     assert reasons(plan.unavailable) == [(CM, "bookTicker", "ended")]
     # And if the archive has it all the same, the archive is right.
     asked = expand(config, MATRIX, NOW)
-    found = StreamListing({"2025-07-15": Listed(1, "", "", True)})
+    found = FolderListing({"2025-07-15": Listed(1, "", "", True)})
     listing = {request.folder: found for request in asked.requests}
     assert len(make_plan(config, asked, ArchiveListing(listing), NOTHING, MATRIX, NOW)) == 1
 
@@ -750,7 +751,7 @@ def test_auto_covers_each_day_exactly_once(start: date, length: int, out: set[st
         for at in settled.starts():
             stop = period_end(at, settled.folder.partition)
             if settled.folder.partition is Partition.MONTHLY:
-                assert spell_period(at, Partition.MONTHLY) in out
+                assert format_period(at, Partition.MONTHLY) in out
             covered += periods(at, stop, Partition.DAILY)
     assert sorted(covered) == list(periods(start, end, Partition.DAILY))
 
@@ -1516,7 +1517,7 @@ def test_the_others_of_a_symbol_are_all_but_its_own(
     listing = {
         Folder(
             Stream(Market.SPOT, DataType.KLINES, symbol, interval), Partition.DAILY
-        ): StreamListing(
+        ): FolderListing(
             {str(start + timedelta(days=at)): Listed(1, "", "", True) for at in range(last + 1)},
             ends=True,
         )

@@ -20,11 +20,12 @@ from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.reading import reader as reading
 from binance_archive_kit.reading import unzip as texts
-from binance_archive_kit.reading.values import (
+from binance_archive_kit.reading.flaws import (
     Standing,
-    joined_standing,
-    read_flaws,
-    spelled,
+    Streak,
+    format_flaws,
+    join_standing,
+    parse_flaws,
 )
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, plant
@@ -386,11 +387,11 @@ def test_standing_is_the_same_however_rows_are_cut(values: list[bool], cut: int)
 
     whole = of(values, 0)
     cut = min(cut, len(values))
-    parts = joined_standing(of(values[:cut], 0), of(values[cut:], cut))
-    assert [(s.rows, s.head, s.tail, s.longest[1], s.start, s.end) for s in parts] == [
-        (s.rows, s.head, s.tail, s.longest[1], s.start, s.end) for s in whole
+    parts = join_standing(of(values[:cut], 0), of(values[cut:], cut))
+    assert [(s.rows, s.head, s.tail, s.longest.rows) for s in parts] == [
+        (s.rows, s.head, s.tail, s.longest.rows) for s in whole
     ]
-    assert read_flaws(spelled((), whole)) == ((), whole)
+    assert parse_flaws(format_flaws((), whole)) == ((), whole)
 
 
 def _standing_of(values: list[bool], first: int) -> list[Standing]:
@@ -401,19 +402,9 @@ def _standing_of(values: list[bool], first: int) -> list[Standing]:
             runs[-1][2] = first + place
         else:
             runs.append([value, first + place, first + place])
-    longest = max(runs, key=lambda run: run[2] - run[1])
-    count = [run[2] - run[1] + 1 for run in runs]
-    return [
-        Standing(
-            "side",
-            len(values),
-            (bool(runs[0][0]), count[0]),
-            (bool(runs[-1][0]), count[-1]),
-            (bool(longest[0]), longest[2] - longest[1] + 1, longest[1], longest[2]),
-            (runs[0][1], runs[0][2]),
-            (runs[-1][1], runs[-1][2]),
-        )
-    ]
+    streaks = [Streak(bool(value), end - start + 1, start, end) for value, start, end in runs]
+    longest = max(streaks, key=lambda streak: streak.rows)
+    return [Standing("side", len(values), streaks[0], streaks[-1], longest)]
 
 
 # Empty values of other feeds

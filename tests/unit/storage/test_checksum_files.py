@@ -44,7 +44,7 @@ HEX = "0123456789abcdef" * 4
         ("<html>Not found</html>", "no SHA-256"),
     ],
 )
-def test_the_checksum_beside_a_file_is_read(tmp_path: Path, text: str, outcome: str) -> None:
+def test_reads_the_checksum_beside_a_file(tmp_path: Path, text: str, outcome: str) -> None:
     beside = tmp_path / f"{NAME}.CHECKSUM"
     for encoding in ("utf-8", "utf-16"):
         beside.write_text(text, encoding, newline="")
@@ -55,7 +55,7 @@ def test_the_checksum_beside_a_file_is_read(tmp_path: Path, text: str, outcome: 
             assert found == outcome
 
 
-def test_a_checksum_that_is_no_text_file_is_told_of(tmp_path: Path) -> None:
+def test_a_checksum_that_is_not_text_is_reported(tmp_path: Path) -> None:
     beside = tmp_path / f"{NAME}.CHECKSUM"
     assert read_checksum(tmp_path / NAME) is None
     beside.write_bytes(os.urandom(3_000_000))

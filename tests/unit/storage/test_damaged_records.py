@@ -30,15 +30,9 @@ from tests.support.planted import HOUR, csv_at, every
 from tests.support.stores import kline
 
 DAYS = [f"2025-07-{day:02}" for day in range(1, 9)]
-
-
 KEYS = [kline("BTCUSDT", day) for day in DAYS]
-
-
 #: A file that was changed after it was proven; nothing may ever call it proven.
 FALSE = KEYS[-1]
-
-
 PREFIX = KEYS[0].folder.prefix
 
 
@@ -179,7 +173,7 @@ def spoilt_records(model: Path, tmp_path: Path) -> Iterator[bytes]:
 
 
 @pytest.mark.filterwarnings("ignore::binance_archive_kit.errors.ArchiveKitWarning")
-def test_a_spoilt_record_is_recovered_from_and_proves_nothing(model: Path, tmp_path: Path) -> None:
+def test_recovery_from_damaged_records_proves_nothing_wrong(model: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(model, root)
     assert proven(model) == {str(key) for key in KEYS[:7]}
@@ -256,7 +250,7 @@ def as_wal(path: Path) -> None:
     ],
     ids=lambda each: each.__name__,
 )
-def test_what_is_no_file_or_lies_beside_it_is_recovered_from(
+def test_recovery_from_other_things_under_or_beside_the_name(
     model: Path, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
     root = tmp_path / "store"
@@ -267,7 +261,7 @@ def test_what_is_no_file_or_lies_beside_it_is_recovered_from(
         work()
 
 
-def test_a_lost_record_says_what_is_lost_and_saves_the_places(model: Path, tmp_path: Path) -> None:
+def test_the_warning_names_the_loss_and_locations_are_saved(model: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(model, root)
     with closing(sqlite3.connect(record_of(root))) as database, database:
@@ -282,7 +276,7 @@ def test_a_lost_record_says_what_is_lost_and_saves_the_places(model: Path, tmp_p
     assert len(list(root.glob(f"{PRIVATE}/proofs.damaged-*.sqlite"))) == 1
 
 
-def test_an_empty_record_is_told_of_unless_it_was_just_begun(tmp_path: Path) -> None:
+def test_an_empty_database_is_reported_unless_it_is_new(tmp_path: Path) -> None:
     root = tmp_path / "store"
     record_of(root).parent.mkdir(parents=True)
     record_of(root).touch()
@@ -293,7 +287,7 @@ def test_an_empty_record_is_told_of_unless_it_was_just_begun(tmp_path: Path) -> 
 
 
 @pytest.mark.filterwarnings("ignore::binance_archive_kit.errors.ArchiveKitWarning")
-def test_a_spoilt_cache_is_made_again(model: Path, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_rebuilt(model: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(model, root)
     use_in_full(root, cache=True)

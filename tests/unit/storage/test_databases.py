@@ -27,7 +27,7 @@ def test_rows_are_written_and_read(path: Path) -> None:
     assert database.rows("words", ["count"], [("b", "c"), ("x", "y")]) == [(2,)]
 
 
-def test_a_column_that_an_older_version_did_not_know_is_null_until_something_is_written(
+def test_a_new_column_is_null_until_the_next_write(
     path: Path,
 ) -> None:
     path.parent.mkdir()
@@ -42,7 +42,7 @@ def test_a_column_that_an_older_version_did_not_know_is_null_until_something_is_
     assert database.rows("words") == [("a", 1, "x")]
 
 
-def test_a_locked_file_is_no_damaged_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_is_not_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "_PATIENCE", 0.05)
     database = Database(path, TABLES)
     database.write(lambda c: c.execute("INSERT INTO words VALUES ('a', 1, NULL)"))
@@ -57,7 +57,7 @@ def test_a_locked_file_is_no_damaged_one(path: Path, monkeypatch: pytest.MonkeyP
     assert database.rows("words") == [("a", 1, None)]
 
 
-def test_a_file_that_is_removed_or_replaced_while_it_is_written_to_begins_anew(path: Path) -> None:
+def test_a_database_that_is_removed_during_writes_is_created_again(path: Path) -> None:
     database = Database(path, TABLES)
     with closing(databases.Writer(database)) as writer:
         for number, spoil in enumerate((path.unlink, lambda: shutil.rmtree(path.parent))):
@@ -70,7 +70,7 @@ def test_a_file_that_is_removed_or_replaced_while_it_is_written_to_begins_anew(p
             assert database.rows("words") == [(key, 1, "")]
 
 
-def test_a_full_disk_is_called_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_its_own_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(path, TABLES)
 
     def fill(connection: sqlite3.Connection) -> None:

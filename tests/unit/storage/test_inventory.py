@@ -15,7 +15,7 @@ from tests.support.zip_forms import (
 )
 
 
-def test_what_is_recorded_is_found(store: Store, tmp_path: Path) -> None:
+def test_recorded_proofs_are_in_the_frame(store: Store, tmp_path: Path) -> None:
     prefix = KEY.rpartition("/")[0] + "/"
     # Keys that sort around the prefix, and one that is not ASCII.
     others = [
@@ -48,14 +48,14 @@ def test_a_later_proof_replaces_the_earlier(store: Store, tmp_path: Path) -> Non
     assert row["proven_size"] == row["file_size"] == len(stored())
 
 
-def test_proofs_of_files_that_are_gone_are_not_files(store: Store, tmp_path: Path) -> None:
+def test_proofs_without_a_file_are_not_in_the_frame(store: Store, tmp_path: Path) -> None:
     with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
     store.path(KEY).unlink()
     assert store.inventory.frame([KEY.rpartition("/")[0] + "/"]).height == 0
 
 
-def test_files_without_proof_are_files(store: Store) -> None:
+def test_files_without_a_proof_are_in_the_frame(store: Store) -> None:
     store.path(KEY).parent.mkdir(parents=True)
     store.path(KEY).write_bytes(GOOD)
     store.path(KEY + ".CHECKSUM").write_text("x")

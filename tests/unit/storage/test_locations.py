@@ -45,7 +45,7 @@ SAFE = "flat/BTCUSDT"
         (f"inside/{KEYS[0].name}", "symbolic link"),
     ],
 )
-def test_a_recorded_place_never_leads_outside(
+def test_a_recorded_location_never_leads_outside(
     tmp_path: Path, root: Path, place: str, why: str
 ) -> None:
     """Neither a file outside is read, nor is one written there."""
@@ -104,7 +104,7 @@ def test_a_storage_never_leads_outside(tmp_path: Path, folder: Any) -> None:
     assert not record_of(root).exists()
 
 
-def test_links_that_stay_inside_are_fine(tmp_path: Path) -> None:
+def test_links_inside_the_store_are_accepted(tmp_path: Path) -> None:
     root = tmp_path / "store"
     (root / "real").mkdir(parents=True)
     (root / "link").symlink_to("real")
@@ -114,7 +114,7 @@ def test_links_that_stay_inside_are_fine(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=12), st.sampled_from(KEYS))
-def test_places_are_judged_without_raising(text: str, key: ObjectKey) -> None:
+def test_no_text_makes_the_check_of_a_location_raise(text: str, key: ObjectKey) -> None:
     assert fault_of_location(str(key), f"{SAFE}/{key.name}") == ""
     for place in (text, f"{text}/{key.name}"):
         if not fault_of_location(str(key), place):

@@ -44,7 +44,7 @@ def age(root: Path) -> None:
         database.execute("ALTER TABLE proofs DROP COLUMN inode")
 
 
-def test_the_stamp_is_recorded_as_it_is_under_the_final_name(root: Path) -> None:
+def test_the_recorded_stamp_is_that_of_the_final_name(root: Path) -> None:
     proofs = Store(root).records.proofs(PREFIX)
     for key in KEYS:
         assert proofs[str(key)].stamp == stamp_of((root / str(key)).stat())
@@ -78,9 +78,7 @@ def test_a_changed_stamp_is_hashed_once_and_recorded(root: Path, change: str) ->
 
 
 @pytest.mark.parametrize("ask", ["frame", "query", "coverage", "verify a sample"])
-def test_a_moved_store_is_proven_by_whatever_looks_first(
-    root: Path, tmp_path: Path, ask: str
-) -> None:
+def test_the_first_reader_proves_a_moved_store(root: Path, tmp_path: Path, ask: str) -> None:
     there = tmp_path / "moved"
     subprocess.run(["cp", "-a", root, there], check=True)
     # As git does, which keeps no time at all.
@@ -100,7 +98,7 @@ def test_a_moved_store_is_proven_by_whatever_looks_first(
     assert unchanged(root) == [True] * 5
 
 
-def test_a_question_hashes_only_the_files_it_needs(root: Path, tmp_path: Path) -> None:
+def test_a_query_hashes_only_the_files_it_needs(root: Path, tmp_path: Path) -> None:
     there = tmp_path / "moved"
     shutil.copytree(root, there)
     con = bak.connect(there, cache=False)
@@ -108,7 +106,7 @@ def test_a_question_hashes_only_the_files_it_needs(root: Path, tmp_path: Path) -
     assert unchanged(there) == [False, False, True, False, False]
 
 
-def test_where_nothing_can_be_recorded_files_are_hashed_once_a_process(
+def test_a_read_only_store_is_hashed_once_per_process(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "moved"
@@ -123,7 +121,7 @@ def test_where_nothing_can_be_recorded_files_are_hashed_once_a_process(
     assert unchanged(there) == [False, *[True] * 4]
 
 
-def test_the_record_of_an_older_version_is_taken_until_verify_upgrades_it(root: Path) -> None:
+def test_verify_upgrades_the_records_of_an_older_version(root: Path) -> None:
     age(root)
     before = record_of(root).read_bytes()
     assert unchanged(root) == [True] * 5
@@ -140,7 +138,7 @@ def test_the_record_of_an_older_version_is_taken_until_verify_upgrades_it(root: 
     assert stamps == {str(key): stamp_of((root / str(key)).stat()) for key in KEYS[1:]}
 
 
-def test_a_new_proof_goes_into_the_record_of_an_older_version(root: Path, tmp_path: Path) -> None:
+def test_a_new_proof_upgrades_the_database_of_an_older_version(root: Path, tmp_path: Path) -> None:
     age(root)
     fill(root, tmp_path, KEYS[:1])
     assert Store(root).records.proofs(PREFIX)[str(KEYS[0])].stamp == stamp_of(
@@ -150,7 +148,7 @@ def test_a_new_proof_goes_into_the_record_of_an_older_version(root: Path, tmp_pa
 
 
 @pytest.mark.parametrize(("after", "least"), [(0, 1), (60, 0)], ids=["just now", "long ago"])
-def test_many_changed_files_are_not_waited_for_one_by_one(
+def test_many_changed_files_share_one_wait(
     after: int, least: int, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a file that changed just now may have a proof that is not recorded yet."""
@@ -174,7 +172,7 @@ def test_many_changed_files_are_not_waited_for_one_by_one(
     assert least <= len(waits) <= 3 * least
 
 
-def test_records_are_looked_up_once_for_many_bad_files(
+def test_records_are_read_once_for_many_bad_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key in KEYS:

@@ -48,7 +48,7 @@ def lacking(day: int, reason: Reason) -> Absence:
     return Absence(Market.SPOT, DataType.TRADES, reason, "it is not there", on, on, key=key)
 
 
-def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path: Path) -> None:
+def test_missing_objects_are_recorded_with_a_reason(store: Store, tmp_path: Path) -> None:
     prefix = KEY.rpartition("/")[0] + "/"
     absences = [lacking(1, Reason.ABSENT), lacking(2, Reason.AFTER_LAST)]
     store.records.record_missing(absences, [])
@@ -65,7 +65,7 @@ def test_what_the_archive_lacks_is_noted_with_its_reason(store: Store, tmp_path:
     assert [reason for reason, _ in store.records.missing(prefix).values()] == [Reason.ABSENT]
 
 
-def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
+def test_missing_records_of_an_older_version_have_no_reason(store: Store) -> None:
     """Stores were made before reasons were noted."""
     prefix = KEY.rpartition("/")[0] + "/"
     new = lacking(2, Reason.AFTER_LAST)
@@ -82,7 +82,7 @@ def test_notes_without_a_reason_are_read_and_may_get_one(store: Store) -> None:
     assert noted == old
 
 
-def test_a_damaged_database_is_set_aside(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_database_is_moved_aside(store: Store, tmp_path: Path) -> None:
     with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
     database = store.root / PRIVATE / "proofs.sqlite"
@@ -99,7 +99,7 @@ def test_a_damaged_database_is_set_aside(store: Store, tmp_path: Path) -> None:
     ]
 
 
-def test_a_database_damaged_further_in_is_set_aside(store: Store, tmp_path: Path) -> None:
+def test_a_database_with_a_damaged_page_is_moved_aside(store: Store, tmp_path: Path) -> None:
     with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
         for n in range(40):

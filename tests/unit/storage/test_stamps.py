@@ -26,7 +26,7 @@ from tests.support.stores import put, view_rows
 
 
 @given(stamps, stamps)
-def test_stamps_agree_alike_in_python_and_in_frames(one: Stamp, other: Stamp) -> None:
+def test_stamps_agree_equally_in_python_and_in_frames(one: Stamp, other: Stamp) -> None:
     assert one.agrees(other) == other.agrees(one)
     assert one.agrees(one)
     row = {name: [value] for name, value in one._asdict().items()}
@@ -35,7 +35,7 @@ def test_stamps_agree_alike_in_python_and_in_frames(one: Stamp, other: Stamp) ->
     assert same == one.agrees(other)
 
 
-def test_a_stamp_fits_wherever_it_is_recorded(tmp_path: Path) -> None:
+def test_every_stamp_fits_into_the_database(tmp_path: Path) -> None:
     """Inodes of network file systems, and times of odd files, may need all 64 bits."""
     stat = os.stat_result(
         # The last three are access, modification and change, in nanoseconds.
@@ -64,7 +64,9 @@ def spoil_alike(path: Path, key: ObjectKey) -> None:
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["a new process", "the same one"])
-def test_another_file_of_the_same_size_and_time_is_read_anew(tmp_path: Path, fresh: bool) -> None:
+def test_another_file_with_the_same_size_and_time_is_read_again(
+    tmp_path: Path, fresh: bool
+) -> None:
     root = tmp_path / "a/b/c/store"
     for key in KEYS:
         put(root, key)
@@ -81,7 +83,7 @@ def test_another_file_of_the_same_size_and_time_is_read_anew(tmp_path: Path, fre
     assert after == view_rows(bak.connect(root, cache=False), "spot_klines")
 
 
-def test_unchanged_files_are_answered_from_what_was_remembered(root: Path) -> None:
+def test_remembered_statistics_answer_for_unchanged_files(root: Path) -> None:
     first = Engine(root)
     [feed] = first.feeds()
     first.warm()

@@ -45,14 +45,14 @@ def test_admit_replaces_atomically(store: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "staged").exists()
 
 
-def test_a_store_is_made_by_the_first_file_only(tmp_path: Path) -> None:
+def test_the_first_file_creates_the_store(tmp_path: Path) -> None:
     store = Store(tmp_path / "a" / "b")
     assert store.inventory.frame(["data/spot/daily/trades/BTCUSDT/"]).height == 0
     assert store.free_bytes() > 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_quarantine_keeps_the_bytes_and_says_why(store: Store, tmp_path: Path) -> None:
+def test_quarantine_keeps_the_bytes_and_the_reason(store: Store, tmp_path: Path) -> None:
     error = Corrupt(KEY, "SHA-256 is 币安, and not")
     expected = Expected(7, "e" * 32, OTHER)
     aside = store.quarantine(staged(tmp_path, DAMAGED), error, expected)
@@ -115,7 +115,7 @@ with Store(sys.argv[1]).staging() as folder:
 """
 
 
-def test_staging_of_the_dead_is_swept_and_that_of_the_living_is_not(store: Store) -> None:
+def test_staging_folders_of_ended_runs_are_removed(store: Store) -> None:
     command = [sys.executable, "-c", HOLD, str(store.root)]
     here = str(Path(__file__).parents[3])
     with subprocess.Popen(
@@ -139,7 +139,7 @@ def test_staging_of_the_dead_is_swept_and_that_of_the_living_is_not(store: Store
     assert staging_of(store) == []
 
 
-def test_many_runs_may_stage_at_once(store: Store) -> None:
+def test_many_runs_stage_at_once(store: Store) -> None:
     seen: list[int] = []
 
     def run(n: int) -> None:
@@ -158,12 +158,12 @@ def test_many_runs_may_stage_at_once(store: Store) -> None:
     assert staging_of(store) == []
 
 
-def test_the_store_names_itself(tmp_path: Path) -> None:
+def test_repr_of_a_store(tmp_path: Path) -> None:
     assert repr(Store(tmp_path)) == f"Store({str(tmp_path)!r})"
     assert pl.DataFrame(schema=INVENTORY_SCHEMA).columns[0] == "key"
 
 
-def test_a_note_in_quarantine_may_be_missing_or_cut(root: Path) -> None:
+def test_a_quarantine_note_may_be_missing_or_truncated(root: Path) -> None:
     store = Store(root)
     error = BadChecksum(str(KEYS[0]), "spoilt")
     aside = [

@@ -27,7 +27,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_folder_of_another_tool_is_proven_by_its_checksums(
+def test_checksum_files_prove_the_folder_of_another_tool(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "store"
@@ -65,7 +65,7 @@ def test_a_folder_of_another_tool_is_proven_by_its_checksums(
         assert "it holds no SHA-256 digest" in said
 
 
-def test_a_recorded_proof_is_believed_more_than_a_checksum_beside(root: Path) -> None:
+def test_a_recorded_proof_outranks_a_checksum_file(root: Path) -> None:
     path = root / str(KEYS[0])
     beside(path, f"{OTHER}  {path.name}\n")
     found = bak.verify(root)
@@ -109,7 +109,7 @@ def test_csv_files_are_read_and_unverified(
     capsys.readouterr()
 
 
-def test_a_csv_file_is_not_proven_by_the_zip_that_was_there(root: Path) -> None:
+def test_the_proof_of_a_zip_does_not_cover_a_csv_file(root: Path) -> None:
     unpacked(root / str(KEYS[0]), ".csv")
     (root / str(KEYS[0])).unlink()
     found = bak.verify(root)
@@ -118,7 +118,7 @@ def test_a_csv_file_is_not_proven_by_the_zip_that_was_there(root: Path) -> None:
     assert len(view_rows(bak.connect(root, cache=False), "spot_klines")) == 5 * 24
 
 
-def test_files_that_are_not_read_are_named(root: Path) -> None:
+def test_skipped_files_are_listed(root: Path) -> None:
     (root / "flat").mkdir()
     shutil.copy(root / str(KEYS[0]), root / "flat" / "BTCUSDT-1h-2024-01-01.zip")
     found = bak.verify(root)
@@ -127,7 +127,7 @@ def test_files_that_are_not_read_are_named(root: Path) -> None:
     assert f"not read: flat/BTCUSDT-1h-2024-01-01.zip: {skipped.reason}" in str(found)
 
 
-def test_a_key_without_a_zero_is_proven_by_its_own_name(tmp_path: Path) -> None:
+def test_a_key_without_a_leading_zero_is_proven_under_its_own_name(tmp_path: Path) -> None:
     """The archive has some such keys; the member of the zip is named like the zip."""
     key = kline("ADABKRW", "2020-08", "1d")
     name = "ADABKRW-1d-2020-8"

@@ -122,7 +122,7 @@ def check(data: bytes, name: str = NAME) -> bytes:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("text", [b"", b"\n", TEXT, LONG], ids=["empty", "short", "usual", "long"])
-def test_every_form_of_zip_is_read(form: Callable[..., bytes], text: bytes) -> None:
+def test_reads_every_form_of_zip(form: Callable[..., bytes], text: bytes) -> None:
     data = form(text)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert archive.testzip() is None
@@ -131,7 +131,7 @@ def test_every_form_of_zip_is_read(form: Callable[..., bytes], text: bytes) -> N
     assert (member.name, member.size) == (NAME, len(text))
 
 
-def test_names_that_are_not_ascii() -> None:
+def test_member_names_outside_ascii() -> None:
     name = "币安人生USDT-trades-2025-07-15.csv"
     assert check(plain(name=name), name) == TEXT
 
@@ -182,14 +182,14 @@ def test_damage_is_detected_or_harmless(data: st.DataObject) -> None:
     assert text == TEXT
 
 
-def test_a_zip_of_a_later_version_is_refused() -> None:
+def test_rejects_a_zip_of_a_later_version() -> None:
     data = bytearray(commented())
     data[data.rindex(b"PK\1\2") + 6] = 84
     with pytest.raises(BadMemberError, match="version"):
         check(bytes(data))
 
 
-def test_a_directory_of_an_impossible_size_is_refused() -> None:
+def test_rejects_a_directory_with_an_impossible_size() -> None:
     data = bytearray(zip64_directory())
     data[data.rindex(b"PK\6\6") + 40 : data.rindex(b"PK\6\6") + 56] = b"\xff" * 16
     with pytest.raises(BadMemberError):
@@ -197,7 +197,7 @@ def test_a_directory_of_an_impossible_size_is_refused() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_no_zip_at_all(data: bytes) -> None:
+def test_rejects_bytes_that_are_not_a_zip(data: bytes) -> None:
     with pytest.raises(BadMemberError):
         check(data)
 
@@ -212,13 +212,13 @@ def test_no_zip_at_all(data: bytes) -> None:
         (TEXT, "no readable zip"),
     ],
 )
-def test_what_is_no_zip_is_quoted(data: bytes, said: str) -> None:
+def test_the_error_quotes_bytes_that_are_not_a_zip(data: bytes, said: str) -> None:
     with pytest.raises(BadMemberError, match="no readable zip") as caught:
         check(data)
     assert said in str(caught.value)
 
 
-def test_two_members() -> None:
+def test_rejects_two_members() -> None:
     made = io.BytesIO(plain())
     with zipfile.ZipFile(made, "a") as archive:
         archive.writestr("another.csv", "1")
@@ -226,14 +226,14 @@ def test_two_members() -> None:
         check(made.getvalue())
 
 
-def test_no_member() -> None:
+def test_rejects_a_zip_without_members() -> None:
     made = io.BytesIO()
     zipfile.ZipFile(made, "w").close()
     with pytest.raises(BadMemberError, match="0 members"):
         check(made.getvalue())
 
 
-def test_an_encrypted_member() -> None:
+def test_rejects_an_encrypted_member() -> None:
     data = bytearray(plain())
     data[6] |= 1
     data[data.rindex(b"PK\1\2") + 8] |= 1
@@ -242,19 +242,19 @@ def test_an_encrypted_member() -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_another_compression(method: int) -> None:
+def test_rejects_other_compression_methods(method: int) -> None:
     with pytest.raises(BadMemberError, match="method"):
         check(plain(method=method))
 
 
 @pytest.mark.parametrize("name", ["ETHUSDT-trades-2025-07-15.csv", "", f"./{NAME}", f"a/{NAME}"])
-def test_a_member_of_another_name(name: str) -> None:
+def test_rejects_a_member_with_another_name(name: str) -> None:
     with pytest.raises(BadMemberError, match="and not"):
         check(plain(name=name))
 
 
 @pytest.mark.parametrize("level", [1, 6])
-def test_what_is_left_inside_the_inflater_is_not_lost(level: int) -> None:
+def test_output_left_inside_the_inflater_is_yielded(level: int) -> None:
     """A piece may end where all input is taken and some output is still to come."""
     most = members._MOST
     row = b"1609459200000,0.00000000,0.00000000\n"
@@ -269,7 +269,7 @@ def test_what_is_left_inside_the_inflater_is_not_lost(level: int) -> None:
         assert max(map(len, pieces)) <= most
 
 
-def test_a_gzip_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_gzip_file_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(texts, "CHUNK", 1 << 16)
     path = tmp_path / "rows.csv.gz"
     row = b"1609459200000,0.00000000,0.00000000\n"
