@@ -192,7 +192,7 @@ def coverage(
     html: str | None,
     as_json: bool,
 ) -> Exit:
-    """Compare the rows that are there with the rows due, and explain every gap.
+    """Compare rows present with rows due, and explain every gap.
 
     SOURCE is the folder of a store, or a JSON file with a configuration.
     """

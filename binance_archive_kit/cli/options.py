@@ -129,15 +129,17 @@ def config_from_options(config: str | None, **options: Any) -> CollectionConfig:
     }
     if config is None:
         if not changes:
-            raise ConfigurationError(
-                "config: give a JSON file, or say what to collect by flags, such as "
+            problem = (
+                "give a JSON file, or say what to collect by flags, such as "
                 "--markets spot --symbols BTCUSDT --data-types klines --output-directory data"
             )
+            raise ConfigurationError(FieldProblem("config", problem))
         return CollectionConfig(**changes)
     if config == "-":
         config = standard_input("config")
         if not config.lstrip().startswith("{"):
-            raise ConfigurationError("config: standard input holds no JSON object of fields")
+            problem = "standard input holds no JSON object of fields"
+            raise ConfigurationError(FieldProblem("config", problem))
     found = CollectionConfig.from_json(config)
     return found.replace(**changes) if changes else found
 

@@ -24,7 +24,7 @@ _GATHER_SECONDS = 0.01
 
 
 class ProofQueue:
-    """Proves files on threads of its own; a context manager.
+    """Proves files on threads of its own; an async context manager.
 
     Parameters
     ----------
@@ -55,17 +55,23 @@ class ProofQueue:
         self._gather_timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
         self._internal_error: BaseException | None = None
+        self._closed = False
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Cancel the jobs that have not begun, and wait for the others."""
-        if self._gather_timer is not None:
-            self._gather_timer.cancel()
-        for job in self._jobs:
-            job.cancel()
-        self._threads.shutdown()
+    async def __aexit__(self, *_: object) -> None:
+        """Drop what no thread has started, and wait for the outcomes of the rest.
+
+        After an interrupt, the outcomes agree with the files in the store.
+        """
+        self._closed = True
+        self._ready.clear()
+        try:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            await asyncio.gather(*self._jobs, return_exceptions=True)
+        finally:
+            self._threads.shutdown()
 
     def expect(self, key: str) -> None:
         """Count a file as unproven; its digest may not be known yet."""
@@ -78,6 +84,8 @@ class ProofQueue:
 
     def put(self, transfer: Transfer) -> None:
         """Prove the file of a transfer soon, together with others."""
+        if self._closed:
+            return
         self._ready.append(transfer)
         if self._gather_timer is None:
             loop = asyncio.get_running_loop()

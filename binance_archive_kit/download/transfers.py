@@ -99,10 +99,10 @@ class Transfers:
                 connections=_DIGEST_CONNECTIONS,
                 timeout=min(self._config.timeout_seconds, 60),
             )
-            async with client as self._digests:
-                with ProofQueue(self._store, record, stale, self._on_outcome) as self._proofs:
-                    await self._prove_files_in_store()
-                    await self._download(folder)
+            proofs = ProofQueue(self._store, record, stale, self._on_outcome)
+            async with client as self._digests, proofs as self._proofs:
+                await self._prove_files_in_store()
+                await self._download(folder)
 
     # Files in the store without a proof
 

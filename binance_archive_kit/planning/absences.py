@@ -9,7 +9,7 @@ from itertools import groupby
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.keys import Folder, delivery_of, period_end
-from binance_archive_kit.archive.listing import StreamListing
+from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.matrix import Confidence, Matrix
 from binance_archive_kit.errors import nearest
 from binance_archive_kit.planning.lifetimes import Lifetimes
@@ -25,16 +25,16 @@ class ArchiveListing:
 
     Attributes
     ----------
-    folders : mapping of Folder to StreamListing
+    folders : mapping of Folder to FolderListing
         The requested folders.
-    witnesses : mapping of Folder to StreamListing
+    witnesses : mapping of Folder to FolderListing
         Folders that were not requested, see `lifetimes.witnesses`.
     symbols : mapping of str to sequence of str
         Symbols the archive has, by the parent prefix of their folders.
     """
 
-    folders: Mapping[Folder, StreamListing]
-    witnesses: Mapping[Folder, StreamListing] = field(default_factory=dict)
+    folders: Mapping[Folder, FolderListing]
+    witnesses: Mapping[Folder, FolderListing] = field(default_factory=dict)
     symbols: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -56,7 +56,7 @@ class AbsenceExplainer:
         self._now = now
 
     def explain(
-        self, request: FolderRequest, absent: Sequence[tuple[str, date]], listed: StreamListing
+        self, request: FolderRequest, absent: Sequence[tuple[str, date]], listed: FolderListing
     ) -> Iterator[Absence]:
         """Yield the absences of a folder; periods that cannot exist are joined into runs.
 
@@ -65,7 +65,7 @@ class AbsenceExplainer:
         request : FolderRequest
         absent : sequence of (str, date)
             Absent periods as spelled in the key, and their first days, in order.
-        listed : StreamListing
+        listed : FolderListing
             What the archive lists of the folder.
         """
         if not absent:
@@ -82,7 +82,7 @@ class AbsenceExplainer:
             yield Absence.of(folder, reason, detail, starts[0], end, key)
 
     def _reason(
-        self, request: FolderRequest, listed: StreamListing, last: str, period: str, start: date
+        self, request: FolderRequest, listed: FolderListing, last: str, period: str, start: date
     ) -> tuple[Reason, str]:
         """Return why a period is absent; `last` is the last listed one, or empty."""
         folder, availability = request.folder, request.availability

@@ -9,8 +9,9 @@ import polars as pl
 
 from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.archive.keys import Folder, Span, period_end, spell_period
-from binance_archive_kit.archive.listing import Listed, StreamListing
+from binance_archive_kit.archive.keys import Folder, Span, format_period, period_end
+from binance_archive_kit.archive.listing import FolderListing
+from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.planning.absences import AbsenceExplainer, ArchiveListing
 from binance_archive_kit.planning.config import CollectionConfig
@@ -56,13 +57,13 @@ def make_plan(
         folder = request.folder
         days = request.spans, folder.partition
         if days not in spelled:
-            spelled[days] = [(spell_period(s, folder.partition), s) for s in request.starts()]
+            spelled[days] = [(format_period(s, folder.partition), s) for s in request.starts()]
         if listing is None:
-            listed = StreamListing()
+            listed = FolderListing()
             found = [each for each in spelled[days] if _may_exist(each[1], request, now)]
             rows.extend(folder, found, None)
         else:
-            listed = listing.folders.get(folder, StreamListing())
+            listed = listing.folders.get(folder, FolderListing())
             found = [each for each in spelled[days] if each[0] in listed.objects]
             rows.extend(folder, found, [listed.objects[period] for period, _ in found])
         present = {period for period, _ in found}

@@ -13,7 +13,7 @@ from operator import itemgetter
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Stream, parse_period, period_end
-from binance_archive_kit.archive.listing import StreamListing
+from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.matrix import Matrix, PartitionAvailability, WrongSymbolError
 from binance_archive_kit.planning.requests import FolderRequest
 
@@ -28,11 +28,11 @@ class Lifetimes:
 
     Parameters
     ----------
-    listing : mapping of Folder to StreamListing
+    listing : mapping of Folder to FolderListing
         The listed folders, requested or not.
     """
 
-    def __init__(self, listing: Mapping[Folder, StreamListing]) -> None:
+    def __init__(self, listing: Mapping[Folder, FolderListing]) -> None:
         self._last: dict[Market, dict[str, tuple[date, Folder]]] = {}
         self._first: dict[tuple[str, ...], tuple[date, Folder]] = {}
         for folder, listed in listing.items():
@@ -72,7 +72,7 @@ class Lifetimes:
 _DAY_OF = itemgetter(0)
 
 
-def _last_day(folder: Folder, listed: StreamListing) -> date:
+def _last_day(folder: Folder, listed: FolderListing) -> date:
     """Return the last day (UTC) on which a folder is known to have rows.
 
     For a month only its first day: a symbol may end in the middle of it.
@@ -94,7 +94,7 @@ def _contract(folder: Folder) -> str:
 
 def witnesses(
     requests: Sequence[FolderRequest],
-    listing: Mapping[Folder, StreamListing],
+    listing: Mapping[Folder, FolderListing],
     matrix: Matrix,
     now: datetime,
 ) -> list[FolderRequest]:
@@ -103,7 +103,7 @@ def witnesses(
     Parameters
     ----------
     requests : sequence of FolderRequest
-    listing : mapping of Folder to StreamListing
+    listing : mapping of Folder to FolderListing
         The listing of these requests.
     matrix : Matrix
     now : datetime

@@ -13,7 +13,7 @@ from typing import Any
 
 from binance_archive_kit.archive.endpoint import Route, endpoint_of
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.archive.keys import Folder, Span, spell_period
+from binance_archive_kit.archive.keys import Folder, Span, format_period
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix, load_matrix
 from binance_archive_kit.display.background import run, run_async
@@ -235,7 +235,7 @@ class PlanningContext:
         """Return the requested months that should be published by now, as spelled in the key."""
         return {
             request.folder: [
-                spell_period(start, Partition.MONTHLY)
+                format_period(start, Partition.MONTHLY)
                 for start in request.starts()
                 if self.matrix.published_at(start, Partition.MONTHLY) <= now
             ]
@@ -265,6 +265,6 @@ def _keys(requests: Iterable[FolderRequest], listing: ArchiveListing | None) -> 
     return [
         request.folder.key(period)
         for request in requests
-        for period in (spell_period(start, request.folder.partition) for start in request.starts())
+        for period in (format_period(start, request.folder.partition) for start in request.starts())
         if listing is None or period in listing.folders[request.folder].objects
     ]

@@ -18,9 +18,9 @@ from binance_archive_kit.archive.keys import (
     Folder,
     Span,
     Stream,
+    format_period,
     period_end,
     periods,
-    spell_period,
 )
 from binance_archive_kit.archive.matrix import (
     Confidence,
@@ -263,7 +263,7 @@ def resolve_months(request: FolderRequest, published: Iterable[str]) -> list[Fol
     months: list[Span] = []
     days = list(request.rest.spans)
     for start in request.starts():
-        target = months if spell_period(start, Partition.MONTHLY) in have else days
+        target = months if format_period(start, Partition.MONTHLY) in have else days
         target.append((start, period_end(start, Partition.MONTHLY)))
     days += _better_days(replace(request, spans=tuple(months)))
     resolved = (

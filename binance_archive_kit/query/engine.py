@@ -361,7 +361,7 @@ class Engine:
         symbols: str | Iterable[str] | None = None,
     ) -> CacheUse:
         """Cache all months, as `OpenStore.warm` describes."""
-        feeds = [feed for feed in self.feeds() if feed.is_called(market, data_type)]
+        feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
         wanted = " ".join(word for word in (market, data_type) if word)
         if wanted and not feeds:
             views = ", ".join(feed.view for feed in self.feeds())

@@ -1,16 +1,14 @@
-"""How the rows of a feed follow each other, from which it is known that one is lacking.
-
-Four rhythms are known:
+"""The expected cadence of each feed, used to detect missing rows.
 
 ``regular``
     A row for each step of a fixed length: candles, metrics, hourly summaries, funding
     (whose own rows say how many hours a step has).
 ``approximate``
-    A row about every so often: snapshots of the book, values of the volatility index.
+    Rows at about a fixed distance: snapshots of the book, values of the volatility index.
 ``sequence``
-    A row for each number of a sequence that leaves none out: aggregated trades, spot trades.
+    Rows with consecutive numbers: aggregated trades, spot trades.
 ``irregular``
-    A row when something happens: that one is lacking cannot be told from the others.
+    Rows when something happens: a missing row cannot be detected.
 """
 
 from __future__ import annotations
@@ -30,11 +28,11 @@ Times = npt.NDArray[np.int64]
 
 _WEEK = 7 * DAY
 
-#: Candles longer than a day by far begin with the month; this stands for their step.
+#: The step of candles that last a calendar month.
 MONTH = -1
 #: Weeks begin on Mondays; the first one after 1970 on the fifth of January.
 _MONDAY = 4 * DAY
-#: Times this close to the step they stand for are of that step.
+#: Tolerance when times are snapped to the grid.
 _JITTER = MINUTE
 
 #: USD-M metrics label a period by its end before this day, by its start from then on.
@@ -54,12 +52,11 @@ class Cadence:
         Microseconds from one row to the next; `MONTH` for calendar months; 0 where there
         is no step.
     phase : int or None
-        Microseconds since 1970 of a moment that is on the grid; None where only the
-        rows tell.
+        A time on the grid, microseconds since 1970 UTC; None if only the rows show it.
     id_column : str
         Column that numbers the rows, for ``sequence``.
     hours_column : str
-        Column that says how many hours a step has, where rows say so.
+        Column with the hours of each step, if the rows give them.
     """
 
     kind: Kind
@@ -74,37 +71,35 @@ class Cadence:
         return self.step == MONTH or self.step > DAY
 
     def is_on_grid(self, times: Times) -> npt.NDArray[np.bool_]:
-        """Tell which times are on the grid."""
+        """Return which times are on the grid."""
         on: npt.NDArray[np.bool_] = times == self.floor_to_grid(times)
         return on
 
     def floor_to_grid(self, times: Times) -> Times:
-        """Return the start of the step that each time lies in; the time itself without a grid."""
+        """Round times down to the grid; without a grid, return them as they are."""
         if self.kind != "regular" or self.phase is None:
             return times
         if self.step == MONTH:
             return month_start(times)
-        # A remainder would take twice as long.
+        # The remainder operator takes twice as long.
         return (times - self.phase) // self.step * self.step + self.phase
 
     def next_due(self, times: Times, steps: Times) -> Times:
-        """Give when the row after each of these is due; `steps` are their own."""
+        """Return when the row after each row is due; `steps` are those of the rows."""
         if self.step != MONTH:
             return times + steps
         return _month_at(_month_index(times) + 1)
 
     def ceil_to_grid(self, time: int, phase: int) -> int:
-        """Give the first time at or after another one that is on the grid."""
+        """Round a time up to the grid."""
         if self.step == MONTH:
-            at = np.array([time])
-            start = month_start(at)
-            return int(time if start[0] == time else _month_at(_month_index(at) + 1)[0])
+            return int(_month_at(_month_index(np.array([time - 1])) + 1)[0])
         return time + (phase - time) % self.step
 
     def count_due(self, start: int, end: int, step: int) -> int:
-        """Count the rows that are due from a time on that one is due at, to another, exclusive.
+        """Count the rows due in [start, end); `start` is on the grid.
 
-        Of a feed that only keeps a pace they are as many as fit best.
+        For an approximate cadence this is the nearest number.
         """
         if end <= start:
             return 0
@@ -117,7 +112,7 @@ class Cadence:
 
 
 def month_start(times: Times) -> Times:
-    """Give the beginnings of the months that times lie in, as microseconds since 1970."""
+    """Round times down to the month."""
     return _month_at(_month_index(times))
 
 
@@ -134,7 +129,7 @@ _EVENTS = Cadence("irregular")
 
 
 def length(interval: Interval) -> int:
-    """Give the length of a candle in microseconds; `MONTH` for the month.
+    """Return the length of a candle in microseconds; `MONTH` for the month.
 
     >>> length(Interval.H4) // HOUR, length(Interval.W1) // DAY, length(Interval.MO1) == MONTH
     (4, 7, True)
@@ -148,7 +143,7 @@ def length(interval: Interval) -> int:
 
 @cache
 def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -> Cadence:
-    """Tell how the rows of a feed follow each other.
+    """Return the cadence of a feed.
 
     >>> cadence_of(Market.SPOT, DataType.KLINES, Interval.M1).step // SECOND
     60
@@ -156,7 +151,7 @@ def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -
     'irregular'
     """
     if interval is not None:
-        # Where candles of three days begin, nobody has said: their own rows tell.
+        # Where candles of three days begin is not documented; their rows show it.
         phase = {Interval.W1: _MONDAY, Interval.D3: None}.get(interval, 0)
         return Cadence("regular", length(interval), phase)
     match data_type:
@@ -172,7 +167,7 @@ def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -
             return Cadence("approximate", SECOND)
         case DataType.AGG_TRADES:
             return Cadence("sequence", id_column="agg_trade_id")
-        # Trades of futures leave numbers out.
+        # Trades of futures skip numbers.
         case DataType.TRADES if market is Market.SPOT:
             return Cadence("sequence", id_column="id")
         case _:
@@ -180,7 +175,7 @@ def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -
 
 
 def snap_to_grid(data_type: DataType, times: Times) -> Times:
-    """Give the steps that times stand for: those of funding come some milliseconds late."""
+    """Return the steps that times stand for: funding times are some milliseconds late."""
     if data_type is not DataType.FUNDING_RATE:
         return times
     hours = (times + _JITTER) // HOUR * HOUR
@@ -190,16 +185,14 @@ def snap_to_grid(data_type: DataType, times: Times) -> Times:
 def label_offset(market: Market, data_type: DataType, day: date, times: Times) -> int:
     """Return the offset between the label of a row and the start of its period, in microseconds.
 
-    Metrics of USD-M were once labelled by the end of their five minutes. What the labels
-    of a file show goes before what is known of its day: a label on the next midnight ends a
-    period, one on its own midnight starts one. A file with both, or with neither, is as
-    files of its day are.
+    Metrics of USD-M were once labelled by the end of their five minutes. The labels of a file
+    take precedence over its day: a label on the next midnight ends a period, one on its own
+    midnight starts one. A file with both, or with neither, is like other files of its day.
 
     Parameters
     ----------
-    market, data_type : Market, DataType
     day : date
-        The file's, UTC.
+        UTC day of the file.
     times : numpy.ndarray
         All labels of the file.
     """
@@ -208,10 +201,5 @@ def label_offset(market: Market, data_type: DataType, day: date, times: Times) -
     start = to_day_number(day) * DAY
     ends = bool(len(times)) and int(times.max()) >= start + DAY
     starts = bool(len(times)) and int(times.min()) == start
-    by_end = ends if ends != starts else ends_period(market, day)
-    return 5 * MINUTE if by_end else 0
-
-
-def ends_period(market: Market, day: date) -> bool:
-    """Return whether metrics of a day are labelled by the end of their period."""
-    return market is Market.FUTURES_UM and day < METRICS_LABEL_CHANGE
+    usual = market is Market.FUTURES_UM and day < METRICS_LABEL_CHANGE
+    return 5 * MINUTE if (ends if ends != starts else usual) else 0

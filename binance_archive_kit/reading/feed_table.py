@@ -1,7 +1,7 @@
-"""Feeds as tables: the name of each one's view, its columns and their types.
+"""Feeds as tables: the name of the view, the columns and their types.
 
-A feed is one data type of one market. Its rows begin with the path columns, which tell
-where a row comes from, and go on with the columns of its files.
+A feed is one data type of one market. Its rows have the path columns, which show where a row
+comes from, and then the columns of its files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from binance_archive_kit.archive.enums import (
 from binance_archive_kit.archive.schemas import Column, Schema, load_schemas, schema
 from binance_archive_kit.errors import ConfigurationError, unknown
 
-#: Columns that every row begins with; all but the day come from the file's name.
+#: The first columns of every row; all but the day come from the name of the file.
 PATH_COLUMNS = {
     "market": "Market: spot, futures_um, futures_cm or options.",
     "symbol": "Symbol, as the archive files it.",
@@ -40,13 +40,13 @@ PATH_TYPES: dict[str, pl.DataType] = {
     "partition": pl.Enum(Partition),
     "file": pl.Categorical(),
 }
-#: Path columns that tell only where a row was read, so that they differ between repeats of it.
+#: Path columns that differ between copies of one row in two files.
 FILE_COLUMNS = ("partition", "file")
-#: Decimals are kept to this many places, more than the archive has ever shown. A file with
-#: more cannot be read as decimals: rounding would change its values.
+#: Places of decimals, more than the archive has ever used. A file with more cannot be read as
+#: decimals: rounding would change its values.
 PLACES = 18
 MOMENT = pl.Datetime("us")
-#: How the comment of a column says what its values cover.
+#: What the values of a column cover, in words.
 _MEASURED = {
     "flow": "over the period",
     "moment": "as of known_at",
@@ -63,24 +63,24 @@ _DTYPES: dict[str, pl.DataType] = {
 
 
 def view_name(market: Market, data_type: DataType) -> str:
-    """Spell the name of a feed's view.
+    """Return the name of a feed's view.
 
     >>> view_name(Market.FUTURES_UM, DataType.MARK_PRICE_KLINES)
     'futures_um_mark_price_klines'
     >>> view_name(Market.OPTIONS, DataType.BVOL_INDEX)
     'options_bvol_index'
     """
-    # The members of the enum are the archive's words in snake case.
+    # Enum members are the archive's words in snake case.
     return f"{market}_{data_type.name.lower()}"
 
 
 def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
-    """Read the name of a feed, in any of its accepted spellings.
+    """Parse the name of a feed, in any accepted spelling.
 
     Raises
     ------
     ConfigurationError
-        If the archive has no such feed; the message names the ones it has.
+        If the archive has no such feed; the message lists those it has.
 
     Examples
     --------
@@ -99,12 +99,10 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
 
 
 class FeedTable:
-    """One market's files of one data type, as a table.
+    """The files of one market and data type, as a table.
 
     Parameters
     ----------
-    market : Market
-    data_type : DataType
     decimals : bool
         Prices and amounts as exact ``Decimal(38, 18)`` instead of ``Float64``. A file with
         more than 18 decimal places is rejected.
@@ -112,13 +110,13 @@ class FeedTable:
     Attributes
     ----------
     schema : Schema
-        What the files hold.
+        Of the files.
     csv_types : dict of str to polars.DataType
-        Our name and the type of each column of the csv, as it is parsed.
+        Our name and the parsed type of each column of the csv.
     columns : dict of str to polars.DataType
-        Our name and the type of each column that rows have besides the path columns.
+        Our name and the type of each column besides the path columns.
     arrow : pyarrow.Schema
-        The path columns and the own ones, as Arrow has them; times are UTC, and naive.
+        All columns, as Arrow types; times are naive, in UTC.
     """
 
     def __init__(self, market: Market, data_type: DataType, *, decimals: bool = False) -> None:
@@ -147,55 +145,52 @@ class FeedTable:
 
     @cached_property
     def view(self) -> str:
-        """Name of its view, such as ``spot_agg_trades``."""
+        """Name of the view, such as ``spot_agg_trades``."""
         return view_name(self.market, self.data_type)
 
     @property
     def table(self) -> str:
-        """Name under which its rows are kept: the same rows, the same name."""
+        """Name for caches: rows of other types have another name."""
         return f"{self.view}.decimals" if self.decimals else self.view
 
     @property
     def time(self) -> str:
-        """The column that rows are ordered and selected by."""
+        """The column by which rows are sorted and selected."""
         return self.schema.time.column
 
     @property
     def prefixes(self) -> list[str]:
-        """The folders its files lie below, each ending in ``/``."""
+        """The folders that contain its files, each ending in ``/``."""
         return [f"data/{self.market.path}/{each}/{self.data_type}/" for each in Partition]
 
-    def is_called(self, market: str | None, data_type: str | None) -> bool:
-        """Tell whether it is meant by a market and a data type; None means any."""
-        market = self.market if market is None else market
-        data_type = self.data_type if data_type is None else data_type
+    def matches(self, market: str | None, data_type: str | None) -> bool:
+        """Return whether the feed has these names; None matches any."""
         try:
-            return read_feed(market, data_type) == (self.market, self.data_type)
+            named = read_feed(market or self.market, data_type or self.data_type)
         except ConfigurationError:
             return False
+        return named == (self.market, self.data_type)
 
     def own_columns(self) -> tuple[Column, ...]:
-        """Give the columns of its files that are not path columns by another way.
-
-        Some files repeat their symbol or their day in every row; the path columns say it.
-        """
+        """Return the columns of its files, without those that repeat a path column."""
         return tuple(column for column in self.schema.kept if column.column not in PATH_COLUMNS)
 
     @cached_property
     def column_comments(self) -> dict[str, str]:
-        """What each column of its rows holds, in which unit, and what its values cover."""
-        said = dict(PATH_COLUMNS)
+        """Description of each column, with its unit and what its values cover."""
+        comments = dict(PATH_COLUMNS)
         if self.schema.time.made_from:
-            said[self.time] = self.schema.time.description
+            comments[self.time] = self.schema.time.description
         for column in self.own_columns():
             unit = "UTC" if column.dtype == "time" else column.unit
-            facts = ", ".join(filter(None, (unit, _MEASURED.get(column.measures))))
-            said[column.column] = f"{column.description} [{facts}]" if facts else column.description
-        return {name: said[name] for name in self.arrow.names}
+            notes = ", ".join(filter(None, (unit, _MEASURED.get(column.measures))))
+            more = f" [{notes}]" if notes else ""
+            comments[column.column] = f"{column.description}{more}"
+        return {name: comments[name] for name in self.arrow.names}
 
     @cached_property
     def polars(self) -> pl.Schema:
-        """The path columns and the own ones, as Polars has them; times are aware of UTC."""
+        """All columns, as Polars types; times have the time zone UTC."""
         return pl.Schema(
             PATH_TYPES
             | {
@@ -207,5 +202,5 @@ class FeedTable:
 
 @cache
 def feed_table(market: Market, data_type: DataType, *, decimals: bool = False) -> FeedTable:
-    """Make a feed, once: it never changes."""
+    """Return the table of a feed; it is made once."""
     return FeedTable(market, data_type, decimals=decimals)

@@ -1,7 +1,6 @@
-"""When the rows of a feed were known to a live participant, as an expression.
+"""Expressions for ``known_at``: when each row of a feed was known to a live participant.
 
-The rules stand in the schemas (`schemas.Known`); this module turns them into ``known_at``,
-for Polars and for SQL.
+The rules are part of the schemas (`schemas.Known`); this module writes them for Polars and SQL.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.reading.cadence import METRICS_LABEL_CHANGE
 from binance_archive_kit.reading.feed_table import FeedTable
 
-#: Name of the column that says when a row was known, UTC.
+#: Name of the column with the time at which a row was known, UTC.
 KNOWN_AT = "known_at"
 _MILLI, _MICRO = timedelta(milliseconds=1), timedelta(microseconds=1)
-#: Where a path names the day of a daily file.
+#: The day in the path of a daily file.
 _FILE_DAY = r"(\d{4}-\d{2}-\d{2})\.[a-z.]+$"
 
 
@@ -35,16 +34,16 @@ def columns_needed(feed: FeedTable) -> tuple[str, ...]:
 
 
 def known_at_of(feed: FeedTable) -> pl.Expr:
-    """Return the expression for the moment at which each row of a feed was known.
+    """Return the expression for the time at which each row of a feed was known.
 
-    For metrics the frame holds all rows of each of its files: their labels show which end
-    of its period a row is labelled by.
+    For metrics, the frame must hold all rows of each file: their labels show whether a row is
+    labelled by the start or the end of its period.
     """
     known, time = feed.schema.known, pl.col(feed.time)
     found: pl.Expr
     match known.rule:
         case "candle":
-            # A close of whole milliseconds is of a file in milliseconds.
+            # A close in whole milliseconds is from a file in milliseconds.
             close = pl.col("close_time")
             unit = pl.when(close.dt.microsecond() % 1000 == 0).then(_MILLI).otherwise(_MICRO)
             found = pl.when(close >= pl.col("open_time")).then(close + unit)
@@ -60,7 +59,7 @@ def known_at_of(feed: FeedTable) -> pl.Expr:
 
 
 def _labels_end(feed: FeedTable) -> pl.Expr:
-    """Return whether the label of each row ends its period, as `rhythms.label_shift` decides."""
+    """Return whether each row is labelled by the end of its period; as `label_offset` decides."""
     file = pl.col("file").cast(pl.String)
     time = pl.col(feed.time)
     day = file.str.extract(_FILE_DAY).str.to_date()

@@ -1,4 +1,4 @@
-"""Work on threads, whose results come in the order in which it was asked for."""
+"""Work on threads, with results in the order of submission."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class _Pool:
-    """Threads that may be ended on one of them.
+    """Threads that may be ended on one of themselves.
 
-    Polars may drop the generator that waits for their results on any thread that runs code
-    of Polars, and that is what they do.
+    Polars may drop the generator that waits for results on any thread that runs its code, and
+    that includes these.
     """
 
     def __init__(self, workers: int, name: str) -> None:
@@ -26,60 +26,60 @@ class _Pool:
         self.submit = self._threads.submit
 
     def end(self) -> bool:
-        """Drop work that has not begun; wait for the rest, and return whether that was possible."""
+        """Drop work that has not started; return whether the rest could be waited for."""
         possible = threading.get_ident() not in self._own
         self._threads.shutdown(wait=possible, cancel_futures=True)
         return possible
 
 
 class Prefetcher(Generic[T]):
-    """Gets items on a thread of its own, a few before they are asked for.
+    """Runs a generator on a thread of its own, a few items ahead.
 
-    Used by ``with``, which gives the items in their order. An error comes when it is the
-    turn of the item that has it; at the end of the block the generator is closed.
+    A context manager that returns an iterator over the items. An error is raised in place of
+    its item. At the end of the block the generator is closed.
 
     Parameters
     ----------
     items : generator
-        Of anything but None.
+        Must not yield None.
     """
 
-    #: Items that are got before they are asked for.
-    _MOST = 3
+    #: Items ahead.
+    _AHEAD = 3
 
     def __init__(self, items: Generator[T]) -> None:
         self._items = items
-        self._pool = _Pool(1, "unpacker")
+        self._pool = _Pool(1, "unzipper")
         self._jobs: deque[Future[T | None]] = deque()
 
     def __enter__(self) -> Iterator[T]:
-        for _ in range(self._MOST):
-            self._get_one()
-        return self._in_turn()
+        for _ in range(self._AHEAD):
+            self._submit_next()
+        return self._results()
 
     def __exit__(self, *_: object) -> None:
         if self._pool.end():
             self._items.close()
 
-    def _get_one(self) -> None:
+    def _submit_next(self) -> None:
         self._jobs.append(self._pool.submit(next, self._items, None))
 
-    def _in_turn(self) -> Iterator[T]:
+    def _results(self) -> Iterator[T]:
         while (item := self._jobs.popleft().result()) is not None:
-            self._get_one()
+            self._submit_next()
             yield item
 
 
 class OrderedPool(Generic[T]):
-    """Work on threads whose results come back in the order it was handed over.
+    """Runs work on threads, and yields results in the order of submission.
 
-    Used by ``with``, at the end of which work that has not begun is dropped. An error comes
-    when it is the turn of the results that it stands for.
+    A context manager; at the end of the block, work that has not started is dropped. An error is
+    raised in place of the results.
 
     Parameters
     ----------
     workers : int
-        Threads; twice as many pieces of work are under way, or done and not asked for.
+        Threads. Twice as many jobs may be running, or done and not yet yielded.
     """
 
     def __init__(self, workers: int) -> None:
@@ -94,12 +94,12 @@ class OrderedPool(Generic[T]):
         self._pool.end()
 
     def submit(self, work: Callable[[], list[T]]) -> Iterator[T]:
-        """Hand work over; give what is done, waiting when too much is under way."""
+        """Submit work; yield the results that are ready, waiting if too many jobs are running."""
         self._jobs.append(self._pool.submit(work))
         while self._jobs and (len(self._jobs) > self._most or self._jobs[0].done()):
             yield from self._jobs.popleft().result()
 
     def rest(self) -> Iterator[T]:
-        """Give the results of all that is still under way."""
+        """Yield the results of all jobs that are still running."""
         while self._jobs:
             yield from self._jobs.popleft().result()

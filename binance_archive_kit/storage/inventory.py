@@ -30,10 +30,10 @@ from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
     Stream,
+    format_period,
     is_symbol,
     parse_period,
     period_end,
-    spell_period,
 )
 from binance_archive_kit.errors import disk_error
 from binance_archive_kit.storage.databases import Row
@@ -384,7 +384,7 @@ def _own_files(folder: Folder, found: list[tuple[str, Stamp]]) -> list[StoredFil
     for _, name, stamp in sorted(others):
         begin = parse_loose_period(name[len(stem) : -len(form_of(name))], partition)
         if begin is not None:
-            key = folder.key(spell_period(begin, partition))
+            key = folder.key(format_period(begin, partition))
             end = period_end(begin, partition)
             files.setdefault(key, StoredFile(key, f"{prefix}{name}", begin, end, stamp))
     if others:

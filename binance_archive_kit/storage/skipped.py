@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder, Stream, is_symbol, spell_period
+from binance_archive_kit.archive.keys import Folder, Stream, format_period, is_symbol
 from binance_archive_kit.storage.inventory import INTERVALS, Form, Inventory, parse_loose_period
 from binance_archive_kit.storage.layout import QUARANTINE
 
@@ -123,7 +123,7 @@ def diagnose(folder: str, name: str) -> Diagnosis | None:
     key = None
     if market and data_type and is_symbol(symbol):
         key = Folder(Stream(market, data_type, symbol, interval), partition).key(
-            spell_period(start, partition)
+            format_period(start, partition)
         )
     if folder == target:
         ending = found["ending"]

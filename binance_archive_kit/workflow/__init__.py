@@ -91,7 +91,8 @@ class WorkflowConfig(dict[str, Any]):
         """
         for name in self:
             if not isinstance(name, str):
-                raise ConfigurationError(f"{shown(name)}: not the name of a field; names are text")
+                problem = FieldProblem(shown(name), "not the name of a field; names are text")
+                raise ConfigurationError(problem)
         absent = [name for name in _REQUIRED if name not in self]
         if absent:
             raise ConfigurationError(

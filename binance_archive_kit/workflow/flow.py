@@ -45,8 +45,6 @@ from binance_archive_kit.workflow import documented_errors, to_collection_config
 
 #: Batches that a run has as steps, at most: those of a large plan are larger.
 _MOST_BATCHES = 100
-#: Seconds before each retry of a step.
-_PAUSES = [10.0, 60.0]
 
 
 def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
@@ -57,6 +55,15 @@ def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(error, ListingError | WorkflowError)
 
 
+#: Options of steps that are retried, after 10 seconds and after a minute.
+_RETRIED: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "retries": 2,
+    "retry_delay_seconds": [10.0, 60.0],
+    "retry_condition_fn": _is_retryable,
+}
+
+
 @task(name="validate", cache_policy=NO_CACHE)
 def validate(config: Any) -> CollectionConfig:
     """Validate the configuration."""
@@ -65,13 +72,7 @@ def validate(config: Any) -> CollectionConfig:
     return valid
 
 
-@task(
-    name="plan",
-    cache_policy=NO_CACHE,
-    retries=len(_PAUSES),
-    retry_delay_seconds=_PAUSES,
-    retry_condition_fn=_is_retryable,
-)
+@task(name="plan", **_RETRIED)
 async def make_plan(config: Any) -> Plan:
     """List the archive and decide what to do."""
     plan = await aplan(config)
@@ -79,14 +80,7 @@ async def make_plan(config: Any) -> Plan:
     return plan
 
 
-@task(
-    name="collect",
-    task_run_name="collect {number} of {count}",
-    cache_policy=NO_CACHE,
-    retries=len(_PAUSES),
-    retry_delay_seconds=_PAUSES,
-    retry_condition_fn=_is_retryable,
-)
+@task(name="collect", task_run_name="collect {number} of {count}", **_RETRIED)
 async def collect_batch(part: Any, metrics: Any, number: int, count: int) -> CollectionResult:
     """Download some of the objects and prove each."""
     result = await acollect(part, metrics=metrics)

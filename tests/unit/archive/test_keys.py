@@ -17,12 +17,12 @@ from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
     Stream,
+    format_period,
     is_symbol,
     member_of,
     parse_period,
     period_end,
     periods,
-    spell_period,
 )
 
 FEEDS = [
@@ -269,7 +269,7 @@ def test_periods_touch_every_day_once(start: date, length: int, partition: Parti
     assert ordinals == sorted(set(ordinals))
     assert set(range(start.toordinal(), end.toordinal() + 1)) <= set(ordinals)
     assert all(b >= start and a <= end for a, b in spans)
-    spelled = [spell_period(a, partition) for a, _ in spans]
+    spelled = [format_period(a, partition) for a, _ in spans]
     assert spelled == sorted(spelled)
 
 

@@ -23,7 +23,7 @@ import binance_archive_kit as bak
 from binance_archive_kit.archive import listing as archive
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Stream
-from binance_archive_kit.archive.listing import ListingClient, StreamListing
+from binance_archive_kit.archive.listing import FolderListing, ListingClient
 from binance_archive_kit.errors import ConfigurationError, ListingError
 from binance_archive_kit.planning.config import CollectionConfig
 from tests.support.answers import Answer, Answers, answer, ok, page
@@ -53,12 +53,12 @@ def answers() -> Iterator[Answers]:
         yield server
 
 
-def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[StreamListing, list[str]]:
+def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[FolderListing, list[str]]:
     """List some days of one stream; returns the notes too."""
 
     span = FIRST, FIRST + timedelta(days=days - 1)
 
-    async def main() -> tuple[StreamListing, list[str]]:
+    async def main() -> tuple[FolderListing, list[str]]:
         async with ListingClient(endpoint, "data.binance.vision", timeout) as it:
             found = await it.list_folders({STREAM: [span]})
             return found[STREAM], it.notes()
@@ -192,38 +192,6 @@ def test_a_bomb_takes_little_memory(answers: Answers) -> None:
             cwd=Path(bak.__file__).parents[1],
         )
         assert int(said.stdout) < 100_000, "kilobytes"
-
-
-MARKUP = st.sampled_from(
-    [
-        *("<ListBucketResult>", "</ListBucketResult>", "<Contents>", "</Contents>", "<Key>"),
-        *("</Key>", "<Size>", "</Size>", "<IsTruncated>true</IsTruncated>", "&amp;", "&a;"),
-        *("<IsTruncated>false</IsTruncated>", "<![CDATA[", "]]>", "<!--", "-->", "<?xml", "?>"),
-        *("<CommonPrefixes>", "<Prefix>", "<EncodingType>url</EncodingType>", "%2F", "%FF"),
-        *(key(0), "x", "\0", " ", "</Prefix>", "</CommonPrefixes>", "<NextMarker/>", "9" * 400),
-    ]
-)
-
-
-@settings(max_examples=300)
-@given(
-    st.one_of(
-        st.binary(),
-        st.lists(MARKUP).map(lambda parts: "".join(parts).encode()),
-        st.tuples(st.integers(0, 600), st.binary(min_size=1, max_size=3)).map(
-            lambda cut: page(both(0, 1))[: cut[0]] + cut[1] + page(both(0, 1))[cut[0] :]
-        ),
-        st.tuples(st.integers(0, 600), st.integers(0, 600)).map(
-            lambda cut: page(both(0, 1))[: min(cut)] + page(both(0, 1))[max(cut) :]
-        ),
-    )
-)
-def test_any_bytes_are_a_page_or_said_to_be_none(body: bytes) -> None:
-    try:
-        found = archive._read_page(body)
-    except archive._Invalid:
-        return
-    assert all(each.size >= 0 for _, each in found.objects)
 
 
 # Pages that go on
