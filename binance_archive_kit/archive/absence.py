@@ -14,7 +14,7 @@ from binance_archive_kit.display.summary import Fold, State
 
 
 class Reason(StrEnum):
-    """Why something that was asked for is not in the plan."""
+    """Why something that was requested is not in the plan."""
 
     # It cannot exist: unavailable.
     NO_SUCH_FEED = "no_such_feed"
@@ -25,28 +25,28 @@ class Reason(StrEnum):
     NOT_BEGUN = "not_begun"
     BEFORE_FIRST = "before_first"
     ENDED = "ended"
-    # It could exist, and the archive lacks it: missing.
+    # It could exist, and the archive does not have it: missing.
     ABSENT = "absent"
     AFTER_LAST = "after_last"
-    # It exists, under a name that no file should have: missing.
+    # It exists under an irregular name: missing.
     OTHER_NAME = "other_name"
-    # It will exist.
+    # It will exist: not published.
     NOT_PUBLISHED = "not_published"
 
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """Something that was asked for and is not to be had, and why.
+    """Something that was requested and cannot be obtained, and why.
 
     Attributes
     ----------
     market, data_type : Market, DataType
     reason : Reason
-        One word for the kind of absence.
+        The kind of absence.
     detail : str
         The reason in a sentence.
     symbol, interval, partition
-        What it is about; None where it is about all of them.
+        What is absent; None for all.
     start, end : date
         Days (UTC) that are absent, both inclusive.
     key : str or None
@@ -89,7 +89,7 @@ class Absence:
         )
 
     def __str__(self) -> str:
-        """Say what is absent, when, and why."""
+        """Return what is absent, when, and why."""
         what = " ".join(
             filter(None, (self.market, self.data_type, self.symbol, self.interval, self.partition))
         )

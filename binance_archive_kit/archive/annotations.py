@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.matrix import Confidence, Day, Facts, shipped
+from binance_archive_kit.archive.matrix import Confidence, Day, FrozenModel, shipped
 
 
 def _as_utc(value: datetime) -> datetime:
@@ -27,8 +27,8 @@ Instant = Annotated[datetime, AfterValidator(_as_utc)]
 Precision = Literal["second", "minute", "day"]
 
 
-class _Annotation(Facts):
-    """Immutable, sourced, and strict about its fields: a misspelled one is an error."""
+class _Annotation(FrozenModel):
+    """Immutable, with a source; an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class _Annotation(Facts):
 
 
 class _Span(_Annotation):
-    """An annotation of a span of time, UTC; `end` is exclusive."""
+    """An annotation of a range of time, UTC; `end` is exclusive."""
 
     start: Instant
     end: Instant | None
@@ -49,17 +49,17 @@ class _Span(_Annotation):
         if self.end is not None and self.end <= self.start:
             raise ValueError("end is after start")
         moments = [moment for moment in (self.start, self.end) if moment is not None]
-        if self.precision == "day" and any(each.time() != time() for each in moments):
+        if self.precision == "day" and any(moment.time() != time() for moment in moments):
             raise ValueError("precision day: start and end are midnights, end exclusive")
         return self
 
     def overlaps(self, start: datetime, end: datetime) -> bool:
-        """Return whether some of [start, end) lies in the span; both are aware."""
+        """Return whether [start, end) overlaps the range; both are aware."""
         return start < (self.end or datetime.max.replace(tzinfo=UTC)) and self.start < end
 
     @property
     def when(self) -> str:
-        """The span in words, no finer than it is known.
+        """The range in words, no finer than it is known.
 
         >>> [halt] = [h for h in load_annotations().halts if h.start.date() == date(2021, 2, 11)]
         >>> halt.when
@@ -79,17 +79,17 @@ class _Span(_Annotation):
 
 
 class SemanticChange(_Annotation):
-    """A day from which the values of some feeds mean something else.
+    """A day from which values of some feeds have another meaning.
 
     Attributes
     ----------
     on : date
         First UTC day of the new meaning.
     before, after : str
-        What holds before this day, and from it on.
+        The meaning before this day, and from this day on.
     reported : {"after", "across"}
-        ``after``: wherever rows of this day or later are present. ``across``: only where
-        rows of both sides are, because views give both sides the same meaning.
+        ``after``: if there are rows of this day or later. ``across``: only if there are rows
+        of both sides, because views give both sides the same meaning.
     """
 
     markets: tuple[Market, ...]
@@ -100,7 +100,7 @@ class SemanticChange(_Annotation):
     reported: Literal["after", "across"] = "after"
 
     def concerns(self, market: Market, data_type: DataType, first: date, last: date) -> bool:
-        """Return whether rows of these days, both inclusive, want this to be said.
+        """Return whether the change is to be reported for rows of these days, both inclusive.
 
         >>> [labels] = [c for c in load_annotations().changes if c.on == date(2026, 6, 25)]
         >>> um = Market.FUTURES_UM, DataType.METRICS
@@ -118,16 +118,16 @@ class SemanticChange(_Annotation):
 
 
 class KnownHalt(_Span):
-    """A span of time in which a market traded nothing, UTC, `end` exclusive.
+    """A range of time without trading in a market, UTC, `end` exclusive.
 
-    A halt of ``precision="day"`` took place on this day or these days, at times not known.
+    A halt of ``precision="day"`` took place on these days, at unknown times.
     """
 
     market: Market
     end: Instant
 
 
-#: What a known defect does to the rows or the file.
+#: The effect of a known defect on the rows or the file.
 Effect = Literal[
     "wrong_values",
     "constant_column",
@@ -142,26 +142,26 @@ Effect = Literal[
 
 
 class KnownDefect(_Span):
-    """Something that is wrong in what the archive itself publishes.
+    """A defect of the published files themselves.
 
     Attributes
     ----------
     markets, data_types : tuple of Market, tuple of DataType
     symbols, intervals, partitions : tuple
-        Only these; empty for all.
+        Limits the defect to these; empty for all.
     start, end : datetime
-        Span of the rows that are concerned, UTC, `end` exclusive; an `end` of None means that
-        it was still so when the source was written.
+        Time range of the affected rows, UTC, `end` exclusive; an `end` of None means that the
+        defect persisted when the source was written.
     columns : tuple of str
-        Our names of the columns that are concerned; empty for whole rows.
+        Our names of the affected columns; empty for whole rows.
     effect : str
     better : Partition or None
-        The partition whose files have the right rows, if one has.
+        The partition with the right rows, if there is one.
     instead : str
-        What to do about it; empty where nothing is known to help.
+        What to use instead; empty if nothing is known.
     fixed_on : date or None
-        Day (UTC) on which Binance said that the files were replaced. Only files that were
-        downloaded before can have the defect, so a plan does not name it.
+        Day (UTC) on which Binance announced the replacement of the files. Only files that were
+        downloaded before have the defect, so a plan does not mention it.
     """
 
     markets: tuple[Market, ...] = Field(min_length=1)
@@ -183,7 +183,7 @@ class KnownDefect(_Span):
         interval: str | None = None,
         partition: str | None = None,
     ) -> bool:
-        """Return whether it is about this feed; None for a symbol, interval or partition: any."""
+        """Return whether the feed is affected; None for a symbol, interval or partition: any."""
         return (
             market in self.markets
             and data_type in self.data_types
@@ -193,17 +193,17 @@ class KnownDefect(_Span):
         )
 
     def __str__(self) -> str:
-        """Return when, what, what to do about it, and the source."""
+        """Return the time, the defect, the advice and the source."""
         advice = f"; {self.instead}" if self.instead else ""
         return f"{self.when}: {self.what}{advice} [{self.source}]"
 
 
-#: What an asset is traded against, in names such as BTTUSDT or 1000LUNCBUSD.
+#: Quote assets, in symbols such as BTTUSDT or 1000LUNCBUSD.
 _QUOTES = "USDT|USDC|BUSD|FDUSD|TUSD|BTC|ETH|BNB|TRX|TRY|EUR|GBP|AUD|BRL|RUB|BIDR|USD"
 
 
 class KnownRename(_Annotation):
-    """An asset whose symbol changed, or a symbol that stood for more than one asset.
+    """An asset whose symbol changed, or a symbol used for more than one asset.
 
     Attributes
     ----------
@@ -211,9 +211,9 @@ class KnownRename(_Annotation):
     base : str
         The old symbol of the asset, such as ``BTT``.
     new : str or None
-        The symbol under which its later data are filed; None where `base` is used again.
+        The symbol of its later data; None if `base` is used again.
     since : date or None
-        First day (UTC) of the month of the change, if that is known.
+        First day (UTC) of the month of the change, if known.
     """
 
     markets: tuple[Market, ...]
@@ -222,7 +222,7 @@ class KnownRename(_Annotation):
     since: Day | None
 
     def concerns(self, market: Market, symbol: str) -> bool:
-        """Return whether a symbol is the asset against some other one.
+        """Return whether a symbol is a pair of this asset.
 
         >>> [btt] = [r for r in load_annotations().renames if r.base == "BTT"]
         >>> btt.concerns(Market.SPOT, "BTTUSDT"), btt.concerns(Market.SPOT, "BTTCUSDT")
@@ -232,8 +232,8 @@ class KnownRename(_Annotation):
         return market in self.markets and re.fullmatch(pair, symbol) is not None
 
 
-class Annotations(Facts):
-    """What a reader of the files should know besides their columns."""
+class Annotations(FrozenModel):
+    """All annotations of the shipped file."""
 
     changes: tuple[SemanticChange, ...]
     halts: tuple[KnownHalt, ...]
@@ -250,7 +250,7 @@ class Annotations(Facts):
         first: date,
         last: date,
     ) -> set[date]:
-        """Return the days, both ends inclusive, that another partition has right and this wrong.
+        """Return the days that are wrong here and right in another partition; ends inclusive.
 
         >>> december = date(2020, 12, 1), date(2020, 12, 31)
         >>> candles = Market.SPOT, DataType.KLINES, "BTCUSDT", "1h"
@@ -267,13 +267,13 @@ class Annotations(Facts):
             start = max(defect.start.date(), first)
             end = min((defect.end - timedelta(microseconds=1)).date(), last)
             if start <= end and defect.concerns(market, data_type, symbol, interval, partition):
-                days |= {start + timedelta(days=at) for at in range((end - start).days + 1)}
+                days |= {start + timedelta(days=day) for day in range((end - start).days + 1)}
         return days
 
 
 @cache
 def load_annotations() -> Annotations:
-    """Read the shipped annotations, once.
+    """Return the shipped annotations; the file is read once.
 
     >>> [str(change.on) for change in load_annotations().changes if Market.SPOT in change.markets]
     ['2025-01-01']

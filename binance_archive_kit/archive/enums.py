@@ -1,17 +1,20 @@
-"""The words of the archive: markets, partitions, data types and intervals."""
+"""Markets, partitions, data types and intervals, spelled as in the archive."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import TypeVar
 
 from binance_archive_kit.errors import ConfigurationError, shown, unknown
 
+Word = TypeVar("Word", bound=StrEnum)
+
 
 class Market(StrEnum):
-    """One of the four markets whose history is published.
+    """One of the four published markets.
 
-    The value is the word used in configurations; `path` is the folder in the archive.
+    The value is used in configurations; `path` is the folder in the archive.
     """
 
     SPOT = "spot"
@@ -21,7 +24,7 @@ class Market(StrEnum):
 
     @property
     def path(self) -> str:
-        """Folder below ``data/`` that holds this market.
+        """Folder of this market below ``data/``.
 
         >>> Market.FUTURES_UM.path
         'futures/um'
@@ -60,7 +63,7 @@ MARKET_ALIASES = {
 
 
 def read_market(market: str) -> Market:
-    """Read the name of a market, in any of its accepted spellings.
+    """Return the market of a name, in any accepted spelling.
 
     Raises
     ------
@@ -72,21 +75,18 @@ def read_market(market: str) -> Market:
     >>> read_market("um")
     <Market.FUTURES_UM: 'futures_um'>
     """
-    spelled = MARKET_ALIASES.get(market, market) if isinstance(market, str) else None
-    if spelled not in set(Market):
-        raise ConfigurationError(unknown("market", market, Market))
-    return Market(spelled)
+    return _read_word("market", Market, market, MARKET_ALIASES)
 
 
 class Partition(StrEnum):
-    """How much time one file holds: a UTC day or a calendar month."""
+    """Period of one file: a UTC day or a calendar month."""
 
     DAILY = "daily"
     MONTHLY = "monthly"
 
 
 class DataType(StrEnum):
-    """A feed of the archive; the value is the folder's name."""
+    """The kind of data of a feed; the value is the name of its folder in the archive."""
 
     KLINES = "klines"
     TRADES = "trades"
@@ -104,7 +104,7 @@ class DataType(StrEnum):
 
     @property
     def has_intervals(self) -> bool:
-        """Whether files are kept per interval, as the four kline families are.
+        """Whether there are files for each interval, as for the four kline families.
 
         >>> DataType.MARK_PRICE_KLINES.has_intervals, DataType.TRADES.has_intervals
         (True, False)
@@ -121,12 +121,12 @@ _KLINE_FAMILY = frozenset(
     }
 )
 
-#: The other name under which the premium index klines may be asked for.
+#: Another name for the premium index klines in configurations.
 PREMIUM_INDEX = "premiumIndex"
 
 
 class Interval(StrEnum):
-    """Length of a candle, spelled as in the archive; the month is ``1mo``."""
+    """Length of a candle; the month is ``1mo``."""
 
     S1 = "1s"
     M1 = "1m"
@@ -151,7 +151,7 @@ INTERVAL_ALIASES = {"1M": Interval.MO1}
 
 
 def read_interval(interval: str) -> Interval:
-    """Read the name of an interval, in any of its accepted spellings.
+    """Return the interval of a name, in any accepted spelling.
 
     Raises
     ------
@@ -163,19 +163,23 @@ def read_interval(interval: str) -> Interval:
     >>> read_interval("1M")
     <Interval.MO1: '1mo'>
     """
-    spelled = INTERVAL_ALIASES.get(interval, interval) if isinstance(interval, str) else None
-    if spelled not in set(Interval):
-        raise ConfigurationError(unknown("interval", interval, Interval))
-    return Interval(spelled)
+    return _read_word("interval", Interval, interval, INTERVAL_ALIASES)
+
+
+def _read_word(field: str, words: type[Word], word: str, aliases: Mapping[str, Word]) -> Word:
+    name = aliases.get(word, word) if isinstance(word, str) else None
+    if name not in set(words):
+        raise ConfigurationError(unknown(field, word, words))
+    return words(name)
 
 
 def read_names(field: str, words: str | Iterable[str]) -> list[str]:
-    """Read one name or several, in any collection; repeats count once.
+    """Return one name or several as a list without duplicates.
 
     Raises
     ------
     ConfigurationError
-        If there is none, or one is not text.
+        If there is no name, or one is empty or not text.
 
     Examples
     --------
@@ -185,7 +189,7 @@ def read_names(field: str, words: str | Iterable[str]) -> list[str]:
     if isinstance(words, str):
         words = [words]
     try:
-        # Bytes are a collection, too: of numbers.
+        # Bytes are a collection of numbers.
         names = list(dict.fromkeys(words)) if not isinstance(words, bytes) else None
     except TypeError:
         names = None

@@ -1,13 +1,13 @@
-"""Object keys: the one place that spells and parses them.
+"""Object keys: the only module that formats and parses them.
 
-A *stream* is a folder of the archive: one market, partition, data type, symbol
-and, for klines, interval. An *object key* is a stream and a period, a UTC day or
-a calendar month::
+A *stream* is one market, data type, symbol and, for klines, interval. A *folder* is a stream
+in one partition, daily or monthly. An *object key* is a folder and a period, a UTC day or a
+calendar month::
 
     data/<market>/<partition>/<data type>/<SYMBOL>/[<interval>/]<name>-<period>.zip
 
-The base name of a kline file carries the interval and not the data type, so only
-the whole key identifies an object.
+The base name of a kline file contains the interval but not the data type, so only the whole
+key identifies an object.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from datetime import date, timedelta
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 
-#: First and last day of a run of days, both inclusive.
+#: The first and the last day of a run of days, UTC, both inclusive.
 Span = tuple[date, date]
 
-#: Appended to a zip's key, it names the object that holds the zip's SHA-256 digest.
+#: Suffix of the object that contains the SHA-256 digest of a zip.
 CHECKSUM_SUFFIX = ".CHECKSUM"
 
 _MARKET_BY_FOLDERS = {tuple(market.path.split("/")): market for market in Market}
@@ -31,13 +31,13 @@ _PERIODS = {
     Partition.DAILY: re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII),
     Partition.MONTHLY: re.compile(r"\d{4}-\d{2}", re.ASCII),
 }
-# What no symbol holds: path separators, glob characters, quotes, white space, control characters,
-# and halves of surrogate pairs, which UTF-8 cannot spell.
+# No symbol contains path separators, glob characters, quotes, white space, control characters,
+# or lone surrogates, which UTF-8 cannot encode.
 _NOT_A_SYMBOL = re.compile(r"""[/\\*?\[\]"'`<>|:\s\x00-\x1f\x7f-\x9f\ud800-\udfff]|^\.|^$""")
 
 
 def is_symbol(text: str) -> bool:
-    """Tell whether `text` may stand as a symbol in a key.
+    """Return whether `text` can be a symbol in a key.
 
     >>> is_symbol("BTCUSD_PERP"), is_symbol("币安人生USDT"), is_symbol("../etc")
     (True, True, False)
@@ -49,7 +49,7 @@ _DELIVERY = re.compile(r"_(\d{6})$", re.ASCII)
 
 
 def delivery_of(symbol: str) -> date | None:
-    """Return the day (UTC) on which a contract is delivered; None for one without an end.
+    """Return the delivery day (UTC) of a contract; None if it has none.
 
     >>> delivery_of("BTCUSD_240628"), delivery_of("BTCUSD_PERP")
     (datetime.date(2024, 6, 28), None)
@@ -64,7 +64,7 @@ def delivery_of(symbol: str) -> date | None:
 
 
 def feed_prefix(market: Market, partition: Partition, data_type: DataType) -> str:
-    """Spell the prefix under which all symbols of a feed lie; ends in ``/``.
+    """Return the prefix of all symbols of a feed; it ends in ``/``.
 
     >>> feed_prefix(Market.OPTIONS, Partition.DAILY, DataType.BVOL_INDEX)
     'data/option/daily/BVOLIndex/'
@@ -81,9 +81,9 @@ class Stream:
     market : Market
     data_type : DataType
     symbol : str
-        As the archive files it; any characters a key may hold, also non-ASCII ones.
+        As spelled in the archive; it may contain non-ASCII characters.
     interval : Interval or None
-        For kline families, and for nothing else.
+        None except for the kline families.
 
     Raises
     ------
@@ -97,7 +97,7 @@ class Stream:
     interval: Interval | None = None
 
     def __post_init__(self) -> None:
-        """Reject a stream that no key can spell."""
+        """Reject a stream that has no key."""
         if not is_symbol(self.symbol):
             raise ValueError(f"{self.symbol!r} cannot be a symbol in an object key")
         if self.data_type.has_intervals != (self.interval is not None):
@@ -112,13 +112,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Folder:
-    """One folder of the archive: the files of a stream in one partition.
-
-    Parameters
-    ----------
-    stream : Stream
-    partition : Partition
-    """
+    """One folder of the archive: the files of a stream in one partition."""
 
     stream: Stream
     partition: Partition
@@ -145,7 +139,7 @@ class Folder:
 
     @property
     def parent(self) -> str:
-        """Prefix under which all symbols of this feed lie; ends in ``/``.
+        """Prefix of all symbols of this feed; it ends in ``/``.
 
         >>> Folder(Stream(Market.SPOT, DataType.TRADES, "BTCUSDT"), Partition.DAILY).parent
         'data/spot/daily/trades/'
@@ -154,7 +148,7 @@ class Folder:
 
     @property
     def prefix(self) -> str:
-        """Prefix that all keys of this folder share; ends in ``/``.
+        """Prefix of all keys of this folder; it ends in ``/``.
 
         >>> stream = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)
         >>> Folder(stream, Partition.DAILY).prefix
@@ -165,7 +159,7 @@ class Folder:
 
     @property
     def stem(self) -> str:
-        """What every base name of this folder begins with, up to the period.
+        """The beginning of every base name in this folder, up to the period.
 
         >>> stream = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)
         >>> Folder(stream, Partition.DAILY).stem
@@ -174,7 +168,7 @@ class Folder:
         return f"{self.symbol}-{self.interval or self.data_type}-"
 
     def key(self, period: str) -> str:
-        """Spell the key of the zip that holds `period` (``YYYY-MM-DD`` or ``YYYY-MM``)."""
+        """Return the key of the zip of a period (``YYYY-MM-DD`` or ``YYYY-MM``)."""
         return f"{self.prefix}{self.stem}{period}.zip"
 
     def __str__(self) -> str:
@@ -205,13 +199,13 @@ class ObjectKey:
     start: date
 
     def __post_init__(self) -> None:
-        """Refuse a monthly file that does not start on day 1."""
+        """Reject a monthly file that does not start on day 1."""
         if self.folder.partition is Partition.MONTHLY and self.start.day != 1:
             raise ValueError(f"a monthly file starts on day 1, not on {self.start}")
 
     @classmethod
     def parse(cls, text: str) -> ObjectKey:
-        """Read a key; the exact inverse of ``str(key)``.
+        """Parse a key; the exact inverse of ``str(key)``.
 
         Raises
         ------
@@ -237,7 +231,7 @@ class ObjectKey:
                 Partition(rest[0]),
             )
             if not (name.startswith(folder.stem) and name.endswith(".zip")):
-                raise ValueError("the name does not belong into its folder")
+                raise ValueError("the name does not match its folder")
             start = parse_period(name[len(folder.stem) : -len(".zip")], folder.partition)
         except ValueError as error:
             raise ValueError(f"{text!r} is not the key of an archive file: {error}") from None
@@ -245,7 +239,7 @@ class ObjectKey:
 
     @property
     def period(self) -> str:
-        """The period as it stands in the key: ``YYYY-MM-DD`` or ``YYYY-MM``."""
+        """The period as in the key: ``YYYY-MM-DD`` or ``YYYY-MM``."""
         return format_period(self.start, self.folder.partition)
 
     @property
@@ -265,18 +259,18 @@ class ObjectKey:
 
     @property
     def checksum(self) -> str:
-        """Key of the object that holds the zip's SHA-256 digest."""
+        """Key of the object that contains the SHA-256 digest of the zip."""
         return f"{self}{CHECKSUM_SUFFIX}"
 
     def __str__(self) -> str:
-        """Spell the key."""
+        """Return the key as text."""
         return self.folder.key(self.period)
 
 
 def key_range(prefix: str) -> tuple[str, str]:
-    """Give the range of keys that begin with a prefix, which ends in ``/``.
+    """Return the range of keys with a prefix that ends in ``/``: from, inclusive; to, exclusive.
 
-    From, inclusive; to, exclusive. Keys sort by their bytes, and ``0`` comes next after ``/``.
+    Keys sort by their bytes, and ``0`` comes next after ``/``.
 
     >>> key_range("data/spot/daily/trades/BTCUSDT/")
     ('data/spot/daily/trades/BTCUSDT/', 'data/spot/daily/trades/BTCUSDT0')
@@ -285,7 +279,7 @@ def key_range(prefix: str) -> tuple[str, str]:
 
 
 def member_of(name: str) -> str:
-    """Name the one csv member of the zip called `name` (a key or a base name).
+    """Return the name of the csv member of a zip, from its key or base name.
 
     >>> member_of("data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip")
     'BTCUSDT-trades-2025-07-15.csv'
@@ -322,12 +316,12 @@ def pad_period(text: str, partition: Partition) -> str | None:
 
 
 def format_period(start: date, partition: Partition) -> str:
-    """Spell the period that begins on `start`, the inverse of `parse_period`."""
+    """Format the period that begins on `start`; the inverse of `parse_period`."""
     return start.isoformat() if partition is Partition.DAILY else start.isoformat()[:7]
 
 
 def period_end(start: date, partition: Partition) -> date:
-    """Last day, inclusive, of the period that begins on `start`.
+    """Return the last day, inclusive, of the period that begins on `start`.
 
     >>> period_end(date(2024, 2, 1), Partition.MONTHLY)
     datetime.date(2024, 2, 29)
@@ -338,15 +332,15 @@ def period_end(start: date, partition: Partition) -> date:
 
 
 def periods(start: date, end: date, partition: Partition) -> Iterator[date]:
-    """First days of every period that `start` .. `end` (both inclusive) touches, in order.
+    """Yield the first day of each period that overlaps `start` .. `end`, both inclusive.
 
     >>> [str(day) for day in periods(date(2025, 6, 15), date(2025, 7, 15), Partition.MONTHLY)]
     ['2025-06-01', '2025-07-01']
     """
-    at = start if partition is Partition.DAILY else start.replace(day=1)
-    while at <= end:
-        yield at
-        last = period_end(at, partition)
+    day = start if partition is Partition.DAILY else start.replace(day=1)
+    while day <= end:
+        yield day
+        last = period_end(day, partition)
         if last == date.max:
             return
-        at = last + timedelta(days=1)
+        day = last + timedelta(days=1)

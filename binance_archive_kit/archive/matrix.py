@@ -1,9 +1,8 @@
-"""What the archive holds: which feeds of which market, since when and until when.
+"""The availability matrix: which feeds exist, since when and until when.
 
-The facts stand in ``matrix/enhanced_binance_archive_matrix.json``. A matrix file
-of the documented format may be given instead: entries that carry
-``partition_facts`` are taken at their word, plainer ones are corrected from the
-shipped facts, and every correction becomes a note.
+It is read from ``matrix/enhanced_binance_archive_matrix.json``. A matrix file of the
+documented format may be used instead: its entries with ``partition_facts`` are used as they
+are, plainer ones are corrected from the shipped file, and every correction becomes a note.
 
 The matrix explains; the archive's listing decides. See `Confidence`.
 """
@@ -39,20 +38,20 @@ from binance_archive_kit.archive.keys import period_end
 from binance_archive_kit.errors import field_error, nearest, unknown
 from binance_archive_kit.paths import find_path, parse_json, read_text
 
-#: File name of the matrix that is used when none is named.
+#: File name of the default matrix.
 DEFAULT_MATRIX = "enhanced_binance_archive_matrix.json"
 
 
 class Confidence(StrEnum):
     """How well a fact is known."""
 
-    BYTES = "A"  #: bytes in hand, or Binance's own words
-    MEASURED = "B"  #: somebody's dated measurement of the live bucket
-    HEARSAY = "C"  #: one secondary statement; the listing must be asked
+    BYTES = "A"  #: seen in files, or stated by Binance
+    MEASURED = "B"  #: a dated measurement of the live bucket
+    HEARSAY = "C"  #: one secondary statement; only the listing can tell
 
 
 class SymbolForm(StrEnum):
-    """How the symbols of a feed are spelled in the archive."""
+    """Form of the symbols of a feed in the archive."""
 
     AS_LISTED = "as_listed"
     CONTRACT = "contract"
@@ -63,35 +62,35 @@ class SymbolForm(StrEnum):
 
 
 def _first_of_month(value: object) -> object:
-    """Read ``YYYY-MM`` as its first day; leave all else to pydantic."""
+    """Return the first day of ``YYYY-MM``; leave other values to pydantic."""
     return f"{value}-01" if isinstance(value, str) and len(value) == 7 else value
 
 
 Day = Annotated[date, BeforeValidator(_first_of_month)]
 
 
-class Facts(BaseModel):
-    """Immutable, and tolerant of fields that later versions may add."""
+class FrozenModel(BaseModel):
+    """Immutable; fields that later versions may add are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class PartitionAvailability(Facts):
-    """What is known of one feed's daily or monthly files.
+class PartitionAvailability(FrozenModel):
+    """Availability of the daily or monthly files of one feed.
 
     Attributes
     ----------
     first, last : date or None
-        First day of the first and of the last period, UTC, inclusive. None: not known, or
-        for `last` of a feed that is running: none.
+        First day of the first and of the last period, UTC, inclusive. None if unknown; `last`
+        is also None for a running feed.
     intervals : tuple of Interval
-        Intervals that are kept; empty for feeds without intervals.
+        Published intervals; empty for feeds without intervals.
     abandoned_intervals : tuple of Interval
-        Folders that exist and are no longer filled.
+        Intervals whose folders exist and are no longer updated.
     doubts : mapping of Interval to str
-        Intervals that may have ended, and why; the listing tells.
+        Intervals that may have ended, and why; the listing decides.
     status : {"running", "ended"}
-        ``ended``: it ended on a day that is not known. A `last` says the same and more.
+        ``ended``: it ended on an unknown day. A known day is in `last`.
     """
 
     first: Day | None = None
@@ -107,12 +106,12 @@ class PartitionAvailability(Facts):
 
     @property
     def has_ended(self) -> bool:
-        """Whether no more files come."""
+        """Whether no more files will be published."""
         return self.status == "ended" or self.last is not None
 
     @property
     def until(self) -> str:
-        """Until when there are files, in words.
+        """The end of the files, in words.
 
         >>> facts = {"confidence": "C", "source": "hearsay", "status": "ended"}
         >>> PartitionAvailability.model_validate(facts).until
@@ -126,17 +125,17 @@ class PartitionAvailability(Facts):
 
     @property
     def gaps(self) -> list[tuple[date, date]]:
-        """The known gaps: first and last UTC day of each, both inclusive."""
+        """The known gaps: first and last day (UTC) of each, both inclusive."""
         spans = [text.split("..") for text in self.known_gaps]
         return [(date.fromisoformat(span[0]), date.fromisoformat(span[-1])) for span in spans]
 
 
-class _Alias(Facts):
+class _Alias(FrozenModel):
     default_intervals: tuple[Interval, ...]
 
 
-class Feed(Facts):
-    """One line of the matrix, in the documented format and its extension."""
+class Feed(FrozenModel):
+    """One entry of the matrix, in the documented format with our extensions."""
 
     market: Market
     data_type: str
@@ -153,7 +152,7 @@ class Feed(Facts):
 
     @model_validator(mode="after")
     def _has_a_type(self) -> Feed:
-        """Refuse a data type that the archive does not know."""
+        """Reject an unknown data type."""
         known = {*DataType, PREMIUM_INDEX}
         if self.archive_type is None and self.data_type not in known:
             raise ValueError(unknown("data_type", self.data_type, DataType))
@@ -170,97 +169,95 @@ class Feed(Facts):
 
     @property
     def partitioned(self) -> Mapping[Partition, PartitionAvailability]:
-        """The facts of each partition; empty when the entry states none."""
+        """The availability of each partition; empty if the entry does not state it."""
         return self.partition_facts or {}
 
     def partitions_with(self, interval: str | None) -> Mapping[Partition, PartitionAvailability]:
         """Return the partitions that have an interval; None for a feed without intervals."""
         return {
-            partition: facts
-            for partition, facts in self.partitioned.items()
-            if interval is None or interval in facts.intervals
+            partition: availability
+            for partition, availability in self.partitioned.items()
+            if interval is None or interval in availability.intervals
         }
 
 
-class _SymbolFormFacts(Facts):
+class _SymbolPattern(FrozenModel):
     description: str
     pattern: str
     example: str
 
 
-class _ArchiveFacts(Facts):
-    # Both go to s5cmd's command lines.
+class _Archive(FrozenModel):
+    # Both are arguments of s5cmd.
     bucket: str = Field(pattern=r"^[A-Za-z0-9._-]{1,255}$")
     region: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
     endpoint: str
 
 
-class _Publication(Facts):
+class _Publication(FrozenModel):
     daily_due_days: int
     monthly_due_day: int
 
 
-class _MatrixFile(Facts):
-    """A matrix file as it lies on the disk."""
+class _MatrixFile(FrozenModel):
+    """The content of a matrix file."""
 
     description: str = ""
     last_updated: date
     schema_version: Literal[1, 2] = 1
     supported_markets: tuple[Market, ...]
     availability_matrix: tuple[Feed, ...]
-    archive: _ArchiveFacts | None = None
-    symbol_forms: Mapping[SymbolForm, _SymbolFormFacts] = Field(default_factory=dict)
+    archive: _Archive | None = None
+    symbol_forms: Mapping[SymbolForm, _SymbolPattern] = Field(default_factory=dict)
     symbols: Mapping[Market, tuple[str, ...]] = Field(default_factory=dict)
     publication: _Publication | None = None
 
 
 class WrongSymbolError(ValueError):
-    """A symbol has a form that the feed does not use."""
+    """A symbol does not have the form of the symbols of a feed."""
 
 
 class Matrix:
-    """What the archive holds, ready to be asked.
-
-    Use `load_matrix` to get one.
+    """The feeds of the archive; `load_matrix` returns one.
 
     Attributes
     ----------
     feeds : dict of (Market, DataType) to Feed
-        Everything that exists or ever existed.
+        All feeds that exist or existed.
     corrections : dict of (Market, DataType) to str
-        What a matrix file of the user's got wrong, in words.
+        Errors of the user's matrix file, in words.
     """
 
     def __init__(
         self,
-        facts: _MatrixFile,
+        file: _MatrixFile,
         feeds: Mapping[tuple[Market, DataType], Feed],
         corrections: Mapping[tuple[Market, DataType], str],
     ) -> None:
-        if facts.archive is None or facts.publication is None:
-            raise ValueError("the shipped matrix lacks its archive or publication facts")
-        self.archive = facts.archive
-        self.symbols = facts.symbols
+        if file.archive is None or file.publication is None:
+            raise ValueError("the shipped matrix has no archive or no publication section")
+        self.archive = file.archive
+        self.symbols = file.symbols
         self.feeds = feeds
         self.corrections = corrections
-        self._forms = facts.symbol_forms
-        self._publication = facts.publication
+        self._forms = file.symbol_forms
+        self._publication = file.publication
 
     def feed(self, market: Market, data_type: DataType) -> Feed | None:
-        """Return the facts of a feed, or None when the market has no such feed."""
+        """Return a feed, or None if the market does not have it."""
         return self.feeds.get((market, data_type))
 
     def data_types(self, market: Market) -> list[DataType]:
-        """List the data types the market has or had, in the order of the matrix."""
+        """Return the data types that the market has or had, in the order of the matrix."""
         return [data_type for owner, data_type in self.feeds if owner is market]
 
     def archive_symbol(self, feed: Feed, symbol: str) -> str:
-        """Spell `symbol` as the archive files it for this feed.
+        """Return `symbol` as the archive spells it for a feed.
 
         Raises
         ------
         WrongSymbolError
-            If no symbol of this feed looks like that; the message suggests one.
+            If symbols of this feed have another form; the message suggests one.
 
         Examples
         --------
@@ -293,7 +290,7 @@ class Matrix:
     def published_at(self, start: date, partition: Partition) -> datetime:
         """Return when the file of the period that begins on `start` is due, aware UTC.
 
-        Before that moment an absent file is not published yet; after it, missing.
+        Until then an absent file is not published yet; afterwards it is missing.
         """
         end = period_end(start, partition)
         if partition is Partition.DAILY:
@@ -304,17 +301,17 @@ class Matrix:
 
 
 def _base_asset(symbol: str) -> str:
-    """Cut an options symbol down to its base asset: BTC of BTCBVOLUSDT, BTCUSDT or BTC."""
+    """Return the base asset of an options symbol: BTC of BTCBVOLUSDT, BTCUSDT or BTC."""
     return re.sub(r"(BVOL)?USDT$", "", symbol) or symbol
 
 
 def shipped(name: str) -> Path:
-    """Find a file of ``matrix/``, in an installed wheel or in a source checkout.
+    """Return the path of a file of ``matrix/``, in an installed wheel or a source checkout.
 
     Raises
     ------
     FileNotFoundError
-        If no such file is shipped.
+        If there is no such file.
     """
     package = Path(__file__).parents[1]
     for folder in (package / "_matrix", package.parent / "matrix"):
@@ -324,34 +321,35 @@ def shipped(name: str) -> Path:
 
 
 def default_intervals(alias: str) -> tuple[Interval, ...]:
-    """Return the intervals that a data type brings along when asked for by another name.
+    """Return the default intervals of a data type that is requested by another name.
 
     >>> default_intervals("premiumIndex")
     (<Interval.M1: '1m'>,)
     """
-    feeds = _shipped_facts().availability_matrix
-    named = (feed.aliases[alias] for feed in feeds if alias in feed.aliases)
-    return next((each.default_intervals for each in named), ())
+    feeds = _shipped_matrix().availability_matrix
+    found = (feed.aliases[alias] for feed in feeds if alias in feed.aliases)
+    return next((each.default_intervals for each in found), ())
 
 
 def load_matrix(matrix_path: str | Path | None = None) -> Matrix:
-    """Load what is known of the archive, from a matrix file or from the shipped one.
+    """Load a matrix file, or the shipped one.
 
     Parameters
     ----------
     matrix_path : str or Path, optional
-        Looked up in the working directory, then by name among the shipped files.
+        Looked up in the working directory, then by name among the shipped files. By default
+        the shipped matrix.
 
     Raises
     ------
     ConfigurationError
-        If there is no such file, or it is not a matrix in the documented format.
+        If the file does not exist, or is not a matrix in the documented format.
     """
-    facts = _shipped_facts()
-    shipped_feeds = {(entry.market, entry.type): entry for entry in facts.availability_matrix}
+    default = _shipped_matrix()
+    shipped_feeds = {(entry.market, entry.type): entry for entry in default.availability_matrix}
     path = _find(matrix_path)
     if path == shipped(DEFAULT_MATRIX):
-        return Matrix(facts, shipped_feeds, {})
+        return Matrix(default, shipped_feeds, {})
     feeds, corrections = dict(shipped_feeds), {}
     for entry in _read(path).availability_matrix:
         name = (entry.market, entry.type)
@@ -359,11 +357,11 @@ def load_matrix(matrix_path: str | Path | None = None) -> Matrix:
             feeds[name] = entry
         elif errors := _errors_of(entry, shipped_feeds.get(name)):
             corrections[name] = f"{path.name} on {entry.market} {entry.data_type}: {errors}"
-    return Matrix(facts, feeds, corrections)
+    return Matrix(default, feeds, corrections)
 
 
 @cache
-def _shipped_facts() -> _MatrixFile:
+def _shipped_matrix() -> _MatrixFile:
     return _read(shipped(DEFAULT_MATRIX))
 
 
@@ -403,7 +401,7 @@ def _read(path: Path) -> _MatrixFile:
 
 
 def _errors_of(entry: Feed, truth: Feed | None) -> str:
-    """Say what a plain entry of the documented format gets wrong; empty if nothing."""
+    """Return the errors of a plain entry of the documented format; empty if there are none."""
     if truth is None:
         return "the archive has no such feed"
     errors = []
@@ -419,7 +417,8 @@ def _errors_of(entry: Feed, truth: Feed | None) -> str:
         errors.append(f"there is no interval {', '.join(sorted(invented))}")
     if "1M" in entry.intervals and "1mo" in real:
         errors.append("the month is spelled 1mo")
-    if all(facts.has_ended for facts in truth.partitioned.values()):
-        lasts = [facts.last for facts in truth.partitioned.values() if facts.last is not None]
+    partitions = truth.partitioned.values()
+    if all(availability.has_ended for availability in partitions):
+        lasts = [availability.last for availability in partitions if availability.last]
         errors.append(f"it ended on {max(lasts)}" if lasts else "it ended")
     return "; ".join(errors)

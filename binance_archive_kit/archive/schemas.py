@@ -1,9 +1,8 @@
-"""What is inside the csv files: columns, types, units, header, time and row identity.
+"""The columns, types, units, header, time and row identity of the csv files of each feed.
 
-The facts stand in ``matrix/column_schemas.json``; this module reads and checks them.
-Columns go by position: most headers are absent or optional, and where there is one
-it may name a column by what it holds elsewhere (COIN-M klines say ``quote_volume``
-for an amount of the base asset).
+They are read from ``matrix/column_schemas.json``, and validated. Columns are identified by
+position: most headers are absent or optional, and some are misleading (COIN-M klines call an
+amount of the base asset ``quote_volume``).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.matrix import Confidence, shipped
 from binance_archive_kit.errors import ConfigurationError, unknown
 
-#: Name of the shipped file that holds the facts.
+#: Name of the shipped file.
 FILE_NAME = "column_schemas.json"
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +31,7 @@ Bounds = tuple[float | str | None, float | str | None]
 
 
 class Checks(BaseModel):
-    """What is certain about the values of a column. Without a statement nothing is checked.
+    """What is certain about the values of a column; by default nothing is checked.
 
     Attributes
     ----------
@@ -46,9 +45,9 @@ class Checks(BaseModel):
     may_be_null : bool
         Whether an empty field is valid.
     may_be_constant : bool
-        False: a defect if the value stands still for a long time while other columns of
-        the feed with ``may_be_constant=False`` change. For a bool: if it is the same in
-        every one of a large number of rows.
+        False: it is a defect if the value does not change for a long time while other
+        columns of the feed with ``may_be_constant=False`` do. For a bool: if it is the same
+        in a large number of rows.
     """
 
     model_config = _STRICT
@@ -79,7 +78,7 @@ class Checks(BaseModel):
         return self
 
 
-#: What a value belongs to: nothing, the row itself, its event, period or moment.
+#: What a value describes: nothing, the row itself, its event, its period or its time.
 Measure = Literal["nothing", "identity", "event", "flow", "moment", "rolling_24h"]
 
 
@@ -89,22 +88,22 @@ class Column(BaseModel):
     Attributes
     ----------
     name : str
-        What the archive's header calls it.
+        The name in the archive's header.
     column : str
-        What we call it: the same word, unless the header misleads.
+        The name in this package: the same, unless the header misleads.
     dtype : {"int64", "float64", "bool", "text", "time"}
         ``float64`` is decimal text of any padding; an empty field is null.
     unit : str or None
-        Unit of the values; None where there is none, or none that means anything.
+        Unit of the values; None if there is none, or no meaningful one.
     description : str
         One sentence.
     dropped : bool
-        Whether it holds nothing and is left out when files are read.
+        Whether it has no content and is skipped when files are read.
     measures : {"nothing", "identity", "event", "flow", "moment", "rolling_24h"}
         ``identity``: names, numbers or times the row. ``event``: belongs to the one event
         of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
-        row. ``moment``: a value at the moment at which the row became known.
-        ``rolling_24h``: over the 24 hours before that moment. ``nothing``: no meaning.
+        row. ``moment``: a value at the time at which the row became known.
+        ``rolling_24h``: over the 24 hours before that time. ``nothing``: no meaning.
     checks : Checks
         What is certain about its values.
     """
@@ -124,7 +123,7 @@ class Column(BaseModel):
     def _has_checks_of_its_type(self) -> Self:
         checks, number = self.checks, self.dtype in ("int64", "float64")
         if checks.finite and self.dtype != "float64":
-            raise ValueError(f"{self.column}: only float64 can be other than finite")
+            raise ValueError(f"{self.column}: finite applies to float64 only")
         if (checks.positive and not number) or (
             checks.within and not (number or self.dtype == "time")
         ):
@@ -135,7 +134,7 @@ class Column(BaseModel):
 class UnitRule(BaseModel):
     """Expected unit of the epoch times of a file, by the first UTC day the file covers.
 
-    An expectation: the archive re-issues old files, and the magnitude of the values of a
+    Only an expectation: the archive re-issues old files, so the magnitude of the values in a
     file decides how they are read.
 
     Attributes
@@ -153,14 +152,14 @@ class UnitRule(BaseModel):
 
 
 class Time(BaseModel):
-    """How the rows of a file tell their time, which is always UTC.
+    """The time columns of a file; times are always UTC.
 
     Attributes
     ----------
     kind : {"epoch", "text", "date_and_hour"}
-        A count since 1970; text of one format; or two text columns put together.
+        A count since 1970; text of one format; or two text columns combined.
     column : str
-        Our name of the time column that rows are ordered and selected by.
+        Our name of the time column by which rows are ordered and selected.
     others : tuple of str
         Other time columns of the same kind.
     units : tuple of UnitRule
@@ -170,7 +169,7 @@ class Time(BaseModel):
     made_from : tuple of str
         For ``date_and_hour``: the text columns `column` is made from, joined by a space.
     description : str
-        What the column made of them holds.
+        Description of the combined column.
     """
 
     model_config = _STRICT
@@ -221,11 +220,11 @@ class Known(BaseModel):
         ``time``: at the time of the row. ``latest``: at the latest of its times.
         ``candle``: one time unit after ``close_time``, which is inclusive.
         ``after_period``: `period` after the time of the row. ``metrics_label``: at the
-        time of the row where it labels the end of the period, `period` later where it
-        labels the start; that differs by market, day and file (`rhythms.label_shift`).
+        time of the row if it labels the end of the period, `period` later if it labels the
+        start; that differs by market, day and file (`cadence.label_offset`).
     period : timedelta or None
-        Length of what a row covers; None for moments, and for candles, whose interval
-        says it.
+        Length of the period of a row; None for single times, and for candles, which have an
+        interval.
     description : str
         The same in words.
     """
@@ -244,7 +243,7 @@ class Known(BaseModel):
 
 
 class Schema(BaseModel):
-    """Everything about the csv files of one feed of one market.
+    """The csv files of one feed.
 
     Attributes
     ----------
@@ -253,19 +252,19 @@ class Schema(BaseModel):
     columns : tuple of Column
         In the order of the file, dropped ones included.
     header : {"never", "detect", "present"}
-        Whether files begin with a header row. ``detect``: some do, some do not; a
-        file without one begins with a digit or a minus sign.
+        Whether files begin with a header row. ``detect``: some do; a file without one
+        begins with a digit or a minus sign.
     time : Time
     known : Known
         When a live participant could have had a row, at the earliest.
     sorted : bool
         Whether rows come in the order of time.
     key : tuple of str
-        Our names of the columns that tell the rows of one symbol apart; empty where
-        only the whole row does.
+        Our names of the columns that identify a row of one symbol; empty if only the whole
+        row does.
     confidence : Confidence
     source : str
-        Where the facts come from.
+        Source of this description.
     """
 
     model_config = _STRICT
@@ -311,7 +310,7 @@ class Schema(BaseModel):
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The columns that tell apart the rows of one symbol at one time.
+        """The columns that distinguish rows of one symbol at one time.
 
         >>> schema(Market.FUTURES_UM, DataType.BOOK_DEPTH).series
         ('percentage',)
@@ -325,7 +324,7 @@ class Schema(BaseModel):
 
     @property
     def kept(self) -> tuple[Column, ...]:
-        """The columns that hold something, in the order of the file.
+        """The columns with content, in the order of the file.
 
         >>> [c.column for c in schema(Market.FUTURES_CM, DataType.KLINES).kept[5:8]]
         ['volume', 'close_time', 'base_volume']
@@ -334,7 +333,7 @@ class Schema(BaseModel):
 
 
 def _columns(lists: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the column list `name`: its own, or another one with what differs."""
+    """Return the column list `name`: as listed, or another list with changes."""
     entry = lists[name]
     if isinstance(entry, list):
         return entry.copy()
@@ -360,7 +359,7 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     Raises
     ------
     ValueError
-        If the file contradicts itself.
+        If the file is inconsistent.
     """
     facts = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
     schemas: dict[tuple[Market, DataType], Schema] = {}
@@ -384,7 +383,7 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
 
 
 def schema(market: Market, data_type: DataType) -> Schema:
-    """Look up what is inside the files of one feed of one market.
+    """Return the columns, types and units of the files of one feed.
 
     Parameters
     ----------
@@ -398,7 +397,7 @@ def schema(market: Market, data_type: DataType) -> Schema:
     Raises
     ------
     ConfigurationError
-        If the market has no such feed; the message names the ones it has.
+        If the market has no such feed; the message lists the valid ones.
 
     Examples
     --------
@@ -408,6 +407,6 @@ def schema(market: Market, data_type: DataType) -> Schema:
     """
     schemas = load_schemas()
     if (market, data_type) not in schemas:
-        valid = [feed for of, feed in schemas if of == market]
+        valid = [feed for owner, feed in schemas if owner == market]
         raise ConfigurationError(unknown(f"data type of {market}", str(data_type), valid))
     return schemas[market, data_type]

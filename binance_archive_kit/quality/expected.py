@@ -127,9 +127,9 @@ class Expected:
             return expected
 
         for feed in engine.feeds():
-            for held in engine.folders(feed):
-                last = max(file.end for file in held.files)
-                expect(held.folder.stream, held.files[0].start, last)
+            for stored in engine.folders(feed):
+                last = max(file.end for file in stored.files)
+                expect(stored.folder.stream, stored.files[0].start, last)
         for key in _removed(engine):
             expect(key.folder.stream, key.start, key.end).removed.append(key)
         for stream, expected in [*streams.items()]:
@@ -142,7 +142,10 @@ class Expected:
 def _removed(engine: Engine) -> Iterator[ObjectKey]:
     """Yield the objects that were collected and of which the store has no file."""
     present = {
-        file.key for feed in engine.feeds() for held in engine.folders(feed) for file in held.files
+        file.key
+        for feed in engine.feeds()
+        for stored in engine.folders(feed)
+        for file in stored.files
     }
     for key in sorted(Store(engine.root).collected() - present):
         # A damaged record may name no object.

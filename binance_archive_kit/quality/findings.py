@@ -46,7 +46,7 @@ def file_findings(timeline: Timeline) -> Iterator[Finding]:
     """Yield what reading the files of a timeline has shown."""
     yield from _constant_columns(timeline)
     for file in timeline.files:
-        if not file.verifiable:
+        if not file.file.is_zip:
             evidence = f"{file.name}: verify cannot prove it; the zip can be proven"
             yield _of_file(timeline, file, 0, FindingKind.UNVERIFIED, evidence)
         if file.profile is not None:
@@ -123,7 +123,7 @@ def _known_cause(timeline: Timeline, file: DaySource, effect: str) -> tuple[str,
     A defect that the archive has corrected explains nothing: the file is an old one.
     """
     start, end = to_datetime(file.start), to_datetime(file.end)
-    values = (*stream_values(timeline.stream), file.folder.partition)
+    values = (*stream_values(timeline.stream), file.partition)
     for defect in load_annotations().defects:
         if defect.effect == effect and defect.concerns(*values) and defect.overlaps(start, end):
             return f"; as is known, {defect}", defect.fixed_on is None
@@ -254,7 +254,7 @@ def _is_present(timeline: Timeline, defect: KnownDefect, start: int, end: int) -
     """Return whether the files of a time have a defect, as far as that can be told."""
     if defect.partitions:
         # Files of the other partition have it right.
-        partitions = {file.folder.partition for file in _files_of(timeline, start, end)}
+        partitions = {file.partition for file in _files_of(timeline, start, end)}
         if partitions.isdisjoint(defect.partitions):
             return False
     return defect.fixed_on is None or any(

@@ -41,10 +41,9 @@ from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.inventory import StoredFolder
 from binance_archive_kit.storage.store import Store
-from binance_archive_kit.timestamps import DAY, from_day_number, to_day_number, to_naive
+from binance_archive_kit.timestamps import DAY, from_day_number, to_day_number
 
 #: Files of a stream by key, and the days of each that another file gives instead.
 _Files = dict[str, tuple[DaySource, frozenset[date]]]
@@ -85,9 +84,7 @@ class Survey:
                 timelines += self._timelines([*group])
             for timeline in timelines:
                 find_gaps(timeline)
-            classify_halts(
-                timelines, lambda timeline: known_halts(timeline.market), self._nothing_traded
-            )
+            classify_halts(timelines, known_halts, self._nothing_traded)
         for timeline in timelines:
             self._findings += known_findings(timeline)
         findings = sorted(self._findings, key=lambda finding: finding.start)
@@ -111,10 +108,10 @@ class Survey:
         for folder in self._folders_of(engine, feed):
             folders.get(folder.folder.stream, []).append(folder)
         timelines = []
-        for stream, held in folders.items():
-            timeline = self._timeline(stream, expected[stream], files[stream], held)
+        for stream, stored in folders.items():
+            timeline = self._timeline(stream, expected[stream], files[stream], stored)
             timelines.append(timeline)
-            self._compare_months(engine, feed, timeline, held)
+            self._compare_months(engine, feed, timeline, stored)
             self._findings += file_findings(timeline)
             self._compare_neighbours(engine, feed, timeline)
         return timelines
@@ -136,9 +133,9 @@ class Survey:
             else sum(
                 expected.touches(file)
                 for feed in {_feed_of(stream) for stream in streams}
-                for held in self._folders_of(engine, engine.feed(*feed))
-                if (expected := streams.get(held.folder.stream)) is not None
-                for file in held.files
+                for stored in self._folders_of(engine, engine.feed(*feed))
+                if (expected := streams.get(stored.folder.stream)) is not None
+                for file in stored.files
             )
         )
 
@@ -151,8 +148,11 @@ class Survey:
         lasts: dict[tuple[Market, str], date] = {}
         if self._engine is not None:
             for feed in self._engine.feeds():
-                for held in self._folders_of(self._engine, feed):
-                    symbol, last = _symbol_of(held.folder.stream), max(f.end for f in held.files)
+                for stored in self._folders_of(self._engine, feed):
+                    symbol, last = (
+                        _symbol_of(stored.folder.stream),
+                        max(f.end for f in stored.files),
+                    )
                     lasts[symbol] = max(last, lasts.get(symbol, last))
         return lasts
 
@@ -176,31 +176,19 @@ class Survey:
         proven = engine.proven(feed, (served.file for served in needed))
         files: dict[Stream, _Files] = {stream: {} for stream in expected}
         for served in needed:
-            file, stream = served.file, served.held.folder.stream
-            there = file.key in tasks or file.path in self._problems
-            if stream not in files or not there:
+            file, stream = served.file, served.folder.stream
+            was_read = file.key in tasks or file.path in self._problems
+            if stream not in files or not was_read:
                 continue
             known = files[stream].get(file.key)
             if known is None:
-                source = self._day_source(file, profiles.get(file.key), file.key in proven)
+                problem = str(self._problems.get(file.path, ""))
+                source = DaySource(file, profiles.get(file.key), problem, file.key in proven)
                 files[stream][file.key] = source, served.without
             else:
                 # It gives days both before and after those of another file.
                 files[stream][file.key] = known[0], known[1] & served.without
         return files
-
-    def _day_source(self, file: StoredFile, profile: FileProfile | None, proven: bool) -> DaySource:
-        problem = self._problems.get(file.path)
-        return DaySource(
-            file.key,
-            to_day_number(file.start) * DAY,
-            (to_day_number(file.end) + 1) * DAY,
-            profile,
-            "" if problem is None else str(problem),
-            proven,
-            file.is_zip,
-            "" if file.is_zip else file.path,
-        )
 
     def _skip(self, error: FileError) -> None:
         self._problems[error.file] = error
@@ -246,9 +234,9 @@ class Survey:
     ) -> None:
         """Count the expected and the actual files of a timeline."""
         partitions = {
-            file.key: held.folder.partition
-            for held in folders
-            for file in held.files
+            file.key: stored.folder.partition
+            for stored in folders
+            for file in stored.files
             if expected.touches(file)
         }
         if self._expected.listed:
@@ -272,7 +260,7 @@ class Survey:
         self, engine: Engine, feed: FeedTable, timeline: Timeline, folders: Sequence[StoredFolder]
     ) -> None:
         """Compare monthly files with the daily files of the same days."""
-        by_partition = {held.folder.partition: held for held in folders}
+        by_partition = {stored.folder.partition: stored for stored in folders}
         if len(by_partition) < len(Partition):
             return
         monthly, daily = by_partition[Partition.MONTHLY], by_partition[Partition.DAILY]
@@ -301,7 +289,9 @@ class Survey:
                 # Two files of the same days are compared elsewhere.
                 continue
             try:
-                shared = shared_rows(engine, feed, self._tasks[one.key], self._tasks[other.key])
+                shared = shared_rows(
+                    engine, feed, self._tasks[one.file.key], self._tasks[other.file.key]
+                )
             except FileError as error:
                 self._skip(error)
             else:
@@ -324,12 +314,10 @@ class Survey:
             find_gaps(trades)
             if any(gap.start < end and gap.end > start for gap in trades.gaps):
                 continue
-            symbols = frozenset([stream.symbol])
-            selection = Selection(symbols, None, to_naive(start), to_naive(end))
             where = pc.field(feed.time) >= pa.scalar(start, pa.timestamp("us"))
             where &= pc.field(feed.time) < pa.scalar(end, pa.timestamp("us"))
             where &= pc.field("symbol") == stream.symbol
-            rows = engine.scan(feed, [feed.time], selection, where)
+            rows = engine.scan(feed, [feed.time], where=where)
             with closing(rows):
                 traded = any(batch.num_rows for batch in rows)
             return "" if traded else f"nothing was traded: {data_type} are present without a gap"

@@ -11,12 +11,13 @@ from operator import attrgetter
 import numpy as np
 import numpy.typing as npt
 
-from binance_archive_kit.archive.enums import DataType, Market
-from binance_archive_kit.archive.keys import Folder, ObjectKey, Stream
+from binance_archive_kit.archive.enums import DataType, Market, Partition
+from binance_archive_kit.archive.keys import ObjectKey, Stream
 from binance_archive_kit.reading.cadence import Cadence, cadence_of
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.reading.runs import NO_RUNS, Runs
-from binance_archive_kit.timestamps import DAY
+from binance_archive_kit.storage.inventory import StoredFile
+from binance_archive_kit.timestamps import DAY, to_day_number
 
 #: Fields of a stream, which are columns of every frame.
 STREAM_FIELDS = ("market", "data_type", "symbol", "interval")
@@ -156,34 +157,33 @@ class DaySource:
 
     Attributes
     ----------
-    key : str
-    start, end : int
-        Its period, microseconds since 1970 UTC, `end` exclusive.
+    file : StoredFile
     profile : FileProfile or None
         None if it cannot be read.
     problem : str
         Why it cannot be read.
     proven : bool
         Whether its checksum was right.
-    verifiable : bool
-        Whether the archive publishes a checksum for this form of file.
-    place : str
-        Its path in the store, if that is not the key.
+    start, end : int
+        Its period, microseconds since 1970 UTC, `end` exclusive.
     """
 
-    key: str
-    start: int
-    end: int
+    file: StoredFile
     profile: FileProfile | None
     problem: str = ""
     proven: bool = False
-    verifiable: bool = True
-    place: str = ""
+    start: int = field(init=False)
+    end: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Convert the period of the file."""
+        self.start = to_day_number(self.file.start) * DAY
+        self.end = (to_day_number(self.file.end) + 1) * DAY
 
     @property
-    def folder(self) -> Folder:
-        """Its folder in the archive."""
-        return ObjectKey.parse(self.key).folder
+    def partition(self) -> Partition:
+        """Its partition in the archive."""
+        return ObjectKey.parse(self.file.key).folder.partition
 
     @property
     def has_rows(self) -> bool:
@@ -193,8 +193,8 @@ class DaySource:
     @property
     def name(self) -> str:
         """Its base name, and whether it is what the archive published."""
-        name = (self.place or self.key).rpartition("/")[2]
-        return f"{name}{' (checksum right)' if self.proven else ''}"
+        path = self.file.key if self.file.is_zip else self.file.path
+        return f"{path.rpartition('/')[2]}{' (checksum right)' if self.proven else ''}"
 
 
 @dataclass(frozen=True, slots=True)

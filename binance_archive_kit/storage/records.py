@@ -271,7 +271,7 @@ class Records:
         """
         count = 0
         if aside is None:
-            fate = "cannot be moved out of the way, so that nothing is recorded; remove it"
+            fate = "cannot be moved, so that nothing is recorded; remove it"
         else:
             fate = f"was moved to {aside.name}"
             rows = [

@@ -106,8 +106,7 @@ def examined_together(
 
 
 def day_source_of(key: ObjectKey, profile: FileProfile | None, problem: str = "") -> DaySource:
-    start = at(str(key.start))
-    return DaySource(str(key), start, at(str(key.end)) + DAY, profile, problem)
+    return DaySource(source_of(key).file, profile, problem)
 
 
 #: Explains days without a file, unless a test gives another explanation.

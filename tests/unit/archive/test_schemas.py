@@ -333,7 +333,7 @@ def test_what_healthy_files_do_is_not_forbidden(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"dtype": "int64", "checks": {"finite": True}}, "only float64"),
+        ({"dtype": "int64", "checks": {"finite": True}}, "float64 only"),
         ({"dtype": "text", "checks": {"positive": True}}, "text has no bounds"),
         ({"dtype": "bool", "checks": {"within": (0.0, None)}}, "bool has no bounds"),
         ({"dtype": "int64", "checks": {"within": (None, None)}}, "at least one bound"),
