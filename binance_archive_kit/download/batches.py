@@ -18,8 +18,8 @@ from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import period_end
 from binance_archive_kit.planning.date_range import DateRange
 
-_DAYS = re.compile(r"-(\d{4})-(\d{2})-(\d?)$")
-_MONTHS = re.compile(r"-(\d{4})-(\d?)$")
+#: The end of a key's stem: year, month if the periods are days, and the first digit if known.
+_STEM = re.compile(r"-(\d{4})-(?:(\d{2})-)?(\d?)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +100,18 @@ def is_within(stem: str, days: DateRange) -> bool:
     >>> is_within("…/BTCUSDT-1h-2025-07-", DateRange(start="2025-07-10", end="2025-07-31"))
     False
     """
-    if found := _DAYS.search(stem):
-        year, month, ten = int(found[1]), int(found[2]), found[3]
-        last = calendar.monthrange(year, month)[1]
-        low, high = (max(1, 10 * int(ten)), min(10 * int(ten) + 9, last)) if ten else (1, last)
-        first_day, last_day = date(year, month, low), date(year, month, max(low, high))
-    elif found := _MONTHS.search(stem):
-        year, ten = int(found[1]), found[2]
-        low, high = {"": (1, 12), "0": (1, 9), "1": (10, 12)}.get(ten, (1, 0))
-        # A month that is requested only in part may be fetched as days.
-        first_day = date(year, low, 1)
-        last_day = period_end(date(year, max(low, high), 1), Partition.MONTHLY)
-    else:
+    found = _STEM.search(stem)
+    if found is None:
         return False
-    return low <= high and days.start <= first_day and last_day <= days.end
+    year, month, digit = int(found[1]), int(found[2] or 0), found[3]
+    most = calendar.monthrange(year, month)[1] if month else 12
+    numbers = [number for number in range(1, most + 1) if f"{number:02}".startswith(digit)]
+    if not numbers:
+        return False
+    if month:
+        first, last = date(year, month, numbers[0]), date(year, month, numbers[-1])
+    else:
+        # A month that is requested only in part may be fetched as days.
+        first = date(year, numbers[0], 1)
+        last = period_end(date(year, numbers[-1], 1), Partition.MONTHLY)
+    return days.start <= first and last <= days.end

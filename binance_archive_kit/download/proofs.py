@@ -61,7 +61,7 @@ class ProofQueue:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Drop what no thread has begun, and wait for the outcomes of the rest.
+        """Drop what no thread has started, and wait for the outcomes of the rest.
 
         After an interrupt, the outcomes agree with the files in the store.
         """

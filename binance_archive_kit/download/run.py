@@ -57,7 +57,6 @@ class Run:
         self._ledger = Ledger(bytearray(len(plan)), clock, lambda key: str(self._store.path(key)))
         self._transfers = Transfers(plan, context, self._store, self._ledger, progress, events)
         self._progress = progress
-        self._events = events
 
     async def run(self) -> CollectionResult:
         """Execute the plan, and return the outcome of each object.
@@ -179,8 +178,8 @@ class Run:
             )
         except ArchiveKitError as error:
             warnings.warn(
-                f"what the archive was found to lack could not be recorded ({error}); reports "
-                "without its listing do not know of it",
+                f"the objects missing from the archive could not be recorded ({error}); reports "
+                "without a listing do not show them as missing",
                 ArchiveKitWarning,
                 stacklevel=2,
             )

@@ -358,15 +358,15 @@ class _Process:
         await asyncio.gather(*readers, return_exceptions=True)
         await self._process.wait()
         if self._in_flight:
-            # s5cmd takes objects in order: those after the first ones had not begun.
-            begun = set(islice(self._in_flight, self._workers))
+            # s5cmd takes objects in order: those after the first ones had not started.
+            started = set(islice(self._in_flight, self._workers))
             rest = reversed(list(self._in_flight))
-            self._reports.put_nowait([self._unreported(key, key in begun) for key in rest])
+            self._reports.put_nowait([self._unreported(key, key in started) for key in rest])
         self._reports.put_nowait([])
 
-    def _unreported(self, key: str, begun: bool) -> Refused:
+    def _unreported(self, key: str, started: bool) -> Refused:
         if self._stalled:
-            return Refused(key, Stalled(key, f"no progress for {self._timeout:g} s"), final=begun)
+            return Refused(key, Stalled(key, f"no progress for {self._timeout:g} s"), final=started)
         code = self._process.returncode
         reason = self._last_error or f"s5cmd ended with {code} and did not report it"
         return Refused(key, TransferFailed(key, reason), final=False)

@@ -1,5 +1,5 @@
-// The form of ConfigForm: drawn from what Python says, and every edit told to Python.
-// No choice is made here; only the search among the symbols runs in the browser.
+// The form of ConfigForm: draws the view that Python sends, and sends Python every edit.
+// Python decides everything; only the search for symbols runs in the browser.
 
 const LEVELS = {
   wrong: ["✕", "Wrong"],
@@ -26,18 +26,18 @@ const FILES = [
   ["monthly", "Monthly", "one file a month"],
   ["auto", "Automatic", "whole months as monthly files where there are any, days elsewhere"],
 ];
-// Matches and chips that are drawn at a time; the rest is counted.
+// Matches and chips drawn at a time; the others are counted.
 const MATCHES = 60;
 const CHIPS = 40;
-// Milliseconds without a key before what is typed is told.
+// Milliseconds without a key press before typed text is sent.
 const PAUSE = 250;
 
-// Each form on the page has a module of its own, and no id may be had twice.
+// Several forms may share a page, and ids must be unique.
 const module = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 let ids = 0;
 const fresh = () => `bak-${module}-${++ids}`;
 
-// Make an element; properties that begin with "on" listen, texts are never read as HTML.
+// Create an element; properties that begin with "on" add listeners, and texts are never HTML.
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -53,7 +53,7 @@ function make(tag, properties = {}, ...children) {
 
 const sign = (text) => make("span", { class: "bak-sign", "aria-hidden": "true" }, text);
 
-// Draw again only what has changed, so that the focus stays where it is.
+// Draw only the changes, so that the focus stays where it is.
 function redrawer(element, draw) {
   let before;
   return (...data) => {
@@ -64,7 +64,7 @@ function redrawer(element, draw) {
   };
 }
 
-// Keep one child for each item, by its key, and change in place those that stay.
+// Keep one child for each item, by its key, and update the remaining ones in place.
 function keyed(parent, items, key, create, update) {
   const present = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   const wanted = items.map((item) => {
@@ -99,7 +99,7 @@ function findings(field) {
   return { id, element, refresh: (view) => refresh(view.findings[field] ?? []) };
 }
 
-// A labelled row of the form, with what is said of its field below it.
+// A labelled row of the form, with the messages of its field below it.
 function row(title, field, ...children) {
   const label = fresh();
   const said = findings(field);
@@ -112,14 +112,14 @@ function row(title, field, ...children) {
   return { element, refresh: said.refresh, label, said: said.id };
 }
 
-// A checkbox that looks like a chip: ticked and framed, never told by its colour alone.
+// A checkbox that looks like a chip; a tick and a frame show its state, not only a colour.
 function tick(text, about, onchange) {
   const box = make("input", { type: "checkbox", onchange: () => onchange(box.checked) });
   const small = make("small", {}, about);
   return make("label", { class: "bak-tick" }, box, make("span", {}, text, small));
 }
 
-// A text field that tells what is typed after a pause, and is not written into while in use.
+// A text field that sends typed text after a pause, and is not overwritten while it has the focus.
 function typed(properties, tell) {
   let timer;
   let last;
@@ -145,7 +145,7 @@ function typed(properties, tell) {
 }
 
 // ---------------------------------------------------------------------------------------
-// Symbols: searched as they are typed, chosen by key or mouse, or pasted as a list
+// Symbols: searched while typing, chosen by key or mouse, or pasted as a list
 
 function rank(symbol, sought) {
   if (symbol === sought) return 0;
@@ -209,7 +209,7 @@ function symbolField(market, title, known, tell) {
     },
   });
   const count = make("span", {});
-  // The mouse must not take the focus away, or the list would close before the click.
+  // Keep the focus: without it the list closes before the click.
   const popup = make(
     "div",
     { class: "bak-popup", hidden: true, onmousedown: (event) => event.preventDefault() },
@@ -275,7 +275,7 @@ function symbolField(market, title, known, tell) {
     option.scrollIntoView({ block: "nearest" });
   }
 
-  // A click takes away again what it gave; a typed symbol is always meant to be there.
+  // A click toggles a symbol; a typed symbol is always added.
   function pick(at, typed = false) {
     const { symbol } = options[at];
     input.value = "";
@@ -391,7 +391,7 @@ function symbolField(market, title, known, tell) {
       more,
       clear,
     );
-    // Where one was removed by key, the next one has the focus.
+    // After a removal by key, focus the next chip.
     if (focused >= 0) {
       (chips.children[Math.min(focused, shown.length - 1)]?.querySelector("button") ?? input).focus();
     }
@@ -418,7 +418,7 @@ function symbolField(market, title, known, tell) {
 }
 
 function symbols(model, tell) {
-  // One list of names for each market, and one of all of them.
+  // One list of names for each market, and one for all markets.
   let index = new Map();
   let where = new Map();
   let several = false;
@@ -500,7 +500,7 @@ function symbols(model, tell) {
 // ---------------------------------------------------------------------------------------
 // The other fields
 
-// One box for each of what the view offers for a field.
+// One box for each option of a field.
 function boxes(title, field, look, tell, update = () => {}) {
   const ticks = make("div", { class: look });
   const body = row(title, field, ticks);
@@ -760,7 +760,7 @@ function plan(model, tell) {
       now.hidden = ["open", "asking"].includes(state);
       now.textContent = state === "held" ? "Ask the archive now" : "Ask again";
       tables.classList.toggle("bak-old", state === "asking");
-      // The plan's own HTML, as a cell would show it: escaped where it is made.
+      // The plan's HTML, as a cell shows it; Python has escaped it.
       if (html || state !== "asking") tables.innerHTML = html;
     },
   };
@@ -854,7 +854,7 @@ function render({ model, el }) {
   ];
   const form = make(
     "div",
-    // Keys are the form's own here, not the notebook's shortcuts.
+    // Keys belong to the form here, not to the notebook's shortcuts.
     { class: "bak-form", role: "form", "aria-label": "What to collect", "data-lm-suppress-shortcuts": "true" },
     make("div", { class: "bak-head" }, make("strong", {}, "What to collect"), where),
     ...parts.map((part) => part.element),
@@ -864,7 +864,7 @@ function render({ model, el }) {
   const refresh = () => {
     const view = model.get("view");
     const [who, answered] = view.answered ?? [];
-    // Older than what was done here since: the answer to that follows.
+    // Older than the latest edit, whose answer follows.
     if (who === me && answered < turn) return;
     where.textContent = view.archive ? `from ${view.archive}` : "";
     for (const part of parts) part.refresh(view);

@@ -183,8 +183,8 @@ class BacktestCoverage:
         ]
         files = (
             f"{self.actual_files:,} of {self.expected_files:,} files "
-            f"({render.percent(self.actual_files, self.expected_files)}); a file that is there "
-            "may lack rows, which the coverage above counts"
+            f"({render.percent(self.actual_files, self.expected_files)}); rows missing inside a "
+            "file count in the coverage above"
         )
         skips = [
             f"{row['start']:%Y-%m-%d %H:%M} to {row['end']:%Y-%m-%d %H:%M} UTC: {row['streams']} "

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.quality.gaps import slice_gap
 from binance_archive_kit.quality.timeline import DaySource, Gap, GapKind, Timeline, merge
 from binance_archive_kit.timestamps import DAY, SECOND
@@ -33,7 +34,7 @@ TradeCheck = Callable[[Timeline, int, int], str | None]
 
 def classify_halts(
     timelines: Sequence[Timeline],
-    known: Callable[[Timeline], Sequence[Halt]],
+    known: Callable[[Market], Sequence[Halt]],
     nothing_traded: TradeCheck,
 ) -> None:
     """Mark the gaps of candles in which the market stood still as halts.
@@ -42,7 +43,7 @@ def classify_halts(
     ----------
     timelines : sequence of Timeline
     known : callable
-        Given a timeline, returns the known halts of its market.
+        Given a market, returns its known halts.
     nothing_traded : callable
         See `TradeCheck`.
     """
@@ -54,7 +55,7 @@ def classify_halts(
     candles = [timeline for timeline in timelines if timeline.data_type.has_intervals]
     for _, group in groupby(sorted(candles, key=market), key=market):
         side = list(group)
-        halts = known(side[0])
+        halts = known(side[0].market)
         common = _common_gaps(side, [halt for halt in halts if not halt.exact])
         for timeline in side:
             timeline.gaps = merge(_split_at_halts(timeline, common, halts, nothing_traded))

@@ -84,9 +84,7 @@ class Survey:
                 timelines += self._timelines([*group])
             for timeline in timelines:
                 find_gaps(timeline)
-            classify_halts(
-                timelines, lambda timeline: known_halts(timeline.market), self._nothing_traded
-            )
+            classify_halts(timelines, known_halts, self._nothing_traded)
         for timeline in timelines:
             self._findings += known_findings(timeline)
         findings = sorted(self._findings, key=lambda finding: finding.start)

@@ -40,7 +40,7 @@ from binance_archive_kit.query.month_reader import (
     worker_count,
 )
 from binance_archive_kit.query.options import ReadOptions
-from binance_archive_kit.query.pruning import All, ArrowPruner, Pruner, Selection
+from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
 from binance_archive_kit.reading.file_stats import FileTask
@@ -184,7 +184,7 @@ class Engine:
         """
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:
-            pruner = All() if where is None else ArrowPruner(where, feed.arrow, feed.time)
+            pruner = Selection() if where is None else ArrowPruner(where, feed.arrow, feed.time)
         streams = self.folders(feed)
         if not streams:
             raise ConfigurationError(self.nothing_of(feed))

@@ -16,13 +16,12 @@ from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Fold, Summary, Table
 from binance_archive_kit.errors import (
     ConfigurationError,
-    FileError,
     check_flag,
     nearest,
     running_shell,
     shown,
 )
-from binance_archive_kit.query.cache import CacheUse, MonthCache
+from binance_archive_kit.query.cache import CacheUse
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.month_reader import ScanReport
@@ -129,20 +128,11 @@ class OpenStore(StorePart):
         The cost of the latest query.
     """
 
-    @property
-    def root(self) -> Path:
-        """The folder of the store."""
-        return self.engine.root
-
-    @property
-    def cache(self) -> MonthCache:
-        """The cached months."""
-        return self.engine.cache
-
-    @property
-    def problems(self) -> dict[str, FileError]:
-        """Files that were left out, by their path inside the store."""
-        return self.engine.problems
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.root = engine.root
+        self.cache = engine.cache
+        self.problems = engine.problems
 
     @property
     def last_scan(self) -> ScanReport | None:

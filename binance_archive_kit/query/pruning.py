@@ -41,21 +41,9 @@ class Pruner(Protocol):
         """Return whether every row of a group of files is sure to match."""
 
 
-class All:
-    """Matches every row."""
-
-    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
-        """Return True for each group."""
-        return [True] * len(groups)
-
-    def all_match(self, stored: StoredFolder, group: Group) -> bool:
-        """Return True."""
-        return True
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Matches symbols, intervals and a range of time.
+    """Matches symbols, intervals and a range of time; everything by default.
 
     Attributes
     ----------
@@ -76,18 +64,19 @@ class Selection:
         matches = (self.symbols is None or folder.symbol in self.symbols) and (
             self.intervals is None or folder.interval in self.intervals
         )
-        return [matches and self._overlaps(_times_of(folder, group)) for group in groups]
+        if self.start is None and self.end is None:
+            return [matches] * len(groups)
+        return [matches and self._overlaps(*_times_of(folder, group)) for group in groups]
 
     def all_match(self, stored: StoredFolder, group: Group) -> bool:
         """Return whether the period of a group lies within the range."""
-        early, late = _times_of(stored.folder, group)
-        return (self.start is None or self.start <= early) and (
-            self.end is None or late <= self.end
-        )
+        if self.start is None and self.end is None:
+            return True
+        first, end = _times_of(stored.folder, group)
+        return (self.start is None or self.start <= first) and (self.end is None or end <= self.end)
 
-    def _overlaps(self, period: tuple[datetime, datetime]) -> bool:
-        early, late = period
-        return (self.start is None or self.start < late) and (self.end is None or early < self.end)
+    def _overlaps(self, first: datetime, end: datetime) -> bool:
+        return (self.start is None or self.start < end) and (self.end is None or first < self.end)
 
 
 class And:

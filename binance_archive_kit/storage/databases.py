@@ -223,7 +223,7 @@ class Database:
         if not have:
             others = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if others and not others & set(self._tables):
-                raise _Damaged("it holds the tables of another program")
+                raise _Damaged("it has the tables of another program")
         elif not set(self._tables[table].columns) <= have:
             raise _Damaged(f"its table {table} has other columns")
         return have
@@ -308,8 +308,7 @@ class Database:
             why = f"another process has locked it ({error}); end that process, then try again"
         elif code == sqlite3.SQLITE_FULL or self._has_no_room():
             return DiskSpaceError(
-                f"{self.path}: no room is left on its disk, for bytes or for one more file; "
-                "free some space"
+                f"{self.path}: its disk is full: no bytes or no files are free; free some space"
             )
         else:
             why = f"it cannot be used now ({error}); {_ACCESS}"

@@ -110,7 +110,7 @@ def _prefix(folder: object, key: str, root: Path) -> str:
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise invalid_folder(folder, key, "no file system has such a name") from None
+        raise invalid_folder(folder, key, "its name is invalid in a file system") from None
     if "://" in text:
         why = "files are put into folders of this machine; name one below output_directory"
         raise invalid_folder(folder, key, why)
@@ -131,15 +131,15 @@ def fault_of_location(key: str, location: str) -> str:
 
     >>> key = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip"
     >>> fault_of_location(key, "../x.zip")
-    'it is no plain path inside the store'
+    'it is not a plain path inside the store'
     """
     path = Path(location)
     if path.is_absolute() or ".." in path.parts or _CONTROL.search(location):
-        return "it is no plain path inside the store"
+        return "it is not a plain path inside the store"
     if path.parts[:1] in ((PRIVATE,), (QUARANTINE,)):
         return f"{path.parts[0]} is not for data"
     if not _is_key(key):
-        return "that is no key of the archive"
+        return "the archive has no such key"
     if path.name != key.rpartition("/")[2] or (location != key and _is_key(location)):
         return "another file lies there"
     return ""
@@ -147,13 +147,13 @@ def fault_of_location(key: str, location: str) -> str:
 
 def invalid_folder(folder: object, key: str, why: str) -> ConfigurationError:
     """Return the error for a folder that a storage may not return."""
-    return ConfigurationError(f"storage: get_partition_path gives {folder!r} for {key}: {why}")
+    return ConfigurationError(f"storage: get_partition_path returns {folder!r} for {key}: {why}")
 
 
 def shared_location(location: str, one: str, other: str) -> ConfigurationError:
     """Return the error for a storage that gives two files one location."""
     return ConfigurationError(
-        f"storage: get_partition_path has one place, {location}, for two files: {one} and "
+        f"storage: get_partition_path returns one location, {location}, for two files: {one} and "
         f"{other}; let the folder tell them apart, by trade_type, data_type and symbol"
     )
 

@@ -103,7 +103,7 @@ class Locations:
         if ignored:
             more = f", and {len(ignored) - 3:,} more" if len(ignored) > 3 else ""
             warnings.warn(
-                f"{self._records.path}: recorded places of files are ignored: "
+                f"{self._records.path}: recorded locations of files are ignored: "
                 f"{'; '.join(ignored[:3])}{more}; collect the files again, they are then found "
                 "or fetched",
                 ArchiveKitWarning,

@@ -106,7 +106,7 @@ def prove(key: str, file: str | Path, expected: Expected, *, accept_stale: bool 
     if by is ProvenBy.STALE and not accept_stale:
         raise StaleChecksum(
             key,
-            f"size, ETag and CRC-32 are right, but the published SHA-256 is "
+            f"size, ETag and CRC-32 agree, but the published SHA-256 is "
             f"{expected.digest} and that of the bytes {sha256}; "
             "accept_stale_checksum=True takes such files",
         )
@@ -187,4 +187,4 @@ def read_checksum(path: Path) -> str | BadChecksum | None:
         return BadChecksum(path.name, "it has several digests of this file")
     if digests:
         return BadChecksum(path.name, f"it is of another file, {next(iter(digests))!r}")
-    return BadChecksum(path.name, "it holds no SHA-256 digest")
+    return BadChecksum(path.name, "it has no SHA-256 digest")

@@ -75,13 +75,7 @@ class MissingRecord(NamedTuple):
 
 
 class Records:
-    """The records of one store; safe to be used by several threads and processes.
-
-    Parameters
-    ----------
-    root : Path
-        The store's root.
-    """
+    """The records of the store in a folder; safe to be used by several threads and processes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -271,7 +265,7 @@ class Records:
         """
         count = 0
         if aside is None:
-            fate = "cannot be moved out of the way, so that nothing is recorded; remove it"
+            fate = "cannot be moved, so that nothing is recorded; remove it"
         else:
             fate = f"was moved to {aside.name}"
             rows = [

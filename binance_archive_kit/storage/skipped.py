@@ -102,12 +102,12 @@ def diagnose(folder: str, name: str) -> Diagnosis | None:
     interval = Interval(middle) if middle in INTERVALS else None
     start = parse_loose_period(period, partition)
     if start is None:
-        return Diagnosis(None, f"{period} is no day or month", "give it its right name")
+        return Diagnosis(None, f"{period} is not a day or month", "rename it")
     if data_type is not None and data_type.has_intervals and interval is None:
         return Diagnosis(
             None,
-            f"{middle} is no interval of the archive",
-            f"give file and folder their right name; intervals are {', '.join(Interval)}",
+            f"{middle} is not an interval of the archive",
+            f"rename file and folder; intervals are {', '.join(Interval)}",
         )
     target = "/".join(
         (

@@ -130,7 +130,7 @@ class Verification:
     def headline(self) -> str:
         """Return the counts in one line."""
         if self.state == "empty":
-            return "no file of the archive is here"
+            return "it has no files of the archive"
         reasons = Counter(self.frame["reason"])
         words = [f"{self.read:,} of {self.files:,} files read", f"{self.proven:,} proven"]
         words += [f"{self.unproven:,} unverified"] if self.unproven else []
@@ -298,7 +298,7 @@ def verify(
         for outcome in outcomes
         if outcome.problem is not None
     ]
-    problems += [(key, key, "gone", "it was proven, and is not there any more") for key in gone]
+    problems += [(key, key, "gone", "it was proven, and is missing now") for key in gone]
     sound = [outcome for outcome in outcomes if outcome.problem is None]
     return Verification(
         store.root,
@@ -447,7 +447,7 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
                 f"{checksum}; verify(archive=True) tells which of the two is the archive's"
             )
             return _Outcome(check, ("checksum_differs", why))
-        note = f"{file.path}{CHECKSUM_SUFFIX}: it is of other bytes than the proven ones"
+        note = f"{file.path}{CHECKSUM_SUFFIX}: its digest differs from that of the proven bytes"
     if digest is None:
         return _Outcome(check, proven=agrees, by_checksum=agrees, note=note)
     known = proof is not None and proof.sha256 == proven.sha256 and proof.stamp != proven.stamp
@@ -470,7 +470,7 @@ def _read_csv(check: _Check, path: Path) -> _Outcome:
             while file.read(_CHUNK):
                 pass
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return _Outcome(check, ("unreadable", f"it is no intact gzip file: {error}"))
+        return _Outcome(check, ("unreadable", f"it is not an intact gzip file: {error}"))
     return _Outcome(check)
 
 

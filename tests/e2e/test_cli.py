@@ -365,7 +365,7 @@ def test_nothing_to_do_ends_with_3(tmp_path: Path, archive: LocalS3) -> None:
         assert "the archive has no" in said.stdout
     (tmp_path / "empty").mkdir()
     said = run("verify", "empty", cwd=tmp_path)
-    assert (said.returncode, said.stdout) == (3, "Store empty · no file of the archive is here\n")
+    assert (said.returncode, said.stdout) == (3, "Store empty · it has no files of the archive\n")
     said = run("symbols", "spot", "--like", "NOSUCH*", cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
     assert (said.returncode, said.stdout) == (3, "")
     assert "no symbol is like 'NOSUCH*'" in said.stderr

@@ -153,7 +153,10 @@ def test_another_storage_fetches_anew_and_serves_no_row_twice(
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ("one/for/all", "has one place, one/for/all/BTCUSDT-1h-2025-07-01.zip, for two files"),
+        (
+            "one/for/all",
+            "returns one location, one/for/all/BTCUSDT-1h-2025-07-01.zip, for two files",
+        ),
         ("../outside", "name a plain folder below output_directory"),
         ("/somewhere/else", "outside of output_directory"),
         ("s3://bucket/x", "folders of this machine"),

@@ -118,7 +118,7 @@ def test_enough_coverage_of_all_days_is_ready(tmp_path: Path) -> None:
     # Every file is there, and yet rows are lacking: the honest figure stands beside.
     assert ready.completeness == 100.0
     assert "16 of 16" not in repr(ready)
-    assert "a file that is there may lack rows" in repr(ready)
+    assert "rows missing inside a file count in the coverage" in repr(ready)
 
 
 @pytest.mark.parametrize("interval", ["1w", "1mo"])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.quality.halts import Halt, classify_halts
 from binance_archive_kit.quality.timeline import (
     Timeline,
@@ -27,7 +28,7 @@ from tests.support.reports import DAYS, UNLISTED, candle_files, hours, numbered,
 from tests.support.stores import kline
 
 
-def nothing_known(_: Timeline) -> list[Halt]:
+def nothing_known(_: Market) -> list[Halt]:
     return []
 
 

@@ -178,7 +178,7 @@ HOME = "data/spot/daily/klines/BTCUSDT/1h/"
         (f"data/spot/daily/klines/ETHUSDT/1h/{NAME}.zip", f"move it to {HOME}"),
         (f"data/spot/daily/klines/BTCUSDT/1min/{NAME}.zip", f"move it to {HOME}"),
         (f"{HOME}{NAME}.Zip", "let it end in .zip"),
-        (f"{HOME}BTCUSDT-1h-2025-13-15.zip", "give it its right name"),
+        (f"{HOME}BTCUSDT-1h-2025-13-15.zip", "rename it"),
         ("data/spot/daily/klines/BTCUSDT/1M/BTCUSDT-1M-2025-07.zip", "intervals are 1s, 1m"),
         (f"{HOME}{NAME} (1).zip", "name it <SYMBOL>"),
         (

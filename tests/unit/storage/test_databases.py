@@ -77,6 +77,6 @@ def test_a_full_disk_raises_its_own_error(path: Path, monkeypatch: pytest.Monkey
         connection.execute("PRAGMA max_page_count = 3")
         connection.execute("INSERT INTO words VALUES ('a', 1, ?)", ("x" * 100_000,))
 
-    with pytest.raises(DiskSpaceError, match="no room is left"):
+    with pytest.raises(DiskSpaceError, match="its disk is full"):
         database.write(fill)
     assert database.rows("words") == []

@@ -62,7 +62,7 @@ def test_a_recorded_location_never_leads_outside(
         database.execute("INSERT INTO places VALUES ('data/x/../y.zip', 'y.zip')")
 
     def told() -> pytest.WarningsRecorder:
-        return pytest.warns(ArchiveKitWarning, match=rf"places of files are ignored.*{why}")
+        return pytest.warns(ArchiveKitWarning, match=rf"locations of files are ignored.*{why}")
 
     with told():
         rows = view_rows(bak.connect(root, cache=False), "spot_klines")
@@ -99,7 +99,7 @@ def test_a_storage_never_leads_outside(tmp_path: Path, folder: Any) -> None:
     root.mkdir()
     (tmp_path / "outside").mkdir()
     (root / "link").symlink_to(tmp_path / "outside")
-    with pytest.raises(ConfigurationError, match="storage: get_partition_path gives"):
+    with pytest.raises(ConfigurationError, match="storage: get_partition_path returns"):
         Store(root, Says(folder)).locations.record([str(KEYS[0])])
     assert not record_of(root).exists()
 

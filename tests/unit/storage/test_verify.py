@@ -62,7 +62,7 @@ def test_checksum_files_prove_the_folder_of_another_tool(
         assert code == 1
         assert "Store not sound · 5 of 5 files read; 3 proven; 1 unverified; 1 checksum" in said
         assert f"the .CHECKSUM beside it says {OTHER}" in said
-        assert "it holds no SHA-256 digest" in said
+        assert "it has no SHA-256 digest" in said
 
 
 def test_a_recorded_proof_outranks_a_checksum_file(root: Path) -> None:
@@ -70,8 +70,8 @@ def test_a_recorded_proof_outranks_a_checksum_file(root: Path) -> None:
     beside(path, f"{OTHER}  {path.name}\n")
     found = bak.verify(root)
     assert (found.sound, found.proven) == (True, 5)
-    assert found.notes == (f"{KEYS[0]}.CHECKSUM: it is of other bytes than the proven ones",)
-    assert "other bytes than the proven" in str(found)
+    assert found.notes == (f"{KEYS[0]}.CHECKSUM: its digest differs from that of the proven bytes",)
+    assert "its digest differs from that of the proven bytes" in str(found)
 
 
 def unpacked(path: Path, ending: str) -> Path:

@@ -1,4 +1,4 @@
-"""Sorted feeds are sorted however large a file is, and what is rejected stays rejected."""
+"""Rejected files stay rejected, and sorted feeds are sorted however large a file is."""
 
 from __future__ import annotations
 
