@@ -211,7 +211,7 @@ class ListingClient:
         head = f"{folder.prefix}{folder.stem}"
         async with aclosing(self._pages(folder.prefix, head, 2)) as pages:
             async for page in pages:
-                for key, _ in page.objects:
+                for key in sorted(key for key, _ in page.objects):
                     if not key.startswith(head):
                         return None
                     if (period := _period(key, head, folder.partition, listing)) is not None:
