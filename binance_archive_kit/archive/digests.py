@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -189,15 +189,14 @@ class _Transfers:
         self._most = self._limit = connections
         self._limited_until = 0.0
         self._certificates = ""
-        self._resources = ExitStack()
         self._thread = threading.Thread(target=self._run, name="digests", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
+        self._folder = tempfile.TemporaryDirectory()
         if self._route.certificates is not None:
             # libcurl parses a file once; certificates in memory for every connection.
-            folder = self._resources.enter_context(tempfile.TemporaryDirectory())
-            path = Path(folder, "certificates.pem")
+            path = Path(self._folder.name, "certificates.pem")
             path.write_text(self._route.certificates, encoding="ascii")
             self._certificates = str(path)
         self._thread.start()
@@ -206,7 +205,7 @@ class _Transfers:
         """Drop all requests and end the thread, waiting at most `timeout` seconds for it."""
         self.queue.put(None)
         self._thread.join(timeout)
-        self._resources.close()
+        self._folder.cleanup()
 
     def _run(self) -> None:
         self._multi = pycurl.CurlMulti()

@@ -165,11 +165,12 @@ class FeedTable:
 
     def matches(self, market: str | None, data_type: str | None) -> bool:
         """Return whether the feed has these names; None matches any."""
+        market = self.market if market is None else market
+        data_type = self.data_type if data_type is None else data_type
         try:
-            named = read_feed(market or self.market, data_type or self.data_type)
+            return read_feed(market, data_type) == (self.market, self.data_type)
         except ConfigurationError:
             return False
-        return named == (self.market, self.data_type)
 
     def own_columns(self) -> tuple[Column, ...]:
         """Return the columns of its files, without those that repeat a path column."""

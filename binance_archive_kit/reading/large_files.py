@@ -209,12 +209,12 @@ class LargeFiles(Generic[T]):
     def _raw_chunks(self, task: FileTask) -> Generator[RawChunk]:
         """Yield the chunks of a file, with the unit that its first row shows."""
         unit = None
-        begun = False
+        started = False
         try:
             for raw in self._unzipper.read_raw(task):
                 # The first chunk may have no row after its header.
-                if not begun and (body := b"".join(raw.parts)):
-                    unit, begun = self._reader.units.detect(task, body, raw.layout), True
+                if not started and (body := b"".join(raw.parts)):
+                    unit, started = self._reader.units.detect(task, body, raw.layout), True
                 raw.unit = unit
                 yield raw
         except FileError as error:

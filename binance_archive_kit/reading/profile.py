@@ -191,8 +191,8 @@ class Profiler:
             ends = np.cumsum([count for _, count in spans]).tolist()
             labels = [times[end - count : end] for (_, count), end in zip(spans, ends, strict=True)]
             offsets = [
-                label_offset(self._feed.market, self._feed.data_type, task.file.start, its_labels)
-                for (task, _), its_labels in zip(spans, labels, strict=True)
+                label_offset(self._feed.market, self._feed.data_type, task.file.start, own)
+                for (task, _), own in zip(spans, labels, strict=True)
             ]
             times = times - np.array(offsets, np.int64)[batch.file]
         if cadence.hours_column:
@@ -308,23 +308,23 @@ def profile_files(
             list(group), profiler.columns, profiler.profile_chunk, workers=workers, skip=skip
         )
         # Of a large file, the profile of the chunks read so far.
-        begun: FileProfile | None = None
+        before: FileProfile | None = None
         overlaps = False
         with closing(chunks):
             for chunk, profiles in chunks:
                 last_task, _ = chunk.spans[-1]
-                if begun is not None:
-                    overlaps = overlaps or overlap(cadence, begun.runs, profiles[0].runs)
-                profiles[0] = merge_profiles(cadence, begun, profiles[0])
+                if before is not None:
+                    overlaps = overlaps or overlap(cadence, before.runs, profiles[0].runs)
+                profiles[0] = merge_profiles(cadence, before, profiles[0])
                 if not chunk.ends:
-                    [begun] = profiles
+                    [before] = profiles
                     continue
                 if overlaps:
                     whole = reader.chunks([last_task], profiler.columns, profiler.hashes, workers=1)
                     profiles[-1] = profiler.recount(cadence, profiles[-1], list(whole))
                 keys = [task.file.key for task, _ in chunk.spans]
                 yield dict(zip(keys, profiles, strict=True))
-                begun, overlaps = None, False
+                before, overlaps = None, False
 
 
 def merge_profiles(cadence: Cadence, profile: FileProfile | None, more: FileProfile) -> FileProfile:

@@ -166,7 +166,7 @@ class Unzipper:
 
     def _text(self, task: FileTask, body: bytes) -> CsvChunk:
         body, layout, odd = self._without_header(task.file.path, body)
-        text = self._with_rows(task, body, _commas(body), layout, odd)
+        text = self.join(RawChunk(task, [body], _commas(body), odd, layout, first=True))
         # Now, while the bytes are in the processor's cache.
         text.other_letters = self.has_other_letters(text)
         return text
@@ -209,18 +209,6 @@ class Unzipper:
             parts, commas = [body], body.count(b",")
         if size or first:
             yield RawChunk(task, parts, commas, odd, layout, first)
-
-    def join(self, raw: RawChunk) -> CsvChunk:
-        """Join the parts of a chunk, and count its rows.
-
-        Raises
-        ------
-        WrongColumns
-        """
-        body = b"".join(raw.parts)
-        return self._with_rows(
-            raw.task, body, raw.commas, raw.layout, raw.odd, first=raw.first, unit=raw.unit
-        )
 
     # Bytes
 
@@ -278,27 +266,23 @@ class Unzipper:
 
     # Rows
 
-    def _with_rows(
-        self,
-        task: FileTask,
-        body: bytes,
-        commas: int,
-        layout: Layout | None,
-        odd: Irregularities,
-        *,
-        first: bool = True,
-        unit: str | None = None,
-    ) -> CsvChunk:
-        """Count the rows by their commas, and check the number of fields."""
-        name = task.file.path
+    def join(self, raw: RawChunk) -> CsvChunk:
+        """Join the parts of a chunk, count its rows by their commas, and check the first row.
+
+        Raises
+        ------
+        WrongColumns
+        """
+        name, layout = raw.task.file.path, raw.layout
+        body, odd = b"".join(raw.parts), raw.odd
         tail = body[-3:]
         if len(tail) < 3 or not tail.endswith(b"\n") or tail.endswith(_BLANK_ENDS):
             body, more = _ended(name, body)
             odd |= more
         if not body:
-            return CsvChunk(task, body, 0, odd, layout, first, unit)
+            return CsvChunk(raw.task, body, 0, odd, layout, raw.first, raw.unit)
         fields = len(self._schema.columns) if layout is None else layout.fields
-        rows, over = divmod(commas, fields - 1)
+        rows, over = divmod(raw.commas, fields - 1)
         end = body.find(b"\n")
         found = body.count(b",", 0, end) + 1
         if over or found != fields:
@@ -306,12 +290,12 @@ class Unzipper:
                 raise WrongColumns(name, "its last row is cut off")
             raise WrongColumns(
                 name,
-                f"its first row has {found} fields and there are {commas:,} commas in all; a row "
-                f"of {self._schema.market} {self._schema.data_type} has {fields} fields",
+                f"its first row has {found} fields and there are {raw.commas:,} commas in all; a "
+                f"row of {self._schema.market} {self._schema.data_type} has {fields} fields",
             )
         if body[end - 1] == b"\r"[0]:
             odd |= {Irregularity.CARRIAGE_RETURN}
-        return CsvChunk(task, body, rows, odd, layout, first, unit)
+        return CsvChunk(raw.task, body, rows, odd, layout, raw.first, raw.unit)
 
     def check_rows(self, text: CsvChunk) -> None:
         """Check the number of fields of each row, and not only of all rows together.

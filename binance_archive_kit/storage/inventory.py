@@ -164,13 +164,7 @@ class _Relocated:
 
 
 class Inventory:
-    """The files below a store's root, by feed; safe to be used by several threads.
-
-    Parameters
-    ----------
-    locations : Locations
-    records : Records
-    """
+    """The files below a store's root, by feed; safe to be used by several threads."""
 
     def __init__(self, locations: Locations, records: Records) -> None:
         self.root = locations.root

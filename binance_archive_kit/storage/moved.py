@@ -38,7 +38,6 @@ def rehash(
 
     Parameters
     ----------
-    records : Records
     files : sequence of MovedFile
     done : callable
         Called with numbers of files and bytes as they are hashed, from any thread; an

@@ -75,13 +75,7 @@ class MissingRecord(NamedTuple):
 
 
 class Records:
-    """The records of one store; safe to be used by several threads and processes.
-
-    Parameters
-    ----------
-    root : Path
-        The store's root.
-    """
+    """The records of the store in a folder; safe to be used by several threads and processes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -59,8 +59,11 @@ class Store:
     Attributes
     ----------
     records : Records
+        Files that were proven, placed elsewhere, or found missing in the archive.
     locations : Locations
+        Paths of files inside the store.
     inventory : Inventory
+        Files in the store.
     """
 
     def __init__(self, root: str | Path, storage: BaseStorage | None = None) -> None:

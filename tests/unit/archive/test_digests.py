@@ -91,7 +91,7 @@ def test_digests_are_fetched(server: LocalS3, connections: int) -> None:
     assert sorted(server.requests) == sorted(("GET", name) for name in OBJECTS)
 
 
-def test_connections_are_kept(server: LocalS3) -> None:
+def test_connections_are_reused(server: LocalS3) -> None:
     with Relay(server.url) as relay:
         assert fetch(relay.url, KEYS, 3) == DIGESTS
         assert relay.connections == 3
@@ -102,7 +102,7 @@ def test_digests_are_fetched_through_tls(server: LocalS3, trusted: Path) -> None
         assert fetch(relay.url, KEYS) == DIGESTS
 
 
-def test_an_endpoint_that_is_not_trusted_is_not_asked(
+def test_an_untrusted_endpoint_receives_no_request(
     server: LocalS3, trusted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
@@ -172,7 +172,7 @@ def test_an_endpoint_that_cannot_be_reached_is_named(
         ("http://me:secret@nosuchhost.invalid", "the proxy's name cannot be resolved"),
     ],
 )
-def test_a_proxy_that_is_not_there_is_named_without_its_password(
+def test_an_unreachable_proxy_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch, proxy: str, said: str
 ) -> None:
     monkeypatch.setattr(checksums, "_TRIES", 2)
@@ -200,7 +200,7 @@ def test_a_proxy_that_is_not_there_is_named_without_its_password(
         (Fault(cut_after=10), ConnectionLost),
     ],
 )
-def test_trouble_of_one_is_no_others(
+def test_a_failed_request_affects_no_other(
     server: LocalS3, monkeypatch: pytest.MonkeyPatch, fault: Fault, kind: type[ObjectError]
 ) -> None:
     monkeypatch.setattr(checksums, "_TRIES", 2)
@@ -219,12 +219,12 @@ def test_trouble_of_one_is_no_others(
     assert answers == {key: digest for key, digest in DIGESTS.items() if key != KEYS[7]}
 
 
-def test_an_answer_that_comes_slowly_is_waited_for(server: LocalS3) -> None:
+def test_a_slow_answer_is_accepted(server: LocalS3) -> None:
     server.fault = lambda _: Fault(bytes_per_second=60)
     assert fetch(server.url, KEYS[:3], timeout=1) == {key: DIGESTS[key] for key in KEYS[:3]}
 
 
-def test_connections_that_close_are_opened_anew(server: LocalS3) -> None:
+def test_closed_connections_are_reopened(server: LocalS3) -> None:
     """A kept-alive connection may be closed at any moment; once, that costs no try."""
     seen: set[str] = set()
 
@@ -237,13 +237,13 @@ def test_connections_that_close_are_opened_anew(server: LocalS3) -> None:
     assert fetch(server.url, KEYS) == DIGESTS
 
 
-def test_only_a_digest_is_read_as_one() -> None:
+def test_only_a_digest_is_parsed_as_one() -> None:
     assert read_digest("k", b"  " + b"AB" * 32 + b"  name.zip\r\n") == "ab" * 32
     for body in (b"", b"<html>", b"ab" * 31, b"ab" * 33):
         assert isinstance(read_digest("k", body), BadChecksum)
 
 
-def test_few_connections_do_where_no_more_are_to_be_had(
+def test_refused_connections_are_not_needed(
     server: LocalS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Relay(most=2) as proxy:

@@ -93,7 +93,7 @@ def test_round_trip(
 
 
 @given(st.text())
-def test_whatever_parses_is_spelled_the_same(text: str) -> None:
+def test_parsed_keys_format_to_the_same_text(text: str) -> None:
     try:
         key = ObjectKey.parse(text)
     except ValueError:
@@ -223,14 +223,14 @@ def test_bad_keys_are_refused(text: str) -> None:
         "\ud800",
     ],
 )
-def test_what_is_no_symbol(text: str) -> None:
+def test_invalid_symbols_are_rejected(text: str) -> None:
     assert not is_symbol(text)
     with pytest.raises(ValueError, match="cannot be a symbol"):
         Folder(Stream(Market.SPOT, DataType.TRADES, text), Partition.DAILY)
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
-def test_what_is_a_symbol(symbol: str) -> None:
+def test_valid_symbols_are_accepted(symbol: str) -> None:
     assert is_symbol(symbol)
 
 

@@ -119,7 +119,7 @@ NO_PAGES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", NO_PAGES)
-def test_what_is_no_page_is_refused_at_once(answers: Answers, name: str) -> None:
+def test_other_answers_than_pages_are_rejected_at_once(answers: Answers, name: str) -> None:
     answers.reply = lambda _: ok(NO_PAGES[name])
     with pytest.raises(ListingError) as caught:
         listed(answers.url)
@@ -298,7 +298,7 @@ class Bucket:
     most=st.integers(2, 12),
     quirks=st.sets(st.sampled_from(["NextMarker", "foreign", "backwards", "url"])),
 )
-def test_pages_of_any_kind_give_what_is_there(
+def test_all_objects_are_found_whatever_the_pages(
     days: set[int], bare: set[int], odd: list[str], most: int, quirks: set[str]
 ) -> None:
     keys = {*odd, *both(*days), *(key(day) for day in bare)}
@@ -319,7 +319,7 @@ def test_pages_of_any_kind_give_what_is_there(
     assert bool(notes) == ("foreign" in quirks)
 
 
-def test_a_folder_is_listed_from_its_first_file_whatever_stands_before(tmp_path: Path) -> None:
+def test_a_folder_is_listed_from_its_first_file_despite_earlier_keys(tmp_path: Path) -> None:
     """A key of the folder itself is no sign that the symbol has no files."""
     bucket = {**daily_klines("BTCUSDT", days=4), PREFIX: b"", f"{PREFIX}.keep": b""}
     del bucket[key(0)], bucket[f"{key(0)}.CHECKSUM"]
@@ -441,7 +441,7 @@ def test_the_timeout_of_a_configuration_is_the_listings(answers: Answers, tmp_pa
     assert time.monotonic() - began < 5
 
 
-def test_a_page_that_comes_slowly_is_waited_for() -> None:
+def test_a_slow_page_is_accepted() -> None:
     bucket = daily_klines("BTCUSDT", days=DAYS)
     with LocalS3(bucket, fault=on_listing("", Fault(bytes_per_second=3_000))) as server:
         assert len(listed(server.url, timeout=0.4)[0].objects) == DAYS

@@ -59,7 +59,7 @@ LONG = tuple(Interval)[13:]
 
 @pytest.mark.parametrize("market", Market)
 @pytest.mark.parametrize("partition", Partition)
-def test_what_is_kept(market: Market, partition: Partition) -> None:
+def test_published_data_types(market: Market, partition: Partition) -> None:
     here = {
         data_type.value
         for (owner, data_type), feed in MATRIX.feeds.items()
@@ -113,7 +113,7 @@ def test_first_and_last(
     assert facts.last == (last and date.fromisoformat(last))
 
 
-def test_nothing_else_has_ended() -> None:
+def test_no_other_feed_has_ended() -> None:
     ended = {
         (market.value, data_type.value)
         for (market, data_type), feed in MATRIX.feeds.items()
@@ -150,7 +150,7 @@ def test_spot_has_no_order_book() -> None:
     assert MATRIX.data_types(Market.OPTIONS) == [DataType.BVOL_INDEX, DataType.EOH_SUMMARY]
 
 
-def test_what_is_doubtful_is_marked() -> None:
+def test_doubtful_feeds_are_marked() -> None:
     feed = MATRIX.feed(Market.FUTURES_CM, DataType.BOOK_TICKER)
     assert feed is not None
     assert feed.partitioned[Partition.DAILY].confidence is Confidence.HEARSAY
@@ -169,14 +169,14 @@ def test_known_gaps(data_type: DataType, absent: int) -> None:
     assert days >= absent
 
 
-def test_where_the_archive_is() -> None:
+def test_bucket_region_and_endpoint() -> None:
     archive = MATRIX.archive
     assert archive.bucket == "data.binance.vision"
     assert archive.region == "ap-northeast-1"
     assert archive.endpoint == "https://s3-ap-northeast-1.amazonaws.com"
 
 
-def test_when_files_are_due() -> None:
+def test_publication_times() -> None:
     # Daily files come until about 13:00 of the next day, monthly ones until day 15.
     assert MATRIX.published_at(date(2025, 7, 15), Partition.DAILY) > datetime(
         2025, 7, 16, 13, tzinfo=UTC
@@ -216,7 +216,9 @@ def test_when_files_are_due() -> None:
         ("options", "EOHSummary", "DOGEUSDT", "DOGEUSDT"),
     ],
 )
-def test_filed_symbols(market: str, data_type: str, asked: str, filed: str) -> None:
+def test_symbols_are_spelled_as_in_the_archive(
+    market: str, data_type: str, asked: str, filed: str
+) -> None:
     feed = MATRIX.feed(Market(market), DataType(data_type))
     assert feed is not None
     assert MATRIX.archive_symbol(feed, asked) == filed
@@ -297,7 +299,7 @@ def test_a_plain_matrix_is_corrected(tmp_path: Path) -> None:
     }
 
 
-def test_corrections_become_notes_of_what_is_asked_for(tmp_path: Path) -> None:
+def test_corrections_become_notes_of_requested_feeds(tmp_path: Path) -> None:
     matrix = load_matrix(write(tmp_path / "mine.json", PLAIN))
     config = CollectionConfig(
         markets=["spot", "um"],
@@ -321,7 +323,7 @@ def facts(**fields: Any) -> dict[str, Any]:
     return {"confidence": "A", "source": "me", **fields}
 
 
-def test_facts_of_a_users_matrix_are_taken_at_their_word(tmp_path: Path) -> None:
+def test_availability_in_a_users_matrix_is_used_as_it_is(tmp_path: Path) -> None:
     own = with_facts(daily=facts(first="2024-01-01", last="2024-02", intervals=["1h"]))
     matrix = load_matrix(write(tmp_path / "mine.json", own))
     assert matrix.corrections == {}
@@ -363,14 +365,14 @@ def test_klines_kept_in_one_partition_only_are_never_dropped_in_silence(
         {**PLAIN, "availability_matrix": [{**PLAIN["availability_matrix"][0], "data_type": "x"}]},
     ],
 )
-def test_what_is_no_matrix(tmp_path: Path, matrix: object) -> None:
+def test_other_json_is_rejected(tmp_path: Path, matrix: object) -> None:
     path = write(tmp_path / "mine.json", matrix)
     with pytest.raises(ConfigurationError, match=r"^matrix_path: .*mine\.json"):
         load_matrix(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"<html>"])
-def test_what_is_no_json(tmp_path: Path, content: bytes) -> None:
+def test_invalid_json_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mine.json"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"^matrix_path: .*mine\.json"):
@@ -401,7 +403,7 @@ def test_the_working_directory_comes_first(tmp_path: Path, monkeypatch: pytest.M
         "nul\0.json",
     ],
 )
-def test_matrices_that_are_not_there(
+def test_missing_matrices_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

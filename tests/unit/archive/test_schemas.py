@@ -93,7 +93,7 @@ def test_kline_families_share_one_shape(any_schema: Schema) -> None:
         ("futures_cm", "metrics", "sum_open_interest", "sum_open_interest", "contracts"),
     ],
 )
-def test_columns_say_what_they_hold(
+def test_columns_have_descriptions(
     market: str, data_type: str, name: str, column: str, unit: str | None
 ) -> None:
     by_name = {c.name: c for c in schema(Market(market), DataType(data_type)).columns}

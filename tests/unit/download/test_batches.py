@@ -71,7 +71,7 @@ dates = st.dates(FIRST, LAST)
 @example([FIRST, LAST], set(), set(), set(), 100)
 @example([date(2024, 2, 1), date(2024, 2, 29)], set(), set(), {date(2024, 2, 29)}, 31)
 @example([date(2023, 2, 10), date(2023, 3, 9)], set(), set(), set(), 5)
-def test_wildcards_match_what_is_wanted_and_nothing_else(
+def test_wildcards_match_the_wanted_objects_and_no_others(
     ends: list[date], kept: set[date], kept_months: set[int], absent: set[date], most: int
 ) -> None:
     start, end = ends
@@ -127,7 +127,7 @@ def auto(start: date, end: date) -> tuple[list[ObjectKey], list[ObjectKey]]:
 @given(ends=st.tuples(dates, dates).map(sorted), most=st.integers(1, 150))
 @example([date(2024, 1, 15), date(2024, 12, 31)], 100)
 @example([date(2024, 1, 1), date(2024, 9, 10)], 100)
-def test_wildcards_match_no_month_that_is_taken_as_days(ends: list[date], most: int) -> None:
+def test_wildcards_match_no_month_that_is_fetched_as_days(ends: list[date], most: int) -> None:
     start, end = ends
     months, around = auto(start, end)
     check_groups(around, [], DAYS, start, end, most)
@@ -147,7 +147,7 @@ def test_runs_become_few_commands() -> None:
     assert [len(copy.keys) for copy in copies] == [10, 1, 1, 1, 1, 1, 1]
 
 
-def test_streams_are_not_mixed() -> None:
+def test_a_batch_command_has_one_stream() -> None:
     """Symbols and intervals that begin alike, and both partitions, in one plan."""
     start, end = date(2025, 7, 1), date(2025, 7, 31)
     streams = [

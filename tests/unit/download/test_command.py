@@ -35,7 +35,7 @@ def command_of(folder: Path, *arguments: str) -> Command:
     )
 
 
-def test_no_flag_is_emitted_twice_and_the_users_win(tmp_path: Path) -> None:
+def test_each_flag_is_given_once_and_the_users_flags_win(tmp_path: Path) -> None:
     command = command_of(
         tmp_path,
         *("--no-sign-request", "--json", "--retry-count=5", "--numworkers=16"),
@@ -54,7 +54,7 @@ def test_no_flag_is_emitted_twice_and_the_users_win(tmp_path: Path) -> None:
     assert "--numworkers=7" in command_of(tmp_path).arguments()
 
 
-def test_nothing_of_the_users_aws_set_up_reaches_s5cmd(
+def test_the_environment_has_no_aws_settings_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_REGION", "AWS_PROFILE", "AWS_CONFIG_FILE", "S3_ENDPOINT_URL"):
@@ -98,7 +98,7 @@ TEXTS = st.text(st.characters(), max_size=12) | st.sampled_from(
 
 
 @given(st.lists(TEXTS, max_size=4))
-def test_any_flags_are_one_line_or_refused(arguments: list[str]) -> None:
+def test_any_flags_give_one_line_or_an_error(arguments: list[str]) -> None:
     try:
         command = command_of(Path("/tmp/x"), *arguments)
     except ConfigurationError as error:
@@ -111,7 +111,7 @@ def test_any_flags_are_one_line_or_refused(arguments: list[str]) -> None:
 
 
 @given(TEXTS, TEXTS)
-def test_any_key_is_one_line_or_refused(key: str, folder: str) -> None:
+def test_any_key_gives_one_line_or_an_error(key: str, folder: str) -> None:
     command = command_of(Path("/tmp/x"))
     target = Path("/tmp", folder.replace("\0", "\n"), "1")
     try:
@@ -164,7 +164,7 @@ def test_workers(sizes: list[int | None], wanted: int | None, workers: int) -> N
 # The binary
 
 
-def test_the_binary_is_the_binary() -> None:
+def test_the_binary_is_not_the_wrapper() -> None:
     path = binary()
     assert path.is_absolute()
     assert os.access(path, os.X_OK)

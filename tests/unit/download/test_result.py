@@ -138,7 +138,7 @@ def test_every_key_is_always_there_and_an_attribute_too(states: tuple[State, ...
     }
 
 
-def test_as_the_document_reads_it() -> None:
+def test_documented_ways_to_read_a_result() -> None:
     result = result_of(D, K)
     assert f"Status: {result['status']}" == "Status: success"
     assert result["collection_stats"]["successful_tasks"] == 1
@@ -153,7 +153,7 @@ def test_as_the_document_reads_it() -> None:
         _ = result.frobnicate  # type: ignore[attr-defined]
 
 
-def test_results_are_themselves() -> None:
+def test_each_result_equals_only_itself() -> None:
     one, other = result_of(D), result_of(D)
     assert one == one
     assert one != other
@@ -184,7 +184,7 @@ def test_stale_files_are_flagged() -> None:
     assert "1 taken despite a stale checksum" in result._repr_html_()
 
 
-def test_what_is_missing_is_joined_from_plan_and_run() -> None:
+def test_missing_objects_come_from_the_plan_and_the_run() -> None:
     first, second = (
         Absence(Market.SPOT, DataType.TRADES, Reason.ABSENT, word, *(date(2025, 1, 1),) * 2)
         for word in ("first", "second")
@@ -224,7 +224,7 @@ def test_no_success_is_claimed_where_there_is_none(states: tuple[State, ...]) ->
     assert ("Nothing collected" in result.headline()) == (F not in states)
 
 
-def test_no_time_at_all() -> None:
+def test_a_run_of_zero_seconds_has_no_rate() -> None:
     assert "at ?/s" in result_of(D, seconds=0.0).headline()
 
 
@@ -249,7 +249,7 @@ def test_many_failures_are_cut_with_a_count() -> None:
     assert len(result.failures) == len(result.metadata.errors) == 30
 
 
-def test_html_escapes_what_comes_from_outside() -> None:
+def test_html_escapes_foreign_text() -> None:
     absence = Absence(
         Market.SPOT, DataType.TRADES, Reason.ABSENT, HOSTILE, *(date(2025, 1, 1),) * 2, HOSTILE
     )
@@ -335,7 +335,7 @@ def test_no_files() -> None:
 # The plot of the speed
 
 
-def test_the_speed_is_drawn_over_time() -> None:
+def test_the_plot_shows_the_speed_over_time() -> None:
     import matplotlib as mpl
 
     mpl.use("agg")

@@ -72,7 +72,7 @@ from binance_archive_kit.planning.s5cmd_flags import Flags
         ("", "transfer_failed"),
     ],
 )
-def test_the_words_of_s5cmd(text: str, reason: str) -> None:
+def test_messages_become_errors(text: str, reason: str) -> None:
     error = explain("data/x.zip", text)
     assert isinstance(error, ObjectError)
     assert (error.key, error.reason) == ("data/x.zip", reason)
@@ -82,7 +82,7 @@ def test_the_words_of_s5cmd(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 502, 503, 504])
-def test_passing_trouble_is_told_from_lasting(status: int) -> None:
+def test_temporary_errors_are_retryable(status: int) -> None:
     error = explain("k", f"X: y status code: {status}, request id: , host id:")
     assert error.retryable == (status == 429 or status >= 500)
 

@@ -15,11 +15,7 @@ import polars as pl
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.reading.batches import count_chunks
-from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.storage.store import Store
 from tests.support.stores import (
     assert_same,
     in_order,
@@ -129,21 +125,6 @@ def test_rows_are_counted_by_what_paths_say(tmp_path: Path) -> None:
                 own = [row for row in rows if row[5] in set(map(str, meant))]
                 assert dict(counted.fetchall()) == Counter(row[at] for row in own), (by, where)
                 assert store.last_scan.opened == 0
-
-
-def test_many_rows_are_counted_some_at_a_time(tmp_path: Path) -> None:
-    for key in DAYS[:3]:
-        put(tmp_path, key)
-    [held] = Store(tmp_path).inventory.folders(Market.SPOT, DataType.KLINES)
-    spans = [
-        (FileTask(file, held), rows) for file, rows in zip(held.files, (7, 0, 10**7), strict=True)
-    ]
-    given: Counter[str] = Counter()
-    for piece in count_chunks(spans):
-        assert 0 < sum(rows for _, rows in piece.spans) < 10**6
-        for source, rows in piece.spans:
-            given[source.file.key] += rows
-    assert given == {str(DAYS[0]): 7, str(DAYS[2]): 10**7}
 
 
 def test_a_file_put_in_place_under_the_old_ones_coarse_time_is_read_anew(

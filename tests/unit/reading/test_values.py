@@ -20,13 +20,6 @@ from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.reading import reader as reading
 from binance_archive_kit.reading import unzip as texts
-from binance_archive_kit.reading.flaws import (
-    Standing,
-    Streak,
-    format_flaws,
-    join_standing,
-    parse_flaws,
-)
 from tests.support.dialects import write, zip_of
 from tests.support.planted import DAY, HOUR, MINUTE, SECOND, at, csv_at, every, plant
 from tests.support.stores import kline, other
@@ -378,33 +371,6 @@ def test_a_side_that_never_changes_is_found_from_file_to_file(
     kinds = dict(report.findings.select("kind", "rows").rows())
     assert kinds == ({"constant": pytest.approx(constant, abs=1_001)} if constant else {})
     assert report.is_complete == (not constant)
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(0, 29))
-def test_standing_is_the_same_however_rows_are_cut(values: list[bool], cut: int) -> None:
-    def of(part: list[bool], first: int) -> tuple[Standing, ...]:
-        return tuple(_standing_of(part, first)) if part else ()
-
-    whole = of(values, 0)
-    cut = min(cut, len(values))
-    parts = join_standing(of(values[:cut], 0), of(values[cut:], cut))
-    assert [(s.rows, s.head, s.tail, s.longest.rows) for s in parts] == [
-        (s.rows, s.head, s.tail, s.longest.rows) for s in whole
-    ]
-    assert parse_flaws(format_flaws((), whole)) == ((), whole)
-
-
-def _standing_of(values: list[bool], first: int) -> list[Standing]:
-    """Tell how long a value stands, row by row."""
-    runs: list[list[int]] = []
-    for place, value in enumerate(values):
-        if runs and runs[-1][0] == value:
-            runs[-1][2] = first + place
-        else:
-            runs.append([value, first + place, first + place])
-    streaks = [Streak(bool(value), end - start + 1, start, end) for value, start, end in runs]
-    longest = max(streaks, key=lambda streak: streak.rows)
-    return [Standing("side", len(values), streaks[0], streaks[-1], longest)]
 
 
 # Empty values of other feeds
