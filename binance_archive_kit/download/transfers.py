@@ -23,7 +23,7 @@ from binance_archive_kit.download.batches import Copy, make_batches
 from binance_archive_kit.download.command import Command, choose_workers
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Ledger, State
-from binance_archive_kit.download.proofs import ProofQueue
+from binance_archive_kit.download.proof_queue import ProofQueue
 from binance_archive_kit.download.s5cmd import Event, Refused, S5cmd
 from binance_archive_kit.download.transfer import Step, Transfer
 from binance_archive_kit.errors import (

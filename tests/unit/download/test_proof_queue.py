@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.download.proofs import ProofQueue
+from binance_archive_kit.download.proof_queue import ProofQueue
 from binance_archive_kit.download.transfer import Transfer
 from binance_archive_kit.errors import Corrupt, ObjectError
 from binance_archive_kit.storage.proof import Proof
