@@ -45,9 +45,13 @@ from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile, profile_files
-from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.inventory import (
+    SkippedFile,
+    StoredFile,
+    StoredFolder,
+    find_skipped,
+)
 from binance_archive_kit.storage.records import ProofRecord
-from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
 from binance_archive_kit.storage.store import Store, rehash_moved
 
 _DEFAULTS = ReadOptions()

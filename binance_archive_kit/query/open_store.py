@@ -28,7 +28,7 @@ from binance_archive_kit.query.month_reader import ScanReport
 from binance_archive_kit.query.options import ReadOptions
 from binance_archive_kit.query.polars_scan import scan_feed
 from binance_archive_kit.query.selection import Moment, parse_selection
-from binance_archive_kit.storage.skipped import SkippedFile
+from binance_archive_kit.storage.inventory import SkippedFile
 
 if TYPE_CHECKING:
     import duckdb
