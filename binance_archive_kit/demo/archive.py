@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.demo.prices import FIRST_DAY, LAST_DAY
@@ -66,12 +65,7 @@ class DemoArchive:
         """Start, and return the endpoint."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
 

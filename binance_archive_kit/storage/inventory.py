@@ -16,7 +16,6 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -33,6 +32,7 @@ from binance_archive_kit.archive.keys import (
     Stream,
     format_period,
     is_symbol,
+    parse_loose_period,
     parse_period,
     period_end,
 )
@@ -385,21 +385,6 @@ def _own_files(folder: Folder, found: list[tuple[str, Stamp]]) -> list[StoredFil
     if others:
         return sorted(files.values(), key=lambda file: file.start)
     return list(files.values())
-
-
-def parse_loose_period(text: str, partition: Partition) -> date | None:
-    """Parse a period, also without leading zeros, as in some keys; None if it is invalid.
-
-    >>> parse_loose_period("2020-8", Partition.MONTHLY)
-    datetime.date(2020, 8, 1)
-    >>> parse_loose_period("2020-8", Partition.DAILY) is None
-    True
-    """
-    parts = text.split("-")
-    if all(part.isdecimal() and part.isascii() and len(part) <= 4 for part in parts):
-        with suppress(ValueError):
-            return parse_period("-".join(part.zfill(2) for part in parts), partition)
-    return None
 
 
 # The frame for planning

@@ -13,9 +13,9 @@ import os
 import random
 import time
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +44,7 @@ from binance_archive_kit.storage.store import Store, rehash_moved
 
 _CONNECTIONS = 64
 #: Files that are queued for reading.
-_QUEUED = 512
+_QUEUED = 4_096
 _CHUNK = 1 << 20
 #: Problems that are shown before the rest is only counted.
 _SHOWN = 20
@@ -397,20 +397,12 @@ def _read_files(
             progress.begin("asking for checksums", len(zips))
             digests = Worker(lambda: _fetch_digests(zips, endpoint_url)).wait(bar.update)
         progress.begin("proving again", len(chosen), sum(check.file.size for check in chosen))
-        jobs: deque[Future[_Outcome]] = deque()
-
-        def finish() -> None:
-            outcomes.append(jobs.popleft().result())
-            progress.count(1, outcomes[-1].check.file.size)
-            bar.tick()
-
         try:
-            for check in chosen:
-                jobs.append(pool.submit(work, check))
-                if len(jobs) == _QUEUED:
-                    finish()
-            while jobs:
-                finish()
+            for start in range(0, len(chosen), _QUEUED):
+                for outcome in pool.map(work, chosen[start : start + _QUEUED]):
+                    outcomes.append(outcome)
+                    progress.count(1, outcome.check.file.size)
+                    bar.tick()
         finally:
             pool.shutdown(cancel_futures=True)
     return outcomes
