@@ -424,8 +424,10 @@ def _period(key: str, head: str, partition: Partition, listing: FolderListing) -
         return None
     written = key[len(head) : -len(".zip")]
     start = parse_loose_period(written, partition)
-    period = start and format_period(start, partition)
-    if period is not None and period != written:
+    if start is None:
+        return None
+    period = format_period(start, partition)
+    if period != written:
         listing.misnamed[period] = key
         return None
     return period

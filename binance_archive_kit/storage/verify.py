@@ -347,16 +347,13 @@ def _update_records(store: Store, outcomes: Iterable[_Outcome]) -> bool:
 def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_Outcome]:
     """Clear the problems of files that a collection has replaced, and recorded, meanwhile."""
     time.sleep(COMMIT_DELAY)
-    recorded: dict[str, dict[str, ProofRecord]] = {}
+    recorded = store.records.proofs("data/")
     for outcome in outcomes:
         file = outcome.check.file
         if outcome.problem is not None and file.is_zip:
             with suppress(OSError):
                 stamp = stamp_of((store.root / file.path).stat())
-                prefix = f"{file.key.rpartition('/')[0]}/"
-                if prefix not in recorded:
-                    recorded[prefix] = store.records.proofs(prefix)
-                proof = recorded[prefix].get(file.key)
+                proof = recorded.get(file.key)
                 if proof is not None and proof != outcome.check.proof and proof.is_of(stamp):
                     yield _Outcome(outcome.check, proven=True)
                     continue

@@ -180,7 +180,7 @@ def test_a_recorded_location_never_leads_outside(
         assert store.path(str(KEYS[0])) == root / str(KEYS[0])
     before = {path: path.read_bytes() for path in tmp_path.glob("outside/**/*.zip")}
     with told():
-        store.locations.record([])
+        Store(root).locations.record([])
     fill(root, tmp_path, KEYS[:1])
     assert {path: path.read_bytes() for path in tmp_path.glob("outside/**/*.zip")} == before
 
