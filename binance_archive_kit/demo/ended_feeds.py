@@ -59,7 +59,7 @@ def ended_feeds() -> Iterator[Rows]:
     sent = pl.col("time").dt.epoch("ms") + draw % 290_000
     amounts = [1 + noise(minute(), salt) % 20_000 for salt in (2, 3)]
     yield rows_of(
-        Folder(Stream(Market.FUTURES_UM, DataType.BOOK_TICKER, "BTCUSDT"), Partition.DAILY),
+        UM_BTC.folder(DataType.BOOK_TICKER),
         # Some updates come after later ones, as they do.
         quotes.sort(minute() + (draw % 9 == 0) * 12, maintain_order=True),
         (4_200_000_000_000 + minute() * 1_000 + draw % 1_000).cast(pl.String),
@@ -74,9 +74,7 @@ def ended_feeds() -> Iterator[Rows]:
     orders = candles_of(CM_BTC, random_walk(BTC, start, start + 2 * DAY, 60, 630_000))
     amount = 2 + draw % 300
     yield rows_of(
-        Folder(
-            Stream(Market.FUTURES_CM, DataType.LIQUIDATION_SNAPSHOT, "BTCUSD_PERP"), Partition.DAILY
-        ),
+        CM_BTC.folder(DataType.LIQUIDATION_SNAPSHOT),
         orders,
         (pl.col("time").dt.epoch("ms") + draw % 3_600_000).cast(pl.String),
         pl.when(pl.col("close") > pl.col("open")).then(pl.lit("BUY")).otherwise(pl.lit("SELL")),

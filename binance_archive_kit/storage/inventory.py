@@ -522,17 +522,8 @@ def diagnose(folder: str, name: str) -> Diagnosis | None:
             f"{middle} is not an interval of the archive",
             f"rename file and folder; intervals are {', '.join(Interval)}",
         )
-    target = "/".join(
-        (
-            "data",
-            market.path if market else "<market>",
-            partition,
-            data_type or "<data type>",
-            symbol,
-            *([interval] if interval else []),
-            "",
-        )
-    )
+    feed = f"{market.path if market else '<market>'}/{partition}/{data_type or '<data type>'}"
+    target = f"data/{feed}/{symbol}/" + (f"{interval}/" if interval else "")
     key = None
     if market and data_type and is_symbol(symbol):
         key = Folder(Stream(market, data_type, symbol, interval), partition).key(

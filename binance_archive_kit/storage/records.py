@@ -102,12 +102,12 @@ class Records:
 
     # Proofs
 
-    def proofs(self, prefix: str) -> dict[str, ProofRecord]:
-        """Return the proofs of the files whose keys begin with a prefix.
+    def proofs(self, *prefixes: str) -> dict[str, ProofRecord]:
+        """Return the proofs of the files whose keys begin with one of the prefixes.
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        rows = self.proof_rows([prefix], "sha256", "proven_by")
+        rows = self.proof_rows(prefixes, "sha256", "proven_by")
         return {
             key: ProofRecord(
                 Stamp(size, mtime, ctime or 0, inode or 0), sha256, by == ProvenBy.SHA256

@@ -363,8 +363,7 @@ def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_O
 def _compare_stamps(store: Store, checks: Sequence[_Check]) -> Iterator[_Outcome]:
     """Compare files with their proofs by stamp; hash only those that were moved."""
     proofs = {check.file.key: check.proof for check in checks}
-    files = [check.file for check in checks if check.proof]
-    same = rehash_moved(store.records, files, proofs)
+    same = rehash_moved(store.records, (check.file for check in checks), proofs)
     for check in checks:
         if check.proof is None:
             yield _Outcome(check)
