@@ -234,8 +234,8 @@ class ListingClient:
                     period = _period(key, head, folder.partition, listing)
                     if period is None or key > last:
                         continue
-                    # The sidecar sorts right after its zip; only the end of a page separates them.
-                    alone = page.truncated and key == page.objects[-1][0]
+                    # Only keys that start with the zip's sort between it and its sidecar.
+                    alone = page.truncated and page.objects[-1][0].startswith(key)
                     checksum = alone or f"{key}{CHECKSUM_SUFFIX}" in checksums
                     listing.objects[period] = replace(listed, checksum=checksum)
                 if any(key > last for key, _ in page.objects):
