@@ -304,15 +304,13 @@ def pad_period(text: str, partition: Partition) -> str | None:
     >>> pad_period("2020-8", Partition.MONTHLY), pad_period("2020-08", Partition.MONTHLY)
     ('2020-08', '2020-08')
     """
-    parts = text.split("-")
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        return None
-    padded = "-".join([parts[0], *(part.zfill(2) for part in parts[1:])])
+    if _PERIODS[partition].fullmatch(text) is None:
+        text = re.sub(r"-(\d)\b", r"-0\1", text, flags=re.ASCII)
     try:
-        parse_period(padded, partition)
+        parse_period(text, partition)
     except ValueError:
         return None
-    return padded
+    return text
 
 
 def format_period(start: date, partition: Partition) -> str:

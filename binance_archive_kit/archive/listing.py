@@ -202,7 +202,7 @@ class ListingClient:
         async def list_year(year: str) -> None:
             page = await self._page(f"{head}{year}-", f"{head}{year}-13", PAGE)
             for key, _ in page.objects:
-                _period(folder, key, listing)
+                _period(key, head, folder.partition, listing)
 
         await _gather(map(list_year, sorted(missing)))
 
@@ -211,10 +211,10 @@ class ListingClient:
         head = f"{folder.prefix}{folder.stem}"
         async with aclosing(self._pages(folder.prefix, head, 2)) as pages:
             async for page in pages:
-                for key, _ in page.objects:
+                for key in sorted(key for key, _ in page.objects):
                     if not key.startswith(head):
                         return None
-                    if (period := _period(folder, key, listing)) is not None:
+                    if (period := _period(key, head, folder.partition, listing)) is not None:
                         return period
         return None
 
@@ -222,7 +222,8 @@ class ListingClient:
         """List the days of one piece; return whether a key follows them."""
         start, end = (format_period(day, folder.partition) for day in piece)
         # Without ".zip" the marker sorts right before the first day's own key.
-        marker = f"{folder.prefix}{folder.stem}{start}"
+        head = f"{folder.prefix}{folder.stem}"
+        marker = f"{head}{start}"
         last = f"{folder.key(end)}{CHECKSUM_SUFFIX}"
         # One more than needed shows whether anything follows.
         wanted = 2 * sum(1 for _ in periods(*piece, folder.partition)) + 1
@@ -230,11 +231,11 @@ class ListingClient:
             async for page in pages:
                 checksums = {key for key, _ in page.objects if key.endswith(CHECKSUM_SUFFIX)}
                 for key, listed in page.objects:
-                    period = _period(folder, key, listing)
+                    period = _period(key, head, folder.partition, listing)
                     if period is None or key > last:
                         continue
-                    # The sidecar sorts right after its zip; only the end of a page separates them.
-                    alone = page.truncated and key == page.objects[-1][0]
+                    # Only keys that start with the zip's sort between it and its sidecar.
+                    alone = page.truncated and page.objects[-1][0].startswith(key)
                     checksum = alone or f"{key}{CHECKSUM_SUFFIX}" in checksums
                     listing.objects[period] = replace(listed, checksum=checksum)
                 if any(key > last for key, _ in page.objects):
@@ -424,13 +425,12 @@ def _pieces(folder: Folder, spans: Iterable[Span]) -> Iterator[Span]:
             start = stop + timedelta(days=1)
 
 
-def _period(folder: Folder, key: str, listing: FolderListing) -> str | None:
+def _period(key: str, head: str, partition: Partition, listing: FolderListing) -> str | None:
     """Return the period of a zip; None for other keys. Misnamed zips are noted in `listing`."""
-    head = f"{folder.prefix}{folder.stem}"
     if not (key.startswith(head) and key.endswith(".zip")):
         return None
     written = key[len(head) : -len(".zip")]
-    period = pad_period(written, folder.partition)
+    period = pad_period(written, partition)
     if period is not None and period != written:
         listing.misnamed[period] = key
         return None

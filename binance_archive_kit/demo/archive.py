@@ -13,7 +13,7 @@ from types import TracebackType
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.demo.prices import FIRST_DAY, LAST_DAY
-from binance_archive_kit.demo.server import S3Server
+from binance_archive_kit.demo.server import LocalS3
 from binance_archive_kit.demo.synthetic import SYMBOLS, build
 from binance_archive_kit.display import render
 from binance_archive_kit.planning.config import CollectionConfig
@@ -36,7 +36,7 @@ class DemoArchive:
     """
 
     def __init__(self) -> None:
-        self._server: S3Server | None = None
+        self._server: LocalS3 | None = None
         self._size = ""
 
     @property
@@ -52,7 +52,7 @@ class DemoArchive:
             objects = build()
             total = render.size(sum(map(len, objects.values())))
             self._size = f"{len(objects):,} objects, {total}"
-            self._server = S3Server(objects)
+            self._server = LocalS3(objects)
             self._server.start()
         return self.url
 

@@ -24,9 +24,8 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.planning.plan import Action, Plan, PlanReason
 from binance_archive_kit.planning.planner import PlanningContext
-from binance_archive_kit.storage.moved import HASHING, MovedFile, rehash
 from binance_archive_kit.storage.records import ProofRecord
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.store import HASHING, MovedFile, Store, rehash
 
 
 class Run:

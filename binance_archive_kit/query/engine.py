@@ -47,10 +47,9 @@ from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_f
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.moved import rehash_moved
 from binance_archive_kit.storage.records import ProofRecord
 from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.store import Store, rehash_moved
 
 _DEFAULTS = ReadOptions()
 STREAMS: dict[str, pl.DataType | type[pl.DataType]] = {

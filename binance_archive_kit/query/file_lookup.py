@@ -19,7 +19,7 @@ from binance_archive_kit.reading.file_stats import FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.stamps import raw, stamp_of
+from binance_archive_kit.storage.proof import raw_stamp, stamp_of
 from binance_archive_kit.storage.store import Store
 from binance_archive_kit.timestamps import DAY, to_day_number
 
@@ -103,7 +103,7 @@ class FileLookup:
                 stat = os.stat(f"{self._root}/{file.path}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
-            if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
+            if raw_stamp(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
                 file = replace(file, stamp=stamp)
             stats = known.get(file.key)
             if stats is not None and (stats.stamp != file.stamp or (skips and not stats.full)):

@@ -34,7 +34,7 @@ from binance_archive_kit.storage.databases import (
     Table,
 )
 from binance_archive_kit.storage.inventory import StoredFile
-from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.storage.proof import Stamp
 
 #: Changes when files are read differently than before, so that nothing old is used.
 VERSION = 2

@@ -122,6 +122,6 @@ def parse_length(every: str) -> Length:
     guess = respelled(text) if isinstance(text, str) else None
     hint = f"; did you mean {guess!r}?" if guess and guess != text else "."
     raise ConfigurationError(
-        f"every: {shown(every)} is no length of time{hint} Write a number above 0 and s, m, h, d, "
-        "w, mo, q or y, such as 90m, 4h, 1d, 1w or 1mo"
+        f"every: {shown(every)} is not a length of time{hint} Write a number above 0 and s, m, h, "
+        "d, w, mo, q or y, such as 90m, 4h, 1d, 1w or 1mo"
     )

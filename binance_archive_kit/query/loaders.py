@@ -126,12 +126,12 @@ def ohlcv(
         ``close``, the sums of the amounts and counts; ``candles`` (how many went into the
         bar), ``expected_candles`` (how many a whole one has) and ``interval`` (of which);
         ``vwap`` (quote volume per volume; not for COIN-M, whose volume is in contracts).
-        Bars without any candle are not there.
+        There are no bars without candles.
 
     Raises
     ------
     ConfigurationError
-        If `every` is no length of time, or the store has no candles that fit into it.
+        If `every` is not a length of time, or the store has no candles that fit into it.
     ConflictingRows
         If two candles with one open time differ; with ``on_error="skip"`` both are left out.
     """

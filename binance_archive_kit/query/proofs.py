@@ -11,8 +11,8 @@ from binance_archive_kit.reading.chunks import Notes
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.storage.inventory import StoredFile
-from binance_archive_kit.storage.moved import rehash_moved
 from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord, Records
+from binance_archive_kit.storage.store import rehash_moved
 
 #: Nanoseconds for which the proof of a new file may not be recorded yet; clocks may be apart.
 _RECENT = 5_000_000_000

@@ -28,7 +28,7 @@ from binance_archive_kit.query.pruning import Pruner
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.stamps import Stamp, raw, stamp_of
+from binance_archive_kit.storage.proof import Stamp, raw_stamp, stamp_of
 
 _RANKS: dict[Interval | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
 
@@ -159,7 +159,7 @@ class RememberedChoice:
                 try:
                     for name, stamp in files:
                         stat = os.stat(name, dir_fd=folder)
-                        if raw(stat) != stamp and stamp_of(stat) != stamp:
+                        if raw_stamp(stat) != stamp and stamp_of(stat) != stamp:
                             return False
                 finally:
                     os.close(folder)

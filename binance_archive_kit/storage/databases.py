@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from binance_archive_kit.errors import DiskSpaceError, StoreError, disk_error
-from binance_archive_kit.storage.stamps import Stamp, stamp_of
+from binance_archive_kit.storage.proof import Stamp, stamp_of
 
 Row = tuple[Any, ...]
 #: Seconds to wait for another process that has locked the database.

@@ -38,8 +38,8 @@ from binance_archive_kit.archive.keys import (
 from binance_archive_kit.errors import disk_error
 from binance_archive_kit.storage.databases import Row
 from binance_archive_kit.storage.locations import Locations
+from binance_archive_kit.storage.proof import NOT_THERE, Stamp, stamp_of, stamp_of_entry
 from binance_archive_kit.storage.records import Records
-from binance_archive_kit.storage.stamps import NOT_THERE, Stamp, stamp_of, stamp_of_entry
 
 INTERVALS = frozenset(Interval)
 _SECOND = 1_000_000_000

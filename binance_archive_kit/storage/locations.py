@@ -16,8 +16,8 @@ from binance_archive_kit.storage.layout import (
     path_in_store,
     shared_location,
 )
+from binance_archive_kit.storage.proof import Stamp, stamp_of
 from binance_archive_kit.storage.records import Records
-from binance_archive_kit.storage.stamps import Stamp, stamp_of
 
 #: Nanoseconds during which a file may change again without its time moving.
 _UNSETTLED = 2_000_000_000

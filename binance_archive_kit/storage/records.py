@@ -27,8 +27,7 @@ from binance_archive_kit.storage.databases import (
     Writer,
 )
 from binance_archive_kit.storage.layout import PRIVATE, fault_of_location, shared_location
-from binance_archive_kit.storage.proof import Proof, ProvenBy
-from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp
 
 #: Seconds during which a file may be in place while its proof is not recorded yet.
 COMMIT_DELAY = 1.0

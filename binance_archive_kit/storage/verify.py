@@ -38,12 +38,10 @@ from binance_archive_kit.errors import (
     disk_error,
 )
 from binance_archive_kit.storage.inventory import Form, StoredFile
-from binance_archive_kit.storage.moved import rehash_moved
-from binance_archive_kit.storage.proof import Expected, prove, read_checksum
+from binance_archive_kit.storage.proof import Expected, Stamp, prove, read_checksum, stamp_of
 from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
 from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
-from binance_archive_kit.storage.stamps import Stamp, stamp_of
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.store import Store, rehash_moved
 
 _CONNECTIONS = 64
 #: Files that are queued for reading.

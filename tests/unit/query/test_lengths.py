@@ -80,7 +80,7 @@ def test_any_text_is_a_length_or_our_error(text: str) -> None:
     ids=lambda value: str(value)[:12],
 )
 def test_odd_lengths_are_our_error(every: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"every: .* is no length of time") as caught:
+    with pytest.raises(ConfigurationError, match=r"every: .* is not a length of time") as caught:
         parse_length(every)
     assert len(str(caught.value)) < 400
 
@@ -127,5 +127,5 @@ def test_respelled_words_are_their_own_spelling() -> None:
 
 
 def test_a_length_is_a_length(halted: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no length of time"):
+    with pytest.raises(ConfigurationError, match="not a length of time"):
         bak.ohlcv(halted, "BTCUSDT", "soon")

@@ -15,8 +15,7 @@ from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.errors import ArchiveKitWarning
 from binance_archive_kit.storage.layout import PRIVATE
-from binance_archive_kit.storage.proof import Proof, ProvenBy
-from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp
 from binance_archive_kit.storage.store import Store
 from tests.support.zip_forms import (
     KEY,
