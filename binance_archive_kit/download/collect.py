@@ -13,7 +13,8 @@ from typing import Any
 from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog, MetricsCollector
-from binance_archive_kit.download.result import Clock, CollectionResult
+from binance_archive_kit.download.ledger import Clock
+from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.download.run import Run
 from binance_archive_kit.errors import (
     ArchiveKitWarning,

@@ -1,32 +1,27 @@
-"""The result of a collection, and the ledger that a run keeps of its objects.
+"""The result of a collection: the documented dictionary, readable by attribute too.
 
-The result is the documented dictionary, readable by attribute too. Results of a million objects
-stay small: the plan's frame and one byte per object. Paths and keys are formatted when they are
-accessed.
+Results of a million objects stay small: the plan's frame and one byte per object. Paths and
+keys are formatted when they are accessed.
 """
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import IntEnum
-from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import polars as pl
 
-from binance_archive_kit.archive.absence import Absence, Reason, absence_folds
+from binance_archive_kit.archive.absence import absence_folds
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import State as Tone
 from binance_archive_kit.display.summary import Summary, Table
-from binance_archive_kit.errors import ObjectError, WorkflowError
+from binance_archive_kit.download.ledger import Clock, Ledger, State
+from binance_archive_kit.errors import WorkflowError
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.storage.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,167 +38,6 @@ _TONES: dict[str, Tone] = {
 }
 
 
-class State(IntEnum):
-    """What became of an object of the plan; one byte each."""
-
-    PENDING = 0
-    DOWNLOADED = 1
-    KEPT = 2
-    FAILED = 3
-    ABSENT = 4  #: planned without a listing, and the archive does not have it
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The moment at which a run began: now, unless given.
-
-    Attributes
-    ----------
-    created_at : datetime
-        UTC.
-    started : float
-        The same moment on the monotonic clock.
-    """
-
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started: float = field(default_factory=time.monotonic)
-
-    def seconds(self) -> float:
-        """Return the seconds since then."""
-        return time.monotonic() - self.started
-
-
-@dataclass(slots=True)
-class Arrivals:
-    """Bytes received over time; at most 512 points, however long the run is.
-
-    Attributes
-    ----------
-    points : list of (float, int)
-        Seconds since the start of the run, and the bytes received by then.
-    step : float
-        Shortest time between two points, in seconds.
-
-    Examples
-    --------
-    >>> arrivals = Arrivals()
-    >>> for second in range(5_000):
-    ...     arrivals.note(second, 10 * second)
-    >>> len(arrivals.points) <= 512, arrivals.points[-1][1] > 49_000
-    (True, True)
-    """
-
-    points: list[tuple[float, int]] = field(default_factory=lambda: [(0.0, 0)])
-    step: float = 0.05
-
-    def note(self, seconds: float, count: int, *, final: bool = False) -> None:
-        """Add a point if the last one is old enough; drop every second one when there are many."""
-        last_seconds, last_count = self.points[-1]
-        if seconds - last_seconds >= self.step or final:
-            # A retried download starts at zero, but the total never decreases.
-            self.points.append((seconds, max(count, last_count)))
-        if len(self.points) > 512:
-            self.points = self.points[::2]
-            self.step *= 2
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What became of the objects of a plan. Small for a million objects: one byte each.
-
-    Attributes
-    ----------
-    states : bytearray
-        A `State` for each row of the plan.
-    clock : Clock
-    failures : list of ObjectError
-    missing, not_published : list of Absence
-        Objects that were planned without a listing, and that the archive does not have.
-    stale : list of str
-        Keys of files accepted although their published digest differs.
-    proven_bytes, downloaded_bytes : int
-        Bytes of the files proven in the store, and of those downloaded by this run.
-    seconds : float
-        Duration of the run, set by `close`.
-    arrivals : Arrivals
-    """
-
-    states: bytearray
-    clock: Clock = field(default_factory=Clock)
-    failures: list[ObjectError] = field(default_factory=list)
-    missing: list[Absence] = field(default_factory=list)
-    not_published: list[Absence] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
-    proven_bytes: int = 0
-    downloaded_bytes: int = 0
-    seconds: float = 0.0
-    arrivals: Arrivals = field(default_factory=Arrivals)
-
-    def rows_in(self, *states: State) -> pl.Series:
-        """Return whether each row of the plan is in one of some states."""
-        return pl.Series("state", self.states, dtype=pl.UInt8).is_in([*states])
-
-    def pending(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the pending ones of some rows of the plan, which have their number as ``row``."""
-        return rows.filter(self.rows_in(State.PENDING).gather(rows["row"]))
-
-    def keep(self, row: int, size: int) -> None:
-        """Record a file that was in the store, and is proven."""
-        self.states[row] = State.KEPT
-        self.proven_bytes += size
-
-    def download(self, row: int, size: int) -> None:
-        """Record a file that was downloaded and is proven."""
-        self.states[row] = State.DOWNLOADED
-        self.proven_bytes += size
-        self.downloaded_bytes += size
-
-    def fail(self, row: int, error: ObjectError) -> None:
-        """Record an object that could not be downloaded or proven."""
-        self.states[row] = State.FAILED
-        self.failures.append(error)
-
-    def skip(self, row: int, absence: Absence) -> None:
-        """Record an object that the archive does not have, or not yet."""
-        self.states[row] = State.ABSENT
-        early = absence.reason is Reason.NOT_PUBLISHED
-        (self.not_published if early else self.missing).append(absence)
-
-    def note_arrivals(self, arriving: int) -> None:
-        """Note the bytes downloaded so far, and those of files that are arriving."""
-        self.arrivals.note(self.clock.seconds(), self.downloaded_bytes + arriving)
-
-    def close(self) -> None:
-        """Record the end of the run."""
-        self.seconds = self.clock.seconds()
-        self.arrivals.note(self.seconds, self.downloaded_bytes, final=True)
-
-    @classmethod
-    def join(cls, count: int, parts: Iterable[tuple[Sequence[int], Ledger]], clock: Clock) -> Self:
-        """Join the ledgers of a plan's parts, and close the result.
-
-        Parameters
-        ----------
-        count : int
-            Rows of the plan.
-        parts : iterable of (sequence of int, Ledger)
-            Each with its rows in the plan.
-        clock : Clock
-        """
-        joined = cls(bytearray(count), clock)
-        for rows, part in parts:
-            for row, state in zip(rows, part.states, strict=True):
-                joined.states[row] = state
-            joined.failures += part.failures
-            joined.missing += part.missing
-            joined.not_published += part.not_published
-            joined.stale += part.stale
-            joined.proven_bytes += part.proven_bytes
-            joined.downloaded_bytes += part.downloaded_bytes
-        joined.close()
-        return joined
-
-
 class Files(Sequence[str]):
     """Paths or keys of some of the plan's objects, formatted when accessed.
 
@@ -214,7 +48,7 @@ class Files(Sequence[str]):
         Returns the path for a key.
     """
 
-    def __init__(self, keys: pl.Series, path_of: Callable[[str], str | Path] = str) -> None:
+    def __init__(self, keys: pl.Series, path_of: Callable[[str], object] = str) -> None:
         self._keys = keys
         self._path_of = path_of
 
@@ -282,9 +116,7 @@ class CollectionResult(Mapping[str, Any]):
         total = len(plan) - counts[State.ABSENT]
         proven = counts[State.DOWNLOADED] + counts[State.KEPT]
         proven_keys = keys.filter(ledger.rows_in(State.DOWNLOADED, State.KEPT))
-        # Its own: the ledger knows rows and keys only, and the paths are formatted later.
-        path_of = Store(plan.config.output_directory, plan.storage).path
-        task_id, output_files = uuid.uuid4().hex, Files(proven_keys, path_of)
+        task_id, output_files = uuid.uuid4().hex, Files(proven_keys, ledger.path_of)
         # The entries of the mapping, in this order.
         self.status = "success"
         self.outcome = _outcome(proven, total)
@@ -318,7 +150,7 @@ class CollectionResult(Mapping[str, Any]):
         self.unavailable = plan.unavailable
         self.missing = (*plan.missing, *ledger.missing)
         self.not_published = (*plan.not_published, *ledger.not_published)
-        self.stale = tuple(str(path_of(key)) for key in ledger.stale)
+        self.stale = tuple(str(ledger.path_of(key)) for key in ledger.stale)
         self._entries = list(vars(self))
         self.plan = plan
         self._ledger = ledger

@@ -10,7 +10,8 @@ import warnings
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
-from binance_archive_kit.download.result import Clock, CollectionResult, Ledger, State
+from binance_archive_kit.download.ledger import Clock, Ledger, State
+from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.download.transfers import Transfers
 from binance_archive_kit.errors import (
     NO_ROOM,
@@ -52,7 +53,7 @@ class Run:
     ) -> None:
         self._plan = plan
         self._store = Store(plan.config.output_directory, plan.storage)
-        self._ledger = Ledger(bytearray(len(plan)), clock)
+        self._ledger = Ledger(bytearray(len(plan)), clock, self._store.path)
         self._transfers = Transfers(plan, context, self._store, self._ledger, progress, events)
         self._progress = progress
 

@@ -21,8 +21,8 @@ from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.batches import Command, Copy, choose_workers, make_batches
 from binance_archive_kit.download.events import EventLog
+from binance_archive_kit.download.ledger import Ledger, State
 from binance_archive_kit.download.proof_queue import ProofQueue, Step, Transfer
-from binance_archive_kit.download.result import Ledger, State
 from binance_archive_kit.download.s5cmd import Event, Refused, S5cmd
 from binance_archive_kit.errors import (
     AbsentChecksum,

@@ -32,7 +32,8 @@ from prefect.utilities.annotations import quote
 
 from binance_archive_kit.download.collect import acollect
 from binance_archive_kit.download.events import EventLog, MetricsCollector
-from binance_archive_kit.download.result import Clock, CollectionResult
+from binance_archive_kit.download.ledger import Clock
+from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning.config import CollectionConfig
