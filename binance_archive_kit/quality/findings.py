@@ -19,9 +19,8 @@ from binance_archive_kit.quality.timeline import (
     Timeline,
     stream_values,
 )
-from binance_archive_kit.reading.flaws import Flaw, Standing, join_standing
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.reading.values import CONSTANT_ROWS
+from binance_archive_kit.reading.values import CONSTANT_ROWS, Flaw, Standing, join_standing
 from binance_archive_kit.timestamps import (
     DAY,
     format_time,
