@@ -11,7 +11,6 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.archive import digests as checksums
 from binance_archive_kit.archive import listing as archive
-from binance_archive_kit.download import transfer
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from tests.e2e.conftest import Ask, Serve
 from tests.support.answers import Answers, answer
