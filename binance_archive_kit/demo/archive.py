@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.demo.prices import FIRST_DAY, LAST_DAY
@@ -72,12 +71,7 @@ class DemoArchive:
         """Start, and return the endpoint."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
 
@@ -121,22 +115,12 @@ def demo_config(endpoint: str, output_directory: str | Path) -> CollectionConfig
     CollectionConfig
         For the UTC days 2025-06-15 to 2025-07-15, both inclusive.
     """
+    ended = (DataType.BOOK_TICKER, DataType.LIQUIDATION_SNAPSHOT, DataType.EOH_SUMMARY)
     hour = [Interval.H1]
     return CollectionConfig(
         markets=list(Market),
         symbols=SYMBOLS,
-        data_types=[
-            DataType.KLINES,
-            DataType.TRADES,
-            DataType.AGG_TRADES,
-            DataType.FUNDING_RATE,
-            DataType.PREMIUM_INDEX_KLINES,
-            DataType.METRICS,
-            DataType.INDEX_PRICE_KLINES,
-            DataType.MARK_PRICE_KLINES,
-            DataType.BOOK_DEPTH,
-            DataType.BVOL_INDEX,
-        ],
+        data_types=[data_type for data_type in DataType if data_type not in ended],
         intervals={
             DataType.KLINES: [Interval.M1, Interval.H1, Interval.D1],
             DataType.PREMIUM_INDEX_KLINES: hour,

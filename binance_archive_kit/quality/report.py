@@ -37,7 +37,7 @@ from binance_archive_kit.quality.timeline import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from binance_archive_kit.storage.skipped import SkippedFile
+    from binance_archive_kit.storage.inventory import SkippedFile
 
 #: A mark beside the word of each state.
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", FLAWED: "◐", NOTHING: "○", NOT_DUE: "·"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
@@ -28,7 +28,7 @@ from binance_archive_kit.query.month_reader import ScanReport
 from binance_archive_kit.query.options import ReadOptions
 from binance_archive_kit.query.polars_scan import scan_feed
 from binance_archive_kit.query.selection import Moment, parse_selection
-from binance_archive_kit.storage.skipped import SkippedFile
+from binance_archive_kit.storage.inventory import SkippedFile
 
 if TYPE_CHECKING:
     import duckdb
@@ -134,6 +134,10 @@ class OpenStore(StorePart):
         self.root = engine.root
         self.cache = engine.cache
         self.problems = engine.problems
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Engine]]:
+        """Pickle the folder and the options: the copy opens the store anew."""
+        return type(self), (self.engine,)
 
     @property
     def last_scan(self) -> ScanReport | None:

@@ -38,9 +38,8 @@ from binance_archive_kit.errors import ConfigurationError, ObjectError, shown
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.storage.inventory import Inventory, StoredFile
 from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
-from binance_archive_kit.storage.locations import Locations
 from binance_archive_kit.storage.proof import Expected, Proof, hash_file, stamp_of
-from binance_archive_kit.storage.records import ProofRecord, Records
+from binance_archive_kit.storage.records import Locations, ProofRecord, Records
 
 #: What `rehash` does, for its progress.
 HASHING = "hashing files that were moved since they were proven"
@@ -104,6 +103,10 @@ class Store:
                 f"data/; name the folder above it, {str(root.parent)!r}"
             )
         return cls(root)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, BaseStorage | None]]:
+        """Pickle the folder and the storage; what is remembered of the disk is read again."""
+        return type(self), (self.root, self.locations.storage)
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
