@@ -1,4 +1,4 @@
-"""The expected cadence of each feed, used to detect missing rows.
+"""The expected cadence of each feed, and the runs of rows that follow it: missing rows lie between.
 
 ``regular``
     A row for each step of a fixed length: candles, metrics, hourly summaries, funding
@@ -9,6 +9,9 @@
     Rows with consecutive numbers: aggregated trades, spot trades.
 ``irregular``
     Rows when something happens: a missing row cannot be detected.
+
+A run never crosses midnight UTC, so the runs of some days of a file are known without the
+other days.
 """
 
 from __future__ import annotations
