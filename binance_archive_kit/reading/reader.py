@@ -130,15 +130,21 @@ def _read_small(
     reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
 ) -> list[T | _Large]:
     """Read files that fit into memory together; return the results."""
-    chunk = None
+    chunks = _parse_small(reader, request, tasks)
+    return [chunk if isinstance(chunk, _Large) else request.finish(chunk) for chunk in chunks]
+
+
+def _parse_small(
+    reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
+) -> list[Chunk | _Large]:
     try:
         texts = [reader.unzipper.read(task) for task in tasks]
         if len(texts) == 1:
             [text] = texts
             text.unit = reader.parser.detect_unit(text.task, text.body, text.layout)
-            chunk = reader.read_one(text, request.columns)
-        elif all(text.layout is None for text in texts):
-            chunk = reader.read(texts, request.columns)
+            return [reader.read_one(text, request.columns)]
+        if all(text.layout is None for text in texts):
+            return [reader.read(texts, request.columns)]
     except LargeText:
         if len(tasks) == 1:
             return [_Large(tasks[0])]
@@ -149,10 +155,8 @@ def _read_small(
                 raise
             request.skip(error)
             return []
-    if chunk is not None:
-        return [request.finish(chunk)]
     # One of them is bad or irregular: read each by itself.
-    return [result for task in tasks for result in _read_small(reader, request, [task])]
+    return [chunk for task in tasks for chunk in _parse_small(reader, request, [task])]
 
 
 def _submit(
