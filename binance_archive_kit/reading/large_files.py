@@ -334,6 +334,7 @@ class LargeFiles(Generic[T]):
     def _sorted(self, task: FileTask) -> Iterator[Chunk]:
         """Yield the rows of a file in the order of time."""
         time, columns = self._time, self._request.columns
+        unasked = {time} - columns
         inflated = 0
         empty = pl.DataFrame()
 
@@ -343,7 +344,9 @@ class LargeFiles(Generic[T]):
 
         def frames() -> Generator[pl.DataFrame]:
             nonlocal inflated, empty
-            with closing(self._read_again(task, columns | {time}, _same, workers=1)) as chunks:
+            with closing(
+                self._read_again(task, columns | {time}, lambda chunk: chunk, workers=1)
+            ) as chunks:
                 for chunk in chunks:
                     inflated += chunk.inflated
                     empty = chunk.frame.clear()
@@ -352,16 +355,8 @@ class LargeFiles(Generic[T]):
         workers = self._request.workers
         lows = list(self._read_again(task, {time}, lowest, workers=workers))
         for frame in sort_frames(frames, lows, time, WAITING):
-            yield Chunk([(task, frame.height)], _select(frame, columns), ends=False)
-        yield Chunk([(task, 0)], _select(empty, columns), inflated=inflated)
-
-
-def _same(chunk: Chunk) -> Chunk:
-    return chunk
-
-
-def _select(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
-    return frame[[name for name in frame.columns if name in columns]]
+            yield Chunk([(task, frame.height)], frame.drop(unasked), ends=False)
+        yield Chunk([(task, 0)], empty.drop(unasked, strict=False), inflated=inflated)
 
 
 def _with_end(items: Iterator[R]) -> Iterator[tuple[R, bool]]:
