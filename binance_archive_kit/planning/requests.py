@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.annotations import KnownDefect, load_annotations
-from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.enums import DataType, Interval, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
     Span,
@@ -337,7 +337,7 @@ def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:
             request
             for request in requests
             if any(
-                defect.concerns(*_names_of(part.folder)) and _overlaps(defect, part.spans)
+                _is_in(defect, part.folder) and _overlaps(defect, part.spans)
                 for part in request.parts()
             )
         ]
@@ -348,9 +348,11 @@ def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:
             yield Note("date_range", text)
 
 
-def _names_of(folder: Folder) -> tuple[Market, DataType, str, Interval | None, Partition]:
-    """Return what annotations of a folder are found by."""
-    return folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
+def _is_in(defect: KnownDefect, folder: Folder) -> bool:
+    """Return whether files of a folder can have a known defect."""
+    return defect.concerns(
+        folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
+    )
 
 
 def _overlaps(defect: KnownDefect, spans: Iterable[Span]) -> bool:
@@ -366,8 +368,8 @@ def _better_days(request: FolderRequest) -> list[Span]:
     """Return the days that the monthly files have wrong and the daily ones right."""
     if request.rest is None:
         return []
-    names, wrong = _names_of(request.folder), load_annotations().wrong_days
-    return [(day, day) for span in request.spans for day in sorted(wrong(*names, *span))]
+    wrong = load_annotations().wrong_days
+    return [(day, day) for span in request.spans for day in sorted(wrong(request.folder, *span))]
 
 
 def _feeds(requests: Iterable[FolderRequest]) -> str:
