@@ -253,7 +253,7 @@ class LocalS3:
         self.connections: set[Connection] = set()
         self._objects = objects
         self._entries: dict[str, Entry] = {}
-        self._sorted: list[str] = []
+        self._sorted = sorted(objects)
         self._url = ""
         self._thread: threading.Thread | None = None
         self._end: Callable[[], None] = lambda: None
@@ -262,8 +262,6 @@ class LocalS3:
 
     def keys(self) -> Sequence[str]:
         """Return all keys, in the order of their UTF-8 bytes."""
-        if not self._sorted:
-            self._sorted = sorted(self._objects)
         return self._sorted
 
     def entry(self, key: str) -> Entry | None:

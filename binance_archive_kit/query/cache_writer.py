@@ -13,7 +13,7 @@ from binance_archive_kit.errors import FileError
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext
 from binance_archive_kit.query.month_reader import ScanReport, Tally
 from binance_archive_kit.query.scan_planner import MonthTask
-from binance_archive_kit.reading.batches import batch_of
+from binance_archive_kit.reading.chunks import batch_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.reader import ZipReader
 

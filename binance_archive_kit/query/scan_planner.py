@@ -328,16 +328,7 @@ class ScanPlanner:
     def _wrong_days(self, first: Part, others: Sequence[Part]) -> set[date]:
         """Return the days that are known to be wrong in one part, and that others have."""
         stored, files = first
-        folder = stored.folder
-        wrong = load_annotations().wrong_days(
-            folder.market,
-            folder.data_type,
-            folder.symbol,
-            folder.interval,
-            folder.partition,
-            files[0].start,
-            files[-1].end,
-        )
+        wrong = load_annotations().wrong_days(stored.folder, files[0].start, files[-1].end)
         better: set[date] = set()
         for other, candidates in others if wrong else ():
             covering = [f for f in candidates if days_between(f.start, f.end) & wrong]

@@ -38,9 +38,8 @@ from binance_archive_kit.errors import ConfigurationError, ObjectError, shown
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.storage.inventory import Inventory, StoredFile
 from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
-from binance_archive_kit.storage.locations import Locations
 from binance_archive_kit.storage.proof import Expected, Proof, hash_file, stamp_of
-from binance_archive_kit.storage.records import ProofRecord, Records
+from binance_archive_kit.storage.records import Locations, ProofRecord, Records
 
 #: What `rehash` does, for its progress.
 HASHING = "hashing files that were moved since they were proven"
