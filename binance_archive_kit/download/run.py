@@ -52,7 +52,7 @@ class Run:
     ) -> None:
         self._plan = plan
         self._store = Store(plan.config.output_directory, plan.storage)
-        self._ledger = Ledger(bytearray(len(plan)), clock, lambda key: str(self._store.path(key)))
+        self._ledger = Ledger(bytearray(len(plan)), clock, self._store.path)
         self._transfers = Transfers(plan, context, self._store, self._ledger, progress, events)
         self._progress = progress
 
