@@ -1,7 +1,7 @@
-"""The commands of ``binance-archive``: each prints text, or JSON with ``--json``.
+"""The commands of ``binance-archive``, and their exit codes.
 
-A command is a function that returns an `Exit`. To add one, write the function, give it to the
-group in `main`, and add it to the table of commands in the README.
+A command is a function that returns an `Exit`, and is listed in `COMMANDS`. It prints text, or
+JSON with ``--json``.
 """
 
 from __future__ import annotations
