@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import astuple, replace
 from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 import pyarrow as pa
@@ -100,6 +101,10 @@ class Engine:
         skip = self._leave_out if options.on_error == "skip" else None
         self._context = ScanContext(self._store, self.cache, Partition(options.prefer), skip)
         self._writer = CacheWriter(self._context)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, ReadOptions]]:
+        """Pickle the folder and the options: the copy opens the store anew."""
+        return type(self), (self.root, self.options)
 
     # Feeds
 
