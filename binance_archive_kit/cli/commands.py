@@ -232,7 +232,8 @@ def _report_json(report: bak.CoverageReport) -> str:
     )
 
 
-@click.command
+# A query may start with a comment: "-- …" is not an option.
+@click.command(context_settings={"ignore_unknown_options": True})
 @store_argument
 @click.argument("query")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row and line.")

@@ -22,8 +22,7 @@ from binance_archive_kit.quality.timeline import (
     Timeline,
     merge,
 )
-from binance_archive_kit.reading.cadence import MONTH, month_start
-from binance_archive_kit.reading.runs import NO_RUNS, Run, Runs
+from binance_archive_kit.reading.cadence import MONTH, NO_RUNS, Run, Runs, month_start
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, format_time, to_day_number
 
 #: A silence at the end of a file is too long if it is this many times the longest elsewhere.
