@@ -26,7 +26,6 @@ import pyarrow.parquet as pq
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.display import render
 from binance_archive_kit.query.known_files import VERSION, KnownFiles
-from binance_archive_kit.query.options import DEFAULT_LIMIT
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS, FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.layout import PRIVATE
@@ -36,6 +35,8 @@ _ROW_GROUP = 122_880
 #: Rows that tell whether a column's values repeat.
 _SAMPLE = 20_000
 _PART = ".part"
+#: Bytes that the cached months of a store may take.
+DEFAULT_LIMIT = 20 << 30
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()

@@ -1,8 +1,9 @@
-"""Look up files for a scan: as they are on disk now, and the days they have rows of."""
+"""Look up files for a scan: as they are on disk now and as proven, and the days they have."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -10,18 +11,111 @@ from datetime import date, timedelta
 from itertools import chain
 
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.errors import FileError, file_error
+from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
-from binance_archive_kit.query.proofs import FileNotes, Proofs
-from binance_archive_kit.reading.chunks import Chunk
+from binance_archive_kit.query.known_files import KnownFiles
+from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import FeedTable
-from binance_archive_kit.reading.file_stats import FileTask, lead_of
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.moved import rehash_moved
+from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord, Records
 from binance_archive_kit.storage.stamps import raw, stamp_of
 from binance_archive_kit.storage.store import Store
 from binance_archive_kit.timestamps import DAY, to_day_number
+
+#: Nanoseconds for which the proof of a new file may not be recorded yet; clocks may be apart.
+_RECENT = 5_000_000_000
+
+
+class Proofs:
+    """The records of proven files, looked up once for each scan.
+
+    Parameters
+    ----------
+    records : Records
+    files : callable, optional
+        Returns all files that the scan needs. If one of them was moved since it was proven,
+        so were the others, and they are hashed again together.
+    """
+
+    def __init__(
+        self, records: Records, files: Callable[[], Iterable[StoredFile]] | None = None
+    ) -> None:
+        self._records = records
+        self._files = files
+        #: Since when records are looked up.
+        self._as_of = time.time_ns()
+        self._found: dict[str, dict[str, ProofRecord]] = {}
+
+    def check(self, file: StoredFile) -> None:
+        """Check that a file is still the one that was proven, if it ever was.
+
+        Raises
+        ------
+        ChangedFile
+            If its bytes are others.
+        """
+        if self._is_unchanged(file):
+            return
+        if max(file.stamp.mtime, file.stamp.ctime) > self._as_of - _RECENT:
+            # A collection may have put it in place, and not recorded its proof yet.
+            time.sleep(COMMIT_DELAY)
+            self._as_of = time.time_ns()
+            self._found.clear()
+            if self._is_unchanged(file):
+                return
+        raise ChangedFile(file.path, "its bytes are not the ones that were proven")
+
+    def is_published(self, file: StoredFile) -> bool:
+        """Return whether the archive publishes these bytes, according to the proof."""
+        proof = self._proof(file)
+        return proof is not None and proof.published and proof.is_of(file.stamp)
+
+    def _is_unchanged(self, file: StoredFile) -> bool:
+        proof = self._proof(file)
+        if proof is None or proof.is_of(file.stamp):
+            return True
+        if proof.stamp.size != file.size:
+            return False
+        others = () if self._files is None else self._files()
+        self._files = None
+        files = {each.key: each for each in (*others, file)}
+        proofs = {key: self._proof(each) for key, each in files.items()}
+        for key, proven in rehash_moved(self._records, files.values(), proofs).items():
+            self._found[f"{key.rpartition('/')[0]}/"][key] = proven
+        proof = self._proof(file)
+        return proof is None or proof.is_of(file.stamp)
+
+    def _proof(self, file: StoredFile) -> ProofRecord | None:
+        if not file.is_zip:
+            return None
+        prefix = f"{file.key.rpartition('/')[0]}/"
+        if prefix not in self._found:
+            self._found[prefix] = self._records.proofs(prefix)
+        return self._found[prefix].get(file.key)
+
+
+class FileNotes(Notes):
+    """Remembers what one reader finds out about the files of a feed."""
+
+    def __init__(self, records: Records, known: KnownFiles, feed: FeedTable) -> None:
+        self._proofs = Proofs(records)
+        self._known = known
+        self._feed = feed
+
+    def completed(self, task: FileTask, stats: FileStats) -> None:
+        """Remember the statistics of a file that was read to its end."""
+        self._known.remember(self._feed, {task.file.key: stats})
+
+    def rejected(self, task: FileTask, error: FileError) -> None:
+        """Remember that a file cannot be read; complete the error with whose fault it is."""
+        if error.lasting:
+            error.at_source = self._proofs.is_published(task.file)
+            self._known.reject(self._feed, task.file, error)
+
 
 Skip = Callable[[FileError], None]
 #: Files of a folder, in the order of their names.

@@ -18,9 +18,8 @@ from binance_archive_kit.errors import (
     unknown,
 )
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.polars_scan import scan_feed
+from binance_archive_kit.query.polars_scan import parse_selection, scan_feed
 from binance_archive_kit.query.pruning import Selection
-from binance_archive_kit.query.selection import parse_selection
 from binance_archive_kit.reading.cadence import MONTH, cadence_of, length
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS
 from binance_archive_kit.reading.known_times import KNOWN_AT

@@ -16,13 +16,11 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, read_interval, read_names
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, unknown
-from binance_archive_kit.query.bars import best_bars, find_candidates, phase_of
-from binance_archive_kit.query.duplicates import UniqueRows, first_few
+from binance_archive_kit.query.bars import best_bars, find_candidates, parse_length, phase_of
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.lengths import parse_length
 from binance_archive_kit.query.open_store import Source, open_engine
+from binance_archive_kit.query.polars_scan import Moment, UniqueRows, first_few, parse_selection
 from binance_archive_kit.query.pruning import Selection
-from binance_archive_kit.query.selection import Moment, parse_selection
 from binance_archive_kit.reading.feed_table import FeedTable
 
 #: How late a funding may be before the one before it is no longer known to be valid.

@@ -17,7 +17,7 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.errors import ArchiveKitWarning
-from binance_archive_kit.query import proofs
+from binance_archive_kit.query import file_lookup
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.records import Records
 from binance_archive_kit.storage.stamps import stamp_of
@@ -163,9 +163,9 @@ def test_many_changed_files_share_one_wait(
         waits.append(seconds)
         now += seconds
 
-    monkeypatch.setattr(proofs.time, "sleep", sleep)
-    monkeypatch.setattr(proofs.time, "time_ns", lambda: int(now * 1e9))
-    monkeypatch.setattr(proofs, "_RECENT", 2_000_000_000)
+    monkeypatch.setattr(file_lookup.time, "sleep", sleep)
+    monkeypatch.setattr(file_lookup.time, "time_ns", lambda: int(now * 1e9))
+    monkeypatch.setattr(file_lookup, "_RECENT", 2_000_000_000)
     with pytest.warns(ArchiveKitWarning, match="changed"):
         rows = bak.scan(root, "spot", "klines", on_error="skip", cache=False).collect()
     assert not rows.height
