@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import Interval
 from binance_archive_kit.errors import ConfigurationError, respelled, shown
+from binance_archive_kit.query.file_lookup import days_between
 from binance_archive_kit.query.polars_scan import UniqueRows
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading import cadence
@@ -167,14 +168,14 @@ def find_candidates(
     return [(interval, days[interval]) for interval in best]
 
 
-def _days_within(file: StoredFile, selection: Selection) -> Iterator[date]:
+def _days_within(file: StoredFile, selection: Selection) -> set[date]:
     first, last = file.start, file.end
     if selection.start is not None:
         first = max(first, selection.start.date())
     if selection.end is not None:
         # The end is exclusive: midnight ends the day before.
         last = min(last, (selection.end - timedelta(microseconds=1)).date())
-    yield from (first + timedelta(days=n) for n in range((last - first).days + 1))
+    return days_between(first, last)
 
 
 def phase_of(

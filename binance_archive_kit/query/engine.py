@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
-from contextlib import closing
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -46,7 +45,7 @@ from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.reading.profile import FileProfile, profile_files
+from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.moved import rehash_moved
 from binance_archive_kit.storage.records import ProofRecord
@@ -326,22 +325,8 @@ class Engine:
                 # A file that gives several stretches of days is read once.
                 unread[key] = replace(task, without=frozenset()) if task.without else task
         done(len(profiles))
-        new: dict[str, FileProfile] = {}
-        with closing(
-            profile_files(
-                self.root,
-                feed,
-                list(unread.values()),
-                workers=worker_count(),
-                skip=skip,
-                notes=self._context.notes(feed),
-            )
-        ) as groups:
-            for group in groups:
-                done(len(group))
-                new |= group
-        self.known.remember_profiles(feed, new)
-        return profiles | new
+        lookup = FileLookup(replace(self._context, skip=skip), feed)
+        return profiles | lookup.profile([*unread.values()], workers=worker_count(), done=done)
 
     @property
     def workers(self) -> int:
@@ -413,11 +398,7 @@ class Engine:
     # The cache
 
     def warm(
-        self,
-        market: str | None = None,
-        data_type: str | None = None,
-        *,
-        symbols: str | Iterable[str] | None = None,
+        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> CacheUse:
         """Cache all months, as `OpenStore.warm` describes."""
         feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import chain
@@ -13,7 +13,6 @@ from itertools import chain
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
-from binance_archive_kit.query.known_files import KnownFiles
 from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
@@ -98,25 +97,6 @@ class Proofs:
         return self._found[prefix].get(file.key)
 
 
-class FileNotes(Notes):
-    """Remembers what one reader finds out about the files of a feed."""
-
-    def __init__(self, records: Records, known: KnownFiles, feed: FeedTable) -> None:
-        self._proofs = Proofs(records)
-        self._known = known
-        self._feed = feed
-
-    def completed(self, task: FileTask, stats: FileStats) -> None:
-        """Remember the statistics of a file that was read to its end."""
-        self._known.remember(self._feed, {task.file.key: stats})
-
-    def rejected(self, task: FileTask, error: FileError) -> None:
-        """Remember that a file cannot be read; complete the error with whose fault it is."""
-        if error.lasting:
-            error.at_source = self._proofs.is_published(task.file)
-            self._known.reject(self._feed, task.file, error)
-
-
 Skip = Callable[[FileError], None]
 #: Files of a folder, in the order of their names.
 Part = tuple[StoredFolder, tuple[StoredFile, ...]]
@@ -144,13 +124,9 @@ class ScanContext:
     skip: Skip | None
     days: dict[StoredFile, frozenset[date]] = field(default_factory=dict)
 
-    def notes(self, feed: FeedTable) -> FileNotes:
-        """Return new notes on the files of a feed."""
-        return FileNotes(self.store.records, self.cache.known, feed)
 
-
-class FileLookup:
-    """Looks up the files of a feed, for one scan.
+class FileLookup(Notes):
+    """Looks up the files of a feed, for one scan, and remembers what reading them shows.
 
     Parameters
     ----------
@@ -166,7 +142,6 @@ class FileLookup:
         feed: FeedTable,
         files: Callable[[], Iterable[StoredFile]] | None = None,
     ) -> None:
-        self._root = context.store.root
         self._known = context.cache.known
         self._context = context
         self._feed = feed
@@ -194,7 +169,7 @@ class FileLookup:
         for task in tasks:
             file = task.file
             try:
-                stat = os.stat(f"{self._root}/{file.path}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{self._context.store.root}/{file.path}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
             if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
@@ -213,6 +188,20 @@ class FileLookup:
                     continue
             found.append(FileTask(file, task.held, stats, task.without))
         return found
+
+    def completed(self, task: FileTask, stats: FileStats) -> None:
+        """Remember the statistics of a file that was read to its end."""
+        self._known.remember(self._feed, {task.file.key: stats})
+
+    def rejected(self, task: FileTask, error: FileError) -> None:
+        """Remember that a file cannot be read; complete the error with whose fault it is."""
+        if error.lasting:
+            error.at_source = self._proofs.is_published(task.file)
+            self._known.reject(self._feed, task.file, error)
+
+    def reader(self) -> ZipReader:
+        """Return a reader of the feed."""
+        return ZipReader(self._context.store.root, self._feed, notes=self)
 
     def _check(self, file: StoredFile) -> None:
         """Raise if a file was rejected, or is no longer the proven one."""
@@ -243,7 +232,7 @@ class FileLookup:
             return {file.start} if self._has_rows(task) else set()
         profile = self._known.profiles(self._feed).get(file.key)
         if profile is None or not profile.stats.is_of(file):
-            profile = self._profile([task]).get(file.key)
+            profile = self.profile([task]).get(file.key)
         if profile is None:
             return set()
         return profile.days if profile.days is not None else self._read_days(task)
@@ -253,7 +242,7 @@ class FileLookup:
         stats, key = task.stats, task.file.key
         if self._context.skip is not None and (stats is None or not stats.checked):
             # Every row has to be read, so that a bad file does not keep another from its day.
-            profile = self._profile([task]).get(key)
+            profile = self.profile([task]).get(key)
             return profile is not None and profile.stats.rows > 0
         if stats is None:
             for chunk in self._read(task, ()):
@@ -271,8 +260,7 @@ class FileLookup:
         return self._context.days[task.file]
 
     def _read(self, task: FileTask, columns: Sequence[str]) -> Iterator[Chunk]:
-        reader = ZipReader(self._root, self._feed, notes=self._context.notes(self._feed))
-        return reader.chunks([task], columns, lambda chunk: chunk, workers=1)
+        return self.reader().chunks([task], columns, lambda chunk: chunk, workers=1)
 
     def profile_leads(self, parts: Iterable[Part]) -> None:
         """Profile the files that may have rows before their month, many at once."""
@@ -290,7 +278,7 @@ class FileLookup:
                         )
         if unread:
             # Bad files raise when their rows are read.
-            self._profile(unread, skip=lambda error: None)
+            self.profile(unread, skip=lambda error: None)
 
     def have_leads(self, parts: Iterable[Part]) -> bool:
         """Return whether any file has a candle that begins before it."""
@@ -301,19 +289,36 @@ class FileLookup:
                         return True
         return False
 
-    def _profile(
-        self, tasks: Sequence[FileTask], skip: Skip | None = None
+    def profile(
+        self,
+        tasks: Sequence[FileTask],
+        skip: Skip | None = None,
+        *,
+        workers: int = 1,
+        done: Callable[[int], None] | None = None,
     ) -> dict[str, FileProfile]:
-        """Read files in full; remember and return their profiles, by their keys."""
+        """Read files in full; remember and return their profiles, by their keys.
+
+        Parameters
+        ----------
+        tasks : sequence of FileTask
+        skip : callable, optional
+            Called with the error of each file that cannot be read, unless the store has its own.
+        workers : int
+            Threads to parse with.
+        done : callable, optional
+            Called with the number of files that were profiled since the last call.
+        """
+        profiles: dict[str, FileProfile] = {}
+        skip = self._context.skip or skip
         found = profile_files(
-            self._root,
-            self._feed,
-            tasks,
-            workers=1,
-            skip=self._context.skip or skip,
-            notes=self._context.notes(self._feed),
+            self._context.store.root, self._feed, tasks, workers=workers, skip=skip, notes=self
         )
-        profiles = {key: profile for files in found for key, profile in files.items()}
+        with closing(found):
+            for group in found:
+                if done is not None:
+                    done(len(group))
+                profiles |= group
         self._known.remember_profiles(self._feed, profiles)
         return profiles
 

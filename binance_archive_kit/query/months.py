@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import pyarrow as pa
@@ -23,7 +24,6 @@ from binance_archive_kit.reading.batches import batch_of, count_chunks
 from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
-from binance_archive_kit.reading.reader import ZipReader
 
 
 @dataclass(slots=True)
@@ -85,11 +85,15 @@ class Query:
     pruner: Pruner
     where: ds.Expression | None
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Columns to read: those to return, and those that the condition may need."""
         words = "" if self.where is None else str(self.where)
         return [name for name in self.feed.arrow.names if name in self.names or name in words]
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        return pa.schema([self.feed.arrow.field(name) for name in self.columns])
 
     @property
     def reads(self) -> bool:
@@ -98,7 +102,7 @@ class Query:
 
     def rows_of(self, chunk: Chunk) -> pa.RecordBatch:
         """Return the rows and columns of a chunk that belong to the answer."""
-        batch = batch_of(chunk, pa.schema([self.feed.arrow.field(n) for n in self.columns]))
+        batch = batch_of(chunk, self._schema)
         if self.where is not None:
             groups = groupby((task for task, _ in chunk.spans), lambda task: task.held)
             covered = (
@@ -142,6 +146,7 @@ class MonthReader:
 
     def __init__(self, context: ScanContext, query: Query, tally: Tally) -> None:
         self._context = context
+        self._lookup = FileLookup(context, query.feed)
         self._query = query
         self._tally = tally
 
@@ -179,7 +184,7 @@ class MonthReader:
             # Deleted or damaged. The zips have the same rows in the same order.
             cache.discard(paths)
             needed = (task for month in months for task in month.needed)
-            for batch in self._unzipped(FileLookup(self._context, query.feed).current(needed)):
+            for batch in self._unzipped(self._lookup.current(needed)):
                 again = min(done, batch.num_rows)
                 done -= again
                 if again < batch.num_rows:
@@ -189,9 +194,8 @@ class MonthReader:
             touch(paths)
 
     def _unzipped(self, tasks: Sequence[FileTask]) -> Iterator[pa.RecordBatch]:
-        feed, rows_of = self._query.feed, self._query.rows_of
-        reader = ZipReader(self._context.store.root, feed, notes=self._context.notes(feed))
-        chunks = reader.chunks(
+        rows_of = self._query.rows_of
+        chunks = self._lookup.reader().chunks(
             tasks,
             self._query.columns,
             lambda chunk: (chunk, rows_of(chunk)),
@@ -221,17 +225,16 @@ class CacheWriter:
     def write(self, feed: FeedTable, month: MonthTask, *, workers: int) -> None:
         """Write a month, unless it is cached already or one of its files cannot be read."""
         cache = self._context.cache
-        tasks = FileLookup(self._context, feed).current(month.files)
+        lookup = FileLookup(self._context, feed)
+        tasks = lookup.current(month.files)
         path = cache.month(feed, month.files[0].folder, tasks)
         if path is None or path.exists() or len(tasks) < len(month.files):
             return
         tally = Tally(ScanReport(feed.view))
 
         def rows() -> Iterator[pa.RecordBatch]:
-            reader = ZipReader(self._context.store.root, feed, notes=self._context.notes(feed))
-            for chunk in reader.chunks(
-                tasks, feed.arrow.names, lambda chunk: chunk, workers=workers
-            ):
+            names = feed.arrow.names
+            for chunk in lookup.reader().chunks(tasks, names, lambda chunk: chunk, workers=workers):
                 tally.count(chunk)
                 yield batch_of(chunk, feed.arrow)
 

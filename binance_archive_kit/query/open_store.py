@@ -179,7 +179,7 @@ class OpenStore(StorePart):
         StoreError, DiskSpaceError
             If the cache's folder cannot be written to.
         """
-        return self.engine.warm(market, data_type, symbols=symbols)
+        return self.engine.warm(market, data_type, symbols)
 
     def __repr__(self) -> str:
         streams = self.frame()

@@ -213,16 +213,14 @@ def _frames(
 
 def _polars_frame(batch: pa.RecordBatch, feed: FeedTable) -> pl.DataFrame:
     """Convert a batch to a frame of the feed's Polars types."""
-    frame = pl.from_arrow(batch)
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError(f"{type(frame)} instead of a frame")
-    wanted = {name: dtype for name, dtype in feed.polars.items() if name in frame.columns}
+    frame = pl.DataFrame(batch)
+    schema = frame.schema
     return frame.with_columns(
         pl.col(name).dt.replace_time_zone("UTC")
         if isinstance(dtype, pl.Datetime)
         else pl.col(name).cast(dtype)
-        for name, dtype in wanted.items()
-        if frame.schema[name] != dtype
+        for name, dtype in feed.polars.items()
+        if schema.get(name, dtype) != dtype
     )
 
 
