@@ -227,8 +227,10 @@ class CacheWriter:
         cache = self._context.cache
         lookup = FileLookup(self._context, feed)
         tasks = lookup.current(month.files)
+        if len(tasks) < len(month.files):
+            return
         path = cache.month(feed, month.files[0].folder, tasks)
-        if path is None or path.exists() or len(tasks) < len(month.files):
+        if path is None or path.exists():
             return
         tally = Tally(ScanReport(feed.view))
 
