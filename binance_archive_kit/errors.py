@@ -70,15 +70,15 @@ class ArchiveKitWarning(UserWarning):
 
 
 class FieldProblem(NamedTuple):
-    """What is wrong with one field of a configuration, or one argument of a call.
+    """The problem of one field of a configuration, or of one argument of a call.
 
     Attributes
     ----------
     field : str
-        Its name, with the names inside it after dots, such as ``symbols.spot``. Empty if the
-        problem belongs to no single field.
+        The name of the field, with dots before nested names, such as ``symbols.spot``. Empty if
+        the problem does not belong to a single field.
     message : str
-        The invalid value and what to do, without the name.
+        The invalid value and what to do, without the name of the field.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class ConfigurationError(ArchiveKitError, ValueError):
     Parameters
     ----------
     *problems : FieldProblem or str
-        A text is a problem that belongs to no single field.
+        A str is a problem that does not belong to a single field.
 
     Attributes
     ----------
@@ -150,10 +150,13 @@ class RunResult(Protocol):
 class WorkflowError(ArchiveKitError):
     """A run in which no object could be downloaded.
 
+    `binance_archive_kit.workflow` also raises it if the archive could not be listed or the disk
+    is full.
+
     Attributes
     ----------
     result : CollectionResult or None
-        What happened to each object.
+        The result of the run, with the failure of each object; None if the run did not begin.
     """
 
     def __init__(self, message: str, result: RunResult | None = None) -> None:
@@ -188,7 +191,7 @@ class ObjectError(ArchiveKitError):
     reason : str
         The kind of failure, in one word.
     detail : str
-        What happened and, where possible, what to do.
+        What happened and, if possible, what to do.
     """
 
     reason: ClassVar[str]
@@ -345,7 +348,7 @@ class ConflictingRows(FileError, reason="conflicting_rows"):
     def __str__(self) -> str:
         """Return what was found, and what to do."""
         return (
-            f"{self.file}: {self.reason}: {self.detail}; scan(...) gives them all, and "
+            f"{self.file}: {self.reason}: {self.detail}; scan(...) returns them all, and "
             'on_error="skip" leaves them out'
         )
 
@@ -376,8 +379,8 @@ _DISK = {
     errno.EROFS: "the disk is read-only; make it writable, or choose another folder",
     errno.EACCES: "permission denied; change the permissions or the user, or choose another folder",
     errno.EPERM: "not permitted; change the permissions or the user, or choose another folder",
-    errno.ENOTDIR: "no folder is where it, or one above it, should be; move away what is there",
-    errno.EEXIST: "no folder is where it, or one above it, should be; move away what is there",
+    errno.ENOTDIR: "it, or a folder above it, is a file instead of a folder; move that file away",
+    errno.EEXIST: "it, or a folder above it, is a file instead of a folder; move that file away",
     errno.EISDIR: "a folder is where a file should be; move the folder away",
     errno.ELOOP: "symbolic links lead in a circle; remove them",
     errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter folder",
@@ -386,7 +389,7 @@ _DISK = {
     errno.EIO: "the disk does not work; check it, and run verify on the store afterwards",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
     errno.ENFILE: "too many files are open on this machine; end other programs",
-    errno.ESTALE: "the network file system has lost it; mount it again",
+    errno.ESTALE: "the network file system no longer has it; mount it again",
 }
 #: Error numbers for a full disk: no space for bytes, or for one more file.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -413,7 +416,7 @@ def disk_error(error: OSError, path: object) -> ArchiveKitError:
         where = where.decode(errors="backslashreplace")
     if error.errno in NO_ROOM:
         return DiskSpaceError(
-            f"{where}: no room is left on its disk, for bytes or for one more file; "
+            f"{where}: no space (or no inode) is left on its disk; "
             "free some space, or choose a folder on another disk"
         )
     return StoreError(f"{where}: {disk_advice(error.errno) or error.strerror or error}")

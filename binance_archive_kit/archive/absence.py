@@ -14,7 +14,12 @@ from binance_archive_kit.display.summary import Fold, State
 
 
 class Reason(StrEnum):
-    """Why something that was requested is not in the plan."""
+    """The reason why something that was requested is not in the plan.
+
+    ``no_such_feed`` to ``ended`` are unavailable (cannot exist); ``absent``, ``after_last`` and
+    ``other_name`` are missing (could exist, but the archive does not have it, or only under
+    an irregular name); ``not_published`` will exist later.
+    """
 
     # It cannot exist: unavailable.
     NO_SUCH_FEED = "no_such_feed"
@@ -36,21 +41,24 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """Something that was requested and cannot be obtained, and why.
+    """Something that was requested and cannot be obtained, with the reason.
 
     Attributes
     ----------
     market, data_type : Market, DataType
+        The feed.
     reason : Reason
         The kind of absence.
     detail : str
         The reason in a sentence.
-    symbol, interval, partition
-        What is absent; None for all.
     start, end : date
-        Days (UTC) that are absent, both inclusive.
+        First and last UTC day that is absent, both inclusive.
+    symbol, interval : str or None
+        The symbol and interval that are absent; None if all are.
+    partition : Partition or None
+        The partition that is absent; None if both are.
     key : str or None
-        The object that could exist, for what is missing or not published yet.
+        The key of the object that is missing or not published yet; None otherwise.
     """
 
     market: Market

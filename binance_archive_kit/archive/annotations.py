@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.matrix import Confidence, Day, FrozenModel, shipped
 
 
@@ -240,33 +241,26 @@ class Annotations(FrozenModel):
     defects: tuple[KnownDefect, ...]
     renames: tuple[KnownRename, ...]
 
-    def wrong_days(
-        self,
-        market: Market,
-        data_type: DataType,
-        symbol: str,
-        interval: str | None,
-        partition: Partition,
-        first: date,
-        last: date,
-    ) -> set[date]:
+    def wrong_days(self, folder: Folder, first: date, last: date) -> set[date]:
         """Return the days that are wrong here and right in another partition; ends inclusive.
 
+        >>> from binance_archive_kit.archive.keys import Stream
         >>> december = date(2020, 12, 1), date(2020, 12, 31)
-        >>> candles = Market.SPOT, DataType.KLINES, "BTCUSDT", "1h"
+        >>> candles = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)
         >>> wrong_days = load_annotations().wrong_days
-        >>> wrong_days(*candles, Partition.MONTHLY, *december)
+        >>> wrong_days(Folder(candles, Partition.MONTHLY), *december)
         {datetime.date(2020, 12, 21)}
-        >>> wrong_days(*candles, Partition.DAILY, *december)
+        >>> wrong_days(Folder(candles, Partition.DAILY), *december)
         set()
         """
+        name = folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
         days: set[date] = set()
         for defect in self.defects:
-            if defect.better in (None, partition) or defect.fixed_on or defect.end is None:
+            if defect.better in (None, folder.partition) or defect.fixed_on or defect.end is None:
                 continue
             start = max(defect.start.date(), first)
             end = min((defect.end - timedelta(microseconds=1)).date(), last)
-            if start <= end and defect.concerns(market, data_type, symbol, interval, partition):
+            if start <= end and defect.concerns(*name):
                 days |= {start + timedelta(days=day) for day in range((end - start).days + 1)}
         return days
 

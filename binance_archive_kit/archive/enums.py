@@ -33,7 +33,7 @@ class Market(StrEnum):
 
     @property
     def title(self) -> str:  # type: ignore[override]
-        """Name for people.
+        """Name of the market in texts.
 
         >>> Market.FUTURES_CM.title
         'COIN-M futures'
@@ -104,7 +104,7 @@ class DataType(StrEnum):
 
     @property
     def has_intervals(self) -> bool:
-        """Whether there are files for each interval, as for the four kline families.
+        """Whether files are split by interval: true for the four kline families.
 
         >>> DataType.MARK_PRICE_KLINES.has_intervals, DataType.TRADES.has_intervals
         (True, False)

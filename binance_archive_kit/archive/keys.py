@@ -15,6 +15,7 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -54,13 +55,10 @@ def delivery_of(symbol: str) -> date | None:
     >>> delivery_of("BTCUSD_240628"), delivery_of("BTCUSD_PERP")
     (datetime.date(2024, 6, 28), None)
     """
-    found = _DELIVERY.search(symbol)
-    if found is None:
-        return None
-    try:
-        return date.fromisoformat(f"20{found[1]}")
-    except ValueError:
-        return None
+    if found := _DELIVERY.search(symbol):
+        with suppress(ValueError):
+            return date.fromisoformat(f"20{found[1]}")
+    return None
 
 
 def feed_prefix(market: Market, partition: Partition, data_type: DataType) -> str:
@@ -298,19 +296,17 @@ def parse_period(text: str, partition: Partition) -> date:
     return date.fromisoformat(text if partition is Partition.DAILY else f"{text}-01")
 
 
-def pad_period(text: str, partition: Partition) -> str | None:
-    """Return a period with the zeros it may lack; None if it is not a period.
+def parse_loose_period(text: str, partition: Partition) -> date | None:
+    """Parse a period, also without leading zeros, as in some keys; None if it is invalid.
 
-    >>> pad_period("2020-8", Partition.MONTHLY), pad_period("2020-08", Partition.MONTHLY)
-    ('2020-08', '2020-08')
+    >>> parse_loose_period("2020-8", Partition.MONTHLY)
+    datetime.date(2020, 8, 1)
+    >>> parse_loose_period("2020-8", Partition.DAILY) is None
+    True
     """
-    if _PERIODS[partition].fullmatch(text) is None:
-        text = re.sub(r"-(\d)\b", r"-0\1", text, flags=re.ASCII)
-    try:
-        parse_period(text, partition)
-    except ValueError:
-        return None
-    return text
+    with suppress(ValueError):
+        return parse_period("-".join(part.zfill(2) for part in text.split("-")), partition)
+    return None
 
 
 def format_period(start: date, partition: Partition) -> str:

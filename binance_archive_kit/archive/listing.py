@@ -23,7 +23,6 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -39,7 +38,7 @@ from binance_archive_kit.archive.keys import (
     Span,
     format_period,
     is_symbol,
-    pad_period,
+    parse_loose_period,
     periods,
 )
 from binance_archive_kit.archive.listing_pages import InvalidPage, Listed, Page, parse_page
@@ -129,16 +128,10 @@ class ListingClient:
         self._slots = asyncio.Semaphore(_CONCURRENCY)
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._client.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
 
     async def list_folders(
         self,
@@ -234,8 +227,8 @@ class ListingClient:
                     period = _period(key, head, folder.partition, listing)
                     if period is None or key > last:
                         continue
-                    # The sidecar sorts right after its zip; only the end of a page separates them.
-                    alone = page.truncated and key == page.objects[-1][0]
+                    # Only keys that start with the zip's sort between it and its sidecar.
+                    alone = page.truncated and page.objects[-1][0].startswith(key)
                     checksum = alone or f"{key}{CHECKSUM_SUFFIX}" in checksums
                     listing.objects[period] = replace(listed, checksum=checksum)
                 if any(key > last for key, _ in page.objects):
@@ -430,8 +423,11 @@ def _period(key: str, head: str, partition: Partition, listing: FolderListing) -
     if not (key.startswith(head) and key.endswith(".zip")):
         return None
     written = key[len(head) : -len(".zip")]
-    period = pad_period(written, partition)
-    if period is not None and period != written:
+    start = parse_loose_period(written, partition)
+    if start is None:
+        return None
+    period = format_period(start, partition)
+    if period != written:
         listing.misnamed[period] = key
         return None
     return period

@@ -243,14 +243,15 @@ class Known(BaseModel):
 
 
 class Schema(BaseModel):
-    """The csv files of one feed.
+    """The format of the csv files of one feed.
 
     Attributes
     ----------
     market : Market
     data_type : DataType
     columns : tuple of Column
-        In the order of the file, dropped ones included.
+        Name, type, unit and description of each column, in the order of the file, including
+        dropped columns.
     header : {"never", "detect", "present"}
         Whether files begin with a header row. ``detect``: some do; a file without one
         begins with a digit or a minus sign.
@@ -258,13 +259,13 @@ class Schema(BaseModel):
     known : Known
         When a live participant could have had a row, at the earliest.
     sorted : bool
-        Whether rows come in the order of time.
+        Whether rows are sorted by time.
     key : tuple of str
-        Our names of the columns that identify a row of one symbol; empty if only the whole
-        row does.
+        The columns that identify a row of one symbol; empty if only the whole row does.
     confidence : Confidence
+        How certain this description is.
     source : str
-        Source of this description.
+        The source of this description.
     """
 
     model_config = _STRICT
@@ -301,7 +302,7 @@ class Schema(BaseModel):
     def header_line(self) -> str:
         """The header row as the archive publishes it, without the newline.
 
-        For a feed whose files never have one: the names they are documented under.
+        If the files of the feed have no header: the documented names.
 
         >>> schema(Market.FUTURES_CM, DataType.TRADES).header_line
         'id,price,qty,base_qty,time,is_buyer_maker'
@@ -324,7 +325,7 @@ class Schema(BaseModel):
 
     @property
     def kept(self) -> tuple[Column, ...]:
-        """The columns with content, in the order of the file.
+        """The columns that are read, in the order of the file.
 
         >>> [c.column for c in schema(Market.FUTURES_CM, DataType.KLINES).kept[5:8]]
         ['volume', 'close_time', 'base_volume']

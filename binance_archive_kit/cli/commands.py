@@ -62,7 +62,7 @@ def _json(value: object) -> str:
 @json_option
 @click.option("--keys", is_flag=True, help="Print only the keys to download, one per line.")
 def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
-    """Show what a collection would do; download nothing.
+    """Show what a collection would do, without downloading.
 
     CONFIG is a JSON file with a configuration, or - for standard input; options override it,
     or replace it.
@@ -81,7 +81,7 @@ def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
 @config_options
 @json_option
 def collect(as_json: bool, **options: Any) -> Exit:
-    """Download what the archive has, and prove every file.
+    """Download the requested data, and prove every file.
 
     CONFIG is a JSON file with a configuration, or - for standard input; options override it,
     or replace it.
@@ -139,18 +139,18 @@ def _absences(found: bak.Plan | bak.CollectionResult) -> dict[str, list[dict[str
 
 @click.command
 @store_argument
-@click.option("--sample", type=int, metavar="N", help="Read N files, chosen at random.")
-@click.option("--seed", type=int, metavar="N", help="Choose the same files each time.")
-@click.option("--archive", is_flag=True, help="Compare with the digests published now.")
+@click.option("--sample", type=int, metavar="N", help="Hash only N files, chosen at random.")
+@click.option("--seed", type=int, metavar="N", help="Make the sample reproducible.")
+@click.option("--archive", is_flag=True, help="Compare with the digests that are published now.")
 @endpoint_option
 @click.option(
     "--allow-unverified",
     is_flag=True,
-    help="Exit with 0, not 4, if nothing is wrong and files such as .csv have no proof.",
+    help="Exit with 0 instead of 4 if nothing is wrong but files such as .csv are unverified.",
 )
 @json_option
 def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) -> Exit:
-    """Prove the files of a store again, from their bytes.
+    """Hash the files of a store again, and check their proofs.
 
     STORE is a folder in the archive's layout.
     """
@@ -179,10 +179,12 @@ def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) ->
     "--min-coverage",
     type=float,
     metavar="SHARE",
-    help="Exit with 1 if a stream has a smaller share of the rows due, such as 0.999, or values "
-    "that cannot be trusted.",
+    help="Exit with 1 if a stream has less than this share of its rows, such as 0.999, or doubtful "
+    "values.",
 )
-@click.option("--html", metavar="FILE", help="Write the report.", shell_complete=FILE)
+@click.option(
+    "--html", metavar="FILE", help="Write the report as an HTML page.", shell_complete=FILE
+)
 @json_option
 def coverage(
     source: str,
@@ -192,7 +194,7 @@ def coverage(
     html: str | None,
     as_json: bool,
 ) -> Exit:
-    """Compare rows present with rows due, and explain every gap.
+    """Compare the rows present with the rows due, and explain every gap.
 
     SOURCE is the folder of a store, or a JSON file with a configuration.
     """
@@ -233,7 +235,7 @@ def _report_json(report: bak.CoverageReport) -> str:
 @click.command
 @store_argument
 @click.argument("query")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each row.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row and line.")
 def sql(store: str, query: str, as_json: bool) -> Exit:
     """Query a store with SQL.
 
@@ -265,11 +267,14 @@ def sql(store: str, query: str, as_json: bool) -> Exit:
 @click.option(
     "--partition",
     metavar="WORD",
-    help="Of daily or of monthly files.",
+    help="Only symbols with daily, or with monthly files.",
     shell_complete=words(Partition),
 )
 @click.option(
-    "--like", metavar="PATTERN", default="*", help="Only these, such as '*USDT' or 'BTC*'."
+    "--like",
+    metavar="PATTERN",
+    default="*",
+    help="Only symbols like this, such as '*USDT' or 'BTC*'.",
 )
 @endpoint_option
 @json_option
@@ -281,9 +286,9 @@ def symbols(
     endpoint_url: str | None,
     as_json: bool,
 ) -> Exit:
-    """List the symbols of which the archive has files.
+    """List the symbols of a feed in the archive.
 
-    DATA_TYPE is klines by default, for options BVOLIndex.
+    DATA_TYPE is klines by default, or BVOLIndex for options.
     """
     from binance_archive_kit.archive.endpoint import endpoint_of
     from binance_archive_kit.archive.listing import ListingClient
@@ -314,10 +319,10 @@ def symbols(
 
 @click.command
 @click.argument("market", required=False, shell_complete=words(Market))
-@click.option("--matrix-path", metavar="FILE", help="Show this matrix.", shell_complete=FILE)
+@click.option("--matrix-path", metavar="FILE", help="Show another matrix.", shell_complete=FILE)
 @json_option
 def matrix(market: str | None, matrix_path: str | None, as_json: bool) -> Exit:
-    """Show which feeds exist, since when and until when."""
+    """Show the feeds of the archive, with their first and last day."""
     matrix = load_matrix(matrix_path)
     only = None if market is None else read_market(market)
     rows: list[dict[str, Any]] = [
@@ -352,11 +357,11 @@ def matrix(market: str | None, matrix_path: str | None, as_json: bool) -> Exit:
 
 @click.command
 @store_argument
-@click.option("--warm", is_flag=True, help="Fill it with every month.")
-@click.option("--clear", is_flag=True, help="Empty it.")
+@click.option("--warm", is_flag=True, help="Cache every month.")
+@click.option("--clear", is_flag=True, help="Delete the cached months.")
 @json_option
 def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
-    """Show what the cache of a store takes; fill it, or clear it."""
+    """Show the size of a store's cache; fill or clear it."""
     opened = bak.store(store)
     if clear:
         opened.cache.clear()
@@ -371,12 +376,12 @@ def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
 @click.option(
     "--output-directory",
     metavar="FOLDER",
-    help="Keep the files here; by default they are removed.",
+    help="Keep the files in this folder; by default they are deleted.",
     shell_complete=FOLDER,
 )
 @click.option("--serve", is_flag=True, help="Only serve the archive, until interrupted.")
 def demo(output_directory: str | None, serve: bool) -> Exit:
-    """Collect the embedded synthetic archive, on this machine alone."""
+    """Collect the embedded synthetic archive; needs no network."""
     archive = bak.demo_archive()
     with archive as endpoint:
         print(archive, flush=True)

@@ -35,7 +35,7 @@ except KeyboardInterrupt:
 _PROGRAM = "binance-archive"
 _EPILOG = """\b
 Exit codes: 0 complete, 1 some or all of it failed, 2 invalid arguments,
-3 nothing to do, 4 not every file of a store is proven, 130 interrupted
+3 nothing to do, 4 nothing is wrong but files are unverified, 130 interrupted
 
 \b
 Completion: source <(binance-archive completion bash), the same for zsh;

@@ -9,21 +9,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.demo.prices import FIRST_DAY, LAST_DAY
-from binance_archive_kit.demo.server import S3Server
+from binance_archive_kit.demo.server import LocalS3
 from binance_archive_kit.demo.synthetic import SYMBOLS, build
 from binance_archive_kit.display import render
 from binance_archive_kit.planning.config import CollectionConfig
 
 
 class DemoArchive:
-    """The synthetic archive, served on loopback while the ``with`` block runs.
+    """A synthetic archive, served on 127.0.0.1 between `start` and `stop`, or in a ``with`` block.
 
-    Its values are invented; `binance_archive_kit.demo.synthetic` lists its contents. Writes nothing
-    to disk.
+    Its values are invented; `binance_archive_kit.demo.synthetic` lists its contents. It writes
+    nothing to disk.
 
     Examples
     --------
@@ -36,28 +35,34 @@ class DemoArchive:
     """
 
     def __init__(self) -> None:
-        self._server: S3Server | None = None
+        self._server: LocalS3 | None = None
         self._size = ""
 
     @property
     def url(self) -> str:
-        """The endpoint, such as ``http://127.0.0.1:43231``; an error before the start."""
+        """The endpoint, such as ``http://127.0.0.1:43231``.
+
+        Raises
+        ------
+        RuntimeError
+            If the archive is not started.
+        """
         if self._server is None:
             raise RuntimeError("the demo archive has no address before it is started")
         return self._server.url
 
     def start(self) -> str:
-        """Build the archive, serve it on a thread of its own, and return the endpoint."""
+        """Build the archive, serve it on a background thread, and return the endpoint."""
         if self._server is None:
             objects = build()
             total = render.size(sum(map(len, objects.values())))
             self._size = f"{len(objects):,} objects, {total}"
-            self._server = S3Server(objects)
+            self._server = LocalS3(objects)
             self._server.start()
         return self.url
 
     def stop(self) -> None:
-        """Stop serving; does nothing if it is not running."""
+        """Stop serving; does nothing if the archive is not started."""
         if self._server is not None:
             self._server.stop()
             self._server = None
@@ -66,12 +71,7 @@ class DemoArchive:
         """Start, and return the endpoint."""
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self.stop()
 
@@ -83,12 +83,13 @@ class DemoArchive:
 
 
 def demo_archive() -> DemoArchive:
-    """Return a small synthetic archive, to try everything without the network.
+    """Return a small synthetic archive, to try the package without the real one.
 
     Returns
     -------
     DemoArchive
-        A context manager; yields the URL of the endpoint.
+        Not started yet. Call ``start()``, or use it as a context manager; both give the URL
+        of the endpoint.
 
     Examples
     --------
@@ -105,31 +106,21 @@ def demo_config(endpoint: str, output_directory: str | Path) -> CollectionConfig
     Parameters
     ----------
     endpoint : str
-        The URL from ``with demo_archive() as endpoint``.
+        The URL returned by ``DemoArchive.start()``.
     output_directory : str or Path
         The store to collect into.
 
     Returns
     -------
     CollectionConfig
-        Days 2025-06-15 to 2025-07-15, both inclusive.
+        For the UTC days 2025-06-15 to 2025-07-15, both inclusive.
     """
+    ended = (DataType.BOOK_TICKER, DataType.LIQUIDATION_SNAPSHOT, DataType.EOH_SUMMARY)
     hour = [Interval.H1]
     return CollectionConfig(
         markets=list(Market),
         symbols=SYMBOLS,
-        data_types=[
-            DataType.KLINES,
-            DataType.TRADES,
-            DataType.AGG_TRADES,
-            DataType.FUNDING_RATE,
-            DataType.PREMIUM_INDEX_KLINES,
-            DataType.METRICS,
-            DataType.INDEX_PRICE_KLINES,
-            DataType.MARK_PRICE_KLINES,
-            DataType.BOOK_DEPTH,
-            DataType.BVOL_INDEX,
-        ],
+        data_types=[data_type for data_type in DataType if data_type not in ended],
         intervals={
             DataType.KLINES: [Interval.M1, Interval.H1, Interval.D1],
             DataType.PREMIUM_INDEX_KLINES: hour,

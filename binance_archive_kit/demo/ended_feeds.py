@@ -29,32 +29,26 @@ from binance_archive_kit.demo.prices import (
 )
 
 
-def older_eras() -> Iterator[Rows]:
-    """Yield candles older than the changes of unit and header, and metrics of doubled rows."""
-    for instrument, start, days, price in (
-        (UM_BTC, datetime(2022, 5, 5), 1, 396_841),
-        (UM_BTC, datetime(2022, 9, 15), 1, 202_315),
-        (SPOT_BTC, datetime(2024, 12, 30), 4, 935_499),
+def older_files() -> Iterator[Rows]:
+    """Yield days older than the changes of unit and header, or of contracts that have ended.
+
+    The latter are a delivery contract, and one that was settled under another name.
+    """
+    hour, longer = (Interval.H1,), (Interval.H1, Interval.D1)
+    for instrument, start, days, price, intervals in (
+        (UM_BTC, datetime(2022, 5, 5), 1, 396_841, hour),
+        (UM_BTC, datetime(2022, 9, 15), 1, 202_315, hour),
+        (SPOT_BTC, datetime(2024, 12, 30), 4, 935_499, hour),
+        (UM_DELIVERY, datetime(2025, 7, 13), 3, 1_190_000, longer),
+        (UM_SETTLED, datetime(2025, 6, 15), 4, BNX.price, longer),
     ):
         candles = candles_of(
             instrument, random_walk(instrument.asset, start, start + days * DAY, 60, price)
         )
-        yield kline_rows(instrument, candles, Interval.H1, Partition.DAILY)
+        for interval in intervals:
+            yield kline_rows(instrument, resampled(candles, interval), interval, Partition.DAILY)
     start = datetime(2021, 5, 20)
     yield metrics_rows(UM_BTC, candles_of(UM_BTC, random_walk(BTC, start, start + DAY, 5, 368_000)))
-
-
-def other_contracts() -> Iterator[Rows]:
-    """Yield candles of a delivery contract, and of one that was settled under another name."""
-    for instrument, start, days, price in (
-        (UM_DELIVERY, datetime(2025, 7, 13), 3, 1_190_000),
-        (UM_SETTLED, datetime(2025, 6, 15), 4, BNX.price),
-    ):
-        candles = candles_of(
-            instrument, random_walk(instrument.asset, start, start + days * DAY, 60, price)
-        )
-        for interval in (Interval.H1, Interval.D1):
-            yield kline_rows(instrument, resampled(candles, interval), interval, Partition.DAILY)
 
 
 def ended_feeds() -> Iterator[Rows]:
@@ -65,7 +59,7 @@ def ended_feeds() -> Iterator[Rows]:
     sent = pl.col("time").dt.epoch("ms") + draw % 290_000
     amounts = [1 + noise(minute(), salt) % 20_000 for salt in (2, 3)]
     yield rows_of(
-        Folder(Stream(Market.FUTURES_UM, DataType.BOOK_TICKER, "BTCUSDT"), Partition.DAILY),
+        UM_BTC.folder(DataType.BOOK_TICKER),
         # Some updates come after later ones, as they do.
         quotes.sort(minute() + (draw % 9 == 0) * 12, maintain_order=True),
         (4_200_000_000_000 + minute() * 1_000 + draw % 1_000).cast(pl.String),
@@ -80,9 +74,7 @@ def ended_feeds() -> Iterator[Rows]:
     orders = candles_of(CM_BTC, random_walk(BTC, start, start + 2 * DAY, 60, 630_000))
     amount = 2 + draw % 300
     yield rows_of(
-        Folder(
-            Stream(Market.FUTURES_CM, DataType.LIQUIDATION_SNAPSHOT, "BTCUSD_PERP"), Partition.DAILY
-        ),
+        CM_BTC.folder(DataType.LIQUIDATION_SNAPSHOT),
         orders,
         (pl.col("time").dt.epoch("ms") + draw % 3_600_000).cast(pl.String),
         pl.when(pl.col("close") > pl.col("open")).then(pl.lit("BUY")).otherwise(pl.lit("SELL")),

@@ -163,7 +163,7 @@ def trade_rows(instrument: Instrument, candles: pl.DataFrame) -> Iterator[Rows]:
     )
     time = spell_epoch(instrument.market, pl.col("time"), micros=pl.col("micros"))
     yield rows_of(
-        Folder(Stream(instrument.market, DataType.TRADES, instrument.symbol), Partition.DAILY),
+        instrument.folder(DataType.TRADES),
         trades,
         pl.col("id").cast(pl.String),
         instrument.spell_price("price"),
@@ -173,7 +173,7 @@ def trade_rows(instrument: Instrument, candles: pl.DataFrame) -> Iterator[Rows]:
         *flags,
     )
     yield rows_of(
-        Folder(Stream(instrument.market, DataType.AGG_TRADES, instrument.symbol), Partition.DAILY),
+        instrument.folder(DataType.AGG_TRADES),
         aggregates,
         pl.col("agg_id").cast(pl.String),
         instrument.spell_price("price"),
@@ -197,7 +197,7 @@ def metrics_rows(instrument: Instrument, candles: pl.DataFrame) -> Rows:
     label = pl.col("time") if cm else pl.col("time").dt.offset_by("5m")
     decimals = 8 if cm else 16
     return rows_of(
-        Folder(Stream(instrument.market, DataType.METRICS, instrument.symbol), Partition.DAILY),
+        instrument.folder(DataType.METRICS),
         candles.filter(minute() % 5 == 0),
         spell_time(label),
         pl.lit(instrument.symbol),
@@ -221,7 +221,7 @@ def book_depth_rows(instrument: Instrument, candles: pl.DataFrame) -> Rows:
     # The average price of the orders in a band is its middle.
     price = pl.col("close") * (200 + pl.col("band")) // 200
     return rows_of(
-        Folder(Stream(instrument.market, DataType.BOOK_DEPTH, instrument.symbol), Partition.DAILY),
+        instrument.folder(DataType.BOOK_DEPTH),
         snapshots.join(bands, how="cross", maintain_order="left_right"),
         spell_time(pl.col("time").dt.offset_by(pl.col("after"))),
         pl.col("band").cast(pl.String),
@@ -237,9 +237,7 @@ def funding_rows(instrument: Instrument) -> Rows:
     )
     draw = noise(minute(), instrument.salt + 11)
     return rows_of(
-        Folder(
-            Stream(instrument.market, DataType.FUNDING_RATE, instrument.symbol), Partition.MONTHLY
-        ),
+        instrument.folder(DataType.FUNDING_RATE, Partition.MONTHLY),
         pl.DataFrame({"time": times}),
         (pl.col("time").dt.epoch("ms") + draw % 13).cast(pl.String),
         pl.lit("8"),

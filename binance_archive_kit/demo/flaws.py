@@ -48,9 +48,10 @@ class Planted:
 HALT = datetime(2025, 6, 24, 2, tzinfo=UTC), datetime(2025, 6, 24, 4, tzinfo=UTC)
 
 
-def _day(year: int, month: int, day: int) -> tuple[datetime, datetime]:
-    start = datetime(year, month, day, tzinfo=UTC)
-    return start, start + timedelta(days=1)
+def _whole_file(kind: Kind, name: str, what: str) -> Planted:
+    """Return a flaw of a daily file; `name` is its key without ``data/`` and the ending."""
+    start = datetime.fromisoformat(name[-len("2025-06-24") :]).replace(tzinfo=UTC)
+    return Planted(kind, f"data/{name}.zip", start, start + timedelta(days=1), what)
 
 
 #: The files with candles of these two hours, without the ending.
@@ -64,29 +65,18 @@ _HALTED = (
     "monthly/klines/ETHUSDT/1h/ETHUSDT-1h-2025-06",
     "monthly/klines/币安人生USDT/1h/币安人生USDT-1h-2025-06",
 )
+_STOOD_STILL = "the spot market stood still: no symbol has candles of these two hours"
 _DOUBLED = (
-    ("um/daily/metrics/BTCUSDT/BTCUSDT-metrics-2021-05-20", _day(2021, 5, 20)),
-    (
-        "cm/daily/liquidationSnapshot/BTCUSD_PERP/BTCUSD_PERP-liquidationSnapshot-2024-10-13",
-        _day(2024, 10, 13),
-    ),
-    (
-        "cm/daily/liquidationSnapshot/BTCUSD_PERP/BTCUSD_PERP-liquidationSnapshot-2024-10-14",
-        _day(2024, 10, 14),
-    ),
+    "um/daily/metrics/BTCUSDT/BTCUSDT-metrics-2021-05-20",
+    "cm/daily/liquidationSnapshot/BTCUSD_PERP/BTCUSD_PERP-liquidationSnapshot-2024-10-13",
+    "cm/daily/liquidationSnapshot/BTCUSD_PERP/BTCUSD_PERP-liquidationSnapshot-2024-10-14",
 )
+_SUMMARY = "option/daily/EOHSummary/BTCUSDT/BTCUSDT-EOHSummary"
+_TICKER = "futures/um/daily/bookTicker/BTCUSDT/BTCUSDT-bookTicker"
 
 #: All flaws of the synthetic archive.
 PLANTED: tuple[Planted, ...] = (
-    *(
-        Planted(
-            "halt",
-            f"data/spot/{name}.zip",
-            *HALT,
-            "the spot market stood still: no symbol has candles of these two hours",
-        )
-        for name in _HALTED
-    ),
+    *(Planted("halt", f"data/spot/{name}.zip", *HALT, _STOOD_STILL) for name in _HALTED),
     Planted(
         "truncated",
         "data/spot/daily/klines/ETHUSDT/1m/ETHUSDT-1m-2025-06-28.zip",
@@ -94,22 +84,19 @@ PLANTED: tuple[Planted, ...] = (
         datetime(2025, 6, 29, tzinfo=UTC),
         "the last candle is that of 07:36; the checksum is valid",
     ),
-    Planted(
+    _whole_file(
         "missing_file",
-        "data/futures/um/daily/klines/ETHUSDT/1h/ETHUSDT-1h-2025-07-04.zip",
-        *_day(2025, 7, 4),
+        "futures/um/daily/klines/ETHUSDT/1h/ETHUSDT-1h-2025-07-04",
         "one day is missing between its neighbours; the other intervals have it",
     ),
-    Planted(
+    _whole_file(
         "missing_file",
-        "data/option/daily/BVOLIndex/BTCBVOLUSDT/BTCBVOLUSDT-BVOLIndex-2025-07-14.zip",
-        *_day(2025, 7, 14),
+        "option/daily/BVOLIndex/BTCBVOLUSDT/BTCBVOLUSDT-BVOLIndex-2025-07-14",
         "one day is missing between its neighbours",
     ),
-    Planted(
+    _whole_file(
         "placeholder",
-        "data/futures/um/daily/metrics/ETHUSDT/ETHUSDT-metrics-2025-07-14.zip",
-        *_day(2025, 7, 14),
+        "futures/um/daily/metrics/ETHUSDT/ETHUSDT-metrics-2025-07-14",
         "the file holds its header and no row",
     ),
     Planted(
@@ -120,25 +107,11 @@ PLANTED: tuple[Planted, ...] = (
         "the monthly file closes this candle at its low, the daily file does not",
     ),
     *(
-        Planted("doubled_rows", f"data/futures/{name}.zip", *when, "every row stands there twice")
-        for name, when in _DOUBLED
+        _whole_file("doubled_rows", f"futures/{name}", "every row stands there twice")
+        for name in _DOUBLED
     ),
-    *(
-        Planted(
-            "unsorted_rows",
-            f"data/option/daily/EOHSummary/BTCUSDT/BTCUSDT-EOHSummary-2023-10-{day}.zip",
-            *_day(2023, 10, day),
-            "rows come in no order",
-        )
-        for day in (22, 23)
-    ),
-    *(
-        Planted(
-            "unsorted_rows",
-            f"data/futures/um/daily/bookTicker/BTCUSDT/BTCUSDT-bookTicker-2024-03-{day}.zip",
-            *_day(2024, 3, day),
-            "some updates come after later ones",
-        )
-        for day in (29, 30)
-    ),
+    _whole_file("unsorted_rows", f"{_SUMMARY}-2023-10-22", "rows come in no order"),
+    _whole_file("unsorted_rows", f"{_SUMMARY}-2023-10-23", "rows come in no order"),
+    _whole_file("unsorted_rows", f"{_TICKER}-2024-03-29", "some updates come after later ones"),
+    _whole_file("unsorted_rows", f"{_TICKER}-2024-03-30", "some updates come after later ones"),
 )

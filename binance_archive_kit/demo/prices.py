@@ -13,7 +13,8 @@ from math import isqrt
 
 import polars as pl
 
-from binance_archive_kit.archive.enums import Interval, Market
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import Folder, Stream
 from binance_archive_kit.demo.flaws import HALT
 
 #: First and last day (UTC, inclusive) of the daily candles.
@@ -51,6 +52,10 @@ class Instrument:
     decimals: tuple[int, int, int]  # of prices, amounts and values, as written
     first_id: int
     contract_size: int = 0  # in USD, COIN-M only
+
+    def folder(self, data_type: DataType, partition: Partition = Partition.DAILY) -> Folder:
+        """Return the folder of one of its feeds without intervals."""
+        return Folder(Stream(self.market, data_type, self.symbol), partition)
 
     @property
     def salt(self) -> int:

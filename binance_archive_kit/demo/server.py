@@ -4,7 +4,7 @@ It answers the requests of readers of a public bucket: ``GET`` and ``HEAD`` of o
 ``Range``), both versions of the listing, and the bucket's region. Addresses are path style,
 ``/<bucket>/<key>``, and requests need no signature::
 
-    with S3Server({"data/a.zip": b"..."}) as server:
+    with LocalS3({"data/a.zip": b"..."}) as server:
         httpx.get(f"{server.url}/data.binance.vision/data/a.zip")
 """
 
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
     A protocol instead of streams: an answer then costs one callback and no task.
     """
 
-    def __init__(self, server: S3Server) -> None:
+    def __init__(self, server: LocalS3) -> None:
         self.server = server
         self._buffer = bytearray()
         self._ended = False  # further requests are ignored
@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
             self.transport.write_eof()
 
 
-class S3Server:
+class LocalS3:
     """An S3 endpoint on loopback that serves one bucket, read-only, on a thread of its own.
 
     Parameters
@@ -238,7 +238,7 @@ class S3Server:
     Examples
     --------
     >>> from urllib.request import urlopen
-    >>> with S3Server({"data/a.txt": b"hello"}) as server:
+    >>> with LocalS3({"data/a.txt": b"hello"}) as server:
     ...     with urlopen(f"{server.url}/data.binance.vision/data/a.txt") as answer:
     ...         answer.read()
     b'hello'
@@ -253,7 +253,7 @@ class S3Server:
         self.connections: set[Connection] = set()
         self._objects = objects
         self._entries: dict[str, Entry] = {}
-        self._sorted: list[str] = []
+        self._sorted = sorted(objects)
         self._url = ""
         self._thread: threading.Thread | None = None
         self._end: Callable[[], None] = lambda: None
@@ -262,8 +262,6 @@ class S3Server:
 
     def keys(self) -> Sequence[str]:
         """Return all keys, in the order of their UTF-8 bytes."""
-        if not self._sorted:
-            self._sorted = sorted(self._objects)
         return self._sorted
 
     def entry(self, key: str) -> Entry | None:

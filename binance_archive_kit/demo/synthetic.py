@@ -34,7 +34,7 @@ import polars as pl
 from binance_archive_kit.archive.enums import Market, Partition
 from binance_archive_kit.archive.keys import Folder, ObjectKey
 from binance_archive_kit.archive.schemas import schema
-from binance_archive_kit.demo.ended_feeds import ended_feeds, older_eras, other_contracts
+from binance_archive_kit.demo.ended_feeds import ended_feeds, older_files
 from binance_archive_kit.demo.feeds import (
     Rows,
     book_depth_rows,
@@ -84,8 +84,7 @@ def _feeds() -> Iterator[Rows]:
             yield funding_rows(instrument)
     yield volatility_rows(BTC, 372_000)
     yield volatility_rows(ETH, 615_000)
-    yield from older_eras()
-    yield from other_contracts()
+    yield from older_files()
     yield from ended_feeds()
 
 

@@ -34,7 +34,7 @@ def collect(
     metrics: MetricsCollector | None = None,
     **fields: Any,
 ) -> CollectionResult:
-    """Download the requested data that the archive has, and prove every file.
+    """Download the requested files that the archive has, and prove every one.
 
     A file gets its final name, ``output_directory`` / its archive key, only when it is proven.
     If a run is interrupted at any moment, the next call continues where it stopped.
@@ -42,11 +42,12 @@ def collect(
     Parameters
     ----------
     config : CollectionConfig, dict, str, Path or Plan, optional
-        As for `plan`. A plan is executed as it is, without another request to the listing.
+        As for `plan`. A plan is executed as it is, without reading the listing again.
     storage : BaseStorage, optional
-        Decides where files lie below ``output_directory``, by its ``get_partition_path``.
-        The store records the locations: views, and later calls without a storage, find the
-        files there. Files at other locations in the store are not moved, but downloaded.
+        Chooses the folders of files below ``output_directory``, by its
+        ``get_partition_path``. The store records the locations, so views and later calls
+        without a storage find the files. Files at other locations in the store are not moved:
+        they are downloaded again.
     metrics : MetricsCollector, optional
         Receives the events of the collection while it runs.
     **fields
@@ -55,8 +56,8 @@ def collect(
     Returns
     -------
     CollectionResult
-        Counts, files, and every failure with its reason; has a display for notebooks.
-        Failed objects do not end the run: see ``raise_for_failures()``.
+        Counts, files, and every failure with its reason; displays itself in a notebook.
+        Failed objects do not end the run; ``raise_for_failures()`` raises an error for them.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def collect(
     DiskSpaceError
         If the plan does not fit on the disk. Raised before any download.
     WorkflowError
-        If there were objects to get and every one failed; it has the result.
+        If every object failed; its attribute ``result`` is the result.
 
     Examples
     --------

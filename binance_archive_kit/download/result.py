@@ -78,29 +78,31 @@ class Files(Sequence[str]):
 
 
 class CollectionResult(Mapping[str, Any]):
-    """What a collection downloaded, and what it did not.
+    """The result of a collection: files, counts, failures and absences.
 
-    Every entry of this mapping is also an attribute, and always present.
+    A mapping whose entries are also attributes. Every entry is always present.
 
     Attributes
     ----------
     status : str
-        ``"success"`` for every run that finished.
+        ``"success"`` for every run that finished; see `outcome`.
     outcome : str
-        ``complete`` (all that the archive has is proven in the store), ``partial`` (some
-        objects failed), ``failed`` (all failed) or ``empty`` (there was nothing to get).
+        ``complete`` (every requested object of the archive is proven in the store),
+        ``partial`` (some objects failed), ``failed`` (all failed) or ``empty`` (the archive
+        has none of the requested objects).
     collection_stats : dict
-        ``total_tasks`` (objects that exist) = ``successful_tasks`` +
-        ``skipped_tasks`` + ``failed_tasks``; ``total_size_bytes`` (proven on disk),
+        ``total_tasks`` (objects that exist) = ``successful_tasks`` (downloaded) +
+        ``skipped_tasks`` (kept) + ``failed_tasks``; ``total_size_bytes`` (proven on disk),
         ``downloaded_bytes``, ``processing_time_seconds``.
     success_rate : float
-        0 to 100; kept objects count as success, and without objects it is 0.
+        Share of downloaded and kept objects, 0 to 100; 0 without objects.
     output_files : sequence of str
         Paths of the zips proven on disk, kept ones included.
     failures : tuple of ObjectError
         Each with ``key``, ``reason`` and ``detail``.
     missing, not_published, unavailable : tuple of Absence
-        Could exist and does not; is not published yet; cannot exist.
+        What could exist, but the archive does not have it; what is not published yet; what
+        cannot exist.
     stale : sequence of str
         Paths of files accepted although their published digest differs.
     metadata : types.SimpleNamespace
@@ -194,7 +196,7 @@ class CollectionResult(Mapping[str, Any]):
             raise WorkflowError(self.failures_in_words(), self)
 
     def failures_in_words(self) -> str:
-        """Return the failures counted by reason, and the first one."""
+        """Return one line with the number of failures by reason, and the first failure."""
         reasons = Counter(failure.reason for failure in self.failures)
         counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         first = f"; the first: {self.failures[0]}" if self.failures else ""
@@ -208,7 +210,8 @@ class CollectionResult(Mapping[str, Any]):
         Returns
         -------
         polars.DataFrame
-            ``market``, ``data_type``, ``partition``, ``downloaded``, ``kept`` and ``failed``.
+            ``market``, ``data_type``, ``partition`` (text), ``downloaded``, ``kept`` and
+            ``failed`` (integers).
         """
         return (
             self.plan.frame.select(pl.col("market", "data_type", "partition").cast(pl.String))
@@ -274,7 +277,7 @@ class CollectionResult(Mapping[str, Any]):
         )
 
     def to_markdown(self) -> str:
-        """Return a report in Markdown, for pages that show no HTML."""
+        """Format the result as Markdown, for pages that do not display HTML."""
         return self._summary().to_markdown()
 
     def __str__(self) -> str:
@@ -289,12 +292,12 @@ class CollectionResult(Mapping[str, Any]):
         Parameters
         ----------
         axes : matplotlib.axes.Axes, optional
-            Where to draw; a new figure if not given.
+            The axes to draw on; by default those of a new figure.
 
         Returns
         -------
         matplotlib.axes.Axes
-            MB/s of zips over the seconds since the start of the run.
+            MB/s of zips over seconds since the start of the run.
         """
         import numpy as np
         from matplotlib import pyplot

@@ -25,9 +25,7 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.planning.plan import Action, Plan, PlanReason
 from binance_archive_kit.planning.planner import PlanningContext
-from binance_archive_kit.storage.moved import HASHING, MovedFile, rehash
-from binance_archive_kit.storage.records import ProofRecord
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.store import HASHING, MovedFile, Store, rehash
 
 
 class Run:
@@ -141,11 +139,8 @@ class Run:
         if not len(moved):
             return
         keys = moved["key"].to_list()
-        prefixes = {f"{key.rpartition('/')[0]}/" for key in keys}
         records, location = self._store.records, self._store.locations.location
-        proofs: dict[str, ProofRecord] = {}
-        for prefix in prefixes:
-            proofs |= records.proofs(prefix)
+        proofs = records.proofs(*{f"{key.rpartition('/')[0]}/" for key in keys})
         files = [MovedFile(key, location(key), proofs[key]) for key in keys if key in proofs]
         self._progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
         stopped = threading.Event()

@@ -43,29 +43,30 @@ _MOST_FOLDERS = 500
 class ConfigForm(anywidget.AnyWidget):
     """A notebook form that builds a configuration; it never downloads.
 
-    The form offers only what can exist, finds symbols in the archive's listing, and shows what
-    the configuration would fetch as it changes. Collect in the next cell, with
+    The form offers only what can exist, searches the symbols that the archive lists, and shows
+    after each change what would be downloaded. Collect in the next cell with
     ``bak.collect(form.config)``.
 
     Parameters
     ----------
     config : CollectionConfig, dict, str or Path, optional
         The initial configuration, its fields, JSON text, or the path of a JSON file; by default
-        hourly spot candles of the last seven days.
+        hourly spot candles of the last seven days (UTC), up to yesterday, without symbols.
     endpoint_url : str, optional
         Any S3-compatible endpoint with the bucket, as in a configuration.
 
     Attributes
     ----------
     config : CollectionConfig
-        The current configuration; raises if a field is invalid. Can be set.
+        The current configuration; can be set. Reading it raises a ConfigurationError while a
+        field is missing or invalid.
     fields : dict
-        The same as JSON values, not validated; changes can be observed.
+        The same fields as JSON values, not validated; changes can be observed.
 
     Raises
     ------
     ConfigurationError
-        If the endpoint is invalid.
+        If the endpoint or a given configuration is invalid.
 
     Examples
     --------

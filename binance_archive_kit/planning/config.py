@@ -63,7 +63,7 @@ ENDS = ("start", "end")
 
 
 class PartitionChoice(StrEnum):
-    """Which files to take: days, months, or whole months as months and days elsewhere."""
+    """Which files to request: daily, monthly, or monthly for whole months and daily elsewhere."""
 
     DAILY = "daily"
     MONTHLY = "monthly"
@@ -101,7 +101,9 @@ def _read_endpoint(value: str) -> str:
 
 
 class CollectionConfig(BaseModel):
-    """What to collect, from where, to where, and how.
+    """A validated request: which data to collect, from which archive, into which folder.
+
+    Fields cannot be changed; `replace` returns a changed copy.
 
     Parameters
     ----------
@@ -110,52 +112,52 @@ class CollectionConfig(BaseModel):
         ``option``).
     symbols : list of str, or dict of market to list of str
         Symbols as the archive spells them (``BTCUSDT``, ``BTCUSD_PERP``), for every market or
-        by market. For options the base asset (``BTC``) is enough.
+        by market. For options the base asset (``BTC``) is also accepted.
     data_types : list of str
         Data types as the archive spells them; ``premiumIndex`` means ``premiumIndexKlines``.
     intervals : dict of data type to list of str, optional
-        Intervals by kline type; ``1M`` means ``1mo``. A kline type not listed: every interval
-        published for that market and partition (``premiumIndex`` alone: ``1m``).
+        Intervals by kline type; ``1M`` means ``1mo``. A kline type without an entry has every
+        interval published for its market and partition (but ``premiumIndex`` only ``1m``).
     date_range : dict, optional
         Whole UTC days from start to end, both inclusive; by default yesterday. Written
-        ``{"start": day, "end": day}``. A day may be counted from today, ``"yesterday"`` or
-        ``"-7d"``; each plan resolves it anew, so a schedule moves on.
+        ``{"start": day, "end": day}``, with days such as ``"2025-07-15"``, ``"yesterday"`` or
+        ``"-7d"`` (seven days before today). Each plan resolves relative days anew.
     start, end : str or date, optional
-        Short for `date_range`; `end` alone is invalid, and without it `end` is yesterday.
+        Short form of `date_range`. `start` alone ends yesterday; `end` alone is invalid.
     output_directory : str or Path
-        The store: files lie below it at their archive key.
+        The store: the folder below which files are stored at their archive key.
     partition : {"daily", "monthly", "auto"}
-        Daily or monthly files; ``auto`` takes whole months as monthly files where they are
-        published, and days elsewhere. Feeds with only monthly files give one file for each
-        month touched, whatever this says.
+        Daily or monthly files; ``auto`` requests monthly files for whole months where they are
+        published, and daily files elsewhere. Feeds that have only monthly files are always
+        collected as one file for each month that the days touch.
     batch_size : int
-        Objects handed to s5cmd at a time.
+        Objects in one batch of s5cmd.
     max_parallel_downloads : int, optional
-        Files in flight; by default chosen from the sizes in the plan.
+        Number of parallel downloads; by default chosen from the sizes in the plan.
     enable_batch_mode : bool
-        Fetch in batches; if false, one s5cmd process per file, `max_parallel_downloads` at
-        once.
+        Download in batches; if false, with one s5cmd process per file,
+        `max_parallel_downloads` at once.
     enable_resume : bool
-        Keep files that are there and proven.
+        Keep proven files; if false, download every file again.
     force_redownload : bool
-        Fetch every file again and replace it atomically.
+        Download every file again and replace it atomically.
     download_checksum : bool
-        Prove each zip by the SHA-256 of its ``.CHECKSUM`` object; if false, by size and, where
-        it is an MD5, the ETag of the listing.
+        Prove each zip by the SHA-256 in its ``.CHECKSUM`` object; if false, by its size and,
+        where the listed ETag is an MD5, by the ETag.
     accept_stale_checksum : bool
-        Accept zips whose bytes match size and ETag while the published digest does not. They
-        are listed in ``result.stale``.
+        Accept zips that match the listed size and ETag, but not the published digest. They are
+        listed in ``result.stale``.
     timeout_seconds : float
-        Longest time without progress of one object, in seconds.
+        Seconds without progress after which an object fails.
     part_size_mb : int
-        Part size of large downloads, in MiB.
+        Size of the parts in which large files are downloaded, in MiB.
     s5cmd_extra_args : list of str
-        Flags of s5cmd, global or of ``cp``, each sorted to its place. They win over values
-        derived from this configuration.
+        Additional flags of s5cmd, global ones or those of ``cp``, in any order. They override
+        values derived from this configuration.
     listing : bool
-        Ask the archive what it has; if false, plan from the matrix alone.
+        Request the archive's listing; if false, plan from the availability matrix alone.
     matrix_path : str, optional
-        An availability matrix in the working directory or among the shipped ones.
+        Another availability matrix: the path of a file, or the name of a shipped one.
     endpoint_url : str, optional
         Any S3-compatible endpoint with the bucket; by default the environment's
         ``S3_ENDPOINT_URL``, else Binance's.
@@ -197,83 +199,86 @@ class CollectionConfig(BaseModel):
         "Whole UTC days from start to end, both inclusive; by default yesterday.", default=None
     )
     output_directory: Annotated[Path, BeforeValidator(_read_folder)] = _field(
-        "The store: files lie below it at their archive key."
+        "The store: the folder below which files are stored at their archive key."
     )
     partition: Annotated[PartitionChoice, BeforeValidator(_read_partition)] = _field(
-        "Daily or monthly files; auto takes whole months as monthly files where they are "
-        "published, and days elsewhere.",
+        "Daily or monthly files; auto requests monthly files for whole months where they are "
+        "published, and daily files elsewhere.",
         default=PartitionChoice.DAILY,
     )
     batch_size: int = _field(
-        "Objects handed to s5cmd at a time.",
-        label="Objects in a batch",
+        "Objects in one batch of s5cmd.",
+        label="Objects per batch",
         default=100,
         ge=1,
         le=MOST_ENTRIES,
     )
     max_parallel_downloads: int | None = _field(
-        "Files in flight; by default chosen from the sizes in the plan.",
-        label="Files in flight",
-        hint="empty: by their sizes",
+        "Number of parallel downloads; by default chosen from the sizes in the plan.",
+        label="Parallel downloads",
+        hint="empty: chosen from the sizes",
         default=None,
         ge=1,
         le=MOST_ENTRIES,
     )
     enable_batch_mode: bool = _field(
-        "Fetch in batches; if false, one s5cmd process per file, max_parallel_downloads at once.",
-        label="Fetch in batches",
-        hint="else one s5cmd process for each file",
+        "Download in batches; if false, with one s5cmd process per file, max_parallel_downloads "
+        "at once.",
+        label="Download in batches",
+        hint="otherwise one s5cmd process for each file",
         default=True,
     )
     enable_resume: bool = _field(
-        "Keep files that are there and proven.", label="Keep what is there and proven", default=True
+        "Keep proven files; if false, download every file again.",
+        label="Keep proven files",
+        default=True,
     )
     force_redownload: bool = _field(
-        "Fetch every file again and replace it atomically.",
-        label="Fetch everything again",
+        "Download every file again and replace it atomically.",
+        label="Download every file again",
         default=False,
     )
     download_checksum: bool = _field(
-        "Prove each zip by the SHA-256 of its .CHECKSUM object; if false, by size and, where it "
-        "is an MD5, the ETag of the listing.",
+        "Prove each zip by the SHA-256 in its .CHECKSUM object; if false, by its size and, where "
+        "the listed ETag is an MD5, by the ETag.",
         label="Prove every file by its published SHA-256",
         default=True,
     )
     accept_stale_checksum: bool = _field(
-        "Accept zips whose bytes match size and ETag while the published digest does not.",
-        label="Take files whose published digest is out of date",
+        "Accept zips that match the listed size and ETag, but not the published digest.",
+        label="Accept files whose published digest is out of date",
         hint="if size and ETag are right; listed in result.stale",
         default=False,
     )
     timeout_seconds: float = _field(
-        "Longest time without progress of one object, in seconds.",
+        "Seconds without progress after which an object fails.",
         label="Seconds without progress",
-        hint="before it is given up",
+        hint="after which an object fails",
         default=300,
         gt=0,
         le=_LONGEST_TIMEOUT,
         allow_inf_nan=False,
     )
     part_size_mb: int = _field(
-        "Part size of large downloads, in MiB.",
+        "Size of the parts in which large files are downloaded, in MiB.",
         label="Part size of large files, MiB",
         default=50,
         ge=5,
         le=MOST_ENTRIES,
     )
     s5cmd_extra_args: Annotated[tuple[str, ...], BeforeValidator(read_flags)] = _field(
-        "Flags of s5cmd, global or of cp, each sorted to its place.",
-        label="Flags for s5cmd",
+        "Additional flags of s5cmd, global ones or those of cp, in any order.",
+        label="Additional flags of s5cmd",
         default=(),
     )
     listing: bool = _field(
-        "Ask the archive what it has; if false, plan from the matrix alone.",
-        label="Ask the archive what it has",
-        hint="else plan from the matrix alone",
+        "Request the archive's listing; if false, plan from the availability matrix alone.",
+        label="Request the archive's listing",
+        hint="otherwise plan from the matrix alone",
         default=True,
     )
     matrix_path: Annotated[str, BeforeValidator(_read_matrix_path)] | None = _field(
-        "An availability matrix in the working directory or among the shipped ones.",
+        "Another availability matrix: the path of a file, or the name of a shipped one.",
         label="Availability matrix",
         hint="a file; empty: the shipped one",
         default=None,
@@ -323,18 +328,23 @@ class CollectionConfig(BaseModel):
         return path.as_posix()
 
     def symbols_of(self, market: Market) -> tuple[str, ...]:
-        """Return the symbols of a market; none if a dict of symbols leaves it out."""
+        """Return the symbols requested for a market; empty if a dict of symbols omits it."""
         if isinstance(self.symbols, dict):
             return self.symbols.get(market, ())
         return self.symbols
 
     def days(self, now: datetime | None = None) -> DateRange:
-        """Return the requested days, both ends inclusive: `date_range`, or yesterday (UTC).
+        """Return the requested UTC days, both inclusive: `date_range`, or yesterday.
+
+        Parameters
+        ----------
+        now : datetime, optional
+            The time from which relative days are counted, with a zone; by default the present.
 
         Raises
         ------
         ConfigurationError
-            If days that are counted from today end before they start.
+            If the days end before they start once relative days are resolved.
         """
         if isinstance(self.date_range, DateRange):
             return self.date_range
@@ -342,7 +352,13 @@ class CollectionConfig(BaseModel):
         return asked.on((now or datetime.now(UTC)).date())
 
     def settled(self, now: datetime) -> CollectionConfig:
-        """Return the configuration with fixed days in place of days counted from today."""
+        """Return the configuration with its relative days resolved at a time, with a zone.
+
+        Raises
+        ------
+        ConfigurationError
+            If the days end before they start once relative days are resolved.
+        """
         if isinstance(self.date_range, DateRange):
             return self
         return self.model_copy(update={"date_range": self.days(now)})
@@ -350,7 +366,12 @@ class CollectionConfig(BaseModel):
     def replace(self, /, **changes: Any) -> CollectionConfig:
         """Return a configuration with some fields changed, validated like a new one.
 
-        `start` or `end` alone changes that end of the days, and leaves the other.
+        `start` or `end` alone changes one end of the days and keeps the other.
+
+        Raises
+        ------
+        ConfigurationError
+            If a value is invalid, or a field is unknown.
         """
         before = self.chosen()
         if not changes.keys().isdisjoint(ENDS):

@@ -70,26 +70,28 @@ PLAN_SCHEMA = pl.Schema(_COLUMNS)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a collection would do, object by object. A plan changes nothing by itself.
+    """The objects that a collection would download, update or keep.
 
     Attributes
     ----------
     frame : polars.DataFrame
-        One row per object that exists: ``key``, ``market``, ``data_type``,
-        ``partition``, ``symbol``, ``interval``, ``start`` and ``end`` (UTC days, both
-        inclusive), ``size`` (bytes), ``etag``, ``last_modified`` (UTC, ISO 8601),
-        ``checksum`` (has a ``.CHECKSUM`` object), ``action`` and ``reason``. Size, ETag,
-        time and checksum are null when the archive was not asked (``listing=False``).
+        One row per object that exists: ``key``, ``market``, ``data_type``, ``partition``,
+        ``symbol``, ``interval`` (text or categories), ``start`` and ``end`` (dates: UTC days,
+        both inclusive), ``size`` (bytes), ``etag``, ``last_modified`` (text: UTC, ISO 8601),
+        ``checksum`` (bool: has a ``.CHECKSUM`` object), ``action`` (``download``, ``update`` or
+        ``keep``) and ``reason``. Size, ETag, time and checksum are null if the listing was not
+        requested (``listing=False``).
     unavailable : tuple of Absence
-        Requested, and cannot exist.
+        What was requested and cannot exist.
     missing : tuple of Absence
-        Could exist; the archive does not have it.
+        What could exist, but the archive does not have it.
     not_published : tuple of Absence
-        Will exist; it is too early.
+        What is not published yet.
     notes : tuple of str
-        How the configuration was read, where that is worth knowing.
+        How the configuration was interpreted, where this is not obvious.
     storage : BaseStorage or None
-        Decides where files lie; None: under their key, or where they were placed before.
+        Chooses the folders of files; None: files are stored at their key, or stay where an
+        earlier collection stored them.
     """
 
     config: CollectionConfig

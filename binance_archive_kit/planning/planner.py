@@ -63,14 +63,14 @@ def plan(
     config : CollectionConfig, dict, str or Path, optional
         A configuration, its fields, JSON text, or the path of a JSON file.
     storage : BaseStorage, optional
-        Decides where files lie below ``output_directory``, as for `collect`.
+        Chooses the folders of files below ``output_directory``, as for `collect`.
     **fields
         The fields of a configuration, or changes to the given one.
 
     Returns
     -------
     Plan
-        One row per object in ``plan.frame``; shows itself in a notebook.
+        One row per object in ``plan.frame``; displays itself in a notebook.
 
     Raises
     ------

@@ -366,12 +366,10 @@ def _times(span: Span) -> tuple[datetime, datetime]:
 
 def _better_days(request: FolderRequest) -> list[Span]:
     """Return the days that the monthly files have wrong and the daily ones right."""
-    folder = request.folder
     if request.rest is None:
         return []
-    name = folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
     wrong = load_annotations().wrong_days
-    return [(day, day) for span in request.spans for day in sorted(wrong(*name, *span))]
+    return [(day, day) for span in request.spans for day in sorted(wrong(request.folder, *span))]
 
 
 def _feeds(requests: Iterable[FolderRequest]) -> str:

@@ -39,40 +39,41 @@ _SKIP = pl.Schema(
 
 
 class BacktestCoverage:
-    """The common window of several streams, and whether their data suffice for a backtest.
+    """The common window of several streams, and whether their data are sufficient for a backtest.
 
     Parameters
     ----------
     report : CoverageReport
     min_coverage : float
-        Share of what is due, 0 to 1, that every stream must have.
+        Share of the due rows, above 0 and at most 1, that every stream must have.
 
     Attributes
     ----------
     report : CoverageReport
     min_coverage : float
     asked : (date, date) or None
-        Requested UTC days, both inclusive. If none were requested, as for a folder without
-        start and end: the days from the first to the last file. Files that the archive has
-        only for whole months (funding rates, candles of 3d, 1w and 1mo) do not count for this
-        if there are others: a monthly file beside some daily files of that month does not mean
-        that the whole month was requested.
+        First and last requested UTC day, both inclusive. For a folder without start and end,
+        the days from the first to the last file. Feeds that the archive has only in monthly
+        files (funding rates, candles of 3d, 1w and 1mo) are then ignored if there are others:
+        a monthly file beside a few daily files does not mean that the whole month was requested.
     window : (date, date) or None
-        First and last UTC day, both inclusive, between which every stream has rows; None if
-        there is no such day.
+        First and last UTC day, both inclusive, of the period in which every stream has rows;
+        None if there is no such period.
     streams : polars.DataFrame
-        Each stream within the window: ``market``, ``data_type``, ``symbol``, ``interval``,
-        ``first``, ``last`` (the first and the last day on which it has what is due, or some of
-        it), ``expected``, ``present`` (rows, null where they cannot be counted), ``coverage``
-        and ``measure`` (``rows`` or ``days``).
+        One row per stream: ``market``, ``data_type``, ``symbol``, ``interval``, ``first`` and
+        ``last`` (dates: the first and the last UTC day on which it has due rows);
+        within the window ``expected`` and ``present`` (rows; null where they cannot be
+        counted) and ``coverage`` (float, 0 to 1); and ``measure``, the unit of coverage
+        (``rows`` or ``days``).
     skip : polars.DataFrame
-        Times within the window in which any stream has missing rows, and through which a
-        strategy must not trade: ``start``, ``end`` (UTC, `end` exclusive), ``streams`` and
-        ``kinds``.
+        Times within the window in which any stream has missing rows, so that a strategy must
+        not trade: ``start`` and ``end`` (``Datetime("us", "UTC")``, `end` exclusive),
+        ``streams`` and ``kinds`` (text).
     findings : polars.DataFrame
-        The findings within the window, as in `CoverageReport.findings`; all without a window.
+        The findings within the window, as in `CoverageReport.findings`; without a window all
+        findings.
     expected_files, actual_files : int
-        Files that should be present, and those that are.
+        Number of files expected, and present.
     """
 
     def __init__(self, report: CoverageReport, min_coverage: float) -> None:
@@ -112,7 +113,7 @@ class BacktestCoverage:
 
     @property
     def verdict(self) -> str:
-        """The result in a sentence, with the numbers."""
+        """The result in one sentence, with its numbers."""
         weakest, window, asked = self.weakest, self.window, self.asked
         if weakest is None or window is None or asked is None:
             return f"Not ready: {self._why_not()}"
@@ -152,11 +153,12 @@ class BacktestCoverage:
         return f"there is no day of which every stream has rows; {self.report.verdict}"
 
     def raise_if_not_ready(self) -> None:
-        """Raise the verdict unless the data are ready.
+        """Raise an error unless the data are ready.
 
         Raises
         ------
         CoverageError
+            If they are not ready; its message is the verdict.
         """
         if not self.is_ready:
             raise CoverageError(self.verdict)

@@ -31,23 +31,23 @@ def coverage(
 ) -> CoverageReport:
     """Compare the rows that are due with the rows in a store, and explain every gap.
 
-    Reads each file once and remembers the result in the store's cache, so that a second
-    report reads only new files. Shows its progress.
+    Reads each file once and stores its statistics, so that a second report reads only new
+    files. Shows its progress.
 
     Parameters
     ----------
     source : str, Path, OpenStore, CollectionConfig or Plan
-        A store's folder, or the result of `store`: every stream that was ever collected is
-        expected from its first to its last file; the archive is not asked. A configuration,
-        or the path of its JSON: its streams and days are expected, as far as the archive
-        lists them; this reads the archive's listing. A plan: as its configuration, without
-        reading the listing again.
+        - The folder of a store, or an open store: every stream that was ever collected is
+          expected from its first to its last file. Needs no network.
+        - A configuration, or the path of its JSON file: its streams and days are expected, as
+          far as the archive lists them. Reads the archive's listing.
+        - A plan: like its configuration, without reading the listing again.
     start, end : str or date, optional
         First and last UTC day of the report, both inclusive. ``"yesterday"`` and ``"-7d"``
-        count from today. For a folder they may lie beyond its files; for a configuration they
-        only narrow its days.
+        count from today. For a folder they may exceed the days of its files; for a
+        configuration they can only narrow its days.
     prefer : {"daily", "monthly"}
-        Which file wins where a daily and a monthly file overlap, as for `store`.
+        Which file is used where a daily and a monthly file overlap, as for `store`.
 
     Returns
     -------

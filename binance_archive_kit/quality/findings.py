@@ -7,6 +7,7 @@ from functools import cache
 
 from binance_archive_kit.archive.annotations import KnownDefect, load_annotations
 from binance_archive_kit.archive.enums import DataType, Market, Partition
+from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.planning.requests import TRADED
 from binance_archive_kit.quality.halts import Halt
@@ -19,9 +20,8 @@ from binance_archive_kit.quality.timeline import (
     Timeline,
     stream_values,
 )
-from binance_archive_kit.reading.flaws import Flaw, Standing, join_standing
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.reading.values import CONSTANT_ROWS
+from binance_archive_kit.reading.values import CONSTANT_ROWS, Flaw, Standing, join_standing
 from binance_archive_kit.timestamps import (
     DAY,
     format_time,
@@ -185,9 +185,8 @@ def mismatch_findings(timeline: Timeline, mismatches: Iterable[Mismatch]) -> Ite
         first = from_day_number(mismatch.start // DAY)
         last = from_day_number((mismatch.end - 1) // DAY)
         # On these days the daily files give the rows, whichever are preferred.
-        wrong = load_annotations().wrong_days(
-            *stream_values(timeline.stream), Partition.MONTHLY, first, last
-        )
+        monthly = Folder(timeline.stream, Partition.MONTHLY)
+        wrong = load_annotations().wrong_days(monthly, first, last)
         known = {first, last} <= wrong
         yield Finding(
             timeline.stream,

@@ -37,7 +37,7 @@ from binance_archive_kit.quality.timeline import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from binance_archive_kit.storage.skipped import SkippedFile
+    from binance_archive_kit.storage.inventory import SkippedFile
 
 #: A mark beside the word of each state.
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", FLAWED: "◐", NOTHING: "○", NOT_DUE: "·"}
@@ -50,39 +50,41 @@ _LISTED = 1_000
 
 @dataclass(frozen=True, repr=False)
 class CoverageReport:
-    """The rows that are due, compared with the rows on disk.
+    """The rows on disk, compared with the rows due.
 
     Attributes
     ----------
     title : str
-        What it is about, such as the folder of the store.
+        The subject of the report, such as the folder of the store.
     streams : polars.DataFrame
-        A row for each symbol, feed and interval: ``market``, ``data_type``, ``symbol``,
-        ``interval``, ``first`` and ``last`` (UTC days, both inclusive), ``expected_files``,
-        ``actual_files``, ``expected_days`` (days of which rows are due), ``actual_days`` (of
-        which any are present), ``expected``, ``present`` and ``missing`` (different rows; null
-        where the number of due rows is unknown), ``coverage`` (0 to 1: of rows, or of days
-        where rows cannot be counted; null when nothing is due) and ``state`` (``flawed``
-        where all rows are present and some cannot be trusted).
+        One row per stream: ``market``, ``data_type``, ``symbol``, ``interval``, ``first`` and
+        ``last`` (dates: UTC days, both inclusive), the integers ``expected_files``,
+        ``actual_files``, ``expected_days`` (days with due rows), ``actual_days`` (those of them
+        with rows present), ``expected``, ``present`` and ``missing`` (rows without duplicates;
+        null where the number of due rows is unknown), ``coverage`` (float, 0 to 1: of rows, or
+        of days where rows cannot be counted; null if no row is due) and ``state`` (text;
+        ``flawed``: all rows are present, but some cannot be trusted).
     gaps : polars.DataFrame
-        ``market``, ``data_type``, ``symbol``, ``interval``, ``start``, ``end`` (UTC, `end`
-        exclusive), ``missing`` (rows; null if unknown; 0 where none were due), ``kind`` (see
-        `GapKind`) and ``evidence``. Neighbouring gaps of one kind are one row.
+        One row per gap: ``market``, ``data_type``, ``symbol``, ``interval``, ``start`` and
+        ``end`` (``Datetime("us", "UTC")``, `end` exclusive), ``missing`` (rows; null if
+        unknown; 0 if none were due), ``kind`` (see `GapKind`) and ``evidence`` (text).
+        Neighbouring gaps of one kind are one row.
     findings : polars.DataFrame
-        What is worth knowing and no gap: as ``gaps``, with ``rows`` instead of ``missing``, the
-        kinds of `FindingKind`, and ``explained``: whether there is a known and harmless
-        reason, which the evidence names.
+        Problems that are not gaps. The columns are those of `gaps`, with ``rows`` (number of
+        rows concerned) instead of ``missing``, kinds of `FindingKind`, and ``explained`` (bool:
+        there is a known and harmless reason, which the evidence states).
     days : polars.DataFrame
-        A row for each day of each stream: ``expected`` and ``present`` rows, and ``kind``, the
-        kind of gap that takes most of it, if any does.
+        One row per day of each stream: ``market``, ``data_type``, ``symbol``, ``interval``,
+        ``date`` (UTC), ``expected`` and ``present`` (rows), and ``kind`` (the kind of gap that
+        covers most of the day, or null).
     unavailable : tuple of Absence
-        Requested, and never existed.
+        What was requested and cannot exist.
     problems : dict of str to FileError
-        Invalid files, by their path in the store.
+        Invalid files, by their path inside the store.
     nothing : str
-        Why the report has no stream, if that is known.
+        The reason why the report has no stream, if it is known; else empty.
     skipped : tuple of SkippedFile
-        Files of the store that are not read because of their name or place, and what to do.
+        Files that are not read because of their name or folder, each with advice.
     """
 
     title: str
@@ -97,27 +99,27 @@ class CoverageReport:
 
     @property
     def coverage(self) -> float | None:
-        """Share of what is due that is present, 0 to 1; None when nothing is due.
+        """Share of the due rows that are present, 0 to 1; None if no row is due.
 
-        Of rows where they can be counted, over all streams; of days if no stream's can.
+        Counts the rows of all streams; if no stream's rows can be counted, days.
         """
         part, whole, _ = self._share()
         return part / whole if whole else None
 
     @property
     def weakest(self) -> dict[str, Any] | None:
-        """The stream with the least coverage, as a row of `streams`; None when nothing is due."""
+        """The stream with the least coverage, as a row of `streams`; None if no row is due."""
         return weakest_of(self.streams)
 
     @property
     def is_complete(self) -> bool:
-        """Whether something is due, all of it is present, and none of it is doubtful."""
+        """Whether rows are due, all of them are present, and none is doubtful."""
         due = self.streams.filter(pl.col("state") != NOT_DUE)["state"]
         return len(due) > 0 and due.is_in([COMPLETE, EVERY_DAY]).all()
 
     @property
     def verdict(self) -> str:
-        """The result in a sentence, with the numbers."""
+        """The result in one sentence, with its numbers."""
         if not self.streams.height:
             if self.nothing:
                 return f"Nothing is due: {self.nothing}"
@@ -155,12 +157,12 @@ class CoverageReport:
 
     @property
     def doubts(self) -> pl.DataFrame:
-        """Findings because of which rows cannot be trusted."""
+        """The findings that make rows doubtful, as a part of `findings`."""
         return doubts_of(self.findings)
 
     @property
     def never_there(self) -> list[Absence]:
-        """What was requested and never existed, except feeds that a market does not have."""
+        """The part of `unavailable` without feeds that a market does not have."""
         return [each for each in self.unavailable if each.reason is not Reason.NO_SUCH_FEED]
 
     def _skipped(self) -> str:
@@ -193,7 +195,7 @@ class CoverageReport:
         return self._summary().to_html()
 
     def to_markdown(self) -> str:
-        """Return the report as Markdown, without its picture, for pages that show no HTML."""
+        """Format the report as Markdown, without its picture, for pages without HTML."""
         return self._summary().to_markdown()
 
     def _summary(self, streams: int = ROWS, evidence: int | None = None) -> Summary:
@@ -265,17 +267,17 @@ class CoverageReport:
     @overload
     def to_html(self, path: str | Path) -> None: ...
     def to_html(self, path: str | Path | None = None) -> str | None:
-        """Return or write the report as a page that needs no script and no other file.
+        """Format the report as one HTML page without scripts, and write it to `path` if given.
 
         Parameters
         ----------
         path : str or Path, optional
-            Where to write it.
+            The file to write.
 
         Returns
         -------
         str or None
-            The page; None if it is written, so that a cell does not show its text.
+            The page; None if it is written to a file.
         """
         picture = ""
         if self.days.height:
@@ -316,13 +318,13 @@ class CoverageReport:
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the days of each stream, coloured by the kind of their gaps.
 
-        Where there are too many days, each cell shows the worst of several; of many streams
-        the worst are drawn. A single stream of many years is drawn year by year.
+        With too many days, each cell shows the worst of several days; with too many streams,
+        only the worst streams are drawn. A single stream of many years is drawn year by year.
 
         Parameters
         ----------
         axes : matplotlib.axes.Axes, optional
-            Where to draw; by default on a figure of its own.
+            The axes to draw on; by default those of a new figure.
 
         Returns
         -------

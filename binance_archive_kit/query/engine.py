@@ -46,11 +46,13 @@ from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.moved import rehash_moved
-from binance_archive_kit.storage.records import ProofRecord
-from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.inventory import (
+    SkippedFile,
+    StoredFile,
+    StoredFolder,
+    find_skipped,
+)
+from binance_archive_kit.storage.store import Store, rehash_moved
 
 Prefer = Literal["daily", "monthly"]
 OnError = Literal["raise", "skip"]
@@ -338,19 +340,11 @@ class Engine:
 
         Those that were moved since they were proven are hashed again, once, with progress.
         """
-        proofs: dict[str, ProofRecord] = {}
-        for prefix in feed.prefixes:
-            proofs |= self._store.records.proofs(prefix)
-        proven: set[str] = set()
-        moved: list[StoredFile] = []
-        for file in files:
-            proof = proofs.get(file.key)
-            # The proof of a zip says nothing about a csv file in its place.
-            if proof is not None and file.is_zip:
-                if proof.is_of(file.stamp):
-                    proven.add(file.key)
-                else:
-                    moved.append(file)
+        proofs = self._store.records.proofs(*feed.prefixes)
+        # The proof of a zip says nothing about a csv file in its place.
+        zips = [file for file in files if file.key in proofs and file.is_zip]
+        proven = {file.key for file in zips if proofs[file.key].is_of(file.stamp)}
+        moved = [file for file in zips if file.key not in proven]
         return proven | rehash_moved(self._store.records, moved, proofs).keys()
 
     def _leave_out(self, error: FileError) -> None:

@@ -19,10 +19,9 @@ from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.moved import rehash_moved
+from binance_archive_kit.storage.proof import raw_stamp, stamp_of
 from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord, Records
-from binance_archive_kit.storage.stamps import raw, stamp_of
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.store import Store, rehash_moved
 from binance_archive_kit.timestamps import DAY, to_day_number
 
 #: Nanoseconds for which the proof of a new file may not be recorded yet; clocks may be apart.
@@ -163,16 +162,16 @@ class FileLookup(Notes):
         FileError
             For a needed file that was rejected, or is no longer the proven one.
         """
-        known = self._known.stats(self._feed)
+        root, known = self._context.store.root, self._known.stats(self._feed)
         skips = self._context.skip is not None
         found = []
         for task in tasks:
             file = task.file
             try:
-                stat = os.stat(f"{self._context.store.root}/{file.path}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{root}/{file.path}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
-            if raw(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
+            if raw_stamp(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
                 file = replace(file, stamp=stamp)
             stats = known.get(file.key)
             if stats is not None and (stats.stamp != file.stamp or (skips and not stats.full)):

@@ -51,27 +51,29 @@ _UNITS = {
 def known_at(frame: pl.DataFrame, market: str, data_type: str) -> pl.DataFrame:
     """Add the time at which each row was known to a live participant.
 
-    That is the earliest time, not the publication in the archive a day later. ``scan(...,
-    known_at=True)`` does the same lazily, and reads whole files where it needs them.
+    This is the earliest time at which the row could be known live, not its publication in the
+    archive a day later. ``scan(..., known_at=True)`` does the same lazily.
 
     Parameters
     ----------
     frame : polars.DataFrame
-        Rows of one feed, with the columns it is computed from: the time of the feed;
-        ``open_time`` and ``close_time`` of candles; ``file`` for metrics, all rows of each
-        file, because their labels show which end of its period a row is labelled by.
+        Rows of one feed with the columns that determine the result: the time column of the
+        feed; for candles ``open_time`` and ``close_time``; for metrics also ``file``, and all
+        rows of each file, because only they show whether rows are labelled with the start or
+        the end of their period.
     market, data_type : str
         Such as "futures_um" and "metrics".
 
     Returns
     -------
     polars.DataFrame
-        `frame` with ``known_at``, UTC; null where the times of a row contradict each other.
+        `frame` with the column ``known_at``, ``Datetime("us", "UTC")``; null where the times of
+        a row contradict each other.
 
     Raises
     ------
     ConfigurationError
-        If the archive has no such feed, a column is missing, or times are without a zone.
+        If the archive has no such feed, a column is missing, or times have no zone.
 
     Examples
     --------
@@ -120,44 +122,44 @@ def join_known(
     left : polars.DataFrame or polars.LazyFrame
         One row for each decision; in any order, which is kept.
     source : str, Path, OpenStore, polars.DataFrame or polars.LazyFrame
-        The folder of a store, or an open store. Or rows of any kind with a column
+        The folder of a store, or an open store; or a frame of any rows with a column
         ``known_at``, such as a filtered ``scan(..., known_at=True)``.
     market, data_type : str
-        The feed to join, such as "futures_um" and "metrics"; not for a frame.
+        The feed to join, such as "futures_um" and "metrics"; None if `source` is a frame.
     on : str or polars.Expr
         Time of each decision, with a time zone: a column of `left` or an expression. A
         candle's own close is not known at its ``open_time``: decide at ``open_time`` with
         what was known then, or at ``pl.col("open_time") + timedelta(hours=1)``.
     symbol : str or mapping of str to str, optional
-        Symbol of the feed for all rows, or the one for each symbol of `left`, such as
+        The symbol of the feed for all rows, or one for each symbol of `left`, such as
         ``{"BTCUSDT": "BTCUSD_PERP"}``. By default the column ``symbol`` of `left`.
     interval : str, optional
-        Of candles: the one to join. May be left out where the store has only one.
+        The interval of candles to join; needed only if the store has several.
     where : polars.Expr, optional
         Condition on the rows of the feed, such as ``pl.col("percentage") == -1``.
     by : str or sequence of str
         Columns besides the symbol that must be equal on both sides, such as
         ``option_symbol``.
     columns : str or sequence of str, optional
-        Columns of the feed to join; None for all of its own.
+        Columns of the feed to join; None for all except the path columns.
     tolerance : timedelta, str or None
-        How old a row may be, ``"90m"`` or a timedelta: an older one counts as unknown. None
-        for any age. ``"due"``: until the next row was due and a minute more (funding: eight
-        hours); for feeds without fixed steps 20 of their usual steps, for trades, quotes and
-        liquidations a day.
+        The largest age of a row, as ``"90m"`` or a timedelta; None for any age. Older rows
+        are not joined. ``"due"`` is the time until the next row is due plus one minute
+        (funding: eight hours); for feeds without fixed steps it is 20 of their usual steps,
+        for trades, quotes and liquidations one day.
     suffix : str, optional
-        Added to joined columns whose name `left` has already; ``_`` and the data type by
-        default.
+        Added to the names of joined columns that `left` has too; by default ``_`` and the
+        data type.
     **options
         As for `store`.
 
     Returns
     -------
     polars.DataFrame
-        The rows of `left` with ``known_at`` and the columns of the feed, and with
-        ``known_status``, which says why values are null:
+        The rows of `left`, in the same number and order, with ``known_at``
+        (``Datetime("us", "UTC")``), the columns of the feed, and ``known_status`` (an Enum):
 
-        - ``known``: they are those of ``known_at``.
+        - ``known``: the values were known at ``known_at``; for all others they are null.
         - ``not_yet_known``: the store has no row that was known by then.
         - ``too_old``: the store has earlier rows, but none within `tolerance`.
         - ``no_rows``: the store has no files of this symbol.
@@ -166,12 +168,12 @@ def join_known(
     Raises
     ------
     ConfigurationError
-        If a field is invalid, times have no zone, a symbol or interval is not in the store,
-        or the rows of one symbol and time are of several kinds and neither `where` nor
-        `by` tells them apart.
+        If an argument is invalid, times have no zone, or a symbol or interval is not in the
+        store. If a symbol has several rows at one time, such as one per percentage, and
+        neither `where` nor `by` distinguishes them.
     FileError
-        For a file that is not what its name says, or that has two different rows of one
-        symbol and time; ``on_error="skip"`` leaves such files, and such rows, out.
+        If a file is invalid, its rows do not fit its name, or two rows of one symbol and time
+        differ; ``on_error="skip"`` leaves such files and rows out.
 
     Examples
     --------

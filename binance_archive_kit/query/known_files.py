@@ -20,9 +20,9 @@ from binance_archive_kit.archive.keys import key_range
 from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, Irregularity
-from binance_archive_kit.reading.flaws import format_flaws, parse_flaws
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.reading.runs import NO_RUNS, Run
+from binance_archive_kit.reading.values import format_flaws, parse_flaws
 from binance_archive_kit.storage.databases import (
     COUNT,
     FLAG,
@@ -34,7 +34,7 @@ from binance_archive_kit.storage.databases import (
     Table,
 )
 from binance_archive_kit.storage.inventory import StoredFile
-from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.storage.proof import Stamp
 
 #: Changes when files are read differently than before, so that nothing old is used.
 VERSION = 2

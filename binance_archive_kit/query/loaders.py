@@ -45,23 +45,23 @@ def load_klines(
     ----------
     source : str, Path or OpenStore
     symbol, interval : str or iterable of str
-        One name, or several in any collection. Of several, a column names each row's own.
+        One name, or a collection of names. For several, a column with the name is added.
     market : str
     data_type : str
         One of the kline families: ``klines``, ``markPriceKlines``, ``indexPriceKlines``,
         ``premiumIndexKlines``.
     start, end : str, date or datetime, optional
-        Of ``open_time``, UTC; as for `scan`.
+        Limits of ``open_time``, UTC; as for `scan`.
     **options
         As for `store`.
 
     Returns
     -------
     polars.DataFrame
-        ``symbol`` and ``interval`` where several were asked for, and the columns of the feed.
-        A row for each candle there is, by symbol, interval and ``open_time``; missing candles
-        are not made up. A candle that the store has more than once is given once, with a
-        warning.
+        The columns of the feed, with ``symbol`` or ``interval`` first if several were
+        requested; times are ``Datetime("us", "UTC")``, prices and amounts ``Float64``. One row
+        for each candle in the store, sorted by symbol, interval and ``open_time``. Missing
+        candles are not filled in. Exact duplicates are dropped with a warning.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def load_klines(
     ConflictingRows
         If two candles with one open time differ; with ``on_error="skip"`` both are left out.
     FileError
-        For a file that is not what its name says.
+        If a file is invalid, or its rows do not fit its name.
     """
     rows = UniqueRows(open_engine(source, options))
     feed = rows.engine.feed(market, data_type)
@@ -90,40 +90,40 @@ def ohlcv(
     interval: str | Iterable[str] | None = None,
     **options: Any,
 ) -> pl.DataFrame:
-    """Resample candles to a longer length.
+    """Build candles of any length from shorter ones.
 
-    Each bar is made from the interval of which the store has the largest part of the bar's
-    candles; of equal ones from that whose files cover more days, then from the finer one. It
-    must fit into `every` a whole number of times.
+    Each bar is built from the interval of which the store has the largest part of the bar's
+    candles. Among equal ones, the interval whose files cover more days is used, then the
+    shorter one. `every` must be a whole multiple of the interval.
 
     Parameters
     ----------
     source : str, Path or OpenStore
     symbol : str or iterable of str
-        One name, or several in any collection. Of several, a column names each row's own.
+        One name, or a collection of names. For several, a column with the name is added.
     every : str
         Length of a bar: a number and ``s``, ``m``, ``h``, ``d``, ``w``, ``mo``, ``q`` or
         ``y``, such as ``"90m"``, ``"4h"``, ``"1d"``, ``"1w"`` or ``"1mo"`` (also ``"1M"``).
-        Bars begin at multiples of it since 1970-01-01 00:00 UTC; those of whole weeks on
-        Mondays, counted from 1970-01-05 (``7d`` is ``1w``); those of ``3d`` where the
+        Bars begin at multiples of it since 1970-01-01 00:00 UTC. Bars of whole weeks begin on
+        Mondays, counted from 1970-01-05 (``7d`` is ``1w``). Bars of ``3d`` begin where the
         symbol's own 3d candles begin, if the store has any.
     market : str
     start, end : str, date or datetime, optional
-        Of the candles' ``open_time``, UTC; as for `scan`. A bar that they cut has fewer
-        candles than expected.
+        Limits of the candles' ``open_time``, UTC; as for `scan`. A bar cut by a limit has
+        fewer candles than expected.
     interval : str or iterable of str, optional
-        Interval of the candles to make bars from. Of several, each gives its own bars.
+        The interval of the candles to build bars from. Of several, each gives its own bars.
     **options
         As for `store`.
 
     Returns
     -------
     polars.DataFrame
-        ``symbol`` where several were asked for; ``open_time``, ``open``, ``high``, ``low``,
-        ``close``, the sums of the amounts and counts; ``candles`` (how many went into the
-        bar), ``expected_candles`` (how many a whole one has) and ``interval`` (of which);
-        ``vwap`` (quote volume per volume; not for COIN-M, whose volume is in contracts).
-        There are no bars without candles.
+        ``symbol`` first if several were requested; ``open_time`` (``Datetime("us", "UTC")``),
+        ``open``, ``high``, ``low``, ``close``, and the sums of volumes and counts; ``candles``
+        (number used), ``expected_candles`` (number in a whole bar) and ``interval`` (of the
+        candles used); ``vwap`` (quote volume / volume; not for COIN-M, whose volume is in
+        contracts). There is no row for a bar without any candle.
 
     Raises
     ------
@@ -173,9 +173,9 @@ def klines_with_funding(
 ) -> pl.DataFrame:
     """Load candles, each with the latest funding that was known when it opened.
 
-    A funding rate is known from its ``calc_time`` on, some milliseconds after the hour: the
-    candle that opens at that hour does not know it. The candle's own columns are known when
-    it closes.
+    A funding rate is known from its ``calc_time`` on, some milliseconds after the hour, so it
+    is not joined to the candle that opens at that hour. The candle's own columns are known
+    only when it closes.
 
     Parameters
     ----------
@@ -186,8 +186,8 @@ def klines_with_funding(
     -------
     polars.DataFrame
         As `load_klines`, with ``calc_time``, ``funding_interval_hours`` and
-        ``last_funding_rate`` of the symbol's latest funding at or before ``open_time``; null
-        where the store has none before, and where a later one was due that the store lacks.
+        ``last_funding_rate`` of the symbol's latest funding at or before ``open_time``. They
+        are null if the store has no earlier funding, or if a later one was due and is missing.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def klines_with_funding(
         If two candles with one open time differ, or two fundings with one time; with
         ``on_error="skip"`` both are left out.
     FileError
-        For a file that is not what its name says.
+        If a file is invalid, or its rows do not fit its name.
     """
     engine = open_engine(source, options)
     rows = UniqueRows(engine)

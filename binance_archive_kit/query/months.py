@@ -20,8 +20,7 @@ from binance_archive_kit.query.cache import touch
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext
 from binance_archive_kit.query.pruning import Pruner
 from binance_archive_kit.query.scan_planner import MonthTask
-from binance_archive_kit.reading.batches import batch_of, count_chunks
-from binance_archive_kit.reading.chunks import Chunk
+from binance_archive_kit.reading.chunks import Chunk, batch_of, count_chunks
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 

@@ -26,7 +26,7 @@ from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine, ReadOptions
 from binance_archive_kit.query.months import ScanReport
 from binance_archive_kit.query.polars_scan import Moment, parse_selection, scan_feed
-from binance_archive_kit.storage.skipped import SkippedFile
+from binance_archive_kit.storage.inventory import SkippedFile
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,9 +57,10 @@ class StorePart:
         Returns
         -------
         polars.DataFrame
-            ``view``, ``market``, ``data_type``, ``partition``, ``symbol``, ``interval``,
-            ``first`` and ``last`` (UTC days that files cover, both inclusive), ``files``,
-            ``bytes`` (of the zips) and ``proven`` (files whose proof is recorded and valid).
+            ``view``, ``market``, ``data_type``, ``partition``, ``symbol``, ``interval`` (text;
+            null without intervals), ``first`` and ``last`` (dates: the first and the last UTC
+            day that files cover), and as integers ``files``, ``bytes`` (their size on disk)
+            and ``proven`` (files whose proof is recorded and valid).
         """
         streams = self.engine.frame()
         for level, word in zip(_LEVELS, self.words, strict=False):
@@ -67,12 +68,12 @@ class StorePart:
         return streams
 
     def scan(self, **choice: Any) -> pl.LazyFrame:
-        """Scan the rows, once market and data type are chosen; other parameters as for `scan`.
+        """Scan the rows of this part lazily; takes the other parameters of `scan`.
 
         Raises
         ------
         ConfigurationError
-            If market or data type are not chosen yet.
+            If the market or the data type is not chosen yet.
         """
         if len(self.words) < 2:
             raise ConfigurationError(
@@ -121,7 +122,7 @@ class OpenStore(StorePart):
     cache : MonthCache
         Has ``use()`` and ``clear()``.
     problems : dict of str to FileError
-        Files that were left out, by their path inside the store, with the reasons.
+        Files that queries left out, by their path inside the store.
     last_scan : ScanReport or None
         The cost of the latest query.
     """
@@ -138,15 +139,23 @@ class OpenStore(StorePart):
         return self.engine.last_scan
 
     def problems_frame(self) -> pl.DataFrame:
-        """List the files that were left out: ``file``, ``reason``, ``detail``."""
+        """Return the files that queries left out: ``file``, ``reason``, ``detail`` (text)."""
         return self.engine.problems_frame()
 
     def last_scan_frame(self) -> pl.DataFrame:
-        """Return the cost of the latest query as one row; no row before the first one."""
+        """Return the cost of the latest query as one row; no row before the first query.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``view``, ``considered`` (files of the feed), ``opened`` (zips), ``cached`` (files
+            whose rows came from the cache), ``inflated`` (bytes of csv), ``rows`` (returned),
+            ``seconds`` and ``complete`` (whether all rows were read).
+        """
         return self.engine.last_scan_frame()
 
     def skipped(self) -> list[SkippedFile]:
-        """List the files that are not read because of their name or folder, with advice."""
+        """Return the files that are not read because of their name or folder, with advice."""
         return self.engine.skipped()
 
     def warm(
@@ -156,9 +165,9 @@ class OpenStore(StorePart):
         *,
         symbols: str | Iterable[str] | None = None,
     ) -> CacheUse:
-        """Cache all months, so that the first query is as fast as the later ones.
+        """Cache all months as Parquet, so that the first query is as fast as later ones.
 
-        Shows its progress. Months that are cached already cost nothing.
+        Skips months that are already cached. Shows its progress.
 
         Parameters
         ----------
@@ -170,7 +179,7 @@ class OpenStore(StorePart):
         Returns
         -------
         CacheUse
-            The size of the cache.
+            The size of the cache: ``months``, ``bytes`` and ``limit`` (bytes).
 
         Raises
         ------
@@ -245,24 +254,26 @@ def _amount(streams: pl.DataFrame) -> str:
 
 
 def store(folder: str | Path, **options: Any) -> OpenStore:
-    """Open a folder in the archive's layout.
+    """Open a store: a folder in the archive's layout.
 
     Parameters
     ----------
     folder : str or Path
-        Filled by `collect`, or by any other tool in the bucket's layout.
+        A folder that `collect`, or any other tool that uses the bucket's layout, has filled.
     **options
-        ``cache`` (True): cache months as Parquet, so that the next query is faster;
-        ``cache_limit`` (20 GiB): bytes that they may take; ``prefer`` ("daily" or "monthly"):
-        which file gives the rows of a day that both cover; ``on_error`` ("raise" or "skip"):
-        what to do about a bad file; ``decimals`` (False): prices and amounts as exact
-        decimals.
+        - ``cache`` (True): cache months as Parquet, so that the next query is faster.
+        - ``cache_limit`` (20 GiB): the largest size of the cache, in bytes.
+        - ``prefer`` ("daily" or "monthly"): the file to use for a day that both cover; by
+          default the daily one.
+        - ``on_error`` ("raise" or "skip"): raise an error for an invalid file, the default, or
+          leave it out.
+        - ``decimals`` (False): return prices and amounts as exact decimals, not as floats.
 
     Returns
     -------
     OpenStore
-        Shows its contents in a notebook; `connect`, `scan` and the loaders take it in place
-        of the folder.
+        Displays its contents in a notebook; `connect`, `scan` and the loaders accept it in
+        place of the folder.
 
     Raises
     ------
@@ -282,40 +293,43 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection with a view for each feed of the archive.
 
-    Views are called ``spot_klines``, ``futures_um_agg_trades``, ``options_bvol_index`` and
-    so on; ``store_streams`` says which of them have rows. Each has the columns ``market,
-    symbol, interval, date, partition, file`` and those of its files; their meaning and
-    unit stand in the catalogue (``duckdb_columns()``) for feeds that have files by then.
+    Views are named ``spot_klines``, ``futures_um_agg_trades``, ``options_bvol_index`` and so
+    on; the table ``store_streams`` lists the streams in the store. Each view has the columns
+    ``market, symbol, interval, date, partition, file`` and those of its files. The comments in
+    ``duckdb_columns()`` describe meaning and unit of each column, for feeds that have files
+    when the connection is opened.
 
-    Two macros come with them: ``FROM ohlcv('spot_klines', 'BTCUSDT', '1m', INTERVAL 4 HOUR)``
-    makes longer candles of short ones as `binance_archive_kit.ohlcv` does, from one interval
-    or a list, of one symbol or a list; and ``vwap(quote_volume, volume)`` is the mean price.
-    Conditions on the path columns, and on the time columns, decide which files are opened.
-    Files that arrive later are in the next query.
+    Two macros are defined. ``FROM ohlcv('spot_klines', 'BTCUSDT', '1m', INTERVAL 4 HOUR)``
+    resamples candles as `binance_archive_kit.ohlcv` does, from one interval or a list, of one
+    symbol or a list. ``vwap(quote_volume, volume)`` is the volume-weighted mean price.
+
+    Conditions on the path columns and the time columns select the files to open. Files that
+    are added later appear in the next query.
 
     Parameters
     ----------
     source : str, Path or OpenStore
         The folder of a store, or an open store.
     database : str or Path, optional
-        A file for your own tables and views; opened again with `connect`, views over the
-        archive work as before. None keeps them in memory.
+        A file that stores your own tables and views. Open it again with `connect`, so that
+        views over the archive work. None keeps them in memory.
     distinct : bool
-        Drop exact duplicates, of liquidation snapshots and of every feed whose rows have a
-        key: rows equal in every column but the file and its partition. Different rows with
-        one key all stay.
+        Drop exact duplicates, which are equal in every column except file and partition, from
+        liquidation snapshots and from every feed whose rows have a key. Different rows with
+        the same key all stay.
     known_at : bool
-        Add the column ``known_at`` to each view: when a live participant could have had the
-        row, UTC. A condition on it opens all files; one on the time of the feed does not.
+        Add the column ``known_at`` to each view: the earliest time (UTC) at which a live
+        participant could have had the row. A condition on this column does not reduce the
+        files to open; one on the time of the feed does.
     **options
         As for `store`.
 
     Returns
     -------
     duckdb.DuckDBPyConnection
-        A plain connection: cursors and threads see the views too. Its time zone is UTC,
-        timestamps are naive and UTC, prices and amounts are DOUBLE. In a notebook it shows
-        which views have rows. Comparing them with times that have a zone is slow;
+        A plain connection; its cursors and other threads see the views too. Its time zone is
+        UTC, timestamps are UTC without a zone, prices and amounts are DOUBLE. In a notebook it
+        displays which views have rows. Comparisons with times that have a zone are slow;
         `binance_archive_kit.sql` converts such times, and returns UTC times.
 
     Raises
@@ -365,30 +379,33 @@ def scan(
     symbols, intervals : str or iterable of str, optional
         Only these; None for all in the store.
     start, end : str, date or datetime, optional
-        UTC. Days (``"2025-07-01"``) are both inclusive; of times
-        (``"2025-07-01 12:00"``) the end is exclusive. Compared with the column that rows
-        are ordered by, such as ``open_time``.
+        First and last UTC day, both inclusive (``"2025-07-01"``); or UTC times
+        (``"2025-07-01 12:00"``), of which the end is exclusive. They apply to the time column
+        of the feed, such as ``open_time``.
     distinct : bool
-        Drop exact duplicates: rows equal in every column but the file and its partition. Of
-        equal rows the first stays; different rows with one key all stay.
+        Drop exact duplicates, which are equal in every column except file and partition. The
+        first of them stays. Different rows with the same key all stay.
     known_at : bool
-        Add the column ``known_at``: when a live participant could have had each row, UTC.
+        Add the column ``known_at``: the earliest time (UTC) at which a live participant could
+        have had the row.
     **options
         As for `store`.
 
     Returns
     -------
     polars.LazyFrame
-        Path columns, then the feed's own; times are ``Datetime("us", "UTC")``. Filters and
-        selections reach the files: those that they exclude are not opened, or not parsed.
+        The path columns ``market``, ``symbol``, ``interval``, ``date``, ``partition`` and
+        ``file``, then the columns of the feed. Times are ``Datetime("us", "UTC")``, prices and
+        amounts ``Float64``. Filters select the files to open, and only selected columns are
+        parsed.
 
     Raises
     ------
     ConfigurationError
-        If the archive has no such feed, or the store no file of it, of a symbol or of an
+        If the archive has no such feed, or the store has no file of it, of a symbol or of an
         interval.
     FileError
-        When collected: for a file that is not what its name says.
+        On ``collect()``: if a file is invalid, or its rows do not fit its name.
     """
     check_flag("distinct", distinct)
     check_flag("known_at", known_at)

@@ -28,7 +28,7 @@ from binance_archive_kit.query.pruning import Pruner
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.stamps import Stamp, raw, stamp_of
+from binance_archive_kit.storage.proof import Stamp, raw_stamp, stamp_of
 
 _RANKS: dict[Interval | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
 
@@ -159,7 +159,7 @@ class RememberedChoice:
                 try:
                     for name, stamp in files:
                         stat = os.stat(name, dir_fd=folder)
-                        if raw(stat) != stamp and stamp_of(stat) != stamp:
+                        if raw_stamp(stat) != stamp and stamp_of(stat) != stamp:
                             return False
                 finally:
                     os.close(folder)
@@ -328,16 +328,7 @@ class ScanPlanner:
     def _wrong_days(self, first: Part, others: Sequence[Part]) -> set[date]:
         """Return the days that are known to be wrong in one part, and that others have."""
         stored, files = first
-        folder = stored.folder
-        wrong = load_annotations().wrong_days(
-            folder.market,
-            folder.data_type,
-            folder.symbol,
-            folder.interval,
-            folder.partition,
-            files[0].start,
-            files[-1].end,
-        )
+        wrong = load_annotations().wrong_days(stored.folder, files[0].start, files[-1].end)
         better: set[date] = set()
         for other, candidates in others if wrong else ():
             covering = [f for f in candidates if days_between(f.start, f.end) & wrong]

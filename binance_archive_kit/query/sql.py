@@ -43,16 +43,16 @@ def sql(
     Parameters
     ----------
     source : str, Path, OpenStore or DuckDBPyConnection
-        A store's folder, what `store` gives of it, or a connection of `connect`.
+        The folder of a store, an open store, or a connection returned by `connect`.
     query : str
         One statement of DuckDB's SQL over the views that `connect` lists.
     params : sequence or mapping, optional
         Values for ``?`` or ``$1`` (a list or tuple) or ``$name`` (a mapping). Times with
-        a zone are converted to UTC, those without one mean UTC.
+        a zone are converted to UTC; times without a zone are taken as UTC.
     frames : mapping of str to frame, optional
-        Frames that the query may use as tables, by name: Polars, pandas or Arrow. Names
+        Polars, pandas or Arrow frames that the query may use as tables, by name. Names
         that are no table are also looked up among the variables of the calling code.
-        Times with a zone are converted to UTC, those without one mean UTC.
+        Times with a zone are converted to UTC; times without a zone are taken as UTC.
     distinct, known_at : bool
         As for `connect`.
     **options
@@ -61,18 +61,19 @@ def sql(
     Returns
     -------
     polars.DataFrame
-        Every TIMESTAMP as ``Datetime("us", "UTC")``, every INTERVAL as ``Duration("us")``;
-        columns called ``market``, ``symbol``, ``interval``, ``partition`` and ``file`` have the
-        types that `scan` gives them, so that both can be joined, unless they have other values.
-        What a statement without rows returns has the columns DuckDB reports, such as ``Count``.
+        The rows of the answer. A TIMESTAMP is ``Datetime("us", "UTC")``, an INTERVAL is
+        ``Duration("us")``. Columns named ``market``, ``symbol``, ``interval``, ``partition`` and
+        ``file`` have the types that `scan` returns, so that both can be joined, unless they
+        contain other values. For a statement that is not a query, the columns are those that
+        DuckDB reports, such as ``Count``.
 
     Raises
     ------
     ConfigurationError
-        If there is no such folder or an option is invalid; if the query is not one statement,
-        or DuckDB rejects it, with the line at fault.
+        If there is no such folder or an option is invalid. If the query is not exactly one
+        statement, or DuckDB rejects it; the message shows the line with the error.
     FileError
-        For a file that is not what its name says.
+        If a file is invalid, or its rows do not fit its name.
 
     Examples
     --------

@@ -7,21 +7,26 @@ the last row are. A file whose statistics are known and still its own is not che
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
 from typing import Generic, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from binance_archive_kit.errors import FileError
-from binance_archive_kit.reading.checks import RowChecks, check_filled
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, Irregularity
-from binance_archive_kit.reading.parse import CsvParser
-from binance_archive_kit.reading.time_units import TimeUnits
+from binance_archive_kit.reading.parse import CsvParser, check_filled
 from binance_archive_kit.reading.unzip import CsvChunk, Unzipper
 
 T = TypeVar("T")
+#: Rows of a batch whose rows are only counted.
+_ROWS = 1 << 19
 
 
 @dataclass(slots=True)
@@ -106,10 +111,8 @@ class ChunkReader:
         self._filled = filled
         self._full = full
         self._unzipper = unzipper
-        self._parser = CsvParser(feed, unzipper)
-        self._checks = RowChecks(feed, unzipper)
+        self.parser = CsvParser(feed, unzipper)
         self.time = feed.time
-        self.units = TimeUnits(feed)
 
     def needs_rows(self, columns: set[str]) -> bool:
         """Return whether columns come from the rows, and not only from the names of files."""
@@ -150,7 +153,7 @@ class ChunkReader:
             or texts[0].layout
         ):
             return None
-        stats = self._checks.stats_from_ends(texts)
+        stats = self.parser.stats_from_ends(texts)
         if stats is None:
             return None
         return Chunk(_spans(texts), pl.DataFrame(), stats, sum(len(text.body) for text in texts))
@@ -166,17 +169,17 @@ class ChunkReader:
         midnight = known[0] is not None and Irregularity.NEXT_MIDNIGHT in known[0].irregularities
         timed = unsorted or bool(task.without) or midnight
         names = self._columns_to_parse(columns, check=check, timed=timed)
-        frame, parsed = self._parser.parse(texts, names)
+        frame, parsed = self.parser.parse(texts, names)
         if check and frame[self._schema.columns[-1].column].null_count():
             # Either fields are empty, or short rows are made up for by long ones.
             for text in parsed:
                 self._unzipper.check_rows(text)
-        frame = self.units.with_datetimes(frame, parsed)
+        frame = self.parser.with_datetimes(frame, parsed)
         self._check_filled(frame, parsed)
         if len(parsed) == 1 and (check or midnight):
-            frame, parsed[0] = self._checks.without_next_midnight(frame, parsed[0])
+            frame, parsed[0] = self.parser.without_next_midnight(frame, parsed[0])
         full = len(names) == len(self._feed.csv_types)
-        stats = self._checks.stats(frame, parsed, full=full) if check else []
+        stats = self.parser.stats(frame, parsed, full=full) if check else []
         spans = _spans(parsed)
         if self._schema.sorted:
             frame = self._in_order(frame, spans, stats or known)
@@ -239,3 +242,66 @@ def _asked(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
     if words:
         frame = frame.with_columns(pl.col(words).replace("", None))
     return frame[[name for name in frame.columns if name in columns]]
+
+
+def count_chunks(spans: Iterable[tuple[FileTask, int | None]]) -> Iterator[Chunk]:
+    """Yield chunks without columns for files whose number of rows is known."""
+    chunk: list[tuple[FileTask, int]] = []
+    room = _ROWS
+    for task, rows in spans:
+        left = rows or 0
+        while left:
+            taken = min(left, room)
+            chunk.append((task, taken))
+            left, room = left - taken, room - taken
+            if not room:
+                yield Chunk(chunk, pl.DataFrame())
+                chunk, room = [], _ROWS
+    if chunk:
+        yield Chunk(chunk, pl.DataFrame())
+
+
+def batch_of(chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the rows of a chunk as a batch.
+
+    Parameters
+    ----------
+    chunk : Chunk
+    schema : pyarrow.Schema
+        The columns, in their order: path columns, and columns of the chunk's frame.
+    """
+    own = chunk.frame.to_arrow()
+    folders = [
+        (held.folder, sum(rows for _, rows in spans))
+        for held, spans in groupby(chunk.spans, lambda span: span[0].held)
+    ]
+    arrays = []
+    for name in schema.names:
+        if name in own.column_names:
+            arrays.append(own.column(name).combine_chunks())
+        elif name == "file":
+            arrays.append(_repeat([(task.file.path, rows) for task, rows in chunk.spans]))
+        else:
+            arrays.append(_repeat([(getattr(folder, name), rows) for folder, rows in folders]))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _repeat(runs: Sequence[tuple[str | None, int]]) -> pa.DictionaryArray:
+    """Return a dictionary array that repeats each word as often as its number says."""
+    words, counts = zip(*runs, strict=True) if runs else ((), ())
+    known = list(dict.fromkeys(word for word in words if word is not None))
+    positions: dict[str | None, int] = {word: index for index, word in enumerate(known)}
+    if len(known) == len(set(words)) == 1 and sum(counts) <= _ROWS:
+        indices = _zeros()[: sum(counts)]
+    else:
+        indices = np.repeat([positions.get(word, -1) for word in words], counts).astype(np.int32)
+    absent = indices < 0 if None in words else None
+    return pa.DictionaryArray.from_arrays(
+        pa.array(indices, mask=absent), pa.array(map(str, known), pa.string()), safe=False
+    )
+
+
+@cache
+def _zeros() -> npt.NDArray[np.int32]:
+    """Return the indices of a repeated single word; never written to."""
+    return np.zeros(_ROWS, np.int32)

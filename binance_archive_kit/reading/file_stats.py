@@ -9,7 +9,7 @@ from enum import StrEnum
 from binance_archive_kit.archive.enums import Interval
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.timestamps import DAY, MINUTE, to_day_number
 
 #: Candles that do not divide the month may begin in the one before.

@@ -14,22 +14,128 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from binance_archive_kit.errors import FileError
-from binance_archive_kit.reading.checks import times_of
 from binance_archive_kit.reading.chunks import Chunk, ChunkReader, Notes, ReadRequest
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.parallel import OrderedPool, Prefetcher
-from binance_archive_kit.reading.sorting import LATEST, sort_frames
-from binance_archive_kit.reading.unzip import RawChunk, Unzipper
+from binance_archive_kit.reading.parse import times_of
+from binance_archive_kit.reading.unzip import CsvChunk, Unzipper
 from binance_archive_kit.storage.inventory import StoredFile
 
+#: Rows that are sorted at once.
+_SORTED = 1 << 19
+#: Later than any time.
+LATEST = int(np.iinfo(np.int64).max)
+_NO_TIMES = np.empty(0, np.int64)
 T = TypeVar("T")
 R = TypeVar("R")
 
 #: Bytes that rows of one file may take while they wait for the rest of it.
 WAITING = 96 << 20
+
+
+def sort_frames(
+    frames: Callable[[], Generator[pl.DataFrame]], lows: Sequence[int], time: str, limit: int
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a file in the order of time.
+
+    A pass over the file yields the earliest rows that were not yielded yet, as soon as no later
+    chunk has an earlier row. Rows for which there is no room wait for the next pass.
+
+    Parameters
+    ----------
+    frames : callable
+        Returns the chunks of the file, each of them sorted.
+    lows : sequence of int
+        The earliest time of each chunk, microseconds since 1970 UTC.
+    time : str
+        Column to sort by.
+    limit : int
+        Bytes that waiting rows may take.
+    """
+    # The earliest time of all chunks after each one.
+    next_lows = np.minimum.accumulate([LATEST, *reversed(lows)])[-2::-1]
+    floor: int | None = None
+    while True:
+        waiting = _WaitingRows(time, limit)
+        with closing(frames()) as chunks:
+            for frame, low in zip(chunks, next_lows.tolist(), strict=True):
+                waiting.add(frame, floor)
+                yield from waiting.take(low)
+        if waiting.ceiling is None:
+            return
+        floor = waiting.ceiling
+
+
+class _WaitingRows:
+    """Rows of a file that is out of order, until their turn.
+
+    Attributes
+    ----------
+    ceiling : int or None
+        Rows from this time on are left for another pass, because there is no room for them.
+    """
+
+    def __init__(self, time: str, limit: int) -> None:
+        self._time = time
+        self._limit = limit
+        self._frames: list[pl.DataFrame] = []
+        self.ceiling: int | None = None
+
+    def add(self, frame: pl.DataFrame, floor: int | None) -> None:
+        """Add the rows of a sorted chunk from a time on."""
+        times = times_of(frame, self._time)
+        start = 0 if floor is None else int(np.searchsorted(times, floor))
+        end = len(times) if self.ceiling is None else int(np.searchsorted(times, self.ceiling))
+        if start < end:
+            self._frames.append(_copy(frame, start, end))
+
+    def take(self, until: int) -> Iterator[pl.DataFrame]:
+        """Yield the rows before a time, sorted; if too many stay, drop the latest of them."""
+        until = until if self.ceiling is None else min(until, self.ceiling)
+        while len(times := self._times_before(until)):
+            # Some at a time: rows are in memory twice while they are sorted.
+            some = np.partition(times, _SORTED)[_SORTED] if len(times) > _SORTED else until
+            some = int(some) if some > times.min() else until
+            yield pl.concat(self._split(some)).sort(self._time, maintain_order=True)
+        if sum(frame.estimated_size() for frame in self._frames) > self._limit:
+            times = self._times_before(LATEST)
+            middle = int(np.partition(times, len(times) // 2)[len(times) // 2])
+            # Rows of one time stay together, however many they are.
+            if middle > times.min():
+                self.ceiling = middle
+                self._frames = self._split(middle)
+
+    def _times_before(self, until: int) -> npt.NDArray[np.int64]:
+        columns = [times_of(frame, self._time) for frame in self._frames]
+        return np.concatenate(
+            [_NO_TIMES, *(times[: np.searchsorted(times, until)] for times in columns)]
+        )
+
+    def _split(self, time: int) -> list[pl.DataFrame]:
+        """Remove and return the rows before a time."""
+        before, rest = [], []
+        for frame in self._frames:
+            end = int(np.searchsorted(times_of(frame, self._time), time))
+            if end:
+                before.append(_copy(frame, 0, end))
+            if end < frame.height:
+                rest.append(_copy(frame, end, frame.height))
+        self._frames = rest
+        return before
+
+
+def _copy(frame: pl.DataFrame, start: int, end: int) -> pl.DataFrame:
+    """Copy some rows, so that the others do not stay in memory."""
+    if (start, end) == (0, frame.height):
+        return frame
+    mask = np.zeros(frame.height, np.bool_)
+    mask[start:end] = True
+    return frame.filter(mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +144,7 @@ class _Job:
 
     Attributes
     ----------
-    raw : RawChunk
+    raw : CsvChunk
     ends : bool
         Whether the file ends with it.
     waits : bool
@@ -47,7 +153,7 @@ class _Job:
         Known statistics of the file.
     """
 
-    raw: RawChunk
+    raw: CsvChunk
     ends: bool
     waits: bool
     known: FileStats | None
@@ -206,7 +312,7 @@ class LargeFiles(Generic[T]):
                     if out_of_order:
                         break
 
-    def _raw_chunks(self, task: FileTask) -> Generator[RawChunk]:
+    def _raw_chunks(self, task: FileTask) -> Generator[CsvChunk]:
         """Yield the chunks of a file, with the unit that its first row shows."""
         unit = None
         started = False
@@ -214,16 +320,17 @@ class LargeFiles(Generic[T]):
             for raw in self._unzipper.read_raw(task):
                 # The first chunk may have no row after its header.
                 if not started and (body := b"".join(raw.parts)):
-                    unit, started = self._reader.units.detect(task, body, raw.layout), True
+                    unit, started = self._reader.parser.detect_unit(task, body, raw.layout), True
                 raw.unit = unit
                 yield raw
         except FileError as error:
             self._notes.rejected(task, error)
             raise
 
-    def _parse(self, raw: RawChunk, columns: set[str], *, ends: bool) -> Chunk:
+    def _parse(self, raw: CsvChunk, columns: set[str], *, ends: bool) -> Chunk:
         try:
-            chunk = self._reader.read_one(self._unzipper.join(raw), columns)
+            self._unzipper.join(raw)
+            chunk = self._reader.read_one(raw, columns)
         except FileError as error:
             self._notes.rejected(raw.task, error)
             raise
@@ -241,11 +348,11 @@ class LargeFiles(Generic[T]):
     ) -> Generator[R]:
         """Read a file once more, from one of its chunks on."""
 
-        def chunks() -> Generator[tuple[RawChunk, bool]]:
+        def chunks() -> Generator[tuple[CsvChunk, bool]]:
             with closing(self._raw_chunks(task)) as all_chunks:
                 yield from islice(_with_end(all_chunks), start, None)
 
-        def run(raw: RawChunk, ends: bool) -> list[R]:
+        def run(raw: CsvChunk, ends: bool) -> list[R]:
             return [finish(self._parse(raw, columns, ends=ends))]
 
         with OrderedPool[R](workers) as pool, Prefetcher(chunks()) as rest:

@@ -1,37 +1,78 @@
-"""Parse csv text into a frame with the columns of its feed."""
+"""Parse csv text into a frame with the columns of its feed, and check its rows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from binance_archive_kit.errors import FileError, WrongValues
-from binance_archive_kit.reading.feed_table import PLACES, FeedTable
-from binance_archive_kit.reading.file_stats import Irregularity
-from binance_archive_kit.reading.unzip import CsvChunk, Unzipper, without_blank_lines
+from binance_archive_kit.errors import FileError, OutOfPeriod, WrongUnit, WrongValues
+from binance_archive_kit.reading.feed_table import MOMENT, PLACES, FeedTable
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, Irregularity, period_of
+from binance_archive_kit.reading.unzip import (
+    CsvChunk,
+    Layout,
+    Unzipper,
+    field_of,
+    first_and_last_row,
+    first_row,
+    without_blank_lines,
+)
+from binance_archive_kit.timestamps import DAY, to_datetime, to_day_number
 
+#: From this value on, a number since 1970 counts microseconds.
+_MICROSECONDS = 10**14
+#: Digits that always fit into 64 bits.
+_DIGITS = 18
+_NAMES = {"ms": "milliseconds", "us": "microseconds"}
+_OTHER_UNIT = {"ms": "us", "us": "ms"}
 #: More digits than a decimal keeps, and numbers with a negative exponent.
 _MANY_PLACES = re.compile(rb"\.\d{%d}0*[1-9]" % PLACES)
 _SMALL_NUMBER = re.compile(rb"[-+.\d]+[eE]-\d+")
 
 
 class CsvParser:
-    """Parses the csv of one feed's files.
+    """Parses the csv of one feed's files, and checks the rows against the name of each file.
 
     Parameters
     ----------
     feed : FeedTable
     unzipper : Unzipper
-        Finds the row that has the wrong number of fields.
     """
 
     def __init__(self, feed: FeedTable, unzipper: Unzipper) -> None:
-        self._feed = feed
+        self._time = feed.schema.time
+        self._types = feed.csv_types
+        self._decimals = feed.decimals
         self._unzipper = unzipper
+
+    # Units
+
+    def expected_unit(self, task: FileTask) -> str | None:
+        """Return the unit that the times of a file should have, or are known to have."""
+        unit = self._time.unit_on(task.file.start)
+        if task.stats is not None and Irregularity.UNEXPECTED_UNIT in task.stats.irregularities:
+            return _OTHER_UNIT[unit or "ms"]
+        return unit
+
+    def detect_unit(self, task: FileTask, body: bytes, layout: Layout | None) -> str | None:
+        """Detect the unit from the first row of a file; None if it was read before."""
+        if self._time.kind != "epoch" or task.stats is not None:
+            return None
+        index = [*self._types].index(self._time.column)
+        field = field_of(first_row(body), index if layout is None else layout.positions[index])
+        if not field.isdigit() or len(field) > _DIGITS:
+            return None
+        return "us" if int(field) >= _MICROSECONDS else "ms"
+
+    def _unit(self, text: CsvChunk) -> str | None:
+        return text.unit or self.expected_unit(text.task)
 
     def parse(
         self, texts: Sequence[CsvChunk], names: Collection[str]
@@ -49,7 +90,7 @@ class CsvParser:
         ------
         WrongColumns, WrongValues
         """
-        if self._feed.decimals:
+        if self._decimals:
             for text in texts:
                 _check_places(text)
         try:
@@ -64,7 +105,7 @@ class CsvParser:
         return frame, list(texts)
 
     def _parse(self, texts: Sequence[CsvChunk], names: Collection[str]) -> pl.DataFrame:
-        columns = list(self._feed.csv_types.items())
+        columns = list(self._types.items())
         layout = texts[0].layout
         positions = range(len(columns)) if layout is None else layout.positions
         if layout is not None:
@@ -96,6 +137,190 @@ class CsvParser:
         if frame.height != sum(text.rows for text in texts):
             raise WrongValues(name, "its rows are not one to a line")
         return frame
+
+    def with_datetimes(self, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> pl.DataFrame:
+        """Turn the times of files of one unit into datetimes (naive, UTC).
+
+        Raises
+        ------
+        WrongUnit
+        """
+        time = self._time
+        if time.kind == "date_and_hour":
+            if not set(time.made_from) <= set(frame.columns):
+                return frame
+            # Polars parses no hour without minutes.
+            parts = pl.concat_str(*time.made_from, pl.lit("00"), separator=" ")
+            parsed = parts.str.to_datetime(f"{time.format} %M", time_unit="us", strict=False)
+            return frame.with_columns(parsed.alias(time.column))
+        epochs = [name for name in (time.column, *time.others) if name in frame.columns]
+        if time.kind == "text" or not epochs:
+            return frame
+        unit = self._unit(texts[0])
+        milliseconds = unit == "ms"
+        for name in epochs:
+            values = frame[name]
+            _check_unit((values.min(), values.max()), unit, texts[0], name)
+            datetimes = (values * 1_000 if milliseconds else values).cast(MOMENT)
+            frame.replace_column(frame.get_column_index(name), datetimes)
+        return frame
+
+    # Statistics
+
+    def stats_from_ends(self, texts: Sequence[CsvChunk]) -> list[FileStats] | None:
+        """Return statistics from the first and the last row of each of some files of one unit.
+
+        None if these do not show the times of all rows.
+
+        Raises
+        ------
+        WrongUnit, OutOfPeriod
+        """
+        name, unit = self._time.column, self._unit(texts[0])
+        index = [*self._types].index(name)
+        found = []
+        for text in texts:
+            if self._unzipper.has_other_letters(text):
+                return None
+            # A short row may have no time; parsing finds out what is wrong with it.
+            fields = [field_of(row, index) for row in first_and_last_row(text)]
+            if not all(map(bytes.isdigit, fields)):
+                return None
+            times = [int(field) for field in fields]
+            _check_unit(times, unit, text, name)
+            if unit == "ms":
+                times = [time * 1_000 for time in times]
+            span = (min(times), max(times)) if times else None
+            found.append(self._stats(text, unit, span, times == sorted(times), checked=False))
+        return found
+
+    def stats(
+        self, frame: pl.DataFrame, texts: Sequence[CsvChunk], *, full: bool
+    ) -> list[FileStats]:
+        """Check the time and the symbol of every row, and return the statistics of each file.
+
+        Raises
+        ------
+        OutOfPeriod, WrongValues
+        """
+        name, unit = self._time.column, self._unit(texts[0])
+        check_filled(name, frame, texts)
+        times = times_of(frame, name)
+        ends = np.cumsum([text.rows for text in texts])
+        starts = np.concatenate([[0], ends[:-1]])
+        # The first row of a file has none before it.
+        falls = np.setdiff1d(np.flatnonzero(times[1:] < times[:-1]) + 1, starts)
+        unsorted = set(np.searchsorted(ends, falls).tolist())
+        found = []
+        for number, (text, start, end) in enumerate(
+            zip(texts, starts.tolist(), ends.tolist(), strict=True)
+        ):
+            if text.rows and "symbol" in frame.columns:
+                _check_symbol(text.task, frame["symbol"].slice(start, text.rows))
+            ordered = number not in unsorted
+            own = times[start:end] if ordered else np.sort(times[start:end])
+            span = (int(own[0]), int(own[-1])) if text.rows else None
+            found.append(self._stats(text, unit, span, ordered, checked=True, full=full))
+        return found
+
+    def _stats(
+        self,
+        text: CsvChunk,
+        unit: str | None,
+        span: tuple[int, int] | None,
+        ordered: bool,
+        *,
+        checked: bool,
+        full: bool = False,
+    ) -> FileStats:
+        """Compare the first and the last time of a file with its name."""
+        first, last = span or (None, None)
+        file, odd = text.task.file, text.odd
+        if span is not None:
+            _check_period(text.task, *span)
+        if unit != self._time.unit_on(file.start):
+            odd |= {Irregularity.UNEXPECTED_UNIT}
+        size = len(text.body)
+        return FileStats(file.stamp, text.rows, first, last, ordered, size, checked, full, odd)
+
+    def without_next_midnight(
+        self, frame: pl.DataFrame, text: CsvChunk
+    ) -> tuple[pl.DataFrame, CsvChunk]:
+        """Remove rows of the midnight after the days of a file: the next file has them."""
+        file = text.task.file
+        _, end = period_of(text.task.folder, file)
+        column = frame[self._time.column]
+        if end != (to_day_number(file.end) + 1) * DAY or column.max() is None:
+            return frame, text
+        late = times_of(frame, self._time.column) == end
+        # A file of nothing else is another day's.
+        if not late.any() or column.null_count() or (late.all() and text.first):
+            return frame, text
+        frame = frame.filter(~late)
+        odd = text.odd | {Irregularity.NEXT_MIDNIGHT}
+        return frame, replace(text, rows=frame.height, odd=odd)
+
+
+def times_of(frame: pl.DataFrame, time: str) -> npt.NDArray[np.int64]:
+    """Return a column of times as microseconds since 1970 UTC."""
+    return frame[time].to_numpy().view(np.int64)
+
+
+def check_filled(name: str, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> None:
+    """Check that no field of a column is empty or invalid.
+
+    Raises
+    ------
+    WrongValues
+    """
+    if not frame[name].null_count():
+        return
+    start = 0
+    for text in texts:
+        if frame[name].slice(start, text.rows).null_count():
+            raise WrongValues(text.task.file.path, f"a row has no {name}, or no readable one")
+        start += text.rows
+
+
+def _check_period(task: FileTask, first: int, last: int) -> None:
+    start, end = period_of(task.folder, task.file)
+    if first < start or last >= end:
+        found = to_datetime(first if first < start else last)
+        days = str(task.file.start)
+        if task.file.start != task.file.end:
+            days += f" to {task.file.end}"
+        raise OutOfPeriod(
+            task.file.path,
+            f"a row is of {found:%Y-%m-%d %H:%M:%S.%f}, and its name says {days}",
+        )
+
+
+def _check_symbol(task: FileTask, values: pl.Series) -> None:
+    """Check that rows are of the symbol whose folder they lie in."""
+    others = values.filter(values != task.folder.symbol)
+    if len(others) or values.null_count():
+        other = others[0] if len(others) else None
+        raise WrongValues(
+            task.file.path,
+            f"a row is of symbol {other!r}, and it lies in the folder of another",
+        )
+
+
+def _check_unit(values: Iterable[Any], unit: str | None, text: CsvChunk, name: str) -> None:
+    """Check that times of a column have the unit of the file.
+
+    Raises
+    ------
+    WrongUnit
+    """
+    for value in values:
+        if value is not None and (value >= _MICROSECONDS) != (unit == "us"):
+            found = "us" if value >= _MICROSECONDS else "ms"
+            raise WrongUnit(
+                text.task.file.path,
+                f"{name} holds {_NAMES[found]}, as {value} shows, and other times of the file "
+                f"are {_NAMES[unit or 'ms']}",
+            )
 
 
 def _check_places(text: CsvChunk) -> None:

@@ -25,14 +25,6 @@ from binance_archive_kit.reading.cadence import (
 from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import MOMENT, FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
-from binance_archive_kit.reading.flaws import (
-    Flaw,
-    FlawKind,
-    Reason,
-    Standing,
-    join_standing,
-    merge_flaws,
-)
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.reading.runs import (
     Marks,
@@ -47,7 +39,16 @@ from binance_archive_kit.reading.runs import (
     merge_runs,
     overlap,
 )
-from binance_archive_kit.reading.values import Batch, ValueChecks
+from binance_archive_kit.reading.values import (
+    Batch,
+    Flaw,
+    FlawKind,
+    Reason,
+    Standing,
+    ValueChecks,
+    join_standing,
+    merge_flaws,
+)
 from binance_archive_kit.timestamps import DAY, HOUR, from_day_number
 
 #: Names of columns that no feed has.

@@ -7,7 +7,7 @@ stays flat and thousands of small files cost hardly more than a large one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -150,8 +150,8 @@ class _SmallFiles:
             texts = [self._unzipper.read(task) for task in tasks]
             if len(texts) == 1:
                 [text] = texts
-                unit = self._reader.units.detect(text.task, text.body, text.layout)
-                return [self._reader.read_one(replace(text, unit=unit), columns)]
+                text.unit = self._reader.parser.detect_unit(text.task, text.body, text.layout)
+                return [self._reader.read_one(text, columns)]
             if all(text.layout is None for text in texts):
                 return [self._reader.read(texts, columns)]
         except LargeText:
@@ -191,7 +191,7 @@ def _batches(tasks: Sequence[FileTask], reader: ChunkReader) -> Iterator[list[Fi
     for task in tasks:
         stats = task.stats
         apart = task.without or (stats is not None and stats.irregularities & _APART)
-        own = task if apart else None, reader.units.expected(task)
+        own = task if apart else None, reader.parser.expected_unit(task)
         heavy = _weight(task)
         if batch and (weight + heavy > SMALL or own != kind):
             yield batch

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,16 +23,9 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
 from binance_archive_kit.archive.keys import member_of
-from binance_archive_kit.archive.schemas import Schema
+from binance_archive_kit.archive.schemas import Schema, load_schemas
 from binance_archive_kit.errors import NoAccess, UnreadableZip, WrongColumns
 from binance_archive_kit.reading.file_stats import FileTask, Irregularity
-from binance_archive_kit.reading.headers import (
-    NO_IRREGULARITIES,
-    Irregularities,
-    Layout,
-    is_header,
-    parse_header,
-)
 from binance_archive_kit.storage.inventory import Form, StoredFile
 from binance_archive_kit.storage.zips import (
     BadMemberError,
@@ -42,6 +36,27 @@ from binance_archive_kit.storage.zips import (
     size_limit,
 )
 
+Irregularities = frozenset[Irregularity]
+NO_IRREGULARITIES: Irregularities = frozenset()
+
+#: Other words for columns, from Binance's documentation and from common tools.
+_SYNONYMS = {
+    "quoteassetvolume": "quote_volume",
+    "numberoftrades": "count",
+    "trades": "count",
+    "takerbuybaseassetvolume": "taker_buy_volume",
+    "takerbuybasevolume": "taker_buy_volume",
+    "takerbuyquoteassetvolume": "taker_buy_quote_volume",
+    "unused": "ignore",
+    "tradeid": "id",
+    "quantity": "qty",
+    "quotequantity": "quote_qty",
+    "aggregatetradeid": "agg_trade_id",
+    "wasthebuyerthemaker": "is_buyer_maker",
+    "wasthetradethebestpricematch": "is_best_match",
+    "fundingrate": "last_funding_rate",
+    "fundingtime": "calc_time",
+}
 #: Bytes of csv in a chunk of a large file. The first chunk is smaller, because a few rows may be
 #: all that is needed; each one after it is twice as large, up to this.
 CHUNK = 12 << 20
@@ -63,24 +78,123 @@ _BLANK_BEGIN = re.compile(rb"(?:[ \t\r]*\n)+")
 _BLANK_LINES = re.compile(rb"^[ \t\r]*\n", re.MULTILINE)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the rows of a file differ from those of its feed.
+
+    Attributes
+    ----------
+    fields : int
+        Fields of a row.
+    positions : tuple of int
+        The field that holds each column of the feed.
+    """
+
+    fields: int
+    positions: tuple[int, ...]
+
+
+def is_header(body: bytes) -> bool:
+    """Return whether csv text begins with a header; a row begins with a number or quotes."""
+    first = body[1:2] if body[:1] == b'"' else body[:1]
+    return bool(body) and not first.isdigit() and first not in (b"", b"-", b'"')
+
+
+def parse_header(name: str, line: bytes, schema: Schema) -> tuple[Layout | None, Irregularities]:
+    """Find the columns that a header names.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+
+    Returns
+    -------
+    (Layout or None, frozenset of Irregularity)
+        None if rows are laid out as those of the feed.
+
+    Raises
+    ------
+    WrongColumns
+        If columns are missing, named twice or unclear.
+    """
+    words = [word.strip(' "') for word in line.decode(errors="replace").strip().split(",")]
+    columns = schema.columns
+    if len(words) == len(columns) and all(
+        word in (column.name, "ignore") for word, column in zip(words, columns, strict=True)
+    ):
+        return None, NO_IRREGULARITIES
+    known = _words_of(schema)
+    named = [known.get(_folded(word)) for word in words]
+    positions = {column: index for index, column in enumerate(named) if column is not None}
+    extra = [index for index, column in enumerate(named) if column is None]
+    missing = [column for column in range(len(columns)) if column not in positions]
+    once = len(positions) + len(extra) == len(words)
+    if once and not missing:
+        order = tuple(positions[column] for column in range(len(columns)))
+        odd = {Irregularity.EXTRA_COLUMNS} if extra else set()
+        if list(order) != sorted(order) or any(
+            words[index] != column.name for index, column in zip(order, columns, strict=True)
+        ):
+            odd.add(Irregularity.OTHER_HEADER)
+        usual = order == tuple(range(len(words)))
+        return None if usual else Layout(len(words), order), frozenset(odd)
+    in_place = all(column in (index, None) for index, column in enumerate(named))
+    # One word that no feed has, where the only missing column should be, is its new name.
+    renamed = once and in_place and len(missing) == 1 and missing == extra
+    if renamed and _folded(words[missing[0]]) not in _all_words():
+        return None, frozenset([Irregularity.OTHER_HEADER])
+    begin = ",".join(words)[:80]
+    raise WrongColumns(
+        name, f"it begins {begin!r}, and its header should be {schema.header_line!r}"
+    )
+
+
+def _folded(word: str) -> str:
+    return "".join(filter(str.isalnum, word.casefold()))
+
+
+@cache
+def _words_of_columns(columns: tuple[tuple[str, str], ...]) -> dict[str, int]:
+    names = {name: index for index, (name, _) in enumerate(columns)}
+    synonyms = {word: names[name] for word, name in _SYNONYMS.items() if name in names}
+    own = {_folded(column): index for index, (_, column) in enumerate(columns)}
+    return synonyms | own | {_folded(name): index for name, index in names.items()}
+
+
+def _words_of(schema: Schema) -> dict[str, int]:
+    """Return the index of the column that each folded word names."""
+    return _words_of_columns(tuple((column.name, column.column) for column in schema.columns))
+
+
+@cache
+def _all_words() -> frozenset[str]:
+    """Return the folded names of the columns of all feeds."""
+    return frozenset(chain.from_iterable(map(_words_of, load_schemas().values())))
+
+
 class LargeText(Exception):
     """The csv of a small zip is too large to be read at once."""
 
 
 @dataclass(slots=True)
 class CsvChunk:
-    """The csv of a file, or a part of it, without the header.
+    """The csv of a file, or whole rows of a large one, without the header.
 
     Attributes
     ----------
     task : FileTask
-    body : bytes
-    rows : int
+    parts : list of bytes
+        The text as it was inflated, until `Unzipper.join` joins it to `body`.
+    commas : int
+        In all parts.
     odd : frozenset of Irregularity
     layout : Layout or None
         None if rows are laid out as those of the feed.
     first : bool
         Whether the file begins with it.
+    body : bytes
+    rows : int
     unit : str or None
         Unit of its times, ``ms`` or ``us``, if the first row of the file was looked at.
     other_letters : bool or None
@@ -88,26 +202,15 @@ class CsvChunk:
     """
 
     task: FileTask
-    body: bytes
-    rows: int
-    odd: Irregularities = NO_IRREGULARITIES
-    layout: Layout | None = None
-    first: bool = True
-    unit: str | None = None
-    other_letters: bool | None = None
-
-
-@dataclass(slots=True)
-class RawChunk:
-    """Whole rows of a large file's csv as they are inflated, in parts."""
-
-    task: FileTask
     parts: list[bytes | memoryview]
     commas: int
     odd: Irregularities
     layout: Layout | None
-    first: bool
+    first: bool = True
+    body: bytes = b""
+    rows: int = 0
     unit: str | None = None
+    other_letters: bool | None = None
 
 
 class Unzipper:
@@ -166,12 +269,13 @@ class Unzipper:
 
     def _text(self, task: FileTask, body: bytes) -> CsvChunk:
         body, layout, odd = self._without_header(task.file.path, body)
-        text = self.join(RawChunk(task, [body], _commas(body), odd, layout, first=True))
+        text = CsvChunk(task, [body], _count(body, _COMMA), odd, layout)
+        self.join(text)
         # Now, while the bytes are in the processor's cache.
-        text.other_letters = self.has_other_letters(text)
+        self.has_other_letters(text)
         return text
 
-    def read_raw(self, task: FileTask) -> Iterator[RawChunk]:
+    def read_raw(self, task: FileTask) -> Iterator[CsvChunk]:
         """Read a large file chunk by chunk, each of whole rows.
 
         Raises
@@ -186,7 +290,7 @@ class Unzipper:
         name = task.file.path
         for chunk in self._chunks(task.file):
             # Now, while the bytes are in the processor's cache.
-            commas += _commas(chunk)
+            commas += _count(chunk, _COMMA)
             end = chunk.rfind(b"\n") + 1
             row = len(chunk) - end if end else row + len(chunk)
             if row > _LONG_ROW:
@@ -201,14 +305,14 @@ class Unzipper:
             if first:
                 body, layout, odd = self._without_header(name, b"".join(parts))
                 parts, commas = [body], body.count(b",") + over
-            yield RawChunk(task, parts, commas - over, odd, layout, first)
+            yield CsvChunk(task, parts, commas - over, odd, layout, first)
             parts, size, commas, first = [rest], len(rest), over, False
             enough = min(2 * enough, CHUNK)
         if first:
             body, layout, odd = self._without_header(name, b"".join(parts))
             parts, commas = [body], body.count(b",")
         if size or first:
-            yield RawChunk(task, parts, commas, odd, layout, first)
+            yield CsvChunk(task, parts, commas, odd, layout, first)
 
     # Bytes
 
@@ -266,36 +370,40 @@ class Unzipper:
 
     # Rows
 
-    def join(self, raw: RawChunk) -> CsvChunk:
+    def join(self, text: CsvChunk) -> None:
         """Join the parts of a chunk, count its rows by their commas, and check the first row.
 
         Raises
         ------
         WrongColumns
         """
-        name, layout = raw.task.file.path, raw.layout
-        body, odd = b"".join(raw.parts), raw.odd
+        name, body = text.task.file.path, b"".join(text.parts)
+        text.parts.clear()
         tail = body[-3:]
         if len(tail) < 3 or not tail.endswith(b"\n") or tail.endswith(_BLANK_ENDS):
             body, more = _ended(name, body)
-            odd |= more
+            text.odd |= more
+        text.body = body
         if not body:
-            return CsvChunk(raw.task, body, 0, odd, layout, raw.first, raw.unit)
-        fields = len(self._schema.columns) if layout is None else layout.fields
-        rows, over = divmod(raw.commas, fields - 1)
+            return
+        fields = self._fields(text)
+        text.rows, over = divmod(text.commas, fields - 1)
         end = body.find(b"\n")
         found = body.count(b",", 0, end) + 1
         if over or found != fields:
-            if Irregularity.NO_FINAL_NEWLINE in odd and found == fields:
+            if Irregularity.NO_FINAL_NEWLINE in text.odd and found == fields:
                 raise WrongColumns(name, "its last row is cut off")
             raise WrongColumns(
                 name,
-                f"its first row has {found} fields and there are {raw.commas:,} commas in all; a "
+                f"its first row has {found} fields and there are {text.commas:,} commas in all; a "
                 f"row of {self._schema.market} {self._schema.data_type} has {fields} fields",
             )
-        if body[end - 1] == b"\r"[0]:
-            odd |= {Irregularity.CARRIAGE_RETURN}
-        return CsvChunk(raw.task, body, rows, odd, layout, raw.first, raw.unit)
+        if body.endswith(b"\r", 0, end):
+            text.odd |= {Irregularity.CARRIAGE_RETURN}
+
+    def _fields(self, text: CsvChunk) -> int:
+        """Return how many fields a row has."""
+        return len(self._schema.columns) if text.layout is None else text.layout.fields
 
     def check_rows(self, text: CsvChunk) -> None:
         """Check the number of fields of each row, and not only of all rows together.
@@ -306,7 +414,7 @@ class Unzipper:
         """
         letters = _letters(text.body)
         marks = letters[(letters == _COMMA) | (letters == _NEWLINE)]
-        fields = len(self._schema.columns) if text.layout is None else text.layout.fields
+        fields = self._fields(text)
         ends = marks[fields - 1 :: fields] == _NEWLINE
         if len(marks) != text.rows * fields or not ends.all():
             row = int(np.argmin(ends)) + 1
@@ -318,6 +426,11 @@ class Unzipper:
 
         Far cheaper than parsing. False where a column holds text, and letters are usual.
         """
+        if text.other_letters is None:
+            text.other_letters = self._find_other_letters(text)
+        return text.other_letters
+
+    def _find_other_letters(self, text: CsvChunk) -> bool:
         if self._booleans is None or not text.rows:
             return False
         if not self._booleans:
@@ -331,18 +444,23 @@ def without_blank_lines(text: CsvChunk) -> bytes:
     return _BLANK_LINES.sub(b"", text.body)
 
 
-def first_row(body: bytes) -> list[bytes]:
-    """Return the fields of the first row."""
-    return body[: body.find(b"\n", 0, _BLOCK)].rstrip(b"\r").split(b",")
+def first_row(body: bytes) -> bytes:
+    """Return the first row, without the end of its line."""
+    return body[: body.find(b"\n", 0, _BLOCK)]
 
 
-def first_and_last_row(text: CsvChunk) -> list[list[bytes]]:
-    """Return the fields of the first and the last row; an empty list without rows."""
+def first_and_last_row(text: CsvChunk) -> tuple[bytes, ...]:
+    """Return the first and the last row, without the ends of their lines; nothing without rows."""
     if not text.rows:
-        return []
+        return ()
     body = text.body
-    first, last = body[: body.find(b"\n")], body[body.rfind(b"\n", 0, -1) + 1 : -1]
-    return [line.rstrip(b"\r").split(b",") for line in (first, last)]
+    return body[: body.find(b"\n")], body[body.rfind(b"\n", 0, -1) + 1 : -1]
+
+
+def field_of(row: bytes, index: int) -> bytes:
+    """Return a field of a row; an empty one if the row is too short."""
+    fields = row.rstrip(b"\r").split(b",", index + 1)
+    return fields[index] if index < len(fields) else b""
 
 
 def _ended(name: str, body: bytes) -> tuple[bytes, Irregularities]:
@@ -366,10 +484,6 @@ def _keep_memory() -> None:
     one larger block raises its threshold.
     """
     bytearray(_LARGE)
-
-
-def _commas(body: bytes) -> int:
-    return _count(body, _COMMA)
 
 
 def _count(body: bytes, letter: int) -> int:

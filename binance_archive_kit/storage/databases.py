@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from binance_archive_kit.errors import DiskSpaceError, StoreError, disk_error
-from binance_archive_kit.storage.stamps import Stamp, stamp_of
+from binance_archive_kit.storage.proof import Stamp, stamp_of
 
 Row = tuple[Any, ...]
 #: Seconds to wait for another process that has locked the database.
@@ -267,7 +267,10 @@ class Database:
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA journal_mode=TRUNCATE")
             with connection:
-                if all(self._columns_made(connection, name) for name in self._tables):
+                if all(
+                    table.all.keys() <= self._columns(connection, name)
+                    for name, table in self._tables.items()
+                ):
                     return connection
                 connection.execute("BEGIN IMMEDIATE")
                 for name, table in self._tables.items():
@@ -282,9 +285,6 @@ class Database:
             connection.close()
             raise
         return connection
-
-    def _columns_made(self, connection: sqlite3.Connection, table: str) -> bool:
-        return set(self._tables[table].all) <= self._columns(connection, table)
 
     # Damage
 

@@ -37,7 +37,7 @@ class Exchange(StrEnum):
 
 
 class BaseStorage(ABC):
-    """Decides where the files of a store lie; a subclass defines this one method.
+    """Chooses the folder of each file of a store. Subclasses define `get_partition_path`.
 
     Examples
     --------

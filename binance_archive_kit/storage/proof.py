@@ -1,8 +1,13 @@
-"""Prove the bytes of a file against the digest that the archive publishes."""
+"""Prove the bytes of a file against the published digest; recognise a proven file by its stamp.
+
+Writing to a file, replacing it, or setting its modification time back changes its stamp.
+A medium that returns other bytes than were written does not: only reading shows that.
+"""
 
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import io
 import os
@@ -10,12 +15,12 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, member_of
 from binance_archive_kit.errors import BadChecksum, BadZip, Corrupt, StaleChecksum
-from binance_archive_kit.storage.stamps import Stamp, stamp_of
 from binance_archive_kit.storage.zips import BadMemberError, check_member
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -23,6 +28,57 @@ _CHUNK = 1 << 20
 #: A line of ``sha256sum``, and one of BSD's ``sha256``.
 _GNU = re.compile(r"\\?([0-9a-f]{64})(?:\s+\*?(.*))?", re.IGNORECASE)
 _BSD = re.compile(r"SHA(?:2?-)?256\s*\((.*)\)\s*=\s*([0-9a-f]{64})", re.IGNORECASE)
+#: Whole numbers up to this fit into SQLite and into 64-bit columns.
+_BITS = (1 << 63) - 1
+#: `st_ctime` is the time of creation there, and listing a folder gives no inode.
+_WINDOWS = os.name == "nt"
+#: Error numbers for a name without a file: it has gone, or is a link to nothing.
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+#: The fields of a stamp in an `os.stat_result`, to compare thousands of files quickly. If they
+#: differ from a stamp, `stamp_of` decides.
+raw_stamp = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+
+
+class Stamp(NamedTuple):
+    """The identity of a file at some moment; if its stamp differs, it may be another file.
+
+    Attributes
+    ----------
+    size : int
+        Bytes.
+    mtime : int
+        Time of the last write, in nanoseconds since 1970 UTC; any program may set it.
+    ctime : int
+        Time of the last change of bytes, name or attributes, likewise; only the system sets
+        it. 0 if unknown.
+    inode : int
+        Number in the file system; 0 if unknown.
+    """
+
+    size: int
+    mtime: int
+    ctime: int = 0
+    inode: int = 0
+
+    def agrees(self, other: Stamp) -> bool:
+        """Return whether both are equal in all fields that are known in both."""
+        return self == other or (
+            self.size == other.size
+            and self.mtime == other.mtime
+            and (self.ctime == other.ctime or not self.ctime or not other.ctime)
+            and (self.inode == other.inode or not self.inode or not other.inode)
+        )
+
+
+def stamp_of(stat: os.stat_result) -> Stamp:
+    """Return the stamp of a file from its `os.stat_result`."""
+    ctime = 0 if _WINDOWS else stat.st_ctime_ns & _BITS
+    return Stamp(stat.st_size, stat.st_mtime_ns & _BITS, ctime, stat.st_ino & _BITS)
+
+
+def stamp_of_entry(entry: os.DirEntry[str]) -> Stamp:
+    """Return the stamp of a file from its entry in a folder; follows links."""
+    return stamp_of(os.stat(entry.path) if _WINDOWS else entry.stat())  # noqa: PTH116
 
 
 class ProvenBy(StrEnum):

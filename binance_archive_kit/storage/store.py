@@ -22,25 +22,29 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from filelock import FileLock, Timeout
 
 from binance_archive_kit.archive.enums import Market
+from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ConfigurationError, ObjectError, shown
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.storage.inventory import Inventory
+from binance_archive_kit.storage.inventory import Inventory, StoredFile
 from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
-from binance_archive_kit.storage.locations import Locations
-from binance_archive_kit.storage.proof import Expected, Proof, hash_file
-from binance_archive_kit.storage.records import Records
-from binance_archive_kit.storage.stamps import stamp_of
+from binance_archive_kit.storage.proof import Expected, Proof, hash_file, stamp_of
+from binance_archive_kit.storage.records import Locations, ProofRecord, Records
 
+#: What `rehash` does, for its progress.
+HASHING = "hashing files that were moved since they were proven"
+#: Files that a thread hashes before it checks for an interrupt.
+_FILES_PER_JOB = 32
 #: A name in quarantine: that of the object, and the first digits of the bytes' SHA-256.
 _QUARANTINED = re.compile(r"(.+)\.[0-9a-f]{12}\.bad")
 
@@ -244,3 +248,86 @@ def _read_reason(path: Path) -> str:
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass
     return "reason unknown: the note beside the bytes is missing or damaged"
+
+
+# Files that were copied, linked, restored or renamed: same bytes, new stamp
+
+
+class MovedFile(NamedTuple):
+    """A file with the proven size and another stamp."""
+
+    key: str
+    location: str
+    proof: ProofRecord
+
+
+def rehash(
+    records: Records, files: Sequence[MovedFile], done: Callable[[int, int], None]
+) -> dict[str, ProofRecord]:
+    """Hash moved files on several threads, and record the stamps of those with the proven bytes.
+
+    A stamp that cannot be recorded is kept in memory. After an interrupt, the next call
+    continues with the other files.
+
+    Parameters
+    ----------
+    files : sequence of MovedFile
+    done : callable
+        Called with numbers of files and bytes as they are hashed, from any thread; an
+        exception that it raises ends the work.
+
+    Returns
+    -------
+    dict of str to ProofRecord
+        The new records of the files with the proven bytes, by key.
+    """
+
+    def hash_some(start: int) -> dict[str, ProofRecord]:
+        unchanged = {}
+        for key, location, proof in files[start : start + _FILES_PER_JOB]:
+            with suppress(OSError), (records.root / location).open("rb") as file:
+                stamp = stamp_of(os.fstat(file.fileno()))
+                if stamp.size == proof.stamp.size and hash_file(file) == proof.sha256:
+                    unchanged[key] = proof._replace(stamp=stamp)
+            done(1, proof.stamp.size)
+        return unchanged
+
+    same: dict[str, ProofRecord] = {}
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, "hasher")
+    try:
+        for unchanged in pool.map(hash_some, range(0, len(files), _FILES_PER_JOB)):
+            same |= unchanged
+    finally:
+        pool.shutdown(cancel_futures=True)
+        records.restamp(same)
+    return same
+
+
+def rehash_moved(
+    records: Records, files: Iterable[StoredFile], proofs: Mapping[str, ProofRecord | None]
+) -> dict[str, ProofRecord]:
+    """Hash the moved ones among some files, and show the progress.
+
+    Returns
+    -------
+    dict of str to ProofRecord
+        The new records of the files with the proven bytes, by key.
+    """
+    moved = [
+        MovedFile(file.key, file.path, proof)
+        for file in files
+        if (proof := proofs.get(file.key)) is not None
+        and proof.stamp.size == file.size
+        and not proof.is_of(file.stamp)
+    ]
+    if not moved:
+        return {}
+    progress = Progress()
+    progress.begin(HASHING, len(moved), sum(file.proof.stamp.size for file in moved))
+    with Bar(progress) as bar:
+
+        def done(units: int, size: int) -> None:
+            progress.count(units, size)
+            bar.tick()
+
+        return rehash(records, moved, done)

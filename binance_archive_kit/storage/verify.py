@@ -13,9 +13,9 @@ import os
 import random
 import time
 import zlib
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,17 +37,14 @@ from binance_archive_kit.errors import (
     ObjectError,
     disk_error,
 )
-from binance_archive_kit.storage.inventory import Form, StoredFile
-from binance_archive_kit.storage.moved import rehash_moved
-from binance_archive_kit.storage.proof import Expected, prove, read_checksum
+from binance_archive_kit.storage.inventory import Form, SkippedFile, StoredFile, find_skipped
+from binance_archive_kit.storage.proof import Expected, Stamp, prove, read_checksum, stamp_of
 from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
-from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
-from binance_archive_kit.storage.stamps import Stamp, stamp_of
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.store import Store, rehash_moved
 
 _CONNECTIONS = 64
 #: Files that are queued for reading.
-_QUEUED = 512
+_QUEUED = 4_096
 _CHUNK = 1 << 20
 #: Problems that are shown before the rest is only counted.
 _SHOWN = 20
@@ -350,16 +347,13 @@ def _update_records(store: Store, outcomes: Iterable[_Outcome]) -> bool:
 def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_Outcome]:
     """Clear the problems of files that a collection has replaced, and recorded, meanwhile."""
     time.sleep(COMMIT_DELAY)
-    recorded: dict[str, dict[str, ProofRecord]] = {}
+    recorded = store.records.proofs("data/")
     for outcome in outcomes:
         file = outcome.check.file
         if outcome.problem is not None and file.is_zip:
             with suppress(OSError):
                 stamp = stamp_of((store.root / file.path).stat())
-                prefix = f"{file.key.rpartition('/')[0]}/"
-                if prefix not in recorded:
-                    recorded[prefix] = store.records.proofs(prefix)
-                proof = recorded[prefix].get(file.key)
+                proof = recorded.get(file.key)
                 if proof is not None and proof != outcome.check.proof and proof.is_of(stamp):
                     yield _Outcome(outcome.check, proven=True)
                     continue
@@ -369,8 +363,7 @@ def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_O
 def _compare_stamps(store: Store, checks: Sequence[_Check]) -> Iterator[_Outcome]:
     """Compare files with their proofs by stamp; hash only those that were moved."""
     proofs = {check.file.key: check.proof for check in checks}
-    files = [check.file for check in checks if check.proof]
-    same = rehash_moved(store.records, files, proofs)
+    same = rehash_moved(store.records, (check.file for check in checks), proofs)
     for check in checks:
         if check.proof is None:
             yield _Outcome(check)
@@ -400,20 +393,12 @@ def _read_files(
             progress.begin("asking for checksums", len(zips))
             digests = Worker(lambda: _fetch_digests(zips, endpoint_url)).wait(bar.update)
         progress.begin("proving again", len(chosen), sum(check.file.size for check in chosen))
-        jobs: deque[Future[_Outcome]] = deque()
-
-        def finish() -> None:
-            outcomes.append(jobs.popleft().result())
-            progress.count(1, outcomes[-1].check.file.size)
-            bar.tick()
-
         try:
-            for check in chosen:
-                jobs.append(pool.submit(work, check))
-                if len(jobs) == _QUEUED:
-                    finish()
-            while jobs:
-                finish()
+            for start in range(0, len(chosen), _QUEUED):
+                for outcome in pool.map(work, chosen[start : start + _QUEUED]):
+                    outcomes.append(outcome)
+                    progress.count(1, outcome.check.file.size)
+                    bar.tick()
         finally:
             pool.shutdown(cancel_futures=True)
     return outcomes

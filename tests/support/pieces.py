@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from binance_archive_kit.reading import large_files, reader, sorting, unzip
+from binance_archive_kit.reading import large_files, reader, unzip
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def large(waiting: int) -> Iterator[None]:
     with (
         patch.object(reader, "SMALL", -1),
         patch.object(large_files, "WAITING", waiting),
-        patch.object(sorting, "_SORTED", 7),
+        patch.object(large_files, "_SORTED", 7),
         patch.object(unzip, "_FIRST_CHUNK", 200),
         patch.object(unzip, "CHUNK", 500),
         patch.object(unzip.Unzipper, "_chunks", _crumbs),

@@ -22,7 +22,7 @@ from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.profile import FileProfile, Profiler
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.storage.proof import Stamp
 from tests.support.dialects import write, zip_of
 from tests.support.stores import schema_of
 

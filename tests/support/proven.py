@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.storage.layout import PRIVATE
-from binance_archive_kit.storage.proof import Expected, prove
-from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.storage.proof import Expected, Stamp, prove
 from binance_archive_kit.storage.store import Store
 from tests.support.checks import opened_files
 from tests.support.stores import kline, put

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import cast
 
 from binance_archive_kit.demo import server as demo
-from binance_archive_kit.demo.server import BACKLOG, MODIFIED, Body, Entry, Reply, S3Server
+from binance_archive_kit.demo.server import BACKLOG, MODIFIED, Body, Entry, Reply
 
 __all__ = ["Fault", "LocalS3", "Request"]
 
@@ -242,7 +242,7 @@ class _Connection(demo.Connection):
             await self._writable.wait()
 
 
-class LocalS3(S3Server):
+class LocalS3(demo.LocalS3):
     """The demo's endpoint with faults, and objects that may change while they are served.
 
     Parameters

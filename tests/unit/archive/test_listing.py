@@ -280,6 +280,8 @@ class Bucket:
         spell = (lambda word: quote(word, safe="/")) if "url" in self.quirks else escape
         # XML cannot hold a control character but percent-encoded.
         keys = [each for each in keys if "url" in self.quirks or each.isprintable()]
+        if following is not None and "url" not in self.quirks and not following.isprintable():
+            following = None
         return ok(
             page(
                 map(spell, keys),

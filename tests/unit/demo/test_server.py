@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote_plus
 import httpx
 import pytest
 
-from binance_archive_kit.demo.server import S3Server
+from binance_archive_kit.demo.server import LocalS3
 
 BUCKET = "data.binance.vision"
 FOLDER = "data/spot/daily/klines/BTCUSDT/1m/"
@@ -31,16 +31,16 @@ OBJECTS = {key: f"content of {key}".encode() for key in ZIPS_AND_SIDECARS} | {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with S3Server(OBJECTS) as server:
+def server() -> Iterator[LocalS3]:
+    with LocalS3(OBJECTS) as server:
         yield server
 
 
-def address(server: S3Server, key: str = "") -> str:
+def address(server: LocalS3, key: str = "") -> str:
     return f"{server.url}/{BUCKET}/{quote(key)}"
 
 
-def listing(server: S3Server, **params: str) -> ET.Element:
+def listing(server: LocalS3, **params: str) -> ET.Element:
     names = {name.replace("_", "-"): value for name, value in params.items()}
     answer = httpx.get(address(server), params=names)
     assert answer.status_code == 200, answer.text
@@ -57,7 +57,7 @@ def texts(root: ET.Element, path: str) -> list[str]:
 # Listings
 
 
-def test_v1_continues_after_the_last_key_without_a_delimiter(server: S3Server) -> None:
+def test_v1_continues_after_the_last_key_without_a_delimiter(server: LocalS3) -> None:
     first = listing(server, prefix=FOLDER)
     assert texts(first, "Contents/Key") == ZIPS_AND_SIDECARS[:1000]
     assert first.findtext("IsTruncated") == "true"
@@ -67,7 +67,7 @@ def test_v1_continues_after_the_last_key_without_a_delimiter(server: S3Server) -
     assert second.findtext("IsTruncated") == "false"
 
 
-def test_v2_continues_with_its_token(server: S3Server) -> None:
+def test_v2_continues_with_its_token(server: LocalS3) -> None:
     first = listing(server, list_type="2", prefix=FOLDER, max_keys="5000")
     assert texts(first, "Contents/Key") == ZIPS_AND_SIDECARS[:1000]
     assert (first.findtext("KeyCount"), first.findtext("MaxKeys")) == ("1000", "1000")
@@ -80,7 +80,7 @@ def test_v2_continues_with_its_token(server: S3Server) -> None:
 
 
 @pytest.mark.parametrize("entry", [{"marker": ""}, {"list_type": "2", "start_after": ""}])
-def test_a_listing_starts_at_a_date(server: S3Server, entry: dict[str, str]) -> None:
+def test_a_listing_starts_at_a_date(server: LocalS3, entry: dict[str, str]) -> None:
     name = list(entry)[-1]
     page = listing(server, prefix=FOLDER, **(entry | {name: DAYS[400]}))
     assert texts(page, "Contents/Key") == [f"{DAYS[400]}.CHECKSUM", *ZIPS_AND_SIDECARS[802:]]
@@ -88,7 +88,7 @@ def test_a_listing_starts_at_a_date(server: S3Server, entry: dict[str, str]) -> 
     assert texts(page, "Contents/Key")[0] == DAYS[310]
 
 
-def test_a_listing_has_size_etag_and_time(server: S3Server) -> None:
+def test_a_listing_has_size_etag_and_time(server: LocalS3) -> None:
     element = listing(server, prefix="letters").find("Contents")
     assert element is not None
     assert {child.tag: child.text for child in element} == {
@@ -103,7 +103,7 @@ def test_a_listing_has_size_etag_and_time(server: S3Server) -> None:
     )
 
 
-def test_a_delimiter_groups_folders_and_adds_a_next_marker(server: S3Server) -> None:
+def test_a_delimiter_groups_folders_and_adds_a_next_marker(server: LocalS3) -> None:
     page = listing(server, delimiter="/")
     assert texts(page, "CommonPrefixes/Prefix") == ["data/", "odd/"]
     assert texts(page, "Contents/Key") == ["empty", "letters"]
@@ -117,7 +117,7 @@ def test_a_delimiter_groups_folders_and_adds_a_next_marker(server: S3Server) -> 
 
 
 @pytest.mark.parametrize("kind", ["1", "2"])
-def test_pages_of_one_give_every_name_once(server: S3Server, kind: str) -> None:
+def test_pages_of_one_give_every_name_once(server: LocalS3, kind: str) -> None:
     prefix = "data/spot/daily/klines/"
     more, seen = {}, []
     while True:
@@ -138,7 +138,7 @@ def test_pages_of_one_give_every_name_once(server: S3Server, kind: str) -> None:
     assert seen == [f"{prefix}{name}/" for name in ("BTCUSDT", "BTCUSDT_240329", "币安人生USDT")]
 
 
-def test_a_folder_before_the_marker_is_left_out(server: S3Server) -> None:
+def test_a_folder_before_the_marker_is_left_out(server: LocalS3) -> None:
     def folders(marker: str) -> list[str]:
         page = listing(server, prefix="", delimiter="/", marker=marker)
         return texts(page, "CommonPrefixes/Prefix")
@@ -148,7 +148,7 @@ def test_a_folder_before_the_marker_is_left_out(server: S3Server) -> None:
     assert folders("data/spot/d") == ["odd/"]
 
 
-def test_a_prefix_without_its_slash_matches_its_neighbours(server: S3Server) -> None:
+def test_a_prefix_without_its_slash_matches_its_neighbours(server: LocalS3) -> None:
     root = "data/spot/daily/klines/BTCUSDT"
     assert texts(listing(server, prefix=root, delimiter="/"), "CommonPrefixes/Prefix") == [
         f"{root}/",
@@ -156,7 +156,7 @@ def test_a_prefix_without_its_slash_matches_its_neighbours(server: S3Server) -> 
     ]
 
 
-def test_an_unknown_prefix_is_an_empty_page(server: S3Server) -> None:
+def test_an_unknown_prefix_is_an_empty_page(server: LocalS3) -> None:
     page = listing(server, prefix="data/nothing/", list_type="2", delimiter="/")
     assert (page.findtext("KeyCount"), page.findtext("IsTruncated")) == ("0", "false")
     assert page.find("Contents") is None
@@ -167,14 +167,14 @@ def test_an_unknown_prefix_is_an_empty_page(server: S3Server) -> None:
     "params",
     [{"max-keys": "many"}, {"max-keys": "-1"}, {"list-type": "2", "continuation-token": "?"}],
 )
-def test_rejects_an_invalid_parameter(server: S3Server, params: dict[str, str]) -> None:
+def test_rejects_an_invalid_parameter(server: LocalS3, params: dict[str, str]) -> None:
     answer = httpx.get(address(server), params=params)
     assert answer.status_code == 400
     assert "<Code>InvalidArgument</Code>" in answer.text
 
 
 @pytest.mark.parametrize("key", [CHINESE, ODD])
-def test_any_key_survives_a_round_trip(server: S3Server, key: str) -> None:
+def test_any_key_survives_a_round_trip(server: LocalS3, key: str) -> None:
     assert texts(listing(server, prefix=key), "Contents/Key") == [key]
     page = listing(server, prefix=key[:-3], encoding_type="url")
     (coded,) = texts(page, "Contents/Key")
@@ -184,7 +184,7 @@ def test_any_key_survives_a_round_trip(server: S3Server, key: str) -> None:
     assert httpx.get(address(server, key)).content == OBJECTS[key]
 
 
-def test_a_plus_is_a_space_in_the_query_only(server: S3Server) -> None:
+def test_a_plus_is_a_space_in_the_query_only(server: LocalS3) -> None:
     path = quote(ODD).replace("%2B", "+")
     with closing(HTTPConnection(server.url.removeprefix("http://"))) as client:
         client.request("GET", f"/{BUCKET}/{path}")
@@ -196,7 +196,7 @@ def test_a_plus_is_a_space_in_the_query_only(server: S3Server) -> None:
 # Objects
 
 
-def test_get_and_head_agree(server: S3Server) -> None:
+def test_get_and_head_agree(server: LocalS3) -> None:
     with httpx.Client() as client:
         got, head = (client.request(m, address(server, "letters")) for m in ("GET", "HEAD"))
     assert (got.status_code, got.content, head.content) == (200, b"abcdefghij", b"")
@@ -220,7 +220,7 @@ def test_get_and_head_agree(server: S3Server) -> None:
     ],
 )
 def test_range(
-    server: S3Server, asked: str, status: int, content: bytes | None, told: str | None
+    server: LocalS3, asked: str, status: int, content: bytes | None, told: str | None
 ) -> None:
     answer = httpx.get(address(server, "letters"), headers={"Range": asked})
     assert (answer.status_code, answer.headers.get("content-range")) == (status, told)
@@ -243,7 +243,7 @@ def test_range(
         ("GET", f"/{BUCKET}?location", 200, ">ap-northeast-1</LocationConstraint>"),
     ],
 )
-def test_other_answers(server: S3Server, method: str, path: str, status: int, says: str) -> None:
+def test_other_answers(server: LocalS3, method: str, path: str, status: int, says: str) -> None:
     body = b"x" * 100_000 if method == "PUT" else None
     answer = httpx.request(method, server.url + path, content=body)
     assert answer.status_code == status
@@ -254,6 +254,6 @@ def test_other_answers(server: S3Server, method: str, path: str, status: int, sa
 # Serving
 
 
-def test_a_tls_greeting_closes_the_connection(server: S3Server) -> None:
+def test_a_tls_greeting_closes_the_connection(server: LocalS3) -> None:
     with pytest.raises(httpx.ConnectError):
         httpx.get(address(server).replace("http:", "https:"), timeout=5)

@@ -17,7 +17,7 @@ from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.file_stats import FileStats
 from binance_archive_kit.reading.profile import FileProfile, Profiler, merge_profiles
 from binance_archive_kit.reading.runs import Run
-from binance_archive_kit.storage.stamps import Stamp
+from binance_archive_kit.storage.proof import Stamp
 from tests.support.planted import (
     DAY,
     HOUR,

@@ -1,12 +1,19 @@
-"""Admitting, quarantining and staging files."""
+"""Admitting, quarantining and staging files, and files that were moved since they were proven."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -14,15 +21,26 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.errors import (
+    ArchiveKitWarning,
     BadChecksum,
     Corrupt,
 )
+from binance_archive_kit.query import file_lookup
+from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 from binance_archive_kit.storage.layout import PRIVATE
-from binance_archive_kit.storage.proof import Expected
+from binance_archive_kit.storage.proof import Expected, stamp_of
+from binance_archive_kit.storage.records import Records
 from binance_archive_kit.storage.store import Store
-from tests.support.proven import KEYS, PREFIX
-from tests.support.stores import put
+from tests.support.checks import flip
+from tests.support.proven import (
+    KEYS,
+    PREFIX,
+    fill,
+    hashed,
+    record_of,
+)
+from tests.support.stores import put, view_rows
 from tests.support.zip_forms import (
     DAMAGED,
     GOOD,
@@ -186,3 +204,166 @@ def test_a_quarantine_note_may_be_missing_or_truncated(root: Path) -> None:
     (aside[0].parent / "mine.bad").write_text("x")
     (aside[0].parent / "mine.bad.json").write_text("x")
     assert len(store.quarantined(PREFIX)) == 1
+
+
+# Files that were moved, copied or changed since they were proven.
+
+
+def unchanged(root: Path) -> list[bool]:
+    return Store(root).inventory.frame([PREFIX]).sort("key")["unchanged"].to_list()
+
+
+def age(root: Path) -> None:
+    """Make the record one of the version that knew neither ctime nor inode."""
+    with closing(sqlite3.connect(record_of(root))) as database, database:
+        database.execute("ALTER TABLE proofs DROP COLUMN ctime")
+        database.execute("ALTER TABLE proofs DROP COLUMN inode")
+
+
+def test_the_recorded_stamp_is_that_of_the_final_name(root: Path) -> None:
+    proofs = Store(root).records.proofs(PREFIX)
+    for key in KEYS:
+        assert proofs[str(key)].stamp == stamp_of((root / str(key)).stat())
+    assert unchanged(root) == [True] * 5
+
+
+CHANGES: Mapping[str, Callable[[Path], object]] = {
+    "flipped": flip,
+    "replaced": lambda path: shutil.copy2(path, path.with_suffix(".new")).replace(path),
+    "touched": lambda path: os.utime(path, (1, 1)),
+    "mode": lambda path: path.chmod(0o600),
+    "linked": lambda path: os.link(path, f"{path}.other"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_stamp_is_hashed_once_and_recorded(root: Path, change: str) -> None:
+    CHANGES[change](root / str(KEYS[1]))
+    assert unchanged(root) == [True, False, True, True, True]
+    held = bak.store(root, cache=False, on_error="skip")
+    if change == "flipped":
+        assert held.frame()["proven"].to_list() == [4]
+        with pytest.warns(ArchiveKitWarning, match="changed"):
+            assert len(view_rows(bak.connect(root, cache=False, on_error="skip"), "spot_klines"))
+        assert unchanged(root) == [True, False, True, True, True]
+        return
+    assert hashed(lambda: held.frame()) == 1
+    assert held.frame()["proven"].to_list() == [5]
+    assert hashed(lambda: bak.store(root).frame()) == 0, "once"
+    assert unchanged(root) == [True] * 5
+
+
+@pytest.mark.parametrize("ask", ["frame", "query", "coverage", "verify a sample"])
+def test_the_first_reader_proves_a_moved_store(root: Path, tmp_path: Path, ask: str) -> None:
+    there = tmp_path / "moved"
+    subprocess.run(["cp", "-a", root, there], check=True)
+    # As git does, which keeps no time at all.
+    for key in KEYS[:2]:
+        os.utime(there / str(key), (5, 5))
+    assert unchanged(there) == [False] * 5
+    if ask == "frame":
+        assert bak.store(there).frame()["proven"].to_list() == [5]
+    elif ask == "query":
+        assert len(view_rows(bak.connect(there), "spot_klines")) == 5 * 24
+    elif ask == "coverage":
+        bak.coverage(there)
+    else:
+        found = bak.verify(there, sample=2, seed=1)
+        assert (found.sound, found.read, found.proven) == (True, 2, 5)
+    assert unchanged(there) == [True] * 5
+    assert unchanged(root) == [True] * 5
+
+
+def test_a_query_hashes_only_the_files_it_needs(root: Path, tmp_path: Path) -> None:
+    there = tmp_path / "moved"
+    shutil.copytree(root, there)
+    con = bak.connect(there, cache=False)
+    view_rows(con, "spot_klines", f"date = '{KEYS[2].start}'")
+    assert unchanged(there) == [False, False, True, False, False]
+
+
+def test_a_read_only_store_is_hashed_once_per_process(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "moved"
+    shutil.copytree(root, there)
+    monkeypatch.setattr(databases, "_PATIENCE", 0.05)
+    with closing(sqlite3.connect(record_of(there))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert hashed(lambda: bak.store(there).frame()) == 5
+        assert hashed(lambda: bak.store(there).frame()) == 0
+        assert unchanged(there) == [True] * 5
+    flip(there / str(KEYS[0]))
+    assert unchanged(there) == [False, *[True] * 4]
+
+
+def test_verify_upgrades_the_records_of_an_older_version(root: Path) -> None:
+    age(root)
+    before = record_of(root).read_bytes()
+    assert unchanged(root) == [True] * 5
+    assert len(view_rows(bak.connect(root), "spot_klines")) == 5 * 24
+    assert bak.store(root).frame()["proven"].to_list() == [5]
+    assert record_of(root).read_bytes() == before, "a question upgrades nothing"
+    assert bak.verify(root, sample=0).sound
+    flip(root / str(KEYS[0]))
+    assert unchanged(root) == [True] * 5
+    found = bak.verify(root)
+    assert found.frame["reason"].to_list() == ["changed"]
+    assert unchanged(root) == [None, *[True] * 4]
+    stamps = {key: proof.stamp for key, proof in Store(root).records.proofs(PREFIX).items()}
+    assert stamps == {str(key): stamp_of((root / str(key)).stat()) for key in KEYS[1:]}
+
+
+def test_a_new_proof_upgrades_the_database_of_an_older_version(root: Path, tmp_path: Path) -> None:
+    age(root)
+    fill(root, tmp_path, KEYS[:1])
+    assert Store(root).records.proofs(PREFIX)[str(KEYS[0])].stamp == stamp_of(
+        (root / str(KEYS[0])).stat()
+    )
+    assert unchanged(root) == [True] * 5
+
+
+@pytest.mark.parametrize(("after", "least"), [(0, 1), (60, 0)], ids=["just now", "long ago"])
+def test_many_changed_files_share_one_wait(
+    after: int, least: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a file that changed just now may have a proof that is not recorded yet."""
+    for key in KEYS:
+        file = root / str(key)
+        file.write_bytes(file.read_bytes() + b"x")
+    now = time.time() + after
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        waits.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr(file_lookup.time, "sleep", sleep)
+    monkeypatch.setattr(file_lookup.time, "time_ns", lambda: int(now * 1e9))
+    monkeypatch.setattr(file_lookup, "_RECENT", 2_000_000_000)
+    with pytest.warns(ArchiveKitWarning, match="changed"):
+        rows = bak.scan(root, "spot", "klines", on_error="skip", cache=False).collect()
+    assert not rows.height
+    assert least <= len(waits) <= 3 * least
+
+
+def test_records_are_read_once_for_many_bad_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in KEYS:
+        path = tmp_path / str(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(key.member, "1,2,3\n")
+    looked: list[str] = []
+    proofs = Records.proofs
+    monkeypatch.setattr(Records, "proofs", lambda r, p: looked.append(p) or proofs(r, p))
+    store = bak.store(tmp_path, on_error="skip")
+    for _ in range(2):
+        looked.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ArchiveKitWarning)
+            assert not bak.scan(store, "spot", "klines").collect().height
+        assert len(store.problems) == len(KEYS)
+        assert len(looked) < len(KEYS)

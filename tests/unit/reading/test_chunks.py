@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Market
-from binance_archive_kit.reading.batches import count_chunks
+from binance_archive_kit.reading.chunks import count_chunks
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.store import Store
 from tests.support.stores import kline, put
