@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Self
 
 import polars as pl
@@ -89,7 +90,7 @@ class Ledger:
         A `State` for each row of the plan.
     clock : Clock
     path_of : callable
-        Returns the path of the file for a key.
+        Returns the path of the file for a key; of a module or a class, so that it pickles.
     failures : list of ObjectError
     missing, not_published : list of Absence
         Objects that were planned without a listing, and that the archive does not have.
@@ -104,7 +105,7 @@ class Ledger:
 
     states: bytearray
     clock: Clock = field(default_factory=Clock)
-    path_of: Callable[[str], str] = str
+    path_of: Callable[[str], str | Path] = str
     failures: list[ObjectError] = field(default_factory=list)
     missing: list[Absence] = field(default_factory=list)
     not_published: list[Absence] = field(default_factory=list)

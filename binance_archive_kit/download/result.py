@@ -48,7 +48,7 @@ class Files(Sequence[str]):
         Returns the path for a key.
     """
 
-    def __init__(self, keys: pl.Series, path_of: Callable[[str], str] = str) -> None:
+    def __init__(self, keys: pl.Series, path_of: Callable[[str], object] = str) -> None:
         self._keys = keys
         self._path_of = path_of
 
@@ -61,11 +61,11 @@ class Files(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self._path_of(key) for key in self._keys[index]]
-        return self._path_of(self._keys[index])
+            return [str(self._path_of(key)) for key in self._keys[index]]
+        return str(self._path_of(self._keys[index]))
 
     def __iter__(self) -> Iterator[str]:
-        return map(self._path_of, iter(self._keys))
+        return (str(self._path_of(key)) for key in self._keys)
 
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
@@ -152,7 +152,7 @@ class CollectionResult(Mapping[str, Any]):
         self.unavailable = plan.unavailable
         self.missing = (*plan.missing, *ledger.missing)
         self.not_published = (*plan.not_published, *ledger.not_published)
-        self.stale = tuple(map(ledger.path_of, ledger.stale))
+        self.stale = tuple(str(ledger.path_of(key)) for key in ledger.stale)
         self._entries = list(vars(self))
         self.plan = plan
         self._ledger = ledger

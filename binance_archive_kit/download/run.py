@@ -52,7 +52,7 @@ class Run:
     ) -> None:
         self._plan = plan
         self._store = Store(plan.config.output_directory, plan.storage)
-        self._ledger = Ledger(bytearray(len(plan)), clock, lambda key: str(self._store.path(key)))
+        self._ledger = Ledger(bytearray(len(plan)), clock, self._store.path)
         self._transfers = Transfers(plan, context, self._store, self._ledger, progress, events)
         self._progress = progress
 
@@ -166,10 +166,10 @@ class Run:
             return 0
 
     def _record_missing(self, result: CollectionResult) -> None:
-        there = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)
+        present = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)
         try:
             self._store.records.record_missing(
-                result.missing, self._plan.frame["key"].filter(there)
+                result.missing, self._plan.frame["key"].filter(present)
             )
         except ArchiveKitError as error:
             warnings.warn(

@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import Self
 
 from binance_archive_kit.archive.endpoint import advice_on
-from binance_archive_kit.download.batches import Copy
-from binance_archive_kit.download.command import Command
+from binance_archive_kit.download.batches import Command, Copy
 from binance_archive_kit.errors import (
     ConnectionLost,
     DiskFull,

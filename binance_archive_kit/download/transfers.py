@@ -19,13 +19,11 @@ from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Progress
-from binance_archive_kit.download.batches import Copy, make_batches
-from binance_archive_kit.download.command import Command, choose_workers
+from binance_archive_kit.download.batches import Command, Copy, choose_workers, make_batches
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Ledger, State
-from binance_archive_kit.download.proofs import ProofQueue
+from binance_archive_kit.download.proof_queue import ProofQueue, Step, Transfer
 from binance_archive_kit.download.s5cmd import Event, Refused, S5cmd
-from binance_archive_kit.download.transfer import Step, Transfer
 from binance_archive_kit.errors import (
     AbsentChecksum,
     BadChecksum,
@@ -114,7 +112,7 @@ class Transfers:
         for row, key, size, etag, checksum in unproven.select(
             "row", "key", "size", "etag", "checksum"
         ).iter_rows():
-            path = self._ledger.path_of(key)
+            path = str(self._store.path(key))
             transfer = self._transfers[key] = Transfer(key, row, size, etag, path, in_store=True)
             self._proofs.expect(key)
             if not self._config.download_checksum:
@@ -261,7 +259,7 @@ class Transfers:
         self._ledger.keep(row, size)
         self._progress.proven += 1
         if self._events:
-            path = self._ledger.path_of(key)
+            path = str(self._store.path(key))
             self._events.emit("file_skipped", key=key, path=path, size_bytes=size)
 
     def _on_outcome(self, transfer: Transfer, outcome: Proof | ObjectError) -> None:
@@ -279,7 +277,7 @@ class Transfers:
         self._ledger.download(row, size)
         self._progress.proven += 1
         if self._events:
-            path = self._ledger.path_of(key)
+            path = str(self._store.path(key))
             self._events.file_downloaded(key, path=path, size_bytes=size, proven_by=by.value)
 
     def _retry_or_fail(self, transfer: Transfer, error: ObjectError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,14 +26,13 @@ from binance_archive_kit.errors import (
     shown,
 )
 from binance_archive_kit.paths import find_path, read_path
-from binance_archive_kit.planning.absences import ArchiveListing
+from binance_archive_kit.planning.absences import ArchiveListing, witnesses
 from binance_archive_kit.planning.config import (
     CollectionConfig,
     Config,
     read_config,
 )
 from binance_archive_kit.planning.decide import make_plan
-from binance_archive_kit.planning.lifetimes import witnesses
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.requests import (
     FolderRequest,
@@ -181,7 +181,7 @@ class PlanningContext:
         # From here on "yesterday" stays the same day, however long it takes.
         config = config.settled(now)
         for warning in asked.warnings if warn else ():
-            warnings.warn(str(warning), ArchiveKitWarning, stacklevel=4)
+            _warn_user(str(warning))
         endpoint = endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
         # An invalid proxy or certificate is reported before any work.
         Route.to(endpoint)
@@ -242,6 +242,15 @@ class PlanningContext:
             for request in self.asked.requests
             if request.rest is not None
         }
+
+
+def _warn_user(message: str) -> None:
+    """Warn at the line outside of the package that called it, through however many functions."""
+    level, frame = 1, sys._getframe()
+    package = __name__.partition(".")[0]
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, ArchiveKitWarning, stacklevel=level)
 
 
 def _resolve(

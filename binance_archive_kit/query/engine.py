@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Se
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import polars as pl
 import pyarrow as pa
@@ -158,6 +158,10 @@ class Engine:
         skip = self._leave_out if options.on_error == "skip" else None
         self._context = ScanContext(self._store, self.cache, Partition(options.prefer), skip)
         self._writer = CacheWriter(self._context)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, ReadOptions]]:
+        """Pickle the folder and the options: the copy opens the store anew."""
+        return type(self), (self.root, self.options)
 
     # Feeds
 

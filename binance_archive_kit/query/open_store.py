@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
@@ -132,6 +132,10 @@ class OpenStore(StorePart):
         self.root = engine.root
         self.cache = engine.cache
         self.problems = engine.problems
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Engine]]:
+        """Pickle the folder and the options: the copy opens the store anew."""
+        return type(self), (self.engine,)
 
     @property
     def last_scan(self) -> ScanReport | None:

@@ -104,6 +104,10 @@ class Store:
             )
         return cls(root)
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, BaseStorage | None]]:
+        """Pickle the folder and the storage; what is remembered of the disk is read again."""
+        return type(self), (self.root, self.locations.storage)
+
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 

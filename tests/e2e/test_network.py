@@ -11,7 +11,7 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.archive import digests as checksums
 from binance_archive_kit.archive import listing as archive
-from binance_archive_kit.download import transfer
+from binance_archive_kit.download import proof_queue
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from tests.e2e.conftest import Ask, Serve
 from tests.support.answers import Answers, answer
@@ -32,7 +32,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
     for name in TRUST:
         monkeypatch.delenv(name, raising=False)
-    for module in (archive, checksums, transfer):
+    for module in (archive, checksums, proof_queue):
         monkeypatch.setattr(module, "_TRIES", 1)
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.download.batches import Copy
-from binance_archive_kit.download.command import Command
+from binance_archive_kit.download.batches import Command, Copy
 from binance_archive_kit.download.s5cmd import S5cmd, explain
 from binance_archive_kit.errors import ObjectError
 from binance_archive_kit.planning.s5cmd_flags import Flags
