@@ -21,12 +21,12 @@ The packages, from the ground up; each imports only from those above it::
 
     errors, paths, timestamps   what goes wrong; paths and times as users write them
     display      summaries of results, progress, background work
-    archive      what Binance publishes: keys, feeds, schemas, listing, digests
-    storage      the local folder: where a file lies, what was proven, verify
+    archive      what Binance publishes (keys, feeds, schemas, listing, digests); how to reach it
+    storage      the local folder: where a file lies, proof, records, quarantine, verify
     planning     what a configuration asks for, compared with listing and store: the plan
     reading      zips to checked rows; statistics and profiles of files
     download     carry out a plan: copy with s5cmd, prove, retry, report
-    query        rows on demand: scan, SQL, loaders
+    query        rows on demand: scan, SQL, loaders; the cache of months
     form         the form in a notebook
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest

@@ -1,1 +1,1 @@
-"""Describe what Binance publishes: names, keys, feeds, columns, listings, digests."""
+"""Describe what Binance publishes (keys, feeds, columns, listing, digests); how to reach it."""

@@ -1,4 +1,4 @@
-"""The endpoint, and what connections to it need: proxy, trust store, open files, advice."""
+"""The endpoint, and the route to it: proxy, certificates, open files, advice on errors."""
 
 from __future__ import annotations
 

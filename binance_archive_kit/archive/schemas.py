@@ -205,8 +205,8 @@ class Time(BaseModel):
         >>> time.unit_on(date(2024, 12, 31)), time.unit_on(date(2025, 1, 1))
         ('ms', 'us')
         """
-        holding = [rule.unit for rule in self.units if rule.since is None or rule.since <= day]
-        return holding[-1] if holding else None
+        in_force = [rule.unit for rule in self.units if rule.since is None or rule.since <= day]
+        return in_force[-1] if in_force else None
 
 
 class Known(BaseModel):
@@ -362,19 +362,21 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     ValueError
         If the file is inconsistent.
     """
-    facts = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
+    shared = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
     schemas: dict[tuple[Market, DataType], Schema] = {}
-    for entry in facts["schemas"]:
+    for entry in shared["schemas"]:
         columns = [
-            column | {"checks": facts["checks"][column["checks"]]} if "checks" in column else column
-            for column in _columns(facts["columns"], entry["columns"])
+            column | {"checks": shared["checks"][column["checks"]]}
+            if "checks" in column
+            else column
+            for column in _columns(shared["columns"], entry["columns"])
         ]
         found = Schema.model_validate(
             entry
             | {
                 "columns": columns,
-                "time": facts["times"][entry["time"]],
-                "known": facts["known"][entry["known"]],
+                "time": shared["times"][entry["time"]],
+                "known": shared["known"][entry["known"]],
             }
         )
         if (found.market, found.data_type) in schemas:

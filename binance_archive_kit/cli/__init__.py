@@ -1,1 +1,1 @@
-"""The command line, ``binance-archive``."""
+"""The command line, ``binance-archive``: its commands and their exit codes."""

@@ -1,7 +1,7 @@
-"""The commands of ``binance-archive``: each prints text, or JSON with ``--json``.
+"""The commands of ``binance-archive``, and their exit codes.
 
-A command is a function that returns an `Exit`. To add one, write the function, give it to the
-group in `main`, and add it to the table of commands in the README.
+A command is a function that returns an `Exit`, and is listed in `COMMANDS`. It prints text, or
+JSON with ``--json``.
 """
 
 from __future__ import annotations
@@ -232,7 +232,8 @@ def _report_json(report: bak.CoverageReport) -> str:
     )
 
 
-@click.command
+# A query may start with a comment: "-- …" is not an option.
+@click.command(context_settings={"ignore_unknown_options": True})
 @store_argument
 @click.argument("query")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row and line.")

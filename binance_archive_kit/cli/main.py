@@ -1,9 +1,7 @@
-"""The command line: ``binance-archive COMMAND``, see `commands`.
+"""Run a command line: ``binance-archive COMMAND``, and turn errors into exit codes.
 
-Exit codes: 0 complete, everything the archive has is proven on disk; 1 some or all of it
-failed; 2 invalid arguments; 3 nothing to do; 4 nothing is wrong, and not every file of the
-store is proven; 130 interrupted. Progress is shown on a terminal only, and never on standard
-output.
+`commands` defines the commands and the exit codes. Progress is shown on a terminal only, and
+never on standard output.
 """
 
 from __future__ import annotations

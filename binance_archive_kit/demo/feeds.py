@@ -53,8 +53,8 @@ def kline_rows(
     )
     for planted in PLANTED:
         if planted.kind == "disagreement" and planted.key.startswith(folder.prefix):
-            there = pl.col("time") == planted.start.replace(tzinfo=None)
-            candles = candles.with_columns(close=pl.when(there).then("low").otherwise("close"))
+            is_planted = pl.col("time") == planted.start.replace(tzinfo=None)
+            candles = candles.with_columns(close=pl.when(is_planted).then("low").otherwise("close"))
     return rows_of(
         folder,
         candles,

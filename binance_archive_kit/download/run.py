@@ -166,10 +166,10 @@ class Run:
             return 0
 
     def _record_missing(self, result: CollectionResult) -> None:
-        there = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)
+        present = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)
         try:
             self._store.records.record_missing(
-                result.missing, self._plan.frame["key"].filter(there)
+                result.missing, self._plan.frame["key"].filter(present)
             )
         except ArchiveKitError as error:
             warnings.warn(

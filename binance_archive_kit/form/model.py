@@ -267,7 +267,7 @@ def days_in_words(fields: Fields) -> str:
     """
     days = fields.get("date_range")
     if days is None:
-        return "one day: yesterday (UTC) of the day on which it is collected"
+        return "one day: yesterday (UTC), relative to the day of the run"
     try:
         count = (date.fromisoformat(days["end"]) - date.fromisoformat(days["start"])).days + 1
     except (ValueError, TypeError, KeyError):

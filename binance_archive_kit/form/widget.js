@@ -8,8 +8,8 @@ const LEVELS = {
 };
 const STATES = {
   open: ["○", "Not complete"],
-  held: ["◔", "Not asked"],
-  asking: ["◔", "Asking"],
+  held: ["◔", "Not planned"],
+  asking: ["◔", "Planning"],
   ready: ["●", "Ready"],
   empty: ["⊘", "Nothing there"],
   full: ["✕", "Too large"],
@@ -17,14 +17,14 @@ const STATES = {
 };
 const LISTED = {
   loading: ["◔", "Symbols loading"],
-  ready: ["●", "Symbols known"],
-  offline: ["○", "Symbols not known"],
-  off: ["○", "Symbols not asked for"],
+  ready: ["●", "Symbols loaded"],
+  offline: ["○", "Symbols unknown"],
+  off: ["○", "Symbols not listed"],
 };
 const FILES = [
   ["daily", "Daily", "one file a day"],
   ["monthly", "Monthly", "one file a month"],
-  ["auto", "Automatic", "whole months as monthly files where there are any, days elsewhere"],
+  ["auto", "Automatic", "monthly files for whole months if published, daily files elsewhere"],
 ];
 // Matches and chips drawn at a time; the others are counted.
 const MATCHES = 60;
@@ -327,7 +327,7 @@ function symbolField(market, title, known, tell) {
           edit(false);
         },
       },
-      "Take this list",
+      "Use this list",
     ),
     make(
       "button",
@@ -453,7 +453,7 @@ function symbols(model, tell) {
     "label",
     { class: "bak-plain" },
     share,
-    "Other symbols for each market",
+    "Different symbols for each market",
   );
   const fields = make("div", {});
   const body = row("Symbols", "symbols", fields, apart, state);
@@ -612,12 +612,12 @@ function days(tell) {
     make(
       "div",
       { class: "bak-line" },
-      make("label", { class: "bak-plain" }, range, "These"),
+      make("label", { class: "bak-plain" }, range, "Fixed"),
       from.element,
       to.element,
       quick,
     ),
-    make("label", { class: "bak-plain" }, yesterday, "Yesterday, whenever it is collected"),
+    make("label", { class: "bak-plain" }, yesterday, "Always yesterday (UTC), relative to the day of the run"),
     count,
   );
   const drawQuick = redrawer(quick, (_, found) => {
@@ -701,7 +701,7 @@ function engine(tell) {
     element: drawer,
     refresh(view) {
       const count = view.engine.filter((option) => option.changed).length;
-      changed.textContent = count ? `${count} changed` : "as usual";
+      changed.textContent = count ? `${count} changed` : "defaults";
       if (view.engine.some((option) => view.wrong.includes(option.name))) drawer.open = true;
       keyed(
         rows,
@@ -790,10 +790,10 @@ function keep(model, tell) {
   path.addEventListener("input", () => unsure(false));
   function unsure(on) {
     sure = on;
-    write.textContent = on ? "Replace it" : "Save";
+    write.textContent = on ? "Replace the file" : "Save";
   }
   const body = row(
-    "Keep it",
+    "Save or copy",
     "keep",
     make(
       "div",

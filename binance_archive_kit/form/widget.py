@@ -200,7 +200,7 @@ class ConfigForm(anywidget.AnyWidget):
         text, file = self.config.to_json(), Path(path)
         try:
             if file.exists() and not sure and file.read_text(encoding="utf-8") != f"{text}\n":
-                return {"unsure": f"{path} exists and holds something else"}
+                return {"unsure": f"{path} exists with other content"}
             self.save(file)
         except ConfigurationError:
             raise
@@ -279,9 +279,9 @@ class ConfigForm(anywidget.AnyWidget):
         unknown = wanted - set(self._names) - set(self._refused)
         refused = [self._refused[each] for each in sorted(wanted & set(self._refused))]
         if not context.config.listing:
-            state, text = "off", "the archive is not asked what it has (engine options)"
+            state, text = "off", "the archive's listing is switched off (engine options)"
         elif unknown:
-            state, text = "loading", f"asking {context.endpoint} for its symbols …"
+            state, text = "loading", f"requesting the symbols from {context.endpoint} …"
         elif refused:
             state, text = "offline", f"type them as the archive spells them ({refused[0]})"
         else:
@@ -317,15 +317,15 @@ class ConfigForm(anywidget.AnyWidget):
             self._planning = None
         context = self._context
         if self.view["wrong"] or context is None:
-            self._estimate("open", "The plan comes as soon as no field is invalid.")
+            self._estimate("open", "The plan is made when no field is missing or invalid.")
             return
         folders = len(context.asked.requests)
         if folders > _MOST_FOLDERS and not requested:
             self._estimate(
-                "held", f"{folders:,} folders of the archive are asked for; that takes a while."
+                "held", f"{folders:,} folders of the archive must be listed; this takes a while."
             )
             return
-        self._estimate("asking", "asking the archive …")
+        self._estimate("asking", "requesting the archive's listing …")
 
         def show(state: str, text: str, html: str = "") -> None:
             with self._lock:

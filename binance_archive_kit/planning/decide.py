@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime
 
@@ -22,6 +23,11 @@ from binance_archive_kit.planning.requests import FolderRequest, Requests
 _MISSING = (Reason.ABSENT, Reason.AFTER_LAST, Reason.OTHER_NAME)
 #: Columns that name the folder of an object.
 _FOLDER_COLUMNS = ("market", "data_type", "partition", "symbol", "interval")
+#: Columns that are gathered; ``folder`` is a number.
+_GATHERED = {
+    name: PLAN_SCHEMA.get(name, pl.UInt32)
+    for name in ("key", "folder", "start", "size", "etag", "last_modified", "checksum")
+}
 #: Rows that are kept as Python objects before they become a frame.
 _CHUNK = 50_000
 
@@ -69,15 +75,15 @@ def make_plan(
         present = {period for period, _ in found}
         absent = [each for each in spelled[days] if each[0] not in present]
         absences += explainer.explain(request, absent, listed)
-    missing = tuple(absence for absence in absences if absence.reason in _MISSING)
-    early = tuple(absence for absence in absences if absence.reason is Reason.NOT_PUBLISHED)
-    others = {*_MISSING, Reason.NOT_PUBLISHED}
+    could_exist = {*_MISSING, Reason.NOT_PUBLISHED}
     return Plan(
         config=config,
         frame=decide(rows.frame(), inventory, config),
-        unavailable=tuple(absence for absence in absences if absence.reason not in others),
-        missing=missing,
-        not_published=early,
+        unavailable=tuple(absence for absence in absences if absence.reason not in could_exist),
+        missing=tuple(absence for absence in absences if absence.reason in _MISSING),
+        not_published=tuple(
+            absence for absence in absences if absence.reason is Reason.NOT_PUBLISHED
+        ),
         notes=tuple(map(str, (*requests.warnings, *requests.notes))),
     )
 
@@ -98,12 +104,7 @@ class _Rows:
     def __init__(self) -> None:
         self._chunks: list[pl.DataFrame] = []
         self._folders: list[Folder] = []
-        self._columns: dict[str, list[object]] = {}
-        self._clear()
-
-    def _clear(self) -> None:
-        names = ("key", "folder", "start", "size", "etag", "last_modified", "checksum")
-        self._columns = {name: [] for name in names}
+        self._columns: defaultdict[str, list[object]] = defaultdict(list)
 
     def extend(
         self, folder: Folder, found: Sequence[tuple[str, date]], listed: Sequence[Listed] | None
@@ -123,9 +124,8 @@ class _Rows:
             self._flush()
 
     def _flush(self) -> None:
-        schema = {name: PLAN_SCHEMA.get(name, pl.UInt32) for name in self._columns}
-        self._chunks.append(pl.DataFrame(self._columns, schema=schema))
-        self._clear()
+        self._chunks.append(pl.DataFrame(self._columns, schema=_GATHERED))
+        self._columns = defaultdict(list)
 
     def frame(self) -> pl.DataFrame:
         """Return all rows as one frame, without action and reason."""

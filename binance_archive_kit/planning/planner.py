@@ -26,14 +26,13 @@ from binance_archive_kit.errors import (
     shown,
 )
 from binance_archive_kit.paths import find_path, read_path
-from binance_archive_kit.planning.absences import ArchiveListing
+from binance_archive_kit.planning.absences import ArchiveListing, witnesses
 from binance_archive_kit.planning.config import (
     CollectionConfig,
     Config,
     read_config,
 )
 from binance_archive_kit.planning.decide import make_plan
-from binance_archive_kit.planning.lifetimes import witnesses
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.requests import (
     FolderRequest,

@@ -250,15 +250,15 @@ class Explainer:
         if not partitions:
             return
         title = f"{stream.market.title} {stream.data_type}"
-        firsts = [facts.first for facts in partitions.values() if facts.first]
+        firsts = [files.first for files in partitions.values() if files.first]
         if len(firsts) == len(partitions):
             begins = min(firsts)
             evidence = f"{title} begins on {begins}"
             yield GapKind.BEFORE_LISTING, evidence, date.min, begins - _ONE_DAY
-        for facts in partitions.values():
-            for gap in facts.gaps:
+        for files in partitions.values():
+            for gap in files.gaps:
                 yield GapKind.MISSING_IN_ARCHIVE, "a known gap of the archive", *gap
-        lasts = [period_end(facts.last, p) for p, facts in partitions.items() if facts.last]
+        lasts = [period_end(files.last, p) for p, files in partitions.items() if files.last]
         if len(lasts) == len(partitions):
             ends = max(lasts)
             yield GapKind.ENDED_FEED, f"{title} ended on {ends}", ends + _ONE_DAY, date.max

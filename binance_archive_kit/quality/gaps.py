@@ -22,8 +22,7 @@ from binance_archive_kit.quality.timeline import (
     Timeline,
     merge,
 )
-from binance_archive_kit.reading.cadence import MONTH, month_start
-from binance_archive_kit.reading.runs import NO_RUNS, Run, Runs
+from binance_archive_kit.reading.cadence import MONTH, NO_RUNS, Run, Runs, month_start
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, format_time, to_day_number
 
 #: A silence at the end of a file is too long if it is this many times the longest elsewhere.
@@ -73,7 +72,7 @@ def _gaps_in_steps(timeline: Timeline) -> Iterator[Gap]:
             missing = due(span.end) - due(span.start)
             if not missing:
                 continue
-            cause = _cause_of(timeline, span)
+            cause = _classify(timeline, span)
             if cause.kind.is_missing:
                 days = _due_by_day(due, span.start, span.end)
             else:
@@ -171,7 +170,7 @@ def _gaps_in_days(timeline: Timeline) -> Iterator[Gap]:
         around = [jump for jump in jumps if jump.start <= span.start and span.end <= jump.end]
         alone = all(sum(jump.meets(s.start, s.end) for s in fileless) == 1 for jump in around)
         missing = around[0].missing if around and alone else None
-        yield _gap_of_days(span.start, span.end, missing, _cause_of(timeline, span))
+        yield _gap_of_days(span.start, span.end, missing, _classify(timeline, span))
     inside = [jump for jump in jumps if not any(jump.meets(s.start, s.end) for s in fileless)]
     for start, end, cause in _silences(timeline):
         met = [jump for jump in inside if jump.meets(start, end)]
@@ -230,7 +229,7 @@ def _silences(timeline: Timeline) -> Iterator[tuple[int, int, Explanation]]:
                 and timeline.source(day) is file
                 and not _ids_continue(timeline, profile.runs[index], before=index == 0)
             ):
-                yield start, end, _edge_cause(timeline, file, start, end)
+                yield start, end, _classify_edge(timeline, file, start, end)
 
 
 def _is_too_long(timeline: Timeline, silence: int, longest: int) -> bool:
@@ -252,11 +251,11 @@ def _ids_continue(timeline: Timeline, run: npt.NDArray[np.int64], *, before: boo
     return index + 1 < len(runs) and Run(*run).last_id + 1 == Run(*runs[index + 1]).first_id
 
 
-# Causes
+# Classification
 
 
-def _cause_of(timeline: Timeline, span: DaySpan) -> Explanation:
-    """Explain why the rows of a time are missing."""
+def _classify(timeline: Timeline, span: DaySpan) -> Explanation:
+    """Classify missing rows: the kind of their gap, and the evidence."""
     file = span.source
     if isinstance(file, Explanation):
         return file
@@ -267,11 +266,11 @@ def _cause_of(timeline: Timeline, span: DaySpan) -> Explanation:
         return Explanation(GapKind.EMPTY_FILE, f"{file.name} holds no row")
     if (runs[:, 1] < span.start).any() and (runs[:, 0] >= span.end).any():
         return Explanation(GapKind.HOLE, f"{file.name} has rows before and after")
-    return _edge_cause(timeline, file, span.start, span.end)
+    return _classify_edge(timeline, file, span.start, span.end)
 
 
-def _edge_cause(timeline: Timeline, file: DaySource, start: int, end: int) -> Explanation:
-    """Explain why a file has no rows at its beginning, or at its end."""
+def _classify_edge(timeline: Timeline, file: DaySource, start: int, end: int) -> Explanation:
+    """Classify missing rows at the beginning or the end of a file."""
     runs = timeline.runs if file.profile is None else file.profile.runs
     first, last = int(runs[0, 0]), int(runs[-1, 1])
     begins = first >= end

@@ -231,10 +231,10 @@ def _differences(
         last = np.array([times[end - 1]])
         after = int(cadence.next_due(last, np.array([max(cadence.step, 1)]))[0])
         if row[_DAILY] is None or row[_MONTHLY] is None:
-            what = f"{_ONLY} the {'monthly' if row[_DAILY] is None else 'daily'} file has it"
+            difference = f"{_ONLY} the {'monthly' if row[_DAILY] is None else 'daily'} file has it"
         else:
-            what = _describe(row, values, ("the daily file", "the monthly one"))
-        yield Mismatch(times[first], after, end - first, what)
+            difference = _describe(row, values, ("the daily file", "the monthly one"))
+        yield Mismatch(times[first], after, end - first, difference)
 
 
 def _describe(row: dict[str, Any], values: Sequence[str], files: tuple[str, str]) -> str:

@@ -448,9 +448,9 @@ def describe_flaws(findings: pl.DataFrame) -> str:
         text = f"; not to be trusted: {_count_flaws(doubts)}, such as {worst}"
     if rest := _count_flaws(flaws.filter(~pl.col("kind").is_in(doubts["kind"].implode()))):
         text += f"; flaws: {rest}"
-    # These are worth telling even if their reason is known.
-    told = [FindingKind.DUPLICATE, FindingKind.OFF_GRID]
-    if known := _count_flaws(findings.filter("explained", pl.col("kind").is_in(told))):
+    # These are worth reporting even if their reason is known.
+    always = [FindingKind.DUPLICATE, FindingKind.OFF_GRID]
+    if known := _count_flaws(findings.filter("explained", pl.col("kind").is_in(always))):
         text += f"; as is known, {known}"
     return text
 

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from binance_archive_kit.archive.enums import DataType, Market, Partition
 from binance_archive_kit.archive.keys import ObjectKey, Stream
-from binance_archive_kit.reading.cadence import Cadence, cadence_of
+from binance_archive_kit.reading.cadence import NO_RUNS, Cadence, Runs, cadence_of
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.reading.runs import NO_RUNS, Runs
 from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.timestamps import DAY, to_day_number
 

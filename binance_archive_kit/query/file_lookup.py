@@ -12,7 +12,7 @@ from itertools import chain
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.errors import FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
-from binance_archive_kit.query.proofs import FileNotes, Proofs
+from binance_archive_kit.query.recorded_proofs import FileNotes, Proofs
 from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask, lead_of

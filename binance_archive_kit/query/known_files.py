@@ -18,10 +18,10 @@ import numpy as np
 
 from binance_archive_kit.archive.keys import key_range
 from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
+from binance_archive_kit.reading.cadence import NO_RUNS, Run
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, Irregularity
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.reading.runs import NO_RUNS, Run
 from binance_archive_kit.reading.values import format_flaws, parse_flaws
 from binance_archive_kit.storage.databases import (
     COUNT,

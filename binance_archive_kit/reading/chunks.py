@@ -81,6 +81,7 @@ class ReadRequest(Generic[T]):
         raises it.
     in_order : bool
         Whether the rows of each file are to be in the order of time.
+    notes : Notes
     """
 
     columns: set[str]
@@ -88,6 +89,7 @@ class ReadRequest(Generic[T]):
     workers: int
     skip: Callable[[FileError], None] | None
     in_order: bool
+    notes: Notes
 
 
 class ChunkReader:
@@ -110,7 +112,7 @@ class ChunkReader:
         self._schema = feed.schema
         self._filled = filled
         self._full = full
-        self._unzipper = unzipper
+        self.unzipper = unzipper
         self.parser = CsvParser(feed, unzipper)
         self.time = feed.time
 
@@ -173,7 +175,7 @@ class ChunkReader:
         if check and frame[self._schema.columns[-1].column].null_count():
             # Either fields are empty, or short rows are made up for by long ones.
             for text in parsed:
-                self._unzipper.check_rows(text)
+                self.unzipper.check_rows(text)
         frame = self.parser.with_datetimes(frame, parsed)
         self._check_filled(frame, parsed)
         if len(parsed) == 1 and (check or midnight):

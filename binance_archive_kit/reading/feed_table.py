@@ -92,7 +92,7 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
     market = read_market(market)
     spelled = {each.name.lower(): each for each in DataType} | {each: each for each in DataType}
     spelled |= {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
-    of_market = [each for place, each in load_schemas() if place == market]
+    of_market = [each for owner, each in load_schemas() if owner == market]
     if not isinstance(data_type, str) or spelled.get(data_type) not in of_market:
         raise ConfigurationError(unknown(f"data type of {market}", data_type, of_market))
     return Market(market), spelled[data_type]

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import polars as pl
 
 from binance_archive_kit.errors import FileError
-from binance_archive_kit.reading.chunks import Chunk, ChunkReader, Notes, ReadRequest
+from binance_archive_kit.reading.chunks import Chunk, ChunkReader, ReadRequest
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.parallel import OrderedPool, Prefetcher
 from binance_archive_kit.reading.parse import times_of
-from binance_archive_kit.reading.unzip import CsvChunk, Unzipper
+from binance_archive_kit.reading.unzip import CsvChunk
 from binance_archive_kit.storage.inventory import StoredFile
 
 #: Rows that are sorted at once.
@@ -139,27 +139,6 @@ def _copy(frame: pl.DataFrame, start: int, end: int) -> pl.DataFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """A chunk of a large file to parse.
-
-    Attributes
-    ----------
-    raw : CsvChunk
-    ends : bool
-        Whether the file ends with it.
-    waits : bool
-        Whether its result waits until the order of the file is known.
-    known : FileStats or None
-        Known statistics of the file.
-    """
-
-    raw: CsvChunk
-    ends: bool
-    waits: bool
-    known: FileStats | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Part(Generic[T]):
     """The result of a chunk that waits until the order of its file is known.
 
@@ -210,19 +189,13 @@ class LargeFiles(Generic[T]):
 
     Parameters
     ----------
-    unzipper : Unzipper
     reader : ChunkReader
     request : ReadRequest
-    notes : Notes
     """
 
-    def __init__(
-        self, unzipper: Unzipper, reader: ChunkReader, request: ReadRequest[T], notes: Notes
-    ) -> None:
-        self._unzipper = unzipper
+    def __init__(self, reader: ChunkReader, request: ReadRequest[T]) -> None:
         self._reader = reader
         self._request = request
-        self._notes = notes
         self._time = reader.time
         #: Files of which only the times are still needed.
         self._times_only: set[StoredFile] = set()
@@ -237,7 +210,7 @@ class LargeFiles(Generic[T]):
         with Prefetcher(self._jobs(tasks)) as jobs:
             try:
                 for job in jobs:
-                    yield from pool.submit(partial(self._run, job))
+                    yield from pool.submit(job)
             except FileError:
                 # Chunks before this one may be invalid, too; their errors come first.
                 yield from pool.rest()
@@ -261,7 +234,7 @@ class LargeFiles(Generic[T]):
         """Yield the results of a file whose order is known, reading again what did not wait."""
         self._times_only.discard(task.file)
         if task.stats is None or not task.stats.checked:
-            self._notes.completed(task, stats)
+            self._request.notes.completed(task, stats)
         if not stats.sorted:
             yield from map(self._request.finish, self._sorted(task))
             return
@@ -274,22 +247,20 @@ class LargeFiles(Generic[T]):
                 task, request.columns, request.finish, workers=request.workers, start=done
             )
 
-    def _run(self, job: _Job) -> list[T | _Part[T]]:
-        task = job.raw.task
-        if not job.waits:
-            chunk = self._parse(job.raw, self._request.columns, ends=job.ends)
-            return [self._request.finish(chunk)]
-        if job.known is not None:
-            return [_Part(task, job.known, 0, None, job.ends)]
-        times_only = task.file in self._times_only
+    def _finished(self, raw: CsvChunk, ends: bool) -> list[T]:
+        return [self._request.finish(self._parse(raw, self._request.columns, ends=ends))]
+
+    def _waiting(self, raw: CsvChunk, ends: bool) -> list[_Part[T]]:
+        """Parse a chunk whose result waits until the order of the file is known."""
+        times_only = raw.task.file in self._times_only
         columns = {self._time} if times_only else self._request.columns
-        chunk = self._parse(job.raw, columns, ends=job.ends)
+        chunk = self._parse(raw, columns, ends=ends)
         size = int(chunk.frame.estimated_size())
         result = None if times_only else self._request.finish(chunk)
-        return [_Part(task, chunk.stats[0], size, result, job.ends)]
+        return [_Part(raw.task, chunk.stats[0], size, result, ends)]
 
-    def _jobs(self, tasks: Sequence[FileTask]) -> Generator[_Job]:
-        """Yield the chunks of files; one alone of a file that is known to be out of order."""
+    def _jobs(self, tasks: Sequence[FileTask]) -> Generator[Callable[[], list[Any]]]:
+        """Yield the work on each chunk of files that `submit` submits."""
         matters = self._request.in_order and self._reader.needs_rows(self._request.columns)
         for task in tasks:
             known = task.stats
@@ -304,35 +275,35 @@ class LargeFiles(Generic[T]):
                     continue
             if known is not None and not known.checked:
                 known = None
-            waits = matters and (known is None or not known.sorted)
+            if matters and known is not None and not known.sorted:
+                yield partial(list, [_Part[T](task, known, 0, None, ends=True)])
+                continue
+            work = self._waiting if matters and known is None else self._finished
             with closing(self._raw_chunks(task)) as chunks:
                 for raw, ends in _with_end(chunks):
-                    out_of_order = waits and known is not None
-                    yield _Job(raw, ends or out_of_order, waits, known)
-                    if out_of_order:
-                        break
+                    yield partial(work, raw, ends)
 
     def _raw_chunks(self, task: FileTask) -> Generator[CsvChunk]:
         """Yield the chunks of a file, with the unit that its first row shows."""
         unit = None
         started = False
         try:
-            for raw in self._unzipper.read_raw(task):
+            for raw in self._reader.unzipper.read_raw(task):
                 # The first chunk may have no row after its header.
                 if not started and (body := b"".join(raw.parts)):
                     unit, started = self._reader.parser.detect_unit(task, body, raw.layout), True
                 raw.unit = unit
                 yield raw
         except FileError as error:
-            self._notes.rejected(task, error)
+            self._request.notes.rejected(task, error)
             raise
 
     def _parse(self, raw: CsvChunk, columns: set[str], *, ends: bool) -> Chunk:
         try:
-            self._unzipper.join(raw)
+            self._reader.unzipper.join(raw)
             chunk = self._reader.read_one(raw, columns)
         except FileError as error:
-            self._notes.rejected(raw.task, error)
+            self._request.notes.rejected(raw.task, error)
             raise
         chunk.ends = ends
         return chunk
@@ -363,6 +334,7 @@ class LargeFiles(Generic[T]):
     def _sorted(self, task: FileTask) -> Iterator[Chunk]:
         """Yield the rows of a file in the order of time."""
         time, columns = self._time, self._request.columns
+        unasked = {time} - columns
         inflated = 0
         empty = pl.DataFrame()
 
@@ -372,7 +344,9 @@ class LargeFiles(Generic[T]):
 
         def frames() -> Generator[pl.DataFrame]:
             nonlocal inflated, empty
-            with closing(self._read_again(task, columns | {time}, _same, workers=1)) as chunks:
+            with closing(
+                self._read_again(task, columns | {time}, lambda chunk: chunk, workers=1)
+            ) as chunks:
                 for chunk in chunks:
                     inflated += chunk.inflated
                     empty = chunk.frame.clear()
@@ -381,16 +355,8 @@ class LargeFiles(Generic[T]):
         workers = self._request.workers
         lows = list(self._read_again(task, {time}, lowest, workers=workers))
         for frame in sort_frames(frames, lows, time, WAITING):
-            yield Chunk([(task, frame.height)], _select(frame, columns), ends=False)
-        yield Chunk([(task, 0)], _select(empty, columns), inflated=inflated)
-
-
-def _same(chunk: Chunk) -> Chunk:
-    return chunk
-
-
-def _select(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
-    return frame[[name for name in frame.columns if name in columns]]
+            yield Chunk([(task, frame.height)], frame.drop(unasked), ends=False)
+        yield Chunk([(task, 0)], empty.drop(unasked, strict=False), inflated=inflated)
 
 
 def _with_end(items: Iterator[R]) -> Iterator[tuple[R, bool]]:

@@ -17,28 +17,26 @@ from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.errors import FileError
 from binance_archive_kit.reading.cadence import (
     Cadence,
+    Marks,
+    RowColumns,
+    Run,
+    Runs,
     Times,
     cadence_of,
+    falls,
+    find_runs,
+    is_first,
+    is_regular,
     label_offset,
+    longest_silences,
+    merge_runs,
+    overlap,
     snap_to_grid,
 )
 from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import MOMENT, FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.reading.reader import ZipReader
-from binance_archive_kit.reading.runs import (
-    Marks,
-    RowColumns,
-    Run,
-    Runs,
-    falls,
-    find_runs,
-    is_first,
-    is_regular,
-    longest_silences,
-    merge_runs,
-    overlap,
-)
 from binance_archive_kit.reading.values import (
     Batch,
     Flaw,

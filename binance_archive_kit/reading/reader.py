@@ -112,13 +112,13 @@ class ZipReader:
         FileError
             For the first file that is not what its name says.
         """
-        request = ReadRequest(set(columns), finish, workers, skip, self._in_order)
+        request = ReadRequest(set(columns), finish, workers, skip, self._in_order, self._notes)
         full = self._full or skip is not None
         reader = ChunkReader(self._feed, self._unzipper, self._filled, full=full)
-        large = LargeFiles(self._unzipper, reader, request, self._notes)
-        small = _SmallFiles(self._unzipper, reader, request, self._notes)
+        large = LargeFiles(reader, request)
+        read_small = partial(_read_small, reader, request)
         with OrderedPool[Any](workers) as pool:
-            results = _submit(_batches(tasks, reader), small, large, pool)
+            results = _submit(_batches(tasks, reader), read_small, large, pool)
             for result in large.in_order(results):
                 if isinstance(result, _Large):
                     yield from large.read([result.task])
@@ -126,51 +126,42 @@ class ZipReader:
                     yield result
 
 
-class _SmallFiles:
-    """Reads batches of small files."""
+def _read_small(
+    reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
+) -> list[T | _Large]:
+    """Read files that fit into memory together; return the results."""
+    chunks = _parse_small(reader, request, tasks)
+    return [chunk if isinstance(chunk, _Large) else request.finish(chunk) for chunk in chunks]
 
-    def __init__(
-        self, unzipper: Unzipper, reader: ChunkReader, request: ReadRequest[Any], notes: Notes
-    ) -> None:
-        self._unzipper = unzipper
-        self._reader = reader
-        self._request = request
-        self._notes = notes
 
-    def run(self, tasks: Sequence[FileTask]) -> list[Any]:
-        """Read files that fit into memory together; return the results."""
-        return [
-            self._request.finish(chunk) if isinstance(chunk, Chunk) else chunk
-            for chunk in self._read(tasks)
-        ]
-
-    def _read(self, tasks: Sequence[FileTask]) -> list[Chunk | _Large]:
-        columns = self._request.columns
-        try:
-            texts = [self._unzipper.read(task) for task in tasks]
-            if len(texts) == 1:
-                [text] = texts
-                text.unit = self._reader.parser.detect_unit(text.task, text.body, text.layout)
-                return [self._reader.read_one(text, columns)]
-            if all(text.layout is None for text in texts):
-                return [self._reader.read(texts, columns)]
-        except LargeText:
-            if len(tasks) == 1:
-                return [_Large(tasks[0])]
-        except FileError as error:
-            if len(tasks) == 1:
-                self._notes.rejected(tasks[0], error)
-                if self._request.skip is None:
-                    raise
-                self._request.skip(error)
-                return []
-        # One of them is bad or irregular: read each by itself.
-        return [chunk for task in tasks for chunk in self._read([task])]
+def _parse_small(
+    reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
+) -> list[Chunk | _Large]:
+    try:
+        texts = [reader.unzipper.read(task) for task in tasks]
+        if len(texts) == 1:
+            [text] = texts
+            text.unit = reader.parser.detect_unit(text.task, text.body, text.layout)
+            return [reader.read_one(text, request.columns)]
+        if all(text.layout is None for text in texts):
+            return [reader.read(texts, request.columns)]
+    except LargeText:
+        if len(tasks) == 1:
+            return [_Large(tasks[0])]
+    except FileError as error:
+        if len(tasks) == 1:
+            request.notes.rejected(tasks[0], error)
+            if request.skip is None:
+                raise
+            request.skip(error)
+            return []
+    # One of them is bad or irregular: read each by itself.
+    return [chunk for task in tasks for chunk in _parse_small(reader, request, [task])]
 
 
 def _submit(
     batches: Iterator[list[FileTask]],
-    small: _SmallFiles,
+    read_small: Callable[[list[FileTask]], list[Any]],
     large: LargeFiles[Any],
     pool: OrderedPool[Any],
 ) -> Iterator[Any]:
@@ -179,7 +170,7 @@ def _submit(
             yield from large.submit([task for batch in group for task in batch], pool)
         else:
             for batch in group:
-                yield from pool.submit(partial(small.run, batch))
+                yield from pool.submit(partial(read_small, batch))
     yield from pool.rest()
 
 

@@ -349,7 +349,10 @@ def _standing(name: str, values: Marks, times: Times, cuts: Times) -> Standing:
 
 
 def _limits(column: Column) -> Iterator[tuple[str, Callable[[Values], Marks]]]:
-    """Yield the limits of a column: what a value that breaks one is, and which values do."""
+    """Yield the limits of a column: what a value that breaks one is, and which values do.
+
+    If the lowest and the highest value of a batch break no limit, no value in between may.
+    """
     name, checks = column.column, column.checks
     low, high = checks.within or (None, None)
     if checks.finite:

@@ -513,6 +513,8 @@ def diagnose(folder: str, name: str) -> Diagnosis | None:
     if middle in set(DataType):
         data_type = DataType(middle)
     interval = Interval(middle) if middle in INTERVALS else None
+    if data_type is not None and interval is not None and not data_type.has_intervals:
+        data_type = None  # candles in the folder of another feed
     start = parse_loose_period(period, partition)
     if start is None:
         return Diagnosis(None, f"{period} is not a day or month", "rename it")

@@ -157,7 +157,7 @@ def test_a_newcomer_collects_what_was_clicked(
     ready(form, "19 objects")
     form.get_by_role("button", name="Paste a list").click()
     form.get_by_label("All symbols").fill("btcusdt,\nETHUSDT; 币安人生USDT")
-    form.get_by_role("button", name="Take this list").click()
+    form.get_by_role("button", name="Use this list").click()
     ready(form, "32 objects")
     form.get_by_label("from", exact=True).fill("2025-06-15")
     form.get_by_label("from", exact=True).press("Tab")

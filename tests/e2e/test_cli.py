@@ -255,6 +255,7 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
         (["sql", ".", "SELEKT 1"], "Parser Error"),
         (["sql", ".", ""], "it holds no statement"),
         (["sql", ".", "SELECT 1; SELECT 2"], "it holds 2 statements"),
+        (["sql", ".", "SELECT 1", "--jsn"], "--jsn"),
         (["symbols", "sport"], "market: 'sport' is not valid; did you mean 'spot'?"),
         (["symbols", "spot", "metrics"], "data type of spot: 'metrics' is not valid"),
         (["symbols", "um", "metrics", "--partition", "monthly"], "Valid: daily"),
@@ -423,6 +424,7 @@ def test_the_matrix_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         ("SELECT 170141183460469231731687303715884105727 AS x", {"x": 2**127 - 1}),
         ("SELECT 98237902.75557831::DOUBLE AS x, TRUE AS y", {"x": 98237902.75557831, "y": True}),
         ("SELECT '币' AS x, NULL AS y, [1, 2] AS z", {"x": "币", "y": None, "z": [1, 2]}),
+        ("-- a comment first\nSELECT 1 AS one", {"one": 1}),
     ],
 )
 def test_rows_of_every_type_are_json(

@@ -21,10 +21,9 @@ from binance_archive_kit.archive.keys import (
 from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
-from binance_archive_kit.planning.absences import ArchiveListing
+from binance_archive_kit.planning.absences import ArchiveListing, witnesses
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.decide import make_plan
-from binance_archive_kit.planning.lifetimes import witnesses
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
 from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA

@@ -106,7 +106,6 @@ def test_pure_modules_touch_nothing_outside() -> None:
         "form.messages",
         "form.edits",
         "planning.absences",
-        "planning.lifetimes",
         "planning.field_values",
     ):
         assert not {i.partition(".")[0] for i in imports(tree(name))} & outside, name

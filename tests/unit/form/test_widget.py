@@ -268,7 +268,7 @@ def test_saved_and_loaded(show: Show, config: bak.CollectionConfig, tmp_path: Pa
     assert "said" in form.reply
     told(form, do="set", field="partition", value="auto")
     told(form, do="save", path=path)
-    assert "exists and holds something else" in form.reply["unsure"]
+    assert "exists with other content" in form.reply["unsure"]
     assert bak.CollectionConfig.from_json(path) == config
     told(form, do="save", path=path, sure=True)
     assert bak.CollectionConfig.from_json(path) == config.replace(partition="auto")

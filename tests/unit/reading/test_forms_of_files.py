@@ -177,6 +177,10 @@ HOME = "data/spot/daily/klines/BTCUSDT/1h/"
         (f"data/spot/monthly/klines/BTCUSDT/1h/{NAME}.zip", f"move it to {HOME}"),
         (f"data/spot/daily/klines/ETHUSDT/1h/{NAME}.zip", f"move it to {HOME}"),
         (f"data/spot/daily/klines/BTCUSDT/1min/{NAME}.zip", f"move it to {HOME}"),
+        (
+            f"data/spot/daily/aggTrades/BTCUSDT/{NAME}.zip",
+            "move it to data/spot/daily/<data type>/BTCUSDT/1h/",
+        ),
         (f"{HOME}{NAME}.Zip", "let it end in .zip"),
         (f"{HOME}BTCUSDT-1h-2025-13-15.zip", "rename it"),
         ("data/spot/daily/klines/BTCUSDT/1M/BTCUSDT-1M-2025-07.zip", "intervals are 1s, 1m"),

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.reading.cadence import cadence_of
+from binance_archive_kit.reading.cadence import Run, cadence_of
 from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.file_stats import FileStats
 from binance_archive_kit.reading.profile import FileProfile, Profiler, merge_profiles
-from binance_archive_kit.reading.runs import Run
 from binance_archive_kit.storage.proof import Stamp
 from tests.support.planted import (
     DAY,
