@@ -49,8 +49,8 @@ class _Span(_Annotation):
     def _is_a_span(self) -> Self:
         if self.end is not None and self.end <= self.start:
             raise ValueError("end is after start")
-        moments = [moment for moment in (self.start, self.end) if moment is not None]
-        if self.precision == "day" and any(moment.time() != time() for moment in moments):
+        bounds = [bound for bound in (self.start, self.end) if bound is not None]
+        if self.precision == "day" and any(bound.time() != time() for bound in bounds):
             raise ValueError("precision day: start and end are midnights, end exclusive")
         return self
 

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _BROKEN_PIPE
         except OSError as error:
             where = "" if error.filename is None else f"{shown(error.filename)}: "
-            return _complain(f"{where}{error.strerror or error}", Exit.PARTIAL)
+            return _print_error(f"{where}{error.strerror or error}", Exit.PARTIAL)
 
 
 def _run(arguments: list[str]) -> int:
@@ -94,11 +94,11 @@ def _run(arguments: list[str]) -> int:
             error.show()
         return error.exit_code
     except ConfigurationError as error:
-        return _complain(error, Exit.WRONG)
+        return _print_error(error, Exit.WRONG)
     except ArchiveKitError as error:
-        return _complain(error, Exit.PARTIAL)
+        return _print_error(error, Exit.PARTIAL)
     except KeyboardInterrupt as interrupt:
-        return _complain(str(interrupt) or "interrupted; run it again", Exit.INTERRUPTED)
+        return _print_error(str(interrupt) or "interrupted; run it again", Exit.INTERRUPTED)
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _complain(message: object, code: int) -> int:
+def _print_error(message: object, code: int) -> int:
     with suppress(OSError):  # standard error may be full; the exit code remains
         print(f"binance-archive: {message}", file=sys.stderr)
     return int(code)

@@ -67,12 +67,13 @@ class CoverageReport:
     gaps : polars.DataFrame
         One row per gap: ``market``, ``data_type``, ``symbol``, ``interval``, ``start`` and
         ``end`` (``Datetime("us", "UTC")``, `end` exclusive), ``missing`` (rows; null if
-        unknown; 0 if none were due), ``kind`` (see `GapKind`) and ``evidence`` (text).
-        Neighbouring gaps of one kind are one row.
+        unknown; 0 if none were due), ``kind`` (a member of
+        `binance_archive_kit.quality.timeline.GapKind`) and ``evidence`` (text). Neighbouring
+        gaps of one kind are one row.
     findings : polars.DataFrame
         Problems that are not gaps. The columns are those of `gaps`, with ``rows`` (number of
-        rows concerned) instead of ``missing``, kinds of `FindingKind`, and ``explained`` (bool:
-        there is a known and harmless reason, which the evidence states).
+        rows concerned) instead of ``missing``, kinds of `FindingKind` in the same module,
+        and ``explained`` (bool: there is a known and harmless reason, which the evidence states).
     days : polars.DataFrame
         One row per day of each stream: ``market``, ``data_type``, ``symbol``, ``interval``,
         ``date`` (UTC), ``expected`` and ``present`` (rows), and ``kind`` (the kind of gap that

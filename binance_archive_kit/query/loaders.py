@@ -67,10 +67,10 @@ def load_klines(
     ------
     ConfigurationError
         If the store has no such candles.
-    ConflictingRows
-        If two candles with one open time differ; with ``on_error="skip"`` both are left out.
     FileError
-        If a file is invalid, or its rows do not fit its name.
+        If two candles with one open time differ (reason ``conflicting_rows``); with
+        ``on_error="skip"`` both are left out. Also if a file is invalid, or its rows do not fit
+        its name.
     """
     rows = UniqueRows(open_engine(source, options))
     feed = rows.engine.feed(market, data_type)
@@ -129,8 +129,9 @@ def ohlcv(
     ------
     ConfigurationError
         If `every` is not a length of time, or the store has no candles that fit into it.
-    ConflictingRows
-        If two candles with one open time differ; with ``on_error="skip"`` both are left out.
+    FileError
+        If two candles with one open time differ (reason ``conflicting_rows``); with
+        ``on_error="skip"`` both are left out.
     """
     length = parse_length(every)
     engine = open_engine(source, options)
@@ -193,11 +194,10 @@ def klines_with_funding(
     ------
     ConfigurationError
         If the store has no such candles, or no funding of a symbol.
-    ConflictingRows
-        If two candles with one open time differ, or two fundings with one time; with
-        ``on_error="skip"`` both are left out.
     FileError
-        If a file is invalid, or its rows do not fit its name.
+        If two candles with one open time differ, or two fundings with one time (reason
+        ``conflicting_rows``); with ``on_error="skip"`` both are left out. Also if a file is
+        invalid, or its rows do not fit its name.
     """
     engine = open_engine(source, options)
     rows = UniqueRows(engine)

@@ -1,4 +1,4 @@
-"""Parse csv text into a frame with the columns of its feed, and check its rows."""
+"""Parse csv text into a frame: detect the unit of its times, name its columns, check its rows."""
 
 from __future__ import annotations
 
