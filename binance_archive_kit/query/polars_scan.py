@@ -245,11 +245,11 @@ class UniqueRows:
         lazy = scan_feed(self.engine, feed, selection).filter(*where)
         names = ["symbol", "interval"] if feed.data_type.has_intervals else ["symbol"]
         frame = lazy.select(*names, *feed.columns).collect()
-        falls, repeats = _steps(frame, names, feed.time)
+        falls, has_duplicates = _steps(frame, names, feed.time)
         if falls:
             frame = frame.sort(*names, feed.time, maintain_order=True)
-            _, repeats = _steps(frame, names, feed.time)
-        return self._unique(feed, lazy, frame, [*names, feed.time]) if repeats else frame
+            _, has_duplicates = _steps(frame, names, feed.time)
+        return self._unique(feed, lazy, frame, [*names, feed.time]) if has_duplicates else frame
 
     def _unique(
         self, feed: FeedTable, lazy: pl.LazyFrame, frame: pl.DataFrame, key: list[str]
@@ -302,10 +302,10 @@ def _steps(frame: pl.DataFrame, names: list[str], time: str) -> tuple[bool, bool
     step = pl.col(time).diff()
     zero = timedelta(0)
     found = frame.lazy().select(
-        falls=(same & (step < zero)).any(), repeats=(same & (step == zero)).any()
+        falls=(same & (step < zero)).any(), has_duplicates=(same & (step == zero)).any()
     )
-    falls, repeats = found.collect().row(0)
-    return bool(falls), bool(repeats)
+    falls, has_duplicates = found.collect().row(0)
+    return bool(falls), bool(has_duplicates)
 
 
 def _conflicts(rows: pl.DataFrame, key: list[str], values: list[str]) -> Iterator[ConflictingRows]:
