@@ -331,7 +331,10 @@ def periods(start: date, end: date, partition: Partition) -> Iterator[date]:
     >>> [str(day) for day in periods(date(2025, 6, 15), date(2025, 7, 15), Partition.MONTHLY)]
     ['2025-06-01', '2025-07-01']
     """
-    day = start if partition is Partition.DAILY else start.replace(day=1)
+    if partition is Partition.DAILY:
+        yield from map(date.fromordinal, range(start.toordinal(), end.toordinal() + 1))
+        return
+    day = start.replace(day=1)
     while day <= end:
         yield day
         last = period_end(day, partition)

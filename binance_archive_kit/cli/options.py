@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from binance_archive_kit.archive.enums import DataType, Market
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, shown
+from binance_archive_kit.errors import field_error, shown
 from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -129,17 +129,16 @@ def config_from_options(config: str | None, **options: Any) -> CollectionConfig:
     }
     if config is None:
         if not changes:
-            problem = (
+            raise field_error(
+                "config",
                 "give a JSON file, or say what to collect by flags, such as "
-                "--markets spot --symbols BTCUSDT --data-types klines --output-directory data"
+                "--markets spot --symbols BTCUSDT --data-types klines --output-directory data",
             )
-            raise ConfigurationError(FieldProblem("config", problem))
         return CollectionConfig(**changes)
     if config == "-":
         config = standard_input("config")
         if not config.lstrip().startswith("{"):
-            problem = "standard input holds no JSON object of fields"
-            raise ConfigurationError(FieldProblem("config", problem))
+            raise field_error("config", "standard input holds no JSON object of fields")
     found = CollectionConfig.from_json(config)
     return found.replace(**changes) if changes else found
 
@@ -157,7 +156,7 @@ def standard_input(field: str) -> str:
         text = sys.stdin.read() if sys.stdin is not None else ""
         text.encode()
     except (OSError, ValueError):
-        raise ConfigurationError(FieldProblem(field, "standard input is not UTF-8 text")) from None
+        raise field_error(field, "standard input is not UTF-8 text") from None
     return text
 
 
@@ -173,8 +172,8 @@ def _by_name(field: str, values: Sequence[str]) -> list[str] | dict[str, list[st
     found: dict[str, list[str]] = {}
     for name, equals, listed in named:
         if not equals:
-            problem = f"{name!r} is for all, and others are for one; write NAME={name}"
-            raise ConfigurationError(FieldProblem(field, problem))
+            message = f"{name!r} is for all, and others are for one; write NAME={name}"
+            raise field_error(field, message)
         found.setdefault(name, []).extend(_split([listed]))
     return found
 
@@ -190,9 +189,7 @@ def _s5cmd_flags(value: str) -> list[str]:
     try:
         return shlex.split(value)
     except ValueError as error:
-        raise ConfigurationError(
-            FieldProblem("s5cmd_extra_args", f"{shown(value)} is not valid: {error}")
-        ) from None
+        raise field_error("s5cmd_extra_args", f"{shown(value)} is not valid: {error}") from None
 
 
 #: Parsers of options that are not the text of a field.

@@ -15,9 +15,8 @@ from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.expected import Expected
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.survey import Survey
-from binance_archive_kit.query.engine import Engine
+from binance_archive_kit.query.engine import Engine, Prefer, ReadOptions
 from binance_archive_kit.query.open_store import OpenStore
-from binance_archive_kit.query.options import Prefer, ReadOptions
 from binance_archive_kit.timestamps import resolve_day
 
 Source = str | Path | OpenStore | CollectionConfig | Plan

@@ -16,8 +16,7 @@ from binance_archive_kit.archive.keys import Stream, periods
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import FileError
-from binance_archive_kit.quality.expected import GAP_KINDS, Expected, ExpectedStream
-from binance_archive_kit.quality.explanations import Explainer
+from binance_archive_kit.quality.expected import GAP_KINDS, Expected, ExpectedStream, Explainer
 from binance_archive_kit.quality.findings import (
     file_findings,
     known_findings,

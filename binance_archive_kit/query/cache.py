@@ -22,11 +22,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from pyarrow import types
 
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.display import render
 from binance_archive_kit.query.known_files import VERSION, KnownFiles
-from binance_archive_kit.query.options import DEFAULT_LIMIT
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS, FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.layout import PRIVATE
@@ -36,6 +36,8 @@ _ROW_GROUP = 122_880
 #: Rows that tell whether a column's values repeat.
 _SAMPLE = 20_000
 _PART = ".part"
+#: Bytes that the cached months of a store may take.
+DEFAULT_LIMIT = 20 << 30
 _WORDS = [name for name in PATH_COLUMNS if name != "date"]
 _FORM = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_WORDS))
 _SYSTEM = pafs.LocalFileSystem()
@@ -221,9 +223,12 @@ def _write(path: Path, schema: pa.Schema, groups: Iterator[pa.Table]) -> None:
     half the time for a fifth more space.
     """
     first = next(groups, schema.empty_table())
-    whole = {field.name for field in schema if _is_whole(field.type)}
+    whole = {f.name for f in schema if types.is_integer(f.type) or types.is_timestamp(f.type)}
     words = [name for name in schema.names if name not in whole and _repeats(first[name])]
-    packed = {field.name: "lz4" if _is_decimal(field.type) else "zstd" for field in schema}
+    packed = {
+        f.name: "lz4" if types.is_floating(f.type) or types.is_decimal(f.type) else "zstd"
+        for f in schema
+    }
     with pq.ParquetWriter(
         path,
         schema,
@@ -235,19 +240,9 @@ def _write(path: Path, schema: pa.Schema, groups: Iterator[pa.Table]) -> None:
             writer.write_table(group, row_group_size=_ROW_GROUP)
 
 
-def _is_whole(dtype: pa.DataType) -> bool:
-    """Return whether values are whole numbers, as times are."""
-    return bool(pa.types.is_integer(dtype) or pa.types.is_timestamp(dtype))
-
-
-def _is_decimal(dtype: pa.DataType) -> bool:
-    """Return whether values are decimals, as prices and amounts are."""
-    return bool(pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))
-
-
 def _repeats(values: pa.ChunkedArray) -> bool:
     """Return whether a column has so few different values that a dictionary pays."""
-    if pa.types.is_dictionary(values.type):
+    if types.is_dictionary(values.type):
         return True
     sample = values.slice(0, _SAMPLE)
     return bool(pc.count_distinct(sample).as_py() < len(sample) / 2)

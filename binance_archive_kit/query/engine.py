@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence, Set
-from contextlib import closing
-from dataclasses import astuple, replace
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 import polars as pl
 import pyarrow as pa
@@ -26,26 +25,27 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
     FileError,
+    check_flag,
     disk_error,
     nearest,
     shown,
+    unknown,
 )
-from binance_archive_kit.query.cache import CacheUse, MonthCache
-from binance_archive_kit.query.cache_writer import CacheWriter
+from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
-from binance_archive_kit.query.month_reader import (
+from binance_archive_kit.query.months import (
+    CacheWriter,
     MonthReader,
     Query,
     ScanReport,
     Tally,
     worker_count,
 )
-from binance_archive_kit.query.options import ReadOptions
 from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.reading.profile import FileProfile, profile_files
+from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import (
     SkippedFile,
     StoredFile,
@@ -53,6 +53,63 @@ from binance_archive_kit.storage.inventory import (
     find_skipped,
 )
 from binance_archive_kit.storage.store import Store, rehash_moved
+
+Prefer = Literal["daily", "monthly"]
+OnError = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How the files of a store are read.
+
+    Attributes
+    ----------
+    cache : bool
+        Cache months as Parquet, so that the next query on them is faster.
+    cache_limit : int
+        Bytes that the cached months may take together.
+    prefer : {"daily", "monthly"}
+        Which file gives the rows of a day that a daily and a monthly file both cover.
+    on_error : {"raise", "skip"}
+        What to do about a file that is damaged, or that has other rows than its name says.
+    decimals : bool
+        Read prices and amounts as exact decimals instead of floating point numbers.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is invalid.
+    """
+
+    cache: bool = True
+    cache_limit: int = DEFAULT_LIMIT
+    prefer: Prefer = "daily"
+    on_error: OnError = "raise"
+    decimals: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, valid in (
+            ("prefer", self.prefer, ("daily", "monthly")),
+            ("on_error", self.on_error, ("raise", "skip")),
+        ):
+            if value not in valid:
+                raise ConfigurationError(unknown(name, value, valid))
+        check_flag("cache", self.cache)
+        check_flag("decimals", self.decimals)
+        if not isinstance(self.cache_limit, int) or self.cache_limit < 0:
+            raise ConfigurationError(
+                f"cache_limit: {shown(self.cache_limit)} is not a number of bytes"
+            )
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> ReadOptions:
+        """Return the options given by name; a ConfigurationError for a name that is unknown."""
+        names = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in names:
+                raise ConfigurationError(unknown("option", name, names))
+        return cls(**options)
+
 
 _DEFAULTS = ReadOptions()
 STREAMS: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -274,22 +331,8 @@ class Engine:
                 # A file that gives several stretches of days is read once.
                 unread[key] = replace(task, without=frozenset()) if task.without else task
         done(len(profiles))
-        new: dict[str, FileProfile] = {}
-        with closing(
-            profile_files(
-                self.root,
-                feed,
-                list(unread.values()),
-                workers=worker_count(),
-                skip=skip,
-                notes=self._context.notes(feed),
-            )
-        ) as groups:
-            for group in groups:
-                done(len(group))
-                new |= group
-        self.known.remember_profiles(feed, new)
-        return profiles | new
+        lookup = FileLookup(replace(self._context, skip=skip), feed)
+        return profiles | lookup.profile([*unread.values()], workers=worker_count(), done=done)
 
     @property
     def workers(self) -> int:
@@ -353,11 +396,7 @@ class Engine:
     # The cache
 
     def warm(
-        self,
-        market: str | None = None,
-        data_type: str | None = None,
-        *,
-        symbols: str | Iterable[str] | None = None,
+        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> CacheUse:
         """Cache all months, as `OpenStore.warm` describes."""
         feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]

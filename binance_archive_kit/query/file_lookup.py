@@ -1,27 +1,100 @@
-"""Look up files for a scan: as they are on disk now, and the days they have rows of."""
+"""Look up files for a scan: as they are on disk now and as proven, and the days they have."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import chain
 
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.errors import FileError, file_error
+from binance_archive_kit.errors import ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
-from binance_archive_kit.query.recorded_proofs import FileNotes, Proofs
-from binance_archive_kit.reading.chunks import Chunk
+from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import FeedTable
-from binance_archive_kit.reading.file_stats import FileTask, lead_of
+from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.proof import raw_stamp, stamp_of
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord, Records
+from binance_archive_kit.storage.store import Store, rehash_moved
 from binance_archive_kit.timestamps import DAY, to_day_number
+
+#: Nanoseconds for which the proof of a new file may not be recorded yet; clocks may be apart.
+_RECENT = 5_000_000_000
+
+
+class Proofs:
+    """The records of proven files, looked up once for each scan.
+
+    Parameters
+    ----------
+    records : Records
+    files : callable, optional
+        Returns all files that the scan needs. If one of them was moved since it was proven,
+        so were the others, and they are hashed again together.
+    """
+
+    def __init__(
+        self, records: Records, files: Callable[[], Iterable[StoredFile]] | None = None
+    ) -> None:
+        self._records = records
+        self._files = files
+        #: Since when records are looked up.
+        self._as_of = time.time_ns()
+        self._found: dict[str, dict[str, ProofRecord]] = {}
+
+    def check(self, file: StoredFile) -> None:
+        """Check that a file is still the one that was proven, if it ever was.
+
+        Raises
+        ------
+        ChangedFile
+            If its bytes are others.
+        """
+        if self._is_unchanged(file):
+            return
+        if max(file.stamp.mtime, file.stamp.ctime) > self._as_of - _RECENT:
+            # A collection may have put it in place, and not recorded its proof yet.
+            time.sleep(COMMIT_DELAY)
+            self._as_of = time.time_ns()
+            self._found.clear()
+            if self._is_unchanged(file):
+                return
+        raise ChangedFile(file.path, "its bytes are not the ones that were proven")
+
+    def is_published(self, file: StoredFile) -> bool:
+        """Return whether the archive publishes these bytes, according to the proof."""
+        proof = self._proof(file)
+        return proof is not None and proof.published and proof.is_of(file.stamp)
+
+    def _is_unchanged(self, file: StoredFile) -> bool:
+        proof = self._proof(file)
+        if proof is None or proof.is_of(file.stamp):
+            return True
+        if proof.stamp.size != file.size:
+            return False
+        others = () if self._files is None else self._files()
+        self._files = None
+        files = {each.key: each for each in (*others, file)}
+        proofs = {key: self._proof(each) for key, each in files.items()}
+        for key, proven in rehash_moved(self._records, files.values(), proofs).items():
+            self._found[f"{key.rpartition('/')[0]}/"][key] = proven
+        proof = self._proof(file)
+        return proof is None or proof.is_of(file.stamp)
+
+    def _proof(self, file: StoredFile) -> ProofRecord | None:
+        if not file.is_zip:
+            return None
+        prefix = f"{file.key.rpartition('/')[0]}/"
+        if prefix not in self._found:
+            self._found[prefix] = self._records.proofs(prefix)
+        return self._found[prefix].get(file.key)
+
 
 Skip = Callable[[FileError], None]
 #: Files of a folder, in the order of their names.
@@ -50,13 +123,9 @@ class ScanContext:
     skip: Skip | None
     days: dict[StoredFile, frozenset[date]] = field(default_factory=dict)
 
-    def notes(self, feed: FeedTable) -> FileNotes:
-        """Return new notes on the files of a feed."""
-        return FileNotes(self.store.records, self.cache.known, feed)
 
-
-class FileLookup:
-    """Looks up the files of a feed, for one scan.
+class FileLookup(Notes):
+    """Looks up the files of a feed, for one scan, and remembers what reading them shows.
 
     Parameters
     ----------
@@ -72,7 +141,6 @@ class FileLookup:
         feed: FeedTable,
         files: Callable[[], Iterable[StoredFile]] | None = None,
     ) -> None:
-        self._root = context.store.root
         self._known = context.cache.known
         self._context = context
         self._feed = feed
@@ -94,13 +162,13 @@ class FileLookup:
         FileError
             For a needed file that was rejected, or is no longer the proven one.
         """
-        known = self._known.stats(self._feed)
+        root, known = self._context.store.root, self._known.stats(self._feed)
         skips = self._context.skip is not None
         found = []
         for task in tasks:
             file = task.file
             try:
-                stat = os.stat(f"{self._root}/{file.path}")  # noqa: PTH116 -- of thousands of files
+                stat = os.stat(f"{root}/{file.path}")  # noqa: PTH116 -- of thousands of files
             except OSError:
                 continue
             if raw_stamp(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
@@ -119,6 +187,20 @@ class FileLookup:
                     continue
             found.append(FileTask(file, task.held, stats, task.without))
         return found
+
+    def completed(self, task: FileTask, stats: FileStats) -> None:
+        """Remember the statistics of a file that was read to its end."""
+        self._known.remember(self._feed, {task.file.key: stats})
+
+    def rejected(self, task: FileTask, error: FileError) -> None:
+        """Remember that a file cannot be read; complete the error with whose fault it is."""
+        if error.lasting:
+            error.at_source = self._proofs.is_published(task.file)
+            self._known.reject(self._feed, task.file, error)
+
+    def reader(self) -> ZipReader:
+        """Return a reader of the feed."""
+        return ZipReader(self._context.store.root, self._feed, notes=self)
 
     def _check(self, file: StoredFile) -> None:
         """Raise if a file was rejected, or is no longer the proven one."""
@@ -149,7 +231,7 @@ class FileLookup:
             return {file.start} if self._has_rows(task) else set()
         profile = self._known.profiles(self._feed).get(file.key)
         if profile is None or not profile.stats.is_of(file):
-            profile = self._profile([task]).get(file.key)
+            profile = self.profile([task]).get(file.key)
         if profile is None:
             return set()
         return profile.days if profile.days is not None else self._read_days(task)
@@ -159,7 +241,7 @@ class FileLookup:
         stats, key = task.stats, task.file.key
         if self._context.skip is not None and (stats is None or not stats.checked):
             # Every row has to be read, so that a bad file does not keep another from its day.
-            profile = self._profile([task]).get(key)
+            profile = self.profile([task]).get(key)
             return profile is not None and profile.stats.rows > 0
         if stats is None:
             for chunk in self._read(task, ()):
@@ -177,8 +259,7 @@ class FileLookup:
         return self._context.days[task.file]
 
     def _read(self, task: FileTask, columns: Sequence[str]) -> Iterator[Chunk]:
-        reader = ZipReader(self._root, self._feed, notes=self._context.notes(self._feed))
-        return reader.chunks([task], columns, lambda chunk: chunk, workers=1)
+        return self.reader().chunks([task], columns, lambda chunk: chunk, workers=1)
 
     def profile_leads(self, parts: Iterable[Part]) -> None:
         """Profile the files that may have rows before their month, many at once."""
@@ -196,7 +277,7 @@ class FileLookup:
                         )
         if unread:
             # Bad files raise when their rows are read.
-            self._profile(unread, skip=lambda error: None)
+            self.profile(unread, skip=lambda error: None)
 
     def have_leads(self, parts: Iterable[Part]) -> bool:
         """Return whether any file has a candle that begins before it."""
@@ -207,19 +288,36 @@ class FileLookup:
                         return True
         return False
 
-    def _profile(
-        self, tasks: Sequence[FileTask], skip: Skip | None = None
+    def profile(
+        self,
+        tasks: Sequence[FileTask],
+        skip: Skip | None = None,
+        *,
+        workers: int = 1,
+        done: Callable[[int], None] | None = None,
     ) -> dict[str, FileProfile]:
-        """Read files in full; remember and return their profiles, by their keys."""
+        """Read files in full; remember and return their profiles, by their keys.
+
+        Parameters
+        ----------
+        tasks : sequence of FileTask
+        skip : callable, optional
+            Called with the error of each file that cannot be read, unless the store has its own.
+        workers : int
+            Threads to parse with.
+        done : callable, optional
+            Called with the number of files that were profiled since the last call.
+        """
+        profiles: dict[str, FileProfile] = {}
+        skip = self._context.skip or skip
         found = profile_files(
-            self._root,
-            self._feed,
-            tasks,
-            workers=1,
-            skip=self._context.skip or skip,
-            notes=self._context.notes(self._feed),
+            self._context.store.root, self._feed, tasks, workers=workers, skip=skip, notes=self
         )
-        profiles = {key: profile for files in found for key, profile in files.items()}
+        with closing(found):
+            for group in found:
+                if done is not None:
+                    done(len(group))
+                profiles |= group
         self._known.remember_profiles(self._feed, profiles)
         return profiles
 

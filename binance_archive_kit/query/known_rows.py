@@ -18,9 +18,8 @@ from binance_archive_kit.errors import (
     unknown,
 )
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.polars_scan import scan_feed
+from binance_archive_kit.query.polars_scan import parse_selection, scan_feed
 from binance_archive_kit.query.pruning import Selection
-from binance_archive_kit.query.selection import parse_selection
 from binance_archive_kit.reading.cadence import MONTH, cadence_of, length
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS
 from binance_archive_kit.reading.known_times import KNOWN_AT
@@ -164,29 +163,24 @@ class FeedRows:
                 end = min(start + timedelta(days=_DAYS_AT_ONCE), last)
                 yield self._scan(self.symbols, start, end).select(names).collect()
 
-    def _spans(
-        self, times: pl.Series, age: timedelta | None
-    ) -> Iterator[tuple[datetime, datetime]]:
-        """Yield the spans of whole days whose rows a decision may see."""
+    def _spans(self, times: pl.Series, age: timedelta | None) -> list[tuple[datetime, datetime]]:
+        """Return the spans of whole days whose rows a decision may see."""
+        spans: list[tuple[datetime, datetime]] = []
         if not self.symbols:
-            return
+            return spans
         # A long candle may begin before the month of its file.
         begin = min(_midnight(files[0].start) for files in self._files.values())
         begin -= self._period + _DAY
         back = None if age is None else age + self._period + _DAY
-        span: tuple[datetime, datetime] | None = None
         for day in times.dt.date().unique().sort():
             last = _midnight(day) + _DAY
             first = begin if back is None else max(begin, _midnight(day) - back)
             first = _midnight(first.date())
-            if span is not None and first <= span[1]:
-                span = span[0], last
-                continue
-            if span is not None:
-                yield span
-            span = (first, last) if first < last else None
-        if span is not None:
-            yield span
+            if spans and first <= spans[-1][1]:
+                spans[-1] = spans[-1][0], last
+            elif first < last:
+                spans.append((first, last))
+        return spans
 
     def first_known(self, symbol: str) -> datetime | None:
         """Return when the first row of a symbol was known; None if it has none."""

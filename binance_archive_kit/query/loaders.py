@@ -10,19 +10,16 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, read_interval, read_names
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, unknown
-from binance_archive_kit.query.bars import best_bars, find_candidates, phase_of
-from binance_archive_kit.query.duplicates import UniqueRows, first_few
-from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.lengths import parse_length
+from binance_archive_kit.query.bars import best_bars, find_candidates, parse_length, phase_of
 from binance_archive_kit.query.open_store import Source, open_engine
-from binance_archive_kit.query.pruning import Selection
-from binance_archive_kit.query.selection import Moment, parse_selection
+from binance_archive_kit.query.polars_scan import Moment, UniqueRows, first_few, parse_selection
 from binance_archive_kit.reading.feed_table import FeedTable
 
 #: How late a funding may be before the one before it is no longer known to be valid.
@@ -77,7 +74,7 @@ def load_klines(
     """
     rows = UniqueRows(open_engine(source, options))
     feed = rows.engine.feed(market, data_type)
-    candles = _candles(rows, feed, symbol, interval, start, end)
+    candles = _Candles(rows, feed, symbol, _intervals(interval), start, end).load()
     rows.warn()
     return candles.drop(_single(symbol, interval))
 
@@ -139,24 +136,23 @@ def ohlcv(
     length = parse_length(every)
     engine = open_engine(source, options)
     feed = engine.feed(market, DataType.KLINES)
-    intervals = None if interval is None else _intervals(interval)
-    symbols = sorted(read_names("symbol", symbol))
-    selection = _selection(engine, feed, symbols, intervals, start, end)
     rows = UniqueRows(engine)
+    intervals = None if interval is None else _intervals(interval)
+    candles = _Candles(rows, feed, symbol, intervals, start, end)
     bars: list[pl.DataFrame] = []
     empty = []
-    for name in symbols:
+    for name in candles.symbols:
         streams = [stored for stored in engine.folders(feed) if stored.folder.symbol == name]
-        of_symbol = replace(selection, symbols=frozenset([name]))
+        of_symbol = replace(candles.selection, symbols=frozenset([name]))
         candidates = find_candidates(streams, of_symbol, length)
         grid = replace(length, phase=phase_of(rows, feed, streams, length))
-        groups = [candidates] if intervals is None else [[each] for each in candidates]
+        groups = [candidates] if interval is None else [[each] for each in candidates]
         found = [best_bars(rows, feed, of_symbol, group, grid) for group in groups]
         if not any(frame is not None for frame in found):
             empty.append(name)
         bars += (frame for frame in found if frame is not None)
     if empty:
-        _report_empty(engine, feed, selection, empty, (start, end), found=bool(bars))
+        candles.report_empty(empty, found=bool(bars))
     rows.warn()
     frame = pl.concat(bars)
     if "quote_volume" in frame.columns:
@@ -205,7 +201,8 @@ def klines_with_funding(
     """
     engine = open_engine(source, options)
     rows = UniqueRows(engine)
-    candles = _candles(rows, engine.feed(market, DataType.KLINES), symbol, interval, start, end)
+    feed = engine.feed(market, DataType.KLINES)
+    candles = _Candles(rows, feed, symbol, _intervals(interval), start, end).load()
     feed = engine.feed(market, DataType.FUNDING_RATE)
     fundings = rows.read(feed, parse_selection(engine, feed, read_names("symbol", symbol)))
     rows.warn()
@@ -242,80 +239,75 @@ def _single(symbol: object, interval: object) -> list[str]:
     return [name for name, words in given.items() if isinstance(words, str)]
 
 
-def _selection(
-    engine: Engine,
-    feed: FeedTable,
-    symbols: list[str],
-    intervals: list[str] | None,
-    start: Moment | None,
-    end: Moment | None,
-) -> Selection:
-    """Parse the choice of rows, and check that the store has each interval of each symbol."""
-    selection = parse_selection(engine, feed, symbols, intervals, start, end)
-    known = {(stored.folder.symbol, stored.folder.interval) for stored in engine.folders(feed)}
-    for name in symbols:
-        if any((name, each) not in known for each in intervals or ()):
-            parse_selection(engine, feed, name, intervals, start, end)
-    return selection
-
-
-def _candles(
-    rows: UniqueRows,
-    feed: FeedTable,
-    symbol: str | Iterable[str],
-    interval: str | Iterable[str],
-    start: Moment | None,
-    end: Moment | None,
-) -> pl.DataFrame:
-    """Load candles by symbol, interval and time, with both names as columns."""
-    if not feed.data_type.has_intervals:
-        families = [each for each in DataType if each.has_intervals]
-        raise ConfigurationError(unknown("data_type", feed.data_type, families))
-    symbols, intervals = sorted(read_names("symbol", symbol)), _intervals(interval)
-    selection = _selection(rows.engine, feed, symbols, intervals, start, end)
-    candles = rows.read(feed, selection)
-    found = set(candles.select("symbol", "interval").unique().rows())
-    empty = [f"{s} {i}" for s in symbols for i in intervals if (s, i) not in found]
-    if empty:
-        _report_empty(rows.engine, feed, selection, empty, (start, end), found=bool(found))
-    return candles
-
-
-def _report_empty(
-    engine: Engine,
-    feed: FeedTable,
-    selection: Selection,
-    empty: list[str],
-    time: tuple[Moment | None, Moment | None],
-    *,
-    found: bool,
-) -> None:
-    """Raise if there are no candles at all; warn if some symbols have none.
+class _Candles:
+    """The candles that a caller asks for.
 
     Parameters
     ----------
-    empty : list of str
-        Symbols, or symbols and intervals, that have files and no candle of that time.
-    time : (str, date or datetime or None, str, date or datetime or None)
-        Start and end, as the caller gave them.
-    found : bool
-        Whether others have candles.
+    rows : UniqueRows
+    feed : FeedTable
+    symbol : str or iterable of str
+    intervals : list of str or None
+        The store must have each of them of each symbol; None for all that it has.
+    start, end : str, date or datetime, optional
     """
-    between = f"between {time[0] or 'its beginning'} and {time[1] or 'its end'}"
-    files = [
-        file
-        for stored in engine.folders(feed)
-        if selection.symbols is None or stored.folder.symbol in selection.symbols
-        if selection.intervals is None or stored.folder.interval in selection.intervals
-        for file in stored.files
-    ]
-    bad = [file.path for file in files if file.path in engine.problems]
-    left_out = f"; files that cannot be read are left out: {first_few(bad)}" if bad else ""
-    names = first_few(empty)
-    if not found:
-        raise ConfigurationError(
-            f"{names}: the store has files of {min(f.start for f in files)} to "
-            f"{max(f.end for f in files)}, and no candle {between}{left_out}"
-        )
-    message = f"no candle {between} of {names}{left_out}"
-    warnings.warn(message, ArchiveKitWarning, stacklevel=4)
+
+    def __init__(
+        self,
+        rows: UniqueRows,
+        feed: FeedTable,
+        symbol: str | Iterable[str],
+        intervals: list[str] | None,
+        start: Moment | None,
+        end: Moment | None,
+    ) -> None:
+        if not feed.data_type.has_intervals:
+            families = [each for each in DataType if each.has_intervals]
+            raise ConfigurationError(unknown("data_type", feed.data_type, families))
+        self._rows, self._engine, self._feed = rows, rows.engine, feed
+        self.symbols = sorted(read_names("symbol", symbol))
+        self._intervals = intervals or []
+        self.selection = parse_selection(self._engine, feed, self.symbols, intervals, start, end)
+        streams = self._engine.folders(feed)
+        known = {(stored.folder.symbol, stored.folder.interval) for stored in streams}
+        for name in self.symbols:
+            if any((name, each) not in known for each in self._intervals):
+                parse_selection(self._engine, feed, name, intervals, start, end)
+        self._between = f"between {start or 'its beginning'} and {end or 'its end'}"
+
+    def load(self) -> pl.DataFrame:
+        """Load them by symbol, interval and time, with both names as columns."""
+        candles = self._rows.read(self._feed, self.selection)
+        found = set(candles.select("symbol", "interval").unique().rows())
+        wanted = product(self.symbols, self._intervals)
+        if empty := [" ".join(names) for names in wanted if names not in found]:
+            self.report_empty(empty, found=bool(found))
+        return candles
+
+    def report_empty(self, empty: list[str], *, found: bool) -> None:
+        """Raise if there are no candles at all; warn if some symbols have none.
+
+        Parameters
+        ----------
+        empty : list of str
+            Symbols, or symbols and intervals, that have files and no candle of that time.
+        found : bool
+            Whether others have candles.
+        """
+        files = [
+            file
+            for stored in self._engine.folders(self._feed)
+            if stored.folder.symbol in self.symbols
+            if not self._intervals or stored.folder.interval in self._intervals
+            for file in stored.files
+        ]
+        bad = [file.path for file in files if file.path in self._engine.problems]
+        left_out = f"; files that cannot be read are left out: {first_few(bad)}" if bad else ""
+        names = first_few(empty)
+        if not found:
+            raise ConfigurationError(
+                f"{names}: the store has files of {min(f.start for f in files)} to "
+                f"{max(f.end for f in files)}, and no candle {self._between}{left_out}"
+            )
+        message = f"no candle {self._between} of {names}{left_out}"
+        warnings.warn(message, ArchiveKitWarning, stacklevel=4)

@@ -23,11 +23,9 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.query.cache import CacheUse
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
-from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.month_reader import ScanReport
-from binance_archive_kit.query.options import ReadOptions
-from binance_archive_kit.query.polars_scan import scan_feed
-from binance_archive_kit.query.selection import Moment, parse_selection
+from binance_archive_kit.query.engine import Engine, ReadOptions
+from binance_archive_kit.query.months import ScanReport
+from binance_archive_kit.query.polars_scan import Moment, parse_selection, scan_feed
 from binance_archive_kit.storage.inventory import SkippedFile
 
 if TYPE_CHECKING:
@@ -194,7 +192,7 @@ class OpenStore(StorePart):
         StoreError, DiskSpaceError
             If the cache's folder cannot be written to.
         """
-        return self.engine.warm(market, data_type, symbols=symbols)
+        return self.engine.warm(market, data_type, symbols)
 
     def __repr__(self) -> str:
         streams = self.frame()

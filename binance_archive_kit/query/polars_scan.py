@@ -1,22 +1,128 @@
-"""Polars over a store: the rows of a feed as a lazy frame."""
+"""Polars over a store: the selected rows of a feed, as a lazy frame or each of them once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
-from datetime import UTC, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
 
+from binance_archive_kit.archive.enums import Interval, read_interval, read_names
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    ConfigurationError,
+    ConflictingRows,
+    FieldProblem,
+    nearest,
+    shown,
+)
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selection, without_hints
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
+from binance_archive_kit.timestamps import is_whole_day, parse_time
 
+Moment = str | date | datetime
 _DAY = timedelta(days=1)
+_LAST_DAY = datetime(datetime.max.year, 12, 31)
+#: Names up to which a message lists all of them.
+_FEW = 24
+#: Files or streams that a message names.
+_FEW_FILES = 5
+#: Length from which on a given word is not repeated as the name of a symbol.
+_LONG = 120
+
+
+def parse_selection(
+    engine: Engine,
+    feed: FeedTable,
+    symbols: str | Iterable[str] | None = None,
+    intervals: str | Iterable[str] | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+) -> Selection:
+    """Parse the choice of rows, and check that the store has files of it.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is invalid, or the store has no file of the feed, of a symbol or of an
+        interval.
+    """
+    folders = [stored.folder for stored in engine.folders(feed)]
+    if not folders:
+        raise ConfigurationError(engine.nothing_of(feed))
+    chosen_symbols = _names("symbols", symbols)
+    chosen_intervals = _names("intervals", intervals)
+    if chosen_intervals is not None:
+        chosen_intervals = frozenset(map(read_interval, chosen_intervals))
+    known_symbols = sorted({folder.symbol for folder in folders})
+    for symbol in sorted(chosen_symbols or ()):
+        if symbol not in known_symbols:
+            message = _not_in_store(feed, "symbols", symbol, known_symbols, chosen_intervals)
+            raise ConfigurationError(f"{message}{engine.skipped_hint(symbol)}")
+    of_symbols = {
+        folder.interval
+        for folder in folders
+        if chosen_symbols is None or folder.symbol in chosen_symbols
+    }
+    known_intervals = [interval for interval in Interval if interval in of_symbols]
+    for interval in sorted(chosen_intervals or ()):
+        if interval not in known_intervals:
+            raise ConfigurationError(
+                _not_in_store(feed, "intervals", interval, known_intervals, chosen_symbols)
+            )
+    first, until = _time("start", start), _time("end", end)
+    if until is not None and is_whole_day(end):
+        until = until + _DAY if until < _LAST_DAY else None
+    if first is not None and until is not None and first >= until:
+        raise ConfigurationError(f"start: {start} is not before end: {end}")
+    return Selection(chosen_symbols, chosen_intervals, first, until)
+
+
+def _names(field: str, names: str | Iterable[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(read_names(field, names))
+
+
+def _not_in_store(
+    feed: FeedTable, field: str, name: str, known: Sequence[str], others: Collection[str] | None
+) -> str:
+    """Format the message for a symbol or interval that is not in the store, with how to add it."""
+    guess = nearest(name, known)
+    hint = f"; did you mean {guess!r}?" if guess else "."
+    more = f" and {len(known) - _FEW:,} more" if len(known) > _FEW else ""
+    given = {"symbols": sorted(others or ()), "intervals": sorted(others or ()), field: [name]}
+    wanted = f"symbols={_listed(given['symbols'])}"
+    wanted = f'markets=["{feed.market}"], {wanted}, data_types=["{feed.data_type}"]'
+    if feed.data_type.has_intervals:
+        wanted += f', intervals={{"{feed.data_type}": {_listed(given["intervals"])}}}'
+    of = f" of {', '.join(others)}" if others and field == "intervals" and len(others) == 1 else ""
+    message = (
+        f"{field} of {feed.view}{of}: {shown(str(name))} is not in the store{hint} "
+        f"It has: {', '.join(known[:_FEW])}{more}."
+    )
+    return message if len(name) > _LONG else f"{message} To add it: collect({wanted}, …)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Format names as a Python list."""
+    if not names or len(names) > _FEW:
+        return "[…]"
+    return f"[{', '.join(json.dumps(str(name), ensure_ascii=False) for name in names)}]"
+
+
+def _time(field: str, value: Moment | None) -> datetime | None:
+    """Parse a day or a time; return it as naive UTC."""
+    try:
+        return None if value is None else parse_time(value).replace(tzinfo=None)
+    except ValueError as error:
+        raise ConfigurationError(FieldProblem(field, str(error))) from None
 
 
 def scan_feed(
@@ -107,14 +213,114 @@ def _frames(
 
 def _polars_frame(batch: pa.RecordBatch, feed: FeedTable) -> pl.DataFrame:
     """Convert a batch to a frame of the feed's Polars types."""
-    frame = pl.from_arrow(batch)
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError(f"{type(frame)} instead of a frame")
-    wanted = {name: dtype for name, dtype in feed.polars.items() if name in frame.columns}
+    frame = pl.DataFrame(batch)
+    schema = frame.schema
     return frame.with_columns(
         pl.col(name).dt.replace_time_zone("UTC")
         if isinstance(dtype, pl.Datetime)
         else pl.col(name).cast(dtype)
-        for name, dtype in wanted.items()
-        if frame.schema[name] != dtype
+        for name, dtype in feed.polars.items()
+        if schema.get(name, dtype) != dtype
     )
+
+
+@dataclass
+class UniqueRows:
+    """Reads rows without duplicates, and counts the dropped ones.
+
+    Attributes
+    ----------
+    dropped : int
+        Rows that were dropped because they are equal to another one.
+    files : set of str
+        Files that have such rows.
+    """
+
+    engine: Engine
+    dropped: int = 0
+    files: set[str] = field(default_factory=set)
+
+    def read(self, feed: FeedTable, selection: Selection, *where: pl.Expr) -> pl.DataFrame:
+        """Read rows in the order of symbol, interval and time, each once."""
+        lazy = scan_feed(self.engine, feed, selection).filter(*where)
+        names = ["symbol", "interval"] if feed.data_type.has_intervals else ["symbol"]
+        frame = lazy.select(*names, *feed.columns).collect()
+        falls, repeats = _steps(frame, names, feed.time)
+        if falls:
+            frame = frame.sort(*names, feed.time, maintain_order=True)
+            _, repeats = _steps(frame, names, feed.time)
+        return self._unique(feed, lazy, frame, [*names, feed.time]) if repeats else frame
+
+    def _unique(
+        self, feed: FeedTable, lazy: pl.LazyFrame, frame: pl.DataFrame, key: list[str]
+    ) -> pl.DataFrame:
+        """Drop exact duplicates, and reject different rows with one key."""
+        duplicated = frame.group_by(key).len().filter(pl.col("len") > 1)
+        times = duplicated[feed.time].unique()
+        rows = (
+            lazy.filter(pl.col("date").is_in(times.dt.date().unique().to_list()))
+            .filter(pl.col(feed.time).is_in(times.to_list()))
+            .drop("market", "date", FILE_COLUMNS[0])
+            .collect()
+            .join(duplicated, on=key, how="semi")
+        )
+        values = list(feed.columns)
+        kinds = rows.group_by(key, maintain_order=True).agg(
+            pl.struct(values).n_unique().alias("kinds")
+        )
+        conflicts = kinds.filter(pl.col("kinds") > 1).select(key)
+        if conflicts.height:
+            for error in _conflicts(rows.join(conflicts, on=key, how="semi"), key, values):
+                self.engine.reject(error)
+        equal = rows.join(conflicts, on=key, how="anti")
+        self.dropped += equal.height - equal.select(key).n_unique()
+        self.files |= set(equal["file"].cast(pl.String))
+        rest = frame.join(conflicts, on=key, how="anti", maintain_order="left")
+        return rest.unique(key, keep="first", maintain_order=True)
+
+    def warn(self) -> None:
+        """Warn of the rows that were dropped."""
+        if not self.dropped:
+            return
+        rows = "1 row that repeats" if self.dropped == 1 else f"{self.dropped:,} rows that repeat"
+        warnings.warn(
+            f"dropped {rows} another one in every value; files: {first_few(sorted(self.files))}",
+            ArchiveKitWarning,
+            stacklevel=3,
+        )
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Join the first names, and count the others."""
+    more = f" and {len(names) - _FEW_FILES:,} more" if len(names) > _FEW_FILES else ""
+    return f"{', '.join(names[:_FEW_FILES])}{more}"
+
+
+def _steps(frame: pl.DataFrame, names: list[str], time: str) -> tuple[bool, bool]:
+    """Return whether times of a stream ever fall from row to row, and whether they ever repeat."""
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in names)
+    step = pl.col(time).diff()
+    zero = timedelta(0)
+    found = frame.lazy().select(
+        falls=(same & (step < zero)).any(), repeats=(same & (step == zero)).any()
+    )
+    falls, repeats = found.collect().row(0)
+    return bool(falls), bool(repeats)
+
+
+def _conflicts(rows: pl.DataFrame, key: list[str], values: list[str]) -> Iterator[ConflictingRows]:
+    """Yield one error for each file: the first of its rows that conflict, and how many do."""
+    *_, time = key
+    rows = rows.with_columns(pl.col("file").cast(pl.String))
+    firsts = rows.group_by("file", maintain_order=True).agg(
+        pl.struct(key).n_unique().alias("times"), pl.col(key).first()
+    )
+    for first in firsts.iter_rows(named=True):
+        group = rows.filter(pl.col(name) == first[name] for name in key)
+        one, two = group.unique(values, keep="first", maintain_order=True).head(2).to_dicts()
+        name = next(name for name in values if one[name] != two[name])
+        message = f"two rows of {one[time]:%Y-%m-%d %H:%M:%S} differ: {name} is {one[name]}"
+        others = [each["file"] for each in (one, two) if each["file"] != first["file"]]
+        where = f", one of them in {others[0]}" if others else ""
+        more = f" ({first['times']:,} such times)" if first["times"] > 1 else ""
+        yield ConflictingRows(first["file"], f"{message} and {two[name]}{where}{more}")

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from binance_archive_kit.archive.enums import Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.reading.feed_table import PATH_TYPES
 from binance_archive_kit.reading.file_stats import period_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.timestamps import to_naive
@@ -178,13 +178,7 @@ class ArrowPruner:
 # Polars
 
 #: Columns that are the same in all rows of a file, with their types in Polars frames.
-POLARS_PATHS: dict[str, pl.DataType] = {
-    "market": pl.Enum(Market),
-    "symbol": pl.Categorical(),
-    "interval": pl.Enum(Interval),
-    "partition": pl.Enum(Partition),
-    "file": pl.Categorical(),
-}
+_POLARS_PATHS = {name: dtype for name, dtype in PATH_TYPES.items() if name != "date"}
 
 
 class PolarsPruner:
@@ -209,7 +203,7 @@ class PolarsPruner:
             roots = set(part.meta.root_names())
             if not roots or _is_hint(tree):
                 continue
-            if roots <= POLARS_PATHS.keys():
+            if roots <= _POLARS_PATHS.keys():
                 self._paths.append(part)
             elif roots == {"date"}:
                 self._days.append(part)
@@ -232,7 +226,7 @@ class PolarsPruner:
         # The column `file` is known only of a single file.
         evaluated = [part for part in self._paths if file or "file" not in part.meta.root_names()]
         if not _any(
-            evaluated, pl.DataFrame({n: [v] for n, v in paths.items()}, schema=POLARS_PATHS)
+            evaluated, pl.DataFrame({n: [v] for n, v in paths.items()}, schema=_POLARS_PATHS)
         ):
             return False
         days = pl.date_range(early.date(), (late - _MICROSECOND).date(), eager=True).alias("date")

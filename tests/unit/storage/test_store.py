@@ -25,7 +25,7 @@ from binance_archive_kit.errors import (
     BadChecksum,
     Corrupt,
 )
-from binance_archive_kit.query import recorded_proofs
+from binance_archive_kit.query import file_lookup
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 from binance_archive_kit.storage.layout import PRIVATE
@@ -339,9 +339,9 @@ def test_many_changed_files_share_one_wait(
         waits.append(seconds)
         now += seconds
 
-    monkeypatch.setattr(recorded_proofs.time, "sleep", sleep)
-    monkeypatch.setattr(recorded_proofs.time, "time_ns", lambda: int(now * 1e9))
-    monkeypatch.setattr(recorded_proofs, "_RECENT", 2_000_000_000)
+    monkeypatch.setattr(file_lookup.time, "sleep", sleep)
+    monkeypatch.setattr(file_lookup.time, "time_ns", lambda: int(now * 1e9))
+    monkeypatch.setattr(file_lookup, "_RECENT", 2_000_000_000)
     with pytest.warns(ArchiveKitWarning, match="changed"):
         rows = bak.scan(root, "spot", "klines", on_error="skip", cache=False).collect()
     assert not rows.height

@@ -1,17 +1,21 @@
-"""Read the months of a scan: from the cache, from the zips, or as a count of rows."""
+"""Read the months of a scan: from the cache, from the zips, or as a count; and fill the cache."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from binance_archive_kit.display import render
+from binance_archive_kit.errors import FileError
 from binance_archive_kit.query.cache import touch
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext
 from binance_archive_kit.query.pruning import Pruner
@@ -19,7 +23,6 @@ from binance_archive_kit.query.scan_planner import MonthTask
 from binance_archive_kit.reading.chunks import Chunk, batch_of, count_chunks
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
-from binance_archive_kit.reading.reader import ZipReader
 
 
 @dataclass(slots=True)
@@ -81,11 +84,15 @@ class Query:
     pruner: Pruner
     where: ds.Expression | None
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Columns to read: those to return, and those that the condition may need."""
         words = "" if self.where is None else str(self.where)
         return [name for name in self.feed.arrow.names if name in self.names or name in words]
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        return pa.schema([self.feed.arrow.field(name) for name in self.columns])
 
     @property
     def reads(self) -> bool:
@@ -94,7 +101,7 @@ class Query:
 
     def rows_of(self, chunk: Chunk) -> pa.RecordBatch:
         """Return the rows and columns of a chunk that belong to the answer."""
-        batch = batch_of(chunk, pa.schema([self.feed.arrow.field(n) for n in self.columns]))
+        batch = batch_of(chunk, self._schema)
         if self.where is not None:
             groups = groupby((task for task, _ in chunk.spans), lambda task: task.held)
             covered = (
@@ -138,6 +145,7 @@ class MonthReader:
 
     def __init__(self, context: ScanContext, query: Query, tally: Tally) -> None:
         self._context = context
+        self._lookup = FileLookup(context, query.feed)
         self._query = query
         self._tally = tally
 
@@ -175,7 +183,7 @@ class MonthReader:
             # Deleted or damaged. The zips have the same rows in the same order.
             cache.discard(paths)
             needed = (task for month in months for task in month.needed)
-            for batch in self._unzipped(FileLookup(self._context, query.feed).current(needed)):
+            for batch in self._unzipped(self._lookup.current(needed)):
                 again = min(done, batch.num_rows)
                 done -= again
                 if again < batch.num_rows:
@@ -185,9 +193,8 @@ class MonthReader:
             touch(paths)
 
     def _unzipped(self, tasks: Sequence[FileTask]) -> Iterator[pa.RecordBatch]:
-        feed, rows_of = self._query.feed, self._query.rows_of
-        reader = ZipReader(self._context.store.root, feed, notes=self._context.notes(feed))
-        chunks = reader.chunks(
+        rows_of = self._query.rows_of
+        chunks = self._lookup.reader().chunks(
             tasks,
             self._query.columns,
             lambda chunk: (chunk, rows_of(chunk)),
@@ -204,3 +211,60 @@ class MonthReader:
 def worker_count() -> int:
     """Return the number of threads to read with: one more than cores, as one often waits."""
     return min(os.cpu_count() or 1, 8) + 1
+
+
+class CacheWriter:
+    """Writes months of a store into its cache."""
+
+    def __init__(self, context: ScanContext) -> None:
+        self._context = context
+        self._queue: deque[tuple[FeedTable, MonthTask]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def write(self, feed: FeedTable, month: MonthTask, *, workers: int) -> None:
+        """Write a month, unless it is cached already or one of its files cannot be read."""
+        cache = self._context.cache
+        lookup = FileLookup(self._context, feed)
+        tasks = lookup.current(month.files)
+        if len(tasks) < len(month.files):
+            return
+        path = cache.month(feed, month.files[0].folder, tasks)
+        if path is None or path.exists():
+            return
+        tally = Tally(ScanReport(feed.view))
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            names = feed.arrow.names
+            for chunk in lookup.reader().chunks(tasks, names, lambda chunk: chunk, workers=workers):
+                tally.count(chunk)
+                yield batch_of(chunk, feed.arrow)
+
+        cache.write(path, feed.arrow, rows())
+        cache.known.remember(feed, tally.stats)
+
+    def write_later(self, feed: FeedTable, months: Iterable[MonthTask]) -> None:
+        """Write the months that a scan has read completely and from the zips."""
+        if self._context.cache.folder is None:
+            return
+        self._queue += [
+            (feed, month)
+            for month in months
+            if month.cached is None and len(month.needed) == len(month.files)
+        ]
+        self._start_next()
+
+    def _start_next(self) -> None:
+        """Start the next month, one at a time: a program that ends waits for one at most."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "cache")
+        # The queue is empty, or the program is ending.
+        with suppress(IndexError, RuntimeError):
+            self._pool.submit(self._write_next, *self._queue.popleft())
+
+    def _write_next(self, feed: FeedTable, month: MonthTask) -> None:
+        # The zips remain usable after a full disk, a bad file or a deleted folder.
+        with suppress(OSError, FileError):
+            self.write(feed, month, workers=1)
+        if not self._queue:
+            self._context.cache.trim()
+        self._start_next()
