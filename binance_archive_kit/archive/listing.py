@@ -155,14 +155,15 @@ class ListingClient:
         ListingError
             If the endpoint refuses, or keeps failing.
         """
-        found: dict[Folder, FolderListing] = {}
 
-        async def list_one(folder: Folder, spans: Sequence[Span]) -> None:
-            found[folder] = await self._list_folder(folder, spans)
+        async def list_one(folder: Folder, spans: Sequence[Span]) -> FolderListing:
+            found = await self._list_folder(folder, spans)
             on_folder(folder)
+            return found
 
-        await _gather(list_one(*item) for item in days.items())
-        return found
+        listings = await _gather(list_one(*item) for item in days.items())
+        # In the order of the request, not of the answers: explanations name the first that fits.
+        return dict(zip(days, listings, strict=True))
 
     async def _list_folder(self, folder: Folder, spans: Sequence[Span]) -> FolderListing:
         listing = FolderListing()

@@ -443,6 +443,24 @@ def test_the_timeout_of_a_configuration_is_the_listings(answers: Answers, tmp_pa
     assert time.monotonic() - began < 5
 
 
+def test_folders_come_in_the_order_of_the_request() -> None:
+    folders = [
+        Folder(Stream(Market.SPOT, DataType.KLINES, symbol, Interval.H1), Partition.DAILY)
+        for symbol in ("BTCUSDT", "ETHUSDT", "ADAUSDT")
+    ]
+    first_is_late = on_listing(folders[0].prefix, Fault(delay=0.3))
+
+    async def main(endpoint: str) -> list[Folder]:
+        done: list[Folder] = []
+        async with ListingClient(endpoint, "data.binance.vision", 20) as client:
+            found = await client.list_folders({f: [(FIRST, FIRST)] for f in folders}, done.append)
+        assert done[-1] == folders[0]
+        return list(found)
+
+    with LocalS3({}, fault=first_is_late) as server:
+        assert asyncio.run(main(server.url)) == folders
+
+
 def test_a_slow_page_is_accepted() -> None:
     bucket = daily_klines("BTCUSDT", days=DAYS)
     with LocalS3(bucket, fault=on_listing("", Fault(bytes_per_second=3_000))) as server:
