@@ -1,4 +1,4 @@
-"""Polars over a store: the selected rows of a feed, as a lazy frame or each of them once."""
+"""Polars over a store: the selected rows of a feed, as a lazy frame or without duplicates."""
 
 from __future__ import annotations
 
