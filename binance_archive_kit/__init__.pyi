@@ -1,6 +1,6 @@
 from .archive.absence import Absence, Reason
 from .archive.enums import DataType, Interval, Market, Partition
-from .archive.schemas import Schema, schema
+from .archive.schemas import Column, Schema, schema
 from .demo.archive import DemoArchive, demo_archive, demo_config
 from .download.collect import acollect, collect
 from .download.events import MetricsCollector
@@ -27,10 +27,13 @@ from .planning.planner import aplan, plan
 from .quality.backtest import BacktestCoverage
 from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
+from .quality.timeline import FindingKind, GapKind
 from .query.joins import join_known, known_at
 from .query.loaders import klines_with_funding, load_klines, ohlcv
+from .query.months import ScanReport
 from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.sql import sql
+from .storage.inventory import SkippedFile
 from .storage.layout import BaseStorage
 from .storage.verify import Verification, verify
 
@@ -42,6 +45,7 @@ __all__ = [
     "BaseStorage",
     "CollectionConfig",
     "CollectionResult",
+    "Column",
     "ConfigForm",
     "ConfigurationError",
     "CoverageError",
@@ -52,6 +56,8 @@ __all__ = [
     "DiskSpaceError",
     "FieldProblem",
     "FileError",
+    "FindingKind",
+    "GapKind",
     "Interval",
     "ListingError",
     "Market",
@@ -62,7 +68,9 @@ __all__ = [
     "Partition",
     "Plan",
     "Reason",
+    "ScanReport",
     "Schema",
+    "SkippedFile",
     "StoreError",
     "StorePart",
     "Verification",
