@@ -82,7 +82,7 @@ def _with(words: Iterable[str], word: str, on: object) -> list[str]:
 
 
 def _with_intervals(fields: Fields, word: str, edit: Mapping[str, Any]) -> Fields:
-    """Give a newly chosen kline type the intervals of the others; remove them with it."""
+    """Add the intervals of the other kline types to a newly chosen one; remove them with it."""
     if word not in set(DataType) or not DataType(word).has_intervals:
         return fields
     intervals: dict[str, list[str]] = {**fields.get("intervals", {})}

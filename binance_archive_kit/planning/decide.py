@@ -147,7 +147,7 @@ class _Rows:
 def decide(
     objects: pl.DataFrame, inventory: pl.DataFrame, config: CollectionConfig
 ) -> pl.DataFrame:
-    """Give each object its action and the reason.
+    """Decide the action for each object, and the reason.
 
     The first line that applies decides::
 

@@ -391,7 +391,7 @@ def _known_renames(requests: Sequence[FolderRequest]) -> Iterator[Note]:
 
 
 def _known_halts(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:
-    """Name the known halts of the markets, of which no file has rows."""
+    """Return notes on known halts of the markets; no file has rows for them."""
     traded = (r.folder.market for r in requests if r.folder.data_type in TRADED)
     for market in dict.fromkeys(traded):
         halts = [

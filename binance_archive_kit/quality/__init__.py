@@ -1,1 +1,1 @@
-"""Say whether data can be trusted: coverage, gaps, findings."""
+"""Judge whether data can be trusted: coverage, gaps, findings."""

@@ -1,4 +1,4 @@
-"""Tell gaps in which the whole market stood still from others, by comparing symbols."""
+"""Classify gaps in which the whole market stood still, by comparing symbols."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Survey:
         self._tasks: dict[str, FileTask] = {}
 
     def report(self, title: str) -> CoverageReport:
-        """Look into all files, and report."""
+        """Examine all files, and report."""
         timelines: list[Timeline] = []
         self._progress.begin("looking into files", self._count_stored(), unit="files")
         with Bar(self._progress) as self._bar:

@@ -271,7 +271,7 @@ def _conjuncts(predicate: pl.Expr) -> list[tuple[pl.Expr, Any]]:
 
 
 def without_hints(predicate: pl.Expr) -> pl.Expr | None:
-    """Remove hints of the optimizer, by which no frame can be filtered.
+    """Remove hints of the optimizer, which no frame can be filtered by.
 
     The other parts stay as Polars passed them in; None if there are none.
     """

@@ -144,7 +144,7 @@ class ChunkReader:
         return chunk or self._from_rows([text], columns)
 
     def _from_ends(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk | None:
-        """Look at the first and the last row only; None if that is not enough."""
+        """Return what the first and the last row show; None if that is not enough."""
         if (
             self._schema.time.kind != "epoch"
             or not self._schema.sorted
