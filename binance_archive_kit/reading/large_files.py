@@ -276,7 +276,7 @@ class LargeFiles(Generic[T]):
             if known is not None and not known.checked:
                 known = None
             if matters and known is not None and not known.sorted:
-                yield partial(list, [_Part[T](task, known, 0, None, ends=True)])
+                yield partial(list, [_Part(task, known, 0, None, ends=True)])
                 continue
             work = self._waiting if matters and known is None else self._finished
             with closing(self._raw_chunks(task)) as chunks:

@@ -565,7 +565,9 @@ def test_a_schedule_that_ends_it_interrupts_it(tmp_path: Path) -> None:
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     path = tmp_path / "binance-archive"
-    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m binance_archive_kit.cli "$@"\n')
+    path.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m binance_archive_kit.cli "$@"\n'
+    )
     path.chmod(0o755)
     return path
 

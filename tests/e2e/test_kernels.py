@@ -123,8 +123,8 @@ except KeyError as error:
 def test_an_error_shows_its_message_and_the_users_line(tmp_path: Path) -> None:
     with Kernel(tmp_path) as kernel:
         first = (
-            "import binance_archive_kit as bak\nfrom binance_archive_kit import archive\n"
-            "archive._TRIES = 1"
+            "import binance_archive_kit as bak\nfrom binance_archive_kit.archive import listing\n"
+            "listing._TRIES = 1"
         )
         assert kernel.reply(kernel.begin(first))["status"] == "ok"
         shown = [
