@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
-from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.archive.keys import Folder, Stream
 from binance_archive_kit.archive.matrix import Confidence, Day, FrozenModel, shipped
 
 
@@ -176,20 +176,13 @@ class KnownDefect(_Span):
     instead: str = ""
     fixed_on: date | None = None
 
-    def concerns(
-        self,
-        market: Market,
-        data_type: DataType,
-        symbol: str | None = None,
-        interval: str | None = None,
-        partition: str | None = None,
-    ) -> bool:
-        """Return whether the feed is affected; None for a symbol, interval or partition: any."""
+    def concerns(self, stream: Stream, partition: Partition | None = None) -> bool:
+        """Return whether files of a stream are affected, in one partition or in any."""
         return (
-            market in self.markets
-            and data_type in self.data_types
-            and (symbol is None or not self.symbols or symbol in self.symbols)
-            and (interval is None or not self.intervals or interval in self.intervals)
+            stream.market in self.markets
+            and stream.data_type in self.data_types
+            and (not self.symbols or stream.symbol in self.symbols)
+            and (not self.intervals or stream.interval in self.intervals)
             and (partition is None or not self.partitions or partition in self.partitions)
         )
 
@@ -244,7 +237,6 @@ class Annotations(FrozenModel):
     def wrong_days(self, folder: Folder, first: date, last: date) -> set[date]:
         """Return the days that are wrong here and right in another partition; ends inclusive.
 
-        >>> from binance_archive_kit.archive.keys import Stream
         >>> december = date(2020, 12, 1), date(2020, 12, 31)
         >>> candles = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)
         >>> wrong_days = load_annotations().wrong_days
@@ -253,14 +245,13 @@ class Annotations(FrozenModel):
         >>> wrong_days(Folder(candles, Partition.DAILY), *december)
         set()
         """
-        name = folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
         days: set[date] = set()
         for defect in self.defects:
             if defect.better in (None, folder.partition) or defect.fixed_on or defect.end is None:
                 continue
             start = max(defect.start.date(), first)
             end = min((defect.end - timedelta(microseconds=1)).date(), last)
-            if start <= end and defect.concerns(*name):
+            if start <= end and defect.concerns(folder.stream, folder.partition):
                 days |= {start + timedelta(days=day) for day in range((end - start).days + 1)}
         return days
 

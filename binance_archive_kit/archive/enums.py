@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from binance_archive_kit.errors import ConfigurationError, shown, unknown
+from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.suggestions import unknown
 
 Word = TypeVar("Word", bound=StrEnum)
 

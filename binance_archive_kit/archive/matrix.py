@@ -35,8 +35,9 @@ from binance_archive_kit.archive.enums import (
     Partition,
 )
 from binance_archive_kit.archive.keys import period_end
-from binance_archive_kit.errors import field_error, nearest, unknown
+from binance_archive_kit.errors import field_error
 from binance_archive_kit.paths import find_path, parse_json, read_text
+from binance_archive_kit.suggestions import nearest, unknown
 
 #: File name of the default matrix.
 DEFAULT_MATRIX = "enhanced_binance_archive_matrix.json"

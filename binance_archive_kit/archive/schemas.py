@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.matrix import Confidence, shipped
-from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.errors import ConfigurationError
+from binance_archive_kit.suggestions import unknown
 
 #: Name of the shipped file.
 FILE_NAME = "column_schemas.json"

@@ -35,8 +35,9 @@ from binance_archive_kit.cli.options import (
     words,
 )
 from binance_archive_kit.display.summary import Table
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, WorkflowError, unknown
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, WorkflowError
 from binance_archive_kit.paths import find_path
+from binance_archive_kit.suggestions import unknown
 
 # Modules that only some commands need are imported by these: the imports take longer than
 # rejecting invalid arguments.

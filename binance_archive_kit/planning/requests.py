@@ -337,7 +337,8 @@ def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:
             request
             for request in requests
             if any(
-                _is_in(defect, part.folder) and _overlaps(defect, part.spans)
+                defect.concerns(part.folder.stream, part.folder.partition)
+                and _overlaps(defect, part.spans)
                 for part in request.parts()
             )
         ]
@@ -346,13 +347,6 @@ def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:
             better = all(map(_better_days, concerned)) and defect.better is not None
             text = f"known defect of {_feeds(concerned)}, {defect}{also if better else ''}"
             yield Note("date_range", text)
-
-
-def _is_in(defect: KnownDefect, folder: Folder) -> bool:
-    """Return whether files of a folder can have a known defect."""
-    return defect.concerns(
-        folder.market, folder.data_type, folder.symbol, folder.interval, folder.partition
-    )
 
 
 def _overlaps(defect: KnownDefect, spans: Iterable[Span]) -> bool:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from binance_archive_kit.archive.matrix import load_matrix
-from binance_archive_kit.errors import ConfigurationError
+from binance_archive_kit.errors import field_error
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import Plan
@@ -69,7 +69,7 @@ def coverage(
     """
     days = _parse_day("start", start), _parse_day("end", end)
     if days[0] and days[1] and days[0] > days[1]:
-        raise ConfigurationError(f"start: {start} is after end: {end}")
+        raise field_error("start", f"{start} is after end: {end}")
     if isinstance(source, str | Path) and find_path("source", source).is_file():
         source = CollectionConfig.from_json(source)
     if isinstance(source, CollectionConfig):
@@ -132,17 +132,17 @@ def check_share(min_coverage: float) -> float:
     """
     number = isinstance(min_coverage, int | float) and not isinstance(min_coverage, bool)
     if not number or not 0 < min_coverage <= 1:
-        raise ConfigurationError(
-            f"min_coverage: {min_coverage!r} is not a share of rows; give one above 0, up to 1, "
-            "such as 0.999"
+        raise field_error(
+            "min_coverage",
+            f"{min_coverage!r} is not a share of rows; give one above 0, up to 1, such as 0.999",
         )
     return min_coverage
 
 
 def _parse_day(name: str, value: str | date | None) -> date | None:
     if isinstance(value, datetime):
-        raise ConfigurationError(f"{name}: {value} has a time; give a whole UTC day")
+        raise field_error(name, f"{value} has a time; give a whole UTC day")
     try:
         return None if value is None else resolve_day(value, datetime.now(UTC).date())
     except ValueError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+        raise field_error(name, str(error)) from None

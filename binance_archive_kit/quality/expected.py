@@ -28,7 +28,7 @@ from binance_archive_kit.archive.keys import (
 )
 from binance_archive_kit.archive.matrix import Matrix, PartitionAvailability
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.quality.timeline import STREAM_FIELDS, GapKind, stream_values
+from binance_archive_kit.quality.timeline import STREAM_FIELDS, GapKind
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.store import Store
@@ -231,7 +231,7 @@ class Explainer:
         for absence in expected.absences:
             yield GAP_KINDS[absence.reason], absence.detail, absence.start, absence.end
         for defect in load_annotations().defects:
-            concerned = defect.concerns(*stream_values(stream))
+            concerned = defect.concerns(stream)
             if defect.effect == "not_traded" and defect.end and concerned:
                 last = (defect.end - _ONE_DAY).date()
                 yield GapKind.AFTER_DELISTING, str(defect), defect.start.date(), last

@@ -18,7 +18,6 @@ from binance_archive_kit.quality.timeline import (
     FindingKind,
     GapKind,
     Timeline,
-    stream_values,
 )
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.reading.values import CONSTANT_ROWS, Flaw, Standing, join_standing
@@ -123,9 +122,12 @@ def _known_cause(timeline: Timeline, file: DaySource, effect: str) -> tuple[str,
     A defect that the archive has corrected explains nothing: the file is an old one.
     """
     start, end = to_datetime(file.start), to_datetime(file.end)
-    values = (*stream_values(timeline.stream), file.partition)
     for defect in load_annotations().defects:
-        if defect.effect == effect and defect.concerns(*values) and defect.overlaps(start, end):
+        if (
+            defect.effect == effect
+            and defect.concerns(timeline.stream, file.partition)
+            and defect.overlaps(start, end)
+        ):
             return f"; as is known, {defect}", defect.fixed_on is None
     return "", False
 
@@ -241,7 +243,7 @@ def _defects(timeline: Timeline) -> Iterator[Finding]:
         if (
             start < end
             and defect.effect not in _SEEN_IN_ROWS
-            and defect.concerns(*stream_values(timeline.stream))
+            and defect.concerns(timeline.stream)
             and _is_present(timeline, defect, start, end)
         ):
             wrong = defect.effect == "wrong_values"

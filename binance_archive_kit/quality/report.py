@@ -17,7 +17,7 @@ import polars as pl
 from binance_archive_kit.archive.absence import Absence, Reason, absence_folds
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Fold, State, Summary, Table
-from binance_archive_kit.errors import ConfigurationError, FileError
+from binance_archive_kit.errors import FileError, field_error
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.quality.frames import (
     COMPLETE,
@@ -292,8 +292,8 @@ class CoverageReport:
         try:
             find_path("path", path).write_text(page, encoding="utf-8")
         except OSError as error:
-            raise ConfigurationError(
-                f"path: {str(path)!r} cannot be written: {error.strerror}"
+            raise field_error(
+                "path", f"{str(path)!r} cannot be written: {error.strerror}"
             ) from None
         return None
 

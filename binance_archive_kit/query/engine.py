@@ -27,9 +27,7 @@ from binance_archive_kit.errors import (
     FileError,
     check_flag,
     disk_error,
-    nearest,
     shown,
-    unknown,
 )
 from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
@@ -53,6 +51,7 @@ from binance_archive_kit.storage.inventory import (
     find_skipped,
 )
 from binance_archive_kit.storage.store import Store, rehash_moved
+from binance_archive_kit.suggestions import nearest, unknown
 
 Prefer = Literal["daily", "monthly"]
 OnError = Literal["raise", "skip"]

@@ -20,7 +20,8 @@ from binance_archive_kit.archive.enums import (
     read_market,
 )
 from binance_archive_kit.archive.schemas import Column, Schema, load_schemas, schema
-from binance_archive_kit.errors import ConfigurationError, unknown
+from binance_archive_kit.errors import ConfigurationError
+from binance_archive_kit.suggestions import unknown
 
 #: The first columns of every row; all but the day come from the name of the file.
 PATH_COLUMNS = {

@@ -7,8 +7,9 @@ import pickle
 import pytest
 
 from binance_archive_kit import errors
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, ObjectError, unknown
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, ObjectError
 from binance_archive_kit.paths import read_path
+from binance_archive_kit.suggestions import unknown
 
 
 def test_a_configuration_error_lists_its_problems_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise, product
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from binance_archive_kit.archive.annotations import KnownHalt, load_annotations
-from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import schema
 
@@ -90,11 +92,14 @@ def test_defects_apply_to_their_days_only(
     market: str, data_type: str, partition: str, day: str, effects: set[str]
 ) -> None:
     start = datetime.fromisoformat(f"{day}T00:00Z")
+    kind = DataType(data_type)
+    interval = Interval.H1 if kind.has_intervals else None
+    stream = Stream(Market(market), kind, "BTCUSDT", interval)
     found = {
         defect.effect
         for defect in ANNOTATIONS.defects
         if not defect.symbols
-        and defect.concerns(Market(market), DataType(data_type), "BTCUSDT", None, partition)
+        and defect.concerns(stream, Partition(partition))
         and defect.overlaps(start, start + timedelta(days=1))
     }
     assert found == effects
@@ -102,10 +107,12 @@ def test_defects_apply_to_their_days_only(
 
 def test_defects_apply_to_their_symbols_and_intervals_only() -> None:
     [juv] = [defect for defect in ANNOTATIONS.defects if defect.symbols == ("JUVUSDT",)]
-    assert juv.concerns(Market.SPOT, DataType.KLINES, "JUVUSDT", "1d", "monthly")
-    assert not juv.concerns(Market.SPOT, DataType.KLINES, "BTCUSDT", "1d", "monthly")
-    assert not juv.concerns(Market.SPOT, DataType.KLINES, "JUVUSDT", "1h", "monthly")
-    assert juv.concerns(Market.SPOT, DataType.KLINES)
+    daily_candles = Stream(Market.SPOT, DataType.KLINES, "JUVUSDT", Interval.D1)
+    assert juv.concerns(daily_candles, Partition.MONTHLY)
+    assert not juv.concerns(daily_candles, Partition.DAILY)
+    assert not juv.concerns(replace(daily_candles, symbol="BTCUSDT"), Partition.MONTHLY)
+    assert not juv.concerns(replace(daily_candles, interval=Interval.H1), Partition.MONTHLY)
+    assert juv.concerns(daily_candles)
 
 
 @pytest.mark.parametrize(

@@ -173,14 +173,16 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_invalid_arguments_are_rejected(
     tmp_path: Path, arguments: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(ConfigurationError, match=words) as caught:
         bak.coverage(tmp_path, **arguments)
+    assert [problem.field for problem in caught.value.problems] == [next(iter(arguments))]
 
 
 @pytest.mark.parametrize("share", [0, -0.1, 1.01, 99.9, True, float("nan"), "0.9"])
 def test_a_share_is_above_0_and_at_most_1(tmp_path: Path, share: object) -> None:
-    with pytest.raises(ConfigurationError, match=r"min_coverage: .* is not a share"):
+    with pytest.raises(ConfigurationError, match=r"min_coverage: .* is not a share") as caught:
         bak.backtest_coverage(tmp_path, min_coverage=share)
+    assert [problem.field for problem in caught.value.problems] == ["min_coverage"]
 
 
 # Remembered profiles
