@@ -294,7 +294,7 @@ def symbols(
     """
     from binance_archive_kit.archive.endpoint import endpoint_of
     from binance_archive_kit.archive.listing import ListingClient
-    from binance_archive_kit.reading.feed_table import read_feed
+    from binance_archive_kit.archive.schemas import read_feed
 
     matrix = load_matrix()
     usual = DataType.BVOL_INDEX if market in ("options", "option") else DataType.KLINES
