@@ -280,8 +280,8 @@ class FileError(ArchiveKitError):
     detail : str
         What was found.
     at_source : bool
-        Whether the archive publishes the file like this: the bytes match the published
-        SHA-256, so downloading it again gives the same bytes.
+        Whether the archive publishes the file like this: its bytes were hashed after the
+        problem was found, and match the published SHA-256.
     """
 
     reason: ClassVar[str]
