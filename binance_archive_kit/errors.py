@@ -40,7 +40,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import linecache
 import re
@@ -48,7 +47,7 @@ import reprlib
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -427,6 +426,11 @@ def disk_advice(number: int | None) -> str:
     return _DISK.get(number or 0, "")
 
 
+def field_error(field: str, message: str) -> ConfigurationError:
+    """Return the error of one invalid field."""
+    return ConfigurationError(FieldProblem(field, message))
+
+
 def check_flag(field: str, value: object) -> None:
     """Raise a ConfigurationError unless a value is True or False."""
     if not isinstance(value, bool):
@@ -515,89 +519,3 @@ def _user_lines(trace: TracebackType | None, shell: Any) -> list[str]:
             code = linecache.getline(file, number).strip()
             lines.append(f"{label}, line {number}: {code[:120]}")
     return lines[-3:]
-
-
-def nearest(value: object, valid: Iterable[str]) -> str | None:
-    """Return the valid value most similar to `value`, or None.
-
-    >>> nearest("futures-um", ["spot", "futures_um", "futures_cm"])
-    'futures_um'
-    >>> nearest("zzz", ["spot"]) is None
-    True
-    >>> nearest("1min", ["1m", "1mo", "1M"]), nearest("60m", ["1m", "1h"]), nearest("10m", ["1m"])
-    ('1m', '1h', None)
-    >>> nearest("spot" * 10**6, ["spot"]) is None
-    True
-    """
-    text = value if isinstance(value, str) else shown(value)
-    if len(text) > _LONGEST:
-        return None
-    words = [str(word) for word in valid]
-    lengths = {word: _seconds(word) for word in words}
-    if any(lengths.values()) and (length := _seconds(respelled(text) or text)) is not None:
-        # For lengths of time, only an equal one is suggested: 10m is not a misspelling of 1m.
-        return next((word for word, other in lengths.items() if other == length), None)
-    by_folded: dict[str, str] = {}
-    for word in words:
-        by_folded.setdefault(word.casefold(), word)
-    found = difflib.get_close_matches(text.casefold(), by_folded, n=1, cutoff=0.6)
-    return by_folded[found[0]] if found else None
-
-
-#: Valid words that a message lists.
-_MOST = 60
-#: Characters of the longest text that may be a misspelling of a valid word.
-_LONGEST = 120
-_UNIT_WORDS = {
-    "s": "s sec secs second seconds",
-    "m": "m min mins minute minutes t",
-    "h": "h hr hrs hour hours",
-    "d": "d day days",
-    "w": "w wk wks week weeks",
-    "mo": "mo mon mth month months",
-}
-_UNITS = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def respelled(text: str) -> str | None:
-    """Return a length of time as the archive spells it, or None if it is not one.
-
-    >>> respelled("30min"), respelled("4 hours"), respelled("1M"), respelled("soon")
-    ('30m', '4h', '1mo', None)
-    """
-    found = re.fullmatch(r"\s*(\d{1,9})\s*([A-Za-z]+)\s*", text)
-    if found is None:
-        return None
-    # Binance writes M for months.
-    unit = "mo" if found[2] == "M" else _UNITS.get(found[2].casefold())
-    return f"{int(found[1])}{unit}" if unit else None
-
-
-def _seconds(text: str) -> int | tuple[int, str] | None:
-    """Return a length of time in seconds, or a number of months."""
-    found = re.fullmatch(r"(\d{1,9})([smhdw]|mo)", text)
-    if found is None:
-        return None
-    return (int(found[1]), "mo") if found[2] == "mo" else int(found[1]) * _SECONDS[found[2]]
-
-
-def field_error(field: str, message: str) -> ConfigurationError:
-    """Return the error of one invalid field."""
-    return ConfigurationError(FieldProblem(field, message))
-
-
-def unknown(field: str, value: object, valid: Iterable[str]) -> FieldProblem:
-    """Return the problem of a value that is not one of the valid ones.
-
-    >>> print(unknown("markets", "sport", ["spot", "options"]))
-    markets: 'sport' is not valid; did you mean 'spot'? Valid: spot, options
-    >>> len(str(unknown("symbols", "x" * 10**6, map(str, range(10**5))))) < 500
-    True
-    """
-    words = list(valid)
-    guess = nearest(value, words)
-    hint = f"; did you mean {guess!r}?" if guess else "."
-    text = repr(masked(str(value))) if isinstance(value, str) and len(value) < 100 else shown(value)
-    more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
-    return FieldProblem(field, f"{text} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}")

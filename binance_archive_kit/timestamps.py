@@ -1,4 +1,4 @@
-"""Parse, convert and format days and times.
+"""Parse, convert and format days, times and lengths of time.
 
 Times are aware datetimes in UTC or microseconds since 1970; days are dates or counted from
 1970. `to_naive` is for frames, whose times are UTC without a time zone.
@@ -15,6 +15,7 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+WEEK = 7 * DAY
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = _EPOCH.replace(tzinfo=None)
@@ -128,6 +129,54 @@ def is_whole_day(value: object) -> bool:
             return False
         return True
     return isinstance(value, date) and not isinstance(value, datetime)
+
+
+_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": WEEK}
+_MONTHS = {"mo": 1, "q": 3, "y": 12}
+_UNIT_WORDS = {
+    "s": "s sec secs second seconds",
+    "m": "m min mins minute minutes t",
+    "h": "h hr hrs hour hours",
+    "d": "d day days",
+    "w": "w wk wks week weeks",
+    "mo": "mo mon mth month months",
+}
+_UNIT_BY_WORD = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
+
+
+def parse_length(text: str) -> tuple[int, int] | None:
+    """Parse a length of time, such as ``90m``, ``1h30m`` or ``1mo``.
+
+    Returns
+    -------
+    (int, int) or None
+        Microseconds, and calendar months: one of them is 0. None if it is not a length.
+
+    Examples
+    --------
+    >>> parse_length("1h30m") == (90 * MINUTE, 0), parse_length("1q"), parse_length("1 hour")
+    (True, (0, 3), None)
+    """
+    if found := re.fullmatch(r"([0-9]{1,4})(mo|q|y)", text):
+        return 0, int(found[1]) * _MONTHS[found[2]]
+    if re.fullmatch(r"([0-9]{1,9}[smhdw]){1,8}", text):
+        parts = re.findall(r"(\d+)([smhdw])", text)
+        return sum(int(number) * _UNITS[unit] for number, unit in parts), 0
+    return None
+
+
+def respell_length(text: str) -> str | None:
+    """Spell a length of time in one unit as the archive does, or return None.
+
+    >>> respell_length("30min"), respell_length("4 hours"), respell_length("1M")
+    ('30m', '4h', '1mo')
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*([A-Za-z]+)\s*", text)
+    if found is None:
+        return None
+    # Binance writes M for months.
+    unit = "mo" if found[2] == "M" else _UNIT_BY_WORD.get(found[2].casefold())
+    return f"{int(found[1])}{unit}" if unit else None
 
 
 def to_datetime(time: int) -> datetime:

@@ -35,8 +35,9 @@ from binance_archive_kit.cli.options import (
     words,
 )
 from binance_archive_kit.display.summary import Table
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, WorkflowError, unknown
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, WorkflowError
 from binance_archive_kit.paths import find_path
+from binance_archive_kit.suggestions import unknown
 
 # Modules that only some commands need are imported by these: the imports take longer than
 # rejecting invalid arguments.
@@ -293,7 +294,7 @@ def symbols(
     """
     from binance_archive_kit.archive.endpoint import endpoint_of
     from binance_archive_kit.archive.listing import ListingClient
-    from binance_archive_kit.reading.feed_table import read_feed
+    from binance_archive_kit.archive.schemas import read_feed
 
     matrix = load_matrix()
     usual = DataType.BVOL_INDEX if market in ("options", "option") else DataType.KLINES

@@ -11,10 +11,11 @@ from enum import StrEnum
 from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.matrix import Matrix, WrongSymbolError
-from binance_archive_kit.errors import ConfigurationError, nearest
+from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.form.model import Fields, chosen_markets, chosen_types, symbols_of
 from binance_archive_kit.planning.config import ENDS, CollectionConfig, is_field, unknown_field
 from binance_archive_kit.planning.requests import Requests
+from binance_archive_kit.suggestions import nearest
 
 
 class Level(StrEnum):

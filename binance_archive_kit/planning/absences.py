@@ -23,8 +23,8 @@ from binance_archive_kit.archive.matrix import (
     PartitionAvailability,
     WrongSymbolError,
 )
-from binance_archive_kit.errors import nearest
 from binance_archive_kit.planning.requests import FolderRequest
+from binance_archive_kit.suggestions import nearest
 
 #: Candles longer than a day: a month of few days may have none.
 _LONG = (Interval.D3, Interval.W1, Interval.MO1)

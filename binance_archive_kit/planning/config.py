@@ -31,13 +31,7 @@ from binance_archive_kit.archive.enums import (
     Market,
 )
 from binance_archive_kit.display.summary import Summary, Table
-from binance_archive_kit.errors import (
-    ConfigurationError,
-    FieldProblem,
-    field_error,
-    nearest,
-    shown,
-)
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, field_error, shown
 from binance_archive_kit.paths import parse_json, read_path, read_text
 from binance_archive_kit.planning.date_range import (
     NAMED,
@@ -55,6 +49,7 @@ from binance_archive_kit.planning.field_values import (
     read_symbols,
     read_word,
 )
+from binance_archive_kit.suggestions import nearest
 
 #: Seconds without progress: a month. Timers overflow far beyond it.
 _LONGEST_TIMEOUT = 31 * 86_400

@@ -18,8 +18,9 @@ from binance_archive_kit.archive.enums import (
 )
 from binance_archive_kit.archive.keys import is_symbol
 from binance_archive_kit.archive.matrix import default_intervals
-from binance_archive_kit.errors import ConfigurationError, field_error, shown, unknown
+from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.paths import has_controls
+from binance_archive_kit.suggestions import unknown
 
 Word = TypeVar("Word", bound=StrEnum)
 

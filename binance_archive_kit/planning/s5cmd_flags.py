@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from binance_archive_kit.errors import ConfigurationError, field_error, shown, unknown
+from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.paths import has_controls
+from binance_archive_kit.suggestions import unknown
 
 #: Digits of a number: s5cmd allocates memory for each worker.
 _MOST_DIGITS = 6

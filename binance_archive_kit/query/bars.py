@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -10,18 +9,14 @@ from datetime import date, timedelta
 import polars as pl
 
 from binance_archive_kit.archive.enums import Interval
-from binance_archive_kit.errors import ConfigurationError, respelled, shown
+from binance_archive_kit.errors import ConfigurationError, shown
 from binance_archive_kit.query.file_lookup import days_between
 from binance_archive_kit.query.polars_scan import UniqueRows
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading import cadence
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND
-
-_WEEK = 7 * DAY
-_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": _WEEK}
-_MONTHS = {"mo": 1, "q": 3, "y": 12}
+from binance_archive_kit.timestamps import DAY, WEEK, parse_length, respell_length
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Length:
         """The length for Polars, which starts weeks on Mondays too."""
         if self.months:
             return f"{self.months}mo"
-        weeks, rest = divmod(self.micros, _WEEK)
+        weeks, rest = divmod(self.micros, WEEK)
         return f"{self.micros}us" if rest else f"{weeks}w"
 
     def starts(self, times: pl.Expr) -> pl.Expr:
@@ -80,7 +75,7 @@ class Length:
     def fits(self, interval: Interval) -> bool:
         """Return whether no candle of an interval extends beyond the end of its bar.
 
-        >>> parse_length("4h").fits(Interval.H1), parse_length("90m").fits(Interval.H1)
+        >>> read_length("4h").fits(Interval.H1), read_length("90m").fits(Interval.H1)
         (True, False)
         """
         if interval is Interval.MO1:
@@ -101,7 +96,7 @@ class Length:
         return "write " + " or ".join(f"{number * n}{unit}" for n in (times, times + 1) if n)
 
 
-def parse_length(every: str) -> Length:
+def read_length(every: str) -> Length:
     """Parse the length of a bar.
 
     Raises
@@ -111,20 +106,17 @@ def parse_length(every: str) -> Length:
 
     Examples
     --------
-    >>> parse_length("90m").micros == 90 * MINUTE, parse_length("1M").months
-    (True, 1)
+    >>> read_length("90m").micros, read_length("1M").months
+    (5400000000, 1)
     """
     text = "1mo" if every == "1M" else every
+    guess = None
     if isinstance(text, str):
-        if (found := re.fullmatch(r"([0-9]{1,4})(mo|q|y)", text)) and int(found[1]):
-            return Length(every, months=int(found[1]) * _MONTHS[found[2]])
-        if re.fullmatch(r"([0-9]{1,9}[smhdw]){1,8}", text):
-            parts = re.findall(r"(\d+)([smhdw])", text)
-            micros = sum(int(number) * _UNITS[unit] for number, unit in parts)
-            # Beyond a thousand years there are no candles, and soon no microseconds.
-            if 0 < micros < 366_000 * DAY:
-                return Length(every, micros)
-    guess = respelled(text) if isinstance(text, str) else None
+        micros, months = parse_length(text) or (0, 0)
+        # Beyond a thousand years there are no candles, and soon no microseconds.
+        if months or 0 < micros < 366_000 * DAY:
+            return Length(every, micros, months)
+        guess = respell_length(text)
     hint = f"; did you mean {guess!r}?" if guess and guess != text else "."
     raise ConfigurationError(
         f"every: {shown(every)} is not a length of time{hint} Write a number above 0 and s, m, h, "

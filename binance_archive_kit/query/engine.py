@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from binance_archive_kit.archive.enums import Partition, read_names
-from binance_archive_kit.archive.schemas import load_schemas
+from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import (
     ArchiveKitWarning,
@@ -27,9 +27,7 @@ from binance_archive_kit.errors import (
     FileError,
     check_flag,
     disk_error,
-    nearest,
     shown,
-    unknown,
 )
 from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
@@ -43,7 +41,7 @@ from binance_archive_kit.query.months import (
 )
 from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
-from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
+from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import (
@@ -53,6 +51,7 @@ from binance_archive_kit.storage.inventory import (
     find_skipped,
 )
 from binance_archive_kit.storage.store import Store, rehash_moved
+from binance_archive_kit.suggestions import nearest, unknown
 
 Prefer = Literal["daily", "monthly"]
 OnError = Literal["raise", "skip"]

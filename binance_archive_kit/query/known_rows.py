@@ -10,13 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import polars as pl
 
 from binance_archive_kit.archive.enums import Interval, read_interval
-from binance_archive_kit.errors import (
-    ArchiveKitWarning,
-    ConfigurationError,
-    WrongValues,
-    shown,
-    unknown,
-)
+from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, WrongValues, shown
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.polars_scan import parse_selection, scan_feed
 from binance_archive_kit.query.pruning import Selection
@@ -24,6 +18,7 @@ from binance_archive_kit.reading.cadence import MONTH, cadence_of, length
 from binance_archive_kit.reading.feed_table import PATH_COLUMNS
 from binance_archive_kit.reading.known_times import KNOWN_AT
 from binance_archive_kit.storage.inventory import StoredFile
+from binance_archive_kit.suggestions import unknown
 
 Batches = Iterator[pl.DataFrame]
 TIME = pl.Datetime("us", "UTC")

@@ -16,11 +16,12 @@ from typing import Any
 import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, read_interval, read_names
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, unknown
-from binance_archive_kit.query.bars import best_bars, find_candidates, parse_length, phase_of
+from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
+from binance_archive_kit.query.bars import best_bars, find_candidates, phase_of, read_length
 from binance_archive_kit.query.open_store import Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, UniqueRows, first_few, parse_selection
 from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.suggestions import unknown
 
 #: How late a funding may be before the one before it is no longer known to be valid.
 _LATE = timedelta(minutes=1)
@@ -133,7 +134,7 @@ def ohlcv(
         If two candles with one open time differ (reason ``conflicting_rows``); with
         ``on_error="skip"`` both are left out.
     """
-    length = parse_length(every)
+    length = read_length(every)
     engine = open_engine(source, options)
     feed = engine.feed(market, DataType.KLINES)
     rows = UniqueRows(engine)

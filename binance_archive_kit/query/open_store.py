@@ -14,19 +14,14 @@ import polars as pl
 
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Fold, Summary, Table
-from binance_archive_kit.errors import (
-    ConfigurationError,
-    check_flag,
-    nearest,
-    running_shell,
-    shown,
-)
+from binance_archive_kit.errors import ConfigurationError, check_flag, running_shell, shown
 from binance_archive_kit.query.cache import CacheUse
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine, ReadOptions
 from binance_archive_kit.query.months import ScanReport
 from binance_archive_kit.query.polars_scan import Moment, parse_selection, scan_feed
 from binance_archive_kit.storage.inventory import SkippedFile
+from binance_archive_kit.suggestions import nearest
 
 if TYPE_CHECKING:
     import duckdb

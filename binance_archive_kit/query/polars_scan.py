@@ -19,13 +19,13 @@ from binance_archive_kit.errors import (
     ConfigurationError,
     ConflictingRows,
     FieldProblem,
-    nearest,
     shown,
 )
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selection, without_hints
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
+from binance_archive_kit.suggestions import nearest
 from binance_archive_kit.timestamps import is_whole_day, parse_time
 
 Moment = str | date | datetime

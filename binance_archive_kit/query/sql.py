@@ -18,10 +18,11 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from binance_archive_kit.errors import ConfigurationError, nearest, shown
+from binance_archive_kit.errors import ConfigurationError, shown
 from binance_archive_kit.query.duckdb_views import original
 from binance_archive_kit.query.open_store import Source, connect
 from binance_archive_kit.reading.feed_table import PATH_TYPES
+from binance_archive_kit.suggestions import nearest
 
 _UTC = pl.Datetime("us", "UTC")
 _NAIVE = pl.Datetime("us")

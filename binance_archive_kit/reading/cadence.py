@@ -25,11 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
-from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, to_day_number
+from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, parse_length, to_day_number
 
 Times = npt.NDArray[np.int64]
-
-_WEEK = 7 * DAY
 
 #: The step of candles that last a calendar month.
 MONTH = -1
@@ -131,7 +129,6 @@ def _month_at(index: Times) -> Times:
     return index.astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
 
 
-_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _EVENTS = Cadence("irregular")
 
 
@@ -141,11 +138,8 @@ def length(interval: Interval) -> int:
     >>> length(Interval.H4) // HOUR, length(Interval.W1) // DAY, length(Interval.MO1) == MONTH
     (4, 7, True)
     """
-    if interval is Interval.MO1:
-        return MONTH
-    if interval is Interval.W1:
-        return _WEEK
-    return int(interval[:-1]) * _UNITS[interval[-1]]
+    micros, _ = parse_length(interval) or (0, 0)
+    return micros or MONTH
 
 
 @cache

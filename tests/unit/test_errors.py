@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from binance_archive_kit import errors
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, ObjectError, unknown
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, ObjectError
 from binance_archive_kit.paths import read_path
 
 
@@ -21,7 +21,6 @@ def test_a_configuration_error_lists_its_problems_once() -> None:
 
 
 def test_checks_of_values_name_the_field_apart_from_the_message() -> None:
-    assert unknown("markets", "sport", ["spot"]).field == "markets"
     with pytest.raises(ConfigurationError) as caught:
         read_path("output_directory", "")
     [problem] = caught.value.problems

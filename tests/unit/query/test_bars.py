@@ -16,12 +16,9 @@ from hypothesis import strategies as st
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import INTERVAL_ALIASES, Interval
-from binance_archive_kit.errors import (
-    ConfigurationError,
-    nearest,
-    respelled,
-)
-from binance_archive_kit.query.bars import parse_length
+from binance_archive_kit.errors import ConfigurationError
+from binance_archive_kit.query.bars import read_length
+from binance_archive_kit.suggestions import nearest
 from tests.support.candles import (
     DAY,
     DAYS,
@@ -71,7 +68,7 @@ def test_what_is_no_length_is_our_error(root: Path, every: Any, said: str) -> No
 @given(st.text(max_size=6))
 def test_any_text_is_a_length_or_our_error(text: str) -> None:
     try:
-        length = parse_length(text)
+        length = read_length(text)
     except ConfigurationError:
         return
     assert length.micros > 0 or length.months > 0
@@ -101,7 +98,7 @@ def test_any_text_is_a_length_or_our_error(text: str) -> None:
 )
 def test_odd_lengths_are_our_error(every: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"every: .* is not a length of time") as caught:
-        parse_length(every)
+        read_length(every)
     assert len(str(caught.value)) < 400
 
 
@@ -110,7 +107,7 @@ def test_odd_lengths_are_our_error(every: Any) -> None:
     [("1h30m", "90m"), ("30m1h", "90m"), ("1d12h", "36h"), ("1w1d", "8d"), ("0h30m", "30m")],
 )
 def test_lengths_add_up(every: str, same_as: str) -> None:
-    assert parse_length(every).micros == parse_length(same_as).micros
+    assert read_length(every).micros == read_length(same_as).micros
 
 
 @pytest.mark.parametrize(
@@ -139,11 +136,6 @@ def test_a_length_suggests_the_same_length(root: Path, value: str, meant: str | 
             ask()
         said = str(caught.value)
         assert (f"did you mean '{meant}'" in said) if meant else ("did you mean" not in said)
-
-
-def test_respelled_words_are_their_own_spelling() -> None:
-    for unit in ("s", "m", "h", "d", "w", "mo"):
-        assert respelled(f"3{unit}") == f"3{unit}"
 
 
 def test_a_length_is_a_length(halted: Path) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from binance_archive_kit.archive.enums import Partition
+from binance_archive_kit.archive.schemas import read_feed
 from binance_archive_kit.errors import ChangedFile, FileError, UnreadableZip
 from binance_archive_kit.query import file_lookup
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, days_between
-from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
+from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.proof import Expected, prove
 from binance_archive_kit.storage.store import Store
