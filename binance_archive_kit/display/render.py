@@ -52,11 +52,10 @@ def percent(part: float, whole: float) -> str:
 def counted(count: int, what: str) -> str:
     """Format a number of things.
 
-    >>> counted(1, "stream"), counted(1200, "stretch")
-    ('1 stream', '1,200 stretches')
+    >>> counted(1, "stream"), counted(1200, "period")
+    ('1 stream', '1,200 periods')
     """
-    ending = "" if count == 1 else "es" if what.endswith("ch") else "s"
-    return f"{count:,} {what}{ending}"
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def plain(word: object) -> str:

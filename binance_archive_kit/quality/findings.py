@@ -168,7 +168,7 @@ def shared_rows_finding(
     first, last = times
     end = last + max(timeline.cadence.step, 1)
     why = _shared_label(timeline, last) if shared == 1 else ""
-    evidence = f"{format_time(last)} stands in {files[0].name} and in {files[1].name}"
+    evidence = f"{format_time(last)} is in {files[0].name} and in {files[1].name}"
     if mismatches and not why:
         rows, evidence = len(mismatches), f"{evidence}; {mismatches[0].what}"
         yield Finding(timeline.stream, first, end, rows, FindingKind.CONFLICT, evidence)
