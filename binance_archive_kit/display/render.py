@@ -52,11 +52,10 @@ def percent(part: float, whole: float) -> str:
 def counted(count: int, noun: str) -> str:
     """Format a number with its noun, in the plural unless it is 1.
 
-    >>> counted(1, "stream"), counted(1200, "stretch")
-    ('1 stream', '1,200 stretches')
+    >>> counted(1, "stream"), counted(1200, "period")
+    ('1 stream', '1,200 periods')
     """
-    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
-    return f"{count:,} {noun}{ending}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def plain(word: object) -> str:
