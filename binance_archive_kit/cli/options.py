@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.errors import field_error, shown
-from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
+from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice, read_config
 
 C = TypeVar("C", bound=Callable[..., Any])
 #: Returns what the shell offers for an incomplete word.
@@ -127,20 +127,17 @@ def config_from_options(config: str | None, **options: Any) -> CollectionConfig:
         for name, value in options.items()
         if value is not None and value != ()
     }
-    if config is None:
-        if not changes:
-            raise field_error(
-                "config",
-                "give a JSON file, or say what to collect by flags, such as "
-                "--markets spot --symbols BTCUSDT --data-types klines --output-directory data",
-            )
-        return CollectionConfig(**changes)
+    if config is None and not changes:
+        raise field_error(
+            "config",
+            "missing; give a JSON file, or options such as "
+            "--markets spot --symbols BTCUSDT --data-types klines --output-directory data",
+        )
     if config == "-":
         config = standard_input("config")
         if not config.lstrip().startswith("{"):
-            raise field_error("config", "standard input holds no JSON object of fields")
-    found = CollectionConfig.from_json(config)
-    return found.replace(**changes) if changes else found
+            raise field_error("config", "standard input has no JSON object of fields")
+    return read_config(config, **changes)
 
 
 def standard_input(field: str) -> str:

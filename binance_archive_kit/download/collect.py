@@ -20,9 +20,9 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
 )
-from binance_archive_kit.planning.config import Config
+from binance_archive_kit.planning.config import Config, read_config
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.planning.planner import PlanningContext, config_of
+from binance_archive_kit.planning.planner import PlanningContext
 from binance_archive_kit.storage.layout import BaseStorage
 
 
@@ -123,7 +123,7 @@ def _prepare(
                 )
             context = PlanningContext.read(config.config, warn=False)
         else:
-            context = PlanningContext.read(config_of(config, fields), storage)
+            context = PlanningContext.read(read_config(config, **fields), storage)
 
     async def work() -> CollectionResult:
         with events.run(context.config.output_directory):

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from binance_archive_kit.errors import ConfigurationError, field_error, shown
-from binance_archive_kit.paths import has_controls
+from binance_archive_kit.errors import ConfigurationError, field_error
 from binance_archive_kit.suggestions import unknown
 
 #: Digits of a number: s5cmd allocates memory for each worker.
@@ -33,7 +32,7 @@ def _text(name: str, text: str) -> str:
 
 
 _Reader = Callable[[str, str], str]
-#: Flags that stand before the command; those without a reader take no value.
+#: Flags before the command; those without a reader take no value.
 _GLOBAL: dict[str, _Reader | None] = {
     "--json": None,
     "--no-sign-request": None,
@@ -60,15 +59,15 @@ _HARMFUL = {
     **dict.fromkeys(("--include", "--exclude"), "the plan decides what to fetch"),
     "--dry-run": "nothing would be downloaded",
     "--log": "the outcome of each object is read from the log",
-    "--stat": "its lines would be mistaken for objects",
-    "--raw": "it is set where it is needed",
-    "--show-progress": "progress is shown already",
+    "--stat": "its output would be read as objects",
+    "--raw": "it is set where necessary",
+    "--show-progress": "the progress is shown without it",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """Flags for s5cmd, each in its place and none twice.
+    """Flags for s5cmd, each at its place and none twice.
 
     Attributes
     ----------
@@ -83,10 +82,10 @@ class Flags:
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> Flags:
-        """Sort a user's flags to their places.
+        """Sort a user's flags into those before the command and those of ``cp``.
 
-        ``--part-size=100MB`` is accepted anywhere, though s5cmd itself wants plain
-        MiB, and only after ``cp``.
+        Any order is valid, and ``--part-size=100MB`` too; s5cmd itself accepts plain numbers of
+        MiB only, and only after ``cp``.
 
         Raises
         ------
@@ -101,9 +100,6 @@ class Flags:
         """
         flags = cls()
         rest = list(arguments)
-        for argument in arguments:
-            if has_controls(argument):
-                raise _error(f"{shown(argument)} has control characters or line ends")
         while rest:
             written, equals, value = rest.pop(0).partition("=")
             name = _SHORT.get(written, written)

@@ -76,7 +76,7 @@ def test_intervals_without_a_type_are_for_every_type() -> None:
 
 
 def test_neither_a_file_nor_options_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="give a JSON file, or say what to collect"):
+    with pytest.raises(ConfigurationError, match="missing; give a JSON file"):
         config_from_options(None, markets=(), output_directory=None)
 
 
