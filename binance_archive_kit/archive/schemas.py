@@ -412,5 +412,7 @@ def schema(market: Market, data_type: DataType) -> Schema:
     schemas = load_schemas()
     if (market, data_type) not in schemas:
         valid = [feed for owner, feed in schemas if owner == market]
-        raise ConfigurationError(unknown(f"data type of {market}", str(data_type), valid))
+        raise ConfigurationError(
+            unknown("data_type", str(data_type), valid, f"data type of {market}")
+        )
     return schemas[market, data_type]

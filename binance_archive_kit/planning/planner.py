@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,10 +18,10 @@ from binance_archive_kit.archive.matrix import Matrix, load_matrix
 from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.errors import (
-    ArchiveKitWarning,
     disk_advice,
     field_error,
     shown,
+    warn_user,
 )
 from binance_archive_kit.paths import find_path, read_path
 from binance_archive_kit.planning.absences import ArchiveListing, witnesses
@@ -181,7 +179,7 @@ class PlanningContext:
         # From here on "yesterday" stays the same day, however long it takes.
         config = config.settled(now)
         for warning in asked.warnings if warn else ():
-            _warn_user(str(warning))
+            warn_user(str(warning))
         endpoint = endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
         # An invalid proxy or certificate is reported before any work.
         Route.to(endpoint)
@@ -242,15 +240,6 @@ class PlanningContext:
             for request in self.asked.requests
             if request.rest is not None
         }
-
-
-def _warn_user(message: str) -> None:
-    """Warn at the line outside of the package that called it, through however many functions."""
-    level, frame = 1, sys._getframe()
-    package = __name__.partition(".")[0]
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, ArchiveKitWarning, stacklevel=level)
 
 
 def _resolve(

@@ -95,7 +95,8 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
     spelled |= {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
     of_market = [each for owner, each in load_schemas() if owner == market]
     if not isinstance(data_type, str) or spelled.get(data_type) not in of_market:
-        raise ConfigurationError(unknown(f"data type of {market}", data_type, of_market))
+        label = f"data type of {market}"
+        raise ConfigurationError(unknown("data_type", data_type, of_market, label))
     return Market(market), spelled[data_type]
 
 

@@ -34,7 +34,7 @@ from filelock import FileLock, Timeout
 
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.display.progress import Bar, Progress
-from binance_archive_kit.errors import ConfigurationError, ObjectError, shown
+from binance_archive_kit.errors import ObjectError, field_error, shown
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.storage.inventory import Inventory, StoredFile
 from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
@@ -88,9 +88,10 @@ class Store:
         """
         root = find_path("store", folder).absolute()
         if not root.is_dir():
-            raise ConfigurationError(
-                f"store: {shown(str(folder))} is not a folder; collect something into it first, "
-                "or name a folder that another tool filled in the bucket's layout"
+            raise field_error(
+                "store",
+                f"{shown(str(folder))} is not a folder; collect something into it first, "
+                "or name a folder that another tool filled in the bucket's layout",
             )
         parts = {market.path.partition("/")[0] for market in Market}
         if (
@@ -98,9 +99,10 @@ class Store:
             and not (root / PRIVATE).exists()
             and any((root / name).is_dir() for name in parts)
         ):
-            raise ConfigurationError(
-                f"store: {str(folder)!r} is the part of the bucket's layout that begins with "
-                f"data/; name the folder above it, {str(root.parent)!r}"
+            raise field_error(
+                "store",
+                f"{str(folder)!r} is the part of the bucket's layout that begins with "
+                f"data/; name the folder above it, {str(root.parent)!r}",
             )
         return cls(root)
 
