@@ -62,7 +62,7 @@ class DemoArchive:
         return self.url
 
     def stop(self) -> None:
-        """Stop serving; does nothing if the archive is not started."""
+        """Stop serving. Does nothing if the archive is not started."""
         if self._server is not None:
             self._server.stop()
             self._server = None

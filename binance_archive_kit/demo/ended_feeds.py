@@ -30,9 +30,9 @@ from binance_archive_kit.demo.prices import (
 
 
 def older_files() -> Iterator[Rows]:
-    """Yield days older than the changes of unit and header, or of contracts that have ended.
+    """Yield days before the changes of unit and header, and days of ended contracts.
 
-    The latter are a delivery contract, and one that was settled under another name.
+    The contracts are a delivery contract, and one that was settled under another name.
     """
     hour, longer = (Interval.H1,), (Interval.H1, Interval.D1)
     for instrument, start, days, price, intervals in (
@@ -60,7 +60,7 @@ def ended_feeds() -> Iterator[Rows]:
     amounts = [1 + noise(minute(), salt) % 20_000 for salt in (2, 3)]
     yield rows_of(
         UM_BTC.folder(DataType.BOOK_TICKER),
-        # Some updates come after later ones, as they do.
+        # Some updates follow later ones, as in the archive.
         quotes.sort(minute() + (draw % 9 == 0) * 12, maintain_order=True),
         (4_200_000_000_000 + minute() * 1_000 + draw % 1_000).cast(pl.String),
         spell_fixed("close", 1, 8),
@@ -91,7 +91,7 @@ def ended_feeds() -> Iterator[Rows]:
 
 
 def _option_hours() -> pl.DataFrame:
-    """Return sixteen options every hour of two days: their state, and prices of 24 hours."""
+    """Return the hourly state of sixteen options for two days, and their prices of 24 hours."""
     first = datetime(2023, 10, 22)
     hours = pl.datetime_range(
         first - DAY, first + 2 * DAY, "1h", closed="left", time_unit="ms", eager=True
@@ -111,7 +111,7 @@ def _option_hours() -> pl.DataFrame:
         .join(options, how="cross", maintain_order="left_right")
         .with_columns(draw=noise(minute() + pl.col("strike") + call.cast(pl.Int64), 21), spot=spot)
         .with_columns(
-            # In 10^-8 USDT: what exercise would bring, and what the time left may add.
+            # In 10^-8 USDT: the exercise value, and the time value.
             mark=(inside.clip(lower_bound=0) + 1_200 - inside.abs() // 20) * 10**8,
             iv=45_000_000 + draw % 9_000_000,
             strike_text=pl.concat_str(pl.lit("231229-"), pl.col("strike").cast(pl.String)),
@@ -135,10 +135,10 @@ def _option_hours() -> pl.DataFrame:
 
 
 def _summary_rows() -> Rows:
-    """Summarise sixteen options every hour, in no order.
+    """Return an hourly summary of sixteen options, in no order.
 
     Open, high, low, close and volumes are those of the 24 hours up to the end of the hour. Zero is
-    spelled ``0E-8``, null ``""``. The greeks have the right sign and size, and follow no model.
+    written ``0E-8``, null ``""``. The greeks have a plausible sign and size; they follow no model.
     """
     mark, volume, draw = pl.col("mark"), pl.col("volume"), pl.col("draw")
 

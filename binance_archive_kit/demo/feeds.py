@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date
 
 import polars as pl
 
@@ -35,7 +35,7 @@ Rows = tuple[Folder, pl.DataFrame]
 
 
 def rows_of(folder: Folder, frame: pl.DataFrame, *fields: pl.Expr) -> Rows:
-    """Join the fields of each row to a line of csv."""
+    """Join the fields of each row to a csv line."""
     return folder, frame.select("time", line=pl.concat_str(fields, separator=","))
 
 
@@ -47,7 +47,7 @@ def late(frame: pl.DataFrame) -> pl.DataFrame:
 def kline_rows(
     instrument: Instrument, candles: pl.DataFrame, interval: Interval, partition: Partition
 ) -> Rows:
-    """Return candles of one interval, with the planted disagreement."""
+    """Return the candles of one interval, with the planted disagreement."""
     folder = Folder(
         Stream(instrument.market, DataType.KLINES, instrument.symbol, interval), partition
     )
@@ -87,7 +87,7 @@ def price_klines(instrument: Instrument, walk: pl.DataFrame) -> Iterator[Rows]:
     """Yield candles of index, mark price and premium: 3,600 samples an hour, no volume."""
     places, hour = instrument.asset.places, Interval.H1
     walk = resampled(late(walk), hour)
-    # The premium opens where it closed: both are the noise of the hour between them.
+    # The premium opens at the last close: both are the noise of the hour.
     bounds = [
         noise(minute() // 60 + later, instrument.salt + 4) % 90_000 - 60_000 for later in (0, 1)
     ]
@@ -119,11 +119,11 @@ def price_klines(instrument: Instrument, walk: pl.DataFrame) -> Iterator[Rows]:
 
 
 def _trades(instrument: Instrument, candles: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return trades of every sixth minute, and their aggregates: a part of the volume."""
+    """Return trades and aggregated trades of every sixth minute: a part of the volume."""
     draw = pl.col("draw")
-    # Ids of futures trades leave some numbers out, those of spot trades none.
+    # Futures trade ids have gaps, spot ids have none.
     spot = instrument.market is Market.SPOT
-    left_out = pl.lit(0) if spot else (pl.int_range(pl.len()) % 5 == 0).cast(pl.Int64)
+    skipped = pl.lit(0) if spot else (pl.int_range(pl.len()) % 5 == 0).cast(pl.Int64)
     aggregates = (
         late(candles)
         .gather_every(6)
@@ -136,7 +136,7 @@ def _trades(instrument: Instrument, candles: pl.DataFrame) -> tuple[pl.DataFrame
             is_buyer_maker=draw // 32 % 2 == 0,
             trades=1 + draw // 1_024 % 3,
         )
-        .with_columns(stop=instrument.first_id + (pl.col("trades") + left_out).cum_sum())
+        .with_columns(stop=instrument.first_id + (pl.col("trades") + skipped).cum_sum())
         .with_columns(first=pl.col("stop") - pl.col("trades"), last=pl.col("stop") - 1)
     )
     trades = (
@@ -155,7 +155,7 @@ def trade_rows(instrument: Instrument, candles: pl.DataFrame) -> Iterator[Rows]:
     true, false = ("True", "False") if spot else ("true", "false")
     maker = pl.when("is_buyer_maker").then(pl.lit(true)).otherwise(pl.lit(false))
     flags = [maker, pl.lit(true)] if spot else [maker]
-    # COIN-M trades write their contracts with a decimal, its candles do not.
+    # COIN-M trades have amounts with one decimal, COIN-M candles without.
     amount = (
         spell_fixed("amount", 0, 1)
         if instrument.contract_size
@@ -188,12 +188,12 @@ def trade_rows(instrument: Instrument, candles: pl.DataFrame) -> Iterator[Rows]:
 def metrics_rows(instrument: Instrument, candles: pl.DataFrame) -> Rows:
     """Return open interest and ratios of 5-minute candles, or of every fifth 1-minute candle."""
     cm = instrument.market is Market.FUTURES_CM
-    draws = [noise(minute(), instrument.salt + 6 + which) for which in range(4)]
+    draws = [noise(minute(), instrument.salt + 6 + index) for index in range(4)]
     interest = 600 * instrument.most + draws[0] % instrument.most
-    # To a hundredth, and written to eight decimals.
+    # Rounded to a hundredth, written with eight decimals.
     ratios = [spell_fixed(60 + draw % 200, 2, 8) for draw in draws]
-    # USD-M labels a period by its end, until June 2026; COIN-M by its start and without
-    # the traders' ratios.
+    # Until June 2026 USD-M labels a period by its end. COIN-M labels it by its start, and leaves
+    # the ratios of traders empty.
     label = pl.col("time") if cm else pl.col("time").dt.offset_by("5m")
     decimals = 8 if cm else 16
     return rows_of(
@@ -218,7 +218,7 @@ def book_depth_rows(instrument: Instrument, candles: pl.DataFrame) -> Rows:
         instrument.most * 20 * pl.col("band").abs()
         + noise(minute(), instrument.salt + 10) % instrument.most
     )
-    # The average price of the orders in a band is its middle.
+    # The average price of the orders in a band is halfway to its edge.
     price = pl.col("close") * (200 + pl.col("band")) // 200
     return rows_of(
         instrument.folder(DataType.BOOK_DEPTH),
@@ -231,9 +231,9 @@ def book_depth_rows(instrument: Instrument, candles: pl.DataFrame) -> Rows:
 
 
 def funding_rows(instrument: Instrument) -> Rows:
-    """Return the rates of June and July 2025, every eight hours and a few milliseconds."""
+    """Return the rates of June and July 2025, a few milliseconds after every eighth hour."""
     times = pl.datetime_range(
-        datetime(2025, 6, 1), datetime(2025, 8, 1), "8h", closed="left", time_unit="ms", eager=True
+        date(2025, 6, 1), date(2025, 8, 1), "8h", closed="left", time_unit="ms", eager=True
     )
     draw = noise(minute(), instrument.salt + 11)
     return rows_of(
@@ -246,11 +246,12 @@ def funding_rows(instrument: Instrument) -> Rows:
 
 
 def volatility_rows(asset: Asset, level: int) -> Rows:
-    """Return a value about every second; for all but Bitcoin, of the last day only."""
+    """Return about one value a second, for all days of Bitcoin and the last day of others."""
+    base = f"{asset.name}BVOL"
     walk = random_walk(
-        Asset(f"{asset.name}BVOL", 4, level, 40),
-        datetime(FIRST_LATE_DAY.year, FIRST_LATE_DAY.month, FIRST_LATE_DAY.day),
-        datetime(LAST_DAY.year, LAST_DAY.month, LAST_DAY.day) + DAY,
+        Asset(base, 4, level, 40),
+        FIRST_LATE_DAY,
+        LAST_DAY + DAY,
         1,
         level,
     )
@@ -258,12 +259,11 @@ def volatility_rows(asset: Asset, level: int) -> Rows:
         walk = walk.filter(pl.col("time").dt.date() == LAST_DAY)
     seconds = pl.DataFrame({"second": range(60)})
     walk = walk.join(seconds, how="cross", maintain_order="left_right")
-    late = pl.col("second") * 1_000 + noise(minute(), level) % 3
-    base = f"{asset.name}BVOL"
+    offset = pl.col("second") * 1_000 + noise(minute(), level) % 3
     return rows_of(
         Folder(Stream(Market.OPTIONS, DataType.BVOL_INDEX, f"{base}USDT"), Partition.DAILY),
         walk,
-        (pl.col("time").dt.epoch("ms") + late).cast(pl.String),
+        (pl.col("time").dt.epoch("ms") + offset).cast(pl.String),
         pl.lit(f"{base}USDT"),
         pl.lit(base),
         pl.lit("USDT"),

@@ -1,4 +1,4 @@
-"""The flaws of the synthetic archive: what is wrong in it on purpose, where and when."""
+"""The deliberate flaws of the synthetic archive: kind, object and time of each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Planted:
     start, end : datetime
         The affected time, UTC, `end` exclusive. For ``halt`` and ``truncated`` the time
         without rows; for the others the affected candle or the file's period.
-    what : str
+    description : str
         The flaw in a sentence.
     """
 
@@ -41,20 +41,20 @@ class Planted:
     key: str
     start: datetime
     end: datetime
-    what: str
+    description: str
 
 
 #: The halt of the synthetic spot market, UTC, end exclusive.
 HALT = datetime(2025, 6, 24, 2, tzinfo=UTC), datetime(2025, 6, 24, 4, tzinfo=UTC)
 
 
-def _whole_file(kind: Kind, name: str, what: str) -> Planted:
+def _whole_file(kind: Kind, name: str, description: str) -> Planted:
     """Return a flaw of a daily file; `name` is its key without ``data/`` and the ending."""
     start = datetime.fromisoformat(name[-len("2025-06-24") :]).replace(tzinfo=UTC)
-    return Planted(kind, f"data/{name}.zip", start, start + timedelta(days=1), what)
+    return Planted(kind, f"data/{name}.zip", start, start + timedelta(days=1), description)
 
 
-#: The files with candles of these two hours, without the ending.
+#: The files that lack candles of these two hours: keys without ``data/spot/`` and the ending.
 _HALTED = (
     "daily/klines/BTCUSDT/1m/BTCUSDT-1m-2025-06-24",
     "daily/klines/BTCUSDT/1h/BTCUSDT-1h-2025-06-24",
@@ -65,7 +65,7 @@ _HALTED = (
     "monthly/klines/ETHUSDT/1h/ETHUSDT-1h-2025-06",
     "monthly/klines/币安人生USDT/1h/币安人生USDT-1h-2025-06",
 )
-_STOOD_STILL = "the spot market stood still: no symbol has candles of these two hours"
+_NO_TRADES = "the spot market was halted: no symbol has candles of these two hours"
 _DOUBLED = (
     "um/daily/metrics/BTCUSDT/BTCUSDT-metrics-2021-05-20",
     "cm/daily/liquidationSnapshot/BTCUSD_PERP/BTCUSD_PERP-liquidationSnapshot-2024-10-13",
@@ -76,7 +76,7 @@ _TICKER = "futures/um/daily/bookTicker/BTCUSDT/BTCUSDT-bookTicker"
 
 #: All flaws of the synthetic archive.
 PLANTED: tuple[Planted, ...] = (
-    *(Planted("halt", f"data/spot/{name}.zip", *HALT, _STOOD_STILL) for name in _HALTED),
+    *(Planted("halt", f"data/spot/{name}.zip", *HALT, _NO_TRADES) for name in _HALTED),
     Planted(
         "truncated",
         "data/spot/daily/klines/ETHUSDT/1m/ETHUSDT-1m-2025-06-28.zip",
@@ -97,7 +97,7 @@ PLANTED: tuple[Planted, ...] = (
     _whole_file(
         "placeholder",
         "futures/um/daily/metrics/ETHUSDT/ETHUSDT-metrics-2025-07-14",
-        "the file holds its header and no row",
+        "the file has a header and no rows",
     ),
     Planted(
         "disagreement",
@@ -107,11 +107,11 @@ PLANTED: tuple[Planted, ...] = (
         "the monthly file closes this candle at its low, the daily file does not",
     ),
     *(
-        _whole_file("doubled_rows", f"futures/{name}", "every row stands there twice")
+        _whole_file("doubled_rows", f"futures/{name}", "the file has every row twice")
         for name in _DOUBLED
     ),
-    _whole_file("unsorted_rows", f"{_SUMMARY}-2023-10-22", "rows come in no order"),
-    _whole_file("unsorted_rows", f"{_SUMMARY}-2023-10-23", "rows come in no order"),
-    _whole_file("unsorted_rows", f"{_TICKER}-2024-03-29", "some updates come after later ones"),
-    _whole_file("unsorted_rows", f"{_TICKER}-2024-03-30", "some updates come after later ones"),
+    _whole_file("unsorted_rows", f"{_SUMMARY}-2023-10-22", "the rows are in no order"),
+    _whole_file("unsorted_rows", f"{_SUMMARY}-2023-10-23", "the rows are in no order"),
+    _whole_file("unsorted_rows", f"{_TICKER}-2024-03-29", "some updates follow later ones"),
+    _whole_file("unsorted_rows", f"{_TICKER}-2024-03-30", "some updates follow later ones"),
 )

@@ -36,7 +36,7 @@ class Asset:
     name: str
     places: int
     price: int
-    step: int  # the most that half of a minute's move can be
+    step: int  # half of the largest move in a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Instrument:
     asset: Asset
     basis: int  # distance from the asset's price
     amount_places: int
-    most: int  # amount traded in a busy minute
+    most: int  # about the largest amount traded in a minute
     decimals: tuple[int, int, int]  # of prices, amounts and values, as written
     first_id: int
     contract_size: int = 0  # in USD, COIN-M only
@@ -59,7 +59,7 @@ class Instrument:
 
     @property
     def salt(self) -> int:
-        """A number that makes its noise differ from that of other instruments."""
+        """A seed of noise, different for each instrument."""
         return zlib.crc32(f"{self.market} {self.symbol}".encode()) % 1_000_000
 
     @property
@@ -92,7 +92,7 @@ ETH = Asset("ETH", 2, 250_000, 50)
 LIFE = Asset("币安人生", 5, 20_000, 6)
 BNX = Asset("BNX", 4, 12_000, 2)
 
-# Few significant digits keep the files small; the archive pads them all the same.
+# Few significant digits keep the files small; zeros pad them to the archive's width.
 _SPOT, _UM, _CM, _OPTIONS = Market
 SPOT_BTC = Instrument(_SPOT, "BTCUSDT", BTC, 0, 3, 3_000, (8, 8, 8), 5_086_000_000)
 SPOT_ETH = Instrument(_SPOT, "ETHUSDT", ETH, 0, 2, 4_000, (8, 8, 8), 2_500_000_000)
@@ -106,7 +106,7 @@ CM_ETH = Instrument(_CM, "ETHUSD_PERP", ETH, -140, 0, 9_000, (2, 0, 8), 900_000_
 
 MAIN = (SPOT_BTC, SPOT_ETH, SPOT_LIFE, UM_BTC, UM_ETH, CM_BTC, CM_ETH)
 
-#: First day of the daily 1m candles, which are most of the bytes; else `FIRST_LATE_DAY`.
+#: First day of the daily 1m candles, which are most of the bytes; by default `FIRST_LATE_DAY`.
 FIRST_MINUTES = {
     SPOT_BTC: FIRST_DAY,
     SPOT_ETH: FIRST_DAY,
@@ -136,7 +136,7 @@ def spell_fixed(
     parts = [pl.when(count < 0).then(pl.lit("-")).otherwise(pl.lit(""))] if signed else []
     parts.append((size // 10**places).cast(pl.String))
     if places:
-        # The leading one keeps the zeros after the point.
+        # The added power of ten keeps zeros after the point; its digit is cut off.
         parts.append(pl.lit("."))
         parts.append((size % 10**places + 10**places).cast(pl.String).str.slice(1))
         parts.append(pl.lit("0" * (decimals - places)))
@@ -146,18 +146,16 @@ def spell_fixed(
 
 
 def spell_epoch(market: Market, time: pl.Expr, micros: pl.Expr | int = 0, less: int = 0) -> pl.Expr:
-    """Format a time as the market does: spot changed from ms to µs with the year 2025.
+    """Format a time in the unit of the market: ms, or µs for spot from 2025 on.
 
     Adds `micros` if the unit is µs; subtracts `less` in the unit of the result.
     """
-    millis = time.dt.epoch("ms")
-    if market is not Market.SPOT:
-        return (millis - less).cast(pl.String)
-    # By the row's own day: a candle's close_time is written in the unit of its open_time.
-    in_micros = pl.col("time") >= datetime(2025, 1, 1)
-    return (pl.when(in_micros).then(millis * 1000 + micros - less).otherwise(millis - less)).cast(
-        pl.String
-    )
+    epoch = time.dt.epoch("ms")
+    if market is Market.SPOT:
+        # By the time of the row: the close_time of a candle has the unit of its open_time.
+        in_micros = pl.col("time") >= datetime(2025, 1, 1)
+        epoch = pl.when(in_micros).then(epoch * 1000 + micros).otherwise(epoch)
+    return (epoch - less).cast(pl.String)
 
 
 def spell_time(time: pl.Expr) -> pl.Expr:
@@ -165,9 +163,7 @@ def spell_time(time: pl.Expr) -> pl.Expr:
     return time.dt.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def random_walk(
-    asset: Asset, start: datetime, stop: datetime, minutes: int, price: int
-) -> pl.DataFrame:
+def random_walk(asset: Asset, start: date, stop: date, minutes: int, price: int) -> pl.DataFrame:
     """Return an asset's candles of `minutes` minutes from `start` to `stop` (UTC, exclusive)."""
     reach = asset.step * isqrt(minutes)
     wide = 2 * reach + 1
@@ -197,10 +193,9 @@ def random_walk(
 
 def main_walk(asset: Asset) -> pl.DataFrame:
     """Return hourly candles before `FIRST_DAY`, and 1-minute candles from then on."""
-    begin = datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day)
-    end = datetime(LAST_DAY.year, LAST_DAY.month, LAST_DAY.day) + DAY
-    hours = random_walk(asset, datetime(2025, 5, 1), begin, 60, asset.price)
-    return pl.concat([hours, random_walk(asset, begin, end, 1, hours["close"][-1])])
+    hours = random_walk(asset, date(2025, 5, 1), FIRST_DAY, 60, asset.price)
+    minutes = random_walk(asset, FIRST_DAY, LAST_DAY + DAY, 1, hours["close"][-1])
+    return pl.concat([hours, minutes])
 
 
 def candles_of(instrument: Instrument, walk: pl.DataFrame) -> pl.DataFrame:
@@ -220,7 +215,7 @@ def candles_of(instrument: Instrument, walk: pl.DataFrame) -> pl.DataFrame:
         )
     )  # fmt: skip
     if instrument.market is Market.SPOT:
-        start, end = (when.replace(tzinfo=None) for when in HALT)
+        start, end = (time.replace(tzinfo=None) for time in HALT)
         candles = candles.filter((pl.col("time") < start) | (pl.col("time") >= end))
     return candles
 

@@ -80,27 +80,30 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """The headers of an object, and its element in a listing, formatted once."""
+class ObjectInfo:
+    """The size and headers of an object, and its element in a listing, formatted once."""
 
     size: int
     headers: str
-    plain: str
-    encoded: str  # for encoding-type=url
+    element: str
+    encoded_element: str  # for encoding-type=url
 
     @classmethod
     def of(cls, key: str, size: int, etag: str, modified: datetime = MODIFIED) -> Self:
-        """Format the entry of an object."""
+        """Format the headers and the element of an object."""
         rest = (
             f"</Key><LastModified>{modified:%Y-%m-%dT%H:%M:%S}.000Z</LastModified>"
             f"<ETag>&quot;{etag}&quot;</ETag><Size>{size}</Size>"
             "<StorageClass>STANDARD</StorageClass></Contents>"
         )
-        names = escape(key, quote=False), quote_plus(key, safe="/")
-        plain = f"<Contents><Key>{names[0]}{rest}"
+        plain, encoded = (
+            f"<Contents><Key>{name}{rest}"
+            for name in (escape(key, quote=False), quote_plus(key, safe="/"))
+        )
         # Nearly all keys are equal in both forms; one string then serves for both.
-        encoded = plain if names[0] == names[1] else f"<Contents><Key>{names[1]}{rest}"
-        return cls(size, object_headers(etag, modified), plain, encoded)
+        return cls(
+            size, object_headers(etag, modified), plain, plain if encoded == plain else encoded
+        )
 
 
 def object_headers(etag: str, modified: datetime = MODIFIED) -> str:
@@ -112,7 +115,7 @@ def object_headers(etag: str, modified: datetime = MODIFIED) -> str:
 
 
 class Reply:
-    """An answer: its head, and a body that is sent from `first` to `end`."""
+    """A response: its head, and a body that is sent from `first` to `end`, exclusive."""
 
     def __init__(
         self, status: int, headers: str, body: Body, size: int, span: tuple[int, int] | None = None
@@ -125,13 +128,13 @@ class Reply:
 
     @classmethod
     def xml(cls, text: str, status: int = 200, headers: str = "") -> Self:
-        """Return an answer with an XML document."""
+        """Return a response with an XML document."""
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
         return cls(status, f"Content-Type: application/xml\r\n{headers}", body, len(body))
 
     @classmethod
     def error(cls, status: int, code: str, resource: str, headers: str = "") -> Self:
-        """Return an S3 error."""
+        """Return an S3 error response."""
         text = f"<Code>{code}</Code><Message>{code}</Message>"
         text += f"<Resource>{escape(resource, quote=False)}</Resource><RequestId>0</RequestId>"
         return cls.xml(f"<Error>{text}</Error>", status, headers)
@@ -144,9 +147,9 @@ class Reply:
 
 
 class Connection(asyncio.Protocol):
-    """A client's connection: answers its requests in their order.
+    """A client's connection: answers requests in the order of their arrival.
 
-    A protocol instead of streams: an answer then costs one callback and no task.
+    A protocol instead of streams: a response then costs one callback and no task.
     """
 
     def __init__(self, server: LocalS3) -> None:
@@ -155,16 +158,16 @@ class Connection(asyncio.Protocol):
         self._ended = False  # further requests are ignored
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Register the connection."""
         self.transport = cast(asyncio.Transport, transport)
         self.server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop the connection."""
+        """Unregister the connection."""
         self.server.connections.discard(self)
 
     def end(self) -> None:
-        """Close at once, whatever is in progress."""
+        """Close the connection immediately, without sending pending data."""
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -173,7 +176,7 @@ class Connection(asyncio.Protocol):
             return
         self._buffer += data
         if not self._buffer[:1].isalpha():
-            # Such as the greeting of TLS; without an answer its sender would wait for ever.
+            # Such as a TLS handshake: its sender would wait for a response forever.
             self.transport.close()
         self.advance()
 
@@ -200,29 +203,29 @@ class Connection(asyncio.Protocol):
         bucket, _, key = unquote(path).removeprefix("/").partition("/")
         self._ended = version != "HTTP/1.1" or headers.get("connection", "").lower() == "close"
         if method not in ("GET", "HEAD"):
-            self._ended = True  # a body may follow, which is not read
+            self._ended = True  # a request body may follow, and is not read
             self.send(Reply.error(405, "MethodNotAllowed", path))
         elif bucket != self.server.bucket:
             self.send(Reply.error(404, "NoSuchBucket", bucket).to(method))
         else:
             # A plus is a space in the query only.
-            asked = dict(parse_qsl(query, keep_blank_values=True))
-            self.respond(Request(method, key, asked, headers))
+            parameters = dict(parse_qsl(query, keep_blank_values=True))
+            self.respond(Request(method, key, parameters, headers))
 
     def respond(self, request: Request) -> None:
-        """Answer a request for the bucket or one of its objects."""
+        """Respond to a request for the bucket or one of its objects."""
         self.send(self.server.reply(request))
 
     def send(self, reply: Reply) -> None:
-        """Send an answer in one go."""
+        """Send a response in one write."""
         self.transport.write(reply.head + reply.body[reply.first : reply.end])
         self.sent()
 
     def sent(self) -> None:
-        """End the connection after its last answer."""
+        """End the connection after its last response."""
         if self._ended and not self.transport.is_closing():
-            # The client closes: if this side did, with something unread, the kernel would reset
-            # the connection, and the answer could be lost with it.
+            # The client closes. If this side closed with unread input, the kernel would reset the
+            # connection, and the client could lose the response.
             self.transport.write_eof()
 
 
@@ -252,7 +255,7 @@ class LocalS3:
         self.bucket = bucket
         self.connections: set[Connection] = set()
         self._objects = objects
-        self._entries: dict[str, Entry] = {}
+        self._infos: dict[str, ObjectInfo] = {}
         self._sorted = sorted(objects)
         self._url = ""
         self._thread: threading.Thread | None = None
@@ -264,23 +267,23 @@ class LocalS3:
         """Return all keys, in the order of their UTF-8 bytes."""
         return self._sorted
 
-    def entry(self, key: str) -> Entry | None:
-        """Return the entry of an object; None if there is no such object."""
-        if key not in self._entries and key in self._objects:
+    def info(self, key: str) -> ObjectInfo | None:
+        """Return the description of an object; None if there is no such object."""
+        if key not in self._infos and key in self._objects:
             body = self._objects[key]
             etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
-            self._entries[key] = Entry.of(key, len(body), etag)
-        return self._entries.get(key)
+            self._infos[key] = ObjectInfo.of(key, len(body), etag)
+        return self._infos.get(key)
 
-    def open(self, key: str) -> tuple[Entry, Body] | None:
-        """Return the entry and the bytes of an object; None if there is no such object."""
-        entry = self.entry(key)
-        return None if entry is None else (entry, self._objects[key])
+    def open(self, key: str) -> tuple[ObjectInfo, Body] | None:
+        """Return the description and the bytes of an object; None if there is no such object."""
+        info = self.info(key)
+        return None if info is None else (info, self._objects[key])
 
-    # Answers
+    # Responses
 
     def reply(self, request: Request) -> Reply:
-        """Return the answer to a request."""
+        """Return the response to a request."""
         if request.key:
             reply = self._object(request)
         elif request.method == "HEAD":
@@ -298,20 +301,20 @@ class LocalS3:
         found = self.open(request.key)
         if found is None:
             return Reply.error(404, "NoSuchKey", request.key)
-        entry, body = found
+        info, body = found
         match = _RANGE.fullmatch(request.headers.get("range", ""))
         if not match:
-            return Reply(200, entry.headers, body, entry.size)
-        first, stop = 0, entry.size
+            return Reply(200, info.headers, body, info.size)
+        first, stop = 0, info.size
         if match[3]:  # the last bytes
             first = max(0, stop - int(match[3]))
         else:
             first, stop = int(match[1]), min(stop, int(match[2] or stop) + 1)
         if first >= stop:
-            headers = f"Content-Range: bytes */{entry.size}\r\n"
+            headers = f"Content-Range: bytes */{info.size}\r\n"
             return Reply.error(416, "InvalidRange", request.key, headers)
-        headers = f"{entry.headers}Content-Range: bytes {first}-{stop - 1}/{entry.size}\r\n"
-        return Reply(206, headers, body, entry.size, (first, stop))
+        headers = f"{info.headers}Content-Range: bytes {first}-{stop - 1}/{info.size}\r\n"
+        return Reply(206, headers, body, info.size, (first, stop))
 
     def _listing(self, query: Mapping[str, str]) -> str:
         """Format a page of ListObjects, V1 or V2.
@@ -357,7 +360,7 @@ class LocalS3:
     def _page(
         self, prefix: str, delimiter: str, after: str, limit: int, *, urls: bool
     ) -> tuple[list[str], list[str], str, bool]:
-        """Return the entries and folders of a page, its last name, and whether more follow."""
+        """Return a page's elements and folders, its last name, and whether more follow."""
         keys = self.keys()
         index = max(bisect_left(keys, prefix), bisect_right(keys, after))
         end = bisect_right(keys, prefix + _LAST)
@@ -369,12 +372,12 @@ class LocalS3:
             if cut < 0:
                 last = keys[index]
                 index += 1
-                if entry := self.entry(last):
-                    contents.append(entry.encoded if urls else entry.plain)
+                if info := self.info(last):
+                    contents.append(info.encoded_element if urls else info.element)
             else:
                 last = keys[index][: cut + len(delimiter)]
                 index = bisect_right(keys, last + _LAST, index)
-                if last > after:  # else it was on the page before
+                if last > after:  # otherwise the previous page has it
                     folders.append(last)
         return contents, folders, last, bool(limit) and index < end
 
@@ -397,7 +400,7 @@ class LocalS3:
         Raises
         ------
         RuntimeError
-            If it is running already.
+            If the server is running already.
         """
         if self._thread:
             raise RuntimeError("the server is running already")
@@ -409,7 +412,7 @@ class LocalS3:
                 with listener:
                     asyncio.run(self.serve(listener, started.set_result))
             except Exception as error:
-                started.set_exception(error)  # raises, and so is shown, once started
+                started.set_exception(error)  # after the start, this raises on the thread
 
         thread = threading.Thread(target=run, name="local-s3", daemon=True)
         thread.start()
@@ -434,19 +437,19 @@ class LocalS3:
     async def serve(
         self, listener: socket.socket, started: Callable[[Callable[[], None]], None]
     ) -> None:
-        """Serve until the function passed to `started` is called, by any thread."""
+        """Serve until a thread calls the function that `started` receives."""
         loop, ending = asyncio.get_running_loop(), asyncio.Event()
 
         def end() -> None:
-            with suppress(RuntimeError):  # the loop has ended before
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(ending.set)
 
         self._url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         server = await loop.create_server(self.new_connection, sock=listener, backlog=BACKLOG)
         started(end)
         await ending.wait()
-        # Accept no more connections, and end those that are open until there are none: some
-        # are still being accepted, and the server must not be closed before they are.
+        # Accept no more connections, and end the open ones. Some are still being accepted, and
+        # the server must not be closed before them.
         loop.remove_reader(listener)
         while self.connections or len(asyncio.all_tasks()) > 1:
             for connection in self.connections:

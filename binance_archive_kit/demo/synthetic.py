@@ -1,22 +1,20 @@
 """The files of the synthetic archive: the real formats with invented values.
 
-Prices, amounts and rates are invented. Keys, columns, headers, time units, spellings of numbers
+Prices, amounts and rates are invented. Keys, columns, headers, time units, formats of numbers
 and booleans, zips and checksums are those of the real archive. `binance_archive_kit.demo.archive`
-serves it.
-
-Contents:
+serves the files:
 
 * candles of 2025-06-15 to 2025-07-15 as daily files of 1h and 1d, and of 2025-05 and
   2025-06 as monthly ones of 1h, 1d, 1w and 1mo, of spot, USD-M and COIN-M symbols;
 * candles of 1m for all these days of spot BTCUSDT and ETHUSDT, from 2025-07-09 on for
   USD-M and from 2025-07-13 on for the other symbols;
-* the other active feeds of 2025-07-13 to 2025-07-15, with few trades (240 aggregated ones a day
-  instead of a million) to stay small, and book depth of the last day only;
+* the other active feeds of 2025-07-13 to 2025-07-15; to stay small, with 240 aggregated trades
+  a day instead of a million, and book depth of the last day only;
 * a few days of older eras and of feeds that have ended.
 
-The files agree with each other as those of the real archive do: long candles are made of short
-ones, trades lie within their candle, aggregates are made of trades. The exceptions are flaws of
-the real archive; `binance_archive_kit.demo.flaws` lists them.
+The files are consistent, like those of the real archive: long candles aggregate short ones,
+trades lie within their candle, aggregated trades combine trades. The exceptions reproduce flaws
+of the real archive; `binance_archive_kit.demo.flaws` lists them.
 """
 
 from __future__ import annotations
@@ -78,7 +76,7 @@ def _feeds() -> Iterator[Rows]:
         yield from trade_rows(instrument, candles)
         if instrument.market is not Market.SPOT:
             yield from price_klines(instrument, walk)
-            # The feed has an older day too; without these days there would be a gap.
+            # The metrics of UM_BTC begin in 2021, so a missing later day would be a gap.
             yield metrics_rows(instrument, minutes if instrument is UM_BTC else late(minutes))
             yield book_depth_rows(instrument, minutes)
             yield funding_rows(instrument)
@@ -143,9 +141,9 @@ def build() -> dict[str, bytes]:
     Returns
     -------
     dict of str to bytes
-        Key to content, zips and their ``.CHECKSUM`` objects, in the order of a listing.
-        The same on every call, and on every machine whose zlib compresses alike; the
-        csv texts are the same everywhere.
+        Keys and contents of the zips and their ``.CHECKSUM`` objects, in the order of a
+        listing. The csv texts are the same on every machine; the zips depend on the version
+        of zlib.
     """
     objects = {}
     files = [file for folder, rows in _feeds() for file in _files(folder, rows)]

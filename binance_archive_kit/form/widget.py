@@ -229,7 +229,7 @@ class ConfigForm(anywidget.AnyWidget):
         self._context = context
         if context is not None:
             self._list_symbols(context)
-            _add(found, messages.request_messages(context.asked, invalid))
+            _add(found, messages.request_messages(context.requests, invalid))
             if "symbols" not in invalid:
                 known = self._known_symbols(context)
                 unlisted = messages.unlisted_symbols(self.fields, known, matrix)
@@ -319,7 +319,7 @@ class ConfigForm(anywidget.AnyWidget):
         if self.view["wrong"] or context is None:
             self._estimate("open", "The plan is made when no field is missing or invalid.")
             return
-        folders = len(context.asked.requests)
+        folders = len(context.requests.folders)
         if folders > _MOST_FOLDERS and not requested:
             self._estimate(
                 "held", f"{folders:,} folders of the archive must be listed; this takes a while."

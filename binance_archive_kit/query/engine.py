@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from binance_archive_kit.archive.enums import Partition, read_names
-from binance_archive_kit.archive.schemas import load_schemas
+from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import (
     ConfigurationError,
@@ -41,7 +41,7 @@ from binance_archive_kit.query.months import (
 )
 from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
-from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
+from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import (

@@ -17,6 +17,7 @@ from typing import Any, Final
 import polars as pl
 
 from binance_archive_kit.archive.enums import read_names
+from binance_archive_kit.archive.schemas import read_feed
 from binance_archive_kit.errors import arguments, field_error, shown
 from binance_archive_kit.query.known_rows import (
     SYMBOL,
@@ -27,7 +28,7 @@ from binance_archive_kit.query.known_rows import (
     check_column,
 )
 from binance_archive_kit.query.open_store import Source, open_engine
-from binance_archive_kit.reading.feed_table import feed_table, read_feed
+from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.known_times import KNOWN_AT, columns_needed, known_at_of
 
 #: Values of `known_status`: whether a value was known, and if not, why.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.errors import ConfigurationError
+from binance_archive_kit.errors import ConfigurationError, field_error
 
 #: Folders below a store's root that hold no data.
 PRIVATE = ".binance_archive_kit"
@@ -147,14 +147,15 @@ def fault_of_location(key: str, location: str) -> str:
 
 def invalid_folder(folder: object, key: str, why: str) -> ConfigurationError:
     """Return the error for a folder that a storage may not return."""
-    return ConfigurationError(f"storage: get_partition_path returns {folder!r} for {key}: {why}")
+    return field_error("storage", f"get_partition_path returns {folder!r} for {key}: {why}")
 
 
 def shared_location(location: str, one: str, other: str) -> ConfigurationError:
     """Return the error for a storage that gives two files one location."""
-    return ConfigurationError(
-        f"storage: get_partition_path returns one location, {location}, for two files: {one} and "
-        f"{other}; let the folder tell them apart, by trade_type, data_type and symbol"
+    return field_error(
+        "storage",
+        f"get_partition_path returns one location, {location}, for two files: {one} and "
+        f"{other}; let the folder tell them apart, by trade_type, data_type and symbol",
     )
 
 

@@ -33,9 +33,9 @@ from binance_archive_kit.display.summary import State, Summary, Table, first_lin
 from binance_archive_kit.errors import (
     ArchiveKitError,
     BadChecksum,
-    ConfigurationError,
     ObjectError,
     disk_error,
+    field_error,
 )
 from binance_archive_kit.storage.inventory import Form, SkippedFile, StoredFile, find_skipped
 from binance_archive_kit.storage.proof import Expected, Stamp, prove, read_checksum, stamp_of
@@ -274,7 +274,7 @@ def verify(
         If the records of the store are locked, or a folder cannot be read.
     """
     if sample is not None and (type(sample) is not int or sample < 0):
-        raise ConfigurationError(f"sample: {sample!r} is not a number of files")
+        raise field_error("sample", f"{sample!r} is not a number of files")
     store = Store.open(folder)
     try:
         checks, gone = _list_checks(store)

@@ -32,7 +32,12 @@ from binance_archive_kit.errors import (
     WorkflowError,
     shown,
 )
-from binance_archive_kit.planning.config import CollectionConfig, is_field, unknown_field
+from binance_archive_kit.planning.config import (
+    CollectionConfig,
+    check_names,
+    is_field,
+    unknown_field,
+)
 from binance_archive_kit.storage.layout import BaseStorage
 
 if TYPE_CHECKING:
@@ -89,10 +94,7 @@ class WorkflowConfig(dict[str, Any]):
         ArchiveKitWarning
             For each unknown key, with the nearest known name.
         """
-        for name in self:
-            if not isinstance(name, str):
-                problem = FieldProblem(shown(name), "not the name of a field; names are text")
-                raise ConfigurationError(problem)
+        check_names(self)
         absent = [name for name in _REQUIRED if name not in self]
         if absent:
             raise ConfigurationError(

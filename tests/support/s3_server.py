@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import cast
 
 from binance_archive_kit.demo import server as demo
-from binance_archive_kit.demo.server import BACKLOG, MODIFIED, Body, Entry, Reply
+from binance_archive_kit.demo.server import BACKLOG, MODIFIED, Body, ObjectInfo, Reply
 
 __all__ = ["Fault", "LocalS3", "Request"]
 
@@ -188,7 +188,7 @@ class _Connection(demo.Connection):
                 reply = await loop.run_in_executor(None, server.reply, request)
             elif reply is None:
                 if server.is_large(request.key):  # so that `reply` has nothing to hash
-                    await loop.run_in_executor(None, server.entry, request.key)
+                    await loop.run_in_executor(None, server.info, request.key)
                 reply = server.reply(request)
             if fault or reply.end - reply.first > _CHUNK:
                 await self._stream(reply, fault or Fault())
@@ -298,7 +298,7 @@ class LocalS3(demo.LocalS3):
         self._source: Mapping[str, bytes | Path] = self._objects
         self._each = modified if isinstance(modified, Mapping) else {}
         self._default = modified if isinstance(modified, datetime) else MODIFIED
-        #: What an entry was made of: another version of an object has another.
+        #: The content and time that each description was made of; they differ between versions.
         self._versions: dict[str, tuple[object, datetime]] = {}
         self._port = port
         self._log = log
@@ -334,24 +334,24 @@ class LocalS3(demo.LocalS3):
         except OSError:
             return False
 
-    def entry(self, key: str) -> Entry | None:
+    def info(self, key: str) -> ObjectInfo | None:
         item = self._source.get(key)
         try:
             return None if item is None else self._describe(key, item)
         except OSError:  # the file has gone
             return None
 
-    def open(self, key: str) -> tuple[Entry, Body] | None:
+    def open(self, key: str) -> tuple[ObjectInfo, Body] | None:
         item = self._source.get(key)
         try:
-            # Asking the open file keeps entry and content together when the path is replaced.
+            # Asking the open file keeps description and content together when the path is replaced.
             body = FileBody(item) if isinstance(item, Path) else item
         except OSError:
             return None
         return None if body is None else (self._describe(key, body), body)
 
-    def _describe(self, key: str, item: bytes | Path | FileBody) -> Entry:
-        """Return the entry of an object; each version of it is hashed only once."""
+    def _describe(self, key: str, item: bytes | Path | FileBody) -> ObjectInfo:
+        """Return the description of an object; each version of it is hashed only once."""
         when = self._each.get(key, self._default)
         if isinstance(item, bytes):
             size, content = len(item), cast(object, item)
@@ -361,9 +361,9 @@ class LocalS3(demo.LocalS3):
         # Comparing tuples looks at identity first: unchanged bytes cost nothing, however many.
         if self._versions.get(key) != (content, when):
             utc = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
-            self._entries[key] = Entry.of(key, size, _md5(item), utc)
+            self._infos[key] = ObjectInfo.of(key, size, _md5(item), utc)
             self._versions[key] = content, when
-        return self._entries[key]
+        return self._infos[key]
 
     def new_connection(self) -> _Connection:
         return _Connection(self)

@@ -221,7 +221,7 @@ def test_cm_book_ticker_ended_is_found_out_by_asking() -> None:
     # And if the archive has it all the same, the archive is right.
     asked = expand(config, MATRIX, NOW)
     found = FolderListing({"2025-07-15": Listed(1, "", "", True)})
-    listing = {request.folder: found for request in asked.requests}
+    listing = {request.folder: found for request in asked.folders}
     assert len(make_plan(config, asked, ArchiveListing(listing), NOTHING, MATRIX, NOW)) == 1
 
 
@@ -386,7 +386,7 @@ def test_auto_covers_each_day_exactly_once(start: date, length: int, out: set[st
     config = config_of(
         data_types=["trades"], partition="auto", date_range=DateRange(start=start, end=end)
     )
-    [request] = expand(config, MATRIX, NOW).requests
+    [request] = expand(config, MATRIX, NOW).folders
     covered: list[date] = []
     for settled in resolve_months(request, out):
         for at in settled.starts():
