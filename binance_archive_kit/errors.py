@@ -131,7 +131,7 @@ class DiskSpaceError(ArchiveKitError):
 
 
 class StoreError(ArchiveKitError):
-    """A folder or a record of the store is unusable; the message says which, and what to do."""
+    """A folder or a record of the store is unusable; the message names it, and what to do."""
 
 
 class RunResult(Protocol):
@@ -174,10 +174,11 @@ class MissingExtraError(ArchiveKitError, ImportError):
     a deployment needs the prefect extra: pip install 'binance-archive-kit[prefect]'
     """
 
-    def __init__(self, extra: str, what: str) -> None:
+    def __init__(self, extra: str, feature: str) -> None:
         super().__init__(
-            f"{what} needs the {extra} extra: pip install 'binance-archive-kit[{extra}]'"
+            f"{feature} needs the {extra} extra: pip install 'binance-archive-kit[{extra}]'"
         )
+        self.args = (extra, feature)  # for pickle
 
 
 class ObjectError(ArchiveKitError):
@@ -259,7 +260,7 @@ class BadZip(ObjectError, reason="bad_zip"):
 
 
 class DiskFull(ObjectError, reason="disk_full"):
-    """No space was left to write the object."""
+    """The disk has no space for the object."""
 
 
 class TransferFailed(ObjectError, reason="transfer_failed"):
@@ -278,10 +279,10 @@ class FileError(ArchiveKitError):
     reason : str
         The kind of problem, in one word.
     detail : str
-        What was found.
+        The problem, in a sentence.
     at_source : bool
-        Whether the archive publishes the file like this: the bytes match the published
-        SHA-256, so downloading it again gives the same bytes.
+        Whether the archive publishes the file like this: its bytes were hashed after the
+        problem was found, and match the published SHA-256.
     """
 
     reason: ClassVar[str]
@@ -298,7 +299,7 @@ class FileError(ArchiveKitError):
         self.at_source = at_source
 
     def __str__(self) -> str:
-        """Return what was found, and what to do."""
+        """Return the problem, and what to do."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
             'or leave such files out with on_error="skip"'
@@ -344,12 +345,8 @@ class OutOfPeriod(FileError, reason="out_of_period"):
 class ConflictingRows(FileError, reason="conflicting_rows"):
     """Two rows with one key, such as candles of one open time, differ."""
 
-    def __str__(self) -> str:
-        """Return what was found, and what to do."""
-        return (
-            f"{self.file}: {self.reason}: {self.detail}; scan(...) returns them all, and "
-            'on_error="skip" leaves them out'
-        )
+    def _advice(self) -> str:
+        return "use scan(...), which returns both rows"
 
 
 class ChangedFile(FileError, reason="changed", lasting=False):
@@ -373,13 +370,13 @@ def file_error(reason: str, file: str, detail: str, at_source: bool = False) -> 
     return kinds.get(reason, WrongValues)(file, detail, at_source=at_source)
 
 
-#: What an error number of the operating system means, and what to do.
+#: Meanings of error numbers of the operating system, and what to do.
 _DISK = {
     errno.EROFS: "the disk is read-only; make it writable, or choose another folder",
     errno.EACCES: "permission denied; change the permissions or the user, or choose another folder",
     errno.EPERM: "not permitted; change the permissions or the user, or choose another folder",
-    errno.ENOTDIR: "it, or a folder above it, is not a folder; move away what is there",
-    errno.EEXIST: "it, or a folder above it, is not a folder; move away what is there",
+    errno.ENOTDIR: "it, or a folder above it, is not a folder; move it away",
+    errno.EEXIST: "it, or a folder above it, is not a folder; move it away",
     errno.EISDIR: "a folder is where a file should be; move the folder away",
     errno.ELOOP: "symbolic links lead in a circle; remove them",
     errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter folder",
@@ -410,19 +407,19 @@ def disk_error(error: OSError, path: object) -> ArchiveKitError:
     """
     # If moving a file failed, its destination is the cause.
     names = (error.filename2, error.filename, path)
-    where = next(name for name in names if name is not None)
-    if isinstance(where, bytes):
-        where = where.decode(errors="backslashreplace")
+    name = next(name for name in names if name is not None)
+    if isinstance(name, bytes):
+        name = name.decode(errors="backslashreplace")
     if error.errno in NO_ROOM:
         return DiskSpaceError(
-            f"{where}: no space (or no inode) is left on its disk; "
+            f"{name}: no space (or no inode) is left on its disk; "
             "free some space, or choose a folder on another disk"
         )
-    return StoreError(f"{where}: {disk_advice(error.errno) or error.strerror or error}")
+    return StoreError(f"{name}: {disk_advice(error.errno) or error.strerror or error}")
 
 
 def disk_advice(number: int | None) -> str:
-    """Return what an error number means and what to do; empty for other numbers."""
+    """Return the meaning of an error number, and what to do; empty for other numbers."""
     return _DISK.get(number or 0, "")
 
 
@@ -434,11 +431,11 @@ def field_error(field: str, message: str) -> ConfigurationError:
 def check_flag(field: str, value: object) -> None:
     """Raise a ConfigurationError unless a value is True or False."""
     if not isinstance(value, bool):
-        raise ConfigurationError(FieldProblem(field, f"{shown(value)} is neither True nor False"))
+        raise field_error(field, f"{shown(value)} is neither True nor False")
 
 
 def shown(value: object) -> str:
-    """Format any value for a message: cut short, without passwords in URLs, never raising.
+    """Format any value for a message: shortened, without passwords in URLs; never raises.
 
     >>> shown("BTCUSDT"), shown([1] * 1000), len(shown("x" * 10**6))
     ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
@@ -462,7 +459,7 @@ def masked(text: str) -> str:
 
 
 class _Short(reprlib.Repr):
-    """Cuts text short after masking passwords."""
+    """Shortens text after masking passwords."""
 
     def repr_str(self, x: str, level: int) -> str:
         return super().repr_str(masked(x), level)
@@ -497,8 +494,8 @@ def short_traceback(error: BaseException) -> list[str]:
     lines = "".join(traceback.format_exception_only(error)).rstrip().split("\n")
     # Users know the name of an error, not its module.
     lines[0] = lines[0].removeprefix(f"{type(error).__module__}.")
-    if places := _user_lines(error.__traceback__, shell):
-        lines += ["", *places]
+    if user_lines := _user_lines(error.__traceback__, shell):
+        lines += ["", *user_lines]
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         text = "".join(traceback.format_exception_only(cause)).strip()

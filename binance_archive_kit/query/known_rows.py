@@ -19,6 +19,7 @@ from binance_archive_kit.reading.feed_table import PATH_COLUMNS
 from binance_archive_kit.reading.known_times import KNOWN_AT
 from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.timestamps import format_time
 
 Batches = Iterator[pl.DataFrame]
 TIME = pl.Datetime("us", "UTC")
@@ -232,7 +233,7 @@ class FeedRows:
         error = WrongValues(
             file,
             f"two different rows of {first[SYMBOL]} were known at "
-            f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC{also}",
+            f"{format_time(first[KNOWN_AT])} UTC{also}",
         )
         if self._engine.options.on_error == "raise":
             raise error

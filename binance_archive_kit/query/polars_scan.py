@@ -26,7 +26,7 @@ from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selecti
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
 from binance_archive_kit.suggestions import nearest
-from binance_archive_kit.timestamps import is_whole_day, parse_time
+from binance_archive_kit.timestamps import format_time, is_whole_day, parse_time
 
 Moment = str | date | datetime
 _DAY = timedelta(days=1)
@@ -319,7 +319,7 @@ def _conflicts(rows: pl.DataFrame, key: list[str], values: list[str]) -> Iterato
         group = rows.filter(pl.col(name) == first[name] for name in key)
         one, two = group.unique(values, keep="first", maintain_order=True).head(2).to_dicts()
         name = next(name for name in values if one[name] != two[name])
-        message = f"two rows of {one[time]:%Y-%m-%d %H:%M:%S} differ: {name} is {one[name]}"
+        message = f"two rows of {format_time(one[time])} differ: {name} is {one[name]}"
         others = [each["file"] for each in (one, two) if each["file"] != first["file"]]
         where = f", one of them in {others[0]}" if others else ""
         more = f" ({first['times']:,} such times)" if first["times"] > 1 else ""
