@@ -25,6 +25,7 @@ from binance_archive_kit.reading.unzip import Unzipper
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars
+from tests.support.checks import rot
 from tests.support.dialects import zip_of
 from tests.support.planted import DAY, HOUR, at, csv_at, every
 from tests.support.stores import kline
@@ -671,6 +672,28 @@ def test_a_file_that_was_changed_after_its_proof_is_corrupt(
     assert kinds_of(report) == [("corrupt", FIVE[1], FIVE[2])]
     assert "not the ones that were proven" in report.gaps["evidence"][0]
     assert str(key) in str(report)
+
+
+def test_decayed_bytes_are_not_called_the_archives_and_collect_replaces_them(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE)))
+    bak.collect(config)
+    key = kline("BTCUSDT", str(FIVE[1]))
+    file = store / str(key)
+    good = file.read_bytes()
+    rot(file, store)
+    for _ in range(2):
+        with pytest.raises(bak.FileError, match="no longer the proven ones") as caught:
+            bak.load_klines(store, "BTCUSDT", "1h")
+        assert caught.value.reason == "changed"
+        assert "publishes" not in str(caught.value)
+    report = bak.coverage(store)
+    assert kinds_of(report) == [("corrupt", FIVE[1], FIVE[2])]
+    assert "no longer the proven ones" in report.gaps["evidence"][0]
+    assert bak.collect(config).collection_stats["successful_tasks"] == 1
+    assert file.read_bytes() == good
+    assert bak.load_klines(store, "BTCUSDT", "1h").height == 120
 
 
 def test_what_came_to_be_is_no_longer_missing(serve: Serve, ask: Ask, store: Path) -> None:
