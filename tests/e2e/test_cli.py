@@ -249,7 +249,10 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
         (["plan", *FLAGS, "--end", "-x"], "'-x' is not a day"),
         (["plan", *FLAGS, "--start=tomorrow"], "'tomorrow' is not a day"),
         (["plan", *FLAGS, "--batch-size", "x"], "batch_size: 'x' is not valid"),
-        (["plan", *FLAGS, "--symbols", "spot=A"], "'BTCUSDT' is for all, and others are for one"),
+        (
+            ["plan", *FLAGS, "--symbols", "spot=A"],
+            "'BTCUSDT' has no NAME=, and other values have one",
+        ),
         (["collect", "-"], "standard input has no JSON object"),
         (["verify", "nowhere"], "'nowhere' is not a folder"),
         (["sql", ".", "SELEKT 1"], "Parser Error"),
@@ -369,7 +372,7 @@ def test_nothing_to_do_ends_with_3(tmp_path: Path, archive: LocalS3) -> None:
     assert (said.returncode, said.stdout) == (3, "Store empty · it has no files of the archive\n")
     said = run("symbols", "spot", "--like", "NOSUCH*", cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
     assert (said.returncode, said.stdout) == (3, "")
-    assert "no symbol is like 'NOSUCH*'" in said.stderr
+    assert "no symbol matches 'NOSUCH*'" in said.stderr
 
 
 def test_a_path_that_cannot_be_is_a_wrong_question(tmp_path: Path, archive: LocalS3) -> None:
@@ -377,7 +380,7 @@ def test_a_path_that_cannot_be_is_a_wrong_question(tmp_path: Path, archive: Loca
     (tmp_path / "store").mkdir()
     wrong = {
         "is a file": ("plan", *FLAGS, "--output-directory", "taken/below"),
-        "no file in a folder": ("coverage", "store", "--html", "nowhere/report.html"),
+        "not the path of a file": ("coverage", "store", "--html", "nowhere/report.html"),
         "the part of the bucket's layout": ("verify", "copy/data"),
     }
     (tmp_path / "copy" / "data" / "spot").mkdir(parents=True)

@@ -281,7 +281,7 @@ def test_a_file_where_the_quarantine_should_be_fails_the_object_alone(
     bad.write_bytes(b"?" * bad.stat().st_size)
     (store / "quarantine").write_text("mine")
     said = failures(config)["corrupt"]
-    assert "the bytes could not be put into quarantine" in said
+    assert "the bytes could not be quarantined" in said
     assert "move it away" in said
     assert set(bad.read_bytes()) == set(b"?"), "nothing is overwritten that cannot be set aside"
     (store / "quarantine").unlink()
