@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -167,7 +167,12 @@ class Folder:
 
     def key(self, period: str) -> str:
         """Return the key of the zip of a period (``YYYY-MM-DD`` or ``YYYY-MM``)."""
-        return f"{self.prefix}{self.stem}{period}.zip"
+        return self.keys([period])[0]
+
+    def keys(self, periods: Iterable[str]) -> list[str]:
+        """Return the keys of the zips of some periods."""
+        head = f"{self.prefix}{self.stem}"
+        return [f"{head}{period}.zip" for period in periods]
 
     def __str__(self) -> str:
         """Return a readable name, such as ``spot klines BTCUSDT 1h (daily)``."""
