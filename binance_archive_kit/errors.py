@@ -46,9 +46,13 @@ import re
 import reprlib
 import sys
 import sysconfig
+import threading
 import traceback
-from collections.abc import Sequence
-from types import TracebackType
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from types import FrameType, TracebackType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 
@@ -78,6 +82,8 @@ class FieldProblem(NamedTuple):
         the problem does not belong to a single field.
     message : str
         The invalid value and what to do, without the name of the field.
+    label : str or None
+        What the text begins with in place of the name of the field.
 
     Examples
     --------
@@ -87,10 +93,12 @@ class FieldProblem(NamedTuple):
 
     field: str
     message: str
+    label: str | None = None
 
     def __str__(self) -> str:
         """Return the message after the name of the field."""
-        return f"{self.field}: {self.message}" if self.field else self.message
+        label = self.field if self.label is None else self.label
+        return f"{label}: {self.message}" if label else self.message
 
 
 class ConfigurationError(ArchiveKitError, ValueError):
@@ -423,9 +431,37 @@ def disk_advice(number: int | None) -> str:
     return _DISK.get(number or 0, "")
 
 
-def field_error(field: str, message: str) -> ConfigurationError:
+def field_error(field: str, message: str, label: str | None = None) -> ConfigurationError:
     """Return the error of one invalid field."""
-    return ConfigurationError(FieldProblem(field, message))
+    return ConfigurationError(FieldProblem(field, message, label))
+
+
+@contextmanager
+def arguments(**names: str) -> Iterator[None]:
+    """Name the caller's arguments in errors; the text stays the same.
+
+    Parameters
+    ----------
+    **names : str
+        The caller's name of each argument that is called differently below.
+
+    Examples
+    --------
+    >>> with arguments(symbols="symbol"):
+    ...     raise field_error("symbols", "it is empty")
+    Traceback (most recent call last):
+    binance_archive_kit.errors.ConfigurationError: symbols: it is empty
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        error.problems = tuple(
+            FieldProblem(names[field], message, field if label is None else label)
+            if field in names
+            else FieldProblem(field, message, label)
+            for field, message, label in error.problems
+        )
+        raise
 
 
 def check_flag(field: str, value: object) -> None:
@@ -473,6 +509,39 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 _SHORT.maxlevel = 4
 
 
+# Lines of the user's code
+
+
+@cache
+def _library_paths() -> tuple[str, ...]:
+    """Return the beginnings of the paths of this package and of installed modules."""
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    return (*filter(None, installed), __file__.removesuffix("errors.py"), "<frozen")
+
+
+def _is_library(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_library_paths())
+
+
+def warn_user(message: str) -> None:
+    """Issue an `ArchiveKitWarning` at the innermost line of the user's code.
+
+    On a thread that runs no such code, as those that read files, it is the line that the main
+    thread is running.
+    """
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    lines = [*traceback.walk_stack(sys._getframe()), *traceback.walk_stack(main)]
+    frame, line = next((each for each in lines if not _is_library(each[0])), lines[-1])
+    warnings.warn_explicit(
+        message,
+        ArchiveKitWarning,
+        frame.f_code.co_filename,
+        line,
+        module=frame.f_globals.get("__name__"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
 # In notebooks
 
 
@@ -505,13 +574,11 @@ def short_traceback(error: BaseException) -> list[str]:
 
 def _user_lines(trace: TracebackType | None, shell: Any) -> list[str]:
     """Format the innermost lines of the user's own code, the outermost first."""
-    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    foreign = (*filter(None, installed), __file__.removesuffix("errors.py"), "<frozen")
     names = getattr(getattr(shell, "compile", None), "format_code_name", None)
     lines = []
     for frame, number in traceback.walk_tb(trace):
         file = frame.f_code.co_filename
-        if not file.startswith(foreign):
+        if not _is_library(frame):
             label = " ".join((names(file) if names else None) or ("File", file))
             code = linecache.getline(file, number).strip()
             lines.append(f"{label}, line {number}: {code[:120]}")

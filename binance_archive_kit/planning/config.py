@@ -340,7 +340,7 @@ class CollectionConfig(BaseModel):
         if isinstance(self.date_range, DateRange):
             return self.date_range
         days = self.date_range or RelativeRange(start="yesterday", end="yesterday")
-        return days.on((now or datetime.now(UTC)).date())
+        return days.resolve((now or datetime.now(UTC)).date())
 
     def settled(self, now: datetime) -> CollectionConfig:
         """Return the configuration with its relative days resolved at a time, with a zone.

@@ -107,8 +107,7 @@ class _Rows:
     ) -> None:
         """Add the objects of one folder: the period and first day of each, and its listing."""
         columns, count = self._columns, len(found)
-        head = f"{folder.prefix}{folder.stem}"
-        columns["key"] += [f"{head}{period}.zip" for period, _ in found]
+        columns["key"] += folder.keys(period for period, _ in found)
         columns["folder"] += [len(self._folders)] * count
         columns["start"] += [start for _, start in found]
         for name in ("size", "etag", "last_modified", "checksum"):
