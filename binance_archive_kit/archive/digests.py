@@ -1,7 +1,7 @@
 """Published SHA-256 digests: the ``.CHECKSUM`` objects, fetched into memory by libcurl.
 
-There is a small one for every zip. Fetched by the downloader they would cost as much again
-as the zips; over dozens of kept-alive connections they cost little, while the zips download.
+There is a small one for every zip. With s5cmd they would cost as much as the zips. Over
+kept-alive connections, in parallel with the zips, they cost little.
 """
 
 from __future__ import annotations

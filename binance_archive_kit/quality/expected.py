@@ -1,7 +1,7 @@
 """What a coverage report expects: streams, days and objects, and why days have no file.
 
-Expectations come from a plan, which knows what the archive lists, or from a store's folder,
-of which every stream is expected from its first to its last file. Days without a file are
+Expectations come from a plan, which knows what the archive lists, or from a store's folder:
+every stream is expected from its first to its last file. Days without a file are
 explained from all that is known without reading files.
 """
 
@@ -66,9 +66,9 @@ class ExpectedStream:
     listed : list of str
         Keys that the archive lists.
     absences : list of Absence
-        Days of which the archive has no file.
+        Days without a file in the archive.
     removed : list of ObjectKey
-        Objects that were collected and of which the store has no file.
+        Objects that were collected, without a file in the store.
     """
 
     first: date
@@ -161,7 +161,7 @@ class Expected:
 
 
 def _removed(engine: Engine) -> Iterator[ObjectKey]:
-    """Yield the objects that were collected and of which the store has no file."""
+    """Yield the objects that were collected and have no file in the store."""
     present = {
         file.key
         for feed in engine.feeds()
@@ -200,7 +200,7 @@ class DayExplainer:
     matrix : Matrix
     store : Store or None
     last_day : callable
-        Given a stream, returns the last day of which the store has a file of its symbol.
+        Given a stream, returns the last day for which the store has a file of its symbol.
     """
 
     def __init__(
