@@ -62,7 +62,7 @@ def parse_day(value: object) -> date:
 
 
 def parse_relative_day(value: object) -> int | None:
-    """Return how many days before today a day is, or None if it is not counted from today.
+    """Return the number of days from a relative day to today; None for any other value.
 
     >>> parse_relative_day("yesterday"), parse_relative_day("-7d"), parse_relative_day("2025")
     (1, 7, None)

@@ -388,7 +388,8 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
     spelled[PREMIUM_INDEX] = DataType.PREMIUM_INDEX_KLINES
     of_market = [each for other, each in load_schemas() if other is owner]
     if not isinstance(data_type, str) or spelled.get(data_type) not in of_market:
-        raise ConfigurationError(unknown(f"data type of {owner}", data_type, of_market))
+        label = f"data type of {owner}"
+        raise ConfigurationError(unknown("data_type", data_type, of_market, label))
     return owner, spelled[data_type]
 
 

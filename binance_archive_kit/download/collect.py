@@ -1,6 +1,6 @@
-"""`bak.collect` and `bak.acollect`: make a plan, or take one, and execute it.
+"""`bak.collect` and `bak.acollect`: execute a plan, after making one if necessary.
 
-The work runs on an event loop in a thread of its own, so that both behave the same in
+The work runs on an event loop in a separate thread, so that both functions behave the same in
 scripts, cells, running event loops and button handlers.
 """
 
@@ -110,7 +110,7 @@ def _prepare(
     events: EventLog,
     fields: dict[str, Any],
 ) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress]:
-    """Check the arguments of a collection; return its work, and the progress of that."""
+    """Validate the arguments of a collection; return its work and its progress."""
     progress = Progress()
     given = config if isinstance(config, Plan) else None
     with events.emitting_errors():

@@ -1,4 +1,7 @@
-"""The form's messages: invalid values, data that cannot exist, and notes on how fields are read."""
+"""Place the problems of a configuration beside the form's fields.
+
+The texts of invalid values come from `planning.config`.
+"""
 
 from __future__ import annotations
 

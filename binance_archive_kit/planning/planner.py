@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,10 +18,10 @@ from binance_archive_kit.archive.matrix import Matrix, load_matrix
 from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.errors import (
-    ArchiveKitWarning,
     disk_advice,
     field_error,
     shown,
+    warn_user,
 )
 from binance_archive_kit.paths import find_path, read_path
 from binance_archive_kit.planning.absences import ArchiveListing, witnesses
@@ -173,11 +171,16 @@ class PlanningContext:
         # Relative days stay the same for the whole collection.
         config = config.settled(now)
         for warning in requests.warnings if warn else ():
-            _warn_user(str(warning))
+            warn_user(str(warning))
         endpoint = endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
         # Raises now if a proxy or certificate is invalid.
         Route.to(endpoint)
         return cls(config, matrix, flags, endpoint, requests, storage)
+
+    def listing_client(self) -> ListingClient:
+        """Return a client for the archive's listing, not entered yet."""
+        bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
+        return ListingClient(self.endpoint, bucket, timeout)
 
     async def plan(self, progress: Progress) -> Plan:
         """Read the listing and the inventory, and make the plan."""
@@ -185,8 +188,7 @@ class PlanningContext:
         store = Store(self.config.output_directory, self.storage)
         listing: ArchiveListing | None = None
         if self.config.listing:
-            bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
-            async with ListingClient(self.endpoint, bucket, timeout) as archive:
+            async with self.listing_client() as archive:
                 folders, listing = await self._list(archive, now, progress)
                 notes = [Note("", text) for text in archive.notes()]
         else:
@@ -235,15 +237,6 @@ class PlanningContext:
             for request in self.requests.folders
             if request.rest is not None
         }
-
-
-def _warn_user(message: str) -> None:
-    """Issue a warning that points to the caller outside of the package."""
-    level, frame = 1, sys._getframe()
-    package = __name__.partition(".")[0]
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, ArchiveKitWarning, stacklevel=level)
 
 
 def _resolve(

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from binance_archive_kit.errors import ConfigurationError, field_error
+from binance_archive_kit.errors import ConfigurationError, field_error, shown
+from binance_archive_kit.paths import has_controls
 from binance_archive_kit.suggestions import unknown
 
 #: Digits of a number: s5cmd allocates memory for each worker.
@@ -100,6 +101,9 @@ class Flags:
         """
         flags = cls()
         rest = list(arguments)
+        for argument in arguments:
+            if has_controls(argument):
+                raise _error(f"{shown(argument)} has control characters or line ends")
         while rest:
             written, equals, value = rest.pop(0).partition("=")
             name = _SHORT.get(written, written)

@@ -25,6 +25,7 @@ from binance_archive_kit.reading.unzip import Unzipper
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars
+from tests.support.checks import rot
 from tests.support.dialects import zip_of
 from tests.support.planted import DAY, HOUR, at, csv_at, every
 from tests.support.stores import kline
@@ -522,7 +523,7 @@ def test_foreign_keys_in_a_folder_do_not_hide_its_first_file(
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[2:]))
     plan = bak.plan(ask(server))
     assert [absence.reason for absence in plan.unavailable] == ["before_first"]
-    assert "first file of it is of 2025-07-03" in plan.unavailable[0].detail
+    assert "first file is of 2025-07-03" in plan.unavailable[0].detail
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[:1] + FIVE[2:]))
     plan = bak.plan(ask(server, start=FIVE[1], days=3))
     assert [absence.reason for absence in plan.missing] == ["absent"]
@@ -540,7 +541,7 @@ def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, s
     assert report.is_complete
     assert "(72 of 72), in 3 of 3 files" in report.verdict
     [said] = report.gaps["evidence"]
-    assert "the archive's last file of it is of 2025-07-03; delisted?, asked on 20" in said
+    assert "the archive's last file is of 2025-07-03; delisted?, asked on 20" in said
 
 
 def test_what_was_told_of_an_end_that_was_none_is_a_lack(
@@ -560,7 +561,7 @@ def test_a_range_before_the_listing_has_nothing_due(serve: Serve, ask: Ask) -> N
     config = ask(serve(candles_of("BTCUSDT", FIVE)), start=date(2025, 5, 1), days=3)
     report = bak.coverage(config)
     assert report.verdict.startswith("Nothing is due: spot klines BTCUSDT 1h")
-    assert "the archive's first file of it is of 2025-07-01" in report.verdict
+    assert "the archive's first file is of 2025-07-01" in report.verdict
     assert (report.coverage, report.is_complete) == (None, False)
 
 
@@ -671,6 +672,28 @@ def test_a_file_that_was_changed_after_its_proof_is_corrupt(
     assert kinds_of(report) == [("corrupt", FIVE[1], FIVE[2])]
     assert "not the ones that were proven" in report.gaps["evidence"][0]
     assert str(key) in str(report)
+
+
+def test_decayed_bytes_are_not_called_the_archives_and_collect_replaces_them(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE)))
+    bak.collect(config)
+    key = kline("BTCUSDT", str(FIVE[1]))
+    file = store / str(key)
+    good = file.read_bytes()
+    rot(file, store)
+    for _ in range(2):
+        with pytest.raises(bak.FileError, match="no longer the proven ones") as caught:
+            bak.load_klines(store, "BTCUSDT", "1h")
+        assert caught.value.reason == "changed"
+        assert "publishes" not in str(caught.value)
+    report = bak.coverage(store)
+    assert kinds_of(report) == [("corrupt", FIVE[1], FIVE[2])]
+    assert "no longer the proven ones" in report.gaps["evidence"][0]
+    assert bak.collect(config).collection_stats["successful_tasks"] == 1
+    assert file.read_bytes() == good
+    assert bak.load_klines(store, "BTCUSDT", "1h").height == 120
 
 
 def test_what_came_to_be_is_no_longer_missing(serve: Serve, ask: Ask, store: Path) -> None:

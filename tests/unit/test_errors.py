@@ -43,3 +43,9 @@ def test_each_failure_has_its_own_word_and_stands_in_the_tree() -> None:
         assert str(error) == f"data/x.zip: {kind.reason}: why"
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), again.key, again.detail) == (kind, "data/x.zip", "why")
+
+
+def test_a_missing_extra_can_be_pickled() -> None:
+    error = errors.MissingExtraError("prefect", "a deployment")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (errors.MissingExtraError, str(error))
