@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import certifi
 
 from binance_archive_kit.archive.matrix import Matrix
-from binance_archive_kit.errors import ConfigurationError, field_error, masked, shown
+from binance_archive_kit.errors import field_error, masked, shown
 from binance_archive_kit.paths import has_controls
 
 #: Assumed where there is no limit, or where the system does not report it.
@@ -180,9 +180,10 @@ def _trust(*named: str | None) -> tuple[ssl.SSLContext, str]:
         try:
             context.load_verify_locations(cadata="\n".join(more))
         except (ssl.SSLError, ValueError):
-            raise ConfigurationError(
-                f"{variable}: {shown(file)} is not a file of certificates in PEM form; "
-                "correct the environment variable, or unset it"
+            raise field_error(
+                variable,
+                f"{shown(file)} is not a file of certificates in PEM form; "
+                "correct the environment variable, or unset it",
             ) from None
         found |= dict.fromkeys(more)
     return context, "\n".join(found) + "\n"
@@ -227,9 +228,10 @@ def _proxy_of(endpoint: str) -> str | None:
             f"{masked(proxy)!r} is a proxy of the kind {through.scheme}, and only HTTP proxies "
             "are supported"
         )
-    raise ConfigurationError(
-        f"{name}_proxy: {problem}; set {name}_proxy to an HTTP proxy, like "
-        f"'http://proxy.example:3128', or no_proxy={parts.hostname} to go without"
+    raise field_error(
+        f"{name}_proxy",
+        f"{problem}; set {name}_proxy to an HTTP proxy, like "
+        f"'http://proxy.example:3128', or no_proxy={parts.hostname} to go without",
     )
 
 

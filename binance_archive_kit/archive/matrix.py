@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -74,6 +75,25 @@ class FrozenModel(BaseModel):
     """Immutable; fields that later versions may add are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StrictModel(FrozenModel):
+    """Immutable; an unknown field is an error. Its signature has names and defaults, no types."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.__signature__ = Signature(
+            [
+                Parameter(
+                    name,
+                    Parameter.KEYWORD_ONLY,
+                    default=Parameter.empty if field.is_required() else field.default,
+                )
+                for name, field in cls.model_fields.items()
+            ]
+        )
 
 
 class PartitionAvailability(FrozenModel):

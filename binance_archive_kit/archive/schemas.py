@@ -7,31 +7,25 @@ amount of the base asset ``quote_volume``).
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping
 from datetime import date, timedelta
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from binance_archive_kit.archive.enums import DataType, Market
-from binance_archive_kit.archive.matrix import Confidence, shipped
+from binance_archive_kit.archive.enums import PREMIUM_INDEX, DataType, Market, read_market
+from binance_archive_kit.archive.matrix import Confidence, StrictModel, shipped
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.suggestions import unknown
-
-#: Name of the shipped file.
-FILE_NAME = "column_schemas.json"
-
-_STRICT = ConfigDict(frozen=True, extra="forbid")
-
 
 #: Inclusive lower and upper bound of a value: a number, another column of the row, or no bound.
 Bounds = tuple[float | str | None, float | str | None]
 
 
-class Checks(BaseModel):
+class Checks(StrictModel):
     """What is certain about the values of a column; by default nothing is checked.
 
     Attributes
@@ -50,8 +44,6 @@ class Checks(BaseModel):
         columns of the feed with ``may_be_constant=False`` do. For a bool: if it is the same
         in a large number of rows.
     """
-
-    model_config = _STRICT
 
     finite: bool = False
     positive: bool = False
@@ -83,7 +75,7 @@ class Checks(BaseModel):
 Measure = Literal["nothing", "identity", "event", "flow", "moment", "rolling_24h"]
 
 
-class Column(BaseModel):
+class Column(StrictModel):
     """One column of a csv file.
 
     Attributes
@@ -109,8 +101,6 @@ class Column(BaseModel):
         What is certain about its values.
     """
 
-    model_config = _STRICT
-
     name: str = Field(min_length=1)
     column: str = Field(min_length=1)
     dtype: Literal["int64", "float64", "bool", "text", "time"]
@@ -132,7 +122,7 @@ class Column(BaseModel):
         return self
 
 
-class UnitRule(BaseModel):
+class UnitRule(StrictModel):
     """Expected unit of the epoch times of a file, by the first UTC day the file covers.
 
     Only an expectation: the archive re-issues old files, so the magnitude of the values in a
@@ -146,13 +136,11 @@ class UnitRule(BaseModel):
         Milliseconds or microseconds since 1970-01-01 00:00 UTC.
     """
 
-    model_config = _STRICT
-
     since: date | None = Field(alias="from")
     unit: Literal["ms", "us"]
 
 
-class Time(BaseModel):
+class Time(StrictModel):
     """The time columns of a file; times are always UTC.
 
     Attributes
@@ -172,8 +160,6 @@ class Time(BaseModel):
     description : str
         Description of the combined column.
     """
-
-    model_config = _STRICT
 
     kind: Literal["epoch", "text", "date_and_hour"]
     column: str
@@ -210,7 +196,7 @@ class Time(BaseModel):
         return in_force[-1] if in_force else None
 
 
-class Known(BaseModel):
+class Known(StrictModel):
     """When a live participant could have had a row, at the earliest.
 
     Not when the archive published it: that is a day or more later.
@@ -230,8 +216,6 @@ class Known(BaseModel):
         The same in words.
     """
 
-    model_config = _STRICT
-
     rule: Literal["time", "latest", "candle", "after_period", "metrics_label"]
     period: timedelta | None = None
     description: str = Field(pattern=r"\.$")
@@ -243,7 +227,7 @@ class Known(BaseModel):
         return self
 
 
-class Schema(BaseModel):
+class Schema(StrictModel):
     """The format of the csv files of one feed.
 
     Attributes
@@ -268,8 +252,6 @@ class Schema(BaseModel):
     source : str
         The source of this description.
     """
-
-    model_config = _STRICT
 
     market: Market
     data_type: DataType
@@ -348,7 +330,7 @@ def _columns(lists: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [*changed, *entry.get("append", [])]
 
 
-@functools.cache
+@cache
 def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     """Read the shipped schemas, one for each feed of each market.
 
@@ -363,7 +345,7 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     ValueError
         If the file is inconsistent.
     """
-    shared = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
+    shared = json.loads(shipped("column_schemas.json").read_text(encoding="utf-8"))
     schemas: dict[tuple[Market, DataType], Schema] = {}
     for entry in shared["schemas"]:
         columns = [
@@ -384,6 +366,31 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
             raise ValueError(f"{found.market} {found.data_type} is described twice")
         schemas[found.market, found.data_type] = found
     return MappingProxyType(schemas)
+
+
+def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
+    """Parse the name of a feed, in any accepted spelling.
+
+    Raises
+    ------
+    ConfigurationError
+        If the archive has no such feed; the message lists those it has.
+
+    Examples
+    --------
+    >>> read_feed("um", "premiumIndex")
+    (<Market.FUTURES_UM: 'futures_um'>, <DataType.PREMIUM_INDEX_KLINES: 'premiumIndexKlines'>)
+    >>> read_feed("spot", "agg_trades")[1].value
+    'aggTrades'
+    """
+    owner = read_market(market)
+    spelled = {name: each for each in DataType for name in (each.value, each.name.lower())}
+    spelled[PREMIUM_INDEX] = DataType.PREMIUM_INDEX_KLINES
+    of_market = [each for other, each in load_schemas() if other is owner]
+    if not isinstance(data_type, str) or spelled.get(data_type) not in of_market:
+        label = f"data type of {owner}"
+        raise ConfigurationError(unknown("data_type", data_type, of_market, label))
+    return owner, spelled[data_type]
 
 
 def schema(market: Market, data_type: DataType) -> Schema:
@@ -409,8 +416,4 @@ def schema(market: Market, data_type: DataType) -> Schema:
     >>> klines.header, klines.time.column, klines.key
     ('never', 'open_time', ('open_time',))
     """
-    schemas = load_schemas()
-    if (market, data_type) not in schemas:
-        valid = [feed for owner, feed in schemas if owner == market]
-        raise ConfigurationError(unknown(f"data type of {market}", str(data_type), valid))
-    return schemas[market, data_type]
+    return load_schemas()[read_feed(market, data_type)]

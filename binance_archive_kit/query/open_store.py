@@ -14,7 +14,14 @@ import polars as pl
 
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Fold, Summary, Table
-from binance_archive_kit.errors import ConfigurationError, check_flag, running_shell, shown
+from binance_archive_kit.errors import (
+    ConfigurationError,
+    arguments,
+    check_flag,
+    field_error,
+    running_shell,
+    shown,
+)
 from binance_archive_kit.query.cache import CacheUse
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine, ReadOptions
@@ -71,9 +78,8 @@ class StorePart:
             If the market or the data type is not chosen yet.
         """
         if len(self.words) < 2:
-            raise ConfigurationError(
-                f"choose a {_LEVELS[len(self.words)]} first: {', '.join(self)}"
-            )
+            level = _LEVELS[len(self.words)]
+            raise field_error(level, f"choose a {level} first: {', '.join(self)}", label="")
         names = dict(zip(("symbols", "intervals"), self.words[2:], strict=False))
         return scan(OpenStore(self.engine), *self.words[:2], **(names | choice))
 
@@ -84,9 +90,9 @@ class StorePart:
         if word not in (known := list(self)):
             guess = nearest(word, known)
             hint = f"; did you mean {guess!r}?" if guess else "."
-            raise ConfigurationError(
-                f"{_LEVELS[len(self.words)]}: {shown(word)} is not in the store{hint} "
-                f"It has: {', '.join(known) or 'nothing'}"
+            raise field_error(
+                _LEVELS[len(self.words)],
+                f"{shown(word)} is not in the store{hint} It has: {', '.join(known) or 'nothing'}",
             )
         return StorePart(self.engine, (*self.words, word))
 
@@ -252,6 +258,7 @@ def _amount(streams: pl.DataFrame) -> str:
     return f"{streams.height:,} streams, {files:,} files, {size}"
 
 
+@arguments(store="folder")
 def store(folder: str | Path, **options: Any) -> OpenStore:
     """Open a store: a folder in the archive's layout.
 
@@ -282,6 +289,7 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     return OpenStore(Engine(folder, ReadOptions.parse(options)))
 
 
+@arguments(store="source")
 def connect(
     source: Source,
     *,
@@ -354,6 +362,7 @@ def connect(
     return connection
 
 
+@arguments(store="source", interval="intervals")
 def scan(
     source: Source,
     market: str,
@@ -425,8 +434,9 @@ def open_engine(source: Source, options: Mapping[str, Any]) -> Engine:
     if not isinstance(source, OpenStore):
         return Engine(source, ReadOptions.parse(options))
     if options:
-        raise ConfigurationError(
-            f"{', '.join(options)}: a store that is open already has its options; "
-            "give them to store(...)"
+        raise field_error(
+            next(iter(options)),
+            "a store that is open already has its options; give them to store(...)",
+            label=", ".join(options),
         )
     return source.engine

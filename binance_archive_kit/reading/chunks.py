@@ -60,8 +60,9 @@ class Notes:
     def completed(self, task: FileTask, stats: FileStats) -> None:
         """Note the statistics of a file that was read to its end."""
 
-    def rejected(self, task: FileTask, error: FileError) -> None:
-        """Note that a file cannot be read; the error may be completed."""
+    def rejected(self, task: FileTask, error: FileError) -> FileError:
+        """Note that a file cannot be read; return the error to raise."""
+        return error
 
 
 @dataclass(frozen=True, slots=True)
