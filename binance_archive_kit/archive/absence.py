@@ -18,7 +18,8 @@ class Reason(StrEnum):
 
     ``no_such_feed`` to ``ended`` are unavailable (cannot exist); ``absent``, ``after_last`` and
     ``other_name`` are missing (could exist, but the archive does not have it, or only under
-    an irregular name); ``not_published`` will exist later.
+    an irregular name); ``not_published`` will exist later. Coverage reports take ``after_last``
+    for the end of the symbol: no row is due after it, so none is missing.
     """
 
     # It cannot exist: unavailable.

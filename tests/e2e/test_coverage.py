@@ -561,7 +561,7 @@ def test_a_range_before_the_listing_has_nothing_due(serve: Serve, ask: Ask) -> N
     config = ask(serve(candles_of("BTCUSDT", FIVE)), start=date(2025, 5, 1), days=3)
     report = bak.coverage(config)
     assert report.verdict.startswith("Nothing is due: spot klines BTCUSDT 1h")
-    assert "the archive's first file is of 2025-07-01" in report.verdict
+    assert "its first file in the archive is from 2025-07-01" in report.verdict
     assert (report.coverage, report.is_complete) == (None, False)
 
 
