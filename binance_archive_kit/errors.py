@@ -108,9 +108,9 @@ class FieldProblem(NamedTuple):
 class ConfigurationError(ArchiveKitError, ValueError):
     """One or more invalid fields, arguments or statements.
 
-    `plan` and `collect` raise it before any work and any network access; loaders, `scan` and `sql`
-    also after they have looked into the store. The message has one line for each problem: the
-    field, the invalid value, the valid ones and the nearest of them.
+    The fields of a configuration are checked before any work and any network access; loaders,
+    `scan` and `sql` also raise it after they have looked into the store. The message has one line
+    for each problem: the field, the invalid value, the valid ones and the nearest of them.
 
     Parameters
     ----------
