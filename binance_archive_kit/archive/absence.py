@@ -54,7 +54,7 @@ class Absence:
     start, end : date
         First and last UTC day that is absent, both inclusive.
     symbol, interval : str or None
-        The symbol and interval that are absent; None if all are.
+        The symbol and interval that are absent; None means every symbol or interval.
     partition : Partition or None
         The partition that is absent; None if both are.
     key : str or None

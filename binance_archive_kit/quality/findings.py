@@ -30,7 +30,7 @@ from binance_archive_kit.timestamps import (
     to_micros,
 )
 
-#: Explains a difference between two files of which the archive corrected only one.
+#: Explains a difference between two files, only one of them corrected by the archive.
 _KNOWN_WRONG = (
     "as is known, the monthly file is wrong on this day, and the daily one gives its rows"
 )
