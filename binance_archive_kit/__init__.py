@@ -17,7 +17,7 @@ How data flow::
                                  └─> zips ──> checked rows ─┬─> Polars, DuckDB
                                                             └─> gaps, coverage
 
-The packages, from the ground up; each imports only from those above it::
+The packages, from the ground up; each imports only from lower ones::
 
     errors, paths, timestamps, suggestions   errors; parsing of paths and times; valid values
     display      summaries of results, progress, background work
@@ -25,13 +25,14 @@ The packages, from the ground up; each imports only from those above it::
     storage      the local folder: where a file lies, proof, records, quarantine, verify
     planning     what a configuration asks for, compared with listing and store: the plan
     reading      zips to checked rows; statistics and profiles of files
+    tables       the rows of many files in a few Parquet files
     download     carry out a plan: copy with s5cmd, prove, retry, report
     query        rows on demand: scan, SQL, loaders; the cache of months
     form         the form in a notebook
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest
     workflow     the documented names, and a Prefect flow
-    cli          the command ``binance-archive``
+    cli          the command ``binance-archive``; ``__main__`` runs it by ``python -m``
 """
 
 from lazy_loader import attach_stub

@@ -46,9 +46,13 @@ import re
 import reprlib
 import sys
 import sysconfig
+import threading
 import traceback
-from collections.abc import Sequence
-from types import TracebackType
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from types import FrameType, TracebackType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 
@@ -78,6 +82,8 @@ class FieldProblem(NamedTuple):
         the problem does not belong to a single field.
     message : str
         The invalid value and what to do, without the name of the field.
+    label : str or None
+        What the text begins with in place of the name of the field.
 
     Examples
     --------
@@ -87,10 +93,12 @@ class FieldProblem(NamedTuple):
 
     field: str
     message: str
+    label: str | None = None
 
     def __str__(self) -> str:
         """Return the message after the name of the field."""
-        return f"{self.field}: {self.message}" if self.field else self.message
+        label = self.field if self.label is None else self.label
+        return f"{label}: {self.message}" if label else self.message
 
 
 class ConfigurationError(ArchiveKitError, ValueError):
@@ -131,7 +139,7 @@ class DiskSpaceError(ArchiveKitError):
 
 
 class StoreError(ArchiveKitError):
-    """A folder or a record of the store is unusable; the message says which, and what to do."""
+    """A folder or a record of the store is unusable; the message names it, and what to do."""
 
 
 class RunResult(Protocol):
@@ -174,10 +182,11 @@ class MissingExtraError(ArchiveKitError, ImportError):
     a deployment needs the prefect extra: pip install 'binance-archive-kit[prefect]'
     """
 
-    def __init__(self, extra: str, what: str) -> None:
+    def __init__(self, extra: str, feature: str) -> None:
         super().__init__(
-            f"{what} needs the {extra} extra: pip install 'binance-archive-kit[{extra}]'"
+            f"{feature} needs the {extra} extra: pip install 'binance-archive-kit[{extra}]'"
         )
+        self.args = (extra, feature)  # for pickle
 
 
 class ObjectError(ArchiveKitError):
@@ -259,7 +268,7 @@ class BadZip(ObjectError, reason="bad_zip"):
 
 
 class DiskFull(ObjectError, reason="disk_full"):
-    """No space was left to write the object."""
+    """The disk has no space for the object."""
 
 
 class TransferFailed(ObjectError, reason="transfer_failed"):
@@ -278,10 +287,10 @@ class FileError(ArchiveKitError):
     reason : str
         The kind of problem, in one word.
     detail : str
-        What was found.
+        The problem, in a sentence.
     at_source : bool
-        Whether the archive publishes the file like this: the bytes match the published
-        SHA-256, so downloading it again gives the same bytes.
+        Whether the archive publishes the file like this: its bytes were hashed after the
+        problem was found, and match the published SHA-256.
     """
 
     reason: ClassVar[str]
@@ -298,7 +307,7 @@ class FileError(ArchiveKitError):
         self.at_source = at_source
 
     def __str__(self) -> str:
-        """Return what was found, and what to do."""
+        """Return the problem, and what to do."""
         return (
             f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
             'or leave such files out with on_error="skip"'
@@ -344,12 +353,8 @@ class OutOfPeriod(FileError, reason="out_of_period"):
 class ConflictingRows(FileError, reason="conflicting_rows"):
     """Two rows with one key, such as candles of one open time, differ."""
 
-    def __str__(self) -> str:
-        """Return what was found, and what to do."""
-        return (
-            f"{self.file}: {self.reason}: {self.detail}; scan(...) returns them all, and "
-            'on_error="skip" leaves them out'
-        )
+    def _advice(self) -> str:
+        return "use scan(...), which returns both rows"
 
 
 class ChangedFile(FileError, reason="changed", lasting=False):
@@ -373,13 +378,13 @@ def file_error(reason: str, file: str, detail: str, at_source: bool = False) -> 
     return kinds.get(reason, WrongValues)(file, detail, at_source=at_source)
 
 
-#: What an error number of the operating system means, and what to do.
+#: Meanings of error numbers of the operating system, and what to do.
 _DISK = {
     errno.EROFS: "the disk is read-only; make it writable, or choose another folder",
     errno.EACCES: "permission denied; change the permissions or the user, or choose another folder",
     errno.EPERM: "not permitted; change the permissions or the user, or choose another folder",
-    errno.ENOTDIR: "it, or a folder above it, is not a folder; move away what is there",
-    errno.EEXIST: "it, or a folder above it, is not a folder; move away what is there",
+    errno.ENOTDIR: "it, or a folder above it, is not a folder; move it away",
+    errno.EEXIST: "it, or a folder above it, is not a folder; move it away",
     errno.EISDIR: "a folder is where a file should be; move the folder away",
     errno.ELOOP: "symbolic links lead in a circle; remove them",
     errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter folder",
@@ -410,35 +415,63 @@ def disk_error(error: OSError, path: object) -> ArchiveKitError:
     """
     # If moving a file failed, its destination is the cause.
     names = (error.filename2, error.filename, path)
-    where = next(name for name in names if name is not None)
-    if isinstance(where, bytes):
-        where = where.decode(errors="backslashreplace")
+    name = next(name for name in names if name is not None)
+    if isinstance(name, bytes):
+        name = name.decode(errors="backslashreplace")
     if error.errno in NO_ROOM:
         return DiskSpaceError(
-            f"{where}: no space (or no inode) is left on its disk; "
+            f"{name}: no space (or no inode) is left on its disk; "
             "free some space, or choose a folder on another disk"
         )
-    return StoreError(f"{where}: {disk_advice(error.errno) or error.strerror or error}")
+    return StoreError(f"{name}: {disk_advice(error.errno) or error.strerror or error}")
 
 
 def disk_advice(number: int | None) -> str:
-    """Return what an error number means and what to do; empty for other numbers."""
+    """Return the meaning of an error number, and what to do; empty for other numbers."""
     return _DISK.get(number or 0, "")
 
 
-def field_error(field: str, message: str) -> ConfigurationError:
+def field_error(field: str, message: str, label: str | None = None) -> ConfigurationError:
     """Return the error of one invalid field."""
-    return ConfigurationError(FieldProblem(field, message))
+    return ConfigurationError(FieldProblem(field, message, label))
+
+
+@contextmanager
+def arguments(**names: str) -> Iterator[None]:
+    """Name the caller's arguments in errors; the text stays the same.
+
+    Parameters
+    ----------
+    **names : str
+        The caller's name of each argument that is called differently below.
+
+    Examples
+    --------
+    >>> with arguments(symbols="symbol"):
+    ...     raise field_error("symbols", "it is empty")
+    Traceback (most recent call last):
+    binance_archive_kit.errors.ConfigurationError: symbols: it is empty
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        error.problems = tuple(
+            FieldProblem(names[field], message, field if label is None else label)
+            if field in names
+            else FieldProblem(field, message, label)
+            for field, message, label in error.problems
+        )
+        raise
 
 
 def check_flag(field: str, value: object) -> None:
     """Raise a ConfigurationError unless a value is True or False."""
     if not isinstance(value, bool):
-        raise ConfigurationError(FieldProblem(field, f"{shown(value)} is neither True nor False"))
+        raise field_error(field, f"{shown(value)} is neither True nor False")
 
 
 def shown(value: object) -> str:
-    """Format any value for a message: cut short, without passwords in URLs, never raising.
+    """Format any value for a message: shortened, without passwords in URLs; never raises.
 
     >>> shown("BTCUSDT"), shown([1] * 1000), len(shown("x" * 10**6))
     ("'BTCUSDT'", '[1, 1, 1, 1, 1, 1, ...]', 120)
@@ -462,7 +495,7 @@ def masked(text: str) -> str:
 
 
 class _Short(reprlib.Repr):
-    """Cuts text short after masking passwords."""
+    """Shortens text after masking passwords."""
 
     def repr_str(self, x: str, level: int) -> str:
         return super().repr_str(masked(x), level)
@@ -474,6 +507,39 @@ class _Short(reprlib.Repr):
 _SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 _SHORT.maxlevel = 4
+
+
+# Lines of the user's code
+
+
+@cache
+def _library_paths() -> tuple[str, ...]:
+    """Return the beginnings of the paths of this package and of installed modules."""
+    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    return (*filter(None, installed), __file__.removesuffix("errors.py"), "<frozen")
+
+
+def _is_library(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_library_paths())
+
+
+def warn_user(message: str) -> None:
+    """Issue an `ArchiveKitWarning` at the innermost line of the user's code.
+
+    On a thread that runs no such code, as those that read files, it is the line that the main
+    thread is running.
+    """
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    lines = [*traceback.walk_stack(sys._getframe()), *traceback.walk_stack(main)]
+    frame, line = next((each for each in lines if not _is_library(each[0])), lines[-1])
+    warnings.warn_explicit(
+        message,
+        ArchiveKitWarning,
+        frame.f_code.co_filename,
+        line,
+        module=frame.f_globals.get("__name__"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
 
 
 # In notebooks
@@ -497,8 +563,8 @@ def short_traceback(error: BaseException) -> list[str]:
     lines = "".join(traceback.format_exception_only(error)).rstrip().split("\n")
     # Users know the name of an error, not its module.
     lines[0] = lines[0].removeprefix(f"{type(error).__module__}.")
-    if places := _user_lines(error.__traceback__, shell):
-        lines += ["", *places]
+    if user_lines := _user_lines(error.__traceback__, shell):
+        lines += ["", *user_lines]
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         text = "".join(traceback.format_exception_only(cause)).strip()
@@ -508,13 +574,11 @@ def short_traceback(error: BaseException) -> list[str]:
 
 def _user_lines(trace: TracebackType | None, shell: Any) -> list[str]:
     """Format the innermost lines of the user's own code, the outermost first."""
-    installed = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    foreign = (*filter(None, installed), __file__.removesuffix("errors.py"), "<frozen")
     names = getattr(getattr(shell, "compile", None), "format_code_name", None)
     lines = []
     for frame, number in traceback.walk_tb(trace):
         file = frame.f_code.co_filename
-        if not file.startswith(foreign):
+        if not _is_library(frame):
             label = " ".join((names(file) if names else None) or ("File", file))
             code = linecache.getline(file, number).strip()
             lines.append(f"{label}, line {number}: {code[:120]}")

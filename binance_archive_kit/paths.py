@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, disk_advice, shown
+from binance_archive_kit.errors import disk_advice, field_error, shown
 
 #: A URL at the start. ``Path`` merges the slashes, so one is enough; drive letters are shorter.
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/", re.ASCII)
@@ -69,7 +69,7 @@ URL, not a folder or file of this machine; give a local path, such as 'data/rese
     elif "://" in text or _URL.match(text):
         problem = (
             f"{shown(text)} is a URL, not a folder or file of this machine; "
-            f"give a local path, such as {_local(text)!r}"
+            f"give a local path, such as {_suggest_local(text)!r}"
         )
     else:
         try:
@@ -79,7 +79,7 @@ URL, not a folder or file of this machine; give a local path, such as 'data/rese
                 f"{shown(text)} begins at a home directory that is not known; "
                 "give the whole path, or write './~…' for a folder of that name"
             )
-    raise ConfigurationError(FieldProblem(field, problem))
+    raise field_error(field, problem)
 
 
 def find_path(field: str, value: object) -> Path:
@@ -91,28 +91,28 @@ def find_path(field: str, value: object) -> Path:
         As `read_path`, or if the path is too long, a loop of links or not accessible.
     """
     path = read_path(field, value)
+    name = shown(str(path))
     try:
         path.absolute()
     except OSError:
-        problem = (
-            "is relative, and the working directory does not exist any more; "
-            "change to another one, or give a path that begins with '/'"
-        )
-        raise ConfigurationError(FieldProblem(field, f"{shown(str(path))} {problem}")) from None
+        raise field_error(
+            field,
+            f"{name} is relative, and the working directory does not exist any more; "
+            "change to another one, or give a path that begins with '/'",
+        ) from None
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return path
+        pass
     except OSError as error:
-        problem = f": {disk_advice(error.errno) or error.strerror}"
+        problem = disk_advice(error.errno) or error.strerror
+        raise field_error(field, f"{name}: {problem}") from None
     except ValueError as error:  # a character that the file system's encoding does not have
-        problem = f" is invalid here: {error}"
-    else:
-        return path
-    raise ConfigurationError(FieldProblem(field, f"{shown(str(path))}{problem}"))
+        raise field_error(field, f"{name} is not valid in the file system: {error}") from None
+    return path
 
 
-def _local(text: str) -> str:
+def _suggest_local(text: str) -> str:
     """Suggest a local path instead of a URL."""
     found = _URL.match(text)
     if found and found[1].lower() == "file":
@@ -120,7 +120,7 @@ def _local(text: str) -> str:
     return "data/research"
 
 
-def read_text(field: str, path: Path, wanted: str) -> str:
+def read_text(field: str, path: Path, expected: str) -> str:
     """Read a file of UTF-8 text, within a limit.
 
     Parameters
@@ -128,8 +128,8 @@ def read_text(field: str, path: Path, wanted: str) -> str:
     field : str
         The argument's name, for the message.
     path : Path
-    wanted : str
-        What to give instead, for the message.
+    expected : str
+        The valid content, for the message.
 
     Raises
     ------
@@ -144,8 +144,8 @@ def read_text(field: str, path: Path, wanted: str) -> str:
         why = f"it has more than {_LARGEST_FILE >> 20} MiB"
     except (OSError, ValueError) as error:
         why = str(error.strerror) if isinstance(error, OSError) else "it is not UTF-8 text"
-    raise ConfigurationError(
-        FieldProblem(field, f"{shown(str(path))} cannot be read: {why}; give the path of {wanted}")
+    raise field_error(
+        field, f"{shown(str(path))} cannot be read: {why}; give the path of {expected}"
     )
 
 
@@ -169,11 +169,11 @@ def parse_json(text: str) -> Any:
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build a JSON object; reject repeated names, which would lose a value."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the name {shown(twice)} occurs twice in one object; remove one")
-    return found
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the name {shown(repeated)} occurs twice in one object; remove one")
+    return members
 
 
 def _not_json(word: str) -> NoReturn:

@@ -43,7 +43,9 @@ def nearest(value: object, valid: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
-def unknown(field: str, value: object, valid: Iterable[str]) -> FieldProblem:
+def unknown(
+    field: str, value: object, valid: Iterable[str], label: str | None = None
+) -> FieldProblem:
     """Return the problem of a value that is not one of the valid ones.
 
     >>> print(unknown("markets", "sport", ["spot", "options"]))
@@ -56,4 +58,5 @@ def unknown(field: str, value: object, valid: Iterable[str]) -> FieldProblem:
     hint = f"; did you mean {guess!r}?" if guess else "."
     text = repr(masked(str(value))) if isinstance(value, str) and len(value) < 100 else shown(value)
     more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
-    return FieldProblem(field, f"{text} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}")
+    message = f"{text} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}"
+    return FieldProblem(field, message, label)

@@ -62,7 +62,7 @@ def parse_day(value: object) -> date:
 
 
 def parse_relative_day(value: object) -> int | None:
-    """Return how many days before today a day is, or None if it is not counted from today.
+    """Return the number of days from a relative day to today; None for any other value.
 
     >>> parse_relative_day("yesterday"), parse_relative_day("-7d"), parse_relative_day("2025")
     (1, 7, None)
@@ -204,13 +204,12 @@ def from_day_number(count: int) -> date:
     return _DAY_ZERO + timedelta(days=count)
 
 
-def format_time(time: int) -> str:
-    """Format microseconds since 1970 as UTC, no finer than needed.
+def format_time(time: int | datetime) -> str:
+    """Format microseconds since 1970, or a datetime in UTC, no finer than needed.
 
     >>> format_time(0), format_time(90_000_000), format_time(1_500_000)
     ('1970-01-01 00:00', '1970-01-01 00:01:30', '1970-01-01 00:00:01.500')
     """
-    moment = to_datetime(time)
-    if time % SECOND:
-        return f"{moment:%Y-%m-%d %H:%M:%S}.{time % SECOND // 1000:03}"
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if time % MINUTE else f"{moment:%Y-%m-%d %H:%M}"
+    time = to_naive(time) if isinstance(time, int) else time.replace(tzinfo=None)
+    finest = "milliseconds" if time.microsecond else "seconds" if time.second else "minutes"
+    return time.isoformat(" ", finest)

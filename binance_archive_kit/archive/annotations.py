@@ -1,6 +1,6 @@
 """Known halts, defects, renames and changes of meaning in the published data.
 
-They are read from ``matrix/annotations.json``.
+The file is ``matrix/annotations.json``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Stream
-from binance_archive_kit.archive.matrix import Confidence, Day, FrozenModel, shipped
+from binance_archive_kit.archive.matrix import Confidence, Day, FrozenModel, StrictModel, shipped
 
 
 def _as_utc(value: datetime) -> datetime:
@@ -28,10 +28,8 @@ Instant = Annotated[datetime, AfterValidator(_as_utc)]
 Precision = Literal["second", "minute", "day"]
 
 
-class _Annotation(FrozenModel):
-    """Immutable, with a source; an unknown field is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Annotation(StrictModel):
+    """A statement about the published data, with its source."""
 
     what: str = Field(min_length=1)
     confidence: Confidence
@@ -235,7 +233,7 @@ class Annotations(FrozenModel):
     renames: tuple[KnownRename, ...]
 
     def wrong_days(self, folder: Folder, first: date, last: date) -> set[date]:
-        """Return the days that are wrong here and right in another partition; ends inclusive.
+        """Return the days that are correct only in the other partition; ends inclusive.
 
         >>> december = date(2020, 12, 1), date(2020, 12, 31)
         >>> candles = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.suggestions import unknown
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -195,12 +195,12 @@ def read_names(field: str, words: str | Iterable[str]) -> list[str]:
     except TypeError:
         names = None
     if names is None:
-        raise ConfigurationError(f"{field}: {shown(words)} is neither a name nor several")
+        raise field_error(field, f"{shown(words)} is neither a name nor several")
     if not names:
-        raise ConfigurationError(f"{field}: it is empty; give one name or several")
+        raise field_error(field, "it is empty; give one name or several")
     for name in names:
         if not isinstance(name, str):
-            raise ConfigurationError(f"{field}: {shown(name)} is not a name; names are text")
+            raise field_error(field, f"{shown(name)} is not a name; names are text")
         if not name.strip():
-            raise ConfigurationError(f"{field}: {shown(name)} is empty; give one name or several")
+            raise field_error(field, f"{shown(name)} is empty; give one name or several")
     return names

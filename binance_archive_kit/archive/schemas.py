@@ -1,37 +1,31 @@
 """The columns, types, units, header, time and row identity of the csv files of each feed.
 
-They are read from ``matrix/column_schemas.json``, and validated. Columns are identified by
+The file is ``matrix/column_schemas.json``. Columns are identified by
 position: most headers are absent or optional, and some are misleading (COIN-M klines call an
 amount of the base asset ``quote_volume``).
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping
 from datetime import date, timedelta
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from binance_archive_kit.archive.enums import DataType, Market
-from binance_archive_kit.archive.matrix import Confidence, shipped
+from binance_archive_kit.archive.enums import PREMIUM_INDEX, DataType, Market, read_market
+from binance_archive_kit.archive.matrix import Confidence, StrictModel, shipped
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.suggestions import unknown
-
-#: Name of the shipped file.
-FILE_NAME = "column_schemas.json"
-
-_STRICT = ConfigDict(frozen=True, extra="forbid")
-
 
 #: Inclusive lower and upper bound of a value: a number, another column of the row, or no bound.
 Bounds = tuple[float | str | None, float | str | None]
 
 
-class Checks(BaseModel):
+class Checks(StrictModel):
     """What is certain about the values of a column; by default nothing is checked.
 
     Attributes
@@ -50,8 +44,6 @@ class Checks(BaseModel):
         columns of the feed with ``may_be_constant=False`` do. For a bool: if it is the same
         in a large number of rows.
     """
-
-    model_config = _STRICT
 
     finite: bool = False
     positive: bool = False
@@ -83,7 +75,7 @@ class Checks(BaseModel):
 Measure = Literal["nothing", "identity", "event", "flow", "moment", "rolling_24h"]
 
 
-class Column(BaseModel):
+class Column(StrictModel):
     """One column of a csv file.
 
     Attributes
@@ -93,7 +85,7 @@ class Column(BaseModel):
     column : str
         The name in this package: the same, unless the header misleads.
     dtype : {"int64", "float64", "bool", "text", "time"}
-        ``float64`` is decimal text of any padding; an empty field is null.
+        ``float64``: decimal text, with or without trailing zeros; empty is null.
     unit : str or None
         Unit of the values; None if there is none, or no meaningful one.
     description : str
@@ -101,15 +93,13 @@ class Column(BaseModel):
     dropped : bool
         Whether it has no content and is skipped when files are read.
     measures : {"nothing", "identity", "event", "flow", "moment", "rolling_24h"}
-        ``identity``: names, numbers or times the row. ``event``: belongs to the one event
-        of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
-        row. ``moment``: a value at the time at which the row became known.
-        ``rolling_24h``: over the 24 hours before that time. ``nothing``: no meaning.
+        ``identity``: identifies the row: its name, number or time. ``event``: belongs to the one
+        event of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
+        row. ``moment``: a value at the time at which the row became known. ``rolling_24h``: over
+        the 24 hours before that time. ``nothing``: no meaning.
     checks : Checks
         What is certain about its values.
     """
-
-    model_config = _STRICT
 
     name: str = Field(min_length=1)
     column: str = Field(min_length=1)
@@ -132,7 +122,7 @@ class Column(BaseModel):
         return self
 
 
-class UnitRule(BaseModel):
+class UnitRule(StrictModel):
     """Expected unit of the epoch times of a file, by the first UTC day the file covers.
 
     Only an expectation: the archive re-issues old files, so the magnitude of the values in a
@@ -146,13 +136,11 @@ class UnitRule(BaseModel):
         Milliseconds or microseconds since 1970-01-01 00:00 UTC.
     """
 
-    model_config = _STRICT
-
     since: date | None = Field(alias="from")
     unit: Literal["ms", "us"]
 
 
-class Time(BaseModel):
+class Time(StrictModel):
     """The time columns of a file; times are always UTC.
 
     Attributes
@@ -160,7 +148,7 @@ class Time(BaseModel):
     kind : {"epoch", "text", "date_and_hour"}
         A count since 1970; text of one format; or two text columns combined.
     column : str
-        Our name of the time column by which rows are ordered and selected.
+        Name in this package of the time column that orders and selects rows.
     others : tuple of str
         Other time columns of the same kind.
     units : tuple of UnitRule
@@ -168,12 +156,10 @@ class Time(BaseModel):
     format : str or None
         For ``text`` and ``date_and_hour``: a `strptime` format.
     made_from : tuple of str
-        For ``date_and_hour``: the text columns `column` is made from, joined by a space.
+        For ``date_and_hour``: the text columns that are joined by a space into `column`.
     description : str
         Description of the combined column.
     """
-
-    model_config = _STRICT
 
     kind: Literal["epoch", "text", "date_and_hour"]
     column: str
@@ -210,8 +196,8 @@ class Time(BaseModel):
         return in_force[-1] if in_force else None
 
 
-class Known(BaseModel):
-    """When a live participant could have had a row, at the earliest.
+class Known(StrictModel):
+    """The earliest time at which a live participant could have had a row.
 
     Not when the archive published it: that is a day or more later.
 
@@ -230,8 +216,6 @@ class Known(BaseModel):
         The same in words.
     """
 
-    model_config = _STRICT
-
     rule: Literal["time", "latest", "candle", "after_period", "metrics_label"]
     period: timedelta | None = None
     description: str = Field(pattern=r"\.$")
@@ -243,13 +227,14 @@ class Known(BaseModel):
         return self
 
 
-class Schema(BaseModel):
-    """The format of the csv files of one feed.
+class Schema(StrictModel):
+    """The format of the csv files of one feed; `schema` returns it.
 
     Attributes
     ----------
     market : Market
     data_type : DataType
+        The feed.
     columns : tuple of Column
         Name, type, unit and description of each column, in the order of the file, including
         dropped columns.
@@ -258,18 +243,16 @@ class Schema(BaseModel):
         begins with a digit or a minus sign.
     time : Time
     known : Known
-        When a live participant could have had a row, at the earliest.
+        The earliest time at which a live participant could have had a row.
     sorted : bool
         Whether rows are sorted by time.
     key : tuple of str
-        The columns that identify a row of one symbol; empty if only the whole row does.
+        Columns that identify a row within a symbol; empty if no subset does.
     confidence : Confidence
         How certain this description is.
     source : str
         The source of this description.
     """
-
-    model_config = _STRICT
 
     market: Market
     data_type: DataType
@@ -348,7 +331,7 @@ def _columns(lists: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [*changed, *entry.get("append", [])]
 
 
-@functools.cache
+@cache
 def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     """Read the shipped schemas, one for each feed of each market.
 
@@ -363,7 +346,7 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     ValueError
         If the file is inconsistent.
     """
-    shared = json.loads(shipped(FILE_NAME).read_text(encoding="utf-8"))
+    shared = json.loads(shipped("column_schemas.json").read_text(encoding="utf-8"))
     schemas: dict[tuple[Market, DataType], Schema] = {}
     for entry in shared["schemas"]:
         columns = [
@@ -386,22 +369,50 @@ def load_schemas() -> Mapping[tuple[Market, DataType], Schema]:
     return MappingProxyType(schemas)
 
 
-def schema(market: Market, data_type: DataType) -> Schema:
-    """Return the columns, types and units of the files of one feed.
-
-    Parameters
-    ----------
-    market : Market
-    data_type : DataType
-
-    Returns
-    -------
-    Schema
+def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
+    """Parse the name of a feed, in any accepted spelling.
 
     Raises
     ------
     ConfigurationError
-        If the market has no such feed; the message lists the valid ones.
+        If the archive has no such feed; the message lists those it has.
+
+    Examples
+    --------
+    >>> read_feed("um", "premiumIndex")
+    (<Market.FUTURES_UM: 'futures_um'>, <DataType.PREMIUM_INDEX_KLINES: 'premiumIndexKlines'>)
+    >>> read_feed("spot", "agg_trades")[1].value
+    'aggTrades'
+    """
+    owner = read_market(market)
+    spelled = {name: each for each in DataType for name in (each.value, each.name.lower())}
+    spelled[PREMIUM_INDEX] = DataType.PREMIUM_INDEX_KLINES
+    of_market = [each for other, each in load_schemas() if other is owner]
+    if not isinstance(data_type, str) or spelled.get(data_type) not in of_market:
+        label = f"data type of {owner}"
+        raise ConfigurationError(unknown("data_type", data_type, of_market, label))
+    return owner, spelled[data_type]
+
+
+def schema(market: Market, data_type: DataType) -> Schema:
+    """Return the columns, types and units of the files of one feed. Uses no network.
+
+    Parameters
+    ----------
+    market : Market or str
+        Such as ``"spot"`` or ``"futures_um"``.
+    data_type : DataType or str
+        Such as ``"klines"``; only names of feeds of the market are valid.
+
+    Returns
+    -------
+    Schema
+        Its ``columns`` have names, types, units and descriptions.
+
+    Raises
+    ------
+    ConfigurationError
+        If the archive has no such market or feed; the message lists the valid ones.
 
     Examples
     --------
@@ -409,8 +420,4 @@ def schema(market: Market, data_type: DataType) -> Schema:
     >>> klines.header, klines.time.column, klines.key
     ('never', 'open_time', ('open_time',))
     """
-    schemas = load_schemas()
-    if (market, data_type) not in schemas:
-        valid = [feed for owner, feed in schemas if owner == market]
-        raise ConfigurationError(unknown(f"data type of {market}", str(data_type), valid))
-    return schemas[market, data_type]
+    return load_schemas()[read_feed(market, data_type)]

@@ -1,7 +1,7 @@
 """The commands of ``binance-archive``, and their exit codes.
 
-A command is a function that returns an `Exit`, and is listed in `COMMANDS`. It prints text, or
-JSON with ``--json``.
+A command is a function in `COMMANDS` that returns an `Exit`. It prints text, or JSON with
+``--json``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from click.shell_completion import get_completion_class
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition, read_market
+from binance_archive_kit.archive.keys import feed_prefix
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.cli.options import (
     FILE,
@@ -39,18 +40,17 @@ from binance_archive_kit.errors import ConfigurationError, FieldProblem, Workflo
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.suggestions import unknown
 
-# Modules that only some commands need are imported by these: the imports take longer than
-# rejecting invalid arguments.
+# Commands import some modules themselves, so that errors in arguments are reported quickly.
 
 
 class Exit(IntEnum):
     """The exit codes."""
 
-    COMPLETE = 0  #: all is done
-    PARTIAL = 1  #: some or all of it failed
+    COMPLETE = 0
+    PARTIAL = 1  #: something failed
     WRONG = 2  #: an argument is invalid
-    NOTHING = 3  #: there is nothing to do: the archive, or the store, has none of it
-    UNVERIFIED = 4  #: nothing is wrong, and not every file is proven
+    NOTHING = 3  #: the archive, or the store, has no such data
+    UNVERIFIED = 4  #: no failure, but some files have no proof
     INTERRUPTED = 130
 
 
@@ -65,8 +65,8 @@ def _json(value: object) -> str:
 def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
     """Show what a collection would do, without downloading.
 
-    CONFIG is a JSON file with a configuration, or - for standard input; options override it,
-    or replace it.
+    CONFIG is a JSON file with a configuration, or - for standard input. Options override its
+    fields; without CONFIG they are the whole configuration.
     """
     found = bak.plan(config_from_options(**options))
     if keys:
@@ -84,8 +84,8 @@ def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
 def collect(as_json: bool, **options: Any) -> Exit:
     """Download the requested data, and prove every file.
 
-    CONFIG is a JSON file with a configuration, or - for standard input; options override it,
-    or replace it.
+    CONFIG is a JSON file with a configuration, or - for standard input. Options override its
+    fields; without CONFIG they are the whole configuration.
     """
     try:
         result = bak.collect(config_from_options(**options))
@@ -140,14 +140,14 @@ def _absences(found: bak.Plan | bak.CollectionResult) -> dict[str, list[dict[str
 
 @click.command
 @store_argument
-@click.option("--sample", type=int, metavar="N", help="Hash only N files, chosen at random.")
+@click.option("--sample", type=int, metavar="N", help="Hash only N random files. Default: all.")
 @click.option("--seed", type=int, metavar="N", help="Make the sample reproducible.")
 @click.option("--archive", is_flag=True, help="Compare with the digests that are published now.")
 @endpoint_option
 @click.option(
     "--allow-unverified",
     is_flag=True,
-    help="Exit with 0 instead of 4 if nothing is wrong but files such as .csv are unverified.",
+    help="Exit with 0, not 4, if the only issue is unverified files, such as .csv.",
 )
 @json_option
 def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) -> Exit:
@@ -175,7 +175,7 @@ def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) ->
 
 @click.command
 @click.argument("source", shell_complete=FILE)
-@day_options
+@day_options("the first day of SOURCE", "the last day of SOURCE")
 @click.option(
     "--min-coverage",
     type=float,
@@ -205,7 +205,7 @@ def coverage(
     page = None if html is None else find_path("--html", html)
     if page is not None and (page.is_dir() or not page.parent.is_dir()):
         raise ConfigurationError(
-            FieldProblem("--html", f"{str(page)!r} is no file in a folder that is there")
+            FieldProblem("--html", f"{str(page)!r} is not the path of a file in an existing folder")
         )
     report = bak.coverage(source, start=start, end=end)
     if page is not None:
@@ -233,7 +233,7 @@ def _report_json(report: bak.CoverageReport) -> str:
     )
 
 
-# A query may start with a comment: "-- …" is not an option.
+# A query may start with a comment, "-- …", which is not an option.
 @click.command(context_settings={"ignore_unknown_options": True})
 @store_argument
 @click.argument("query")
@@ -247,7 +247,7 @@ def sql(store: str, query: str, as_json: bool) -> Exit:
 
     query = standard_input("query") if query == "-" else query
     with bak.connect(store) as connection, our_errors(connection):
-        # Names that are no table must not resolve to variables of this module.
+        # Unknown table names must not resolve to variables of this module.
         connection.execute("SET python_enable_replacements = false")
         check_statement(connection, query)
         answer = bound(connection, query)
@@ -269,14 +269,15 @@ def sql(store: str, query: str, as_json: bool) -> Exit:
 @click.option(
     "--partition",
     metavar="WORD",
-    help="Only symbols with daily, or with monthly files.",
+    help="Only symbols with files in this partition: daily or monthly. Default: daily, if the "
+    "feed has daily files.",
     shell_complete=words(Partition),
 )
 @click.option(
     "--like",
     metavar="PATTERN",
     default="*",
-    help="Only symbols like this, such as '*USDT' or 'BTC*'.",
+    help="Only symbols like this, such as '*USDT' or 'BTC*'. Default: all.",
 )
 @endpoint_option
 @json_option
@@ -294,17 +295,18 @@ def symbols(
     """
     from binance_archive_kit.archive.endpoint import endpoint_of
     from binance_archive_kit.archive.listing import ListingClient
-    from binance_archive_kit.reading.feed_table import read_feed
+    from binance_archive_kit.archive.schemas import read_feed
 
     matrix = load_matrix()
-    usual = DataType.BVOL_INDEX if market in ("options", "option") else DataType.KLINES
+    options = read_market(market) is Market.OPTIONS
+    usual = DataType.BVOL_INDEX if options else DataType.KLINES
     owner, kind = read_feed(market, data_type or usual)
     feed = matrix.feed(owner, kind)
     valid = [] if feed is None else [each for each in Partition if each in feed.partitioned]
     partition = partition or valid[0]
     if partition not in valid:
         raise ConfigurationError(unknown(f"partition of {owner} {kind}", partition, valid))
-    prefix = f"data/{owner.path}/{partition}/{kind}/"
+    prefix = feed_prefix(owner, Partition(partition), kind)
 
     async def listed() -> list[str]:
         endpoint = endpoint_of(endpoint_url, matrix)
@@ -315,7 +317,7 @@ def symbols(
     if found or as_json:
         print(_json(found) if as_json else "\n".join(found))
     if not found:
-        click.echo(f"binance-archive: no symbol is like {like!r}", err=True)
+        click.echo(f"binance-archive: no symbol matches {like!r}", err=True)
     return Exit.COMPLETE if found else Exit.NOTHING
 
 
@@ -378,7 +380,7 @@ def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
 @click.option(
     "--output-directory",
     metavar="FOLDER",
-    help="Keep the files in this folder; by default they are deleted.",
+    help="Keep the files in this folder. Default: a temporary folder.",
     shell_complete=FOLDER,
 )
 @click.option("--serve", is_flag=True, help="Only serve the archive, until interrupted.")
@@ -401,7 +403,7 @@ def demo(output_directory: str | None, serve: bool) -> Exit:
             print(f"\n{config.to_python()}\n\n# First run", flush=True)
             first = bak.collect(config)
             print(first)
-            print("\n# Second run: everything is there and proven", flush=True)
+            print("\n# Second run: every file is proven already", flush=True)
             second = bak.collect(config)
             print(second.headline())
             if output_directory:
@@ -413,7 +415,7 @@ def demo(output_directory: str | None, serve: bool) -> Exit:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> Exit:
-    """Print a script that completes commands, options and values."""
+    """Print a shell script that completes commands, options and values."""
     root = context.find_root()
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 for the type checker: click has all three

@@ -21,13 +21,13 @@ from binance_archive_kit import __version__
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError, shown
 
 try:
-    # This may take seconds, in which an interrupt has nothing to clean up.
+    # The imports may take seconds; an interrupt has nothing to clean up yet.
     import click
     from click.shell_completion import shell_complete
 
     from binance_archive_kit.cli.commands import COMMANDS, COMPLETE_VARIABLE, Exit, completion
 except KeyboardInterrupt:
-    sys.stderr.write("binance-archive: interrupted before it began; run it again\n")
+    sys.stderr.write("binance-archive: interrupted before the start; run it again\n")
     sys.exit(130)
 
 _PROGRAM = "binance-archive"
@@ -44,7 +44,7 @@ _BROKEN_PIPE = 128 + 13
 
 
 class _Group(click.Group):
-    """Lists commands in their own order, not in that of the alphabet."""
+    """Lists commands in the order of `COMMANDS`, not of the alphabet."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     """Run a command, and turn its errors into exit codes.
 
-    `click.Command.main` is not used: it prints a line of its own for an interrupt.
+    Does not use `click.Command.main`, which prints an additional line for an interrupt.
     """
     try:
         if instruction := os.environ.get(COMPLETE_VARIABLE):
@@ -103,7 +103,7 @@ def _run(arguments: list[str]) -> int:
 
 @contextmanager
 def _signals_and_warnings() -> Iterator[None]:
-    """Print warnings as notes and any character in any encoding; end on SIGTERM."""
+    """Print warnings as notes, escape unencodable characters, and handle SIGTERM."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -122,7 +122,7 @@ def _signals_and_warnings() -> Iterator[None]:
 
 @contextmanager
 def _open_streams() -> Iterator[None]:
-    """Replace closed streams by the null device; ``print`` would use another stream."""
+    """Replace closed streams by the null device."""
     closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
     with ExitStack() as streams:
         for name in closed:
@@ -140,7 +140,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _print_error(message: object, code: int) -> int:
-    with suppress(OSError):  # standard error may be full; the exit code remains
+    with suppress(OSError):  # standard error may be full or closed
         print(f"binance-archive: {message}", file=sys.stderr)
     return int(code)
 

@@ -1,7 +1,7 @@
-"""Options that several commands share, and the configuration that options describe.
+"""Options shared by several commands, and conversion of options to a configuration.
 
-The options of a configuration are made from the fields of `CollectionConfig`: names, kinds and
-help texts are written once, there.
+The options of a configuration are generated from the fields of `CollectionConfig`, with their
+names, types, help texts and defaults.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+from pydantic.fields import FieldInfo
 
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.errors import field_error, shown
-from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
+from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice, read_config
 
 C = TypeVar("C", bound=Callable[..., Any])
-#: Returns what the shell offers for an incomplete word.
+#: Returns completions of an incomplete word.
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 
 def words(valid: Iterable[str]) -> Complete:
-    """Return a completion of words; in a list separated by commas, of the last one.
+    """Return a completion of words; in a list separated by commas, of the last word.
 
-    The words are not checked here: the packages below say more about an invalid one.
+    Does not validate words: other packages do so, with better messages.
     """
     valid = [str(word) for word in valid]
 
@@ -51,26 +52,31 @@ store_argument = click.argument("store", shell_complete=FOLDER)
 endpoint_option = click.option(
     "--endpoint-url", metavar="URL", help=CollectionConfig.model_fields["endpoint_url"].description
 )
-_DAY = "UTC day, inclusive: 2025-07-15, yesterday or -7d."
-_DAYS = (
-    click.option("--start", metavar="DAY", help=f"First {_DAY}"),
-    click.option("--end", metavar="DAY", help=f"Last {_DAY}"),
-)
 
 
-def day_options(command: C) -> C:
-    """Add ``--start`` and ``--end`` to a command."""
-    return reduce(lambda function, option: option(function), reversed(_DAYS), command)
+def day_options(first: str, last: str) -> Callable[[C], C]:
+    """Return a decorator that adds ``--start`` and ``--end``; the arguments name their defaults."""
+
+    def add(command: C) -> C:
+        for flag, which, default in (("--end", "Last", last), ("--start", "First", first)):
+            text = f"{which} UTC day, inclusive: 2025-07-15, yesterday or -7d. Default: {default}."
+            command = click.option(flag, metavar="DAY", help=text)(command)
+        return command
+
+    return add
 
 
 # A configuration
 
-#: Lists: what stands for their values, and what the help adds.
+#: Lists: the placeholder of their values, and additional help.
 _LISTS = {
     "markets": ("LIST", "Separated by commas."),
     "symbols": ("[MARKET=]LIST", "Separated by commas; for one market: spot=BTCUSDT,ETHUSDT."),
     "data_types": ("LIST", f"Of {', '.join(DataType)}, separated by commas."),
-    "intervals": ("[TYPE=]LIST", "Separated by commas; for one type: klines=1m,1h."),
+    "intervals": (
+        "[TYPE=]LIST",
+        "Separated by commas; for one type: klines=1m,1h. Default: all published ones.",
+    ),
 }
 _COMPLETIONS = {
     "markets": words(Market),
@@ -85,62 +91,66 @@ def config_options(command: C) -> C:
     """Add the argument and the options of a configuration to a command."""
     decorators = [click.argument("config", required=False, shell_complete=FILE)]
     for name, field in CollectionConfig.model_fields.items():
-        flag, help_ = f"--{name.replace('_', '-')}", field.description or ""
+        flag = f"--{name.replace('_', '-')}"
         metavar, more = _LISTS.get(name, ("VALUE", ""))
         if name == "workflow_type":
             continue
         if name == "date_range":
-            decorators += _DAYS
+            decorators.append(day_options("yesterday", "yesterday"))
         elif field.annotation is bool:
             no = flag.replace("--", "--no-")
-            decorators.append(click.option(f"{flag}/{no}", default=None, help=help_))
+            text = f"{field.description} Default: {flag if field.default else no}."
+            decorators.append(click.option(f"{flag}/{no}", default=None, help=text))
         else:
             decorators.append(
                 click.option(
                     flag,
                     metavar=metavar,
                     multiple=name in _LISTS,
-                    help=f"{help_} {more}".rstrip(),
+                    help=f"{field.description} {more or _default_text(field)}".rstrip(),
                     shell_complete=_COMPLETIONS.get(name),
                 )
             )
     return reduce(lambda function, decorator: decorator(function), reversed(decorators), command)
 
 
+def _default_text(field: FieldInfo) -> str:
+    """Return the default of a field as a sentence; the description explains None itself."""
+    given = not field.is_required() and field.default not in (None, ())
+    return f"Default: {field.default}." if given else ""
+
+
 def config_from_options(config: str | None, **options: Any) -> CollectionConfig:
-    """Read a configuration from a file, from options, or from both.
+    """Return the configuration of a file, of options, or of both.
 
     Parameters
     ----------
     config : str or None
         Path of a JSON file, JSON text, or ``-`` for standard input.
     **options
-        Values of the options, as text; None or empty where they are not given.
+        Values of the options, as text; None or empty if not given.
 
     Raises
     ------
     ConfigurationError
-        If neither is given, or a value is invalid.
+        If there is neither a file nor an option, or a value is invalid.
     """
     changes = {
         name: _READERS[name](value) if name in _READERS else value
         for name, value in options.items()
         if value is not None and value != ()
     }
-    if config is None:
-        if not changes:
-            raise field_error(
-                "config",
-                "give a JSON file, or say what to collect by flags, such as "
-                "--markets spot --symbols BTCUSDT --data-types klines --output-directory data",
-            )
-        return CollectionConfig(**changes)
+    if config is None and not changes:
+        raise field_error(
+            "config",
+            "missing; give a JSON file, or options such as "
+            "--markets spot --symbols BTCUSDT --data-types klines --output-directory data",
+        )
     if config == "-":
         config = standard_input("config")
         if not config.lstrip().startswith("{"):
-            raise field_error("config", "standard input holds no JSON object of fields")
-    found = CollectionConfig.from_json(config)
-    return found.replace(**changes) if changes else found
+            raise field_error("config", "standard input has no JSON object of fields")
+    return read_config(config, **changes)
 
 
 def standard_input(field: str) -> str:
@@ -152,7 +162,7 @@ def standard_input(field: str) -> str:
         If it is not UTF-8 text.
     """
     try:
-        # None if it is closed. Undecodable bytes may be read as halves of surrogate pairs.
+        # `sys.stdin` is None if it is closed. Undecodable bytes may be read as surrogates.
         text = sys.stdin.read() if sys.stdin is not None else ""
         text.encode()
     except (OSError, ValueError):
@@ -172,7 +182,7 @@ def _by_name(field: str, values: Sequence[str]) -> list[str] | dict[str, list[st
     found: dict[str, list[str]] = {}
     for name, equals, listed in named:
         if not equals:
-            message = f"{name!r} is for all, and others are for one; write NAME={name}"
+            message = f"{name!r} has no NAME=, and other values have one; write NAME={name}"
             raise field_error(field, message)
         found.setdefault(name, []).extend(_split([listed]))
     return found

@@ -1,1 +1,1 @@
-"""Show results and progress: words, HTML, bars."""
+"""Show results and progress as text, HTML and bars."""

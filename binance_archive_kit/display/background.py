@@ -69,10 +69,10 @@ class Worker(Generic[T]):
                 self._loop.call_soon_threadsafe(self._task.cancel)
 
     def result(self) -> T:
-        """Wait for the end of the work, then return its result or raise its error."""
+        """Wait for the work to end, then return its result or raise its error."""
         self._thread.join()
         if isinstance(self._error, ArchiveKitError):
-            # The traceback inside the worker is of no use to the caller.
+            # The traceback inside the worker does not help the caller.
             raise self._error.with_traceback(None)
         if self._error is not None:
             raise self._error
@@ -102,7 +102,7 @@ class Worker(Generic[T]):
         return self.result()
 
     async def wait_async(self, on_tick: Callable[[], None] = lambda: None) -> T:
-        """Do the same as `wait` without blocking the event loop of the caller."""
+        """Async version of `wait`; does not block the event loop of the caller."""
         self.start()
         try:
             while not self.done.is_set():
@@ -124,6 +124,6 @@ def run(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
 
 
 async def run_async(work: Callable[[], Coroutine[Any, Any, T]], progress: Progress) -> T:
-    """Do the same as `run` without blocking the event loop of the caller."""
+    """Async version of `run`; does not block the event loop of the caller."""
     with Bar(progress) as bar:
         return await Worker(work).wait_async(bar.update)

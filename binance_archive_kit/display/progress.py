@@ -29,9 +29,9 @@ class Progress:
     Attributes
     ----------
     phase : str
-        What is being done, in words.
+        Name of the current phase, such as ``listing``.
     unit : str
-        What is counted, in the plural.
+        The counted things, in the plural.
     done, total, failed : int
         Numbers of units.
     done_bytes, total_bytes : int or None
@@ -39,7 +39,7 @@ class Progress:
     arriving : int
         Bytes of files in flight.
     planned, proven : int or None
-        Objects of the whole plan, and those of them in the store and proven.
+        Objects of the whole plan, and those that are in the store and proven.
     started : float
         `time.monotonic` of the start.
     """
@@ -68,7 +68,7 @@ class Progress:
         self._since = time.monotonic()
 
     def interrupted(self) -> str:
-        """Format the message of an interrupt: what is complete, and what to do.
+        """Return the message of an interrupt: the completed work, and what to do.
 
         >>> Progress().interrupted()
         'interrupted before anything was downloaded; run it again to continue'
@@ -89,7 +89,7 @@ class Progress:
         self.done_bytes += size
 
     def share(self) -> float:
-        """Return the share that is done, 0 to 1: of the bytes if known, else of the units."""
+        """Return the finished share, 0 to 1: of the bytes if known, else of the units."""
         if self.total_bytes:
             return min(1.0, self._bytes() / self.total_bytes)
         return min(1.0, self.done / self.total) if self.total else 0.0
@@ -119,7 +119,7 @@ class Progress:
 class Bar:
     """Context manager that shows a `Progress` during work.
 
-    An interrupt inside it gets a message that says how much is complete.
+    An interrupt inside it gets a message with the completed work.
 
     Parameters
     ----------
@@ -145,12 +145,6 @@ class Bar:
             self._show(line, self._progress.share(), final)
             self._last = line
 
-    def end(self, line: str) -> None:
-        """Replace the progress by a last line."""
-        if self._show is not None:
-            self._show(line, self._progress.share(), True)
-        self._last = ""
-
     def tick(self) -> None:
         """Update the display if it is older than `INTERVAL`; cheap enough for tight loops."""
         if time.monotonic() - self._shown > INTERVAL:
@@ -165,12 +159,13 @@ class Bar:
     ) -> None:
         if isinstance(error, KeyboardInterrupt | CancelledError):
             message = self._progress.interrupted()
-            self.end(message)
+            if self._show is not None:
+                self._show(message, self._progress.share(), True)
             if not error.args:
                 error.args = (message,)
             # IPython shows these lines in place of a traceback of 40 lines.
             error._render_traceback_ = lambda: short_traceback(error)  # type: ignore[union-attr]
-        if self._last:
+        elif self._last:
             self.update(final=True)
 
 

@@ -1,4 +1,4 @@
-"""Numbers of bytes, lengths of time, shares and counts in words."""
+"""Format numbers of bytes, lengths of time, shares and counts."""
 
 from __future__ import annotations
 
@@ -49,14 +49,13 @@ def percent(part: float, whole: float) -> str:
     return f"{min(max(share, 0.01 if part else 0.0), 99.99):.2f} %" if part else "0 %"
 
 
-def counted(count: int, what: str) -> str:
-    """Format a number of things.
+def counted(count: int, noun: str) -> str:
+    """Format a number with its noun, in the plural unless it is 1.
 
-    >>> counted(1, "stream"), counted(1200, "stretch")
-    ('1 stream', '1,200 stretches')
+    >>> counted(1, "stream"), counted(1200, "period")
+    ('1 stream', '1,200 periods')
     """
-    ending = "" if count == 1 else "es" if what.endswith("ch") else "s"
-    return f"{count:,} {what}{ending}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def plain(word: object) -> str:

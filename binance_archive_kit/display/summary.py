@@ -15,7 +15,7 @@ from typing import Literal
 
 from binance_archive_kit.display.render import counted
 
-#: How good the news is: blue, orange, red, grey and violet.
+#: The outcome of a result: shown in blue, orange, red, grey and violet.
 State = Literal["good", "warn", "bad", "idle", "later"]
 
 _COLOURS = {
@@ -111,7 +111,7 @@ class Fold:
     Attributes
     ----------
     title : str
-        What the lines are, with their number.
+        Description of the lines, with their number.
     lines : sequence
         Each is formatted with `str`, and only if it is shown.
     state : str
@@ -143,16 +143,16 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a result shows of itself.
+    """The content of a result's display, in any format.
 
     Attributes
     ----------
     title : str
-        What it is: a word or two.
+        A word or two, such as ``Plan``.
     verdict : str
-        The one line to read.
+        The outcome in one line.
     state : str
-        How good the news is; chooses the colour in HTML.
+        Chooses the colour in HTML.
     tables : sequence of Table
         Those without rows are not shown.
     folds : sequence of Fold
@@ -198,7 +198,7 @@ class Summary:
         return "\n\n".join(parts)
 
     def _parts(self) -> Iterator[Table | Fold]:
-        """Yield the tables and folds that have something to show."""
+        """Yield the tables and folds that are not empty."""
         yield from (table for table in self.tables if table.rows or table.below)
         yield from (fold for fold in self.folds if fold.lines)
 

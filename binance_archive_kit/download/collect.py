@@ -1,6 +1,6 @@
-"""`bak.collect` and `bak.acollect`: make a plan, or take one, and execute it.
+"""`bak.collect` and `bak.acollect`: execute a plan, after making one if necessary.
 
-The work runs on an event loop in a thread of its own, so that both behave the same in
+The work runs on an event loop in a separate thread, so that both functions behave the same in
 scripts, cells, running event loops and button handlers.
 """
 
@@ -20,9 +20,9 @@ from binance_archive_kit.errors import (
     ArchiveKitWarning,
     ConfigurationError,
 )
-from binance_archive_kit.planning.config import Config
+from binance_archive_kit.planning.config import Config, read_config
 from binance_archive_kit.planning.plan import Plan
-from binance_archive_kit.planning.planner import PlanningContext, config_of
+from binance_archive_kit.planning.planner import PlanningContext
 from binance_archive_kit.storage.layout import BaseStorage
 
 
@@ -46,8 +46,8 @@ def collect(
     storage : BaseStorage, optional
         Chooses the folders of files below ``output_directory``, by its
         ``get_partition_path``. The store records the locations, so views and later calls
-        without a storage find the files. Files at other locations in the store are not moved:
-        they are downloaded again.
+        without a storage find the files. A file the storage would place elsewhere is downloaded
+        again, not moved.
     metrics : MetricsCollector, optional
         Receives the events of the collection while it runs.
     **fields
@@ -110,7 +110,7 @@ def _prepare(
     events: EventLog,
     fields: dict[str, Any],
 ) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress]:
-    """Check the arguments of a collection; return its work, and the progress of that."""
+    """Validate the arguments of a collection; return its work and its progress."""
     progress = Progress()
     given = config if isinstance(config, Plan) else None
     with events.emitting_errors():
@@ -123,7 +123,7 @@ def _prepare(
                 )
             context = PlanningContext.read(config.config, warn=False)
         else:
-            context = PlanningContext.read(config_of(config, fields), storage)
+            context = PlanningContext.read(read_config(config, **fields), storage)
 
     async def work() -> CollectionResult:
         with events.run(context.config.output_directory):

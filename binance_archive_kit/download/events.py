@@ -5,7 +5,7 @@ The events, in the order in which they occur. Details are numbers and words, rea
     run_started       output_directory
     tasks_planned     total_tasks, to_download, to_keep, download_bytes, missing, unavailable
     file_skipped      key, path, size_bytes       in the store and proven
-    batch_started     batch, objects, size_bytes  objects were handed to s5cmd
+    batch_started     batch, objects, size_bytes  s5cmd received the objects
     file_downloaded   key, path, size_bytes, proven_by
     checksum_failed   key, reason, detail         the bytes do not match the published digest;
                                                   may be retried
@@ -42,13 +42,17 @@ _CHECKSUM_FAILURES = (AbsentChecksum, BadChecksum, Corrupt, StaleChecksum)
 class MetricsCollector:
     """Records the events and errors of a collection. Subclass to forward them.
 
-    Subclasses need not call ``super().__init__()``, nor override both methods. Both are
-    called on the collection's own thread, one call at a time.
+    The events are ``run_started``, ``tasks_planned``, ``file_skipped``, ``batch_started``,
+    ``file_downloaded``, ``checksum_failed``, ``file_failed``, ``batch_finished`` and
+    ``run_finished``. A subclass may override one method or both, and need not call
+    ``super().__init__()``. Both run on the collection's thread, one call at a time.
 
     Attributes
     ----------
-    events, errors : list of dict
-        Each with ``event`` or ``error``, ``timestamp`` (UTC, ISO 8601) and ``details``.
+    events : list of dict
+        Each with ``event``, ``timestamp`` (UTC, ISO 8601) and ``details``.
+    errors : list of dict
+        Each with ``error``, ``timestamp`` and ``details``.
 
     Examples
     --------
@@ -66,11 +70,27 @@ class MetricsCollector:
         self.errors = []
 
     def record_event(self, event_name: str, /, **details: Any) -> None:
-        """Record an event."""
+        """Record an event.
+
+        Parameters
+        ----------
+        event_name : str
+            Such as ``file_downloaded``.
+        **details
+            Numbers, text and None: ready for JSON.
+        """
         self._record("events", event=event_name, details=details)
 
     def record_error(self, error_message: str, /, **details: Any) -> None:
-        """Record an error."""
+        """Record an error.
+
+        Parameters
+        ----------
+        error_message : str
+            The message, with the key if the error is about one object.
+        **details
+            ``key``, ``reason`` and ``detail`` of an object, or ``kind``: the exception's class.
+        """
         self._record("errors", error=error_message, details=details)
 
     def _record(self, name: str, *, details: dict[str, Any], **message: str) -> None:
@@ -81,10 +101,10 @@ class MetricsCollector:
 
 @dataclass(slots=True)
 class _Batch:
-    """Objects that were handed to s5cmd together; `left` of them are not finished."""
+    """A batch of objects for s5cmd; `unfinished` of them have no outcome yet."""
 
     number: int
-    left: int
+    unfinished: int
     downloaded: int = 0
     failed: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -93,7 +113,7 @@ class _Batch:
 class EventLog:
     """Passes events to a collector. Without a collector it is false and does nothing.
 
-    A collector that raises does not end the collection: its first error is kept in
+    If the collector raises, the collection continues; the first such error is in
     `collector_error`.
 
     Parameters
@@ -137,7 +157,7 @@ class EventLog:
 
     @contextmanager
     def run(self, output_directory: object) -> Iterator[None]:
-        """Emit the start of a run, and its end if an error ends it; see `run_finished`."""
+        """Emit the start of a run and, if the block raises, its end; see `run_finished`."""
         self.emit("run_started", output_directory=str(output_directory))
         try:
             with self.emitting_errors():
@@ -172,19 +192,19 @@ class EventLog:
     # Objects and their batches
 
     def batch_started(self, keys: Sequence[str], size: int | None) -> None:
-        """Emit that objects were handed to s5cmd; `size` is their sum in bytes, if known."""
+        """Emit the start of a batch; `size` is the sum of its objects in bytes, if known."""
         if self:
             self._batches += 1
             self._batch_of.update(dict.fromkeys(keys, _Batch(self._batches, len(keys))))
             self.emit("batch_started", batch=self._batches, objects=len(keys), size_bytes=size)
 
     def file_downloaded(self, key: str, **details: Any) -> None:
-        """Emit that an object arrived and is proven."""
+        """Emit the download of an object, which is proven."""
         self.emit("file_downloaded", key=key, **details)
         self._finish(key, failed=False)
 
     def checksum_failed(self, error: ObjectError) -> None:
-        """Emit an error if it is a failed comparison of bytes and digest; ignore others."""
+        """Emit an error of a comparison of bytes and digest; ignore other errors."""
         if isinstance(error, _CHECKSUM_FAILURES):
             self.emit("checksum_failed", key=error.key, reason=error.reason, detail=error.detail)
 
@@ -196,14 +216,14 @@ class EventLog:
         self._finish(error.key, failed=True)
 
     def _finish(self, key: str, *, failed: bool) -> None:
-        """Count a finished object of a batch; emit the end of the batch with the last one."""
+        """Count a finished object of a batch; after the last one, emit the end of the batch."""
         batch = self._batch_of.pop(key, None)
         if batch is None:
             return
-        batch.left -= 1
+        batch.unfinished -= 1
         batch.failed += failed
         batch.downloaded += not failed
-        if not batch.left:
+        if not batch.unfinished:
             self.emit(
                 "batch_finished",
                 batch=batch.number,

@@ -1,4 +1,4 @@
-"""The account of a run: what became of each object, and how many bytes arrived when."""
+"""The outcomes of a run's objects, and the bytes received over time."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from binance_archive_kit.errors import ObjectError
 
 
 class State(IntEnum):
-    """What became of an object of the plan; one byte each."""
+    """The state of an object of the plan; one byte each."""
 
     PENDING = 0
     DOWNLOADED = 1
     KEPT = 2
     FAILED = 3
-    ABSENT = 4  #: planned without a listing, and the archive does not have it
+    ABSENT = 4  #: planned without a listing, and not in the archive
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The moment at which a run began: now, unless given.
+    """The start of a run; by default now.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Clock:
     started: float = field(default_factory=time.monotonic)
 
     def seconds(self) -> float:
-        """Return the seconds since then."""
+        """Return the seconds since the start."""
         return time.monotonic() - self.started
 
 
@@ -55,7 +55,7 @@ class Arrivals:
     points : list of (float, int)
         Seconds since the start of the run, and the bytes received by then.
     step : float
-        Shortest time between two points, in seconds.
+        Minimum seconds between two points.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class Arrivals:
     step: float = 0.05
 
     def note(self, seconds: float, count: int, *, final: bool = False) -> None:
-        """Add a point if the last one is old enough; drop every second one when there are many."""
+        """Add a point if the last one is older than `step`; halve the points if they are many."""
         last_seconds, last_count = self.points[-1]
         if seconds - last_seconds >= self.step or final:
             # A retried download starts at zero, but the total never decreases.
@@ -82,7 +82,7 @@ class Arrivals:
 
 @dataclass(slots=True)
 class Ledger:
-    """What became of the objects of a plan. Small for a million objects: one byte each.
+    """The outcomes of a plan's objects. Needs one byte for each.
 
     Attributes
     ----------
@@ -90,14 +90,14 @@ class Ledger:
         A `State` for each row of the plan.
     clock : Clock
     path_of : callable
-        Returns the path of the file for a key; of a module or a class, so that it pickles.
+        Returns the path of the file for a key. Must be picklable.
     failures : list of ObjectError
     missing, not_published : list of Absence
-        Objects that were planned without a listing, and that the archive does not have.
+        Objects that were planned without a listing, and are not in the archive.
     stale : list of str
         Keys of files accepted although their published digest differs.
     proven_bytes, downloaded_bytes : int
-        Bytes of the files proven in the store, and of those downloaded by this run.
+        Bytes of the proven files in the store, and of those downloaded by this run.
     seconds : float
         Duration of the run, set by `close`.
     arrivals : Arrivals
@@ -116,20 +116,20 @@ class Ledger:
     arrivals: Arrivals = field(default_factory=Arrivals)
 
     def rows_in(self, *states: State) -> pl.Series:
-        """Return whether each row of the plan is in one of some states."""
+        """Return for each row of the plan whether its state is one of `states`."""
         return pl.Series("state", self.states, dtype=pl.UInt8).is_in([*states])
 
     def pending(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the pending ones of some rows of the plan, which have their number as ``row``."""
+        """Filter rows of the plan, which have their number as ``row``, by the state `PENDING`."""
         return rows.filter(self.rows_in(State.PENDING).gather(rows["row"]))
 
     def keep(self, row: int, size: int) -> None:
-        """Record a file that was in the store, and is proven."""
+        """Record a proven file that was in the store already."""
         self.states[row] = State.KEPT
         self.proven_bytes += size
 
     def download(self, row: int, size: int) -> None:
-        """Record a file that was downloaded and is proven."""
+        """Record a proven file that was downloaded."""
         self.states[row] = State.DOWNLOADED
         self.proven_bytes += size
         self.downloaded_bytes += size
@@ -140,13 +140,13 @@ class Ledger:
         self.failures.append(error)
 
     def skip(self, row: int, absence: Absence) -> None:
-        """Record an object that the archive does not have, or not yet."""
+        """Record an object that is missing from the archive, or not published yet."""
         self.states[row] = State.ABSENT
         early = absence.reason is Reason.NOT_PUBLISHED
         (self.not_published if early else self.missing).append(absence)
 
     def note_arrivals(self, arriving: int) -> None:
-        """Note the bytes downloaded so far, and those of files that are arriving."""
+        """Record the bytes received so far; `arriving` are those of unfinished files."""
         self.arrivals.note(self.clock.seconds(), self.downloaded_bytes + arriving)
 
     def close(self) -> None:

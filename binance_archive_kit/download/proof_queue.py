@@ -1,6 +1,6 @@
-"""Objects on their way into the store, and the queue that proves their files on threads.
+"""Transfers of objects into the store, and a queue that proves their files on threads.
 
-Proven files that were downloaded are moved into the store. Small files are gathered into jobs,
+Downloaded files are moved into the store once they are proven. A job has several small files,
 since dispatching one file costs more than hashing it.
 """
 
@@ -31,30 +31,29 @@ from binance_archive_kit.errors import (
 from binance_archive_kit.storage.proof import Expected, Proof, prove
 from binance_archive_kit.storage.store import Store
 
-#: Tries for each object; bytes that do not match are fetched only once more, and so are
-#: objects that stall.
+#: Tries for each object; corrupt and stalled objects are fetched only once more.
 _TRIES = 3
 _TRIES_OF: dict[type[ObjectError], int] = {Corrupt: 2, Stalled: 2}
 _THREADS = 2
-#: Limits of one job: enough small files to be worth dispatching.
+#: Limits of one job.
 _FILES_PER_JOB, _BYTES_PER_JOB = 64, 8 << 20
-#: Seconds in which small files gather before a job is dispatched.
+#: Seconds to wait for further small files before a job is dispatched.
 _GATHER_SECONDS = 0.01
 
 
 class Step(Enum):
-    """What to do after an error."""
+    """The next step after an error."""
 
-    ASK_DIGEST = auto()  #: ask for the digest again
+    ASK_DIGEST = auto()  #: request the digest again
     RETRY = auto()  #: fetch the object again
     REPLACE = auto()  #: quarantine a file of the store, and fetch the object
-    SKIP = auto()  #: the archive does not have the object
+    SKIP = auto()  #: the object is not in the archive
     FAIL = auto()
 
 
 @dataclass(slots=True)
 class Transfer:
-    """One object on its way into the store.
+    """The transfer of one object into the store.
 
     Attributes
     ----------
@@ -63,23 +62,23 @@ class Transfer:
         Row of the plan.
     size : int or None
     etag : str or None
-        As listed; None if the archive was not asked.
+        As listed; None without a listing.
     path : str or None
-        File that waits for its proof.
+        Unproven file of the object.
     digest : str, ObjectError or None
-        The answer to the request for the published digest.
+        The published digest, or the error of its request; None before that.
     in_store : bool
-        Whether the file has its final name already, and only needs a proof.
+        Whether the file is in the store already, and only needs a proof.
     bad_file : Path or None
         File that failed its proof.
     error : ObjectError or None
         The last error.
     failures : int
-        How often the object failed.
+        Number of failed tries.
     unreported : int
-        How often s5cmd did not report it.
+        Number of tries without a report of s5cmd.
     digest_repeated : bool
-        Whether the digest was asked for twice.
+        Whether the digest was requested twice.
     """
 
     key: str
@@ -96,11 +95,11 @@ class Transfer:
     digest_repeated: bool = False
 
     def expected(self) -> Expected:
-        """Return what the archive publishes about the object, as far as known."""
+        """Return the size, ETag and digest that the archive publishes, as far as known."""
         return Expected(self.size, self.etag, self.digest if isinstance(self.digest, str) else None)
 
     def next_step(self, error: ObjectError, *, listed: bool) -> Step:
-        """Record an error, and decide what to do.
+        """Record an error, and return the next step.
 
         Parameters
         ----------
@@ -120,33 +119,33 @@ class Transfer:
             return Step.REPLACE if isinstance(error, Corrupt) else Step.FAIL
         if isinstance(error, NotFound) and not listed:
             return Step.SKIP
-        # An error of the digest is final: it was retried already, and the zip is not to blame.
+        # An error of the digest is final: its request was retried, and the zip is not the cause.
         final = error is self.digest or not error.retryable
         if final or self.failures >= _TRIES_OF.get(type(error), _TRIES):
             return Step.FAIL
         if isinstance(error, Corrupt):
-            # The digest may belong to another issue than the bytes.
+            # The digest may belong to another version of the object.
             self.digest = None
         return Step.RETRY
 
     def retry_unreported(self) -> bool:
-        """Count a try that s5cmd did not report; return whether to request the key by itself."""
+        """Count a try without a report of s5cmd; return whether to retry."""
         self.unreported += 1
         return self.unreported <= _TRIES
 
     def start_over(self) -> None:
-        """Forget a file of the store that was quarantined, so that the object is fetched."""
+        """Reset the transfer after its file in the store was quarantined."""
         self.in_store, self.bad_file, self.digest, self.failures = False, None, None, 0
 
 
 class ProofQueue:
-    """Proves files on threads of its own; an async context manager.
+    """Proves files on a thread pool; an async context manager.
 
     Parameters
     ----------
     store : Store
     record : callable
-        Records proofs; called on the threads.
+        Records proofs; called on the threads of the pool.
     accept_stale : bool
         Whether to accept files whose published digest differs, if size and ETag are right.
     on_outcome : callable
@@ -177,9 +176,9 @@ class ProofQueue:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Drop what no thread has started, and wait for the outcomes of the rest.
+        """Cancel jobs that have not started, and wait for the others.
 
-        After an interrupt, the outcomes agree with the files in the store.
+        This keeps the outcomes and the files of the store consistent after an interrupt.
         """
         self._closed = True
         self._ready.clear()
@@ -190,7 +189,7 @@ class ProofQueue:
             self._threads.shutdown()
 
     def expect(self, key: str) -> None:
-        """Count a file as unproven; its digest may not be known yet."""
+        """Count a file as unproven; its digest may be unknown yet."""
         self._unproven.add(key)
 
     def discard(self, key: str) -> None:
@@ -199,7 +198,7 @@ class ProofQueue:
         self._changed.set()
 
     def put(self, transfer: Transfer) -> None:
-        """Prove the file of a transfer soon, together with others."""
+        """Queue the file of a transfer for a proof."""
         if self._closed:
             return
         self._ready.append(transfer)
@@ -208,7 +207,7 @@ class ProofQueue:
             self._gather_timer = loop.call_later(_GATHER_SECONDS, self._dispatch)
 
     async def wait(self, most: int = 0) -> None:
-        """Wait until at most `most` files are unproven; raise errors of the jobs."""
+        """Wait until at most `most` files are unproven; raise errors of jobs."""
         while self._internal_error is None and len(self._unproven) > most:
             self._changed.clear()
             await self._changed.wait()

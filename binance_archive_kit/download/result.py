@@ -1,7 +1,6 @@
-"""The result of a collection: the documented dictionary, readable by attribute too.
+"""The result of a collection: a mapping with attributes.
 
-Results of a million objects stay small: the plan's frame and one byte per object. Paths and
-keys are formatted when they are accessed.
+A result needs the plan's frame and one byte per object. Paths and keys are formatted on access.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _TONES: dict[str, Tone] = {
 
 
 class Files(Sequence[str]):
-    """Paths or keys of some of the plan's objects, formatted when accessed.
+    """Paths or keys of some of the plan's objects, formatted on access.
 
     Parameters
     ----------
@@ -80,36 +79,41 @@ class Files(Sequence[str]):
 class CollectionResult(Mapping[str, Any]):
     """The result of a collection: files, counts, failures and absences.
 
-    A mapping whose entries are also attributes. Every entry is always present.
+    A mapping; its entries are also attributes, and always present. `collect` returns it.
+    Displays itself in a notebook.
 
     Attributes
     ----------
-    status : str
-        ``"success"`` for every run that finished; see `outcome`.
     outcome : str
-        ``complete`` (every requested object of the archive is proven in the store),
-        ``partial`` (some objects failed), ``failed`` (all failed) or ``empty`` (the archive
-        has none of the requested objects).
+        ``complete``: every requested object of the archive is proven in the store;
+        ``partial``: some objects failed; ``failed``: all objects failed; ``empty``: no
+        requested object is in the archive.
     collection_stats : dict
-        ``total_tasks`` (objects that exist) = ``successful_tasks`` (downloaded) +
+        ``total_tasks`` (objects in the archive) = ``successful_tasks`` (downloaded) +
         ``skipped_tasks`` (kept) + ``failed_tasks``; ``total_size_bytes`` (proven on disk),
         ``downloaded_bytes``, ``processing_time_seconds``.
     success_rate : float
-        Share of downloaded and kept objects, 0 to 100; 0 without objects.
+        Percentage of downloaded and kept objects; 0 without objects.
     output_files : sequence of str
-        Paths of the zips proven on disk, kept ones included.
+        Paths of all proven zips, downloaded or kept.
     failures : tuple of ObjectError
         Each with ``key``, ``reason`` and ``detail``.
-    missing, not_published, unavailable : tuple of Absence
-        What could exist, but the archive does not have it; what is not published yet; what
-        cannot exist.
+    missing : tuple of Absence
+        Requested data that could exist, but is not in the archive.
+    not_published : tuple of Absence
+        Requested data that is not published yet.
+    unavailable : tuple of Absence
+        Requested data that cannot exist.
     stale : sequence of str
-        Paths of files accepted although their published digest differs.
+        Paths of files that were accepted although their published digest differs.
+    status : str
+        ``"success"`` for every run that finished; see `outcome`.
     metadata : types.SimpleNamespace
         ``task_id``, ``status``, ``created_at`` and ``updated_at`` (UTC, ISO 8601),
-        ``records_processed`` (objects proven on disk) and ``bytes_processed``, ``errors``
-        (failures as text), ``source_files`` (keys of the objects that exist) and
-        ``output_files``.
+        ``records_processed`` (proven objects), ``bytes_processed``, ``errors`` (failures as
+        text), ``source_files`` (keys of the objects in the archive), ``output_files``.
+    plan : Plan
+        The executed plan.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
@@ -161,7 +165,7 @@ class CollectionResult(Mapping[str, Any]):
     def join(
         cls, plan: Plan, parts: Sequence[tuple[Sequence[int], CollectionResult]], clock: Clock
     ) -> CollectionResult:
-        """Join the results of a plan's parts; each comes with its rows in the plan."""
+        """Join results of parts of a plan, each given with its row numbers."""
         ledgers = ((rows, part._ledger) for rows, part in parts)
         return cls(plan, Ledger.join(len(plan), ledgers, clock))
 
@@ -252,7 +256,7 @@ class CollectionResult(Mapping[str, Any]):
             for market, data_type, partition, *counts in self.summary().iter_rows()
         ]
         more, stale = len(self.failures) - _SHOWN, len(self.stale)
-        stale_note = f"{stale:,} taken despite a stale checksum (result.stale)"
+        stale_note = f"{stale:,} accepted despite a stale checksum (result.stale)"
         return Summary(
             f"Collection {self.outcome}",
             self.headline(),
@@ -316,8 +320,8 @@ class CollectionResult(Mapping[str, Any]):
         edges = np.linspace(0, seconds[-1], min(_STEPS, len(seconds) - 1) + 1)
         speed = np.diff(np.interp(edges, seconds, count)) / np.diff(edges) / 2**20
         mean = total / seconds[-1] / 2**20
-        axes.stairs(speed, edges, fill=True, alpha=0.45, label="as they came")
-        axes.axhline(mean, color="tab:orange", linestyle="--", label=f"on average, {mean:.2f} MB/s")
+        axes.stairs(speed, edges, fill=True, alpha=0.45, label="measured")
+        axes.axhline(mean, color="tab:orange", linestyle="--", label=f"average, {mean:.2f} MB/s")
         axes.set(xlim=(0, seconds[-1]), ylim=(0, None))
         axes.legend(loc="upper left")
         return axes

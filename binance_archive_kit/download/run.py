@@ -7,6 +7,7 @@ import errno
 import threading
 import warnings
 
+from binance_archive_kit.archive.keys import prefix_of
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
@@ -35,7 +36,7 @@ class Run:
     ----------
     plan : Plan
     context : PlanningContext
-        Of the plan's configuration.
+        The context of the plan's configuration.
     progress : Progress
     events : EventLog
     clock : Clock
@@ -62,7 +63,7 @@ class Run:
         Raises
         ------
         WorkflowError
-            If there were objects to get and every one failed.
+            If every object failed, and there was one at least.
         ConfigurationError, DiskSpaceError, StoreError
             If the store cannot be written.
         """
@@ -72,8 +73,8 @@ class Run:
             root = self._store.root
             if error.errno in NO_ROOM:
                 raise DiskSpaceError(
-                    f"output_directory: no room is left on the disk of {root}, for bytes or for "
-                    "one more file; free some space"
+                    f"output_directory: the disk of {root} is full, in bytes or in files "
+                    "(inodes); free some space"
                 ) from None
             if isinstance(error, PermissionError) or error.errno == errno.EROFS:
                 folder = str(self._plan.config.output_directory)
@@ -121,26 +122,26 @@ class Run:
         if need > free:
             raise DiskSpaceError(
                 f"output_directory: {root} has {render.size(free)} free, and the plan fetches "
-                f"{render.size(need)}; free some space, or ask for less"
+                f"{render.size(need)}; free some space, or request less"
             )
-        files, left = self._plan.count(Action.DOWNLOAD), self._store.free_files()
-        if left is not None and files > left:
+        files, free_files = self._plan.count(Action.DOWNLOAD), self._store.free_files()
+        if free_files is not None and files > free_files:
             raise DiskSpaceError(
-                f"output_directory: the disk of {root} has room for {left:,} more files "
-                f"(inodes), and the plan fetches {files:,}; remove some, or ask for less"
+                f"output_directory: the disk of {root} has room for {free_files:,} more files "
+                f"(inodes), and the plan fetches {files:,}; remove some, or request less"
             )
 
     async def _hash_moved(self) -> None:
         """Hash files that were moved since they were proven; keep those with the same bytes.
 
-        Uses no network, and writes nothing but their stamps.
+        Uses no network, and writes only the new stamps.
         """
         moved = self._plan.rows_with(PlanReason.TO_BE_HASHED)
         if not len(moved):
             return
         keys = moved["key"].to_list()
         records, location = self._store.records, self._store.locations.location
-        proofs = records.proofs(*{f"{key.rpartition('/')[0]}/" for key in keys})
+        proofs = records.proofs(*set(map(prefix_of, keys)))
         files = [MovedFile(key, location(key), proofs[key]) for key in keys if key in proofs]
         self._progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
         stopped = threading.Event()

@@ -1,11 +1,11 @@
-"""Run s5cmd: hand it copies, and turn each line of its output into an event.
+"""Run s5cmd: write copy commands to its input, and convert its output to events.
 
 Guarantees:
 
-- Each object that is handed over comes back as exactly one event, `Copied` or `Refused`.
-- `Copied` means that s5cmd reports success. It also does so for flipped bytes and short
-  bodies: only the store's proof shows whether the bytes are right.
-- An object that s5cmd does not report comes back as `Refused`, never as `Copied`.
+- Each object has exactly one event, `Copied` or `Refused`.
+- `Copied` means that s5cmd reports success. It does so for flipped bytes and short bodies too:
+  only the proof shows whether the bytes are right.
+- An object that s5cmd does not report is `Refused`.
 - No process and no temporary file outlives the call, however it ends.
 """
 
@@ -42,13 +42,13 @@ from binance_archive_kit.errors import (
     disk_advice,
 )
 
-#: s5cmd keeps the memory of a failed task until it exits, so it is restarted in time.
+#: s5cmd does not release the memory of failed tasks, so a new process replaces it.
 _ERRORS_PER_PROCESS = 2_000
-#: Seconds without output after which more objects are handed over in any case: objects that
-#: a wildcard did not find are never reported, and must not hold up the others.
+#: Seconds without output after which the next batch is sent in any case: s5cmd never reports
+#: objects that a wildcard did not find, and they must not block the others.
 _QUIET = 2.0
 _READ = 1 << 16
-#: Seconds that s5cmd has to exit when it is asked to.
+#: Seconds between SIGTERM and SIGKILL.
 _GRACE = 2.0
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
@@ -79,7 +79,7 @@ class Refused:
     error : ObjectError
     final : bool
         False if s5cmd did not name the object: its wildcard did not match it, or the process
-        ended before its turn. Requesting the object by its key gives the reason.
+        ended before. A request for its key shows the reason.
     """
 
     key: str
@@ -97,9 +97,9 @@ class S5cmd:
     ----------
     command : Command
     timeout : float
-        Seconds without any progress after which the process counts as stalled.
+        Seconds without progress after which the process counts as stalled.
     on_bytes : callable, optional
-        Called now and then with the bytes in the folder, while large files arrive.
+        Called with the bytes in the folder while large files arrive, about once a second.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class S5cmd:
         self._processes = 0
 
     async def copy(self, batches: Iterator[Sequence[Copy]]) -> AsyncGenerator[list[Event], None]:
-        """Copy batches of objects through one process after another; usually one is enough.
+        """Copy batches of objects with one process after another, usually with one.
 
-        Takes a batch from the iterator when there is room for it, so memory does not grow
-        with the number of batches. Yields events as s5cmd reports, one for each object.
+        Takes a batch from the iterator once few objects are in flight, so memory does not grow
+        with the number of batches. Yields events as s5cmd reports them, one for each object.
         """
         feed = _Feed(batches)
         while not feed.exhausted:
@@ -125,7 +125,7 @@ class S5cmd:
     async def copy_singly(
         self, batches: Iterator[Sequence[Copy]]
     ) -> AsyncGenerator[list[Event], None]:
-        """Copy each object by a process of its own, as many at once as there are workers."""
+        """Copy each object with a separate process; run as many processes as there are workers."""
         keys = (key for batch in batches for copy in batch for key in copy.keys)
         running: set[asyncio.Task[list[Event]]] = set()
         try:
@@ -156,7 +156,7 @@ class S5cmd:
 
 
 class _Feed:
-    """Batches to come, and the size of the next one."""
+    """An iterator of batches that knows the size of the next one."""
 
     def __init__(self, batches: Iterator[Sequence[Copy]]) -> None:
         self._batches = batches
@@ -176,9 +176,9 @@ class _Feed:
 
 
 class _Process:
-    """One s5cmd process; a context manager that leaves no process behind.
+    """One s5cmd process; a context manager that ends it on exit.
 
-    It ends when the feed is exhausted, when it stalls, and after too many errors.
+    The process ends when the feed is exhausted, when it stalls, and after too many errors.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class _Process:
         self._workers = workers
         self._timeout = timeout
         self._on_bytes = on_bytes
-        #: Keys without an event yet, in the order in which s5cmd got them.
+        #: Keys without an event, in the order of the input.
         self._in_flight: dict[str, None] = {}
         self._patterns: dict[str, Copy] = {}
         self._room = asyncio.Event()
@@ -209,6 +209,11 @@ class _Process:
         self._process: asyncio.subprocess.Process
 
     async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def _start(self) -> None:
+        """Start s5cmd."""
         command = self._command.arguments()
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
@@ -218,7 +223,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self._command.environment,
-            # Its own group: an interrupt at the terminal goes to this process alone.
+            # In its own group, an interrupt at the terminal does not reach s5cmd.
             start_new_session=sys.platform != "win32",
         )
         self._note_activity()
@@ -232,7 +237,6 @@ class _Process:
             asyncio.ensure_future(self._report_rest(readers)),
             *readers,
         ]
-        return self
 
     async def events(self) -> list[Event]:
         """Return the next events; an empty list after the last one."""
@@ -240,11 +244,11 @@ class _Process:
         if not events:
             for task in self._tasks:
                 if task.done() and not task.cancelled():
-                    task.result()  # raises what ended it
+                    task.result()  # raises its error
         return events
 
     async def __aexit__(self, *_: object) -> None:
-        """Ask the process to exit, and kill it if it does not."""
+        """End the process, with SIGKILL if necessary."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -269,7 +273,7 @@ class _Process:
     # Input
 
     async def _write(self) -> None:
-        """Hand batches over as there is room, then close the input."""
+        """Write batches to the input while few objects are in flight, then close it."""
         stdin = self._process.stdin
         if stdin is None:
             return
@@ -340,7 +344,7 @@ class _Process:
         failed = [key for key in copy.keys if key in self._in_flight]
         for key in failed:
             del self._in_flight[key]
-            # An error of a wildcard does not say which of its objects it is about.
+            # An error of a wildcard does not name an object.
             yield Refused(
                 key, explain(key, text, self._command.route.through), final=copy.pattern is None
             )
@@ -348,16 +352,16 @@ class _Process:
             self._last_error = text[:500]
 
     def _source_of(self, command: str) -> str:
-        """Return the source in a failed command: unquoted words, then a path in our folder."""
+        """Return the source in a failed command, which s5cmd repeats without quotes."""
         _, found, rest = command.partition(self._command.uri(""))
         return rest.partition(f" {self._folder}")[0] if found else ""
 
     async def _report_rest(self, readers: Sequence[asyncio.Task[None]]) -> None:
-        """Refuse the objects that were not reported, after the last line of output."""
+        """Report all objects without an event as refused, after the last line of output."""
         await asyncio.gather(*readers, return_exceptions=True)
         await self._process.wait()
         if self._in_flight:
-            # s5cmd takes objects in order: those after the first ones had not started.
+            # s5cmd starts objects in order, so only the first ones had started.
             started = set(islice(self._in_flight, self._workers))
             rest = reversed(list(self._in_flight))
             self._reports.put_nowait([self._unreported(key, key in started) for key in rest])
@@ -403,7 +407,7 @@ class _Process:
 
 
 def _parse_json(line: str) -> dict[str, object]:
-    """Parse a line as a JSON object; an empty one for anything else."""
+    """Parse a line as a JSON object; return an empty one for other lines."""
     try:
         message = json.loads(line)
     except ValueError:
@@ -415,13 +419,13 @@ def _folder_size(folder: Path) -> int:
     """Return the bytes of all files below a folder that s5cmd writes to."""
     total = 0
     for path in folder.rglob("*"):
-        # Files are renamed and moved away meanwhile.
+        # Files may be renamed or moved meanwhile.
         with suppress(FileNotFoundError):
             total += path.stat().st_size
     return total
 
 
-#: Patterns in the messages of s5cmd, and the error they stand for; the first match counts.
+#: Patterns in messages of s5cmd, and their errors; the first match counts.
 _ERRORS: tuple[tuple[str, type[ObjectError]], ...] = (
     (r"no space left on device|disk quota exceeded|not enough space", DiskFull),
     (r"status code: 404|NoSuchKey|NoSuchBucket|no object found", NotFound),
@@ -437,10 +441,10 @@ _ERRORS: tuple[tuple[str, type[ObjectError]], ...] = (
 )
 
 
-def explain(key: str, text: str, way: str = "") -> ObjectError:
-    """Convert a message of s5cmd into an error.
+def explain(key: str, text: str, route: str = "") -> ObjectError:
+    """Convert a message of s5cmd to an error.
 
-    `way` names the proxy, which most messages of s5cmd leave out.
+    `route` names the proxy, which most messages of s5cmd omit.
 
     >>> explain("data/x.zip", "NoSuchKey:  status code: 404, request id: , host id:").reason
     'not_found'
@@ -449,13 +453,13 @@ def explain(key: str, text: str, way: str = "") -> ObjectError:
     detail = re.sub(r",? (request|host) id: ?[\w-]*", "", text).strip(" ,:")
     kind = next((kind for words, kind in _ERRORS if re.search(words, text)), TransferFailed)
     if kind is ConnectionLost:
-        detail += way
+        detail += route
     advice = advice_on(detail) or (_disk_advice(detail) if kind is TransferFailed else "")
     return kind(key, "; ".join(filter(None, (detail, advice))))
 
 
 def _disk_advice(detail: str) -> str:
-    """Return what to do about a problem of the local disk; empty if unknown."""
+    """Return advice on an error of the local disk; empty if unknown."""
     words = detail.lower()
     for number, name in errno.errorcode.items():
         advice = "" if name in ("EPERM", "EACCES") else disk_advice(number)

@@ -1,8 +1,8 @@
-"""Transfer the objects of a plan: s5cmd downloads, digests arrive, files are proven.
+"""Transfer the objects of a plan: download files and digests, and prove the files.
 
-Three things run at once. s5cmd downloads into a private folder, `DigestClient` fetches the
-published digests, and `ProofQueue` proves each file when both have arrived. Objects that
-failed for a temporary reason are retried; bytes that fail their proof go to quarantine.
+Three parts work concurrently. s5cmd downloads into a private folder, `DigestClient` fetches the
+published digests, and `ProofQueue` proves each file once its digest is known. Temporary failures
+are retried; files that fail their proof are quarantined.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from pathlib import Path
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.batches import Command, Copy, choose_workers, make_batches
 from binance_archive_kit.download.events import EventLog
-from binance_archive_kit.download.ledger import Ledger, State
+from binance_archive_kit.download.ledger import Ledger
 from binance_archive_kit.download.proof_queue import ProofQueue, Step, Transfer
-from binance_archive_kit.download.s5cmd import Event, Refused, S5cmd
+from binance_archive_kit.download.s5cmd import Copied, Event, S5cmd
 from binance_archive_kit.errors import (
     AbsentChecksum,
     BadChecksum,
@@ -42,9 +41,9 @@ from binance_archive_kit.planning.planner import PlanningContext
 from binance_archive_kit.storage.proof import Proof, ProvenBy
 from binance_archive_kit.storage.store import Store
 
-#: Connections for published digests; each answer is one short round trip.
+#: Connections for published digests; each request is one short round trip.
 _DIGEST_CONNECTIONS = 128
-#: Unproven files above which no more are taken from s5cmd.
+#: Unproven files above which no more events are taken from s5cmd.
 _MAX_UNPROVEN = 4_096
 #: Maximum seconds between two rounds of retries.
 _LONGEST_PAUSE = 9.0
@@ -81,7 +80,7 @@ class Transfers:
         self._proofs: ProofQueue
 
     async def run(self) -> None:
-        """Prove and download; returns when each object has its outcome.
+        """Prove and download until each object has an outcome.
 
         Raises
         ------
@@ -128,7 +127,7 @@ class Transfers:
 
     async def _download(self, folder: Path) -> None:
         fetch = self._plan.rows_to_fetch()
-        # Files of the store that failed their proof are downloaded too.
+        # Replace files of the store that failed their proof.
         rejected, self._retry_queue = self._retry_queue, []
         sizes = [*fetch["size"], *(transfer.size for transfer in rejected)]
         if not sizes:
@@ -145,7 +144,7 @@ class Transfers:
             self._config.part_size_mb,
         )
         s5cmd = S5cmd(command, self._config.timeout_seconds, self._note_arriving)
-        # With one worker for `run`, s5cmd uses two.
+        # s5cmd treats one worker for `run` as two.
         single = not self._config.enable_batch_mode or command.workers == 1
         self._copy = s5cmd.copy_singly if single else s5cmd.copy
         await self._copy_batches(self._first_batches())
@@ -155,12 +154,12 @@ class Transfers:
             self._fail_rest(self._disk_full)
 
     async def _retry(self) -> None:
-        """Fetch the queued objects again, in rounds with growing pauses."""
+        """Fetch the queued objects again, in rounds with increasing pauses."""
         pause = 1.0
         while self._retry_queue and self._disk_full is None:
             queue, self._retry_queue = self._retry_queue, []
             await _list_again(queue, self._context)
-            # Objects that s5cmd did not report need no pause, and stalled ones had one.
+            # Unreported objects need no pause, and stalled ones have waited already.
             if any(t.failures and not isinstance(t.error, Stalled) for t in queue):
                 await asyncio.sleep(pause)
                 pause = min(3 * pause, _LONGEST_PAUSE)
@@ -176,20 +175,19 @@ class Transfers:
         await self._proofs.wait()
 
     def _first_batches(self) -> Iterator[Sequence[Copy]]:
-        """Yield batches of the objects to fetch; objects without a digest fail at once."""
+        """Yield batches of the objects to fetch; objects without a checksum fail immediately."""
         most, days = self._config.batch_size, self._config.days(self._ledger.clock.created_at)
         for batch in make_batches(self._objects(), days, most):
             if self._disk_full is not None:
                 return
             transfers = [self._transfers[key] for copy in batch for key in copy.keys]
             self._ask_digests(transfers)
-            if self._events:
-                size = _sum_sizes([transfer.size for transfer in transfers])
-                self._events.batch_started([transfer.key for transfer in transfers], size)
+            size = _sum_sizes([transfer.size for transfer in transfers])
+            self._events.batch_started([transfer.key for transfer in transfers], size)
             yield batch
 
     def _objects(self) -> Iterator[tuple[str, bool]]:
-        """Yield each key of the plan, and whether it is to be fetched."""
+        """Yield each key of the plan, and whether to fetch it."""
         columns = self._plan.frame.select("key", "size", "etag", "checksum", "action")
         for row, (key, size, etag, checksum, action) in enumerate(columns.iter_rows()):
             fetch = action != Action.KEEP.value
@@ -215,21 +213,17 @@ class Transfers:
         if self._config.download_checksum:
             self._digests.request(t.key for t in transfers if t.digest is None)
 
-    # What arrives
+    # Events of s5cmd and of the digest client
 
     def _on_event(self, event: Event) -> None:
         transfer = self._transfers[event.key]
-        if isinstance(event, Refused):
-            self._on_refused(transfer, event)
-            return
-        transfer.path = event.path
-        self._proofs.expect(event.key)
-        self._progress.arriving = 0
-        if transfer.digest is not None or not self._config.download_checksum:
-            self._prove(transfer)
-
-    def _on_refused(self, transfer: Transfer, event: Refused) -> None:
-        if not event.final and transfer.retry_unreported():
+        if isinstance(event, Copied):
+            transfer.path = event.path
+            self._proofs.expect(event.key)
+            self._progress.arriving = 0
+            if transfer.digest is not None or not self._config.download_checksum:
+                self._prove(transfer)
+        elif not event.final and transfer.retry_unreported():
             self._retry_queue.append(transfer)
         else:
             self._retry_or_fail(transfer, event.error)
@@ -246,7 +240,7 @@ class Transfers:
         self._progress.arriving = count
 
     def _prove(self, transfer: Transfer) -> None:
-        """Prove a file whose digest is known, unless that is an error."""
+        """Queue a file for its proof, unless the request for its digest failed."""
         if isinstance(transfer.digest, ObjectError):
             self._retry_or_fail(transfer, transfer.digest)
         else:
@@ -255,7 +249,7 @@ class Transfers:
     # Outcomes
 
     def keep(self, row: int, key: str, size: int) -> None:
-        """Record that a file of the store is proven."""
+        """Record a proven file of the store."""
         self._ledger.keep(row, size)
         self._progress.proven += 1
         if self._events:
@@ -301,7 +295,7 @@ class Transfers:
         self._retry_queue.append(transfer)
 
     def _replace(self, transfer: Transfer, error: ObjectError) -> None:
-        """Quarantine a file of the store that is not the archive's, and queue a download."""
+        """Quarantine a file of the store that failed its proof, and queue a download."""
         try:
             self._quarantine(transfer, error)
         except OSError as problem:
@@ -316,10 +310,10 @@ class Transfers:
         unproven = isinstance(error, AbsentChecksum | BadChecksum) and not transfer.in_store
         if transfer.bad_file is not None and (isinstance(error, _BAD_BYTES) or unproven):
             try:
-                fate = f"the bytes are in {self._quarantine(transfer, error)}"
+                place = f"the bytes are in {self._quarantine(transfer, error)}"
             except OSError as problem:
-                fate = _not_quarantined(problem)
-            error = type(error)(transfer.key, f"{error.detail}; {fate}")
+                place = _not_quarantined(problem)
+            error = type(error)(transfer.key, f"{error.detail}; {place}")
         self._finish(transfer)
         self._ledger.fail(transfer.row, error)
         self._events.file_failed(error)
@@ -332,7 +326,7 @@ class Transfers:
         return self._store.quarantine(transfer.bad_file, error, transfer.expected())
 
     def _skip(self, transfer: Transfer) -> None:
-        """Record that the archive does not have an object that was planned without a listing."""
+        """Record an object that was planned without a listing, and is not in the archive."""
         self._finish(transfer)
         self._progress.total -= 1
         self._ledger.skip(transfer.row, _absence(transfer.key, self._context.matrix))
@@ -342,25 +336,23 @@ class Transfers:
         self._proofs.discard(transfer.key)
 
     def _fail_rest(self, error: DiskFull) -> None:
-        """Fail all objects without an outcome: the disk has no room for them."""
+        """Fail all objects without an outcome, since the disk is full."""
         for key, transfer in list(self._transfers.items()):
             self._fail(transfer, DiskFull(key, error.detail))
-        pending = self._ledger.rows_in(State.PENDING)
-        rest = self._plan.frame.with_row_index("row").filter(pending)
+        rest = self._ledger.pending(self._plan.frame.with_row_index("row"))
         for row, key in rest.select("row", "key").iter_rows():
             error = DiskFull(key, "not tried: the disk is full")
             self._fail(Transfer(key, row, None, None), error)
 
 
 async def _list_again(queue: Sequence[Transfer], context: PlanningContext) -> None:
-    """List objects again whose bytes did not match: they may have been published anew."""
+    """List objects again whose bytes did not match, since they may have been re-issued."""
     transfers = {t.key: t for t in queue if isinstance(t.error, Corrupt | Truncated)}
     if not transfers:
         return
-    # Without a listing, what the plan knows counts.
+    # If the listing fails, the sizes and ETags of the plan remain.
     with suppress(ListingError):
-        bucket, timeout = context.matrix.archive.bucket, context.config.timeout_seconds
-        async with ListingClient(context.endpoint, bucket, timeout) as client:
+        async with context.listing_client() as client:
             described = await client.describe(transfers)
         for key, listed in described.items():
             transfers[key].size, transfers[key].etag = listed.size, listed.etag
@@ -372,7 +364,7 @@ def _sum_sizes(sizes: Sequence[int | None]) -> int | None:
 
 
 def _absence(key: str, matrix: Matrix) -> Absence:
-    """Return why the archive does not have an object: it is missing, or not published yet."""
+    """Return the absence of an object: it is missing, or not published yet."""
     found = ObjectKey.parse(key)
     early = datetime.now(UTC) < matrix.published_at(found.start, found.folder.partition)
     reason = Reason.NOT_PUBLISHED if early else Reason.ABSENT
@@ -382,9 +374,9 @@ def _absence(key: str, matrix: Matrix) -> Absence:
 
 def _absent_checksum(key: str) -> AbsentChecksum:
     return AbsentChecksum(
-        key, "the archive lists no checksum of it; download_checksum=False takes it on its ETag"
+        key, "the archive lists no checksum of it; download_checksum=False accepts its ETag"
     )
 
 
 def _not_quarantined(problem: OSError) -> str:
-    return f"the bytes could not be put into quarantine: {disk_error(problem, 'quarantine')}"
+    return f"the bytes could not be quarantined: {disk_error(problem, 'quarantine')}"

@@ -1,8 +1,8 @@
-"""Why each absent period of a request is absent, and which further folders to list to find out.
+"""Explain absent periods; choose further folders to list as evidence.
 
-A folder whose files stop does not mean a delisted symbol while another interval, partition or
-data type of the symbol goes on; nor when every requested symbol stops at once, for then the
-archive may have stopped publishing.
+If the files of a folder end, the symbol may be delisted, but not while another interval,
+partition or data type of the symbol continues. If all requested symbols end at the same time,
+the archive may have stopped publishing.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from binance_archive_kit.archive.matrix import (
 from binance_archive_kit.planning.requests import FolderRequest
 from binance_archive_kit.suggestions import nearest
 
-#: Candles longer than a day: a month of few days may have none.
+#: Candles longer than a day: a short first month may have none.
 _LONG = (Interval.D3, Interval.W1, Interval.MO1)
 #: Candles that every traded symbol has.
 _WITNESSES = (Interval.M1, Interval.H1, Interval.D1)
-#: Reasons that are given for each file by itself.
+#: Reasons that are reported for each file, and not for runs of days.
 _OF_ONE_FILE = (Reason.ABSENT, Reason.OTHER_NAME, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
 
 
 class Lifetimes:
-    """First and last day of symbols, as far as the archive was asked.
+    """First and last days of symbols in the listed folders.
 
     Parameters
     ----------
@@ -56,25 +56,25 @@ class Lifetimes:
             symbols = self._last.setdefault(folder.market, {})
             contract = _contract(folder)
             symbols[contract] = max(symbols.get(contract, last), last, key=_DAY_OF)
-        #: The two symbols of each market that last longest: asked for each absent period.
+        #: For each market its two symbols with the latest last days; read for each absent period.
         self._longest = {
             market: sorted(symbols.values(), key=_DAY_OF, reverse=True)[:2]
             for market, symbols in self._last.items()
         }
 
     def last(self, folder: Folder) -> tuple[date, Folder]:
-        """Return the last day of a folder's symbol, UTC, and the folder that has it."""
+        """Return the last day of a folder's symbol (UTC), and the folder with that day."""
         return self._last[folder.market][_contract(folder)]
 
     def earlier(self, folder: Folder, day: date) -> Folder | None:
-        """Return another interval of the same candles that has files of a day, or earlier ones."""
+        """Return another interval of the same candles with a file of the day or an earlier one."""
         if folder.interval in _LONG:
             return None
         first, other = self._first.get(_candles(folder), (date.max, folder))
         return other if other != folder and first <= day else None
 
     def longest_other(self, folder: Folder) -> tuple[date, Folder] | None:
-        """Return the last day of the market's other symbol that lasts longest, and its folder."""
+        """Return the latest last day of the market's other symbols, and its folder."""
         contract = _contract(folder)
         longest = self._longest[folder.market]
         return next((last for last in longest if _contract(last[1]) != contract), None)
@@ -86,7 +86,7 @@ _DAY_OF = itemgetter(0)
 def _last_day(folder: Folder, listed: FolderListing) -> date:
     """Return the last day (UTC) on which a folder is known to have rows.
 
-    For a month only its first day: a symbol may end in the middle of it.
+    The first day of a monthly file counts: a symbol may end within the month.
     """
     if not listed.ends:
         return date.max if listed.objects or listed.first else date.min
@@ -94,12 +94,12 @@ def _last_day(folder: Folder, listed: FolderListing) -> date:
 
 
 def _candles(folder: Folder) -> tuple[str, ...]:
-    """Return what the intervals of some candles have in common."""
+    """Return the fields of a folder that are the same for all intervals."""
     return folder.market, folder.data_type, folder.partition, folder.symbol
 
 
 def _contract(folder: Folder) -> str:
-    """Return what is traded: COIN-M index candles are filed under the pair."""
+    """Return the name of a contract: COIN-M index candles have it without ``_PERP``."""
     return folder.symbol.removesuffix("_PERP")
 
 
@@ -109,7 +109,7 @@ def witnesses(
     matrix: Matrix,
     now: datetime,
 ) -> list[FolderRequest]:
-    """Choose folders to list besides, to tell a delisted symbol from a stream that stops.
+    """Choose further folders to list, to distinguish a delisted symbol from an ended stream.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def witnesses(
 def _traded(
     market: Market, symbol: str, matrix: Matrix
 ) -> Iterator[tuple[Folder, PartitionAvailability]]:
-    """Yield the folders that a symbol has as long as it is traded."""
+    """Yield folders that have files on every day on which a symbol is traded."""
     options = market is Market.OPTIONS
     data_type = DataType.BVOL_INDEX if options else DataType.KLINES
     feed = matrix.feed(market, data_type)
@@ -168,16 +168,16 @@ def _traded(
 
 @dataclass(frozen=True, slots=True)
 class ArchiveListing:
-    """What the archive lists, as far as it was asked.
+    """The listed part of the archive.
 
     Attributes
     ----------
     folders : mapping of Folder to FolderListing
         The requested folders.
     witnesses : mapping of Folder to FolderListing
-        Folders that were not requested, see `witnesses`.
+        Further folders, see `witnesses`.
     symbols : mapping of str to sequence of str
-        Symbols the archive has, by the parent prefix of their folders.
+        Symbols in the archive, by the parent prefix of their folders.
     """
 
     folders: Mapping[Folder, FolderListing]
@@ -186,7 +186,7 @@ class ArchiveListing:
 
 
 class AbsenceExplainer:
-    """Gives each absent period its reason.
+    """Finds the reason of each absent period.
 
     Parameters
     ----------
@@ -205,15 +205,15 @@ class AbsenceExplainer:
     def explain(
         self, request: FolderRequest, absent: Sequence[tuple[str, date]], listed: FolderListing
     ) -> Iterator[Absence]:
-        """Yield the absences of a folder; periods that cannot exist are joined into runs.
+        """Yield the absences of a folder; join periods that cannot exist into runs.
 
         Parameters
         ----------
         request : FolderRequest
         absent : sequence of (str, date)
-            Absent periods as spelled in the key, and their first days, in order.
+            Absent periods as in the keys, and their first days, in order.
         listed : FolderListing
-            What the archive lists of the folder.
+            The listing of the folder.
         """
         if not absent:
             return
@@ -231,7 +231,7 @@ class AbsenceExplainer:
     def _reason(
         self, request: FolderRequest, listed: FolderListing, last: str, period: str, start: date
     ) -> tuple[Reason, str]:
-        """Return why a period is absent; `last` is the last listed one, or empty."""
+        """Return why a period is absent; `last` is the last listed period, or empty."""
         folder, availability = request.folder, request.availability
         if period in listed.misnamed:
             return Reason.OTHER_NAME, (
@@ -239,8 +239,8 @@ class AbsenceExplainer:
                 "fetched; download that object and its checksum by hand, and save the zip as "
                 f"{folder.key(period).rpartition('/')[2]}"
             )
-        if (outside := _outside(request, start)) is not None:
-            return outside
+        if (reason := outside(request, start)) is not None:
+            return reason
         has_none = listed.probed and listed.first is None
         if has_none and folder.symbol not in self._symbols.get(folder.parent, ()):
             return self._unknown_symbol(folder)
@@ -250,9 +250,9 @@ class AbsenceExplainer:
         if has_none:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
         if listed.probed and listed.first is not None and period < listed.first:
-            detail = f"the archive's first file of it is of {listed.first}"
+            detail = f"the archive's first file is of {listed.first}"
             earlier = self._lifetimes.earlier(folder, start)
-            also = f", though {_named(earlier)} begins earlier" if earlier else ""
+            also = f", though {earlier} begins earlier" if earlier else ""
             return Reason.BEFORE_FIRST, detail + also
         if any(first <= start <= last for first, last in availability.gaps):
             return Reason.ABSENT, "the archive does not have it, a known gap"
@@ -272,13 +272,13 @@ class AbsenceExplainer:
         """Return why a period after the last file is absent: ended, delisted, or missing."""
         folder = request.folder
         if request.availability.has_ended:
-            last = f": the archive's last file of it is of {last_period}" if last_period else ""
+            last = f": the archive's last file is of {last_period}" if last_period else ""
             return Reason.ENDED, f"{folder.market.title} {folder.data_type} has ended{last}"
-        where = f"is of {last_period}" if last_period else "lies before these days"
-        detail = f"the archive's last file of it {where}"
+        period = f"is of {last_period}" if last_period else "is older than these days"
+        detail = f"the archive's last file {period}"
         last_day, longest = self._lifetimes.last(folder)
         if last_day >= start:
-            return Reason.ABSENT, f"{detail}, though {_named(longest)} goes on"
+            return Reason.ABSENT, f"{detail}, though {longest} continues"
         delivery = delivery_of(folder.symbol)
         if delivery is not None and delivery < start:
             return Reason.AFTER_LAST, f"{detail}; the contract was delivered on {delivery}"
@@ -286,30 +286,24 @@ class AbsenceExplainer:
         if other is not None and other[0] >= start:
             return Reason.AFTER_LAST, f"{detail}; delisted?"
         return Reason.ABSENT, (
-            f"{detail}, and no other symbol of {folder.market.title} is known to go on: the "
+            f"{detail}, and no other symbol of {folder.market.title} is known to continue: the "
             "archive may have stopped publishing"
         )
 
 
 def _run_of(absent: tuple[date, Reason, str, str]) -> tuple[Reason, str, str]:
-    """Return what the absent periods of one run share; a period, if it stands for itself."""
+    """Return the key that groups absent periods into runs."""
     _, reason, detail, period = absent
     return reason, detail, period if reason in _OF_ONE_FILE else ""
 
 
-def _outside(request: FolderRequest, start: date) -> tuple[Reason, str] | None:
-    """Return why a period lies outside of the days of its feed, if it does."""
+def outside(request: FolderRequest, start: date) -> tuple[Reason, str] | None:
+    """Return why a period is outside the days of its feed; None if it is inside."""
     folder, availability = request.folder, request.availability
-    name = f"{folder.market.title} {folder.data_type}"
     first, last = availability.first, availability.last
     if last is not None and start > last:
         on = "about" if availability.confidence is Confidence.HEARSAY else "on"
-        return Reason.ENDED, f"{name} ended {on} {last}"
+        return Reason.ENDED, f"{folder.market.title} {folder.data_type} ended {on} {last}"
     if first is not None and period_end(start, folder.partition) < first:
-        return Reason.NOT_BEGUN, f"{name} begins on {first}"
+        return Reason.NOT_BEGUN, f"{folder.market.title} {folder.data_type} begins on {first}"
     return None
-
-
-def _named(folder: Folder) -> str:
-    words = folder.symbol, folder.data_type, folder.interval, f"({folder.partition})"
-    return " ".join(filter(None, words))

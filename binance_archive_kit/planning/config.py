@@ -66,14 +66,14 @@ class PartitionChoice(StrEnum):
 
 
 def _field(description: str, *, label: str = "", hint: str = "", **options: Any) -> Any:
-    """Describe a field once: for the command line, the form and, with a label, its engine options.
+    """Return a field with its description for the command line and the form.
 
     Parameters
     ----------
     description : str
-        One sentence, the first one of the field's entry in the docstring.
+        One sentence; begins the field's entry in the docstring of `CollectionConfig`.
     label, hint : str
-        Short texts of the form, for the options of the engine alone.
+        Short texts for the form; options of the engine only.
     """
     words = {"label": label, "hint": hint, "group": "engine"} if label else {"group": "request"}
     return Field(description=description, json_schema_extra={**words}, **options)
@@ -89,10 +89,6 @@ def _read_matrix_path(value: object) -> str:
 
 def _read_partition(value: object) -> PartitionChoice:
     return read_word("partition", PartitionChoice, value, {})
-
-
-def _read_endpoint(value: str) -> str:
-    return check_endpoint(value)
 
 
 class CollectionConfig(BaseModel):
@@ -111,8 +107,8 @@ class CollectionConfig(BaseModel):
     data_types : list of str
         Data types as the archive spells them; ``premiumIndex`` means ``premiumIndexKlines``.
     intervals : dict of data type to list of str, optional
-        Intervals by kline type; ``1M`` means ``1mo``. A kline type without an entry has every
-        interval published for its market and partition (but ``premiumIndex`` only ``1m``).
+        Intervals by kline type; ``1M`` means ``1mo``. Without an entry, every published interval is
+        requested; for the short name ``premiumIndex`` only ``1m``.
     date_range : dict, optional
         Whole UTC days from start to end, both inclusive; by default yesterday. Written
         ``{"start": day, "end": day}``, with days such as ``"2025-07-15"``, ``"yesterday"`` or
@@ -130,8 +126,8 @@ class CollectionConfig(BaseModel):
     max_parallel_downloads : int, optional
         Number of parallel downloads; by default chosen from the sizes in the plan.
     enable_batch_mode : bool
-        Download in batches; if false, with one s5cmd process per file,
-        `max_parallel_downloads` at once.
+        Download in batches. If false, start one s5cmd process per file,
+        `max_parallel_downloads` at a time.
     enable_resume : bool
         Keep proven files; if false, download every file again.
     force_redownload : bool
@@ -217,8 +213,8 @@ class CollectionConfig(BaseModel):
         le=MOST_ENTRIES,
     )
     enable_batch_mode: bool = _field(
-        "Download in batches; if false, with one s5cmd process per file, max_parallel_downloads "
-        "at once.",
+        "Download in batches. If false, start one s5cmd process per file, "
+        "max_parallel_downloads at a time.",
         label="Download in batches",
         hint="otherwise one s5cmd process for each file",
         default=True,
@@ -278,7 +274,7 @@ class CollectionConfig(BaseModel):
         hint="a file; empty: the shipped one",
         default=None,
     )
-    endpoint_url: Annotated[str, AfterValidator(_read_endpoint)] | None = _field(
+    endpoint_url: Annotated[str, AfterValidator(check_endpoint)] | None = _field(
         "Any S3-compatible endpoint with the bucket; by default the environment's "
         "S3_ENDPOINT_URL, else Binance's.",
         label="Endpoint",
@@ -287,6 +283,7 @@ class CollectionConfig(BaseModel):
     )
 
     def __init__(self, /, **fields: Any) -> None:
+        """Validate the fields."""
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -306,7 +303,7 @@ class CollectionConfig(BaseModel):
             return others
         if others.get("date_range") is not None:
             raise field_error(
-                "date_range", f"given together with {' and '.join(days)}; give either of them"
+                "date_range", f"given together with {' and '.join(days)}; give only one of them"
             )
         return {**others, "date_range": {"end": "yesterday", **days}}
 
@@ -319,7 +316,7 @@ class CollectionConfig(BaseModel):
         return {**fields, "data_types": types, "intervals": intervals}
 
     @field_serializer("output_directory")
-    def _spell_path(self, path: Path) -> str:
+    def _format_path(self, path: Path) -> str:
         return path.as_posix()
 
     def symbols_of(self, market: Market) -> tuple[str, ...]:
@@ -343,11 +340,11 @@ class CollectionConfig(BaseModel):
         """
         if isinstance(self.date_range, DateRange):
             return self.date_range
-        asked = self.date_range or RelativeRange(start="yesterday", end="yesterday")
-        return asked.on((now or datetime.now(UTC)).date())
+        days = self.date_range or RelativeRange(start="yesterday", end="yesterday")
+        return days.resolve((now or datetime.now(UTC)).date())
 
     def settled(self, now: datetime) -> CollectionConfig:
-        """Return the configuration with its relative days resolved at a time, with a zone.
+        """Return a copy with relative days resolved as of an aware datetime.
 
         Raises
         ------
@@ -420,16 +417,17 @@ class CollectionConfig(BaseModel):
         lines = [f"    {name}={_literal(value)}," for name, value in self.chosen().items()]
         return "\n".join(["bak.CollectionConfig(", *lines, ")"])
 
-    # How it looks
+    # Display
 
     def headline(self) -> str:
         """Summarize the configuration in one line, however large it is."""
         given = self.symbols.values() if isinstance(self.symbols, dict) else [self.symbols]
         symbols = list(dict.fromkeys(symbol for some in given for symbol in some))
         days = self.date_range
-        when = "yesterday" if days is None else f"{days.start} to {days.end}"
-        what = f"{', '.join(self.markets)}: {', '.join(self.data_types)} of {_few(symbols, 3)}"
-        return f"{what}, {when}, into {self.output_directory.as_posix()!r}"
+        period = "yesterday" if days is None else f"{days.start} to {days.end}"
+        feeds = f"{', '.join(self.markets)}: {', '.join(self.data_types)}"
+        folder = self.output_directory.as_posix()
+        return f"{feeds} of {_few(symbols, 3)}, {period}, into {folder!r}"
 
     def __repr__(self) -> str:
         return f"CollectionConfig({self.headline()})"
@@ -455,7 +453,7 @@ class CollectionConfig(BaseModel):
 
 
 def _signature() -> Signature:
-    """Return the signature that help shows: names and defaults; the docstring has the types."""
+    """Return the signature for help: names and defaults. The docstring has the types."""
     parameters = []
     for name, field in CollectionConfig.model_fields.items():
         default = field.get_default(call_default_factory=True)
@@ -476,32 +474,49 @@ CollectionConfig.__signature__ = _signature()
 Config = CollectionConfig | Mapping[str, Any] | str | Path
 
 
-def read_config(source: Config) -> CollectionConfig:
-    """Return a configuration: the given one, or one from fields, JSON text or a JSON file.
+def read_config(source: Config | None, /, **changes: Any) -> CollectionConfig:
+    """Return a configuration, with some fields changed.
+
+    Parameters
+    ----------
+    source : CollectionConfig, dict, str, Path or None
+        A configuration, its fields, JSON text, or the path of a JSON file. None takes all
+        fields from `changes`.
+    **changes
+        Fields that replace those of `source`.
 
     Raises
     ------
     ConfigurationError
         If it is none of these, or a value is invalid.
     """
+    if source is None:
+        return CollectionConfig(**changes)
     if isinstance(source, CollectionConfig):
-        return source
-    if isinstance(source, Mapping):
-        for name in source:
-            if not isinstance(name, str):
-                raise field_error(shown(name), "not the name of a field; names are text")
-        return CollectionConfig(**source)
-    if isinstance(source, str | Path):
-        return CollectionConfig.from_json(source)
-    raise field_error(
-        "config",
-        f"{type(source).__name__} is not a configuration; give a CollectionConfig, a dict of "
-        "its fields, or the path of a JSON file",
-    )
+        config = source
+    elif isinstance(source, Mapping):
+        check_names(source)
+        config = CollectionConfig(**source)
+    elif isinstance(source, str | Path):
+        config = CollectionConfig.from_json(source)
+    else:
+        raise field_error(
+            "config",
+            f"{type(source).__name__} is not a configuration; give a CollectionConfig, a dict of "
+            "its fields, or the path of a JSON file",
+        )
+    return config.replace(**changes) if changes else config
+
+
+def check_names(fields: Mapping[Any, object]) -> None:
+    """Raise a ConfigurationError unless all names of fields are text."""
+    for name in fields:
+        if not isinstance(name, str):
+            raise field_error(shown(name), "not the name of a field; names are text")
 
 
 def unknown_field(name: str) -> FieldProblem:
-    """Return the problem of a field that does not exist.
+    """Return the problem of an unknown field.
 
     >>> print(unknown_field("batch_sise"))
     batch_sise: no such field of a configuration; did you mean 'batch_size'?
@@ -514,7 +529,7 @@ def unknown_field(name: str) -> FieldProblem:
 
 
 def is_field(name: str) -> bool:
-    """Return whether a configuration has a field of this name, short forms included."""
+    """Return whether a field exists; `start` and `end` count as fields."""
     return name in CollectionConfig.model_fields or name in ENDS
 
 
@@ -534,7 +549,7 @@ def _read_json(source: object) -> dict[str, Any]:
 
 
 def _few(words: Any, most: int) -> str:
-    """Join the first words of a list, and count the rest."""
+    """Format the first words of a list, and the number of the others."""
     words = list(words) if isinstance(words, list | tuple) else [words]
     rest = f" and {len(words) - most:,} more" if len(words) > most else ""
     return ", ".join(map(str, words[:most])) + rest
@@ -550,7 +565,7 @@ def _literal(value: Any) -> str:
 
 
 def _problems(error: ValidationError, fields: Mapping[str, Any]) -> Iterator[FieldProblem]:
-    """Yield the problems that pydantic has found, with the field and the value."""
+    """Convert a pydantic error to problems of fields."""
     short = "date_range" not in fields and not fields.keys().isdisjoint(ENDS)
     for found in error.errors(include_url=False):
         path = [str(part) for part in found["loc"] if part not in (NAMED, RELATIVE)]

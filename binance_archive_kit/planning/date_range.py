@@ -1,9 +1,10 @@
-"""Ranges of whole UTC days: fixed ones, and ones counted from today."""
+"""Ranges of whole UTC days: fixed, or counted from today."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from inspect import Parameter, Signature
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_validator
@@ -15,7 +16,24 @@ Day = Annotated[date, BeforeValidator(parse_day)]
 
 
 class DateRange(BaseModel):
-    """Whole UTC days from `start` to `end`, both inclusive."""
+    """Whole UTC days from `start` to `end`, both inclusive.
+
+    Parameters
+    ----------
+    start, end : date or str
+        Days, or their text such as ``"2025-07-15"``.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a day is invalid, or `start` is after `end`.
+
+    Examples
+    --------
+    >>> days = DateRange(start="2025-07-01", end="2025-07-15")
+    >>> (days.end - days.start).days + 1
+    15
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,6 +45,12 @@ class DateRange(BaseModel):
         if self.start > self.end:
             raise ValueError(f"start {self.start} is after end {self.end}; both are inclusive")
         return self
+
+
+# For help: pydantic's own signature shows the validators.
+DateRange.__signature__ = Signature(
+    [Parameter(name, Parameter.KEYWORD_ONLY) for name in DateRange.model_fields]
+)
 
 
 def _check_day(value: object) -> object:
@@ -47,10 +71,10 @@ class RelativeRange(BaseModel):
     start: AnyDay
     end: AnyDay
 
-    def on(self, today: date) -> DateRange:
+    def resolve(self, today: date) -> DateRange:
         """Resolve the days as of a day.
 
-        >>> RelativeRange(start="-7d", end="yesterday").on(date(2025, 7, 16))
+        >>> RelativeRange(start="-7d", end="yesterday").resolve(date(2025, 7, 16))
         DateRange(start=datetime.date(2025, 7, 9), end=datetime.date(2025, 7, 15))
         """
         try:

@@ -14,21 +14,21 @@ from binance_archive_kit.archive.keys import Folder, Span, format_period, period
 from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import Matrix
-from binance_archive_kit.planning.absences import AbsenceExplainer, ArchiveListing
+from binance_archive_kit.planning.absences import AbsenceExplainer, ArchiveListing, outside
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan, PlanReason
 from binance_archive_kit.planning.requests import FolderRequest, Requests
 
-#: Reasons of what could exist, and the archive does not have.
+#: Reasons of data that could exist, but is not in the archive.
 _MISSING = (Reason.ABSENT, Reason.AFTER_LAST, Reason.OTHER_NAME)
 #: Columns that name the folder of an object.
 _FOLDER_COLUMNS = ("market", "data_type", "partition", "symbol", "interval")
-#: Columns that are gathered; ``folder`` is a number.
+#: Columns of a chunk; ``folder`` is the index of a folder.
 _GATHERED = {
     name: PLAN_SCHEMA.get(name, pl.UInt32)
     for name in ("key", "folder", "start", "size", "etag", "last_modified", "checksum")
 }
-#: Rows that are kept as Python objects before they become a frame.
+#: Rows collected as Python objects before they are converted to a frame.
 _CHUNK = 50_000
 
 
@@ -40,16 +40,16 @@ def make_plan(
     matrix: Matrix,
     now: datetime,
 ) -> Plan:
-    """Compare the requests with what the archive and the store have.
+    """Compare the requests with the listing and the inventory.
 
     Parameters
     ----------
     config : CollectionConfig
     requests : Requests
     listing : ArchiveListing or None
-        What the archive has; None plans from the matrix alone.
+        The listed objects; None plans from the matrix alone.
     inventory : polars.DataFrame
-        What the store has, with `INVENTORY_SCHEMA`.
+        The files of the store, with `INVENTORY_SCHEMA`.
     matrix : Matrix
     now : datetime
         The present, aware.
@@ -59,7 +59,7 @@ def make_plan(
     absences = list(requests.unavailable)
     # Most folders are requested for the same days.
     spelled: dict[tuple[tuple[Span, ...], Partition], list[tuple[str, date]]] = {}
-    for request in requests.requests:
+    for request in requests.folders:
         folder = request.folder
         days = request.spans, folder.partition
         if days not in spelled:
@@ -90,16 +90,12 @@ def make_plan(
 
 def _may_exist(start: date, request: FolderRequest, now: datetime) -> bool:
     """Return whether, by the matrix alone, the period that begins on `start` can exist."""
-    known, end = request.availability, period_end(start, request.folder.partition)
-    return (
-        (known.first is None or end >= known.first)
-        and (known.last is None or start <= known.last)
-        and end < now.date()
-    )
+    is_over = period_end(start, request.folder.partition) < now.date()
+    return is_over and outside(request, start) is None
 
 
 class _Rows:
-    """Objects of the plan, gathered column by column; a million of them fit."""
+    """The rows of a plan, collected by column and converted to frames in chunks."""
 
     def __init__(self) -> None:
         self._chunks: list[pl.DataFrame] = []
@@ -109,10 +105,9 @@ class _Rows:
     def extend(
         self, folder: Folder, found: Sequence[tuple[str, date]], listed: Sequence[Listed] | None
     ) -> None:
-        """Add the objects of one folder: period and first day of each, and its listing."""
+        """Add the objects of one folder: the period and first day of each, and its listing."""
         columns, count = self._columns, len(found)
-        head = f"{folder.prefix}{folder.stem}"
-        columns["key"] += [f"{head}{period}.zip" for period, _ in found]
+        columns["key"] += folder.keys(period for period, _ in found)
         columns["folder"] += [len(self._folders)] * count
         columns["start"] += [start for _, start in found]
         for name in ("size", "etag", "last_modified", "checksum"):
@@ -157,13 +152,13 @@ def decide(
         yes, other size    yes                     another ETag            update    re-issued
         yes, other size    .                       .                       update    size differs
         yes                none                    .                       keep      to be proven
-        yes                by less than asked for  .                       keep      to be proven
+        yes                by a weaker method      .                       keep      to be proven
         yes                without an ETag         an ETag                 keep      to be proven
         yes, other stamp   of another size         .                       keep      to be proven
         yes, other stamp   yes                     another ETag            keep      to be proven
-        yes, other stamp   yes                     the same, or not asked  keep      to be hashed
+        yes, other stamp   yes                     the same, or unlisted   keep      to be hashed
         yes                yes                     another ETag            update    re-issued
-        yes                yes                     the same, or not asked  keep      proven
+        yes                yes                     the same, or unlisted   keep      proven
 
     ``to be proven`` files are compared with the archive's digest during collection, and fetched
     again if they do not match. ``to be hashed`` files were copied, restored or linked since they
@@ -185,7 +180,7 @@ def decide(
     strong = pl.lit(not config.download_checksum) | (pl.col("proven_by") == "sha256")
     if config.accept_stale_checksum:
         strong |= pl.col("proven_by") == "stale"
-    # Null where either is not known, which fits no rule.
+    # Null if either ETag is unknown; then no rule applies.
     reissued = pl.col("etag") != pl.col("proven_etag")
     compared = pl.col("etag").is_null() | pl.col("proven_etag").is_not_null()
     other_size = pl.when(reissued & unchanged).then(_lit(PlanReason.REISSUED))

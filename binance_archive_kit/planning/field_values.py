@@ -1,4 +1,4 @@
-"""Read the values of a configuration's fields: words, lists, symbols, intervals and flags."""
+"""Validate the values of a configuration's fields: words, lists, symbols, intervals and flags."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Word = TypeVar("Word", bound=StrEnum)
 
 #: Entries of one list; more is a mistake, or an iterable without an end.
 MOST_ENTRIES = 1_000_000
-#: Characters of a symbol: it stands twice in a key, and keys have at most 1,024 bytes.
+#: Characters of a symbol, which a key contains twice; keys have at most 1,024 bytes.
 _LONGEST_SYMBOL = 100
 _TYPE_ALIASES = {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
 
 
 def read_word(field: str, kind: type[Word], value: object, aliases: Mapping[str, Word]) -> Word:
-    """Return a word of a closed vocabulary, spelled by its value or an alias."""
+    """Return the member of an enum for its value or an alias."""
     if isinstance(value, str):
         if value in aliases:
             return aliases[value]
@@ -42,10 +42,10 @@ def read_word(field: str, kind: type[Word], value: object, aliases: Mapping[str,
 
 
 def _entries(field: str, value: object) -> list[Any]:
-    """Return the entries of a list, which may be any iterable but a text or a dict."""
+    """Return the entries of any iterable except a text or a dict."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        way = "name at least one" if value is None else f"write {field}=[{shown(value)}]"
-        raise field_error(field, f"{shown(value)} is not a list; {way}")
+        advice = "name at least one" if value is None else f"write {field}=[{shown(value)}]"
+        raise field_error(field, f"{shown(value)} is not a list; {advice}")
     try:
         given = list(islice(value, MOST_ENTRIES + 1))
     except Exception as error:  # an iterable's own code may raise anything
@@ -56,11 +56,11 @@ def _entries(field: str, value: object) -> list[Any]:
 
 
 def read_list(field: str, value: object) -> list[Any]:
-    """Return the entries of a non-empty list in their order, without repeats."""
+    """Return the entries of a non-empty list in their order, without duplicates."""
     given = _entries(field, value)
     try:
         items = list(dict.fromkeys(given))
-    except Exception:  # entries without a hash are not words, and reported below
+    except Exception:  # entries without a hash are no words; the caller rejects them
         items = given
     if not items:
         raise field_error(field, "the list is empty; name at least one")
@@ -82,7 +82,7 @@ def _symbols(field: str, value: object) -> tuple[str, ...]:
 
 
 def read_markets(value: object) -> tuple[Market, ...]:
-    """Return a list of markets without repeats."""
+    """Return a list of markets without duplicates."""
     words = read_list("markets", value)
     return tuple(
         dict.fromkeys(read_word("markets", Market, word, MARKET_ALIASES) for word in words)
@@ -96,7 +96,7 @@ def read_symbols(value: object) -> tuple[str, ...] | dict[Market, tuple[str, ...
     symbols: dict[Market, tuple[str, ...]] = {}
     for name, some in value.items():
         market = read_word("symbols", Market, name, MARKET_ALIASES)
-        # A market may be named twice, by both of its names.
+        # A market may appear twice, by its name and by an alias.
         merged = [*symbols.get(market, ()), *_symbols(f"symbols[{name}]", some)]
         symbols[market] = tuple(dict.fromkeys(merged))
     return symbols
@@ -105,7 +105,7 @@ def read_symbols(value: object) -> tuple[str, ...] | dict[Market, tuple[str, ...
 def read_feeds(
     data_types: object, intervals: object
 ) -> tuple[tuple[DataType, ...], dict[DataType, tuple[str, ...]]]:
-    """Return data types and their intervals: an alias of a data type has its own intervals."""
+    """Return data types and their intervals; an alias may have default intervals of its own."""
     words = read_list("data_types", data_types)
     types = dict.fromkeys(read_word("data_types", DataType, w, _TYPE_ALIASES) for w in words)
     given = {} if intervals is None else intervals
@@ -137,7 +137,7 @@ def _intervals(data_type: DataType, field: str, value: object) -> list[str]:
 
 
 def read_flags(value: object) -> tuple[str, ...]:
-    """Return a list of s5cmd's flags, not yet sorted to their places."""
+    """Return a list of s5cmd's flags, not sorted yet; see `s5cmd_flags.Flags`."""
     flags = _entries("s5cmd_extra_args", value)
     for flag in flags:
         problem = ""

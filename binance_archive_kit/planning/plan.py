@@ -1,9 +1,9 @@
-"""The plan of a collection: one row per object with the action to take, and what is absent."""
+"""The plan of a collection: one row per object with its action, and the absences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import polars as pl
@@ -17,7 +17,7 @@ from binance_archive_kit.storage.layout import BaseStorage
 
 
 class Action(StrEnum):
-    """What a collection does with an object."""
+    """The action of a collection for an object."""
 
     DOWNLOAD = "download"
     UPDATE = "update"
@@ -25,7 +25,7 @@ class Action(StrEnum):
 
 
 class PlanReason(StrEnum):
-    """Why a plan takes its action for an object; see `decide.decide`."""
+    """The reason of an action; see `decide.decide`."""
 
     NEW = "new"
     FORCED = "forced"
@@ -72,26 +72,35 @@ PLAN_SCHEMA = pl.Schema(_COLUMNS)
 class Plan:
     """The objects that a collection would download, update or keep.
 
+    `plan` returns it, `collect` executes it. Displays itself in a notebook.
+
     Attributes
     ----------
+    config : CollectionConfig
+        The configuration, with relative days resolved.
     frame : polars.DataFrame
-        One row per object that exists: ``key``, ``market``, ``data_type``, ``partition``,
-        ``symbol``, ``interval`` (text or categories), ``start`` and ``end`` (dates: UTC days,
-        both inclusive), ``size`` (bytes), ``etag``, ``last_modified`` (text: UTC, ISO 8601),
-        ``checksum`` (bool: has a ``.CHECKSUM`` object), ``action`` (``download``, ``update`` or
-        ``keep``) and ``reason``. Size, ETag, time and checksum are null if the listing was not
-        requested (``listing=False``).
+        One row per object that exists:
+
+        - ``key``, ``market``, ``data_type``, ``partition``, ``symbol``, ``interval``: text or
+          categories
+        - ``start``, ``end``: dates, the UTC days of the object, both inclusive
+        - ``size``: bytes
+        - ``etag``, ``last_modified``: text; the time is UTC, ISO 8601
+        - ``checksum``: bool, whether the archive has a ``.CHECKSUM`` object
+        - ``action``: ``download``, ``update`` or ``keep``
+        - ``reason``: text
+
+        Size, ETag, time and checksum are null without a listing (``listing=False``).
     unavailable : tuple of Absence
-        What was requested and cannot exist.
+        Requested data that cannot exist.
     missing : tuple of Absence
-        What could exist, but the archive does not have it.
+        Requested data that could exist, but is not in the archive.
     not_published : tuple of Absence
-        What is not published yet.
+        Requested data that is not published yet.
     notes : tuple of str
-        How the configuration was interpreted, where this is not obvious.
+        Remarks on the configuration and the requested data.
     storage : BaseStorage or None
-        Chooses the folders of files; None: files are stored at their key, or stay where an
-        earlier collection stored them.
+        Chooses folders. Without one, new files go to their key; existing files stay.
     """
 
     config: CollectionConfig
@@ -107,17 +116,17 @@ class Plan:
         return self.frame.height
 
     def __bool__(self) -> bool:
-        """Return True, also for an empty plan: it is an answer."""
+        """Return True, also for an empty plan."""
         return True
 
     @property
     def total_bytes(self) -> int | None:
-        """Bytes of all objects; None when the archive was not asked for sizes."""
+        """Bytes of all objects; None without a listing."""
         return _sum_of_sizes(self.frame)
 
     @property
     def download_bytes(self) -> int | None:
-        """Bytes to download or update; None when the archive was not asked for sizes."""
+        """Bytes to download or update; None without a listing."""
         return _sum_of_sizes(self.rows_to_fetch())
 
     def count(self, action: Action | str) -> int:
@@ -141,23 +150,16 @@ class Plan:
 
     def part(self, rows: Sequence[int]) -> Plan:
         """Return the plan for some of the objects, by row number, without absences and notes."""
-        return replace(
-            self,
-            frame=self.frame[rows],
-            unavailable=(),
-            missing=(),
-            not_published=(),
-            notes=(),
-        )
+        return Plan(self.config, self.frame[rows], storage=self.storage)
 
     def headline(self) -> str:
         """Summarize the plan in one line."""
         if not len(self):
             return "Nothing to collect: the archive has no object of this request"
-        words = [f"{self.count(a):,} to {a.value}" for a in Action if self.count(a)]
+        actions = [f"{self.count(a):,} to {a.value}" for a in Action if self.count(a)]
         size = self.download_bytes
         amount = "size unknown" if size is None else f"{render.size(size)} to fetch"
-        return f"{render.counted(len(self), 'object')}: {', '.join(words)}; {amount}"
+        return f"{render.counted(len(self), 'object')}: {', '.join(actions)}; {amount}"
 
     def summary(self) -> pl.DataFrame:
         """Count objects and bytes per feed: one row per market, data type and partition."""
@@ -174,7 +176,7 @@ class Plan:
         )
 
     def _summary(self) -> Summary:
-        """Return what the plan shows: the objects by feed, and what is absent."""
+        """Return the summary: the objects by feed, and the absences."""
         rows = [
             (
                 row["market"],
@@ -210,7 +212,7 @@ class Plan:
         return self._summary().to_html()
 
     def tables_html(self) -> str:
-        """Return the objects by feed and what is absent as HTML, without the headline."""
+        """Return the objects by feed and the absences as HTML, without the headline."""
         return self._summary().body_html()
 
 

@@ -1,11 +1,9 @@
-"""Plan a collection: ask the archive and the store, then decide."""
+"""Plan a collection: read the archive's listing and the store's inventory, then decide."""
 
 from __future__ import annotations
 
 import asyncio
 import stat
-import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,10 +18,10 @@ from binance_archive_kit.archive.matrix import Matrix, load_matrix
 from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.errors import (
-    ArchiveKitWarning,
     disk_advice,
     field_error,
     shown,
+    warn_user,
 )
 from binance_archive_kit.paths import find_path, read_path
 from binance_archive_kit.planning.absences import ArchiveListing, witnesses
@@ -79,7 +77,7 @@ def plan(
     ListingError
         If the archive's listing cannot be read.
     """
-    context = PlanningContext.read(config_of(config, fields), storage)
+    context = PlanningContext.read(read_config(config, **fields), storage)
     progress = Progress()
     return run(lambda: context.plan(progress), progress)
 
@@ -92,7 +90,7 @@ async def aplan(
     **fields: Any,
 ) -> Plan:
     """Async version of `plan`."""
-    context = PlanningContext.read(config_of(config, fields), storage)
+    context = PlanningContext.read(read_config(config, **fields), storage)
     progress = Progress()
     return await run_async(lambda: context.plan(progress), progress)
 
@@ -106,14 +104,6 @@ def check(config: CollectionConfig) -> None:
         If a field is invalid: an unknown matrix, an unknown flag of s5cmd, …
     """
     PlanningContext.read(config, warn=False)
-
-
-def config_of(config: Config | None, fields: dict[str, Any]) -> CollectionConfig:
-    """Return a configuration with some fields changed, or one made of the fields alone."""
-    if config is None:
-        return CollectionConfig(**fields)
-    known = read_config(config)
-    return known.replace(**fields) if fields else known
 
 
 def check_folder(folder: Path) -> None:
@@ -133,7 +123,7 @@ def check_folder(folder: Path) -> None:
             if path.is_symlink():
                 raise field_error(
                     "output_directory",
-                    f"{str(folder)!r} cannot be a folder: {str(path)!r} is a link to nothing",
+                    f"{str(folder)!r} cannot be a folder: {str(path)!r} is a broken link",
                 ) from None
             continue
         except NotADirectoryError:
@@ -153,20 +143,20 @@ def check_folder(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class PlanningContext:
-    """A configuration, checked against the matrix and the environment, before any network use."""
+    """A configuration, validated against the matrix and the environment without network access."""
 
     config: CollectionConfig
     matrix: Matrix
     flags: Flags
     endpoint: str
-    asked: Requests
+    requests: Requests
     storage: BaseStorage | None
 
     @classmethod
     def read(
         cls, config: CollectionConfig, storage: BaseStorage | None = None, *, warn: bool = True
     ) -> PlanningContext:
-        """Check a configuration; with `warn`, its unused parts are reported as warnings."""
+        """Validate a configuration; with `warn`, warn of its unused parts."""
         if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
             raise field_error(
                 "storage",
@@ -177,80 +167,76 @@ class PlanningContext:
         now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
-        asked = expand(config, matrix, now)
-        # From here on "yesterday" stays the same day, however long it takes.
+        requests = expand(config, matrix, now)
+        # Relative days stay the same for the whole collection.
         config = config.settled(now)
-        for warning in asked.warnings if warn else ():
-            _warn_user(str(warning))
+        for warning in requests.warnings if warn else ():
+            warn_user(str(warning))
         endpoint = endpoint_of(flags.general.get("--endpoint-url") or config.endpoint_url, matrix)
-        # An invalid proxy or certificate is reported before any work.
+        # Raises now if a proxy or certificate is invalid.
         Route.to(endpoint)
-        return cls(config, matrix, flags, endpoint, asked, storage)
+        return cls(config, matrix, flags, endpoint, requests, storage)
+
+    def listing_client(self) -> ListingClient:
+        """Return a client for the archive's listing, not entered yet."""
+        bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
+        return ListingClient(self.endpoint, bucket, timeout)
 
     async def plan(self, progress: Progress) -> Plan:
-        """Ask the archive and the store, and decide."""
+        """Read the listing and the inventory, and make the plan."""
         now = datetime.now(UTC)
         store = Store(self.config.output_directory, self.storage)
         listing: ArchiveListing | None = None
         if self.config.listing:
-            bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
-            async with ListingClient(self.endpoint, bucket, timeout) as archive:
-                requests, listing = await self._list(archive, now, progress)
-                remarks = [Note("", text) for text in archive.notes()]
+            async with self.listing_client() as archive:
+                folders, listing = await self._list(archive, now, progress)
+                notes = [Note("", text) for text in archive.notes()]
         else:
-            requests, remarks = _resolve(self.asked.requests, self._due_months(now)), []
-        prefixes = dict.fromkeys(request.folder.prefix for request in requests)
-        keys = [] if self.storage is None else _keys(requests, listing)
+            folders, notes = _resolve(self.requests.folders, self._due_months(now)), []
+        prefixes = dict.fromkeys(request.folder.prefix for request in folders)
+        keys = [] if self.storage is None else _keys(folders, listing)
         inventory = await asyncio.to_thread(store.inventory.frame, prefixes, keys)
-        asked = replace(self.asked, requests=requests, notes=[*self.asked.notes, *remarks])
-        made = make_plan(self.config, asked, listing, inventory, self.matrix, now)
+        requests = replace(self.requests, folders=folders, notes=[*self.requests.notes, *notes])
+        plan = make_plan(self.config, requests, listing, inventory, self.matrix, now)
         if self.storage is not None:
-            await asyncio.to_thread(store.locations.resolve, made.frame["key"])
-        return replace(made, storage=self.storage)
+            await asyncio.to_thread(store.locations.resolve, plan.frame["key"])
+        return replace(plan, storage=self.storage)
 
     async def _list(
         self, archive: ListingClient, now: datetime, progress: Progress
     ) -> tuple[list[FolderRequest], ArchiveListing]:
-        """List the requested folders: first months that days may replace, then days."""
+        """List the requested folders: monthly ones, then days that replace missing months."""
 
         def count(_: Folder) -> None:
             progress.done += 1
 
-        progress.begin("listing", len(self.asked.requests), unit="folders")
-        folders = await archive.list_folders(_days(self.asked.requests), count)
+        progress.begin("listing", len(self.requests.folders), unit="folders")
+        folders = await archive.list_folders(_days(self.requests.folders), count)
         published = {folder: listed.objects for folder, listed in folders.items()}
-        requests = _resolve(self.asked.requests, published)
+        requests = _resolve(self.requests.folders, published)
         days = _days(request for request in requests if request.folder not in folders)
         progress.total += len(days)
         folders |= await archive.list_folders(days, count)
-        beside = _days(witnesses(requests, folders, self.matrix, now))
-        listed_beside = await archive.list_folders(beside)
+        witnessed = await archive.list_folders(
+            _days(witnesses(requests, folders, self.matrix, now))
+        )
         empty = {
             folder.parent for folder, each in folders.items() if each.probed and not each.first
         }
         symbols = {parent: await archive.symbols(parent) for parent in sorted(empty)}
-        return requests, ArchiveListing(folders, listed_beside, symbols)
+        return requests, ArchiveListing(folders, witnessed, symbols)
 
     def _due_months(self, now: datetime) -> dict[Folder, list[str]]:
-        """Return the requested months that should be published by now, as spelled in the key."""
+        """Return the requested months that should be published by now, as in the keys."""
         return {
             request.folder: [
                 format_period(start, Partition.MONTHLY)
                 for start in request.starts()
                 if self.matrix.published_at(start, Partition.MONTHLY) <= now
             ]
-            for request in self.asked.requests
+            for request in self.requests.folders
             if request.rest is not None
         }
-
-
-def _warn_user(message: str) -> None:
-    """Warn at the line outside of the package that called it, through however many functions."""
-    level, frame = 1, sys._getframe()
-    package = __name__.partition(".")[0]
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, ArchiveKitWarning, stacklevel=level)
 
 
 def _resolve(
@@ -270,7 +256,7 @@ def _days(requests: Iterable[FolderRequest]) -> dict[Folder, Sequence[Span]]:
 
 
 def _keys(requests: Iterable[FolderRequest], listing: ArchiveListing | None) -> list[str]:
-    """Return the keys of the requested objects; of the listed ones, if they are known."""
+    """Return the keys of the requested objects; with a listing, only of the listed ones."""
     return [
         request.folder.key(period)
         for request in requests

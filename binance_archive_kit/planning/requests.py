@@ -1,6 +1,6 @@
 """Expand a configuration into requested folders, with the days of each.
 
-Uses the matrix; asks neither the archive nor the disk. Whatever cannot exist becomes an
+Uses the matrix; accesses neither the network nor the disk. Data that cannot exist becomes an
 `Absence` with its reason.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from binance_archive_kit.archive.absence import Absence, Reason
@@ -33,7 +34,7 @@ from binance_archive_kit.planning.config import CollectionConfig, PartitionChoic
 from binance_archive_kit.planning.date_range import RelativeRange
 
 _DAY = timedelta(days=1)
-#: Halts that a note names one by one; further ones are counted.
+#: Number of halts that a note lists; the others are counted.
 _HALTS_NAMED = 5
 #: Feeds without rows while their market is halted.
 TRADED = (DataType.KLINES, DataType.TRADES, DataType.AGG_TRADES)
@@ -50,8 +51,8 @@ class FolderRequest:
         Runs of days, in order, whose files are requested.
     availability : PartitionAvailability
     rest : FolderRequest or None
-        The daily folder of the same stream, with the days around whole months. It also
-        stands in for months that the archive does not have.
+        The daily folder of the same stream, with the days around whole months. Its files
+        also replace months that are not in the archive.
     """
 
     folder: Folder
@@ -60,7 +61,7 @@ class FolderRequest:
     rest: FolderRequest | None = None
 
     def parts(self) -> list[FolderRequest]:
-        """Return the requests whose files may be taken: this one, and the rest."""
+        """Return this request, and the one for the rest."""
         return [self, self.rest] if self.rest else [self]
 
     def starts(self) -> Iterator[date]:
@@ -70,12 +71,12 @@ class FolderRequest:
 
 
 class Note(NamedTuple):
-    """How a field of the configuration is read, where that is worth knowing.
+    """A remark on a field of the configuration.
 
     Attributes
     ----------
     field : str
-        Its name; a name inside it follows in brackets. Empty if it belongs to no field.
+        Name of the field, with a key in brackets; empty if the note is about no field.
     text : str
         The note without the name.
     """
@@ -90,12 +91,12 @@ class Note(NamedTuple):
 
 @dataclass(slots=True)
 class Requests:
-    """Everything a configuration requests, before the archive is asked."""
+    """The requests of a configuration, before the archive is listed."""
 
-    requests: list[FolderRequest] = field(default_factory=list)
+    folders: list[FolderRequest] = field(default_factory=list)
     unavailable: list[Absence] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    #: Notes to show at once: a part of the configuration is not used.
+    #: Notes on unused parts of the configuration; shown immediately.
     warnings: list[Note] = field(default_factory=list)
 
 
@@ -117,51 +118,49 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
             if (market, data_type) in matrix.corrections:
                 found.notes.append(Note("", matrix.corrections[market, data_type]))
             feed = matrix.feed(market, data_type)
-            if feed is None:
-                detail = f"the archive has no {market.title} {data_type}"
-                absence = Absence(market, data_type, Reason.NO_SUCH_FEED, detail, *days)
-                found.unavailable.append(absence)
+            if feed is not None:
+                _expand_feed(config, matrix, feed, days, found)
                 continue
-            for item in _expand_feed(config, matrix, feed, days):
-                if isinstance(item, Absence):
-                    found.unavailable.append(item)
-                else:
-                    found.requests.append(item)
+            detail = f"the archive has no {market.title} {data_type}"
+            absence = Absence(market, data_type, Reason.NO_SUCH_FEED, detail, *days)
+            found.unavailable.append(absence)
     found.notes += [
-        *_months_for_days(config, found.requests, matrix),
-        *_known_defects(found.requests),
-        *_known_renames(found.requests),
-        *_known_halts(found.requests, days),
-        *_known_changes(found.requests, days),
-        *_doubtful_intervals(found.requests),
+        *_months_for_days(config, found.folders, days, matrix),
+        *_known_defects(found.folders),
+        *_known_renames(found.folders),
+        *_known_halts(found.folders, days),
+        *_known_changes(found.folders, days),
+        *_doubtful_intervals(found.folders),
     ]
     return found
 
 
 def _expand_feed(
-    config: CollectionConfig, matrix: Matrix, feed: Feed, days: Span
-) -> Iterator[FolderRequest | Absence]:
-    """Yield a request for each symbol and interval of a feed, or why there is none."""
+    config: CollectionConfig, matrix: Matrix, feed: Feed, days: Span, found: Requests
+) -> None:
+    """Add a request for each symbol and interval of a feed, or an absence."""
+    absence_of = partial(Absence, feed.market, feed.type)
     symbols: dict[str, None] = {}
     for symbol in config.symbols_of(feed.market):
         try:
             symbols[matrix.archive_symbol(feed, symbol)] = None
         except WrongSymbolError as error:
-            yield Absence(feed.market, feed.type, Reason.WRONG_SYMBOL, str(error), *days, symbol)
+            absence = absence_of(Reason.WRONG_SYMBOL, str(error), *days, symbol)
+            found.unavailable.append(absence)
     for interval in _intervals(config, feed) if symbols else ():
         problem = _unavailable(config.partition, feed, interval, days)
         if problem is not None:
-            yield Absence(
-                feed.market, feed.type, *problem, *days, interval=interval and interval.value
-            )
+            absence = absence_of(*problem, *days, interval=interval and interval.value)
+            found.unavailable.append(absence)
             continue
+        partitions = feed.partitions_with(interval)
         for symbol in symbols:
             stream = Stream(feed.market, feed.type, symbol, interval)
-            yield _request(stream, feed.partitions_with(interval), config.partition, days)
+            found.folders.append(_request(stream, partitions, config.partition, days))
 
 
 def _intervals(config: CollectionConfig, feed: Feed) -> list[Interval | None]:
-    """Return the requested intervals of a feed, or all that the chosen partition has."""
+    """Return the requested intervals of a feed; by default all of the chosen partition."""
     if not feed.type.has_intervals:
         return [None]
     requested = config.intervals.get(feed.type)
@@ -169,7 +168,7 @@ def _intervals(config: CollectionConfig, feed: Feed) -> list[Interval | None]:
         return [Interval(word) for word in requested]
     partitions = set(feed.partitioned)
     if config.partition is not PartitionChoice.AUTO:
-        # A feed of the other partition alone: each of its intervals is reported as unavailable.
+        # If only the other partition exists, its intervals are reported as unavailable.
         partitions = partitions & {Partition(config.partition.value)} or partitions
     return _published_intervals(feed, partitions)
 
@@ -182,23 +181,23 @@ def _published_intervals(feed: Feed, partitions: Iterable[Partition]) -> list[In
 def _unavailable(
     choice: PartitionChoice, feed: Feed, interval: Interval | None, days: Span
 ) -> tuple[Reason, str] | None:
-    """Return why no file of this feed and interval can exist for these days, if so."""
+    """Return why no file of this feed and interval can exist for these days; None if one can."""
     name = f"{feed.market.title} {feed.type}"
     partitions = feed.partitions_with(interval)
     if not partitions:
         valid = ", ".join(map(str, _published_intervals(feed, feed.partitioned)))
         return Reason.NO_SUCH_INTERVAL, f"{name} has no interval {interval}; it has {valid}"
     if choice is PartitionChoice.DAILY and Partition.DAILY not in partitions and interval:
-        detail = f"only monthly files hold {interval}; partition='auto' takes them"
+        detail = f"only monthly files have {interval}; use partition='auto'"
         return Reason.NOT_IN_PARTITION, detail
     if choice is PartitionChoice.MONTHLY and Partition.MONTHLY not in partitions:
-        detail = f"{name} has daily files only; partition='daily' or 'auto' takes them"
+        detail = f"{name} has daily files only; use partition='daily' or 'auto'"
         return Reason.NOT_IN_PARTITION, detail
     if choice is not PartitionChoice.AUTO:
         # The other partition may have ended on another day.
         chosen = Partition(choice.value)
         partitions = {chosen: partitions[chosen]} if chosen in partitions else partitions
-    # The archive is asked despite a doubtful date.
+    # A doubtful date does not rule out files.
     if any(known.confidence is Confidence.HEARSAY for known in partitions.values()):
         return None
     firsts = [known.first for known in partitions.values() if known.first]
@@ -248,14 +247,14 @@ def _whole_months(days: Span) -> tuple[Span | None, tuple[Span, ...]]:
 def resolve_months(request: FolderRequest, published: Iterable[str]) -> list[FolderRequest]:
     """Split a request for whole months into the published months, and days for the others.
 
-    Days that are wrong in a published month, and right in their daily file, are added. A
-    request without a daily folder is returned as it is.
+    Adds days that are wrong in a published month, and right in their daily file. Returns a
+    request without a daily folder unchanged.
 
     Parameters
     ----------
     request : FolderRequest
     published : iterable of str
-        Months the archive has, as spelled in the key.
+        Months in the archive, as in the keys.
     """
     if request.rest is None:
         return [request]
@@ -288,49 +287,47 @@ def _merge(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def _resolved_days(config: CollectionConfig, days: Span) -> Iterator[Note]:
-    """Name the days that are counted from today."""
+    """Yield a note on relative days, with the days that they mean today."""
     if isinstance(config.date_range, RelativeRange):
         start, end = config.date_range.start, config.date_range.end
         yield Note("date_range", f"{start} to {end} means {days[0]} to {days[1]} today")
 
 
 def _unused(config: CollectionConfig) -> Iterator[Note]:
-    """Name the intervals and markets that are not used."""
+    """Yield notes on unused intervals and markets."""
     for name, words in config.intervals.items():
         if name in config.data_types and not name.has_intervals:
             text = f"{', '.join(words)} ignored: {name} files have no intervals"
             yield Note(f"intervals[{name}]", text)
     for market in config.markets:
         if not config.symbols_of(market):
-            yield Note("symbols", f"none given for {market}, so nothing is planned there")
+            yield Note("symbols", f"none given for {market}, so the plan has nothing of it")
 
 
 def _months_for_days(
-    config: CollectionConfig, requests: Sequence[FolderRequest], matrix: Matrix
+    config: CollectionConfig, requests: Sequence[FolderRequest], days: Span, matrix: Matrix
 ) -> Iterator[Note]:
-    """Count the daily files that whole monthly ones could replace."""
-    if config.partition is not PartitionChoice.DAILY:
+    """Yield a note on the number of daily files that monthly ones could replace."""
+    whole, _ = _whole_months(days)
+    if config.partition is not PartitionChoice.DAILY or whole is None:
         return
-    days = months = 0
-    for request in requests:
-        feed = matrix.feed(request.folder.market, request.folder.data_type)
-        if request.folder.partition is Partition.MONTHLY or not feed:
-            continue
-        for span in request.spans if Partition.MONTHLY in feed.partitioned else ():
-            whole, _ = _whole_months(span)
-            if whole:
-                days += (whole[1] - whole[0]).days + 1
-                months += sum(1 for _ in periods(*whole, Partition.MONTHLY))
-    if months:
-        text = f"auto would take up to {months:,} monthly files instead of {days:,} daily ones"
+    folders = sum(
+        Partition.MONTHLY in matrix.feeds[folder.market, folder.data_type].partitioned
+        for folder in (request.folder for request in requests)
+        if folder.partition is Partition.DAILY
+    )
+    if folders:
+        months = folders * len([*periods(*whole, Partition.MONTHLY)])
+        count = folders * len([*periods(*whole, Partition.DAILY)])
+        text = f"auto would fetch up to {months:,} monthly files instead of {count:,} daily ones"
         yield Note("partition", text)
 
 
 def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:
-    """Name the known defects of the requested feeds."""
+    """Yield notes on known defects of the requested feeds."""
     spans = {span for request in requests for part in request.parts() for span in part.spans}
     for defect in load_annotations().defects:
-        # The archive has replaced the files of a fixed defect.
+        # The files of a fixed defect have been replaced in the archive.
         if defect.fixed_on is not None or not _overlaps(defect, spans):
             continue
         concerned = [
@@ -343,7 +340,7 @@ def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:
             )
         ]
         if concerned:
-            also = "; partition='auto' takes the daily files of these days too"
+            also = "; partition='auto' fetches the daily files of these days too"
             better = all(map(_better_days, concerned)) and defect.better is not None
             text = f"known defect of {_feeds(concerned)}, {defect}{also if better else ''}"
             yield Note("date_range", text)
@@ -359,7 +356,7 @@ def _times(span: Span) -> tuple[datetime, datetime]:
 
 
 def _better_days(request: FolderRequest) -> list[Span]:
-    """Return the days that the monthly files have wrong and the daily ones right."""
+    """Return the days that are wrong in monthly files, and right in daily ones."""
     if request.rest is None:
         return []
     wrong = load_annotations().wrong_days
@@ -373,7 +370,7 @@ def _feeds(requests: Iterable[FolderRequest]) -> str:
 
 
 def _known_renames(requests: Sequence[FolderRequest]) -> Iterator[Note]:
-    """Name the requested symbols that were renamed."""
+    """Yield notes on requested symbols that were renamed."""
     for rename in load_annotations().renames:
         symbols = dict.fromkeys(
             request.folder.symbol
@@ -385,7 +382,7 @@ def _known_renames(requests: Sequence[FolderRequest]) -> Iterator[Note]:
 
 
 def _known_halts(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:
-    """Return notes on known halts of the markets; no file has rows for them."""
+    """Yield notes on known halts of the markets, during which no file has rows."""
     traded = (r.folder.market for r in requests if r.folder.data_type in TRADED)
     for market in dict.fromkeys(traded):
         halts = [
@@ -401,7 +398,7 @@ def _known_halts(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note
 
 
 def _known_changes(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:
-    """Name the days from which values of the requested feeds have another meaning."""
+    """Yield notes on days from which values of the requested feeds have another meaning."""
     for change in load_annotations().changes:
         concerned = [
             request
@@ -414,7 +411,7 @@ def _known_changes(requests: Sequence[FolderRequest], days: Span) -> Iterator[No
 
 
 def _doubtful_intervals(requests: Sequence[FolderRequest]) -> Iterator[Note]:
-    """Name the intervals that the archive may have stopped publishing."""
+    """Yield notes on intervals that the archive may have stopped publishing."""
     notes: dict[Note, None] = {}
     for request in requests:
         folder, doubts = request.folder, request.availability.doubts

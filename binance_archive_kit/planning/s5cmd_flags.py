@@ -33,7 +33,7 @@ def _text(name: str, text: str) -> str:
 
 
 _Reader = Callable[[str, str], str]
-#: Flags that stand before the command; those without a reader take no value.
+#: Flags before the command; those without a reader take no value.
 _GLOBAL: dict[str, _Reader | None] = {
     "--json": None,
     "--no-sign-request": None,
@@ -55,20 +55,20 @@ _SHORT = {"-r": "--retry-count", "-p": "--part-size", "-c": "--concurrency"}
 _HARMFUL = {
     **dict.fromkeys(
         ("--no-clobber", "--if-size-differ", "--if-source-newer", "-n", "-s", "-u"),
-        "the plan decides what to fetch",
+        "the plan selects the objects",
     ),
-    **dict.fromkeys(("--include", "--exclude"), "the plan decides what to fetch"),
+    **dict.fromkeys(("--include", "--exclude"), "the plan selects the objects"),
     "--dry-run": "nothing would be downloaded",
     "--log": "the outcome of each object is read from the log",
-    "--stat": "its lines would be mistaken for objects",
-    "--raw": "it is set where it is needed",
-    "--show-progress": "progress is shown already",
+    "--stat": "its output would be read as objects",
+    "--raw": "it is set where necessary",
+    "--show-progress": "the progress is shown without it",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """Flags for s5cmd, each in its place and none twice.
+    """Flags for s5cmd, each at its place and none twice.
 
     Attributes
     ----------
@@ -83,10 +83,10 @@ class Flags:
 
     @classmethod
     def read(cls, arguments: Sequence[str]) -> Flags:
-        """Sort a user's flags to their places.
+        """Sort a user's flags into those before the command and those of ``cp``.
 
-        ``--part-size=100MB`` is accepted anywhere, though s5cmd itself wants plain
-        MiB, and only after ``cp``.
+        Any order is valid, and ``--part-size=100MB`` too; s5cmd itself accepts plain numbers of
+        MiB only, and only after ``cp``.
 
         Raises
         ------

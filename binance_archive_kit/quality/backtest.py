@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import polars as pl
@@ -29,6 +29,7 @@ from binance_archive_kit.quality.report import (
     weakest_of,
 )
 from binance_archive_kit.quality.timeline import STREAM_FIELDS
+from binance_archive_kit.timestamps import DAY, format_time, to_datetime, to_day_number
 
 #: First and last UTC day, both inclusive.
 Days = tuple[date, date]
@@ -53,9 +54,8 @@ class BacktestCoverage:
     min_coverage : float
     asked : (date, date) or None
         First and last requested UTC day, both inclusive. For a folder without start and end,
-        the days from the first to the last file. Feeds that the archive has only in monthly
-        files (funding rates, candles of 3d, 1w and 1mo) are then ignored if there are others:
-        a monthly file beside a few daily files does not mean that the whole month was requested.
+        the days from the first to the last file. If there are daily files, monthly-only feeds
+        (funding rates; 3d, 1w and 1mo candles) do not extend these days.
     window : (date, date) or None
         First and last UTC day, both inclusive, of the period in which every stream has rows;
         None if there is no such period.
@@ -125,15 +125,15 @@ class BacktestCoverage:
             days += f" is all that every stream has of {asked[0]} to {asked[1]}, as "
             days += " and ".join(self._bounds(window, asked))
             inside = "of these days "
-        own = render.percent(weakest["coverage"], 1.0)
-        words = f"{begins}: {days}; {inside}the weakest stream, {name_of(weakest)}, has {own}"
-        words += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:.10g} %)"
+        share = render.percent(weakest["coverage"], 1.0)
+        verdict = f"{begins}: {days}; {inside}the weakest stream, {name_of(weakest)}, has {share}"
+        verdict += f" of its {weakest['measure']} (wanted {100 * self.min_coverage:.10g} %)"
         if self.skip.height:
-            words += f"; skip {render.counted(self.skip.height, 'stretch')}"
-        words += describe_flaws(self.findings)
+            verdict += f"; skip {render.counted(self.skip.height, 'period')}"
+        verdict += describe_flaws(self.findings)
         if self.report.never_there:
-            words += f"; never there: {self.report.never_there[0]}"
-        return words
+            verdict += f"; unavailable: {self.report.never_there[0]}"
+        return verdict
 
     def _bounds(self, window: tuple[date, date], asked: tuple[date, date]) -> Iterator[str]:
         """Name the streams that begin after the first or end before the last requested day."""
@@ -150,7 +150,7 @@ class BacktestCoverage:
         empty = self.streams.filter(pl.col("first").is_null())
         if empty.height:
             return f"{name_of(empty.row(0, named=True))} has no rows; {self.report.verdict}"
-        return f"there is no day of which every stream has rows; {self.report.verdict}"
+        return f"no day has rows of every stream; {self.report.verdict}"
 
     def raise_if_not_ready(self) -> None:
         """Raise an error unless the data are ready.
@@ -172,7 +172,7 @@ class BacktestCoverage:
         return self._summary().to_html()
 
     def _summary(self, streams: int = ROWS, evidence: int | None = None) -> Summary:
-        """Lay the result out, with the evidence of so many findings of each kind."""
+        """Lay out the result, with the worst streams and some evidence for each kind of finding."""
         weakest = self.streams.sort("coverage", maintain_order=True).head(streams)
         rows = [
             (
@@ -189,7 +189,7 @@ class BacktestCoverage:
             "file count in the coverage above"
         )
         skips = [
-            f"{row['start']:%Y-%m-%d %H:%M} to {row['end']:%Y-%m-%d %H:%M} UTC: {row['streams']} "
+            f"{format_time(row['start'])} to {format_time(row['end'])} UTC: {row['streams']} "
             f"({row['kinds']})"
             for row in self.skip.iter_rows(named=True)
         ]
@@ -203,7 +203,7 @@ class BacktestCoverage:
                 Table((), (), below=files),
             ],
             folds=[
-                Fold(f"{render.counted(len(skips), 'stretch')} to skip", skips, "warn"),
+                Fold(f"{render.counted(len(skips), 'period')} to skip", skips, "warn"),
                 *finding_folds(self.findings, evidence),
                 *absence_folds(unavailable=self.report.unavailable),
             ],
@@ -211,10 +211,10 @@ class BacktestCoverage:
 
 
 def _first_and_last_days(report: CoverageReport) -> pl.DataFrame:
-    """Return the first and the last day on which each stream has what is due.
+    """Return the first and the last day on which no due row of each stream is missing.
 
-    These are the days of its first and last row, and the days around on which no row is due,
-    such as most days of weekly candles.
+    These are the days of its first and last row, and the adjacent days without due rows, such
+    as most days of weekly candles.
     """
     day = pl.col("date")
     has = pl.col("present") > 0
@@ -236,12 +236,12 @@ def _first_and_last_days(report: CoverageReport) -> pl.DataFrame:
 
 
 def _joined(streams: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:
-    """Add columns to a row for each stream."""
+    """Join columns to the row of each stream."""
     return streams.join(more, on=STREAM_FIELDS, how="left", nulls_equal=True, maintain_order="left")
 
 
 def _named(streams: pl.DataFrame, one: str, several: str) -> str:
-    """Name the first of some streams and count the others, with the verb that fits."""
+    """Format the name of the first stream and the number of the others, with the verb."""
     name, more = name_of(streams.row(0, named=True)), streams.height - 1
     return f"{name} and {more:,} more {several}" if more else f"{name} {one}"
 
@@ -254,20 +254,18 @@ def _requested_days(streams: pl.DataFrame) -> Days | None:
         feed = matrix.feed(Market(market), DataType(data_type))
         daily.append(feed is None or set(feed.partitions_with(interval)) != {Partition.MONTHLY})
     chosen = streams.filter(daily) if any(daily) else streams
-    first, last = chosen["first"].min(), chosen["last"].max()
-    return (first, last) if isinstance(first, date) and isinstance(last, date) else None
+    first, last = chosen.select(pl.min("first"), pl.max("last")).row(0)
+    return None if first is None else (first, last)
 
 
 def _window(ends: pl.DataFrame) -> Days | None:
     """Return the days between the first and the last on which every stream has rows."""
-    first, last = ends["first"].max(), ends["last"].min()
-    if ends["first"].null_count() or not isinstance(first, date) or not isinstance(last, date):
-        return None
-    return (first, last) if first <= last else None
+    first, last = ends.select(pl.max("first"), pl.min("last")).row(0)
+    return None if ends["first"].has_nulls() or first is None or first > last else (first, last)
 
 
 def _within(report: CoverageReport, ends: pl.DataFrame, window: Days | None) -> pl.DataFrame:
-    """Count what each stream has within a window."""
+    """Count the rows of each stream within a window."""
     inside = report.days.filter(pl.col("date").is_between(*window) if window else pl.lit(False))
     expected = pl.col("expected")
     counted = inside.group_by(STREAM_FIELDS).agg(
@@ -291,12 +289,12 @@ def _within(report: CoverageReport, ends: pl.DataFrame, window: Days | None) -> 
 
 def _times(window: Days) -> tuple[datetime, datetime]:
     """Return the start of a window, and its end, exclusive."""
-    first, last = (datetime.combine(day, datetime.min.time(), UTC) for day in window)
-    return first, last + timedelta(days=1)
+    first, last = map(to_day_number, window)
+    return to_datetime(first * DAY), to_datetime((last + 1) * DAY)
 
 
 def _found_within(findings: pl.DataFrame, window: Days | None) -> pl.DataFrame:
-    """Return the findings within a window; all without one."""
+    """Return the findings within a window, or all without a window."""
     if window is None:
         return findings
     start, end = _times(window)

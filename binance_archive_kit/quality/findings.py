@@ -1,4 +1,4 @@
-"""Find what is wrong with rows that are present, or worth knowing about them."""
+"""Find invalid, repeated and otherwise remarkable rows among those that are present."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from binance_archive_kit.timestamps import (
     to_micros,
 )
 
-#: Why two files differ where the archive has corrected only one of them.
+#: Explains a difference between two files, only one of them corrected by the archive.
 _KNOWN_WRONG = (
     "as is known, the monthly file is wrong on this day, and the daily one gives its rows"
 )
-#: Effects of known defects that the rows themselves show; their findings name the defect.
+#: Effects of known defects that reading the rows detects; those findings name the defect.
 _SEEN_IN_ROWS = ("repeated_rows", "off_grid_rows")
 
 
@@ -42,17 +42,17 @@ _SEEN_IN_ROWS = ("repeated_rows", "off_grid_rows")
 
 
 def file_findings(timeline: Timeline) -> Iterator[Finding]:
-    """Yield what reading the files of a timeline has shown."""
+    """Yield the findings about the files of a timeline, from their profiles."""
     yield from _constant_columns(timeline)
     for file in timeline.files:
         if not file.file.is_zip:
-            evidence = f"{file.name}: verify cannot prove it; the zip can be proven"
+            evidence = "verify cannot prove it; the zip can be proven"
             yield _of_file(timeline, file, 0, FindingKind.UNVERIFIED, evidence)
         if file.profile is not None:
             stats = file.profile.stats
             for irregularity in sorted(stats.irregularities):
-                evidence = f"{file.name}: {irregularity.meaning}"
-                yield _of_file(timeline, file, stats.rows, FindingKind.IRREGULAR, evidence)
+                kind, evidence = FindingKind.IRREGULAR, irregularity.meaning
+                yield _of_file(timeline, file, stats.rows, kind, evidence)
             yield from _flaws(timeline, file, file.profile)
             yield from _order_and_duplicates(timeline, file, file.profile)
 
@@ -65,11 +65,13 @@ def _of_file(
     evidence: str,
     explained: bool = False,
 ) -> Finding:
+    """Build a finding about the whole period of a file."""
+    evidence = f"{file.name}: {evidence}"
     return Finding(timeline.stream, file.start, file.end, rows, kind, evidence, explained)
 
 
 def _flaws(timeline: Timeline, file: DaySource, profile: FileProfile) -> Iterator[Finding]:
-    """Yield the values of a file that cannot be right, and its conflicting rows."""
+    """Yield the impossible values and the conflicting rows of a file."""
     for flaw in profile.flaws:
         if not _touches(timeline, file, flaw):
             continue
@@ -93,47 +95,44 @@ def _order_and_duplicates(
     """Yield the rows of a file that are repeated, unsorted or off the grid."""
     rows = profile.stats.rows
     of_rows = f"of its {rows:,} rows"
-    conflicts = [f.rows for f in profile.flaws if FindingKind(f.kind) is FindingKind.CONFLICT]
-    again = profile.duplicates - (conflicts[-1] if conflicts else 0)
-    if again > 0:
+    conflicts = (f.rows for f in profile.flaws if FindingKind(f.kind) is FindingKind.CONFLICT)
+    repeated = profile.duplicates - sum(conflicts)
+    if repeated > 0:
         why, harmless = _known_cause(timeline, file, "repeated_rows")
-        evidence = f"{file.name}: {again:,} {of_rows} repeat an earlier one{why}"
-        yield _of_file(timeline, file, again, FindingKind.DUPLICATE, evidence, harmless)
+        evidence = f"{repeated:,} {of_rows} repeat an earlier one{why}"
+        yield _of_file(timeline, file, repeated, FindingKind.DUPLICATE, evidence, harmless)
     if not profile.stats.sorted:
-        promised = schema(timeline.market, timeline.data_type).sorted
+        promised = schema(timeline.stream.market, timeline.stream.data_type).sorted
         why = "" if promised else "; files of this feed never promise it"
-        evidence = f"{file.name}: rows are not sorted by time{why}"
+        evidence = f"rows are not sorted by time{why}"
         yield _of_file(timeline, file, rows, FindingKind.UNSORTED, evidence, not promised)
     if profile.off_grid:
         why, harmless = _known_cause(timeline, file, "off_grid_rows")
-        evidence = f"{file.name}: {profile.off_grid:,} {of_rows} lie between the steps{why}"
+        evidence = f"{profile.off_grid:,} {of_rows} lie between the steps{why}"
         yield _of_file(timeline, file, profile.off_grid, FindingKind.OFF_GRID, evidence, harmless)
 
 
 def _touches(timeline: Timeline, file: DaySource, flaw: Flaw) -> bool:
-    """Return whether a flaw of a file may lie in days whose rows come from that file."""
-    days = timeline.sources[timeline.slice_of(flaw.first // DAY, flaw.last // DAY + 1)]
-    return bool(days) and (timeline.cadence.is_long or any(source is file for source in days))
+    """Return whether a flaw of a file can affect days whose rows come from that file."""
+    sources = timeline.sources[timeline.slice_of(flaw.first // DAY, flaw.last // DAY + 1)]
+    return bool(sources) and (timeline.cadence.is_long or file in sources)
 
 
 def _known_cause(timeline: Timeline, file: DaySource, effect: str) -> tuple[str, bool]:
     """Return the known defect that explains a finding, and whether the archive still has it.
 
-    A defect that the archive has corrected explains nothing: the file is an old one.
+    A defect that the archive has corrected is no excuse: the file is an old one.
     """
     start, end = to_datetime(file.start), to_datetime(file.end)
     for defect in load_annotations().defects:
-        if (
-            defect.effect == effect
-            and defect.concerns(timeline.stream, file.partition)
-            and defect.overlaps(start, end)
-        ):
+        concerned = defect.concerns(timeline.stream, file.partition)
+        if concerned and defect.effect == effect and defect.overlaps(start, end):
             return f"; as is known, {defect}", defect.fixed_on is None
     return "", False
 
 
 def _constant_columns(timeline: Timeline) -> Iterator[Finding]:
-    """Find bools that have one value in very many rows, from file to file."""
+    """Yield the bool columns with a constant value in very many rows, across files."""
     standing: tuple[Standing, ...] = ()
     for file in sorted(timeline.files, key=lambda file: file.start):
         if file.profile is not None:
@@ -155,38 +154,38 @@ def shared_rows_finding(
     shared: int,
     mismatches: list[Mismatch],
 ) -> Iterator[Finding]:
-    """Yield what it means that two neighbouring files have rows of the same key.
+    """Yield the finding about rows of one key in two neighbouring files.
 
     Parameters
     ----------
     times : (int, int)
         The first row of the second file, and the last row of the first one.
     shared : int
-        Number of keys that both have.
+        Number of keys in both files.
     mismatches : list of Mismatch
-        Those whose rows differ.
+        The keys whose rows differ.
     """
     first, last = times
     end = last + max(timeline.cadence.step, 1)
     why = _shared_label(timeline, last) if shared == 1 else ""
-    evidence = f"{format_time(last)} stands in {files[0].name} and in {files[1].name}"
+    evidence = f"{format_time(last)} is in {files[0].name} and in {files[1].name}"
     if mismatches and not why:
-        rows, evidence = len(mismatches), f"{evidence}; {mismatches[0].what}"
+        rows, evidence = len(mismatches), f"{evidence}; {mismatches[0].difference}"
         yield Finding(timeline.stream, first, end, rows, FindingKind.CONFLICT, evidence)
     elif shared and not timeline.cadence.is_long:
-        # A candle that lies in two months may be in both files; it is served once.
+        # A candle of two months can be in both files, and is returned once.
         kind = FindingKind.DUPLICATE
         yield Finding(timeline.stream, first, end, shared, kind, evidence + why, bool(why))
 
 
 def mismatch_findings(timeline: Timeline, mismatches: Iterable[Mismatch]) -> Iterator[Finding]:
-    """Yield where monthly and daily files differ, within the days of a timeline."""
+    """Yield the differences between monthly and daily files within a timeline."""
     for mismatch in mismatches:
         if mismatch.start >= timeline.end or mismatch.end <= timeline.start:
             continue
         first = from_day_number(mismatch.start // DAY)
         last = from_day_number((mismatch.end - 1) // DAY)
-        # On these days the daily files give the rows, whichever are preferred.
+        # On these days the rows come from the daily files, whichever are preferred.
         monthly = Folder(timeline.stream, Partition.MONTHLY)
         wrong = load_annotations().wrong_days(monthly, first, last)
         known = {first, last} <= wrong
@@ -196,18 +195,20 @@ def mismatch_findings(timeline: Timeline, mismatches: Iterable[Mismatch]) -> Ite
             mismatch.end,
             mismatch.rows,
             FindingKind.DISAGREEMENT,
-            f"{mismatch.what}; {_KNOWN_WRONG}" if known else mismatch.what,
+            f"{mismatch.difference}; {_KNOWN_WRONG}" if known else mismatch.difference,
             explained=known,
         )
 
 
 def _shared_label(timeline: Timeline, label: int) -> str:
-    """Explain why two rows have the label of a change of labels; empty at any other time."""
+    """Return the change of labels that explains two rows of one label; empty without one."""
     day = from_day_number(label // DAY)
-    if timeline.data_type is not DataType.METRICS or label % DAY:
+    if timeline.stream.data_type is not DataType.METRICS or label % DAY:
         return ""
     for change in load_annotations().changes:
-        if change.on == day and change.concerns(timeline.market, timeline.data_type, day, day):
+        if change.on == day and change.concerns(
+            timeline.stream.market, timeline.stream.data_type, day, day
+        ):
             return f"; as is known: {change.what} [{change.source}]"
     return ""
 
@@ -216,27 +217,27 @@ def _shared_label(timeline: Timeline, label: int) -> str:
 
 
 def known_findings(timeline: Timeline) -> Iterator[Finding]:
-    """Yield the known changes, defects and halts that rows of a timeline touch."""
+    """Yield the known changes, defects and halts within a timeline."""
     yield from _changes(timeline)
     yield from _defects(timeline)
     yield from _halts(timeline)
 
 
 def _changes(timeline: Timeline) -> Iterator[Finding]:
-    """Yield the changes of meaning that concern rows of a timeline."""
+    """Yield the changes of meaning that affect the rows of a timeline."""
     if not len(timeline.runs):
         return
     first, last = int(timeline.runs[0, 0]) // DAY, int(timeline.runs[:, 1].max()) // DAY
     days = from_day_number(first), from_day_number(last)
     for change in load_annotations().changes:
-        if change.concerns(timeline.market, timeline.data_type, *days):
+        if change.concerns(timeline.stream.market, timeline.stream.data_type, *days):
             start, end = max(to_day_number(change.on), first) * DAY, (last + 1) * DAY
             evidence = f"{change.what} [{change.source}]"
             yield Finding(timeline.stream, start, end, 0, FindingKind.SEMANTIC_CHANGE, evidence)
 
 
 def _defects(timeline: Timeline) -> Iterator[Finding]:
-    """Yield the known defects of the archive that a timeline touches."""
+    """Yield the known defects of the archive within a timeline."""
     for defect in load_annotations().defects:
         start = max(to_micros(defect.start), timeline.start)
         end = timeline.end if defect.end is None else min(to_micros(defect.end), timeline.end)
@@ -252,33 +253,29 @@ def _defects(timeline: Timeline) -> Iterator[Finding]:
 
 
 def _is_present(timeline: Timeline, defect: KnownDefect, start: int, end: int) -> bool:
-    """Return whether the files of a time have a defect, as far as that can be told."""
-    if defect.partitions:
-        # Files of the other partition have it right.
-        partitions = {file.partition for file in _files_of(timeline, start, end)}
-        if partitions.isdisjoint(defect.partitions):
-            return False
+    """Return whether files of [start, end) have a defect, as far as their gaps show."""
+    partitions = {file.partition for file in _files_of(timeline, start, end)}
+    if defect.partitions and partitions.isdisjoint(defect.partitions):
+        # Files of the other partition are correct.
+        return False
     return defect.fixed_on is None or any(
-        gap.kind.is_missing and gap.start < end and start < gap.end for gap in timeline.gaps
+        gap.kind.is_missing and gap.overlaps(start, end) for gap in timeline.gaps
     )
 
 
 def _files_of(timeline: Timeline, start: int, end: int) -> list[DaySource]:
-    """Return the files that give the days of a time."""
+    """Return the files of the days of [start, end)."""
     sources = (span.source for span in timeline.spans(start, end))
     return [source for source in sources if isinstance(source, DaySource)]
 
 
 def _halts(timeline: Timeline) -> Iterator[Finding]:
-    """Yield the known halts that a timeline touches and its gaps do not name."""
-    if timeline.data_type not in TRADED:
+    """Yield the known halts within a timeline that no gap names."""
+    if timeline.stream.data_type not in TRADED:
         return
-    for halt in known_halts(timeline.market):
+    for halt in known_halts(timeline.stream.market):
         start, end = max(halt.start, timeline.start), min(halt.end, timeline.end)
-        named = any(
-            gap.kind is GapKind.HALT and gap.start < end and start < gap.end
-            for gap in timeline.gaps
-        )
+        named = any(gap.kind is GapKind.HALT and gap.overlaps(start, end) for gap in timeline.gaps)
         if start < end and not named and _files_of(timeline, start, end):
             kind = FindingKind.KNOWN_HALT
             yield Finding(timeline.stream, start, end, 0, kind, halt.evidence)

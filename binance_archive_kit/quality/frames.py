@@ -78,17 +78,10 @@ _GAP_KINDS = list(GapKind)
 _NO_KIND = -1
 
 
-class Frames(NamedTuple):
-    """The frames of a coverage report."""
-
-    streams: pl.DataFrame
-    gaps: pl.DataFrame
-    findings: pl.DataFrame
-    days: pl.DataFrame
-
-
-def frames_of(timelines: Sequence[Timeline], findings: Sequence[Finding]) -> Frames:
-    """Build the frames of a coverage report."""
+def frames_of(
+    timelines: Sequence[Timeline], findings: Sequence[Finding]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Build the frames of a coverage report: streams, gaps, findings and days."""
     doubtful = {finding.stream for finding in findings if finding.kind.is_doubt}
     days = [_count_days(timeline) for timeline in timelines]
     streams = [
@@ -105,7 +98,7 @@ def frames_of(timelines: Sequence[Timeline], findings: Sequence[Finding]) -> Fra
         (*stream_values(f.stream), f.start, f.end, f.rows, f.kind, f.evidence, f.explained)
         for f in findings
     ]
-    return Frames(
+    return (
         pl.DataFrame(streams, STREAMS_SCHEMA, orient="row"),
         _with_times(gaps, GAPS_SCHEMA),
         _with_times(rows, FINDINGS_SCHEMA),
@@ -131,13 +124,13 @@ def _count_days(timeline: Timeline) -> _DayCounts:
     """Count the rows due and present on each day of a timeline."""
     present = timeline.present
     kinds = np.full(len(present), _NO_KIND, np.int8)
-    # The gap that takes most of a day comes last.
+    # The longest gap of a day comes last and replaces the others.
     for gap in sorted(timeline.gaps, key=lambda gap: (gap.kind.is_missing, gap.end - gap.start)):
         kind = _GAP_KINDS.index(gap.kind)
         if gap.kind.is_missing:
             kinds[timeline.slice_of(gap.start // DAY, -(-gap.end // DAY))] = kind
         else:
-            # On a day with rows, some were due.
+            # Rows are due on a day that has some.
             whole = timeline.slice_of(-(-gap.start // DAY), gap.end // DAY)
             kinds[whole][present[whole] == 0] = kind
     return _DayCounts(present + timeline.missing, present, kinds)
@@ -151,9 +144,9 @@ def _days_frame(timelines: Sequence[Timeline], days: Sequence[_DayCounts]) -> pl
     streams = pl.DataFrame(
         [stream_values(timeline.stream) for timeline in timelines], pl.Schema(_STREAM), orient="row"
     )
-    dates = np.concatenate([np.arange(each.first_day, each.end_day) for each in timelines])
+    dates = np.concatenate([np.arange(line.first_day, line.end_day) for line in timelines])
     expected, present, kinds = map(np.concatenate, zip(*days, strict=True))
-    uncountable = np.array([each.cadence.kind == "irregular" for each in timelines])[owner]
+    uncountable = np.array([line.cadence.kind == "irregular" for line in timelines])[owner]
     names = pl.Series("kind", _GAP_KINDS, DAYS_SCHEMA["kind"])
     return streams[owner].with_columns(
         pl.Series("date", dates).cast(pl.Date),
@@ -164,7 +157,7 @@ def _days_frame(timelines: Sequence[Timeline], days: Sequence[_DayCounts]) -> pl
 
 
 def _summed(timeline: Timeline, days: _DayCounts, doubtful: bool) -> tuple[Any, ...]:
-    """Return the values of a row of `STREAMS_SCHEMA` that follow the stream."""
+    """Return the values of a row of `STREAMS_SCHEMA` after those of the stream."""
     present = int(days.present.sum())
     gaps = [gap for gap in timeline.gaps if gap.kind.is_missing]
     countable = timeline.cadence.kind != "irregular" and all(g.missing is not None for g in gaps)

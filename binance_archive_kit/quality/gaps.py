@@ -1,4 +1,7 @@
-"""Find the missing rows of a stream, and classify each gap. Pure, no I/O."""
+"""Find the missing rows of a stream, and classify gaps inside files (hole, short, empty, corrupt).
+
+Pure, no I/O. `expected.DayExplainer` classifies days without a file, and `halts` the halts.
+"""
 
 from __future__ import annotations
 
@@ -25,29 +28,29 @@ from binance_archive_kit.quality.timeline import (
 from binance_archive_kit.reading.cadence import MONTH, NO_RUNS, Run, Runs, month_start
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, format_time, to_day_number
 
-#: A silence at the end of a file is too long if it is this many times the longest elsewhere.
+#: A silence at an edge of a file is too long if it is this many times the longest elsewhere.
 _SILENCE = 10
+#: Snapshots with fewer liquidations than this are never too silent.
 _FEWEST_LIQUIDATIONS = 3
-#: When in a day contracts are delivered, UTC.
+#: Time of day at which contracts are delivered, microseconds UTC.
 _DELIVERED = 8 * HOUR
 
 
 def find_gaps(timeline: Timeline) -> None:
-    """Set the runs of a timeline, from its files, and its gaps."""
+    """Set the runs and the gaps of a timeline, from its files."""
     timeline.runs = _runs(timeline)
     countable = timeline.cadence.kind in ("regular", "approximate")
     timeline.gaps = merge(_gaps_in_steps(timeline) if countable else _gaps_in_days(timeline))
 
 
 def _runs(timeline: Timeline) -> Runs:
-    """Return the runs of each file on the days that it gives."""
+    """Return the runs of each file on the days that it is the source for."""
     files = [(file, file.profile.runs) for file in timeline.files if file.profile]
     if not files:
         return NO_RUNS
     runs = np.concatenate([runs for _, runs in files])
-    taken = np.ones(len(runs), np.bool_)
     days = runs[:, 0] // DAY - timeline.first_day
-    taken &= (days >= 0) & (days < len(timeline.sources))
+    taken = (days >= 0) & (days < len(timeline.sources))
     is_long = timeline.cadence.is_long
     if not is_long:
         sources = np.array([id(source) for source in timeline.sources])
@@ -56,7 +59,7 @@ def _runs(timeline: Timeline) -> Runs:
     runs = runs[taken]
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     if is_long and len(runs):
-        # A candle that lies in two months may be in the files of both.
+        # A candle of two months can be in the files of both.
         runs = runs[np.concatenate([[True], np.diff(runs[:, 0]) > 0])]
     return runs
 
@@ -65,7 +68,7 @@ def _runs(timeline: Timeline) -> Runs:
 
 
 def _gaps_in_steps(timeline: Timeline) -> Iterator[Gap]:
-    """Find the gaps of a feed whose rows come at a fixed step, or about so."""
+    """Find the gaps of a feed whose rows have a fixed step, or approximately one."""
     for start, end, step in _missing_steps(timeline):
         due = partial(timeline.cadence.count_due, start, step=step)
         for span in _split_at_delivery(timeline, start, end):
@@ -81,7 +84,7 @@ def _gaps_in_steps(timeline: Timeline) -> Iterator[Gap]:
 
 
 def _missing_steps(timeline: Timeline) -> Iterator[tuple[int, int, int]]:
-    """Find where rows are due and missing: start, end, and step."""
+    """Yield the times at which due rows are missing: start, end, and step."""
     cadence, runs = timeline.cadence, timeline.runs
     regular = cadence.kind == "regular"
     start, end = timeline.start, timeline.end
@@ -94,7 +97,7 @@ def _missing_steps(timeline: Timeline) -> Iterator[tuple[int, int, int]]:
             cadence.ceil_to_grid(start, phase) if step == MONTH else start + (phase - start) % step
         )
     if cadence.is_long:
-        # A candle that goes on after the last day is not due.
+        # A candle that ends after the last day is not due.
         if step == MONTH:
             end = int(month_start(np.array([end]))[0])
         else:
@@ -105,7 +108,7 @@ def _missing_steps(timeline: Timeline) -> Iterator[tuple[int, int, int]]:
         return
     firsts, steps = runs[:, 0], runs[:, 3]
     if cadence.hours_column:
-        # Which of its neighbours tells the hours between two rows is unknown.
+        # Either of two neighbours may state the hours between them.
         between = np.minimum(steps[:-1], steps[1:])
         allowed = np.maximum(steps[:-1], steps[1:])
         dues = runs[:-1, 1] + between
@@ -117,7 +120,7 @@ def _missing_steps(timeline: Timeline) -> Iterator[tuple[int, int, int]]:
     if not regular:
         missing = 2 * (firsts[1:] - dues) >= between
     if firsts[0] > start and (regular or firsts[0] - start >= step):
-        # The first snapshot of a day comes anywhere within its step.
+        # The first snapshot of a day may be anywhere within its step.
         late = 0 if regular else int(firsts[0] - start) % step
         yield start, int(firsts[0]) - late, step
     for index in np.flatnonzero(missing).tolist():
@@ -128,7 +131,7 @@ def _missing_steps(timeline: Timeline) -> Iterator[tuple[int, int, int]]:
 
 
 def _due_by_day(due: Callable[[int], int], start: int, end: int) -> npt.NDArray[np.int64]:
-    """Count the rows due on each day of a time; `due` counts those before a time."""
+    """Count the rows due on each day of [start, end); `due` counts those before a time."""
     days = range(start // DAY, (end - 1) // DAY + 1)
     counts = [due(min((day + 1) * DAY, end)) for day in days]
     return np.diff([due(start), *counts])
@@ -153,31 +156,28 @@ class _Jump(NamedTuple):
     end: int
     missing: int
 
-    def meets(self, start: int, end: int) -> bool:
-        """Return whether it has more than a moment in common with a time."""
+    def overlaps(self, start: int, end: int) -> bool:
+        """Return whether the jump has more than an end in common with [start, end)."""
         return self.start < end and start < self.end
 
 
 def _gaps_in_days(timeline: Timeline) -> Iterator[Gap]:
     """Find gaps in feeds without a fixed step, from skipped ids and missing files."""
     jumps = _jumps(timeline)
-    fileless = [
-        span
-        for span in timeline.spans(timeline.start, timeline.end)
-        if not (isinstance(span.source, DaySource) and span.source.has_rows)
-    ]
-    for span in fileless:
+    spans = timeline.spans(timeline.start, timeline.end)
+    empty = [span for span in spans if not span.source.has_rows]
+    for span in empty:
         around = [jump for jump in jumps if jump.start <= span.start and span.end <= jump.end]
-        alone = all(sum(jump.meets(s.start, s.end) for s in fileless) == 1 for jump in around)
+        alone = all(sum(jump.overlaps(s.start, s.end) for s in empty) == 1 for jump in around)
         missing = around[0].missing if around and alone else None
         yield _gap_of_days(span.start, span.end, missing, _classify(timeline, span))
-    inside = [jump for jump in jumps if not any(jump.meets(s.start, s.end) for s in fileless)]
+    inside = [jump for jump in jumps if not any(jump.overlaps(s.start, s.end) for s in empty)]
     for start, end, cause in _silences(timeline):
-        met = [jump for jump in inside if jump.meets(start, end)]
-        inside = [jump for jump in inside if jump not in met]
-        missing = sum(jump.missing for jump in met) if met else None
-        start = min([start, *(jump.start for jump in met)])
-        end = max([end, *(jump.end for jump in met)])
+        joined = [jump for jump in inside if jump.overlaps(start, end)]
+        inside = [jump for jump in inside if jump not in joined]
+        missing = sum(jump.missing for jump in joined) if joined else None
+        start = min([start, *(jump.start for jump in joined)])
+        end = max([end, *(jump.end for jump in joined)])
         yield _gap_of_days(start, end, missing, cause)
     for jump in inside:
         file = timeline.source(jump.start // DAY)
@@ -188,7 +188,7 @@ def _gaps_in_days(timeline: Timeline) -> Iterator[Gap]:
 
 
 def _gap_of_days(start: int, end: int, missing: int | None, cause: Explanation) -> Gap:
-    """Build a gap of rows at unknown times: all count on its first day."""
+    """Build a gap of rows at unknown times: all are counted on its first day."""
     if not cause.kind.is_missing:
         missing = 0
     days = np.zeros((end - 1) // DAY - start // DAY + 1, np.int64)
@@ -197,7 +197,7 @@ def _gap_of_days(start: int, end: int, missing: int | None, cause: Explanation) 
 
 
 def _jumps(timeline: Timeline) -> list[_Jump]:
-    """Find skipped ids."""
+    """Return the skipped ids between neighbouring runs."""
     if timeline.cadence.kind != "sequence":
         return []
     runs = [Run(*run) for run in timeline.runs.tolist()]
@@ -209,13 +209,13 @@ def _jumps(timeline: Timeline) -> list[_Jump]:
 
 
 def _silences(timeline: Timeline) -> Iterator[tuple[int, int, Explanation]]:
-    """Find files that begin late or end early, by how silent they are elsewhere."""
+    """Yield the silences of files that begin late or end early, compared with their others."""
     for file in timeline.files:
         profile = file.profile
         if profile is None or not file.has_rows:
             continue
         few = profile.stats.rows < _FEWEST_LIQUIDATIONS
-        if timeline.data_type is DataType.LIQUIDATION_SNAPSHOT and few:
+        if timeline.stream.data_type is DataType.LIQUIDATION_SNAPSHOT and few:
             continue
         first, last = int(profile.runs[0, 0]), int(profile.runs[-1, 1])
         before, after = first - file.start, file.end - last
@@ -234,8 +234,8 @@ def _silences(timeline: Timeline) -> Iterator[tuple[int, int, Explanation]]:
 
 def _is_too_long(timeline: Timeline, silence: int, longest: int) -> bool:
     """Return whether a silence at the edge of a file is unusual for its feed."""
-    if timeline.data_type is DataType.BOOK_TICKER and silence > HOUR:
-        # Best prices of a living market do not stand still for that long.
+    if timeline.stream.data_type is DataType.BOOK_TICKER and silence > HOUR:
+        # The best prices of an open market change more often.
         return True
     return silence > max(_SILENCE * longest, MINUTE)
 
@@ -274,7 +274,7 @@ def _classify_edge(timeline: Timeline, file: DaySource, start: int, end: int) ->
     runs = timeline.runs if file.profile is None else file.profile.runs
     first, last = int(runs[0, 0]), int(runs[-1, 1])
     begins = first >= end
-    # Of an off-grid row only the step is known here.
+    # The profile states only the step of an off-grid row.
     off_grid = file.profile is not None and file.profile.off_grid
     where = "lies in the step of" if off_grid else "is of"
     if begins:
@@ -288,7 +288,7 @@ def _classify_edge(timeline: Timeline, file: DaySource, start: int, end: int) ->
         delivered = _delivered(timeline)
         if delivered is not None and file.end > delivered:
             time = format_time(delivered)
-            # Candles go on until then; the last trade is some minutes earlier.
+            # The last candle ends then; the last trade is some minutes earlier.
             if start >= delivered - (0 if timeline.cadence.kind == "regular" else HOUR):
                 return Explanation(outside, f"{evidence}; the contract was delivered at {time}")
             return Explanation(GapKind.SHORT_FILE, f"{evidence}; the contract went on to {time}")
@@ -299,13 +299,13 @@ def _classify_edge(timeline: Timeline, file: DaySource, start: int, end: int) ->
 
 
 def _delivered(timeline: Timeline) -> int | None:
-    """Return when the contract of a stream is delivered; None for a symbol without an end."""
+    """Return the delivery time of a contract; None for a symbol without one."""
     delivery = delivery_of(timeline.stream.symbol)
     return None if delivery is None else to_day_number(delivery) * DAY + _DELIVERED
 
 
 def _split_at_delivery(timeline: Timeline, start: int, end: int) -> Iterator[DaySpan]:
-    """Split a time where the file changes, and where the contract is delivered."""
+    """Split [start, end) where the file changes, and where the contract is delivered."""
     delivered = _delivered(timeline)
     for span in timeline.spans(start, end):
         if delivered is not None and span.start < delivered < span.end:

@@ -18,17 +18,17 @@ _MAY_BE_HALTS = (GapKind.HOLE, GapKind.SHORT_FILE)
 
 
 class Halt(NamedTuple):
-    """A time in which a market is known to have stood still."""
+    """A range of time in which a market stood still."""
 
     start: int  #: microseconds since 1970 UTC
     end: int  #: exclusive
     evidence: str
-    #: Whether its times are known, and not only its day.
+    #: Whether the times are known, and not only the days.
     exact: bool = True
 
 
-#: Given a timeline and a time, returns the evidence that nothing was traded then; empty if
-#: something was traded; None if unknown.
+#: Takes a timeline, a start and an end; returns the evidence that nothing was traded between
+#: them, an empty text if something was, and None if unknown.
 TradeCheck = Callable[[Timeline, int, int], str | None]
 
 
@@ -48,69 +48,67 @@ def classify_halts(
         See `TradeCheck`.
     """
 
-    def market(timeline: Timeline) -> tuple[str, str, str]:
+    def group_key(timeline: Timeline) -> tuple[str, str, str]:
         stream = timeline.stream
         return stream.market, stream.data_type, stream.interval or ""
 
-    candles = [timeline for timeline in timelines if timeline.data_type.has_intervals]
-    for _, group in groupby(sorted(candles, key=market), key=market):
-        side = list(group)
-        halts = known(side[0].market)
-        common = _common_gaps(side, [halt for halt in halts if not halt.exact])
-        for timeline in side:
+    candles = [timeline for timeline in timelines if timeline.stream.data_type.has_intervals]
+    for _, group in groupby(sorted(candles, key=group_key), key=group_key):
+        members = list(group)
+        halts = known(members[0].stream.market)
+        common = _common_gaps(members, [halt for halt in halts if not halt.exact])
+        for timeline in members:
             timeline.gaps = merge(_split_at_halts(timeline, common, halts, nothing_traded))
 
 
 def _common_gaps(timelines: Sequence[Timeline], vague: Sequence[Halt]) -> list[Halt]:
-    """Find the times in which at least two symbols have a file, and none has a candle.
+    """Find the times in which at least two symbols have a file and none has a candle.
 
-    Candles have to follow within a file: files that end together before midnight may have
-    been cut off together. On a day with a known halt, they need not.
+    Candles must follow within a file, because files that end together before midnight may be
+    cut off together. On a day with a known halt, this is not required.
     """
     gaps = [gap for timeline in timelines for gap in timeline.gaps if gap.kind in _MAY_BE_HALTS]
     if len(timelines) < 2 or not gaps:
         return []
-    points = np.unique(
-        [time for gap in gaps for time in (gap.start, gap.end, *_midnights(gap.start, gap.end))]
-    )
+    points = np.unique([time for gap in gaps for time in (gap.start, gap.end, *_midnights(gap))])
     missing = np.zeros(len(points), np.int64)
-    giving = np.zeros(len(points), np.int64)
+    with_rows = np.zeros(len(points), np.int64)
     closed = np.zeros(len(points), np.bool_)
     for timeline in timelines:
         days = points // DAY - timeline.first_day
         inside = (days >= 0) & (days < len(timeline.sources))
         files = [isinstance(source, DaySource) for source in timeline.sources]
-        rows = [isinstance(each, DaySource) and each.has_rows for each in timeline.sources]
-        giving[inside] += np.array(rows)[days[inside]]
+        rows = [source.has_rows for source in timeline.sources]
+        with_rows[inside] += np.array(rows)[days[inside]]
         for gap in timeline.gaps:
             touched = slice(*np.searchsorted(points, [gap.start, gap.end]))
             if gap.kind in _MAY_BE_HALTS:
                 missing[touched] += 1
                 closed[touched] |= _rows_follow(timeline, gap)
             elif not gap.kind.is_missing:
-                # The gap lies in a file of which nothing is due.
-                giving[touched] -= np.array(files)[days[touched]]
+                # No row of the file is due in the gap.
+                with_rows[touched] -= np.array(files)[days[touched]]
     for halt in vague:
         closed |= (points >= halt.start) & (points < halt.end)
-    halted = (missing >= 2) & (missing == giving) & closed
+    halted = (missing >= 2) & (missing == with_rows) & closed
     return [
         Halt(
             int(points[index]),
             int(points[index + 1]),
-            f"none of the {giving[index]} symbols with files of this time has these candles",
+            f"none of the {with_rows[index]} symbols with files of this time has these candles",
         )
         for index in np.flatnonzero(halted[:-1]).tolist()
     ]
 
 
 def _rows_follow(timeline: Timeline, gap: Gap) -> bool:
-    """Return whether rows follow a gap in the file in which it ends."""
+    """Return whether rows follow a gap within one file."""
     day = gap.end // DAY
     return bool(gap.end % DAY) or timeline.source(day - 1) is timeline.source(day)
 
 
-def _midnights(start: int, end: int) -> range:
-    return range((start // DAY + 1) * DAY, end, DAY)
+def _midnights(gap: Gap) -> range:
+    return range((gap.start // DAY + 1) * DAY, gap.end, DAY)
 
 
 def _split_at_halts(
@@ -135,12 +133,12 @@ def _split_at_halts(
 
 
 def _whole_candles(timeline: Timeline, halt: Halt) -> Halt | None:
-    """Return the candles that lie entirely in a halt; None if there is none."""
+    """Shrink a halt to whole candles; None if it contains none."""
     step = timeline.cadence.step
     if not 0 < step <= DAY:
         return None
     start = -(-halt.start // step) * step
-    # Some sources name the last second of a halt, others its end.
+    # Some sources state the last second of a halt, others its end.
     end = (halt.end + SECOND) // step * step
     return halt._replace(start=start, end=end) if start < end else None
 
@@ -164,13 +162,13 @@ def _mark(timeline: Timeline, gap: Gap, halts: Iterable[Halt]) -> Iterator[Gap]:
 def _explained(
     timeline: Timeline, gap: Gap, known: Sequence[Halt], nothing_traded: TradeCheck
 ) -> Gap:
-    """Mark a gap as a halt if nothing was traded; else add what is known to its evidence."""
+    """Mark a gap as a halt if nothing was traded; else extend its evidence."""
     evidence = nothing_traded(timeline, gap.start, gap.end)
     if evidence:
         return replace(gap, kind=GapKind.HALT, evidence=(evidence,))
     if evidence is not None:
         more = ["trades of this time are present: the candles were left out"]
     else:
-        vague = [h for h in known if not h.exact and h.start < gap.end and gap.start < h.end]
+        vague = [halt for halt in known if not halt.exact and gap.overlaps(halt.start, halt.end)]
         more = [f"at an unknown time, {halt.evidence}" for halt in vague]
     return replace(gap, evidence=(*gap.evidence, *more))

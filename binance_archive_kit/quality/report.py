@@ -28,23 +28,20 @@ from binance_archive_kit.quality.frames import (
     NOTHING,
 )
 from binance_archive_kit.quality.heatmap import Heatmap, heatmap_of
-from binance_archive_kit.quality.timeline import (
-    STREAM_FIELDS,
-    FindingKind,
-    GapKind,
-)
+from binance_archive_kit.quality.timeline import STREAM_FIELDS, FindingKind, GapKind
+from binance_archive_kit.timestamps import format_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from binance_archive_kit.storage.inventory import SkippedFile
 
-#: A mark beside the word of each state.
+#: The mark beside each state.
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", FLAWED: "◐", NOTHING: "○", NOT_DUE: "·"}
 _HEAD = ("stream", "days (UTC)", "files", "rows", "coverage", "state", "gaps")
 #: Streams in a table before only the worst are shown: in HTML or Markdown, and in text.
 ROWS, TEXT_ROWS = 25, 12
-#: Gaps in a page before the rest is only counted.
+#: Gaps on a page before the others are only counted.
 _LISTED = 1_000
 
 
@@ -59,8 +56,8 @@ class CoverageReport:
     streams : polars.DataFrame
         One row per stream: ``market``, ``data_type``, ``symbol``, ``interval``, ``first`` and
         ``last`` (dates: UTC days, both inclusive), the integers ``expected_files``,
-        ``actual_files``, ``expected_days`` (days with due rows), ``actual_days`` (those of them
-        with rows present), ``expected``, ``present`` and ``missing`` (rows without duplicates;
+        ``actual_files``, ``expected_days`` (days with due rows), ``actual_days`` (due days with
+        rows), ``expected``, ``present`` and ``missing`` (rows without duplicates;
         null where the number of due rows is unknown), ``coverage`` (float, 0 to 1: of rows, or
         of days where rows cannot be counted; null if no row is due) and ``state`` (text;
         ``flawed``: all rows are present, but some cannot be trusted).
@@ -79,7 +76,7 @@ class CoverageReport:
         ``date`` (UTC), ``expected`` and ``present`` (rows), and ``kind`` (the kind of gap that
         covers most of the day, or null).
     unavailable : tuple of Absence
-        What was requested and cannot exist.
+        Requested data that cannot exist.
     problems : dict of str to FileError
         Invalid files, by their path inside the store.
     nothing : str
@@ -102,7 +99,7 @@ class CoverageReport:
     def coverage(self) -> float | None:
         """Share of the due rows that are present, 0 to 1; None if no row is due.
 
-        Counts the rows of all streams; if no stream's rows can be counted, days.
+        The share of rows over all streams; the share of days if no stream's rows can be counted.
         """
         part, whole, _ = self._share()
         return part / whole if whole else None
@@ -134,12 +131,12 @@ class CoverageReport:
             return f"Nothing is due: {count_gaps(self.gaps)}"
         due = self.streams.filter(pl.col("state") != NOT_DUE)
         missing = count_gaps(missing_of(self.gaps))
-        begins = "Complete" if self.is_complete else "Incomplete" if part else "Nothing there"
-        share = f"{render.percent(part, whole)} of the {unit} due are there"
+        begins = "Complete" if self.is_complete else "Incomplete" if part else "Nothing present"
+        share = f"{render.percent(part, whole)} of the {unit} due are present"
         if self.is_complete and flaws_of(self.findings).height:
             begins = "Complete with flaws"
         if part == whole and not missing and self.doubts.height:
-            begins, share = "Flawed", f"the {unit} due are there"
+            begins, share = "Flawed", f"the {unit} due are present"
         days = ","
         uncounted = due.filter(pl.col("expected").is_null())
         if unit == "rows" and uncounted.height:
@@ -153,7 +150,7 @@ class CoverageReport:
             f"{f'; {missing}' if missing else ''}"
             f"{f'; not due: {after}' if after else ''}{describe_flaws(self.findings)}"
             f"{f'; {self._skipped()}' if self.skipped else ''}"
-            f"{f'; never there: {self.never_there[0]}' if self.never_there else ''}"
+            f"{f'; unavailable: {self.never_there[0]}' if self.never_there else ''}"
         )
 
     @property
@@ -163,7 +160,7 @@ class CoverageReport:
 
     @property
     def never_there(self) -> list[Absence]:
-        """The part of `unavailable` without feeds that a market does not have."""
+        """`unavailable`, except feeds that do not exist in a market (``no_such_feed``)."""
         return [each for each in self.unavailable if each.reason is not Reason.NO_SUCH_FEED]
 
     def _skipped(self) -> str:
@@ -174,7 +171,7 @@ class CoverageReport:
         )
 
     def _share(self) -> tuple[int, int, str]:
-        """Count what is present and what is due, in rows; in days where rows cannot be counted."""
+        """Count what is present and what is due, in rows, or in days if no rows can be counted."""
         rows = self.streams.drop_nulls("expected")["present", "expected"].sum().row(0)
         days = self.streams["actual_days", "expected_days"].sum().row(0)
         return (*rows, "rows") if rows[1] else (*days, "days")
@@ -183,10 +180,10 @@ class CoverageReport:
         """Return `streams`."""
         return self.streams
 
-    # As text, HTML and Markdown
+    # Text, HTML and Markdown
 
     def __str__(self) -> str:
-        """Return the verdict, the worst streams, and the findings."""
+        """Return the verdict, the worst streams and the findings as text."""
         return self._summary(TEXT_ROWS, evidence=1).to_text()
 
     __repr__ = __str__
@@ -200,7 +197,7 @@ class CoverageReport:
         return self._summary().to_markdown()
 
     def _summary(self, streams: int = ROWS, evidence: int | None = None) -> Summary:
-        """Lay the report out, with the evidence of so many findings of each kind."""
+        """Lay out the report, with the worst streams and some evidence for each kind of finding."""
         part, whole, _ = self._share()
         state: State = "warn" if part and not self.problems else "bad"
         if self.is_complete:
@@ -221,7 +218,7 @@ class CoverageReport:
         return Summary("Coverage", self.verdict, state, [table], folds=folds)
 
     def _rows(self, most: int) -> Iterator[tuple[str, ...]]:
-        """Yield a row of the table for each stream; if they are too many, for the worst."""
+        """Yield a row of the table for each stream, or for the worst if there are more."""
         streams = self.streams.with_row_index("index")
         if streams.height > most:
             worst = pl.col("coverage").fill_null(2.0)
@@ -234,7 +231,7 @@ class CoverageReport:
         gaps, flaws = by_stream(missing_of(self.gaps)), by_stream(flaws_of(self.findings))
         for row in streams.iter_rows(named=True):
             key = tuple(row[name] for name in STREAM_FIELDS)
-            words = [
+            problems = [
                 count_gaps(gaps[key]) if key in gaps else "",
                 _count_flaws(flaws[key]) if key in flaws else "",
             ]
@@ -249,7 +246,7 @@ class CoverageReport:
                 f"{part:,} of {whole:,}{unit}",
                 render.percent(part, whole),
                 f"{_MARKS[row['state']]} {row['state']}",
-                ", ".join(filter(None, words)),
+                ", ".join(filter(None, problems)),
             )
 
     def _ipython_display_(self) -> None:
@@ -259,8 +256,8 @@ class CoverageReport:
         data = {"text/html": self._repr_html_(), "text/plain": str(self)}
         display(data, raw=True)  # type: ignore[no-untyped-call]
         if self.days.height:
-            alt = f"Days of each stream: {self.verdict}"
-            data = {"image/png": self._picture_in_base64(), "text/plain": alt}
+            image, alt = self._picture()
+            data = {"image/png": image, "text/plain": alt}
             display(data, raw=True, metadata={"image/png": {"alt": alt}})  # type: ignore[no-untyped-call]
 
     @overload
@@ -282,8 +279,9 @@ class CoverageReport:
         """
         picture = ""
         if self.days.height:
-            alt, code = escape(f"Days of each stream: {self.verdict}"), self._picture_in_base64()
-            picture = f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{code}">'
+            image, alt = self._picture()
+            source = f"data:image/png;base64,{image}"
+            picture = f'<img alt="{escape(alt)}" style="max-width:100%" src="{source}">'
         title = escape(f"Coverage of {self.title}")
         gaps = self._gaps_table().to_html() or "<p>None.</p>"
         page = _PAGE.format(title=title, body=f"{self._repr_html_()}{picture}<h2>Gaps</h2>{gaps}")
@@ -301,8 +299,8 @@ class CoverageReport:
         rows = [
             (
                 name_of(row),
-                f"{row['start']:%Y-%m-%d %H:%M:%S}",
-                f"{row['end']:%Y-%m-%d %H:%M:%S}",
+                format_time(row["start"]),
+                format_time(row["end"]),
                 "unknown" if row["missing"] is None else f"{row['missing']:,}",
                 render.plain(row["kind"]),
                 row["evidence"],
@@ -314,7 +312,7 @@ class CoverageReport:
         below = f"… and {more:,} more gaps; report.gaps has them all" if more > 0 else ""
         return Table(head, rows, {3}, below=below)
 
-    # As a picture
+    # The heatmap
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Draw the days of each stream, coloured by the kind of their gaps.
@@ -333,8 +331,10 @@ class CoverageReport:
         """
         return self._heatmap().plot(axes)
 
-    def _picture_in_base64(self) -> str:
-        return base64.b64encode(self._heatmap().png()).decode()
+    def _picture(self) -> tuple[str, str]:
+        """Return the heatmap as a PNG in Base64, and its text."""
+        image = base64.b64encode(self._heatmap().png()).decode()
+        return image, f"Days of each stream: {self.verdict}"
 
     def _heatmap(self) -> Heatmap:
         names = [name_of(row) for row in self.streams.iter_rows(named=True)]
@@ -360,7 +360,7 @@ table {{ font-variant-numeric: tabular-nums }}
 """
 
 
-# Parts of frames
+# Subsets of frames
 
 
 def weakest_of(streams: pl.DataFrame) -> dict[str, Any] | None:
@@ -375,12 +375,12 @@ def missing_of(gaps: pl.DataFrame) -> pl.DataFrame:
 
 
 def doubts_of(findings: pl.DataFrame) -> pl.DataFrame:
-    """Return the findings because of which rows cannot be trusted."""
+    """Return the findings about rows that cannot be trusted."""
     return findings.filter(pl.col("kind").is_in([kind for kind in FindingKind if kind.is_doubt]))
 
 
 def flaws_of(findings: pl.DataFrame) -> pl.DataFrame:
-    """Return the findings of wrong rows without a known and harmless reason."""
+    """Return the findings about wrong rows, without those with a known and harmless reason."""
     flaws = [kind for kind in FindingKind if kind.is_flaw]
     return findings.filter(pl.col("kind").is_in(flaws), ~pl.col("explained"))
 
@@ -389,23 +389,23 @@ def flaws_of(findings: pl.DataFrame) -> pl.DataFrame:
 
 
 def name_of(row: Mapping[str, Any]) -> str:
-    """Return the name that people use for the stream of a row."""
+    """Return the name of the stream of a row, such as ``spot klines BTCUSDT 1h``."""
     return " ".join(filter(None, (row[name] for name in STREAM_FIELDS)))
 
 
 def count_more(hidden: int) -> str:
-    """Count the streams that a table leaves out; empty if it does not."""
+    """Format the number of streams omitted from a table; empty for none."""
     return f"… and {hidden:,} more streams, none of them worse" if hidden > 0 else ""
 
 
 def count_gaps(gaps: pl.DataFrame) -> str:
-    """Count gaps by kind: ``2 halts (4 rows), 1 stretch missing in archive``."""
+    """Count gaps by kind: ``2 halts (4 rows), 1 period missing in archive``."""
     counts = gaps.group_by("kind").agg(pl.len(), pl.col("missing").sum()).sort("kind")
     words = []
     for kind, count, missing in counts.iter_rows():
         word = render.plain(kind)
         of_files = kind in (GapKind.HALT, GapKind.HOLE, GapKind.SHORT_FILE, GapKind.EMPTY_FILE)
-        number = render.counted(count, word if of_files else "stretch")
+        number = render.counted(count, word if of_files else "period")
         rows = f" ({render.counted(missing, 'row')})" if missing else ""
         words.append(f"{number}{'' if of_files else f' {word}'}{rows}")
     return ", ".join(words)
@@ -440,7 +440,7 @@ def _count_flaws(flaws: pl.DataFrame) -> str:
 
 
 def describe_flaws(findings: pl.DataFrame) -> str:
-    """Describe what is wrong with rows that are present, doubts first; empty if nothing."""
+    """Describe the wrong rows among those that are present, doubts first; empty for none."""
     flaws = flaws_of(findings)
     doubts = doubts_of(flaws)
     text = ""
@@ -449,7 +449,7 @@ def describe_flaws(findings: pl.DataFrame) -> str:
         text = f"; not to be trusted: {_count_flaws(doubts)}, such as {worst}"
     if rest := _count_flaws(flaws.filter(~pl.col("kind").is_in(doubts["kind"].implode()))):
         text += f"; flaws: {rest}"
-    # These are worth reporting even if their reason is known.
+    # These are reported even if their reason is known.
     always = [FindingKind.DUPLICATE, FindingKind.OFF_GRID]
     if known := _count_flaws(findings.filter("explained", pl.col("kind").is_in(always))):
         text += f"; as is known, {known}"
@@ -457,12 +457,18 @@ def describe_flaws(findings: pl.DataFrame) -> str:
 
 
 def finding_folds(findings: pl.DataFrame, evidence: int | None = None) -> list[Fold]:
-    """Return a fold for each kind of finding, with the evidence of so many; None for all."""
+    """Return a fold for each kind of finding.
+
+    Parameters
+    ----------
+    evidence : int, optional
+        Number of findings of each kind to describe; by default all.
+    """
     folds = []
     for (name,), found in findings.group_by("kind", maintain_order=True):
         kind = FindingKind(name)
         lines = [
-            f"{name_of(row)}, {row['start']:%Y-%m-%d %H:%M} UTC: {row['evidence']}"
+            f"{name_of(row)}, {format_time(row['start'])} UTC: {row['evidence']}"
             for row in found.head(evidence or found.height).iter_rows(named=True)
         ]
         state: State = "bad" if kind.is_doubt else "warn" if kind.is_flaw else "idle"

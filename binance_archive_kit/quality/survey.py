@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import date, datetime, timedelta
+from datetime import date
 from functools import cached_property
 from itertools import groupby, pairwise
 
@@ -16,7 +16,7 @@ from binance_archive_kit.archive.keys import Stream, periods
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import FileError
-from binance_archive_kit.quality.expected import GAP_KINDS, Expected, ExpectedStream, Explainer
+from binance_archive_kit.quality.expected import GAP_KINDS, DayExplainer, Expected, ExpectedStream
 from binance_archive_kit.quality.findings import (
     file_findings,
     known_findings,
@@ -33,6 +33,7 @@ from binance_archive_kit.quality.timeline import (
     DaySource,
     Explanation,
     Finding,
+    GapKind,
     Timeline,
 )
 from binance_archive_kit.query.engine import Engine
@@ -42,22 +43,19 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.inventory import StoredFolder
 from binance_archive_kit.storage.store import Store
-from binance_archive_kit.timestamps import DAY, from_day_number, to_day_number
+from binance_archive_kit.timestamps import DAY, from_day_number, to_day_number, to_naive
 
-#: Files of a stream by key, and the days of each that another file gives instead.
-_Files = dict[str, tuple[DaySource, frozenset[date]]]
-
-_MIDNIGHT = datetime.min.time()
-_ONE_DAY = timedelta(days=1)
+#: Source of a day before it is explained.
+_UNEXPLAINED = Explanation(GapKind.NOT_COLLECTED, "")
 
 
 class Survey:
-    """Compares what is expected with a store, feed by feed; reads each file at most once.
+    """Compares the expected rows with a store, feed by feed; reads each file at most once.
 
     Parameters
     ----------
     engine : Engine or None
-        None if there is no store yet.
+        None if the store does not exist yet.
     matrix : Matrix
     expected : Expected
     """
@@ -66,7 +64,7 @@ class Survey:
         self._engine = engine
         self._expected = expected
         store = None if engine is None else Store(engine.root)
-        self._explainer = Explainer(expected, matrix, store, self._last_day)
+        self._explainer = DayExplainer(expected, matrix, store, self._last_day)
         self._progress = Progress()
         self._bar: Bar | None = None
         self._problems: dict[str, FileError] = {}
@@ -75,9 +73,9 @@ class Survey:
         self._tasks: dict[str, FileTask] = {}
 
     def report(self, title: str) -> CoverageReport:
-        """Examine all files, and report."""
+        """Profile all files, and build the report."""
         timelines: list[Timeline] = []
-        self._progress.begin("looking into files", self._count_stored(), unit="files")
+        self._progress.begin("examining files", self._count_stored(), unit="files")
         with Bar(self._progress) as self._bar:
             for _, group in groupby(self._expected.streams, _feed_of):
                 timelines += self._timelines([*group])
@@ -98,9 +96,10 @@ class Survey:
 
     def _timelines(self, streams: Sequence[Stream]) -> list[Timeline]:
         """Build the timelines of the streams of one feed, and collect findings in their files."""
-        engine, expected = self._engine, {each: self._expected.streams[each] for each in streams}
+        engine = self._engine
+        expected = {stream: self._expected.streams[stream] for stream in streams}
         if engine is None:
-            return [self._timeline(stream, expected[stream], {}, ()) for stream in streams]
+            return [self._timeline(stream, expected[stream], (), ()) for stream in streams]
         feed = engine.feed(streams[0].market, streams[0].data_type)
         files = self._files(engine, feed, expected)
         folders: dict[Stream, list[StoredFolder]] = {stream: [] for stream in streams}
@@ -108,7 +107,7 @@ class Survey:
             folders.get(folder.folder.stream, []).append(folder)
         timelines = []
         for stream, stored in folders.items():
-            timeline = self._timeline(stream, expected[stream], files[stream], stored)
+            timeline = self._timeline(stream, expected[stream], files[stream].values(), stored)
             timelines.append(timeline)
             self._compare_months(engine, feed, timeline, stored)
             self._findings += file_findings(timeline)
@@ -118,28 +117,27 @@ class Survey:
     # The store
 
     def _folders_of(self, engine: Engine, feed: FeedTable) -> list[StoredFolder]:
-        """List the folders of a feed: the same throughout a report, whatever changes on disk."""
+        """List the folders of a feed, as they were at the first call."""
         if feed not in self._folders:
             self._folders[feed] = engine.folders(feed)
         return self._folders[feed]
 
     def _count_stored(self) -> int:
-        """Count the files to look into."""
+        """Count the stored files of the expected days."""
         engine, streams = self._engine, self._expected.streams
-        return (
-            0
-            if engine is None
-            else sum(
-                expected.touches(file)
-                for feed in {_feed_of(stream) for stream in streams}
-                for stored in self._folders_of(engine, engine.feed(*feed))
-                if (expected := streams.get(stored.folder.stream)) is not None
-                for file in stored.files
-            )
+        if engine is None:
+            return 0
+        feeds = {engine.feed(*_feed_of(stream)) for stream in streams}
+        return sum(
+            streams[stored.folder.stream].touches(file)
+            for feed in feeds
+            for stored in self._folders_of(engine, feed)
+            if stored.folder.stream in streams
+            for file in stored.files
         )
 
     def _last_day(self, stream: Stream) -> date:
-        """Return the last day of which the store has a file of a symbol, in any feed."""
+        """Return the last day with a file of a symbol in the store, in any feed."""
         return self._last_days.get(_symbol_of(stream), date.min)
 
     @cached_property
@@ -148,24 +146,22 @@ class Survey:
         if self._engine is not None:
             for feed in self._engine.feeds():
                 for stored in self._folders_of(self._engine, feed):
-                    symbol, last = (
-                        _symbol_of(stored.folder.stream),
-                        max(f.end for f in stored.files),
-                    )
+                    symbol = _symbol_of(stored.folder.stream)
+                    last = max(file.end for file in stored.files)
                     lasts[symbol] = max(last, lasts.get(symbol, last))
         return lasts
 
     def _files(
         self, engine: Engine, feed: FeedTable, expected: Mapping[Stream, ExpectedStream]
-    ) -> dict[Stream, _Files]:
-        """Return which files give the days of each stream, and profile them."""
+    ) -> dict[Stream, dict[str, DaySource]]:
+        """Profile the files of each stream, and return them by key."""
         selection = Selection(
             frozenset(stream.symbol for stream in expected),
             frozenset(str(stream.interval) for stream in expected)
             if feed.data_type.has_intervals
             else None,
-            datetime.combine(min(each.first for each in expected.values()), _MIDNIGHT),
-            datetime.combine(max(each.last for each in expected.values()), _MIDNIGHT) + _ONE_DAY,
+            to_naive(min(to_day_number(days.first) for days in expected.values()) * DAY),
+            to_naive(max(to_day_number(days.last) + 1 for days in expected.values()) * DAY),
         )
         months = engine.plan(feed, self._folders_of(engine, feed), selection, self._skip)
         tasks = {task.file.key: task for month in months for task in month.tasks}
@@ -173,20 +169,16 @@ class Survey:
         profiles = engine.profiles(feed, tasks.values(), self._skip, self._done)
         needed = [served for month in months for served in month.needed]
         proven = engine.proven(feed, (served.file for served in needed))
-        files: dict[Stream, _Files] = {stream: {} for stream in expected}
+        files: dict[Stream, dict[str, DaySource]] = {stream: {} for stream in expected}
         for served in needed:
             file, stream = served.file, served.folder.stream
             was_read = file.key in tasks or file.path in self._problems
             if stream not in files or not was_read:
                 continue
-            known = files[stream].get(file.key)
-            if known is None:
-                problem = str(self._problems.get(file.path, ""))
-                source = DaySource(file, profiles.get(file.key), problem, file.key in proven)
-                files[stream][file.key] = source, served.without
-            else:
-                # It gives days both before and after those of another file.
-                files[stream][file.key] = known[0], known[1] & served.without
+            problem, profile = str(self._problems.get(file.path, "")), profiles.get(file.key)
+            source = DaySource(file, profile, problem, file.key in proven, served.without)
+            # A file whose days lie before and after those of another one is needed twice.
+            files[stream].setdefault(file.key, source).without &= served.without
         return files
 
     def _skip(self, error: FileError) -> None:
@@ -203,27 +195,22 @@ class Survey:
         self,
         stream: Stream,
         expected: ExpectedStream,
-        files: _Files,
+        files: Iterable[DaySource],
         folders: Sequence[StoredFolder],
     ) -> Timeline:
         """Build a timeline, without gaps yet."""
         first, end = to_day_number(expected.first), to_day_number(expected.last) + 1
-        explained = self._explainer.explain(stream, expected, folders)
-        # The first explanation is about all days.
-        timeline = Timeline(stream, first, [Explanation(*next(explained)[:2])] * (end - first), [])
-        for kind, evidence, start, last in explained:
+        timeline = Timeline(stream, first, [_UNEXPLAINED] * (end - first), [])
+        for kind, evidence, start, last in self._explainer.explain(stream, expected, folders):
             days = timeline.slice_of(to_day_number(start), to_day_number(last) + 1)
-            indices = range(end - first)[days]
-            explanation = Explanation(kind, evidence)
-            timeline.sources[indices.start : indices.stop] = [explanation] * len(indices)
-        # A day that two files are named after is given by the one that has rows.
-        for file, without in sorted(files.values(), key=lambda each: each[0].has_rows):
-            others = {to_day_number(day) for day in without}
+            timeline.sources[days] = [Explanation(kind, evidence)] * len(timeline.sources[days])
+        # Where two files are named after a day, the one with rows is its source.
+        for file in sorted(files, key=lambda file: file.has_rows):
             period = range(max(file.start // DAY, first), min(file.end // DAY, end))
-            own = [day for day in period if day not in others]
-            for day in own:
+            days_of_file = {*period} - {to_day_number(day) for day in file.without}
+            for day in days_of_file:
                 timeline.sources[day - first] = file
-            if own:
+            if days_of_file:
                 timeline.files.append(file)
         self._count_files(timeline, expected, folders)
         return timeline
@@ -244,7 +231,7 @@ class Survey:
             timeline.expected_files = len(expected.listed) + len(missing)
             timeline.actual_files = sum(key in partitions for key in expected.listed)
             return
-        # Missing files are like those that are present, or like those that can be.
+        # Missing files are of a partition that is present, or else of one that is published.
         possible = set(partitions.values()) or self._explainer.partitions(timeline.stream)
         partition = min(possible, default=Partition.DAILY)
         timeline.actual_files = timeline.expected_files = len(partitions)
@@ -273,11 +260,11 @@ class Survey:
                     self._findings += mismatch_findings(timeline, mismatches)
 
     def _compare_neighbours(self, engine: Engine, feed: FeedTable, timeline: Timeline) -> None:
-        """Compare the rows of one key that two neighbouring files both have.
+        """Compare the rows with one key in two neighbouring files.
 
-        Only labels at midnight and candles longer than a day can stand in two files.
+        Only labels at midnight and candles longer than a day can be in two files.
         """
-        if not (timeline.cadence.is_long or timeline.data_type is DataType.METRICS):
+        if not (timeline.cadence.is_long or timeline.stream.data_type is DataType.METRICS):
             return
         for files in pairwise(sorted(timeline.files, key=lambda file: (file.start, file.end))):
             one, other = files
@@ -300,18 +287,18 @@ class Survey:
     def _nothing_traded(self, timeline: Timeline, start: int, end: int) -> str | None:
         """Return the evidence that nothing was traded; empty if something was; None if unknown."""
         engine = self._engine
-        if timeline.data_type is not DataType.KLINES or engine is None:
+        if timeline.stream.data_type is not DataType.KLINES or engine is None:
             return None
         days = ExpectedStream(from_day_number(start // DAY), from_day_number((end - 1) // DAY))
         for data_type in (DataType.AGG_TRADES, DataType.TRADES):
-            if cadence_of(timeline.market, data_type, None).kind != "sequence":
+            if cadence_of(timeline.stream.market, data_type, None).kind != "sequence":
                 continue
-            feed = engine.feed(timeline.market, data_type)
-            stream = Stream(timeline.market, data_type, timeline.stream.symbol)
+            feed = engine.feed(timeline.stream.market, data_type)
+            stream = Stream(timeline.stream.market, data_type, timeline.stream.symbol)
             files = self._files(engine, feed, {stream: days})[stream]
-            trades = self._timeline(stream, days, files, ())
+            trades = self._timeline(stream, days, files.values(), ())
             find_gaps(trades)
-            if any(gap.start < end and gap.end > start for gap in trades.gaps):
+            if any(gap.overlaps(start, end) for gap in trades.gaps):
                 continue
             where = pc.field(feed.time) >= pa.scalar(start, pa.timestamp("us"))
             where &= pc.field(feed.time) < pa.scalar(end, pa.timestamp("us"))

@@ -1,17 +1,19 @@
-"""One stream, day by day: the files that give its days, its gaps, and what was found in them."""
+"""One stream, day by day: the files of its days, its gaps, and findings about its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from binance_archive_kit.archive.enums import DataType, Market, Partition
+from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import ObjectKey, Stream
 from binance_archive_kit.reading.cadence import NO_RUNS, Cadence, Runs, cadence_of
 from binance_archive_kit.reading.profile import FileProfile
@@ -20,21 +22,21 @@ from binance_archive_kit.timestamps import DAY, to_day_number
 
 #: Fields of a stream, which are columns of every frame.
 STREAM_FIELDS = ("market", "data_type", "symbol", "interval")
-#: Returns the values of these fields.
+#: Returns the values of these fields of a stream.
 stream_values = attrgetter(*STREAM_FIELDS)
 #: Evidence of a gap that is shown before the rest is counted.
 _SHOWN = 3
 
 
 class GapKind(StrEnum):
-    """Why rows are missing, in one word.
+    """The reason for a stretch without rows.
 
     Attributes
     ----------
     meaning : str
         The kind in a few words.
     is_missing : bool
-        Whether the rows were due; else none were.
+        True if rows were due; False if none were.
 
     Examples
     --------
@@ -65,7 +67,7 @@ class GapKind(StrEnum):
 
 
 class FindingKind(StrEnum):
-    """What is worth knowing about rows that are present, in one word.
+    """The kind of a finding about rows that are present.
 
     Attributes
     ----------
@@ -80,7 +82,7 @@ class FindingKind(StrEnum):
     """
 
     CONFLICT = "conflict", "rows with the same key differ", "doubt"
-    NULL_VALUE = "null_value", "values are empty that never may be", "doubt"
+    NULL_VALUE = "null_value", "null values in a column that must have none", "doubt"
     IMPOSSIBLE_VALUE = "impossible_value", "values cannot be right", "doubt"
     CONSTANT = "constant", "a value is the same in very many rows, and should vary", "doubt"
     FROZEN = "frozen", "values stand still for hours while others move", "doubt"
@@ -107,18 +109,18 @@ class FindingKind(StrEnum):
 
     @property
     def is_doubt(self) -> bool:
-        """Whether rows cannot be trusted: such data are never complete, nor ready."""
+        """Whether rows cannot be trusted: such data are neither complete nor ready."""
         return self.severity == "doubt"
 
     @property
     def is_flaw(self) -> bool:
-        """Whether something is wrong with rows; else it is only worth knowing."""
+        """Whether rows have a flaw or a doubt; otherwise the finding is a note."""
         return self.severity in ("doubt", "flaw")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something worth knowing that is no gap.
+    """A finding about rows that are present.
 
     Attributes
     ----------
@@ -126,11 +128,11 @@ class Finding:
     start, end : int
         Microseconds since 1970 UTC, `end` exclusive.
     rows : int
-        Number of rows concerned.
+        Number of affected rows.
     kind : FindingKind
     evidence : str
     explained : bool
-        Whether there is a known and harmless reason, which the evidence names.
+        Whether the reason is known and harmless; the evidence names it.
     """
 
     stream: Stream
@@ -144,25 +146,28 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why days have no file."""
+    """The reason why days have no file."""
 
+    has_rows: ClassVar[bool] = False
     kind: GapKind
     evidence: str
 
 
 @dataclass(slots=True, eq=False)
 class DaySource:
-    """A file that gives days of a stream.
+    """A file with the rows of days of a stream.
 
     Attributes
     ----------
     file : StoredFile
     profile : FileProfile or None
-        None if it cannot be read.
+        None if the file is invalid.
     problem : str
-        Why it cannot be read.
+        The reason why the file is invalid.
     proven : bool
-        Whether its checksum was right.
+        Whether its digest is the published one.
+    without : frozenset of date
+        Days of its period whose rows come from another file.
     start, end : int
         Its period, microseconds since 1970 UTC, `end` exclusive.
     """
@@ -171,6 +176,7 @@ class DaySource:
     profile: FileProfile | None
     problem: str = ""
     proven: bool = False
+    without: frozenset[date] = frozenset()
     start: int = field(init=False)
     end: int = field(init=False)
 
@@ -181,24 +187,24 @@ class DaySource:
 
     @property
     def partition(self) -> Partition:
-        """Its partition in the archive."""
+        """Partition of the file in the archive."""
         return ObjectKey.parse(self.file.key).folder.partition
 
     @property
     def has_rows(self) -> bool:
-        """Whether it gives any row."""
+        """Whether the file has any row."""
         return self.profile is not None and len(self.profile.runs) > 0
 
     @property
     def name(self) -> str:
-        """Its base name, and whether it is what the archive published."""
+        """The base name of the file, and whether it is proven."""
         path = self.file.key if self.file.is_zip else self.file.path
         return f"{path.rpartition('/')[2]}{' (checksum right)' if self.proven else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class DaySpan:
-    """A time whose days all come from one file, or are missing for one reason.
+    """A range of time with one file, or without a file for one reason.
 
     Attributes
     ----------
@@ -225,7 +231,7 @@ class Gap:
     kind : GapKind
     evidence : tuple of str
     days : numpy.ndarray
-        Missing rows on each day it touches.
+        Missing rows on each day of the gap.
     """
 
     start: int
@@ -234,6 +240,10 @@ class Gap:
     kind: GapKind
     evidence: tuple[str, ...]
     days: npt.NDArray[np.int64] = field(compare=False)
+
+    def overlaps(self, start: int, end: int) -> bool:
+        """Return whether the gap has more than an end in common with [start, end)."""
+        return self.start < end and start < self.end
 
 
 @dataclass(slots=True)
@@ -244,14 +254,14 @@ class Timeline:
     ----------
     stream : Stream
     first_day : int
-        Its first day, counted from 1970.
+        The first day, counted from 1970.
     sources : list of DaySource or Explanation
-        For each day the file that gives it, or why there is none.
+        The file of each day, or the reason why it has none.
     files : list of DaySource
-        All files that give days.
+        The files of all days.
     expected_files, actual_files : int
     runs : numpy.ndarray
-        The rows present.
+        Runs of the rows present.
     gaps : list of Gap
         Sorted by time.
     """
@@ -266,33 +276,23 @@ class Timeline:
     gaps: list[Gap] = field(default_factory=list)
 
     @property
-    def market(self) -> Market:
-        """Market of the stream."""
-        return self.stream.market
-
-    @property
-    def data_type(self) -> DataType:
-        """Data type of the stream."""
-        return self.stream.data_type
-
-    @property
     def cadence(self) -> Cadence:
-        """How often rows are due."""
+        """The expected cadence of the rows."""
         return cadence_of(self.stream.market, self.stream.data_type, self.stream.interval)
 
     @property
     def end_day(self) -> int:
-        """The day after its last one, counted from 1970."""
+        """The day after the last one, counted from 1970."""
         return self.first_day + len(self.sources)
 
     @property
     def start(self) -> int:
-        """Its start, microseconds since 1970 UTC."""
+        """Start of the first day, microseconds since 1970 UTC."""
         return self.first_day * DAY
 
     @property
     def end(self) -> int:
-        """Its end, exclusive."""
+        """End of the last day, exclusive."""
         return self.end_day * DAY
 
     @property
@@ -317,12 +317,12 @@ class Timeline:
         return slice(max(day - self.first_day, 0), max(end - self.first_day, 0))
 
     def source(self, day: int) -> DaySource | Explanation | None:
-        """Return what gives a day, or why nothing does; None outside of the timeline."""
+        """Return the file of a day, or why it has none; None outside of the timeline."""
         inside = self.first_day <= day < self.end_day
         return self.sources[day - self.first_day] if inside else None
 
     def spans(self, start: int, end: int) -> Iterator[DaySpan]:
-        """Split a time where the source of its days changes."""
+        """Split a range of time where the source of its days changes."""
         day = start // DAY
         days = self.sources[self.slice_of(day, (end - 1) // DAY + 1)]
         for _, group in groupby(days, id):

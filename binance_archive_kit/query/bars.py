@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from binance_archive_kit.archive.enums import Interval
-from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.errors import field_error, shown
 from binance_archive_kit.query.file_lookup import days_between
 from binance_archive_kit.query.polars_scan import UniqueRows
 from binance_archive_kit.query.pruning import Selection
@@ -118,9 +118,10 @@ def read_length(every: str) -> Length:
             return Length(every, micros, months)
         guess = respell_length(text)
     hint = f"; did you mean {guess!r}?" if guess and guess != text else "."
-    raise ConfigurationError(
-        f"every: {shown(every)} is not a length of time{hint} Write a number above 0 and s, m, h, "
-        "d, w, mo, q or y, such as 90m, 4h, 1d, 1w or 1mo"
+    raise field_error(
+        "every",
+        f"{shown(every)} is not a length of time{hint} Write a number above 0 and s, m, h, d, w, "
+        "mo, q or y, such as 90m, 4h, 1d, 1w or 1mo",
     )
 
 
@@ -152,9 +153,10 @@ def find_candidates(
     fitting = [interval for interval in known if length.fits(interval)]
     unfit = [interval for interval in known if interval not in fitting]
     if known and (not fitting or (selection.intervals is not None and unfit)):
-        raise ConfigurationError(
-            f"every: {length.text!r} is no whole multiple of the candles that the store has of "
-            f"{', '.join(selection.symbols or ())}: {', '.join(unfit)}; {length.advice(unfit[0])}"
+        raise field_error(
+            "every",
+            f"{length.text!r} is no whole multiple of the candles that the store has of "
+            f"{', '.join(selection.symbols or ())}: {', '.join(unfit)}; {length.advice(unfit[0])}",
         )
     best = sorted(fitting, key=lambda interval: -len(days[interval]))
     return [(interval, days[interval]) for interval in best]

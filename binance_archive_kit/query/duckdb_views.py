@@ -22,7 +22,7 @@ from binance_archive_kit.archive.enums import DataType
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Summary, Table
-from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
+from binance_archive_kit.errors import field_error
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.query.engine import PROBLEMS, SCANS, STREAMS, Engine
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
@@ -47,23 +47,27 @@ class _Answer:
         return pa.RecordBatchReader.from_batches(self._schema, self._rows)
 
 
-#: The latest errors of ours that went through DuckDB, which passes on only their text.
-_PASSED: deque[ArchiveKitError] = deque(maxlen=64)
+#: The latest errors in reading rows. DuckDB passes on only their text.
+_PASSED: deque[Exception] = deque(maxlen=64)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _in_arrow(rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Raise our errors as Arrow errors, whose text DuckDB passes on unchanged."""
+    """Raise errors as Arrow errors, whose text DuckDB passes on unchanged."""
     try:
         yield from rows
-    except ArchiveKitError as error:
+    except Exception as error:
         _PASSED.append(error.with_traceback(None))
-        raise pa.ArrowInvalid(f"{type(error).__name__}: {error}") from None
+        raise pa.ArrowInvalid(_text(error)) from None
 
 
-def original(error: duckdb.Error) -> ArchiveKitError | None:
-    """Return the error of ours that DuckDB passes on; None if it raised its own."""
+def original(error: duckdb.Error) -> Exception | None:
+    """Return the error in reading rows that DuckDB passes on; None if it raised its own."""
     message = str(error)
-    return next((ours for ours in reversed(_PASSED) if str(ours) in message), None)
+    return next((passed for passed in reversed(_PASSED) if _text(passed) in message), None)
 
 
 class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
@@ -95,7 +99,7 @@ class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
         schema = pa.schema([self._feed.arrow.field(name) for name in names])
         try:
             rows = self._engine.scan(self._feed, names, where=filter)
-        except ArchiveKitError as error:
+        except Exception as error:
             _PASSED.append(error.with_traceback(None))
             raise
         return _Answer(schema, _in_arrow(rows))
@@ -195,7 +199,7 @@ def open_views(
     try:
         connection = duckdb.connect(home)
     except (duckdb.Error, RuntimeError) as error:
-        raise ConfigurationError(f"database: {home!r} cannot be opened: {error}") from None
+        raise field_error("database", f"{home!r} cannot be opened: {error}") from None
     try:
         # Times with a zone are compared with ours, which are UTC; this holds for cursors too.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -253,15 +257,17 @@ def _create_views(
     distinct: bool,
     known_at: bool,
 ) -> None:
+    """Register a view for each feed."""
     [(home,)] = connection.execute("SELECT current_database()").fetchall()
     if in_file:
         # A view that reads this process cannot lie in a file, but one that reads such a view can.
         try:
             connection.execute(f"ATTACH ':memory:' AS {_VIEWS}; USE {_VIEWS}")
         except duckdb.BinderException:
-            raise ConfigurationError(
-                f"database: a connection of this process has {home!r} open already; close it, or "
-                "use its cursor()"
+            raise field_error(
+                "database",
+                f"a connection of this process has {home!r} open already; close it, or use its "
+                "cursor()",
             ) from None
     comments: dict[str, tuple[str, dict[str, str]]] = {}
     with_files = {feed.view for feed in engine.feeds()}
@@ -317,8 +323,8 @@ def _create_links(connection: duckdb.DuckDBPyConnection, home: str, views: Itera
         try:
             connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM {_VIEWS}.main.{name}")
         except duckdb.CatalogException as error:
-            raise ConfigurationError(
-                f"database: it has something else under the name of a view: {error}"
+            raise field_error(
+                "database", f"it has something else under the name of a view: {error}"
             ) from None
 
 

@@ -7,7 +7,6 @@ day, drop the files that cannot match, find out which months are cached, and rea
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
@@ -19,15 +18,16 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from binance_archive_kit.archive.enums import Partition, read_names
-from binance_archive_kit.archive.schemas import load_schemas
+from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import (
-    ArchiveKitWarning,
     ConfigurationError,
     FileError,
     check_flag,
     disk_error,
+    field_error,
     shown,
+    warn_user,
 )
 from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
@@ -41,7 +41,7 @@ from binance_archive_kit.query.months import (
 )
 from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
-from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
+from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import (
@@ -96,9 +96,7 @@ class ReadOptions:
         check_flag("cache", self.cache)
         check_flag("decimals", self.decimals)
         if not isinstance(self.cache_limit, int) or self.cache_limit < 0:
-            raise ConfigurationError(
-                f"cache_limit: {shown(self.cache_limit)} is not a number of bytes"
-            )
+            raise field_error("cache_limit", f"{shown(self.cache_limit)} is not a number of bytes")
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> ReadOptions:
@@ -106,7 +104,7 @@ class ReadOptions:
         names = [field.name for field in fields(cls)]
         for name in options:
             if name not in names:
-                raise ConfigurationError(unknown("option", name, names))
+                raise ConfigurationError(unknown(name, name, names, "option"))
         return cls(**options)
 
 
@@ -180,12 +178,14 @@ class Engine:
         """
         return feed_table(*read_feed(market, data_type), decimals=self.options.decimals)
 
-    def nothing_of(self, feed: FeedTable) -> str:
-        """Return the message that the store has no file of a feed, with what to do."""
-        return (
+    def nothing_of(self, feed: FeedTable) -> ConfigurationError:
+        """Return the error for a feed that the store has no file of."""
+        return field_error(
+            "data_type",
             f"the store {self.root} has no {feed.market.title} {feed.data_type}; collect some "
             f'first: collect(markets=["{feed.market}"], data_types=["{feed.data_type}"], …)'
-            f"{self.skipped_hint()}"
+            f"{self.skipped_hint()}",
+            label="",
         )
 
     def folders(self, feed: FeedTable) -> list[StoredFolder]:
@@ -250,7 +250,7 @@ class Engine:
             pruner = Selection() if where is None else ArrowPruner(where, feed.arrow, feed.time)
         streams = self.folders(feed)
         if not streams:
-            raise ConfigurationError(self.nothing_of(feed))
+            raise self.nothing_of(feed)
         return self._scan(Query(feed, names, pruner, where), streams)
 
     def _scan(self, query: Query, streams: Sequence[StoredFolder]) -> Generator[pa.RecordBatch]:
@@ -355,7 +355,7 @@ class Engine:
         first = error.file not in self.problems
         self.problems[error.file] = error
         if first:
-            warnings.warn(f"left out: {error}", ArchiveKitWarning, stacklevel=2)
+            warn_user(f"left out: {error}")
 
     def reject(self, error: FileError) -> None:
         """Raise an error, or leave its file out, according to ``on_error``."""
@@ -402,16 +402,15 @@ class Engine:
         wanted = " ".join(word for word in (market, data_type) if word)
         if wanted and not feeds:
             views = ", ".join(feed.view for feed in self.feeds())
-            raise ConfigurationError(
-                f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
-            )
+            message = f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
+            raise field_error("data_type" if data_type else "market", message, label="")
         names = None if symbols is None else frozenset(read_names("symbols", symbols))
         known = sorted({each.folder.symbol for feed in feeds for each in self.folders(feed)})
         for name in sorted(names or ()):
             if name not in known:
                 guess = nearest(name, known)
                 hint = f"; did you mean {guess!r}?" if guess else ""
-                raise ConfigurationError(f"symbols: {shown(name)} is not in the store{hint}")
+                raise field_error("symbols", f"{shown(name)} is not in the store{hint}")
         selection = Selection(symbols=names)
         progress = Progress()
         with Bar(progress) as bar:

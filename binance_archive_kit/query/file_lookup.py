@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -11,7 +12,8 @@ from datetime import date, timedelta
 from itertools import chain
 
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.errors import ChangedFile, FileError, file_error
+from binance_archive_kit.archive.keys import prefix_of
+from binance_archive_kit.errors import ArchiveKitError, ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import FeedTable
@@ -19,7 +21,7 @@ from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.proof import raw_stamp, stamp_of
+from binance_archive_kit.storage.proof import hash_file, raw_stamp, stamp_of
 from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord, Records
 from binance_archive_kit.storage.store import Store, rehash_moved
 from binance_archive_kit.timestamps import DAY, to_day_number
@@ -67,10 +69,37 @@ class Proofs:
                 return
         raise ChangedFile(file.path, "its bytes are not the ones that were proven")
 
-    def is_published(self, file: StoredFile) -> bool:
-        """Return whether the archive publishes these bytes, according to the proof."""
+    def proof(self, file: StoredFile) -> ProofRecord | None:
+        """Return the proof of a file whose stamp is still the proven one."""
         proof = self._proof(file)
-        return proof is not None and proof.published and proof.is_of(file.stamp)
+        return proof if proof is not None and proof.is_of(file.stamp) else None
+
+    def judge(self, file: StoredFile, error: FileError) -> FileError:
+        """Return the error to raise for an unreadable file: whose fault it is.
+
+        Hashes the file if it is proven. If its bytes are not the proven ones any more, deletes
+        the proof, so that the next collection replaces the file.
+        """
+        proof = self.proof(file)
+        if proof is None:
+            return error
+        try:
+            with (self._records.root / file.path).open("rb") as opened:
+                replaced = not proof.is_of(stamp_of(os.fstat(opened.fileno())))
+                same = hash_file(opened) == proof.sha256
+        except OSError:
+            return error
+        if same or replaced:
+            error.at_source = same and proof.published
+            return error
+        with suppress(ArchiveKitError, OSError):
+            self._records.forget([file.key])
+        self._found.clear()
+        return ChangedFile(
+            file.path,
+            "its bytes are no longer the proven ones, though its size and times are unchanged "
+            f"({error.reason}: {error.detail}); the disk may be failing: run verify on the store",
+        )
 
     def _is_unchanged(self, file: StoredFile) -> bool:
         proof = self._proof(file)
@@ -83,14 +112,14 @@ class Proofs:
         files = {each.key: each for each in (*others, file)}
         proofs = {key: self._proof(each) for key, each in files.items()}
         for key, proven in rehash_moved(self._records, files.values(), proofs).items():
-            self._found[f"{key.rpartition('/')[0]}/"][key] = proven
+            self._found[prefix_of(key)][key] = proven
         proof = self._proof(file)
         return proof is None or proof.is_of(file.stamp)
 
     def _proof(self, file: StoredFile) -> ProofRecord | None:
         if not file.is_zip:
             return None
-        prefix = f"{file.key.rpartition('/')[0]}/"
+        prefix = prefix_of(file.key)
         if prefix not in self._found:
             self._found[prefix] = self._records.proofs(prefix)
         return self._found[prefix].get(file.key)
@@ -145,6 +174,7 @@ class FileLookup(Notes):
         self._context = context
         self._feed = feed
         self._proofs = Proofs(context.store.records, files)
+        self._judging = threading.Lock()
 
     def current(
         self, tasks: Iterable[FileTask], needed: Collection[str] | None = None
@@ -192,11 +222,18 @@ class FileLookup(Notes):
         """Remember the statistics of a file that was read to its end."""
         self._known.remember(self._feed, {task.file.key: stats})
 
-    def rejected(self, task: FileTask, error: FileError) -> None:
-        """Remember that a file cannot be read; complete the error with whose fault it is."""
-        if error.lasting:
-            error.at_source = self._proofs.is_published(task.file)
+    def rejected(self, task: FileTask, error: FileError) -> FileError:
+        """Remember that a file cannot be read; return the error that says whose fault it is."""
+        if not error.lasting:
+            return error
+        # Several threads may fail on parts of one file.
+        with self._judging:
+            found = self._rejection(task.file)
+            if isinstance(found, ChangedFile):
+                return found
+            error = self._proofs.judge(task.file, error)
             self._known.reject(self._feed, task.file, error)
+            return error
 
     def reader(self) -> ZipReader:
         """Return a reader of the feed."""
@@ -204,13 +241,23 @@ class FileLookup(Notes):
 
     def _check(self, file: StoredFile) -> None:
         """Raise if a file was rejected, or is no longer the proven one."""
-        rejection = self._known.rejected(self._feed).get(file.key)
-        if rejection is not None and rejection.stamp == file.stamp:
-            # A new error, as several threads may add to one.
-            error = rejection.error
-            published = self._proofs.is_published(file)
-            raise file_error(error.reason, error.file, error.detail, published)
+        error = self._rejection(file)
+        if error is not None:
+            raise error
         self._proofs.check(file)
+
+    def _rejection(self, file: StoredFile) -> FileError | None:
+        """Return the error of a file that was rejected as it is now."""
+        rejection = self._known.rejected(self._feed).get(file.key)
+        if rejection is None or rejection.stamp != file.stamp:
+            return None
+        error, proof = rejection.error, self._proofs.proof(file)
+        if isinstance(error, ChangedFile) and proof is not None:
+            # A collection has found the proven bytes again.
+            return None
+        # A new error, as several threads may add to one.
+        published = proof is not None and proof.published
+        return file_error(error.reason, error.file, error.detail, published)
 
     def days_of(self, stored: StoredFolder, files: Sequence[StoredFile]) -> set[date]:
         """Return the days that files have rows of."""

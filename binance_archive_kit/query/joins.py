@@ -17,7 +17,8 @@ from typing import Any, Final
 import polars as pl
 
 from binance_archive_kit.archive.enums import read_names
-from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.archive.schemas import read_feed
+from binance_archive_kit.errors import arguments, field_error, shown
 from binance_archive_kit.query.known_rows import (
     SYMBOL,
     TIME,
@@ -27,7 +28,7 @@ from binance_archive_kit.query.known_rows import (
     check_column,
 )
 from binance_archive_kit.query.open_store import Source, open_engine
-from binance_archive_kit.reading.feed_table import feed_table, read_feed
+from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.known_times import KNOWN_AT, columns_needed, known_at_of
 
 #: Values of `known_status`: whether a value was known, and if not, why.
@@ -57,10 +58,9 @@ def known_at(frame: pl.DataFrame, market: str, data_type: str) -> pl.DataFrame:
     Parameters
     ----------
     frame : polars.DataFrame
-        Rows of one feed with the columns that determine the result: the time column of the
-        feed; for candles ``open_time`` and ``close_time``; for metrics also ``file``, and all
-        rows of each file, because only they show whether rows are labelled with the start or
-        the end of their period.
+        Rows of one feed with the columns that determine the result: the time column of the feed;
+        for candles ``open_time`` and ``close_time``; for metrics also ``file``, with all rows of
+        each file. They show whether labels are starts or ends.
     market, data_type : str
         Such as "futures_um" and "metrics".
 
@@ -87,15 +87,19 @@ def known_at(frame: pl.DataFrame, market: str, data_type: str) -> pl.DataFrame:
     frame = _collected("frame", frame)
     for name in columns_needed(feed):
         if name not in frame.columns:
-            raise ConfigurationError(
-                f"frame: no column {name!r}, from which known_at of {feed.view} is computed; "
-                f"it has {', '.join(frame.columns)}"
+            raise field_error(
+                "frame",
+                f"no column {name!r}, from which known_at of {feed.view} is computed; "
+                f"it has {', '.join(frame.columns)}",
             )
     times = [name for name in columns_needed(feed) if name != "file"]
-    aware = frame.with_columns(as_utc(frame.schema, name, f"frame: {name}") for name in times)
+    aware = frame.with_columns(
+        as_utc(frame.schema, name, "frame", f"frame: {name}") for name in times
+    )
     return frame.with_columns(aware.select(known_at_of(feed).cast(TIME)).to_series())
 
 
+@arguments(symbols="symbol", intervals="interval", store="source")
 def join_known(
     left: pl.DataFrame | pl.LazyFrame,
     source: Source | pl.DataFrame | pl.LazyFrame,
@@ -131,8 +135,8 @@ def join_known(
         candle's own close is not known at its ``open_time``: decide at ``open_time`` with
         what was known then, or at ``pl.col("open_time") + timedelta(hours=1)``.
     symbol : str or mapping of str to str, optional
-        The symbol of the feed for all rows, or one for each symbol of `left`, such as
-        ``{"BTCUSDT": "BTCUSD_PERP"}``. By default the column ``symbol`` of `left`.
+        One feed symbol for all rows, or a mapping from symbols of `left` to feed symbols, such
+        as ``{"BTCUSDT": "BTCUSD_PERP"}``. By default the column ``symbol`` of `left`.
     interval : str, optional
         The interval of candles to join; needed only if the store has several.
     where : polars.Expr, optional
@@ -144,9 +148,11 @@ def join_known(
         Columns of the feed to join; None for all except the path columns.
     tolerance : timedelta, str or None
         The largest age of a row, as ``"90m"`` or a timedelta; None for any age. Older rows
-        are not joined. ``"due"`` is the time until the next row is due plus one minute
-        (funding: eight hours); for feeds without fixed steps it is 20 of their usual steps,
-        for trades, quotes and liquidations one day.
+        are not joined. ``"due"`` depends on the feed:
+
+        - regular feeds, such as candles: one step plus a minute (funding: 8 h plus a minute)
+        - ``bookDepth``, ``BVOLIndex``: 20 steps
+        - others: one day
     suffix : str, optional
         Added to the names of joined columns that `left` has too; by default ``_`` and the
         data type.
@@ -169,8 +175,8 @@ def join_known(
     ------
     ConfigurationError
         If an argument is invalid, times have no zone, or a symbol or interval is not in the
-        store. If a symbol has several rows at one time, such as one per percentage, and
-        neither `where` nor `by` distinguishes them.
+        store. Also if `where` and `by` leave several rows for one symbol and time, such as one
+        per percentage.
     FileError
         If a file is invalid, its rows do not fit its name, or two rows of one symbol and time
         differ; ``on_error="skip"`` leaves such files and rows out.
@@ -191,7 +197,8 @@ def join_known(
     if isinstance(source, pl.DataFrame | pl.LazyFrame):
         given = {"market": market, "data_type": data_type, "interval": interval} | options
         if names := [name for name, value in given.items() if value is not None]:
-            raise ConfigurationError(f"{', '.join(names)}: not for a frame of rows; leave it out")
+            label = ", ".join(names)
+            raise field_error(names[0], "not for a frame of rows; leave it out", label)
         rows = FrameRows(source.lazy(), where)
     else:
         rows = FeedRows(open_engine(source, options), market, data_type, where)
@@ -220,7 +227,7 @@ def _appended(frame: pl.DataFrame, new: pl.DataFrame, suffix: str) -> pl.DataFra
     """Append columns, with a suffix where a name is taken."""
     names = {name: f"{name}{suffix}" if name in frame.columns else name for name in new.columns}
     if taken := [name for name in names.values() if name in frame.columns]:
-        raise ConfigurationError(f"suffix: {suffix!r} makes {taken[0]!r}, which left has already")
+        raise field_error("suffix", f"{suffix!r} makes {taken[0]!r}, which left has already")
     return frame.hstack(new.rename(names))
 
 
@@ -294,9 +301,10 @@ def _collected(field: str, frame: object) -> pl.DataFrame:
     if isinstance(frame, pl.LazyFrame):
         frame = frame.collect()
     if not isinstance(frame, pl.DataFrame):
-        raise ConfigurationError(
-            f"{field}: a {type(frame).__name__} is not a frame of Polars; "
-            "make one of it first with polars.DataFrame(...)"
+        raise field_error(
+            field,
+            f"a {type(frame).__name__} is not a frame of Polars; "
+            "make one of it first with polars.DataFrame(...)",
         )
     return frame
 
@@ -313,11 +321,11 @@ def _times(frame: pl.DataFrame, on: str | pl.Expr) -> pl.Series:
         check_column("on", on, frame.columns, "left")
         on = pl.col(on)
     if not isinstance(on, pl.Expr):
-        raise ConfigurationError(f"on: {shown(on)} is neither a column nor an expression")
+        raise field_error("on", f"{shown(on)} is neither a column nor an expression")
     try:
         found = frame.with_columns(on.alias(_AT)).select(_AT)
     except pl.exceptions.PolarsError as error:
-        raise ConfigurationError(f"on: not possible with left: {error}") from None
+        raise field_error("on", f"not possible with left: {error}") from None
     return found.select(as_utc(found.schema, _AT, "on")).to_series()
 
 
@@ -329,25 +337,26 @@ def _symbols(
         isinstance(symbol, str)
         or (isinstance(symbol, Mapping) and all(isinstance(s, str) for s in symbol.values()))
     ):
-        raise ConfigurationError(
-            f"symbol: {shown(symbol)} is neither a name nor a mapping of names to names; several "
-            "symbols are joined by the column 'symbol' of left"
+        raise field_error(
+            "symbol",
+            f"{shown(symbol)} is neither a name nor a mapping of names to names; several symbols "
+            "are joined by the column 'symbol' of left",
         )
     if isinstance(symbol, str):
         return pl.repeat(symbol, frame.height, eager=True, dtype=pl.String).alias(SYMBOL)
     if not rows.has_symbols:
         if symbol is None:
             return pl.repeat("", frame.height, eager=True, dtype=pl.String).alias(SYMBOL)
-        raise ConfigurationError(f"symbol: {rows.title} has no column 'symbol'")
+        raise field_error("symbol", f"{rows.title} has no column 'symbol'")
     if "symbol" not in frame.columns:
-        raise ConfigurationError(
-            f"symbol: left has no column 'symbol'; name the one of {rows.title} to join"
+        raise field_error(
+            "symbol", f"left has no column 'symbol'; name the one of {rows.title} to join"
         )
     own = frame["symbol"].cast(pl.String).alias(SYMBOL)
     if symbol is None:
         return own
     if absent := sorted(set(own.drop_nulls()) - set(symbol)):
-        raise ConfigurationError(f"symbol: the mapping lacks {absent[0]!r}, which left has")
+        raise field_error("symbol", f"the mapping lacks {absent[0]!r}, which left has")
     return own.replace_strict(dict(symbol), return_dtype=pl.String)
 
 
@@ -356,10 +365,11 @@ def _parse_tolerance(value: timedelta | str | None) -> timedelta | None:
     if isinstance(value, str) and (found := _LENGTH.fullmatch(value)) is not None:
         value = int(found[1]) * _UNITS[found[2]]
     if value is not None and not (isinstance(value, timedelta) and value <= _LONGEST):
-        raise ConfigurationError(
-            f"tolerance: {shown(given)} is not a length of time; write 'due', '90m', '8h' or "
-            "'1d', or give a timedelta"
+        raise field_error(
+            "tolerance",
+            f"{shown(given)} is not a length of time; write 'due', '90m', '8h' or '1d', or give a "
+            "timedelta",
         )
     if value is not None and value < timedelta(0):
-        raise ConfigurationError(f"tolerance: {value} is negative")
+        raise field_error("tolerance", f"{value} is negative")
     return value

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 import polars as pl
 
 from binance_archive_kit.archive.enums import Interval, read_interval
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, WrongValues, shown
+from binance_archive_kit.errors import (
+    ConfigurationError,
+    WrongValues,
+    field_error,
+    shown,
+    warn_user,
+)
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.polars_scan import parse_selection, scan_feed
 from binance_archive_kit.query.pruning import Selection
@@ -19,6 +24,7 @@ from binance_archive_kit.reading.feed_table import PATH_COLUMNS
 from binance_archive_kit.reading.known_times import KNOWN_AT
 from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.timestamps import format_time
 
 Batches = Iterator[pl.DataFrame]
 TIME = pl.Datetime("us", "UTC")
@@ -56,8 +62,10 @@ class FeedRows:
         self, engine: Engine, market: str | None, data_type: str | None, where: pl.Expr | None
     ) -> None:
         if market is None or data_type is None:
-            raise ConfigurationError(
-                "market, data_type: name a feed of the store, such as 'futures_um', 'metrics'"
+            raise field_error(
+                "market" if market is None else "data_type",
+                "name a feed of the store, such as 'futures_um', 'metrics'",
+                label="market, data_type",
             )
         self._engine = engine
         self.feed = engine.feed(market, data_type)
@@ -92,19 +100,19 @@ class FeedRows:
                 if stored.folder.symbol in symbols or not symbols
             }
             if interval is not None and not isinstance(interval, str):
-                raise ConfigurationError(
-                    f"interval: {shown(interval)} is not valid; use a name like '1h'"
+                raise field_error(
+                    "interval", f"{shown(interval)} is not valid; use a name like '1h'"
                 )
             if interval is None and len(intervals) != 1:
                 names = ", ".join(each for each in Interval if each in intervals)
-                raise ConfigurationError(f"interval: choose one of {names}")
+                raise field_error("interval", f"choose one of {names}")
             given = [name for name in symbols if name in known]
             parse_selection(self._engine, self.feed, given or None, interval)
             if interval is not None:
                 intervals = {Interval(read_interval(interval))}
             [self._interval] = intervals
         elif interval is not None:
-            raise ConfigurationError(f"interval: {self.title} has none; leave it out")
+            raise field_error("interval", f"{self.title} has none; leave it out")
         for stored in streams:
             if stored.folder.symbol in symbols and stored.folder.interval == self._interval:
                 self._files.setdefault(stored.folder.symbol, []).extend(stored.files)
@@ -219,9 +227,10 @@ class FeedRows:
             return rows
         for name in schema.series:
             if name not in keys and twice[name].n_unique() > 1:
-                raise ConfigurationError(
-                    f"by: rows of {self.title} differ by {name!r} at one time; choose one of them "
-                    f"with where=pl.col({name!r}) == …, or match a column of left with by={name!r}"
+                raise field_error(
+                    "by",
+                    f"rows of {self.title} differ by {name!r} at one time; choose one of them "
+                    f"with where=pl.col({name!r}) == …, or match a column of left with by={name!r}",
                 )
         first = twice.row(0, named=True)
         same = twice.filter(
@@ -232,14 +241,12 @@ class FeedRows:
         error = WrongValues(
             file,
             f"two different rows of {first[SYMBOL]} were known at "
-            f"{first[KNOWN_AT]:%Y-%m-%d %H:%M:%S} UTC{also}",
+            f"{format_time(first[KNOWN_AT])} UTC{also}",
         )
         if self._engine.options.on_error == "raise":
             raise error
         self._engine.problems.setdefault(file, error)
-        warnings.warn(
-            f"{error.file}: {error.detail}; both left out", ArchiveKitWarning, stacklevel=4
-        )
+        warn_user(f"{error.file}: {error.detail}; both left out")
         return rows.filter(~ambiguous)
 
 
@@ -257,7 +264,7 @@ class FrameRows:
         check_column("source", KNOWN_AT, self.names, self.title)
         self.has_symbols = "symbol" in self.names
         symbol = pl.col("symbol").cast(pl.String) if self.has_symbols else pl.lit("")
-        times = as_utc(types, KNOWN_AT, f"source: {KNOWN_AT}")
+        times = as_utc(types, KNOWN_AT, "source", f"source: {KNOWN_AT}")
         self._frame = frame.with_columns(times, symbol.alias(SYMBOL))
         if where is not None:
             _check_where(self._frame.head(0), where)
@@ -270,14 +277,16 @@ class FrameRows:
         self._first: dict[str, datetime | None] = dict(first.rows())
         self.symbols = sorted(self._first)
         if named and (strangers := sorted(set(symbols) - set(self.symbols))):
-            raise ConfigurationError(unknown("symbol of source", strangers[0], self.symbols))
+            problem = unknown("symbol", strangers[0], self.symbols, "symbol of source")
+            raise ConfigurationError(problem)
 
     @property
     def age(self) -> timedelta | None:
         """A frame does not say when the next row is due."""
-        raise ConfigurationError(
-            "tolerance: a frame of rows does not say when the next one is due; give a length such "
-            "as '90m', or None for any age"
+        raise field_error(
+            "tolerance",
+            "a frame of rows does not say when the next one is due; give a length such as '90m', "
+            "or None for any age",
         )
 
     def nothing(self) -> pl.DataFrame:
@@ -304,28 +313,32 @@ def _midnight(day: date) -> datetime:
 def _check_where(rows: pl.LazyFrame, where: pl.Expr) -> None:
     """Check that a condition can be evaluated, on a frame without rows."""
     if not isinstance(where, pl.Expr):
-        raise ConfigurationError(
-            f"where: {shown(where)} is not an expression; write it like pl.col('percentage') == -1"
+        raise field_error(
+            "where",
+            f"{shown(where)} is not an expression; write it like pl.col('percentage') == -1",
         )
     try:
         rows.filter(where).collect()
     except pl.exceptions.PolarsError as error:
         message = re.split("; valid columns|\n", str(error))[0]
-        raise ConfigurationError(f"where: not possible with these rows: {message}") from None
+        raise field_error("where", f"not possible with these rows: {message}") from None
 
 
 def check_column(field: str, name: str, names: Sequence[str], title: str) -> None:
     """Raise a ConfigurationError unless rows have a column of this name."""
     if name not in names:
-        raise ConfigurationError(unknown(f"{field}: column of {title}", name, names))
+        label = f"{field}: column of {title}"
+        raise ConfigurationError(unknown(field, name, names, label))
 
 
-def as_utc(types: Mapping[str, pl.DataType], name: str, field: str) -> pl.Expr:
+def as_utc(
+    types: Mapping[str, pl.DataType], name: str, field: str, label: str | None = None
+) -> pl.Expr:
     """Return the expression for a column of times in UTC; times without a zone are an error."""
     dtype = types[name]
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
         advice = "give a column of polars.Datetime with a time zone"
         if dtype.is_temporal():
             advice = "if its times are UTC, convert it with .dt.replace_time_zone('UTC')"
-        raise ConfigurationError(f"{field}: {dtype} has no time zone; {advice}")
+        raise field_error(field, f"{dtype} has no time zone; {advice}", label)
     return pl.col(name).dt.convert_time_zone("UTC").cast(TIME)

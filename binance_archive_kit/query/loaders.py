@@ -6,7 +6,6 @@ more than once is returned once if all its values are equal, and rejected if the
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, read_interval, read_names
-from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
+from binance_archive_kit.errors import ConfigurationError, arguments, field_error, warn_user
 from binance_archive_kit.query.bars import best_bars, find_candidates, phase_of, read_length
 from binance_archive_kit.query.open_store import Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, UniqueRows, first_few, parse_selection
@@ -25,10 +24,13 @@ from binance_archive_kit.suggestions import unknown
 
 #: How late a funding may be before the one before it is no longer known to be valid.
 _LATE = timedelta(minutes=1)
+#: The parameters that `parse_selection` and `Engine` call differently.
+_NAMES = {"symbols": "symbol", "intervals": "interval", "store": "source"}
 #: Names of temporary columns.
 _ROW, _STALE = "__row", "__stale"
 
 
+@arguments(**_NAMES)
 def load_klines(
     source: Source,
     symbol: str | Iterable[str],
@@ -80,6 +82,7 @@ def load_klines(
     return candles.drop(_single(symbol, interval))
 
 
+@arguments(**_NAMES)
 def ohlcv(
     source: Source,
     symbol: str | Iterable[str],
@@ -93,9 +96,9 @@ def ohlcv(
 ) -> pl.DataFrame:
     """Build candles of any length from shorter ones.
 
-    Each bar is built from the interval of which the store has the largest part of the bar's
-    candles. Among equal ones, the interval whose files cover more days is used, then the
-    shorter one. `every` must be a whole multiple of the interval.
+    Each bar is built from the interval with the most complete candles for it. Among equal ones, the
+    interval whose files cover more days is used, then the shorter one. `every` must be a whole
+    multiple of the interval.
 
     Parameters
     ----------
@@ -163,6 +166,7 @@ def ohlcv(
     return frame.drop("symbol") if isinstance(symbol, str) else frame
 
 
+@arguments(**_NAMES)
 def klines_with_funding(
     source: Source,
     symbol: str | Iterable[str],
@@ -306,9 +310,10 @@ class _Candles:
         left_out = f"; files that cannot be read are left out: {first_few(bad)}" if bad else ""
         names = first_few(empty)
         if not found:
-            raise ConfigurationError(
-                f"{names}: the store has files of {min(f.start for f in files)} to "
-                f"{max(f.end for f in files)}, and no candle {self._between}{left_out}"
+            raise field_error(
+                "symbol",
+                f"the store has files of {min(f.start for f in files)} to "
+                f"{max(f.end for f in files)}, and no candle {self._between}{left_out}",
+                label=names,
             )
-        message = f"no candle {self._between} of {names}{left_out}"
-        warnings.warn(message, ArchiveKitWarning, stacklevel=4)
+        warn_user(f"no candle {self._between} of {names}{left_out}")

@@ -14,7 +14,14 @@ import polars as pl
 
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Fold, Summary, Table
-from binance_archive_kit.errors import ConfigurationError, check_flag, running_shell, shown
+from binance_archive_kit.errors import (
+    ConfigurationError,
+    arguments,
+    check_flag,
+    field_error,
+    running_shell,
+    shown,
+)
 from binance_archive_kit.query.cache import CacheUse
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine, ReadOptions
@@ -39,7 +46,7 @@ class StorePart:
     ----------
     engine : Engine
     words : tuple of str
-        The first of market, data type, symbol and interval: as many as are chosen.
+        The chosen leading parts of (market, data type, symbol, interval).
     """
 
     def __init__(self, engine: Engine, words: tuple[str, ...] = ()) -> None:
@@ -71,9 +78,8 @@ class StorePart:
             If the market or the data type is not chosen yet.
         """
         if len(self.words) < 2:
-            raise ConfigurationError(
-                f"choose a {_LEVELS[len(self.words)]} first: {', '.join(self)}"
-            )
+            level = _LEVELS[len(self.words)]
+            raise field_error(level, f"choose a {level} first: {', '.join(self)}", label="")
         names = dict(zip(("symbols", "intervals"), self.words[2:], strict=False))
         return scan(OpenStore(self.engine), *self.words[:2], **(names | choice))
 
@@ -84,9 +90,9 @@ class StorePart:
         if word not in (known := list(self)):
             guess = nearest(word, known)
             hint = f"; did you mean {guess!r}?" if guess else "."
-            raise ConfigurationError(
-                f"{_LEVELS[len(self.words)]}: {shown(word)} is not in the store{hint} "
-                f"It has: {', '.join(known) or 'nothing'}"
+            raise field_error(
+                _LEVELS[len(self.words)],
+                f"{shown(word)} is not in the store{hint} It has: {', '.join(known) or 'nothing'}",
             )
         return StorePart(self.engine, (*self.words, word))
 
@@ -252,6 +258,7 @@ def _amount(streams: pl.DataFrame) -> str:
     return f"{streams.height:,} streams, {files:,} files, {size}"
 
 
+@arguments(store="folder")
 def store(folder: str | Path, **options: Any) -> OpenStore:
     """Open a store: a folder in the archive's layout.
 
@@ -262,8 +269,8 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     **options
         - ``cache`` (True): cache months as Parquet, so that the next query is faster.
         - ``cache_limit`` (20 GiB): the largest size of the cache, in bytes.
-        - ``prefer`` ("daily" or "monthly"): the file to use for a day that both cover; by
-          default the daily one.
+        - ``prefer`` ("daily" or "monthly"): which file to use where a daily and a monthly file
+          overlap; default ``daily``.
         - ``on_error`` ("raise" or "skip"): raise an error for an invalid file, the default, or
           leave it out.
         - ``decimals`` (False): return prices and amounts as exact decimals, not as floats.
@@ -282,6 +289,7 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     return OpenStore(Engine(folder, ReadOptions.parse(options)))
 
 
+@arguments(store="source")
 def connect(
     source: Source,
     *,
@@ -310,16 +318,15 @@ def connect(
     source : str, Path or OpenStore
         The folder of a store, or an open store.
     database : str or Path, optional
-        A file that stores your own tables and views. Open it again with `connect`, so that
-        views over the archive work. None keeps them in memory.
+        A file that stores your own tables and views; None keeps them in memory. The archive
+        views work only if the file is opened with `connect`.
     distinct : bool
-        Drop exact duplicates, which are equal in every column except file and partition, from
-        liquidation snapshots and from every feed whose rows have a key. Different rows with
-        the same key all stay.
+        Drop rows that are equal in every column except file and partition. Applies to
+        liquidation snapshots and to feeds with a key. Different rows with the same key all stay.
     known_at : bool
         Add the column ``known_at`` to each view: the earliest time (UTC) at which a live
-        participant could have had the row. A condition on this column does not reduce the
-        files to open; one on the time of the feed does.
+        participant could have had the row. Conditions on ``known_at`` do not limit the files
+        opened; conditions on the time column do.
     **options
         As for `store`.
 
@@ -354,6 +361,7 @@ def connect(
     return connection
 
 
+@arguments(store="source", interval="intervals")
 def scan(
     source: Source,
     market: str,
@@ -379,7 +387,7 @@ def scan(
         Only these; None for all in the store.
     start, end : str, date or datetime, optional
         First and last UTC day, both inclusive (``"2025-07-01"``); or UTC times
-        (``"2025-07-01 12:00"``), of which the end is exclusive. They apply to the time column
+        (``"2025-07-01 12:00"``), whose end is exclusive. They apply to the time column
         of the feed, such as ``open_time``.
     distinct : bool
         Drop exact duplicates, which are equal in every column except file and partition. The
@@ -425,8 +433,9 @@ def open_engine(source: Source, options: Mapping[str, Any]) -> Engine:
     if not isinstance(source, OpenStore):
         return Engine(source, ReadOptions.parse(options))
     if options:
-        raise ConfigurationError(
-            f"{', '.join(options)}: a store that is open already has its options; "
-            "give them to store(...)"
+        raise field_error(
+            next(iter(options)),
+            "a store that is open already has its options; give them to store(...)",
+            label=", ".join(options),
         )
     return source.engine

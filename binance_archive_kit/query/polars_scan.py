@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -15,18 +14,18 @@ from polars.io.plugins import register_io_source
 
 from binance_archive_kit.archive.enums import Interval, read_interval, read_names
 from binance_archive_kit.errors import (
-    ArchiveKitWarning,
     ConfigurationError,
     ConflictingRows,
-    FieldProblem,
+    field_error,
     shown,
+    warn_user,
 )
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selection, without_hints
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
 from binance_archive_kit.suggestions import nearest
-from binance_archive_kit.timestamps import is_whole_day, parse_time
+from binance_archive_kit.timestamps import format_time, is_whole_day, parse_time
 
 Moment = str | date | datetime
 _DAY = timedelta(days=1)
@@ -57,7 +56,7 @@ def parse_selection(
     """
     folders = [stored.folder for stored in engine.folders(feed)]
     if not folders:
-        raise ConfigurationError(engine.nothing_of(feed))
+        raise engine.nothing_of(feed)
     chosen_symbols = _names("symbols", symbols)
     chosen_intervals = _names("intervals", intervals)
     if chosen_intervals is not None:
@@ -65,8 +64,8 @@ def parse_selection(
     known_symbols = sorted({folder.symbol for folder in folders})
     for symbol in sorted(chosen_symbols or ()):
         if symbol not in known_symbols:
-            message = _not_in_store(feed, "symbols", symbol, known_symbols, chosen_intervals)
-            raise ConfigurationError(f"{message}{engine.skipped_hint(symbol)}")
+            hint = engine.skipped_hint(symbol)
+            raise _not_in_store(feed, "symbols", symbol, known_symbols, chosen_intervals, hint)
     of_symbols = {
         folder.interval
         for folder in folders
@@ -75,14 +74,12 @@ def parse_selection(
     known_intervals = [interval for interval in Interval if interval in of_symbols]
     for interval in sorted(chosen_intervals or ()):
         if interval not in known_intervals:
-            raise ConfigurationError(
-                _not_in_store(feed, "intervals", interval, known_intervals, chosen_symbols)
-            )
+            raise _not_in_store(feed, "intervals", interval, known_intervals, chosen_symbols)
     first, until = _time("start", start), _time("end", end)
     if until is not None and is_whole_day(end):
         until = until + _DAY if until < _LAST_DAY else None
     if first is not None and until is not None and first >= until:
-        raise ConfigurationError(f"start: {start} is not before end: {end}")
+        raise field_error("start", f"{start} is not before end: {end}")
     return Selection(chosen_symbols, chosen_intervals, first, until)
 
 
@@ -91,9 +88,14 @@ def _names(field: str, names: str | Iterable[str] | None) -> frozenset[str] | No
 
 
 def _not_in_store(
-    feed: FeedTable, field: str, name: str, known: Sequence[str], others: Collection[str] | None
-) -> str:
-    """Format the message for a symbol or interval that is not in the store, with how to add it."""
+    feed: FeedTable,
+    field: str,
+    name: str,
+    known: Sequence[str],
+    others: Collection[str] | None,
+    skipped_hint: str = "",
+) -> ConfigurationError:
+    """Return the error for a symbol or interval that is not in the store, with how to add it."""
     guess = nearest(name, known)
     hint = f"; did you mean {guess!r}?" if guess else "."
     more = f" and {len(known) - _FEW:,} more" if len(known) > _FEW else ""
@@ -104,10 +106,10 @@ def _not_in_store(
         wanted += f', intervals={{"{feed.data_type}": {_listed(given["intervals"])}}}'
     of = f" of {', '.join(others)}" if others and field == "intervals" and len(others) == 1 else ""
     message = (
-        f"{field} of {feed.view}{of}: {shown(str(name))} is not in the store{hint} "
-        f"It has: {', '.join(known[:_FEW])}{more}."
+        f"{shown(str(name))} is not in the store{hint} It has: {', '.join(known[:_FEW])}{more}."
     )
-    return message if len(name) > _LONG else f"{message} To add it: collect({wanted}, …)"
+    advice = "" if len(name) > _LONG else f" To add it: collect({wanted}, …)"
+    return field_error(field, f"{message}{advice}{skipped_hint}", f"{field} of {feed.view}{of}")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -122,7 +124,7 @@ def _time(field: str, value: Moment | None) -> datetime | None:
     try:
         return None if value is None else parse_time(value).replace(tzinfo=None)
     except ValueError as error:
-        raise ConfigurationError(FieldProblem(field, str(error))) from None
+        raise field_error(field, str(error)) from None
 
 
 def scan_feed(
@@ -283,11 +285,8 @@ class UniqueRows:
         if not self.dropped:
             return
         rows = "1 row that repeats" if self.dropped == 1 else f"{self.dropped:,} rows that repeat"
-        warnings.warn(
-            f"dropped {rows} another one in every value; files: {first_few(sorted(self.files))}",
-            ArchiveKitWarning,
-            stacklevel=3,
-        )
+        files = first_few(sorted(self.files))
+        warn_user(f"dropped {rows} another one in every value; files: {files}")
 
 
 def first_few(names: Sequence[str]) -> str:
@@ -319,7 +318,7 @@ def _conflicts(rows: pl.DataFrame, key: list[str], values: list[str]) -> Iterato
         group = rows.filter(pl.col(name) == first[name] for name in key)
         one, two = group.unique(values, keep="first", maintain_order=True).head(2).to_dicts()
         name = next(name for name in values if one[name] != two[name])
-        message = f"two rows of {one[time]:%Y-%m-%d %H:%M:%S} differ: {name} is {one[name]}"
+        message = f"two rows of {format_time(one[time])} differ: {name} is {one[name]}"
         others = [each["file"] for each in (one, two) if each["file"] != first["file"]]
         where = f", one of them in {others[0]}" if others else ""
         more = f" ({first['times']:,} such times)" if first["times"] > 1 else ""

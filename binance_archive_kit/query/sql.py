@@ -18,7 +18,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from binance_archive_kit.errors import ConfigurationError, shown
+from binance_archive_kit.errors import field_error, shown
 from binance_archive_kit.query.duckdb_views import original
 from binance_archive_kit.query.open_store import Source, connect
 from binance_archive_kit.reading.feed_table import PATH_TYPES
@@ -51,8 +51,8 @@ def sql(
         Values for ``?`` or ``$1`` (a list or tuple) or ``$name`` (a mapping). Times with
         a zone are converted to UTC; times without a zone are taken as UTC.
     frames : mapping of str to frame, optional
-        Polars, pandas or Arrow frames that the query may use as tables, by name. Names
-        that are no table are also looked up among the variables of the calling code.
+        Polars, pandas or Arrow frames that the query may use as tables, by name. Unknown
+        table names are looked up among the caller's variables.
         Times with a zone are converted to UTC; times without a zone are taken as UTC.
     distinct, known_at : bool
         As for `connect`.
@@ -64,8 +64,8 @@ def sql(
     polars.DataFrame
         The rows of the answer. A TIMESTAMP is ``Datetime("us", "UTC")``, an INTERVAL is
         ``Duration("us")``. Columns named ``market``, ``symbol``, ``interval``, ``partition`` and
-        ``file`` have the types that `scan` returns, so that both can be joined, unless they
-        contain other values. For a statement that is not a query, the columns are those that
+        ``file`` have the types that `scan` returns, so results join with scans. Columns with other
+        values keep DuckDB's type. For a statement that is not a query, the columns are those that
         DuckDB reports, such as ``Count``.
 
     Raises
@@ -87,16 +87,17 @@ def sql(
     """
     values = _values(params)
     if frames is not None and not isinstance(frames, Mapping):
-        raise ConfigurationError(
-            f"frames: a {type(frames).__name__} has no names; write frames={{'name': frame}}"
+        raise field_error(
+            "frames", f"a {type(frames).__name__} has no names; write frames={{'name': frame}}"
         )
     tables = {name: _table(name, frame) for name, frame in (frames or {}).items()}
     if isinstance(source, duckdb.DuckDBPyConnection):
         given = options | {"distinct": distinct, "known_at": known_at}
         if names := [name for name, value in given.items() if name in options or value]:
-            raise ConfigurationError(
-                f"{', '.join(names)}: a connection has its options already; "
-                "give them to connect(...)"
+            raise field_error(
+                names[0],
+                "a connection has its options already; give them to connect(...)",
+                label=", ".join(names),
             )
         return _answer(source, query, values, tables, sys._getframe(1))
     with connect(source, distinct=distinct, known_at=known_at, **options) as connection:
@@ -170,8 +171,8 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     ------
     ConfigurationError
         For a query that DuckDB rejects or cannot run.
-    ArchiveKitError
-        The error that reading a file raised inside DuckDB.
+    Exception
+        The error that reading rows raised inside DuckDB, such as a FileError.
     """
     try:
         yield
@@ -180,26 +181,27 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
             raise
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
-        if (ours := original(error)) is not None:
-            raise ours from None
-        message = str(error).partition(" Detail: Python exception")[0]
+        if (passed := original(error)) is not None:
+            raise passed from None
+        message = str(error)
         if (found := _MISSING_TABLE.search(message)) is not None:
             line = message[found.end() :].strip("\n")
             message = f"{_no_table(connection, found[1])}\n\n{line}" if line else message
-        raise ConfigurationError(f"query: {message}") from None
+        raise field_error("query", message) from None
 
 
 def check_statement(connection: duckdb.DuckDBPyConnection, query: str) -> None:
     """Check that a query is one statement; raise a ConfigurationError if not."""
     if not isinstance(query, str):
-        raise ConfigurationError(f"query: {shown(query)} is not text")
+        raise field_error("query", f"{shown(query)} is not text")
     statements = connection.extract_statements(query)
     if len(statements) != 1:
-        raise ConfigurationError(
-            f"query: it holds {len(statements)} statements; write one, with its steps in a "
-            "WITH clause, or run several on a connection of connect(...)"
+        raise field_error(
+            "query",
+            f"it holds {len(statements)} statements; write one, with its steps in a WITH clause, "
+            "or run several on a connection of connect(...)"
             if statements
-            else "query: it holds no statement"
+            else "it holds no statement",
         )
 
 
@@ -210,7 +212,7 @@ def _check_name(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         params=[name],
     ).fetchall()
     if found:
-        raise ConfigurationError(f"frames: {shown(name)} is a table or view; choose another name")
+        raise field_error("frames", f"{shown(name)} is a table or view; choose another name")
 
 
 def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
@@ -237,9 +239,9 @@ def _values(params: object) -> Any:
         return None
     if isinstance(params, list | tuple | Mapping):
         return _value(params)
-    raise ConfigurationError(
-        f"params: {shown(params)} is neither a list or tuple of values for ? nor a mapping for "
-        "$name"
+    raise field_error(
+        "params",
+        f"{shown(params)} is neither a list or tuple of values for ? nor a mapping for $name",
     )
 
 
@@ -261,9 +263,9 @@ def _table(name: str, frame: object) -> pl.DataFrame:
     """Convert a frame to Polars, with times in naive UTC."""
     table = _frame(frame)
     if table is None:
-        raise ConfigurationError(
-            f"frames: {shown(name)} is a {type(frame).__name__}, not a frame of Polars, pandas or "
-            "Arrow"
+        raise field_error(
+            "frames",
+            f"{shown(name)} is a {type(frame).__name__}, not a frame of Polars, pandas or Arrow",
         )
     return table
 

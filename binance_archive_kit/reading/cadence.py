@@ -129,7 +129,6 @@ def _month_at(index: Times) -> Times:
     return index.astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
 
 
-_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _EVENTS = Cadence("irregular")
 
 

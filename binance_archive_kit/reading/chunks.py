@@ -1,8 +1,8 @@
 """Turn csv text into chunks of checked rows.
 
 The first time rows of a file are read, every row is checked against the file's name: number of
-columns, unit of the times, days, order. If rows are only counted, the times of the first and
-the last row are. A file whose statistics are known and still its own is not checked again.
+columns, unit of the times, days, order. If rows are only counted, only the first and last time
+are checked. A file is not checked again while its recorded statistics match its stamp.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ class Notes:
     def completed(self, task: FileTask, stats: FileStats) -> None:
         """Note the statistics of a file that was read to its end."""
 
-    def rejected(self, task: FileTask, error: FileError) -> None:
-        """Note that a file cannot be read; the error may be completed."""
+    def rejected(self, task: FileTask, error: FileError) -> FileError:
+        """Note that a file cannot be read; return the error to raise."""
+        return error
 
 
 @dataclass(frozen=True, slots=True)

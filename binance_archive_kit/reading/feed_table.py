@@ -11,17 +11,9 @@ from functools import cache, cached_property
 import polars as pl
 import pyarrow as pa
 
-from binance_archive_kit.archive.enums import (
-    PREMIUM_INDEX,
-    DataType,
-    Interval,
-    Market,
-    Partition,
-    read_market,
-)
-from binance_archive_kit.archive.schemas import Column, Schema, load_schemas, schema
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.schemas import Column, Schema, read_feed, schema
 from binance_archive_kit.errors import ConfigurationError
-from binance_archive_kit.suggestions import unknown
 
 #: The first columns of every row; all but the day come from the name of the file.
 PATH_COLUMNS = {
@@ -73,30 +65,6 @@ def view_name(market: Market, data_type: DataType) -> str:
     """
     # Enum members are the archive's words in snake case.
     return f"{market}_{data_type.name.lower()}"
-
-
-def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
-    """Parse the name of a feed, in any accepted spelling.
-
-    Raises
-    ------
-    ConfigurationError
-        If the archive has no such feed; the message lists those it has.
-
-    Examples
-    --------
-    >>> read_feed("um", "premiumIndex")
-    (<Market.FUTURES_UM: 'futures_um'>, <DataType.PREMIUM_INDEX_KLINES: 'premiumIndexKlines'>)
-    >>> read_feed("spot", "agg_trades")[1].value
-    'aggTrades'
-    """
-    market = read_market(market)
-    spelled = {each.name.lower(): each for each in DataType} | {each: each for each in DataType}
-    spelled |= {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
-    of_market = [each for owner, each in load_schemas() if owner == market]
-    if not isinstance(data_type, str) or spelled.get(data_type) not in of_market:
-        raise ConfigurationError(unknown(f"data type of {market}", data_type, of_market))
-    return Market(market), spelled[data_type]
 
 
 class FeedTable:

@@ -197,7 +197,7 @@ class LargeFiles(Generic[T]):
         self._reader = reader
         self._request = request
         self._time = reader.time
-        #: Files of which only the times are still needed.
+        #: Files whose times alone are still needed.
         self._times_only: set[StoredFile] = set()
 
     def read(self, tasks: Sequence[FileTask]) -> Iterator[T]:
@@ -295,16 +295,14 @@ class LargeFiles(Generic[T]):
                 raw.unit = unit
                 yield raw
         except FileError as error:
-            self._request.notes.rejected(task, error)
-            raise
+            raise self._request.notes.rejected(task, error) from None
 
     def _parse(self, raw: CsvChunk, columns: set[str], *, ends: bool) -> Chunk:
         try:
             self._reader.unzipper.join(raw)
             chunk = self._reader.read_one(raw, columns)
         except FileError as error:
-            self._request.notes.rejected(raw.task, error)
-            raise
+            raise self._request.notes.rejected(raw.task, error) from None
         chunk.ends = ends
         return chunk
 

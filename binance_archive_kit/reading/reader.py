@@ -150,9 +150,9 @@ def _parse_small(
             return [_Large(tasks[0])]
     except FileError as error:
         if len(tasks) == 1:
-            request.notes.rejected(tasks[0], error)
+            error = request.notes.rejected(tasks[0], error)
             if request.skip is None:
-                raise
+                raise error from None
             request.skip(error)
             return []
     # One of them is bad or irregular: read each by itself.

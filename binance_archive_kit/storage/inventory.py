@@ -5,8 +5,8 @@ exist, the zip is used.
 
 Any tool may have filled the folder in the bucket's layout. Files that a storage placed
 elsewhere are found at their recorded locations. For reading, a folder is scanned again only
-if its modification time has moved, so that files which arrive between two queries are found.
-For planning, folders are always scanned.
+if its modification time has moved, so that files which arrive between two queries are found;
+otherwise each of its files is looked at once. For planning, folders are always scanned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -30,20 +31,30 @@ from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
     Stream,
+    feed_prefix,
     format_period,
     is_symbol,
     parse_loose_period,
     parse_period,
     period_end,
+    prefix_of,
 )
 from binance_archive_kit.errors import disk_error
 from binance_archive_kit.storage.databases import Row
 from binance_archive_kit.storage.layout import QUARANTINE
-from binance_archive_kit.storage.proof import NOT_THERE, Stamp, stamp_of, stamp_of_entry
+from binance_archive_kit.storage.proof import (
+    NOT_THERE,
+    Stamp,
+    raw_stamp,
+    stamp_of,
+    stamp_of_entry,
+)
 from binance_archive_kit.storage.records import Locations, Records
 
 INTERVALS = frozenset(Interval)
 _SECOND = 1_000_000_000
+#: Whether a file can be found by its name in an open folder.
+_BY_FOLDER = os.stat in os.supports_dir_fd
 _ZIP = ".zip"
 #: Columns of `Inventory.frame`: a file, and what was recorded when it was proven.
 INVENTORY_SCHEMA = pl.Schema(
@@ -119,28 +130,60 @@ class StoredFile:
         return self.form is Form.ZIP
 
 
-@dataclass(eq=False, slots=True)
 class StoredFolder:
-    """The files of one folder, oldest first."""
+    """The files of one folder, oldest first.
 
-    folder: Folder
-    files: tuple[StoredFile, ...]
-    #: The same files, grouped by month.
-    months: tuple[tuple[StoredFile, ...], ...] = field(init=False)
-    #: Cached by queries: the guarantees of groups of files, by their first and last file.
-    guarantees: dict[tuple[StoredFile, StoredFile], Any] = field(init=False, default_factory=dict)
-    #: Cached by queries: the files chosen for a month, by its first file.
-    choices: dict[StoredFile, Any] = field(init=False, default_factory=dict)
+    Parameters
+    ----------
+    folder : Folder
+    files : tuple of StoredFile, optional
+    listing : list of (str, Stamp)
+        Names and stamps of all files under the folder's own path, in the order of the names.
+        They give `files` when these are first needed; a whole market has very many.
+    """
 
-    def __post_init__(self) -> None:
-        """Group the files by the month in which they begin."""
+    def __init__(
+        self,
+        folder: Folder,
+        files: tuple[StoredFile, ...] | None = None,
+        listing: list[tuple[str, Stamp]] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.listing = listing or []
+        #: Cached by queries: the guarantees of groups of files, by their first and last file.
+        self.guarantees: dict[tuple[StoredFile, StoredFile], Any] = {}
+        #: Cached by queries: the files chosen for a month, by its first file.
+        self.choices: dict[StoredFile, Any] = {}
+        if files is not None:
+            self.files = files
+
+    @cached_property
+    def files(self) -> tuple[StoredFile, ...]:
+        """The files whose names belong to the folder, oldest first."""
+        return tuple(_own_files(self.folder, self.listing))
+
+    @cached_property
+    def months(self) -> tuple[tuple[StoredFile, ...], ...]:
+        """The same files, grouped by the month in which they begin."""
         months = groupby(self.files, lambda file: (file.start.year, file.start.month))
-        self.months = tuple(tuple(files) for _, files in months)
+        return tuple(tuple(files) for _, files in months)
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether it has no file."""
+        if self.listing and "files" not in self.__dict__:
+            name, _ = self.listing[0]
+            period = name.removeprefix(self.folder.stem).removesuffix(_ZIP)
+            if len(name) == len(self.folder.stem) + len(period) + len(_ZIP):
+                with suppress(ValueError):
+                    parse_period(period, self.folder.partition)
+                    return False
+        return not self.files
 
 
 @dataclass
 class _Listing:
-    """The content of a folder, and whether a change to it would show in its time."""
+    """The content of a folder; `settled`: any change to it will change its time."""
 
     mtime: int
     settled: bool
@@ -152,6 +195,12 @@ class _Listing:
     def stamps(self) -> dict[str, Stamp]:
         """Stamp of each file, by its name."""
         return dict(self.files)
+
+    def stored_in(self, folder: Folder) -> StoredFolder:
+        """Return the files as those of a folder; the same object as long as none changes."""
+        if self.stored is None:
+            self.stored = StoredFolder(folder, listing=self.files)
+        return self.stored
 
 
 @dataclass(slots=True)
@@ -165,7 +214,7 @@ class _Relocated:
 
 
 class Inventory:
-    """The files below a store's root, by feed; safe to be used by several threads."""
+    """The files below a store's root, by feed; safe for several threads."""
 
     def __init__(self, locations: Locations, records: Records) -> None:
         self.root = locations.root
@@ -187,13 +236,42 @@ class Inventory:
                 or any(True for _ in self._walk(market, data_type))
             ]
 
-    def folders(self, market: Market, data_type: DataType) -> list[StoredFolder]:
-        """Return the folders of a feed that have files, in the order of their names."""
+    def names(self, market: Market, data_type: DataType) -> list[Folder]:
+        """Return the folders of a feed that have files, in order; looks at no file."""
         with self._lock:
-            stored = [_stored(folder, listing) for folder, listing in self._walk(market, data_type)]
+            relocated = self._read_locations().feeds.get((market, data_type), {})
+            walked = self._walk(market, data_type)
+            found = {folder for folder, path in walked if self._has_files(path)}
+        return sorted(found.union(relocated))
+
+    def folders(
+        self,
+        market: Market,
+        data_type: DataType,
+        matches: Callable[[Folder], bool] = lambda folder: True,
+    ) -> list[StoredFolder]:
+        """Return the folders of a feed that have files, in the order of their names.
+
+        The stamps of the files are those of now: no caller has to look at a file again. Files
+        of other folders are not looked at.
+
+        Parameters
+        ----------
+        market : Market
+        data_type : DataType
+        matches : callable, optional
+            Returns whether a folder is needed; all by default.
+        """
+        with self._lock:
+            stored = [
+                self._current(path).stored_in(folder)
+                for folder, path in self._walk(market, data_type)
+                if matches(folder)
+            ]
             if relocated := self._read_locations().feeds.get((market, data_type)):
-                stored = self._with_relocated(stored, relocated)
-        return [folder for folder in stored if folder.files]
+                chosen = {folder: files for folder, files in relocated.items() if matches(folder)}
+                stored = self._with_relocated(stored, chosen)
+        return [folder for folder in stored if not folder.is_empty]
 
     def frame(self, prefixes: Iterable[str], keys: Iterable[str] = ()) -> pl.DataFrame:
         """Return the zips below some prefixes and their recorded proofs; reads no file.
@@ -216,7 +294,7 @@ class Inventory:
             return _compared(files, self._proofs(prefixes))
         elsewhere: dict[str, dict[str, str]] = {}
         for key, location in self.locations.recorded().items():
-            elsewhere.setdefault(f"{key.rpartition('/')[0]}/", {})[key] = location
+            elsewhere.setdefault(prefix_of(key), {})[key] = location
         files, occupied = [], []
         for prefix in prefixes:
             relocated = elsewhere.get(prefix, {})
@@ -247,7 +325,7 @@ class Inventory:
             found.append((key, stamp_of(stat)))
         return found
 
-    # Files that lie elsewhere
+    # Relocated files
 
     def _read_locations(self) -> _Relocated:
         """Group the relocated files by folder, unless the locations are the same as before."""
@@ -266,13 +344,13 @@ class Inventory:
         stored: list[StoredFolder],
         relocated: Mapping[Folder, list[tuple[ObjectKey, str]]],
     ) -> list[StoredFolder]:
-        """Add files that lie elsewhere to those that lie under their key."""
+        """Add relocated files to those that lie under their key."""
         found = {each.folder: each for each in stored}
         for folder, moved in relocated.items():
             files = {file.key: file for file in found[folder].files} if folder in found else {}
             for key, location in moved:
                 parent, _, name = location.rpartition("/")
-                stamp = self._read(parent).stamps.get(name)
+                stamp = self._current(parent).stamps.get(name)
                 if stamp is not None:
                     files[str(key)] = StoredFile(str(key), location, key.start, key.end, stamp)
             in_order = tuple(sorted(files.values(), key=lambda file: file.start))
@@ -284,19 +362,59 @@ class Inventory:
 
     # Reading folders
 
-    def _walk(self, market: Market, data_type: DataType) -> Iterator[tuple[Folder, _Listing]]:
-        """Yield the folders of a feed for files, with their content."""
+    def _walk(self, market: Market, data_type: DataType) -> Iterator[tuple[Folder, str]]:
+        """Yield the folders of a feed for files, with their paths."""
         for partition in Partition:
-            parent = f"data/{market.path}/{partition}/{data_type}"
-            for symbol in filter(is_symbol, self._read(parent).folders):
-                path = f"{parent}/{symbol}"
+            parent = feed_prefix(market, partition, data_type)
+            for symbol in filter(is_symbol, self._read(parent[:-1]).folders):
+                path = f"{parent}{symbol}"
                 if not data_type.has_intervals:
-                    yield Folder(Stream(market, data_type, symbol), partition), self._read(path)
+                    yield Folder(Stream(market, data_type, symbol), partition), path
                     continue
                 for name in self._read(path).folders:
                     if name in INTERVALS:
                         stream = Stream(market, data_type, symbol, Interval(name))
-                        yield Folder(stream, partition), self._read(f"{path}/{name}")
+                        yield Folder(stream, partition), f"{path}/{name}"
+
+    def _current(self, folder: str) -> _Listing:
+        """Return the content of a folder, with the stamps that its files have now."""
+        known = self._listings.get(folder)
+        listing = self._read(folder)
+        # A file that is rewritten in place does not change the time of its folder.
+        if listing is known and not self._is_unchanged(folder, listing.files):
+            del self._listings[folder]
+            listing = self._read(folder)
+        return listing
+
+    def _has_files(self, folder: str) -> bool:
+        """Return whether a folder has files, from their names alone."""
+        known = self._listings.get(folder)
+        if known is not None and known.files:
+            return True
+        try:
+            with os.scandir(f"{self.root}/{folder}") as entries:
+                return any(entry.name.endswith(_ENDINGS) for entry in entries)
+        except OSError:
+            return False
+
+    def _is_unchanged(self, folder: str, files: Sequence[tuple[str, Stamp]]) -> bool:
+        """Return whether files have these stamps; no if one of them is gone."""
+        path = f"{self.root}/{folder}"
+        try:
+            # In an open folder a name is found faster than by its path.
+            opened = os.open(path, os.O_RDONLY) if _BY_FOLDER else None
+            prefix = "" if _BY_FOLDER else f"{path}/"
+            try:
+                for name, stamp in files:
+                    stat = os.stat(f"{prefix}{name}", dir_fd=opened)
+                    if raw_stamp(stat) != stamp and stamp_of(stat) != stamp:
+                        return False
+            finally:
+                if opened is not None:
+                    os.close(opened)
+        except OSError:
+            return False
+        return True
 
     def _read(self, folder: str) -> _Listing:
         """Return the content of a folder; read again only if it may have changed."""
@@ -345,18 +463,12 @@ class Inventory:
 
 
 def _clock_tick(mtime: int) -> int:
-    """Return how long a folder may change without its time moving, in nanoseconds.
+    """Return the nanoseconds during which a folder may change without a new time.
 
     Clocks of file systems tick a hundred times a second or more often; those with whole
     seconds only tick every second or two.
     """
     return 2 * _SECOND if mtime % _SECOND == 0 else _SECOND // 10
-
-
-def _stored(folder: Folder, listing: _Listing) -> StoredFolder:
-    if listing.stored is None:
-        listing.stored = StoredFolder(folder, tuple(_own_files(folder, listing.files)))
-    return listing.stored
 
 
 def _own_files(folder: Folder, found: list[tuple[str, Stamp]]) -> list[StoredFile]:
@@ -494,12 +606,12 @@ def diagnose(folder: str, name: str) -> Diagnosis | None:
     >>> diagnose("downloads/", "results.csv") is None
     True
     """
-    words = folder.split("/")
+    parts = folder.split("/")
     market = next((m for m in Market if f"/{m.path}/" in f"/{folder}"), None)
-    marked = words[0] == "data" and words[1:2] in (["spot"], ["futures"], ["option"])
+    in_layout = parts[0] == "data" and parts[1:2] in (["spot"], ["futures"], ["option"])
     found = _NAME.fullmatch(name)
     if found is None:
-        if not marked:
+        if not in_layout:
             return None
         return Diagnosis(
             None,
@@ -509,7 +621,7 @@ def diagnose(folder: str, name: str) -> Diagnosis | None:
         )
     symbol, middle, period = found["symbol"], found["middle"], found["period"]
     partition = Partition.DAILY if period.count("-") == 2 else Partition.MONTHLY
-    data_type = next((DataType(word) for word in words if word in set(DataType)), None)
+    data_type = next((DataType(word) for word in parts if word in set(DataType)), None)
     if middle in set(DataType):
         data_type = DataType(middle)
     interval = Interval(middle) if middle in INTERVALS else None

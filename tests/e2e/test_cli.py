@@ -28,7 +28,7 @@ def run(
     *arguments: str, cwd: Path, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "binance_archive_kit.cli", *arguments],
+        [sys.executable, "-W", "error", "-m", "binance_archive_kit", *arguments],
         cwd=cwd,
         env={**os.environ, **environment},
         input=stdin,
@@ -139,7 +139,7 @@ def ended_by(
     reached: Callable[[str, str], bool],
 ) -> tuple[int, str]:
     """Collect, and send a signal once a request has reached the server; code and complaint."""
-    command = [sys.executable, "-m", "binance_archive_kit.cli", "collect", *flags]
+    command = [sys.executable, "-m", "binance_archive_kit", "collect", *flags]
     with subprocess.Popen(
         [*command, "--endpoint-url", server.url],
         cwd=folder,
@@ -243,14 +243,17 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["plan"], "config: give a JSON file, or say what to collect by flags"),
+        (["plan"], "config: missing; give a JSON file, or options"),
         (["plan", "--markets", "sport"], "'sport' is not valid; did you mean 'spot'?"),
         (["plan", "--markets", "spot"], "symbols: required, and not given"),
         (["plan", *FLAGS, "--end", "-x"], "'-x' is not a day"),
         (["plan", *FLAGS, "--start=tomorrow"], "'tomorrow' is not a day"),
         (["plan", *FLAGS, "--batch-size", "x"], "batch_size: 'x' is not valid"),
-        (["plan", *FLAGS, "--symbols", "spot=A"], "'BTCUSDT' is for all, and others are for one"),
-        (["collect", "-"], "standard input holds no JSON object"),
+        (
+            ["plan", *FLAGS, "--symbols", "spot=A"],
+            "'BTCUSDT' has no NAME=, and other values have one",
+        ),
+        (["collect", "-"], "standard input has no JSON object"),
         (["verify", "nowhere"], "'nowhere' is not a folder"),
         (["sql", ".", "SELEKT 1"], "Parser Error"),
         (["sql", ".", ""], "it holds no statement"),
@@ -280,7 +283,7 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
         (["plan", *FLAGS[:8], *FLAGS[10:]], "start: required"),
         (["plan", *FLAGS, "--output-directory", "binary/x"], "'binary/x' cannot be a folder"),
         (["plan", *FLAGS, "--output-directory", "loop/x"], "symbolic links lead in a circle"),
-        (["plan", *FLAGS, "--output-directory", "dangling"], "a link to nothing"),
+        (["plan", *FLAGS, "--output-directory", "dangling"], "a broken link"),
         (["plan", *FLAGS, "--matrix-path", "binary"], "matrix_path: 'binary' cannot be read"),
         (["plan", *FLAGS, "--endpoint-url", "http://me:hidden@h"], "a user or a password"),
         (["symbols", "spot", "--endpoint-url", "http://me:hidden@h"], "a user or a password"),
@@ -369,7 +372,7 @@ def test_nothing_to_do_ends_with_3(tmp_path: Path, archive: LocalS3) -> None:
     assert (said.returncode, said.stdout) == (3, "Store empty · it has no files of the archive\n")
     said = run("symbols", "spot", "--like", "NOSUCH*", cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
     assert (said.returncode, said.stdout) == (3, "")
-    assert "no symbol is like 'NOSUCH*'" in said.stderr
+    assert "no symbol matches 'NOSUCH*'" in said.stderr
 
 
 def test_a_path_that_cannot_be_is_a_wrong_question(tmp_path: Path, archive: LocalS3) -> None:
@@ -377,7 +380,7 @@ def test_a_path_that_cannot_be_is_a_wrong_question(tmp_path: Path, archive: Loca
     (tmp_path / "store").mkdir()
     wrong = {
         "is a file": ("plan", *FLAGS, "--output-directory", "taken/below"),
-        "no file in a folder": ("coverage", "store", "--html", "nowhere/report.html"),
+        "not the path of a file": ("coverage", "store", "--html", "nowhere/report.html"),
         "the part of the bucket's layout": ("verify", "copy/data"),
     }
     (tmp_path / "copy" / "data" / "spot").mkdir(parents=True)
@@ -449,7 +452,7 @@ def test_rows_of_every_type_are_json(
 def test_streams_may_be_closed_or_full(tmp_path: Path, command: str, code: int) -> None:
     (tmp_path / "gone").mkdir()
     python = shlex.quote(sys.executable)
-    script = f"{python} -W error -m binance_archive_kit.cli {command}"
+    script = f"{python} -W error -m binance_archive_kit {command}"
     if command.endswith("gone"):
         script = f"cd gone; rmdir ../gone; {script.partition(';')[0]}"
     said = subprocess.run(
@@ -527,7 +530,7 @@ def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     python = shlex.quote(sys.executable)
-    command = f"{python} -m binance_archive_kit.cli matrix --json | head -c 10"
+    command = f"{python} -m binance_archive_kit matrix --json | head -c 10"
     said = subprocess.run(
         ["bash", "-c", command],
         cwd=tmp_path,
@@ -565,9 +568,7 @@ def test_a_schedule_that_ends_it_interrupts_it(tmp_path: Path) -> None:
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     path = tmp_path / "binance-archive"
-    path.write_text(
-        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m binance_archive_kit.cli "$@"\n'
-    )
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m binance_archive_kit "$@"\n')
     path.chmod(0o755)
     return path
 

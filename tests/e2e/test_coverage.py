@@ -25,6 +25,7 @@ from binance_archive_kit.reading.unzip import Unzipper
 from binance_archive_kit.workflow import PrefectArchiveCollectionWorkflow, WorkflowConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, Bucket, with_sidecars
+from tests.support.checks import rot
 from tests.support.dialects import zip_of
 from tests.support.planted import DAY, HOUR, at, csv_at, every
 from tests.support.stores import kline
@@ -271,7 +272,7 @@ def test_some_days_of_a_plan_are_as_a_plan_of_these_days(
     alone = bak.coverage(demo[name].replace(date_range=within))
     assert report.streams.equals(alone.streams)
     assert report.gaps.equals(alone.gaps)
-    assert report.verdict.split("; never there")[0] == alone.verdict.split("; never there")[0]
+    assert report.verdict.split("; unavailable")[0] == alone.verdict.split("; unavailable")[0]
 
 
 @pytest.mark.parametrize("asked", [{"start": "2025-08-01"}, {"end": "2025-06-01"}])
@@ -446,12 +447,12 @@ def test_what_was_never_collected_is_not_collected(serve: Serve, ask: Ask, store
     config = ask(serve(candles_of("BTCUSDT", FIVE)))
     report = bak.coverage(config)
     assert kinds_of(report) == [("not_collected", FIRST, FIRST + timedelta(days=5))]
-    assert report.verdict.startswith("Nothing there: 0 % of the rows due are there (0 of 120)")
+    assert report.verdict.startswith("Nothing present: 0 % of the rows due are present (0 of 120)")
     assert report.streams["state"].to_list() == ["nothing there"]
     assert not store.exists(), "looking makes no folder"
     bak.collect(config)
     assert bak.coverage(config).verdict == (
-        "Complete: 100 % of the rows due are there (120 of 120), in 5 of 5 files of 1 stream"
+        "Complete: 100 % of the rows due are present (120 of 120), in 5 of 5 files of 1 stream"
     )
 
 
@@ -469,10 +470,10 @@ def test_a_symbol_that_is_not_known_is_named_beside_those_that_are(serve: Serve,
     config = ask(serve(candles_of("BTCUSDT", FIVE)), "BTCUSDT", "NOPEUSDT")
     bak.collect(config)
     report = bak.coverage(config)
-    assert "never there: spot klines NOPEUSDT 1h" in report.verdict
+    assert "unavailable: spot klines NOPEUSDT 1h" in report.verdict
     ready = bak.backtest_coverage(config)
     assert not ready.is_ready
-    assert "never there: spot klines NOPEUSDT 1h" in ready.verdict
+    assert "unavailable: spot klines NOPEUSDT 1h" in ready.verdict
     with pytest.raises(CoverageError, match="NOPEUSDT"):
         ready.raise_if_not_ready()
 
@@ -500,7 +501,7 @@ def test_days_around_a_listing_were_not_due(serve: Serve, ask: Ask) -> None:
         ("after_delisting", FIVE[3], FIRST + timedelta(days=7)),
     ]
     assert report.is_complete
-    assert "not due: 1 stretch after delisting" in report.verdict
+    assert "not due: 1 period after delisting" in report.verdict
     assert report.streams["expected_files"].to_list() == [1]
 
 
@@ -522,7 +523,7 @@ def test_foreign_keys_in_a_folder_do_not_hide_its_first_file(
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[2:]))
     plan = bak.plan(ask(server))
     assert [absence.reason for absence in plan.unavailable] == ["before_first"]
-    assert "first file of it is of 2025-07-03" in plan.unavailable[0].detail
+    assert "first file is of 2025-07-03" in plan.unavailable[0].detail
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[:1] + FIVE[2:]))
     plan = bak.plan(ask(server, start=FIVE[1], days=3))
     assert [absence.reason for absence in plan.missing] == ["absent"]
@@ -540,7 +541,7 @@ def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, s
     assert report.is_complete
     assert "(72 of 72), in 3 of 3 files" in report.verdict
     [said] = report.gaps["evidence"]
-    assert "the archive's last file of it is of 2025-07-03; delisted?, asked on 20" in said
+    assert "the archive's last file is of 2025-07-03; delisted?, asked on 20" in said
 
 
 def test_what_was_told_of_an_end_that_was_none_is_a_lack(
@@ -560,7 +561,7 @@ def test_a_range_before_the_listing_has_nothing_due(serve: Serve, ask: Ask) -> N
     config = ask(serve(candles_of("BTCUSDT", FIVE)), start=date(2025, 5, 1), days=3)
     report = bak.coverage(config)
     assert report.verdict.startswith("Nothing is due: spot klines BTCUSDT 1h")
-    assert "the archive's first file of it is of 2025-07-01" in report.verdict
+    assert "the archive's first file is of 2025-07-01" in report.verdict
     assert (report.coverage, report.is_complete) == (None, False)
 
 
@@ -607,7 +608,7 @@ def test_a_range_in_the_future_has_nothing_due(serve: Serve, ask: Ask) -> None:
     config = ask(serve(candles_of("BTCUSDT", days)), start=today + timedelta(days=20), days=4)
     report = bak.coverage(config)
     assert {row[0] for row in kinds_of(report)} == {"not_published"}
-    assert report.verdict == "Nothing is due: 1 stretch not published"
+    assert report.verdict == "Nothing is due: 1 period not published"
     assert "100" not in str(report)
 
 
@@ -636,7 +637,7 @@ def test_what_is_in_quarantine_is_corrupt(serve: Serve, ask: Ask, store: Path, a
         assert report.gaps["evidence"][0].startswith("in quarantine, ")
         assert report.gaps["missing"].to_list() == [24]
         assert report.verdict.startswith(
-            "Incomplete: 80.00 % of the rows due are there (96 of 120)"
+            "Incomplete: 80.00 % of the rows due are present (96 of 120)"
         )
 
 
@@ -653,7 +654,7 @@ def test_a_folder_remembers_files_that_were_removed(
         there = 24 * (5 - len(removed))
         assert f"({there} of 120), in {5 - len(removed)} of 5 files" in report.verdict
         assert set(report.gaps["kind"]) == {"not_collected"}
-        assert all("is no longer there" in said for said in report.gaps["evidence"])
+        assert all("is missing now" in said for said in report.gaps["evidence"])
         assert not bak.backtest_coverage(store).is_ready
         assert not bak.verify(store).sound
     bak.collect(config)
@@ -671,6 +672,28 @@ def test_a_file_that_was_changed_after_its_proof_is_corrupt(
     assert kinds_of(report) == [("corrupt", FIVE[1], FIVE[2])]
     assert "not the ones that were proven" in report.gaps["evidence"][0]
     assert str(key) in str(report)
+
+
+def test_decayed_bytes_are_not_called_the_archives_and_collect_replaces_them(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE)))
+    bak.collect(config)
+    key = kline("BTCUSDT", str(FIVE[1]))
+    file = store / str(key)
+    good = file.read_bytes()
+    rot(file, store)
+    for _ in range(2):
+        with pytest.raises(bak.FileError, match="no longer the proven ones") as caught:
+            bak.load_klines(store, "BTCUSDT", "1h")
+        assert caught.value.reason == "changed"
+        assert "publishes" not in str(caught.value)
+    report = bak.coverage(store)
+    assert kinds_of(report) == [("corrupt", FIVE[1], FIVE[2])]
+    assert "no longer the proven ones" in report.gaps["evidence"][0]
+    assert bak.collect(config).collection_stats["successful_tasks"] == 1
+    assert file.read_bytes() == good
+    assert bak.load_klines(store, "BTCUSDT", "1h").height == 120
 
 
 def test_what_came_to_be_is_no_longer_missing(serve: Serve, ask: Ask, store: Path) -> None:

@@ -265,7 +265,7 @@ def test_something_else_where_a_folder_of_ours_should_be(
     else:
         path.symlink_to(path)
     plan(config)
-    way_out = "move away what is there|remove them"
+    way_out = "move it away|remove them"
     with pytest.raises(StoreError, match=rf"{PRIVATE}/staging: .*({way_out})"):
         collect(config)
     assert bak.verify(store).state == "empty"
@@ -281,8 +281,8 @@ def test_a_file_where_the_quarantine_should_be_fails_the_object_alone(
     bad.write_bytes(b"?" * bad.stat().st_size)
     (store / "quarantine").write_text("mine")
     said = failures(config)["corrupt"]
-    assert "the bytes could not be put into quarantine" in said
-    assert "move away what is there" in said
+    assert "the bytes could not be quarantined" in said
+    assert "move it away" in said
     assert set(bad.read_bytes()) == set(b"?"), "nothing is overwritten that cannot be set aside"
     (store / "quarantine").unlink()
     assert collect(config).outcome == "complete"
@@ -291,7 +291,7 @@ def test_a_file_where_the_quarantine_should_be_fails_the_object_alone(
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda folder: folder.write_text("mine"), "move away what is there"),
+        (lambda folder: folder.write_text("mine"), "move it away"),
         (lambda folder: folder.symlink_to(folder), "remove them"),
     ],
     ids=["file", "loop"],

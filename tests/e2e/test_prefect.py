@@ -116,7 +116,7 @@ def test_the_api_shows_the_run_and_its_steps(
     assert "| spot | klines | daily | 5 | 0 | 0 | 100 % |" in collection
     assert "the archive has no spot bookDepth" in collection
     covers = artifacts["archive-coverage"]
-    assert "100 % of the rows due are there (120 of 120)" in covers["description"]
+    assert "100 % of the rows due are present (120 of 120)" in covers["description"]
     assert "5 of 5 | 120 of 120 | 100 % |" in covers["data"]
     # The batches' events are those of one collection.
     events = [each["event"] for each in said["events"]]

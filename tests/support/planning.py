@@ -108,7 +108,7 @@ def plan_of(
     if not listed:
         due = [
             settled
-            for request in asked.requests
+            for request in asked.folders
             for settled in resolve_months(
                 request,
                 [
@@ -120,10 +120,10 @@ def plan_of(
         ]
         requests = Requests(due, asked.unavailable, asked.notes, asked.warnings)
         return make_plan(config, requests, None, inventory, MATRIX, world.now)
-    listing = {request.folder: world.listing(request) for request in asked.requests}
+    listing = {request.folder: world.listing(request) for request in asked.folders}
     settled = [
         part
-        for request in asked.requests
+        for request in asked.folders
         for part in resolve_months(request, listing[request.folder].objects)
     ]
     for request in settled:

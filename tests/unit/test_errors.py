@@ -9,7 +9,6 @@ import pytest
 from binance_archive_kit import errors
 from binance_archive_kit.errors import ConfigurationError, FieldProblem, ObjectError
 from binance_archive_kit.paths import read_path
-from binance_archive_kit.suggestions import unknown
 
 
 def test_a_configuration_error_lists_its_problems_once() -> None:
@@ -22,7 +21,6 @@ def test_a_configuration_error_lists_its_problems_once() -> None:
 
 
 def test_checks_of_values_name_the_field_apart_from_the_message() -> None:
-    assert unknown("markets", "sport", ["spot"]).field == "markets"
     with pytest.raises(ConfigurationError) as caught:
         read_path("output_directory", "")
     [problem] = caught.value.problems
@@ -45,3 +43,9 @@ def test_each_failure_has_its_own_word_and_stands_in_the_tree() -> None:
         assert str(error) == f"data/x.zip: {kind.reason}: why"
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), again.key, again.detail) == (kind, "data/x.zip", "why")
+
+
+def test_a_missing_extra_can_be_pickled() -> None:
+    error = errors.MissingExtraError("prefect", "a deployment")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (errors.MissingExtraError, str(error))

@@ -59,3 +59,18 @@ def test_conversions_are_inverse() -> None:
     assert timestamps.to_datetime(micros) == time
     assert timestamps.to_naive(micros) == time.replace(tzinfo=None)
     assert timestamps.from_day_number(timestamps.to_day_number(time.date())) == time.date()
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "1 h", "1H", "1M", "1mo1d", "1d1mo", "-1d", "1.5h"])
+def test_other_texts_are_no_lengths_of_time(text: str) -> None:
+    assert timestamps.parse_length(text) is None
+
+
+def test_lengths_of_time_are_added_up() -> None:
+    assert timestamps.parse_length("1w1d30m") == (8 * timestamps.DAY + 30 * timestamps.MINUTE, 0)
+    assert timestamps.parse_length("2y") == (0, 24)
+
+
+@pytest.mark.parametrize("unit", ["s", "m", "h", "d", "w", "mo"])
+def test_units_of_the_archive_are_spelled_the_same(unit: str) -> None:
+    assert timestamps.respell_length(f"3{unit}") == f"3{unit}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import math
@@ -116,6 +117,20 @@ def test_option_summaries_make_their_time_from_date_and_hour() -> None:
 def test_unknown_feed_names_the_valid_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"data type of spot: 'metrics'.*Valid: klines"):
         schema(Market.SPOT, DataType.METRICS)
+
+
+def test_help_shows_a_readable_signature() -> None:
+    assert str(inspect.signature(Schema)) == (
+        "(*, market, data_type, columns, header, time, known, sorted, key, confidence, source)"
+    )
+
+
+def test_feeds_are_found_in_any_accepted_spelling() -> None:
+    assert schema("um", "premiumIndex") is schema(  # type: ignore[arg-type]
+        Market.FUTURES_UM, DataType.PREMIUM_INDEX_KLINES
+    )
+    with pytest.raises(ConfigurationError, match="market: 'sport' is not valid; did you mean"):
+        schema("sport", "klines")  # type: ignore[arg-type]
 
 
 def test_schemas_cannot_be_changed() -> None:

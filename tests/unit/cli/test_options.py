@@ -63,6 +63,19 @@ def test_help_texts_are_the_descriptions_of_the_fields() -> None:
             assert helps[name].startswith(str(field.description))
 
 
+def test_help_texts_show_each_default_once() -> None:
+    helps = {str(option.name): str(getattr(option, "help", "")) for option in collect.params}
+    for name, field in CollectionConfig.model_fields.items():
+        if name not in ("workflow_type", "date_range"):
+            known = not field.is_required() and field.default not in (None, ())
+            assert helps[name].count("Default: ") == known, name
+            assert helps[name].lower().count("default") <= 1, name
+    assert helps["partition"].endswith(" Default: daily.")
+    assert helps["batch_size"].endswith(" Default: 100.")
+    assert helps["force_redownload"].endswith(" Default: --no-force-redownload.")
+    assert helps["start"].endswith(" Default: yesterday.")
+
+
 def test_intervals_without_a_type_are_for_every_type() -> None:
     config = config_from_options(
         None,
@@ -76,7 +89,7 @@ def test_intervals_without_a_type_are_for_every_type() -> None:
 
 
 def test_neither_a_file_nor_options_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="give a JSON file, or say what to collect"):
+    with pytest.raises(ConfigurationError, match="missing; give a JSON file"):
         config_from_options(None, markets=(), output_directory=None)
 
 

@@ -180,8 +180,8 @@ def test_stale_files_are_flagged() -> None:
     key = plan_of(1).frame["key"][0]
     result = result_of(D, stale=[key])
     assert result.stale == (f"/store/{key}",)
-    assert "1 taken despite a stale checksum" in str(result)
-    assert "1 taken despite a stale checksum" in result._repr_html_()
+    assert "1 accepted despite a stale checksum" in str(result)
+    assert "1 accepted despite a stale checksum" in result._repr_html_()
 
 
 def test_missing_objects_come_from_the_plan_and_the_run() -> None:
@@ -350,7 +350,7 @@ def test_the_plot_shows_the_speed_over_time() -> None:
     # What was drawn is as much as came.
     assert sum(values * (edges[1:] - edges[:-1])) == pytest.approx(3)
     assert axes.get_xlim() == (0, 3)
-    assert "on average" in axes.get_legend().get_texts()[1].get_text()
+    assert "average" in axes.get_legend().get_texts()[1].get_text()
     assert result.plot(axes) is axes
     nothing = result_of(K, K).plot()
     assert "nothing was downloaded: 2 objects kept" in nothing.texts[0].get_text()

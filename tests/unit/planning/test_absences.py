@@ -85,8 +85,8 @@ def test_the_file_of_a_last_month_does_not_keep_a_symbol_alive() -> None:
 def test_nothing_more_is_listed_while_the_last_days_are_not_due() -> None:
     asked = expand(config_of(date_range={"start": "-3d", "end": "yesterday"}), MATRIX, NOW)
     world = World(ends={"BTCUSDT": NOW.date() - timedelta(days=2)})
-    listing = {request.folder: world.listing(request) for request in asked.requests}
-    assert witnesses(asked.requests, listing, MATRIX, NOW) == []
+    listing = {request.folder: world.listing(request) for request in asked.folders}
+    assert witnesses(asked.folders, listing, MATRIX, NOW) == []
 
 
 lasts = st.dictionaries(

@@ -718,7 +718,7 @@ def check_anything(fields: dict[str, Any]) -> None:
         config = CollectionConfig(**fields)
         assert CollectionConfig.from_json(config.to_json()) == config
         asked = expand(config, load_matrix(), datetime(2025, 8, 1))
-        for request in asked.requests:
+        for request in asked.folders:
             assert sum(1 for _ in request.starts()) > 0
         assert repr(config)
     except ConfigurationError as error:

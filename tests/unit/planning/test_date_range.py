@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,3 +76,7 @@ def test_settling_leaves_named_days_alone() -> None:
     fixed = make(date_range={"start": "2025-07-01", "end": "2025-07-02"})
     assert fixed.settled(TODAY) is fixed
     assert make().settled(TODAY).date_range == DateRange(start="2025-02-28", end="2025-02-28")
+
+
+def test_help_shows_a_readable_signature() -> None:
+    assert str(inspect.signature(DateRange)) == "(*, start, end)"

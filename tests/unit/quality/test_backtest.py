@@ -55,7 +55,7 @@ def test_the_window_is_covered_by_every_stream(tmp_path: Path) -> None:
         "Not ready: 2025-07-02 to 2025-07-05 is all that every stream has of 2025-07-01 to "
         "2025-07-05, as futures_um aggTrades BTCUSDT begins on 2025-07-02; of these days the "
         "weakest stream, futures_um klines ETHUSDT 1h, has 97.91 % of its rows (wanted 99.9 %); "
-        "skip 1 stretch"
+        "skip 1 period"
     )
     with pytest.raises(CoverageError, match="Not ready: 2025-07-02 to 2025-07-05"):
         ready.raise_if_not_ready()
@@ -113,7 +113,7 @@ def test_enough_coverage_of_all_days_is_ready(tmp_path: Path) -> None:
     ready = bak.backtest_coverage(tmp_path, min_coverage=0.97, start=DAYS[1], end=DAYS[4])
     assert ready.is_ready
     assert ready.verdict.startswith("Ready: 2025-07-02 to 2025-07-05; the weakest stream, ")
-    assert "(wanted 97 %); skip 1 stretch" in ready.verdict
+    assert "(wanted 97 %); skip 1 period" in ready.verdict
     ready.raise_if_not_ready()
     # Every file is there, and yet rows are lacking: the honest figure stands beside.
     assert ready.completeness == 100.0
@@ -160,7 +160,7 @@ def test_streams_of_different_days_leave_no_window(two_days: Path) -> None:
     plant(two_days, kline("ETHUSDT", DAYS[6]), hours(DAYS[6]))
     ready = bak.backtest_coverage(two_days)
     assert ready.window is None
-    assert "there is no day of which every stream has rows" in ready.verdict
+    assert "no day has rows of every stream" in ready.verdict
 
 
 def test_overlapping_gaps_of_several_streams_are_skipped_together(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.support.stores import kline, other, put
 def test_a_folder_expects_its_own_days(two_days: Path) -> None:
     report = bak.coverage(two_days)
     assert report.verdict == (
-        "Complete: 100 % of the rows due are there (48 of 48), in 2 of 2 files of 1 stream"
+        "Complete: 100 % of the rows due are present (48 of 48), in 2 of 2 files of 1 stream"
     )
     assert report.coverage == 1.0
     assert report.to_frame().equals(report.streams)
@@ -35,7 +35,7 @@ def test_days_beyond_the_files_are_not_collected(two_days: Path) -> None:
         ("not_collected", "07-03 00:00", "07-05 00:00", 48),
     ]
     assert "coverage(config)" in report.gaps["evidence"][0]
-    assert report.verdict.startswith("Incomplete: 40.00 % of the rows due are there (48 of 120)")
+    assert report.verdict.startswith("Incomplete: 40.00 % of the rows due are present (48 of 120)")
     assert "in 2 of 5 files" in report.verdict
 
 
@@ -57,7 +57,9 @@ def test_a_missing_month_counts_as_one_file(tmp_path: Path) -> None:
 def test_files_of_long_candles_are_counted_by_the_month(tmp_path: Path) -> None:
     long_candles(tmp_path, "1w", "2025-04", "2025-05")
     report = bak.coverage(tmp_path, start="2025-07-01", end="2025-08-31")
-    assert report.verdict.startswith("Nothing there: 0 % of the rows due are there (0 of 8), in 0 ")
+    assert report.verdict.startswith(
+        "Nothing present: 0 % of the rows due are present (0 of 8), in 0 "
+    )
     assert "in 0 of 2 files" in report.verdict
 
 
@@ -85,7 +87,7 @@ def test_a_missing_file_of_one_partition_is_not_hidden_by_the_other(
 def test_future_days_are_not_published(two_days: Path) -> None:
     report = bak.coverage(two_days, start="2100-01-01", end="2100-01-31")
     assert set(report.gaps["kind"]) == {"not_published"}
-    assert report.verdict == "Nothing is due: 1 stretch not published"
+    assert report.verdict == "Nothing is due: 1 period not published"
     assert (report.coverage, report.is_complete) == (None, False)
     assert report.streams["state"].to_list() == ["nothing due"]
 
@@ -93,7 +95,7 @@ def test_future_days_are_not_published(two_days: Path) -> None:
 def test_days_before_the_feed_began_were_never_due(two_days: Path) -> None:
     report = bak.coverage(two_days, start="2015-01-01", end="2015-01-31")
     assert set(report.gaps["kind"]) == {"before_listing"}
-    assert report.verdict == "Nothing is due: 1 stretch before listing"
+    assert report.verdict == "Nothing is due: 1 period before listing"
 
 
 def test_days_after_the_end_of_a_feed_are_not_missing(tmp_path: Path) -> None:

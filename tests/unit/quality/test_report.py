@@ -66,12 +66,12 @@ def test_the_verdict_has_its_numbers() -> None:
     present, missing = report.streams.drop_nulls("expected")["present", "missing"].sum().row(0)
     assert (present, missing) == (46 + 28, 2 + 20)
     assert verdict.startswith(
-        f"Incomplete: {percent(present, 96)} of the rows due are there ({present} of 96) and 0 of "
-        "1 days where rows cannot be counted, in 5 of 5 files of 3 streams; "
+        f"Incomplete: {percent(present, 96)} of the rows due are present ({present} of 96) and 0 "
+        "of 1 days where rows cannot be counted, in 5 of 5 files of 3 streams; "
         "2 halts (4 rows), 2 short files (17 rows), 1 hole (1 row)"
     )
     assert verdict.endswith(
-        "never there: spot klines ETHUSDTT 1h, 2025-07-01: "
+        "unavailable: spot klines ETHUSDTT 1h, 2025-07-01: "
         "the archive has no Spot klines of this symbol"
     )
     assert report.coverage == present / 96
@@ -84,7 +84,7 @@ def test_feeds_that_a_market_does_not_have_are_not_in_the_verdict() -> None:
         [candles("BTCUSDT", [])], [], [absence("BTCUSDT", Reason.NO_SUCH_FEED)], {}, "a store"
     )
     assert report.never_there == []
-    assert "never there" not in report.verdict
+    assert "unavailable" not in report.verdict
     assert "1 unavailable (cannot exist)" in str(report)
 
 

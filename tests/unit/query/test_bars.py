@@ -19,7 +19,6 @@ from binance_archive_kit.archive.enums import INTERVAL_ALIASES, Interval
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.query.bars import read_length
 from binance_archive_kit.suggestions import nearest
-from binance_archive_kit.timestamps import respell_length
 from tests.support.candles import (
     DAY,
     DAYS,
@@ -137,11 +136,6 @@ def test_a_length_suggests_the_same_length(root: Path, value: str, meant: str | 
             ask()
         said = str(caught.value)
         assert (f"did you mean '{meant}'" in said) if meant else ("did you mean" not in said)
-
-
-def test_respelled_words_are_their_own_spelling() -> None:
-    for unit in ("s", "m", "h", "d", "w", "mo"):
-        assert respell_length(f"3{unit}") == f"3{unit}"
 
 
 def test_a_length_is_a_length(halted: Path) -> None:

@@ -6,9 +6,11 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -29,6 +31,39 @@ from tests.support.stores import (
 
 MONTH = kline("BTCUSDT", "2025-07")
 DAYS = [kline("BTCUSDT", f"2025-07-{day:02}") for day in range(1, 32)]
+
+
+# Files that are left out
+
+LEFT = pl.DataFrame({"open_time": [datetime(2025, 7, 2, tzinfo=UTC)], "symbol": ["BTCUSDT"]})
+SKIP: dict[str, Any] = {"on_error": "skip", "cache": False}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda root: bak.scan(root, "spot", "klines", **SKIP).collect(),
+        lambda root: bak.scan(root, "spot", "klines", **SKIP).select(pl.len()).collect(),
+        lambda root: bak.load_klines(root, "BTCUSDT", "1h", **SKIP),
+        lambda root: bak.ohlcv(root, "BTCUSDT", "1d", **SKIP),
+        lambda root: bak.join_known(LEFT, root, "spot", "klines", **SKIP),
+        lambda root: bak.sql(root, "SELECT * FROM spot_klines", **SKIP),
+        lambda root: bak.connect(root, **SKIP).sql("SELECT max(high) FROM spot_klines").pl(),
+        lambda root: (
+            ThreadPoolExecutor(1).submit(bak.load_klines, root, "BTCUSDT", "1h", **SKIP).result()
+        ),
+    ],
+)
+def test_the_warning_of_a_file_left_out_names_the_line_of_the_caller(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    put(tmp_path, DAYS[0])
+    put(tmp_path, DAYS[1], edit=lambda csv: csv + b"1,2\n")
+    with pytest.warns(bak.ArchiveKitWarning, match="left out") as caught:
+        read(tmp_path)
+    first = read.__code__.co_firstlineno
+    lines = {(warning.filename, 0 <= warning.lineno - first <= 2) for warning in caught}
+    assert lines == {(__file__, True)}
 
 
 # Doubled rows

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from binance_archive_kit.archive.enums import Partition
+from binance_archive_kit.archive.schemas import read_feed
 from binance_archive_kit.errors import ChangedFile, FileError, UnreadableZip
 from binance_archive_kit.query import file_lookup
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, days_between
-from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
+from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.proof import Expected, prove
 from binance_archive_kit.storage.store import Store
-from tests.support.checks import flip
+from tests.support.checks import flip, rot
 from tests.support.proven import fill
 from tests.support.stores import kline, put
 
@@ -117,11 +118,46 @@ def test_an_error_says_whether_the_archive_has_the_bad_file(
     lookup = FileLookup(context, FEED)
     [task] = tasks_of(context)
     error = UnreadableZip(task.file.path, "it ends early")
-    lookup.rejected(task, error)
+    assert lookup.rejected(task, error) is error
     assert error.at_source is published
     with pytest.raises(UnreadableZip) as caught:
         lookup.current([task])
     assert caught.value.at_source is published
+
+
+def test_a_file_whose_bytes_decayed_is_not_called_the_archives(tmp_path: Path) -> None:
+    root = fill(tmp_path / "store", tmp_path, KEYS[:1]).root
+    proof = prove(str(KEYS[0]), root / str(KEYS[0]), Expected(None, "e", None))
+    rot(root / str(KEYS[0]), root)
+    context = context_of(root)
+    lookup = FileLookup(context, FEED)
+    [task] = tasks_of(context)
+    errors = [lookup.rejected(task, UnreadableZip(task.file.path, "bad CRC")) for _ in range(2)]
+    for error in errors:
+        assert isinstance(error, ChangedFile)
+        assert not error.at_source
+        assert "no longer the proven ones" in str(error)
+        assert "unreadable_zip: bad CRC" in str(error)
+        assert "run verify on the store; collect it again" in str(error)
+    assert not context.store.records.proofs("data/"), "the next collection proves it again"
+    with pytest.raises(ChangedFile, match="no longer the proven ones"):
+        FileLookup(context, FEED).current([task])
+    # The medium returns the right bytes again.
+    with context.store.records.recorder() as record:
+        record([replace(proof, stamp=task.file.stamp)])
+    assert FileLookup(context, FEED).current([task])
+
+
+def test_a_file_that_is_replaced_meanwhile_is_not_judged(tmp_path: Path) -> None:
+    root = fill(tmp_path / "store", tmp_path, KEYS[:1]).root
+    context = context_of(root)
+    [task] = tasks_of(context)
+    put(root, KEYS[0], 7)
+    error = UnreadableZip(task.file.path, "bad CRC")
+    assert FileLookup(context, FEED).rejected(task, error) is error
+    assert len(context.store.records.proofs("data/")) == 1
+    (root / str(KEYS[0])).unlink()
+    assert FileLookup(context, FEED).rejected(task, error) is error
 
 
 def test_days_are_those_of_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

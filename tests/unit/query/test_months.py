@@ -11,13 +11,14 @@ import pyarrow.dataset as ds
 import pytest
 
 from binance_archive_kit.archive.enums import Partition
+from binance_archive_kit.archive.schemas import read_feed
 from binance_archive_kit.errors import FileError
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.file_lookup import ScanContext
 from binance_archive_kit.query.months import CacheWriter, MonthReader, Query, ScanReport, Tally
 from binance_archive_kit.query.pruning import ArrowPruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
-from binance_archive_kit.reading.feed_table import FeedTable, feed_table, read_feed
+from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.storage.store import Store
 from tests.support.stores import kline, put
 

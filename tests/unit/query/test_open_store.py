@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+import pickle
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,86 @@ def test_what_cannot_be_meant_is_refused_in_words(halted: Path, ask: Any, said: 
     with pytest.raises(ConfigurationError) as raised:
         ask(halted)
     assert said in str(raised.value)
+
+
+JOIN = {"source": None, "market": "spot", "data_type": "klines"}
+LEFT = pl.DataFrame({"open_time": [datetime(2025, 7, 1, tzinfo=UTC)], "symbol": ["BTCUSDT"]})
+
+
+def join(root: Path, **changes: Any) -> pl.DataFrame:
+    given = JOIN | {"left": LEFT, "source": root, "interval": "1h"} | changes
+    return bak.join_known(given.pop("left"), given.pop("source"), **given)
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda root: bak.store(root / "nowhere"), "folder"),
+        (lambda root: bak.store(5), "folder"),
+        (lambda root: bak.store(root, cache_limit=-1), "cache_limit"),
+        (lambda root: bak.store(root, on_eror="skip"), "on_eror"),
+        (lambda root: bak.store(root).warm(symbols="NONE"), "symbols"),
+        (lambda root: bak.store(root).warm("options"), "market"),
+        (lambda root: bak.store(root)["spot"]["trades"], "data_type"),
+        (lambda root: bak.store(root)["spot"].scan(), "data_type"),
+        (lambda root: bak.connect(root / "nowhere"), "source"),
+        (lambda root: bak.connect(bak.store(root), cache=False), "cache"),
+        (lambda root: bak.connect(root, database=root), "database"),
+        (lambda root: bak.connect(root, distinct=2), "distinct"),
+        (lambda root: bak.scan(root / "nowhere", "spot", "klines"), "source"),
+        (lambda root: bak.scan(root, "sport", "klines"), "market"),
+        (lambda root: bak.scan(root, "spot", "metrics"), "data_type"),
+        (lambda root: bak.scan(root, "spot", "trades"), "data_type"),
+        (lambda root: bak.scan(root, "spot", "klines", symbols="NONE"), "symbols"),
+        (lambda root: bak.scan(root, "spot", "klines", symbols=[]), "symbols"),
+        (lambda root: bak.scan(root, "spot", "klines", intervals="1s"), "intervals"),
+        (lambda root: bak.scan(root, "spot", "klines", intervals="7m"), "intervals"),
+        (lambda root: bak.scan(root, "spot", "klines", end="soon"), "end"),
+        (lambda root: bak.scan(root, "spot", "klines", start="2025-07-03", end="2025"), "end"),
+        (lambda root: bak.load_klines(root / "nowhere", "BTCUSDT", "1h"), "source"),
+        (lambda root: bak.load_klines(root, "NONE", "1h"), "symbol"),
+        (lambda root: bak.load_klines(root, 3, "1h"), "symbol"),
+        (lambda root: bak.load_klines(root, "BTCUSDT", "1s"), "interval"),
+        (lambda root: bak.load_klines(root, "BTCUSDT", "7m"), "interval"),
+        (lambda root: bak.load_klines(root, "BTCUSDT", "1h", start="2026-01-01"), "symbol"),
+        (lambda root: bak.load_klines(root, "BTCUSDT", "1h", data_type="trades"), "data_type"),
+        (lambda root: bak.ohlcv(root, "BTCUSDT", "7x"), "every"),
+        (lambda root: bak.ohlcv(root, "BTCUSDT", "7m"), "every"),
+        (lambda root: bak.ohlcv(root, "BTCUSDT", "1d", interval="1s"), "interval"),
+        (lambda root: bak.klines_with_funding(root, "BTCUSDT", "1h", market="x"), "market"),
+        (lambda root: bak.sql(root / "nowhere", "SELECT 1"), "source"),
+        (lambda root: bak.sql(root, "SELECT"), "query"),
+        (lambda root: bak.sql(root, "SELECT 1; SELECT 2"), "query"),
+        (lambda root: bak.sql(root, "SELECT ?", 1), "params"),
+        (lambda root: bak.sql(root, "FROM a", frames={"a": 1}), "frames"),
+        (lambda root: bak.known_at(LEFT, "spot", "klines"), "frame"),
+        (lambda root: bak.known_at(5, "spot", "klines"), "frame"),
+        (lambda root: join(root, left=3), "left"),
+        (lambda root: join(root, source=LEFT), "market"),
+        (lambda root: join(root, market=None), "market"),
+        (lambda root: join(root, data_type=None), "data_type"),
+        (lambda root: join(root, on="time"), "on"),
+        (lambda root: join(root, on=pl.lit(datetime(2025, 7, 1))), "on"),
+        (lambda root: join(root, symbol="NONE"), "symbol"),
+        (lambda root: join(root, symbol={"ETHUSDT": "BTCUSDT"}), "symbol"),
+        (lambda root: join(root, interval="1s"), "interval"),
+        (lambda root: join(root, interval=None), "interval"),
+        (lambda root: join(root, where=True), "where"),
+        (lambda root: join(root, where=pl.col("none") == 1), "where"),
+        (lambda root: join(root, by="none"), "by"),
+        (lambda root: join(root, columns="none"), "columns"),
+        (lambda root: join(root, tolerance="soon"), "tolerance"),
+        (lambda root: join(root, suffix="", columns="open_time"), "suffix"),
+    ],
+)
+def test_an_error_names_the_argument(halted: Path, call: Any, field: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        call(halted)
+    [problem] = raised.value.problems
+    assert problem.field == field
+    assert str(problem) == str(raised.value)
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (again.problems, str(again)) == (raised.value.problems, str(raised.value))
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,13 @@ from typing import Any
 import duckdb
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.cli.main import main
 from binance_archive_kit.errors import ConfigurationError, FileError
+from binance_archive_kit.query.engine import Engine
 from tests.support.stores import kline, put
 
 KEY = kline("BTCUSDT", "2025-07-01")
@@ -248,3 +250,15 @@ def test_the_command_line_names_our_views(root: Path, capsys: pytest.CaptureFixt
         said = capsys.readouterr().err
         assert "Views with rows: spot_klines" in said
         assert "LINE 1" in said
+
+
+def test_an_error_of_the_reader_itself_is_raised_as_it_is(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Iterator[pa.RecordBatch]:
+        yield from ()
+        raise KeyError("lost")
+
+    monkeypatch.setattr(Engine, "_scan", fail)
+    with pytest.raises(KeyError, match="lost"):
+        bak.sql(root, "SELECT * FROM spot_klines")

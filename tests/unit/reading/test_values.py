@@ -181,7 +181,7 @@ def test_a_conflict_says_how_the_rows_differ(tmp_path: Path) -> None:
     report = bak.coverage(tmp_path)
     both = f"close is both {float(rows[7][CLOSE])} and {float(rows[7][OPEN])}"
     assert both in report.findings["evidence"].item()
-    assert report.verdict.startswith("Flawed: the rows due are there (24 of 24)")
+    assert report.verdict.startswith("Flawed: the rows due are present (24 of 24)")
     ready = bak.backtest_coverage(tmp_path)
     assert ready.verdict.startswith("Not ready: 2025-07-01 to 2025-07-01")
     assert "1 conflicting row" in ready.verdict

@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_checksum_files_prove_the_folder_of_another_tool(
         code, said = verified(*flags)
         assert code == 1
         assert "Store not sound · 5 of 5 files read; 3 proven; 1 unverified; 1 checksum" in said
-        assert f"the .CHECKSUM beside it says {OTHER}" in said
+        assert f"the .CHECKSUM beside it has {OTHER}" in said
         assert "it has no SHA-256 digest" in said
 
 
@@ -138,3 +139,23 @@ def test_a_key_without_a_leading_zero_is_proven_under_its_own_name(tmp_path: Pat
     beside(path, f"{digest(path)}  {path.name}\n")
     found = bak.verify(tmp_path)
     assert (found.state, found.proven) == ("sound", 1)
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "field", "message"),
+    [
+        ("nowhere", {}, "store", "is not a folder; collect something into it first"),
+        ("", {"sample": -1}, "sample", "-1 is not a number of files"),
+        ("", {"sample": True}, "sample", "True is not a number of files"),
+        ("", {"archive": True, "endpoint_url": "ftp://x"}, "endpoint_url", "'ftp://x' is not an"),
+    ],
+)
+def test_errors_name_the_argument(
+    root: Path, folder: str, options: dict[str, Any], field: str, message: str
+) -> None:
+    with pytest.raises(bak.ConfigurationError) as caught:
+        bak.verify(root / folder, **options)
+    [problem] = caught.value.problems
+    assert problem.field == field
+    assert message in problem.message
+    assert str(caught.value) == f"{field}: {problem.message}"
