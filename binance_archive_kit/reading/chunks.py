@@ -159,7 +159,8 @@ class ChunkReader:
         stats = self.parser.stats_from_ends(texts)
         if stats is None:
             return None
-        return Chunk(_spans(texts), pl.DataFrame(), stats, sum(len(text.body) for text in texts))
+        inflated = sum(len(text.body) for text in texts)
+        return Chunk(_spans(texts), pl.DataFrame(), stats, inflated, texts[-1].ends)
 
     def _from_rows(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk:
         """Parse all rows, and check those that are read for the first time."""
@@ -194,7 +195,7 @@ class ChunkReader:
             frame = frame.filter(~pl.col("date").is_in(task.without))
             spans = [(task, frame.height)]
         inflated = sum(len(text.body) for text in parsed)
-        return Chunk(spans, _asked(frame, columns), stats, inflated)
+        return Chunk(spans, _asked(frame, columns), stats, inflated, texts[-1].ends)
 
     def _columns_to_parse(self, columns: set[str], *, check: bool, timed: bool) -> set[str]:
         """Return the csv columns that give `columns`, and those that are checked."""

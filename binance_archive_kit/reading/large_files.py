@@ -247,17 +247,17 @@ class LargeFiles(Generic[T]):
                 task, request.columns, request.finish, workers=request.workers, start=done
             )
 
-    def _finished(self, raw: CsvChunk, ends: bool) -> list[T]:
-        return [self._request.finish(self._parse(raw, self._request.columns, ends=ends))]
+    def _finished(self, raw: CsvChunk) -> list[T]:
+        return [self._request.finish(self._parse(raw, self._request.columns))]
 
-    def _waiting(self, raw: CsvChunk, ends: bool) -> list[_Part[T]]:
+    def _waiting(self, raw: CsvChunk) -> list[_Part[T]]:
         """Parse a chunk whose result waits until the order of the file is known."""
         times_only = raw.task.file in self._times_only
         columns = {self._time} if times_only else self._request.columns
-        chunk = self._parse(raw, columns, ends=ends)
+        chunk = self._parse(raw, columns)
         size = int(chunk.frame.estimated_size())
         result = None if times_only else self._request.finish(chunk)
-        return [_Part(raw.task, chunk.stats[0], size, result, ends)]
+        return [_Part(raw.task, chunk.stats[0], size, result, raw.ends)]
 
     def _jobs(self, tasks: Sequence[FileTask]) -> Generator[Callable[[], list[Any]]]:
         """Yield the work on each chunk of files that `submit` submits."""
@@ -269,7 +269,7 @@ class LargeFiles(Generic[T]):
                 try:
                     known = None
                     for raw in self._raw_chunks(task):
-                        known = known + self._parse(raw, set(), ends=False).stats[0]
+                        known = known + self._parse(raw, set()).stats[0]
                 except FileError as error:
                     self._request.skip(error)
                     continue
@@ -280,31 +280,29 @@ class LargeFiles(Generic[T]):
                 continue
             work = self._waiting if matters and known is None else self._finished
             with closing(self._raw_chunks(task)) as chunks:
-                for raw, ends in _with_end(chunks):
-                    yield partial(work, raw, ends)
+                for raw in chunks:
+                    yield partial(work, raw)
 
     def _raw_chunks(self, task: FileTask) -> Generator[CsvChunk]:
         """Yield the chunks of a file, with the unit that its first row shows."""
         unit = None
         started = False
         try:
-            for raw in self._reader.unzipper.read_raw(task):
+            for raw, is_last in _with_end(self._reader.unzipper.read_raw(task)):
                 # The first chunk may have no row after its header.
                 if not started and (body := b"".join(raw.parts)):
                     unit, started = self._reader.parser.detect_unit(task, body, raw.layout), True
-                raw.unit = unit
+                raw.unit, raw.ends = unit, is_last
                 yield raw
         except FileError as error:
             raise self._request.notes.rejected(task, error) from None
 
-    def _parse(self, raw: CsvChunk, columns: set[str], *, ends: bool) -> Chunk:
+    def _parse(self, raw: CsvChunk, columns: set[str]) -> Chunk:
         try:
             self._reader.unzipper.join(raw)
-            chunk = self._reader.read_one(raw, columns)
+            return self._reader.read_one(raw, columns)
         except FileError as error:
             raise self._request.notes.rejected(raw.task, error) from None
-        chunk.ends = ends
-        return chunk
 
     def _read_again(
         self,
@@ -317,16 +315,16 @@ class LargeFiles(Generic[T]):
     ) -> Generator[R]:
         """Read a file once more, from one of its chunks on."""
 
-        def chunks() -> Generator[tuple[CsvChunk, bool]]:
+        def chunks() -> Generator[CsvChunk]:
             with closing(self._raw_chunks(task)) as all_chunks:
-                yield from islice(_with_end(all_chunks), start, None)
+                yield from islice(all_chunks, start, None)
 
-        def run(raw: CsvChunk, ends: bool) -> list[R]:
-            return [finish(self._parse(raw, columns, ends=ends))]
+        def run(raw: CsvChunk) -> list[R]:
+            return [finish(self._parse(raw, columns))]
 
         with OrderedPool[R](workers) as pool, Prefetcher(chunks()) as rest:
-            for raw, ends in rest:
-                yield from pool.submit(partial(run, raw, ends))
+            for raw in rest:
+                yield from pool.submit(partial(run, raw))
             yield from pool.rest()
 
     def _sorted(self, task: FileTask) -> Iterator[Chunk]:

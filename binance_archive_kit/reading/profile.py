@@ -187,11 +187,10 @@ class Profiler:
     ) -> RowColumns:
         times = batch.times
         if self._feed.data_type is DataType.METRICS:
-            ends = np.cumsum([count for _, count in spans]).tolist()
-            labels = [times[end - count : end] for (_, count), end in zip(spans, ends, strict=True)]
+            ends = np.cumsum([count for _, count in spans])
             offsets = [
-                label_offset(self._feed.market, self._feed.data_type, task.file.start, own)
-                for (task, _), own in zip(spans, labels, strict=True)
+                label_offset(self._feed.market, self._feed.data_type, task.file.start, labels)
+                for (task, _), labels in zip(spans, np.split(times, ends[:-1]), strict=True)
             ]
             times = times - np.array(offsets, np.int64)[batch.file]
         if cadence.hours_column:

@@ -155,16 +155,12 @@ def _folded(word: str) -> str:
 
 
 @cache
-def _words_of_columns(columns: tuple[tuple[str, str], ...]) -> dict[str, int]:
-    names = {name: index for index, (name, _) in enumerate(columns)}
-    synonyms = {word: names[name] for word, name in _SYNONYMS.items() if name in names}
-    own = {_folded(column): index for index, (_, column) in enumerate(columns)}
-    return synonyms | own | {_folded(name): index for name, index in names.items()}
-
-
 def _words_of(schema: Schema) -> dict[str, int]:
     """Return the index of the column that each folded word names."""
-    return _words_of_columns(tuple((column.name, column.column) for column in schema.columns))
+    names = {column.name: index for index, column in enumerate(schema.columns)}
+    synonyms = {word: names[name] for word, name in _SYNONYMS.items() if name in names}
+    ours = {_folded(column.column): index for index, column in enumerate(schema.columns)}
+    return synonyms | ours | {_folded(name): index for name, index in names.items()}
 
 
 @cache
@@ -191,8 +187,8 @@ class CsvChunk:
     odd : frozenset of Irregularity
     layout : Layout or None
         None if rows are laid out as those of the feed.
-    first : bool
-        Whether the file begins with it.
+    first, ends : bool
+        Whether the file begins, and ends, with it.
     body : bytes
     rows : int
     unit : str or None
@@ -207,6 +203,7 @@ class CsvChunk:
     odd: Irregularities
     layout: Layout | None
     first: bool = True
+    ends: bool = True
     body: bytes = b""
     rows: int = 0
     unit: str | None = None
