@@ -201,13 +201,13 @@ def join_known(
         rows = FrameRows(source.lazy(), where)
     else:
         rows = FeedRows(open_engine(source, options), market, data_type, where)
-    own = rows.own if columns is None else _names("columns", columns)
+    columns = rows.columns if columns is None else _names("columns", columns)
     for name in groups:
         check_column("by", name, frame.columns, "left")
         check_column("by", name, rows.names, rows.title)
-    for name in own:
+    for name in columns:
         check_column("columns", name, rows.names, rows.title)
-    own = [name for name in own if name not in groups]
+    columns = [name for name in columns if name not in groups]
     decisions = frame.select(
         pl.int_range(pl.len(), dtype=pl.UInt32).alias(_ROW),
         _times(frame, on),
@@ -217,8 +217,8 @@ def join_known(
     symbols = decisions[SYMBOL].drop_nulls().unique().to_list()
     rows.choose(symbols, interval, named=symbol is not None)
     age = rows.age if tolerance == "due" else _parse_tolerance(tolerance)
-    found = _joined(decisions, rows, [SYMBOL, *groups], own, age)
-    new = found.select(KNOWN_AT, KNOWN_STATUS, *own)
+    found = _joined(decisions, rows, [SYMBOL, *groups], columns, age)
+    new = found.select(KNOWN_AT, KNOWN_STATUS, *columns)
     return _appended(frame, new, rows.suffix if suffix is None else suffix)
 
 
@@ -234,13 +234,13 @@ def _joined(
     decisions: pl.DataFrame,
     rows: FeedRows | FrameRows,
     keys: list[str],
-    own: list[str],
+    columns: list[str],
     age: timedelta | None,
 ) -> pl.DataFrame:
     """Return the row that each decision saw, in the order of the decisions, with its status."""
     timed = decisions.drop_nulls(_AT).sort(_AT)
     times = timed[_AT].unique().sort()
-    names = dict.fromkeys([*keys, KNOWN_AT, *own, *rows.order])
+    names = dict.fromkeys([*keys, KNOWN_AT, *columns, *rows.order])
     if isinstance(rows, FeedRows):
         names |= dict.fromkeys([*rows.feed.schema.series, "file"])
     # Of the rows known between two decisions only the last can be seen, so few are kept.
@@ -255,7 +255,7 @@ def _joined(
             .unique([*keys, _SLOT], keep="last", maintain_order=True)
             .drop(_SLOT)
         )
-    latest = pl.concat(kept).sort(KNOWN_AT, maintain_order=True).select(*keys, KNOWN_AT, *own)
+    latest = pl.concat(kept).sort(KNOWN_AT, maintain_order=True).select(*keys, KNOWN_AT, *columns)
     seen = timed.join_asof(
         latest,
         left_on=_AT,
@@ -265,7 +265,7 @@ def _joined(
         coalesce=False,
         check_sortedness=False,
     )
-    found = decisions.join(seen.select(_ROW, KNOWN_AT, *own), on=_ROW, how="left").sort(_ROW)
+    found = decisions.join(seen.select(_ROW, KNOWN_AT, *columns), on=_ROW, how="left").sort(_ROW)
     return found.with_columns(_status(found, rows))
 
 
@@ -351,12 +351,12 @@ def _symbols(
         raise field_error(
             "symbol", f"left has no column 'symbol'; name the one of {rows.title} to join"
         )
-    own = frame["symbol"].cast(pl.String).alias(SYMBOL)
+    symbols = frame["symbol"].cast(pl.String).alias(SYMBOL)
     if symbol is None:
-        return own
-    if absent := sorted(set(own.drop_nulls()) - set(symbol)):
+        return symbols
+    if absent := sorted(set(symbols.drop_nulls()) - set(symbol)):
         raise field_error("symbol", f"the mapping lacks {absent[0]!r}, which left has")
-    return own.replace_strict(dict(symbol), return_dtype=pl.String)
+    return symbols.replace_strict(dict(symbol), return_dtype=pl.String)
 
 
 def _parse_tolerance(value: timedelta | str | None) -> timedelta | None:

@@ -194,9 +194,9 @@ class KnownFiles:
             stamp = Stamp(size, mtime, ctime, inode)
             # A row of another version, or a damaged one, is skipped: its file is read again.
             with suppress(ValueError):
-                odd = frozenset(map(Irregularity, words.split(","))) if words else frozenset()
+                found = frozenset(map(Irregularity, words.split(",") if words else ()))
                 counts = rows, first, last, bool(in_order), inflated
-                yield key, FileStats(stamp, *counts, bool(checked), bool(full), odd)
+                yield key, FileStats(stamp, *counts, bool(checked), bool(full), found)
 
     # Profiles
 
@@ -235,7 +235,7 @@ class KnownFiles:
         if not _are_runs([row[-2] for row in found]):
             return
         for row in found:
-            key, *stamp, _, duplicates, off_grid, _, longest, packed, odd = row
+            key, *stamp, _, duplicates, off_grid, _, longest, packed, flaws = row
             stats = known.get(key)
             if stats is None or stats.stamp != Stamp(*stamp) or not stats.checked:
                 continue
@@ -243,7 +243,7 @@ class KnownFiles:
             with suppress(ValueError, TypeError):
                 runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
                 counts = duplicates, off_grid, longest
-                yield key, FileProfile(stats, *counts, runs, *parse_flaws(odd))
+                yield key, FileProfile(stats, *counts, runs, *parse_flaws(flaws))
 
     # Comparisons
 

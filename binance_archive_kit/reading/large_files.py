@@ -99,9 +99,9 @@ class _WaitingRows:
         until = until if self.ceiling is None else min(until, self.ceiling)
         while len(times := self._times_before(until)):
             # Some at a time: rows are in memory twice while they are sorted.
-            some = np.partition(times, _SORTED)[_SORTED] if len(times) > _SORTED else until
-            some = int(some) if some > times.min() else until
-            yield pl.concat(self._split(some)).sort(self._time, maintain_order=True)
+            bound = np.partition(times, _SORTED)[_SORTED] if len(times) > _SORTED else until
+            bound = int(bound) if bound > times.min() else until
+            yield pl.concat(self._split(bound)).sort(self._time, maintain_order=True)
         if sum(frame.estimated_size() for frame in self._frames) > self._limit:
             times = self._times_before(LATEST)
             middle = int(np.partition(times, len(times) // 2)[len(times) // 2])

@@ -229,8 +229,8 @@ class Profiler:
             count = group.height - group.n_unique(key)
             first = group.filter(pl.struct(key) == group.select(pl.struct(key)).to_series()[0])
             times = _integers(group, self._feed.time)
-            what = _difference(first.drop(_FILE))
-            conflicts[int(file)] = _conflict(what, count, times)
+            text = _difference(first.drop(_FILE))
+            conflicts[int(file)] = _conflict(text, count, times)
         return conflicts
 
     # Files whose chunks overlap
@@ -254,8 +254,8 @@ class Profiler:
         differs = repeated & (rows[1:] != rows[:-1])
         flaws = tuple(flaw for flaw in profile.flaws if flaw.kind is not FlawKind.CONFLICT)
         if differs.any():
-            what = "rows of one time or number differ"
-            flaws += (_conflict(what, int(differs.sum()), times[1:][differs]),)
+            text = "rows of one time or number differ"
+            flaws += (_conflict(text, int(differs.sum()), times[1:][differs]),)
         runs = profile.runs
         if cadence.kind == "irregular":
             # One run a day, whose ends do not show which rows are in two chunks.
@@ -370,8 +370,8 @@ def _sorted_once(cadence: Cadence, rows: RowColumns, new: Marks) -> RowColumns:
     return rows if new.all() else rows.take(new)
 
 
-def _conflict(what: str, rows: int, times: Times) -> Flaw:
-    reason = Reason(what, rows)
+def _conflict(text: str, rows: int, times: Times) -> Flaw:
+    reason = Reason(text, rows)
     return Flaw(FlawKind.CONFLICT, rows, int(times.min()), int(times.max()), (reason,))
 
 

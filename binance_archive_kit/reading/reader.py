@@ -138,13 +138,13 @@ def _parse_small(
     reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
 ) -> list[Chunk | _Large]:
     try:
-        texts = [reader.unzipper.read(task) for task in tasks]
-        if len(texts) == 1:
-            [text] = texts
-            text.unit = reader.parser.detect_unit(text.task, text.body, text.layout)
-            return [reader.read_one(text, request.columns)]
-        if all(text.layout is None for text in texts):
-            return [reader.read(texts, request.columns)]
+        csv_chunks = [reader.unzipper.read(task) for task in tasks]
+        if len(csv_chunks) == 1:
+            [csv] = csv_chunks
+            csv.unit = reader.parser.detect_unit(csv.task, csv.body, csv.layout)
+            return [reader.read_one(csv, request.columns)]
+        if all(csv.layout is None for csv in csv_chunks):
+            return [reader.read(csv_chunks, request.columns)]
     except LargeText:
         if len(tasks) == 1:
             return [_Large(tasks[0])]
@@ -182,14 +182,14 @@ def _batches(tasks: Sequence[FileTask], reader: ChunkReader) -> Iterator[list[Fi
     for task in tasks:
         stats = task.stats
         apart = task.without or (stats is not None and stats.irregularities & _APART)
-        own = task if apart else None, reader.parser.expected_unit(task)
-        heavy = _weight(task)
-        if batch and (weight + heavy > SMALL or own != kind):
+        next_kind = task if apart else None, reader.parser.expected_unit(task)
+        bytes_of_task = _weight(task)
+        if batch and (weight + bytes_of_task > SMALL or next_kind != kind):
             yield batch
             batch, weight = [], 0
         batch.append(task)
-        weight += heavy
-        kind = own
+        weight += bytes_of_task
+        kind = next_kind
     if batch:
         yield batch
 
