@@ -36,7 +36,7 @@ STATUSES: Final = ("known", "not_yet_known", "too_old", "no_rows", "no_time")
 KNOWN_STATUS: Final = "known_status"
 #: Names of temporary columns.
 _ROW, _AT, _SLOT = "__row", "__at", "__slot"
-#: Far longer than the archive is old; None asks for any age.
+#: Longer than the age of the archive; None allows any age.
 _LONGEST = timedelta(days=366_000)
 _LENGTH = re.compile(r"([0-9]{1,7})(ms|s|m|h|d|w)")
 _UNITS = {
@@ -117,7 +117,7 @@ def join_known(
     suffix: str | None = None,
     **options: Any,
 ) -> pl.DataFrame:
-    """Join to each row what a live participant knew of a feed at that moment.
+    """Join to each row the latest row of a feed that a live participant knew at that time.
 
     For each row of `left` this is the latest row of the feed whose ``known_at`` is at or
     before the time that `on` gives. Rows that were known later never change the result.

@@ -1,6 +1,6 @@
-"""What is known of the files of a store: statistics, profiles, rejections and comparisons.
+"""Statistics, profiles, rejections and comparisons of the files of a store.
 
-All of it can be rebuilt from the zips, so its SQLite file may be deleted at any time.
+All of them can be rebuilt from the zips, so its SQLite file may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ class Rejection(NamedTuple):
 
 
 class KnownFiles:
-    """Remembers what reading the files of one store has shown.
+    """Remembers the results of reading the files of one store.
 
-    Safe to be used by several threads: a scan that is dropped half-way remembers what it has
-    read, on whichever thread that is.
+    Safe to be used by several threads: a scan that is dropped half-way remembers the
+    files that it has read, on any thread.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class KnownFiles:
             stats = self._stats[feed.table]
             rejected = self._rejected.get(feed.table, {}) | dict(self._read_rejections(feed))
             self._rejected[feed.table] = rejected
-            # Statistics from a part of a file are worth nothing once it is rejected.
+            # Statistics from a part of a file are invalid once it is rejected.
             if bad := {
                 key
                 for key, (stamp, _) in rejected.items()

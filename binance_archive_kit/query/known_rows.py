@@ -282,7 +282,7 @@ class FrameRows:
 
     @property
     def age(self) -> timedelta | None:
-        """A frame does not say when the next row is due."""
+        """Raise a ConfigurationError: a frame does not show when the next row is due."""
         raise field_error(
             "tolerance",
             "a frame of rows does not say when the next one is due; give a length such as '90m', "

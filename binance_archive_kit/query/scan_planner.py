@@ -59,7 +59,7 @@ class Claim:
         others : set of date
             Days whose rows other files give.
         needed : bool
-            Whether a file that gives no day has a task all the same.
+            Whether to yield a task for a file that supplies no day.
         """
         if not self.supplied:
             if needed or not self.has:
@@ -143,7 +143,7 @@ class RememberedChoice:
     rows: int | None = None
 
     def complete(self) -> None:
-        """Collect what the next scan would have to collect again."""
+        """Collect the stamps and the number of rows for the next scan."""
         for task in self.tasks:
             folder, _, name = task.file.path.rpartition("/")
             self.stamps.setdefault(folder, []).append((name, task.file.stamp))
@@ -311,7 +311,7 @@ class ScanPlanner:
             stored, files = part
             for file in files:
                 possible = days_between(file.start - lead, file.end)
-                # The last file gets all days that are left, so it need not be read for them.
+                # The last file gets all remaining days, so it is not read for them.
                 is_read = bool(lead) or part is first
                 has = self._lookup.days_of(stored, [file]) if is_read else possible
                 supplied = has - taken - wrong if part is first else has - taken

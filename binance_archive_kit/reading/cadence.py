@@ -222,7 +222,7 @@ NO_RUNS: Runs = np.empty((0, len(Run._fields)), np.int64)
 
 @dataclass(frozen=True)
 class RowColumns:
-    """What is needed of rows to find their runs; the rows of each file stand together.
+    """The columns that show the runs of rows; the rows of each file are consecutive.
 
     Attributes
     ----------

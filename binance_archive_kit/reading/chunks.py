@@ -2,7 +2,7 @@
 
 The first time rows of a file are read, every row is checked against the file's name: number of
 columns, unit of the times, days, order. If rows are only counted, the times of the first and
-the last row are. A file whose statistics are known and still its own is not checked again.
+the last row are. A file whose statistics are known and up to date is not checked again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Chunk:
     spans : list of (FileTask, int)
         The files, and how many of the rows each has, in their order.
     frame : polars.DataFrame
-        The columns asked for; no column if rows are only counted.
+        The requested columns; no column if rows are only counted.
     stats : list of FileStats
         For each span, what these rows show of its file; empty if that was known.
     inflated : int
@@ -55,7 +55,7 @@ class Chunk:
 
 
 class Notes:
-    """Receives what a reader finds out about files; does nothing unless overridden."""
+    """Receives the results of reading files; does nothing unless overridden."""
 
     def completed(self, task: FileTask, stats: FileStats) -> None:
         """Note the statistics of a file that was read to its end."""
@@ -67,7 +67,7 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest(Generic[T]):
-    """What to read of files.
+    """A request to read columns of files.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class ChunkReader:
         return chunk or self._from_rows([csv], columns)
 
     def _from_ends(self, csv_chunks: Sequence[CsvChunk], columns: set[str]) -> Chunk | None:
-        """Return what the first and the last row show; None if that is not enough."""
+        """Return a chunk without columns; None if its rows have to be parsed."""
         if (
             self._schema.time.kind != "epoch"
             or not self._schema.sorted
@@ -175,7 +175,7 @@ class ChunkReader:
         names = self._columns_to_parse(columns, check=check, timed=timed)
         frame, parsed = self.parser.parse(csv_chunks, names)
         if check and frame[self._schema.columns[-1].column].null_count():
-            # Either fields are empty, or short rows are made up for by long ones.
+            # Either fields are empty, or rows differ in length and have the right number in all.
             for csv in parsed:
                 self.unzipper.check_rows(csv)
         frame = self.parser.with_datetimes(frame, parsed)
@@ -241,7 +241,7 @@ def _spans(csv_chunks: Sequence[CsvChunk]) -> list[tuple[FileTask, int]]:
 
 
 def _asked(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
-    """Return the columns asked for, with empty texts as null."""
+    """Return the requested columns, with empty texts as null."""
     words = [name for name, dtype in frame.schema.items() if dtype == pl.String and name in columns]
     if words:
         frame = frame.with_columns(pl.col(words).replace("", None))

@@ -39,7 +39,7 @@ FILE_COLUMNS = ("partition", "file")
 #: decimals: rounding would change its values.
 PLACES = 18
 MOMENT = pl.Datetime("us")
-#: What the values of a column cover, in words.
+#: Descriptions of the times that values cover.
 _MEASURED = {
     "flow": "over the period",
     "moment": "as of known_at",

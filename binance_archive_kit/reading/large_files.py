@@ -1,7 +1,7 @@
 """Read large files in chunks, each file in the order of time.
 
-The rows of a file that was never read wait until its last row was seen: only then it is known
-that they are in order. If they take too much memory, the rest of the file is read for its times
+The rows of a file that was never read wait until its last row is read, because only then their
+order is known. If they take too much memory, the rest of the file is read for its times
 alone first, and again for its rows. A file that is out of order is sorted.
 """
 
@@ -44,7 +44,7 @@ def sort_frames(
     """Yield the rows of a file in the order of time.
 
     A pass over the file yields the earliest rows that were not yielded yet, as soon as no later
-    chunk has an earlier row. Rows for which there is no room wait for the next pass.
+    chunk has an earlier row. Rows beyond the limit wait for the next pass.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class _WaitingRows:
     Attributes
     ----------
     ceiling : int or None
-        Rows from this time on are left for another pass, because there is no room for them.
+        Rows from this time on wait for another pass, because of the limit.
     """
 
     def __init__(self, time: str, limit: int) -> None:

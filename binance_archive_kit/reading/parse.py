@@ -254,7 +254,7 @@ class CsvParser:
         if end != (to_day_number(file.end) + 1) * DAY or column.max() is None:
             return frame, csv
         late = times_of(frame, self._time.column) == end
-        # A file of nothing else is another day's.
+        # A file with no other rows is a file of the next day.
         if not late.any() or column.null_count() or (late.all() and csv.first):
             return frame, csv
         frame = frame.filter(~late)
@@ -292,7 +292,7 @@ def _check_period(task: FileTask, first: int, last: int) -> None:
             days += f" to {task.file.end}"
         raise OutOfPeriod(
             task.file.path,
-            f"a row is of {found:%Y-%m-%d %H:%M:%S.%f}, and its name says {days}",
+            f"a row is of {found:%Y-%m-%d %H:%M:%S.%f}, and the days in its name are {days}",
         )
 
 

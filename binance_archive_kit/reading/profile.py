@@ -1,4 +1,4 @@
-"""Profile files: their runs of consecutive rows, duplicates, and values that cannot be right."""
+"""Profile files: their runs of consecutive rows, duplicates, and invalid values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _Hashes = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Times]
 
 @dataclass(frozen=True, slots=True)
 class FileProfile:
-    """The rows of a file, in a few numbers.
+    """A summary of the rows of a file.
 
     Attributes
     ----------
@@ -71,9 +71,9 @@ class FileProfile:
     runs : numpy.ndarray
         Columns as in `Run`, in the order of time.
     flaws : tuple of Flaw
-        Values that cannot be right, and rows of one key that differ.
+        Invalid values, and rows of one key that differ.
     standing : tuple of Standing
-        How long bools have the same value, where they should not for long.
+        Streaks of the bools that should not be constant.
     """
 
     stats: FileStats
@@ -86,7 +86,7 @@ class FileProfile:
 
     @property
     def days(self) -> frozenset[date] | None:
-        """UTC days that it has rows of; None where runs do not tell the days of all rows."""
+        """UTC days that it has rows of; None if runs do not show the days of all rows."""
         if self.off_grid or self.duplicates:
             return None
         starts = self.runs[:, Run._fields.index("first")]
@@ -294,7 +294,7 @@ def profile_files(
     Raises
     ------
     FileError
-        For the first file that is not what its name says.
+        For the first file that is invalid, or whose rows do not fit its name.
     """
     # Exact decimals would be checked the same, but slower.
     feed = feed_table(feed.market, feed.data_type)
@@ -336,7 +336,7 @@ def merge_profiles(cadence: Cadence, profile: FileProfile | None, more: FileProf
     longest = max(profile.longest_silence, more.longest_silence)
     if len(profile.runs) and len(more.runs):
         longest = max(longest, Run(*more.runs[0]).first - Run(*profile.runs[-1]).last)
-    # What was known before is known of the whole file.
+    # Statistics that were known before are those of the whole file.
     stats = profile.stats if profile.stats is more.stats else profile.stats + more.stats
     return FileProfile(
         stats,

@@ -41,7 +41,7 @@ _APART = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Large:
-    """A file of few bytes but much csv, to be read in chunks when it is its turn."""
+    """A small zip with much csv, to be read in chunks once the files before it are read."""
 
     task: FileTask
 
@@ -110,7 +110,7 @@ class ZipReader:
         Raises
         ------
         FileError
-            For the first file that is not what its name says.
+            For the first file that is invalid, or whose rows do not fit its name.
         """
         request = ReadRequest(set(columns), finish, workers, skip, self._in_order, self._notes)
         full = self._full or skip is not None
@@ -195,7 +195,7 @@ def _batches(tasks: Sequence[FileTask], reader: ChunkReader) -> Iterator[list[Fi
 
 
 def _weight(task: FileTask) -> int:
-    """Return the bytes that a file takes as a zip, or would take."""
+    """Return the size of a file as a zip, in bytes; estimated for a csv."""
     if task.stats is not None and task.stats.inflated > SMALL_TEXT:
         return SMALL + 1
     return task.file.size if task.file.form is not Form.CSV else task.file.size // _PACKED

@@ -1,4 +1,4 @@
-"""Find values that cannot be right: the checks of the schema, on whole batches of rows.
+"""Find invalid values with the checks of the schema, on whole batches of rows.
 
 If the extremes of a batch satisfy every check, a few passes over its columns are all that is
 needed. Rows are marked one by one only if something is odd.
@@ -61,13 +61,13 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Rows of one file whose values cannot be right.
+    """Rows of one file with invalid values.
 
     Attributes
     ----------
     kind : FlawKind
     rows : int
-        Different ones.
+        Number of different rows.
     first, last : int
         Times of the first and the last row, microseconds since 1970 UTC.
     reasons : tuple of Reason
@@ -114,7 +114,7 @@ class Streak(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """For how long a bool column keeps one value.
+    """The streaks of a bool column.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Standing:
     longest: Streak
 
     def __add__(self, more: Standing) -> Standing:
-        """Return the same for these rows and the ones after them."""
+        """Join with the streaks of the rows that follow."""
         head, tail, streaks = self.head, more.tail, [self.longest, more.longest]
         if self.tail.value == more.head.value:
             rows = self.tail.rows + more.head.rows
@@ -152,7 +152,7 @@ def merge_flaws(flaws: Iterable[Flaw]) -> tuple[Flaw, ...]:
 
 
 def join_standing(one: Sequence[Standing], other: Sequence[Standing]) -> tuple[Standing, ...]:
-    """Return for how long bools keep one value in two parts, the second following the first."""
+    """Join the streaks of bools in two parts, the second following the first."""
     if not one or not other:
         return tuple(one or other)
     return tuple(column + more for column, more in zip(one, other, strict=True))
@@ -279,7 +279,7 @@ class ValueChecks:
         groups = (series.file,) if series.band is None else (series.file, series.band)
         found: dict[int, list[tuple[str, int, int]]] = {}
         for name, values in series.columns.items():
-            # Of so many rows, two neighbours in this sample.
+            # A run of that many rows has two neighbours in this sample.
             sample = values[:: max(rows // 2, 1)]
             if not (sample[1:] == sample[:-1]).any():
                 continue
@@ -308,7 +308,7 @@ class ValueChecks:
         return _Series(columns, batch.file[order], batch.times[order], band[order])
 
     def _without_volume(self, batch: Batch, cadence: Cadence) -> Iterator[tuple[int, Flaw]]:
-        """Find long times in which nothing was traded."""
+        """Find long periods without trades."""
         if not self._volume or cadence.step <= 0:
             return
         rows = max(_QUIET_ROWS, _QUIET // cadence.step)
@@ -323,7 +323,7 @@ class ValueChecks:
                 yield int(batch.file[start]), flaw
 
     def standing(self, batch: Batch) -> dict[int, tuple[Standing, ...]]:
-        """Return for how long the bools of each file with rows keep one value, by its number."""
+        """Return the streaks of the bools of each file with rows, by its number."""
         found: dict[int, tuple[Standing, ...]] = {}
         bounds = np.searchsorted(batch.file, np.arange(batch.files + 1)).tolist()
         for name in self._bools:
@@ -349,7 +349,7 @@ def _standing(name: str, values: Marks, times: Times, cuts: Times) -> Standing:
 
 
 def _limits(column: Column) -> Iterator[tuple[str, Callable[[Values], Marks]]]:
-    """Yield the limits of a column: what a value that breaks one is, and which values do.
+    """Yield the limits of a column: the text about a breach, and a function that marks breaches.
 
     If the lowest and the highest value of a batch break no limit, no value in between may.
     """
@@ -367,7 +367,7 @@ def _limits(column: Column) -> Iterator[tuple[str, Callable[[Values], Marks]]]:
 
 
 def _pairs(column: Column) -> Iterator[tuple[str, str, str]]:
-    """Yield the columns that bound a column: what is wrong, and the lower and the higher column."""
+    """Yield the columns that bound a column: text about a breach, lower and higher column."""
     low, high = column.checks.within or (None, None)
     if isinstance(low, str):
         yield f"{column.column} is below {low}", low, column.column
