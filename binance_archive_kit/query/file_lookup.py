@@ -214,7 +214,7 @@ class FileLookup(Notes):
                         raise
                     self._context.skip(error)
                     continue
-            found.append(FileTask(file, task.held, stats, task.without))
+            found.append(FileTask(file, task.stored, stats, task.without))
         return found
 
     def completed(self, task: FileTask, stats: FileStats) -> None:

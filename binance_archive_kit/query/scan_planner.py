@@ -244,7 +244,7 @@ class ScanPlanner:
     def _matching(self, tasks: Sequence[FileTask]) -> list[FileTask]:
         """Return the files that may have a row of the answer."""
         found = []
-        for stored, group in groupby(tasks, lambda task: task.held):
+        for stored, group in groupby(tasks, lambda task: task.stored):
             files = list(group)
             matches = self._pruner.may_match(stored, [[task.file] for task in files])
             found += [task for task, is_match in zip(files, matches, strict=True) if is_match]

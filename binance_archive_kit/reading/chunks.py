@@ -276,8 +276,8 @@ def batch_of(chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
     """
     table = chunk.frame.to_arrow()
     folders = [
-        (held.folder, sum(rows for _, rows in spans))
-        for held, spans in groupby(chunk.spans, lambda span: span[0].held)
+        (stored.folder, sum(rows for _, rows in spans))
+        for stored, spans in groupby(chunk.spans, lambda span: span[0].stored)
     ]
     arrays = []
     for name in schema.names:

@@ -122,7 +122,7 @@ class FileTask:
     Attributes
     ----------
     file : StoredFile
-    held : StoredFolder
+    stored : StoredFolder
         The folder it belongs to.
     stats : FileStats or None
         None if it was not read before, or was changed since.
@@ -131,14 +131,14 @@ class FileTask:
     """
 
     file: StoredFile
-    held: StoredFolder
+    stored: StoredFolder
     stats: FileStats | None = None
     without: frozenset[date] = frozenset()
 
     @property
     def folder(self) -> Folder:
         """The folder it belongs to, without its files."""
-        return self.held.folder
+        return self.stored.folder
 
     @property
     def rows(self) -> int | None:

@@ -497,13 +497,13 @@ def _letters(body: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(body, np.uint8)
 
 
-def _member(file: Any, length: int, held: StoredFile) -> Member:
-    name = held.path
+def _member(file: Any, length: int, stored: StoredFile) -> Member:
+    name = stored.path
     try:
         member = find_member(file, length)
     except BadMemberError as error:
         raise UnreadableZip(name, str(error)) from None
-    if member.name != member_of(name) and member.name != member_of(held.key):
+    if member.name != member_of(name) and member.name != member_of(stored.key):
         raise UnreadableZip(name, f"its member is {member.name!r} and not {member_of(name)!r}")
     return member
 
