@@ -1,4 +1,4 @@
-"""Select the files that can match a predicate, from their names alone.
+"""Decide which files can match a predicate, from their names alone; `ScanPlanner` selects them.
 
 No file is opened. A file that may have a row of the answer is always kept, and so is one that
 cannot be decided. There is a pruner for Arrow expressions, as DuckDB passes them, for Polars
@@ -12,9 +12,11 @@ import json
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -22,17 +24,29 @@ import pyarrow.fs as pafs
 
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.reading.feed_table import PATH_TYPES
-from binance_archive_kit.reading.file_stats import period_of
+from binance_archive_kit.reading.file_stats import period_of, slack_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.timestamps import to_naive
+from binance_archive_kit.timestamps import DAY, to_day_number, to_micros, to_naive
 
 _MICROSECOND = timedelta(microseconds=1)
+_UTC = pl.Datetime("us", "UTC")
 
 Group = Sequence[StoredFile]
 
 
+#: Times that the rows of each of some groups of files may have, microseconds since 1970 UTC:
+#: the first ones, inclusive, and the ends, exclusive.
+Spans = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
 class Pruner(Protocol):
     """Decides which groups of neighbouring files can match."""
+
+    def folder_may_match(self, folder: Folder) -> bool:
+        """Return whether any row of a folder may match, whatever its time and file."""
+
+    def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
+        """Return for each span of time whether any row in it may match, in a matching folder."""
 
     def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Return for each group of a folder's files whether any row may match."""
@@ -58,15 +72,30 @@ class Selection:
     start: datetime | None = None
     end: datetime | None = None
 
-    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
-        """Return whether the periods of groups overlap the range."""
-        folder = stored.folder
-        matches = (self.symbols is None or folder.symbol in self.symbols) and (
+    def folder_may_match(self, folder: Folder) -> bool:
+        """Return whether the symbol and the interval are chosen."""
+        return (self.symbols is None or folder.symbol in self.symbols) and (
             self.intervals is None or folder.interval in self.intervals
         )
+
+    def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
+        """Return whether spans overlap the range."""
+        first, end = spans
+        matches = np.ones(len(first), bool)
+        if self.start is not None:
+            matches &= end > to_micros(self.start.replace(tzinfo=UTC))
+        if self.end is not None:
+            matches &= first < to_micros(self.end.replace(tzinfo=UTC))
+        return matches
+
+    def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
+        """Return whether the periods of groups overlap the range."""
+        if not self.folder_may_match(stored.folder):
+            return [False] * len(groups)
         if self.start is None and self.end is None:
-            return [matches] * len(groups)
-        return [matches and self._overlaps(*_times_of(folder, group)) for group in groups]
+            return [True] * len(groups)
+        matches: list[bool] = self.spans_may_match(spans_of(stored.folder, groups)).tolist()
+        return matches
 
     def all_match(self, stored: StoredFolder, group: Group) -> bool:
         """Return whether the period of a group lies within the range."""
@@ -75,9 +104,6 @@ class Selection:
         first, end = _times_of(stored.folder, group)
         return (self.start is None or self.start <= first) and (self.end is None or end <= self.end)
 
-    def _overlaps(self, first: datetime, end: datetime) -> bool:
-        return (self.start is None or self.start < end) and (self.end is None or first < self.end)
-
 
 class And:
     """Matches the rows that two pruners match."""
@@ -85,6 +111,14 @@ class And:
     def __init__(self, one: Pruner, other: Pruner) -> None:
         self._one = one
         self._other = other
+
+    def folder_may_match(self, folder: Folder) -> bool:
+        """Return whether both may match."""
+        return self._one.folder_may_match(folder) and self._other.folder_may_match(folder)
+
+    def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
+        """Return whether both may match."""
+        return self._one.spans_may_match(spans) & self._other.spans_may_match(spans)
 
     def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Return whether both may match."""
@@ -104,6 +138,24 @@ def _times_of(folder: Folder, group: Group) -> tuple[datetime, datetime]:
     early, _ = period_of(folder, group[0])
     _, late = period_of(folder, max(group, key=lambda file: file.end))
     return to_naive(early), to_naive(late)
+
+
+def spans_of(folder: Folder, groups: Sequence[Group]) -> Spans:
+    """Return the times that rows of each group of a folder's files may have."""
+    days = [
+        (to_day_number(group[0].start), to_day_number(max(file.end for file in group)))
+        for group in groups
+    ]
+    first, last = np.array(days, np.int64).reshape(-1, 2).T
+    return span_of_days(folder, first, last)
+
+
+def span_of_days(
+    folder: Folder, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
+) -> Spans:
+    """Return the times that rows of files may have, from the first and last day in their names."""
+    before, after = slack_of(folder)
+    return first * DAY - before, (last + 1) * DAY + after
 
 
 # Arrow
@@ -127,25 +179,46 @@ class ArrowPruner:
         self._where = where
         self._schema = schema
         self._time = time
+        #: Whether every row of a folder is sure to match.
+        self._certain: dict[Folder, bool] = {}
+
+    def folder_may_match(self, folder: Folder) -> bool:
+        """Return whether the expression can be true in a folder."""
+        return bool(self._possible([_guarantee_of(folder)], self._where))
+
+    def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
+        """Return True for all: the statistics of row groups show which of them can match."""
+        return np.ones(len(spans[0]), bool)
 
     def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Return whether the expression can be true in each group."""
-        possible = self._possible(stored, groups, self._where)
+        if not self.folder_may_match(stored.folder):
+            return [False] * len(groups)
+        if self._all_match(stored.folder):
+            return [True] * len(groups)
+        guarantees = [self._guarantee(stored, group) for group in groups]
+        possible = self._possible(guarantees, self._where)
         return [index in possible for index in range(len(groups))]
 
     def all_match(self, stored: StoredFolder, group: Group) -> bool:
         """Return whether the negated expression cannot be true."""
-        return not self._possible(stored, [group], ~self._where)
+        return self._all_match(stored.folder) or not self._possible(
+            [self._guarantee(stored, group)], ~self._where
+        )
 
-    def _possible(
-        self, stored: StoredFolder, groups: Sequence[Group], where: ds.Expression
-    ) -> set[int]:
-        """Return the indices of the groups in which an expression can be true."""
+    def _all_match(self, folder: Folder) -> bool:
+        """Return whether every row of a folder is sure to match."""
+        if folder not in self._certain:
+            self._certain[folder] = not self._possible([_guarantee_of(folder)], ~self._where)
+        return self._certain[folder]
+
+    def _possible(self, guarantees: Sequence[ds.Expression], where: ds.Expression) -> set[int]:
+        """Return the indices of the guarantees under which an expression can be true."""
         form, system = ds.IpcFileFormat(), pafs.LocalFileSystem()
         # The fragments stand for groups of files: their paths are indices, and are never opened.
         fragments = [
-            form.make_fragment(str(index), system, self._guarantee(stored, group))
-            for index, group in enumerate(groups)
+            form.make_fragment(str(index), system, guarantee)
+            for index, guarantee in enumerate(guarantees)
         ]
         dataset = ds.FileSystemDataset(fragments, self._schema, form, system)
         return {int(fragment.path) for fragment in dataset.get_fragments(where)}
@@ -159,20 +232,28 @@ class ArrowPruner:
             day = ds.field("date")
             time = ds.field(self._time)
             guarantee = (
-                (ds.field("symbol") == folder.symbol)
+                _guarantee_of(folder)
                 & (day >= early.date())
                 & (day <= (late - _MICROSECOND).date())
                 & (time >= early)
                 & (time < late)
-                & (ds.field("partition") == folder.partition.value)
-                & (ds.field("market") == folder.market.value)
             )
-            if folder.interval is not None:
-                guarantee &= ds.field("interval") == folder.interval.value
             if len(group) == 1:
                 guarantee &= ds.field("file") == group[0].path
             stored.guarantees[group[0], group[-1]] = guarantee
         return guarantee
+
+
+def _guarantee_of(folder: Folder) -> ds.Expression:
+    """Return what is true of every row of a folder."""
+    guarantee = (
+        (ds.field("symbol") == folder.symbol)
+        & (ds.field("partition") == folder.partition.value)
+        & (ds.field("market") == folder.market.value)
+    )
+    if folder.interval is not None:
+        guarantee &= ds.field("interval") == folder.interval.value
+    return guarantee
 
 
 # Polars
@@ -210,30 +291,70 @@ class PolarsPruner:
             elif roots == {time}:
                 self._times += _bounds(part, tree)
 
+    def folder_may_match(self, folder: Folder) -> bool:
+        """Return whether no condition on path columns rules out all rows of a folder."""
+        conditions = [part for part in self._paths if "file" not in part.meta.root_names()]
+        return _any(conditions, _paths_frame(folder, None))
+
+    def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
+        """Return whether no condition on days or times rules out all rows of each span."""
+        early, late = spans[0], spans[1] - 1
+        matches = np.ones(len(early), bool)
+        if len(early) and self._days:
+            first, last = early // DAY, late // DAY
+            origin = int(first.min())
+            days = pl.Series("date", np.arange(origin, int(last.max()) + 1, dtype=np.int32))
+            frame = days.cast(pl.Date).to_frame()
+            for part in self._days:
+                # Days up to each one for which the condition is true.
+                count = np.concatenate([[0], np.cumsum(_evaluate(part, frame))])
+                matches &= count[last + 1 - origin] > count[first - origin]
+        for part in self._times:
+            found = [
+                _evaluate(part, pl.Series(self._time, ends).cast(_UTC).to_frame())
+                for ends in (early, late)
+            ]
+            matches &= found[0] | found[1]
+        return matches
+
     def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Return whether no condition rules out all rows of each group."""
-        return [self._may_match(stored.folder, group) for group in groups]
+        if not self.folder_may_match(stored.folder):
+            return [False] * len(groups)
+        matches: list[bool] = self.spans_may_match(spans_of(stored.folder, groups)).tolist()
+        conditions = [part for part in self._paths if "file" in part.meta.root_names()]
+        # The column `file` is known only of a single file.
+        return [
+            is_match
+            and (
+                not conditions
+                or len(group) > 1
+                or _any(conditions, _paths_frame(stored.folder, group[0].path))
+            )
+            for is_match, group in zip(matches, groups, strict=True)
+        ]
 
     def all_match(self, stored: StoredFolder, group: Group) -> bool:
         """Return False: the rows are always filtered by Polars."""
         return False
 
-    def _may_match(self, folder: Folder, group: Group) -> bool:
-        early, late = _times_of(folder, group)
-        file = group[0].path if len(group) == 1 else None
-        paths = {"market": folder.market, "symbol": folder.symbol, "file": file}
-        paths |= {"interval": folder.interval, "partition": folder.partition}
-        # The column `file` is known only of a single file.
-        evaluated = [part for part in self._paths if file or "file" not in part.meta.root_names()]
-        if not _any(
-            evaluated, pl.DataFrame({n: [v] for n, v in paths.items()}, schema=_POLARS_PATHS)
-        ):
-            return False
-        days = pl.date_range(early.date(), (late - _MICROSECOND).date(), eager=True).alias("date")
-        if not _any(self._days, days.to_frame()):
-            return False
-        ends = pl.Series(self._time, [early, late - _MICROSECOND], pl.Datetime("us"))
-        return _any(self._times, ends.dt.replace_time_zone("UTC").to_frame())
+
+def _paths_frame(folder: Folder, file: str | None) -> pl.DataFrame:
+    """Return the path columns of a folder's rows as one row."""
+    paths = {"market": folder.market, "symbol": folder.symbol, "file": file}
+    paths |= {"interval": folder.interval, "partition": folder.partition}
+    return pl.DataFrame({name: [paths[name]] for name in _POLARS_PATHS}, schema=_POLARS_PATHS)
+
+
+def _evaluate(part: pl.Expr, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return for which rows a condition is true; True for all if that cannot be evaluated."""
+    try:
+        found = rows.select(part).to_series()
+        if len(found) == len(rows):
+            return found.fill_null(value=False).to_numpy().astype(bool)
+    except pl.exceptions.PolarsError:
+        pass
+    return np.ones(len(rows), bool)
 
 
 def _any(parts: Sequence[pl.Expr], rows: pl.DataFrame) -> bool:

@@ -154,7 +154,7 @@ def period_of(folder: Folder, file: StoredFile) -> tuple[int, int]:
     (int, int)
         Start (inclusive) and end (exclusive), microseconds since 1970 UTC.
     """
-    before, after = _slack(folder)
+    before, after = slack_of(folder)
     return to_day_number(file.start) * DAY - before, (to_day_number(file.end) + 1) * DAY + after
 
 
@@ -163,7 +163,7 @@ def lead_of(folder: Folder) -> timedelta:
     return _LONG.get(folder.interval, timedelta()) if folder.interval else timedelta()
 
 
-def _slack(folder: Folder) -> tuple[int, int]:
+def slack_of(folder: Folder) -> tuple[int, int]:
     """Return the microseconds that rows may lie before and after the days of their file."""
     if folder.interval is not None:
         return lead_of(folder).days * DAY, 0
