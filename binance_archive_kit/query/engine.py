@@ -174,7 +174,7 @@ class Engine:
         Raises
         ------
         ConfigurationError
-            If there is no such feed in the archive.
+            If the archive has no such feed.
         """
         return feed_table(*read_feed(market, data_type), decimals=self.options.decimals)
 

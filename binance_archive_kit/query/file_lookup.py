@@ -179,7 +179,7 @@ class FileLookup(Notes):
     def current(
         self, tasks: Iterable[FileTask], needed: Collection[str] | None = None
     ) -> list[FileTask]:
-        """Return files as they are now, with their statistics; without those left out or gone.
+        """Return the files that still exist and are not left out, as they are now, with statistics.
 
         Parameters
         ----------

@@ -355,7 +355,7 @@ def _symbols(
     if symbol is None:
         return symbols
     if absent := sorted(set(symbols.drop_nulls()) - set(symbol)):
-        raise field_error("symbol", f"the mapping lacks {absent[0]!r}, which left has")
+        raise field_error("symbol", f"the mapping has no {absent[0]!r}, which left has")
     return symbols.replace_strict(dict(symbol), return_dtype=pl.String)
 
 

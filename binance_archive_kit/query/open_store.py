@@ -429,7 +429,7 @@ def open_engine(source: Source, options: Mapping[str, Any]) -> Engine:
     Raises
     ------
     ConfigurationError
-        If there is no such folder, an option is invalid, or a store that is open gets any.
+        If the folder does not exist, an option is invalid, or an open store is given options.
     """
     if not isinstance(source, OpenStore):
         return Engine(source, ReadOptions.parse(options))

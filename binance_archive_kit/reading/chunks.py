@@ -195,7 +195,7 @@ class ChunkReader:
             frame = frame.filter(~pl.col("date").is_in(task.without))
             spans = [(task, frame.height)]
         inflated = sum(len(csv.body) for csv in parsed)
-        return Chunk(spans, _asked(frame, columns), stats, inflated, csv_chunks[-1].ends)
+        return Chunk(spans, _requested(frame, columns), stats, inflated, csv_chunks[-1].ends)
 
     def _columns_to_parse(self, columns: set[str], *, check: bool, timed: bool) -> set[str]:
         """Return the csv columns that give `columns`, and those that are checked."""
@@ -240,7 +240,7 @@ def _spans(csv_chunks: Sequence[CsvChunk]) -> list[tuple[FileTask, int]]:
     return [(csv.task, csv.rows) for csv in csv_chunks]
 
 
-def _asked(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
+def _requested(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
     """Return the requested columns, with empty texts as null."""
     words = [name for name, dtype in frame.schema.items() if dtype == pl.String and name in columns]
     if words:

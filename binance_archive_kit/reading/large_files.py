@@ -330,7 +330,7 @@ class LargeFiles(Generic[T]):
     def _sorted(self, task: FileTask) -> Iterator[Chunk]:
         """Yield the rows of a file in the order of time."""
         time, columns = self._time, self._request.columns
-        unasked = {time} - columns
+        extra_columns = {time} - columns
         inflated = 0
         empty = pl.DataFrame()
 
@@ -351,8 +351,8 @@ class LargeFiles(Generic[T]):
         workers = self._request.workers
         lows = list(self._read_again(task, {time}, lowest, workers=workers))
         for frame in sort_frames(frames, lows, time, WAITING):
-            yield Chunk([(task, frame.height)], frame.drop(unasked), ends=False)
-        yield Chunk([(task, 0)], empty.drop(unasked, strict=False), inflated=inflated)
+            yield Chunk([(task, frame.height)], frame.drop(extra_columns), ends=False)
+        yield Chunk([(task, 0)], empty.drop(extra_columns, strict=False), inflated=inflated)
 
 
 def _with_end(items: Iterator[R]) -> Iterator[tuple[R, bool]]:

@@ -149,7 +149,7 @@ class Profiler:
         files = len(spans)
         cadence = cadence_of(self._feed.market, self._feed.data_type, spans[0][0].folder.interval)
         file = np.repeat(np.arange(files), [count for _, count in spans])
-        # The key of a funding rate is the hour it stands for.
+        # The key of a funding rate is its hour.
         labels = snap_to_grid(self._feed.data_type, _integers(frame, self._feed.time))
         batch = Batch(frame, file, labels, files)
         flaws = self._checks.flaws(batch, cadence)

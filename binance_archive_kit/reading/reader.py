@@ -58,8 +58,8 @@ class ZipReader:
         Columns without empty fields, among those that are read; the time always is one.
     full : bool
         Parse every column of files that were not parsed in full before, so that a file is
-        rejected for any of its values. Skipping files implies it: otherwise the columns asked
-        for would decide which files are left out.
+        rejected for any of its values. Skipping files implies it: otherwise the requested
+        columns would decide which files are left out.
     in_order : bool
         Yield rows in the order of time where the feed promises it; else large files that are
         out of order are sorted only within their chunks.
