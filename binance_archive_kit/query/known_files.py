@@ -1,4 +1,4 @@
-"""Statistics, profiles, rejections and comparisons of the files of a store.
+"""Store file statistics, profiles, rejections and comparisons in SQLite.
 
 All of them can be rebuilt from the zips, so its SQLite file may be deleted at any time.
 """
