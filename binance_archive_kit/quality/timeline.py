@@ -29,14 +29,14 @@ _SHOWN = 3
 
 
 class GapKind(StrEnum):
-    """The reason why rows are missing.
+    """The reason for a stretch without rows.
 
     Attributes
     ----------
     meaning : str
         The kind in a few words.
     is_missing : bool
-        Whether rows were due.
+        True if rows were due; False if none were.
 
     Examples
     --------
@@ -82,7 +82,7 @@ class FindingKind(StrEnum):
     """
 
     CONFLICT = "conflict", "rows with the same key differ", "doubt"
-    NULL_VALUE = "null_value", "values are empty that never may be", "doubt"
+    NULL_VALUE = "null_value", "null values in a column that must have none", "doubt"
     IMPOSSIBLE_VALUE = "impossible_value", "values cannot be right", "doubt"
     CONSTANT = "constant", "a value is the same in very many rows, and should vary", "doubt"
     FROZEN = "frozen", "values do not change for hours while others do", "doubt"
@@ -114,7 +114,7 @@ class FindingKind(StrEnum):
 
     @property
     def is_flaw(self) -> bool:
-        """Whether rows are wrong; other findings are notes."""
+        """Whether rows have a flaw or a doubt; otherwise the finding is a note."""
         return self.severity in ("doubt", "flaw")
 
 
