@@ -166,6 +166,11 @@ class StoredFolder:
         months = groupby(self.files, lambda file: (file.start.year, file.start.month))
         return tuple(tuple(files) for _, files in months)
 
+    @property
+    def count(self) -> int:
+        """Number of files; of a folder that was not looked into yet, of all names."""
+        return len(self.__dict__.get("files", self.listing))
+
     @cached_property
     def is_empty(self) -> bool:
         """Whether it has no file."""
