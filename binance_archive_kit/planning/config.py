@@ -302,7 +302,7 @@ class CollectionConfig(BaseModel):
             return others
         if others.get("date_range") is not None:
             raise field_error(
-                "date_range", f"given together with {' and '.join(days)}; give either of them"
+                "date_range", f"given together with {' and '.join(days)}; give only one of them"
             )
         return {**others, "date_range": {"end": "yesterday", **days}}
 

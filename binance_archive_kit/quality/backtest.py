@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import polars as pl
@@ -29,7 +29,7 @@ from binance_archive_kit.quality.report import (
     weakest_of,
 )
 from binance_archive_kit.quality.timeline import STREAM_FIELDS
-from binance_archive_kit.timestamps import format_time
+from binance_archive_kit.timestamps import DAY, format_time, to_datetime, to_day_number
 
 #: First and last UTC day, both inclusive.
 Days = tuple[date, date]
@@ -290,8 +290,8 @@ def _within(report: CoverageReport, ends: pl.DataFrame, window: Days | None) -> 
 
 def _times(window: Days) -> tuple[datetime, datetime]:
     """Return the start of a window, and its end, exclusive."""
-    first, last = (datetime.combine(day, datetime.min.time(), UTC) for day in window)
-    return first, last + timedelta(days=1)
+    first, last = map(to_day_number, window)
+    return to_datetime(first * DAY), to_datetime((last + 1) * DAY)
 
 
 def _found_within(findings: pl.DataFrame, window: Days | None) -> pl.DataFrame:

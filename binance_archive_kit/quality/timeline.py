@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
@@ -165,6 +166,8 @@ class DaySource:
         The reason why the file is invalid.
     proven : bool
         Whether its digest is the published one.
+    without : frozenset of date
+        Days of its period whose rows come from another file.
     start, end : int
         Its period, microseconds since 1970 UTC, `end` exclusive.
     """
@@ -173,6 +176,7 @@ class DaySource:
     profile: FileProfile | None
     problem: str = ""
     proven: bool = False
+    without: frozenset[date] = frozenset()
     start: int = field(init=False)
     end: int = field(init=False)
 
