@@ -279,17 +279,18 @@ class Engine:
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:
             pruner = Selection() if where is None else ArrowPruner(where, feed.arrow, feed.time)
-        if not any(True for _ in self.names(feed)):
+        folders = self.names(feed)
+        if not folders:
             raise self.nothing_of(feed)
-        return self._scan(Query(feed, names, pruner, where))
+        return self._scan(Query(feed, names, pruner, where), folders)
 
-    def _scan(self, query: Query) -> Generator[pa.RecordBatch]:
+    def _scan(self, query: Query, folders: Sequence[Folder]) -> Generator[pa.RecordBatch]:
         feed = query.feed
         report = self.last_scan = ScanReport(feed.view)
         tally = Tally(report)
         start = time.perf_counter()
         try:
-            for batch in self._read(query, tally):
+            for batch in self._read(query, folders, tally):
                 report.rows += batch.num_rows
                 yield batch
             report.complete = True
@@ -297,10 +298,14 @@ class Engine:
             report.seconds = time.perf_counter() - start
             self.known.remember(feed, tally.stats)
 
-    def _read(self, query: Query, tally: Tally) -> Iterator[pa.RecordBatch]:
+    def _read(
+        self, query: Query, folders: Sequence[Folder], tally: Tally
+    ) -> Iterator[pa.RecordBatch]:
         """Read the rows of a query; again with other tables if one goes before the first row."""
         feed = query.feed
-        streams = self.folders(feed, self._matching(query))
+        # All folders of a stream, since it depends on all which file gives a day.
+        names = {each.stream for each in folders if query.pruner.folder_may_match(each)}
+        streams = self.folders(feed, lambda folder: folder.stream in names)
         tally.report.considered = sum(stored.count for stored in streams)
         steps, tabled, snapshot = self._steps(query, streams)
         if query.reads and self._builder.build_if_repeated(feed, steps):
@@ -314,12 +319,6 @@ class Engine:
             except StaleSnapshot:
                 steps, tabled, snapshot = self._steps(query, streams)
         raise StoreError(f"{self.cache.folder}: the tables of {feed.view} change all the time")
-
-    def _matching(self, query: Query) -> Callable[[Folder], bool]:
-        """Return which streams may have rows of the answer: all folders of each of them."""
-        names = self.names(query.feed)
-        streams = {each.stream for each in names if query.pruner.folder_may_match(each)}
-        return lambda folder: folder.stream in streams
 
     def _steps(
         self, query: Query, streams: Sequence[StoredFolder]

@@ -179,12 +179,15 @@ class ArrowPruner:
         self._where = where
         self._schema = schema
         self._time = time
-        #: Whether every row of a folder is sure to match.
+        #: Whether a row of a folder may match, and whether every row is sure to.
+        self._possible_in: dict[Folder, bool] = {}
         self._certain: dict[Folder, bool] = {}
 
     def folder_may_match(self, folder: Folder) -> bool:
         """Return whether the expression can be true in a folder."""
-        return bool(self._possible([_guarantee_of(folder)], self._where))
+        if folder not in self._possible_in:
+            self._possible_in[folder] = bool(self._possible([_guarantee_of(folder)], self._where))
+        return self._possible_in[folder]
 
     def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
         """Return True for all: the statistics of row groups show which of them can match."""

@@ -274,9 +274,7 @@ class ScanPlanner:
             for stored, own in folders:
                 steps.count(stored, own)
 
-    def _add_chosen(
-        self, steps: _Steps, tabled: TabledFiles, tasks: Sequence[FileTask]
-    ) -> None:
+    def _add_chosen(self, steps: _Steps, tabled: TabledFiles, tasks: Sequence[FileTask]) -> None:
         """Add a stream whose files were chosen month by month."""
         for task in tasks:
             index = None if task.without else tabled.find(task.file)

@@ -22,7 +22,7 @@ from binance_archive_kit.query.tabled_files import TabledFiles
 from binance_archive_kit.reading.chunks import Chunk, batch_of, count_chunks
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
-from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.tables.row_reader import Segment
 from binance_archive_kit.tables.snapshot import Snapshot

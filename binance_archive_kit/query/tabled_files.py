@@ -79,9 +79,15 @@ class TabledFiles:
     def _folders(self) -> dict[str, tuple[int, int]]:
         """The first entry of each folder, and the one after its last."""
         folders = self.entries["path"].str.replace(r"[^/]*$", "").rle().struct.unnest()
-        ends = folders["len"].cum_sum().to_list()
-        starts = [0, *ends[:-1]]
+        ends = folders["len"].cast(pl.Int64).cum_sum()
+        starts = ends - folders["len"]
         return dict(zip(folders["value"], zip(starts, ends, strict=True), strict=True))
+
+    @cached_property
+    def _irregular(self) -> frozenset[str]:
+        """Folders with entries of other files than zips, which a zip may replace."""
+        others = self.entries.filter(~pl.col("path").str.ends_with(Form.ZIP))
+        return frozenset(others["path"].str.replace(r"[^/]*$", ""))
 
     @cached_property
     def _by_path(self) -> dict[str, int]:
@@ -104,7 +110,7 @@ class TabledFiles:
         """Match a folder as a whole; None if its files have to be looked up one by one."""
         start, end = self._folders.get(stored.folder.prefix, (0, 0))
         known = self._listing[start:end]
-        if not stored.listing or not all(name.endswith(Form.ZIP) for name, _ in known):
+        if not stored.listing or stored.folder.prefix in self._irregular:
             return None
         indices = np.arange(start, end)
         if known == stored.listing:
@@ -176,8 +182,7 @@ class TabledFiles:
         follows[1:] &= indices[1:] == indices[:-1] + 1
         follows[0] = False
         starts = np.flatnonzero(~follows)
-        lasts = np.append(starts[1:], len(indices)) - 1
-        first, last = indices[starts], indices[lasts]
+        first, last = indices[starts], indices[np.concatenate([starts[1:] - 1, [-1]])]
         rows = self._total[last + 1] - self._total[first]
         for part, row, count in zip(
             self._part[first].tolist(), self._row[first].tolist(), rows.tolist(), strict=True

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from binance_archive_kit.query.cache import MonthCache
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.errors import ArchiveKitWarning
-from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.proof import Expected, prove
 from binance_archive_kit.storage.store import Store
