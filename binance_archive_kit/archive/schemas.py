@@ -1,6 +1,6 @@
 """The columns, types, units, header, time and row identity of the csv files of each feed.
 
-They are read from ``matrix/column_schemas.json``, and validated. Columns are identified by
+The file is ``matrix/column_schemas.json``. Columns are identified by
 position: most headers are absent or optional, and some are misleading (COIN-M klines call an
 amount of the base asset ``quote_volume``).
 """
@@ -148,7 +148,7 @@ class Time(StrictModel):
     kind : {"epoch", "text", "date_and_hour"}
         A count since 1970; text of one format; or two text columns combined.
     column : str
-        Our name of the time column by which rows are ordered and selected.
+        Name in this package of the time column that orders and selects rows.
     others : tuple of str
         Other time columns of the same kind.
     units : tuple of UnitRule
@@ -156,7 +156,7 @@ class Time(StrictModel):
     format : str or None
         For ``text`` and ``date_and_hour``: a `strptime` format.
     made_from : tuple of str
-        For ``date_and_hour``: the text columns `column` is made from, joined by a space.
+        For ``date_and_hour``: the text columns that are joined by a space into `column`.
     description : str
         Description of the combined column.
     """
@@ -228,12 +228,13 @@ class Known(StrictModel):
 
 
 class Schema(StrictModel):
-    """The format of the csv files of one feed.
+    """The format of the csv files of one feed; `schema` returns it.
 
     Attributes
     ----------
     market : Market
     data_type : DataType
+        The feed.
     columns : tuple of Column
         Name, type, unit and description of each column, in the order of the file, including
         dropped columns.
@@ -394,21 +395,24 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
 
 
 def schema(market: Market, data_type: DataType) -> Schema:
-    """Return the columns, types and units of the files of one feed.
+    """Return the columns, types and units of the files of one feed. Uses no network.
 
     Parameters
     ----------
-    market : Market
-    data_type : DataType
+    market : Market or str
+        Such as ``"spot"`` or ``"futures_um"``.
+    data_type : DataType or str
+        Such as ``"klines"``; only names of feeds of the market are valid.
 
     Returns
     -------
     Schema
+        Its ``columns`` have names, types, units and descriptions.
 
     Raises
     ------
     ConfigurationError
-        If the market has no such feed; the message lists the valid ones.
+        If the archive has no such market or feed; the message lists the valid ones.
 
     Examples
     --------
