@@ -163,7 +163,7 @@ _STORE_TABLES = {
         "The cost of the latest query.",
         {
             "view": "View that was read.",
-            "considered": "Files of the view.",
+            "considered": "Files of the symbols and intervals that may match.",
             "opened": "Zips that were opened.",
             "cached": "Files whose rows came from tables.",
             "inflated": "Bytes of csv that were inflated.",

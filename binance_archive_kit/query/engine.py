@@ -67,9 +67,9 @@ class ReadOptions:
     Attributes
     ----------
     cache : bool
-        Cache months as Parquet, so that the next query on them is faster.
+        Build columnar tables when many files are read again.
     cache_limit : int
-        Bytes that the cached months may take together.
+        Bytes that the tables may take together.
     prefer : {"daily", "monthly"}
         Which file gives the rows of a day that a daily and a monthly file both cover.
     on_error : {"raise", "skip"}

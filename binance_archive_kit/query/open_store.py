@@ -156,9 +156,10 @@ class OpenStore(StorePart):
         Returns
         -------
         polars.DataFrame
-            ``view``, ``considered`` (files of the feed), ``opened`` (zips), ``cached`` (files
-            whose rows came from the cache), ``inflated`` (bytes of csv), ``rows`` (returned),
-            ``seconds`` and ``complete`` (whether all rows were read).
+            ``view``, ``considered`` (files of the symbols and intervals that may match),
+            ``opened`` (zips), ``cached`` (files whose rows came from tables), ``inflated``
+            (bytes of csv), ``rows`` (returned), ``seconds`` and ``complete`` (whether all rows
+            were read).
         """
         return self.engine.last_scan_frame()
 
@@ -275,8 +276,8 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     folder : str or Path
         A folder that `collect`, or any other tool that uses the bucket's layout, has filled.
     **options
-        - ``cache`` (True): cache months as Parquet, so that the next query is faster.
-        - ``cache_limit`` (20 GiB): the largest size of the cache, in bytes.
+        - ``cache`` (True): build columnar tables when many files are read again.
+        - ``cache_limit`` (20 GiB): the largest size of the tables, in bytes.
         - ``prefer`` ("daily" or "monthly"): the file to use for a day that both cover; by
           default the daily one.
         - ``on_error`` ("raise" or "skip"): raise an error for an invalid file, the default, or

@@ -39,11 +39,11 @@ class ScanReport:
     ----------
     view : str
     considered : int
-        Files of the feed.
+        Files of the symbols and intervals that may have a row of the answer.
     opened : int
         Zips that were opened.
     cached : int
-        Files whose rows came from the cache.
+        Files whose rows came from tables.
     inflated : int
         Bytes of csv that were inflated from the zips.
     rows : int
@@ -67,7 +67,7 @@ class ScanReport:
         """Return the cost in one line."""
         return (
             f"{self.view}: {self.opened:,} of {self.considered:,} files opened, "
-            f"{self.cached:,} from the cache; {render.size(self.inflated)} inflated, "
+            f"{self.cached:,} from tables; {render.size(self.inflated)} inflated, "
             f"{self.rows:,} rows in {self.seconds:.2f} s"
         )
 
