@@ -85,7 +85,7 @@ class Column(StrictModel):
     column : str
         The name in this package: the same, unless the header misleads.
     dtype : {"int64", "float64", "bool", "text", "time"}
-        ``float64`` is decimal text of any padding; an empty field is null.
+        ``float64``: decimal text, with or without trailing zeros; empty is null.
     unit : str or None
         Unit of the values; None if there is none, or no meaningful one.
     description : str
@@ -93,10 +93,10 @@ class Column(StrictModel):
     dropped : bool
         Whether it has no content and is skipped when files are read.
     measures : {"nothing", "identity", "event", "flow", "moment", "rolling_24h"}
-        ``identity``: names, numbers or times the row. ``event``: belongs to the one event
-        of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
-        row. ``moment``: a value at the time at which the row became known.
-        ``rolling_24h``: over the 24 hours before that time. ``nothing``: no meaning.
+        ``identity``: identifies the row: its name, number or time. ``event``: belongs to the one
+        event of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
+        row. ``moment``: a value at the time at which the row became known. ``rolling_24h``: over
+        the 24 hours before that time. ``nothing``: no meaning.
     checks : Checks
         What is certain about its values.
     """
@@ -197,7 +197,7 @@ class Time(StrictModel):
 
 
 class Known(StrictModel):
-    """When a live participant could have had a row, at the earliest.
+    """The earliest time at which a live participant could have had a row.
 
     Not when the archive published it: that is a day or more later.
 
@@ -243,11 +243,11 @@ class Schema(StrictModel):
         begins with a digit or a minus sign.
     time : Time
     known : Known
-        When a live participant could have had a row, at the earliest.
+        The earliest time at which a live participant could have had a row.
     sorted : bool
         Whether rows are sorted by time.
     key : tuple of str
-        The columns that identify a row of one symbol; empty if only the whole row does.
+        Columns that identify a row within a symbol; empty if no subset does.
     confidence : Confidence
         How certain this description is.
     source : str
