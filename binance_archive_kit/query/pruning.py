@@ -107,7 +107,7 @@ class Selection:
 
 
 class And:
-    """Matches what two pruners match."""
+    """Matches the rows that two pruners match."""
 
     def __init__(self, one: Pruner, other: Pruner) -> None:
         self._one = one
@@ -165,7 +165,7 @@ _OTHER_THAN_AND = re.compile(r" or |invert\(")
 
 
 class ArrowPruner:
-    """Compares an Arrow expression with what is guaranteed of each group of files.
+    """Compares an Arrow expression with the guarantee of each group of files.
 
     Arrow simplifies the expression, as it does for the partitions of a dataset. For thousands
     of groups that takes longer than to read them, so groups that differ in nothing that the
@@ -279,7 +279,7 @@ _POLARS_PATHS = {name: dtype for name, dtype in PATH_TYPES.items() if name != "d
 
 
 class PolarsPruner:
-    """Compares a Polars predicate with what is known of each group of files.
+    """Compares a Polars predicate with the paths and periods of each group of files.
 
     The conditions that the predicate joins by "and" are evaluated one by one on a few rows that
     represent a group; a condition on any other column keeps the group. What is the same for

@@ -215,7 +215,7 @@ def test_evidence_stands_beside_every_gap(reports: dict[str, CoverageReport]) ->
     assert by_kind["short_file"] == [
         "ETHUSDT-1m-2025-06-28.zip (checksum right): its last row is of 2025-06-28 07:36"
     ]
-    assert by_kind["empty_file"] == ["ETHUSDT-metrics-2025-07-14.zip (checksum right) holds no row"]
+    assert by_kind["empty_file"] == ["ETHUSDT-metrics-2025-07-14.zip (checksum right) has no rows"]
     assert set(by_kind["halt"]) == {
         "none of the 2 symbols with files of this time has these candles",
         "none of the 3 symbols with files of this time has these candles",
