@@ -66,7 +66,7 @@ class ReadOptions:
     prefer : {"daily", "monthly"}
         Which file gives the rows of a day that a daily and a monthly file both cover.
     on_error : {"raise", "skip"}
-        What to do about a file that is damaged, or that has other rows than its name says.
+        What to do about a file that is damaged, or whose rows do not fit its name.
     decimals : bool
         Read prices and amounts as exact decimals instead of floating point numbers.
 
@@ -170,7 +170,7 @@ class Engine:
         Raises
         ------
         ConfigurationError
-            If there is no such feed in the archive.
+            If the archive has no such feed.
         """
         return feed_table(*read_feed(market, data_type), decimals=self.options.decimals)
 
@@ -239,7 +239,7 @@ class Engine:
         Raises
         ------
         FileError
-            For a file that is not what its name says, unless such files are skipped.
+            For an invalid file, unless such files are skipped.
         """
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:
