@@ -1,4 +1,4 @@
-"""What was requested and cannot be obtained, and why."""
+"""Requested data that cannot be obtained, with the reason."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from binance_archive_kit.archive.enums import DataType, Market, Partition
-from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import Folder, Stream, format_period
 from binance_archive_kit.display.summary import Fold, State
 
 
 class Reason(StrEnum):
-    """The reason why something that was requested is not in the plan.
+    """The reason why requested data are not in the plan.
 
     ``no_such_feed`` to ``ended`` are unavailable (cannot exist); ``absent``, ``after_last`` and
     ``other_name`` are missing (could exist, but the archive does not have it, or only under
-    an irregular name); ``not_published`` will exist later.
+    an irregular name); ``not_published`` will exist later. Coverage reports take ``after_last``
+    for the end of the symbol: no row is due after it, so none is missing.
     """
 
     # It cannot exist: unavailable.
@@ -41,7 +42,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """Something that was requested and cannot be obtained, with the reason.
+    """Requested data that cannot be obtained, with the reason.
 
     Attributes
     ----------
@@ -54,7 +55,7 @@ class Absence:
     start, end : date
         First and last UTC day that is absent, both inclusive.
     symbol, interval : str or None
-        The symbol and interval that are absent; None if all are.
+        The symbol and interval that are absent; None means every symbol or interval.
     partition : Partition or None
         The partition that is absent; None if both are.
     key : str or None
@@ -96,13 +97,22 @@ class Absence:
             key,
         )
 
+    @property
+    def last_key(self) -> str | None:
+        """The key of the last absent object; None if more than one folder is concerned."""
+        if self.key or not (self.symbol and self.partition):
+            return self.key
+        interval = Interval(self.interval) if self.interval else None
+        stream = Stream(self.market, self.data_type, self.symbol, interval)
+        return Folder(stream, self.partition).key(format_period(self.end, self.partition))
+
     def __str__(self) -> str:
-        """Return what is absent, when, and why."""
-        what = " ".join(
+        """Return the absent data, the days and the reason."""
+        name = " ".join(
             filter(None, (self.market, self.data_type, self.symbol, self.interval, self.partition))
         )
         days = f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
-        return f"{what}, {days}: {self.detail}"
+        return f"{name}, {days}: {self.detail}"
 
 
 def absence_folds(

@@ -1,4 +1,4 @@
-"""Find the reason of each absent period of a request, and the further folders to list for it.
+"""Explain absent periods; choose further folders to list as evidence.
 
 If the files of a folder end, the symbol may be delisted, but not while another interval,
 partition or data type of the symbol continues. If all requested symbols end at the same time,
@@ -250,9 +250,9 @@ class AbsenceExplainer:
         if has_none:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
         if listed.probed and listed.first is not None and period < listed.first:
-            detail = f"the archive's first file is of {listed.first}"
+            detail = f"its first file in the archive is from {listed.first}"
             earlier = self._lifetimes.earlier(folder, start)
-            also = f", though {earlier} begins earlier" if earlier else ""
+            also = f"; the files of {earlier} begin earlier" if earlier else ""
             return Reason.BEFORE_FIRST, detail + also
         if any(first <= start <= last for first, last in availability.gaps):
             return Reason.ABSENT, "the archive does not have it, a known gap"

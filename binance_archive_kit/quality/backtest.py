@@ -54,9 +54,8 @@ class BacktestCoverage:
     min_coverage : float
     asked : (date, date) or None
         First and last requested UTC day, both inclusive. For a folder without start and end,
-        the days from the first to the last file. Feeds that the archive has only in monthly
-        files (funding rates, candles of 3d, 1w and 1mo) are then ignored if there are others:
-        a monthly file beside a few daily files does not mean that the whole month was requested.
+        the days from the first to the last file. If there are daily files, monthly-only feeds
+        (funding rates; 3d, 1w and 1mo candles) do not extend these days.
     window : (date, date) or None
         First and last UTC day, both inclusive, of the period in which every stream has rows;
         None if there is no such period.

@@ -148,11 +148,11 @@ class Expected:
             expected.first, expected.last = min(expected.first, first), max(expected.last, last)
             return expected
 
-        for feed in engine.feeds():
-            for stored in engine.folders(feed):
-                last = max(file.end for file in stored.files)
-                expect(stored.folder.stream, stored.files[0].start, last)
-        for key in _removed(engine):
+        folders = [stored for feed in engine.feeds() for stored in engine.folders(feed)]
+        for stored in folders:
+            last = max(file.end for file in stored.files)
+            expect(stored.folder.stream, stored.files[0].start, last)
+        for key in _removed(engine, folders):
             expect(key.folder.stream, key.start, key.end).removed.append(key)
         for stream, expected in [*streams.items()]:
             expected.first, expected.last = days[0] or expected.first, days[1] or expected.last
@@ -161,14 +161,9 @@ class Expected:
         return cls(streams, [], listed=False)
 
 
-def _removed(engine: Engine) -> Iterator[ObjectKey]:
+def _removed(engine: Engine, folders: Sequence[StoredFolder]) -> Iterator[ObjectKey]:
     """Yield the objects that were collected and whose files are missing now."""
-    present = {
-        file.key
-        for feed in engine.feeds()
-        for stored in engine.folders(feed)
-        for file in stored.files
-    }
+    present = {file.key for stored in folders for file in stored.files}
     for key in sorted(Store(engine.root).collected() - present):
         # A damaged record may name no object.
         with suppress(ValueError):
@@ -276,14 +271,22 @@ class DayExplainer:
         self, store: Store, stream: Stream, folders: Sequence[StoredFolder]
     ) -> Iterator[ExplainedDays]:
         """Yield the objects that earlier runs found missing in the archive."""
-        last = max((file.end for folder in folders for file in folder.files), default=date.min)
+        files = [file for folder in folders for file in folder.files]
+        first = min((file.start for file in files), default=date.max)
+        last = max((file.end for file in files), default=date.min)
         found = []
         for key, (reason, detail) in _recorded(stream, store.records.missing):
             kind = GAP_KINDS[reason]
             if kind is GapKind.AFTER_DELISTING and key.start <= max(last, self._last_day(stream)):
                 # The store has a later file of the symbol, so the symbol had not ended.
                 kind = GapKind.MISSING_IN_ARCHIVE
-            found.append((kind, detail, key.start, key.end))
+            start = key.start
+            if reason is Reason.BEFORE_FIRST:
+                if first <= key.end:
+                    # The store has an earlier file, of another partition.
+                    continue
+                start = date.min
+            found.append((kind, detail, start, key.end))
         # If a day has several explanations, a missing object replaces the others.
         yield from sorted(found, key=lambda explained: explained[0].is_missing)
 

@@ -34,7 +34,7 @@ from binance_archive_kit.timestamps import format_time
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from binance_archive_kit.storage.inventory import SkippedFile
+    from binance_archive_kit.storage.skipped import SkippedFile
 
 #: The mark beside each state.
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", FLAWED: "◐", NOTHING: "○", NOT_DUE: "·"}
@@ -56,8 +56,8 @@ class CoverageReport:
     streams : polars.DataFrame
         One row per stream: ``market``, ``data_type``, ``symbol``, ``interval``, ``first`` and
         ``last`` (dates: UTC days, both inclusive), the integers ``expected_files``,
-        ``actual_files``, ``expected_days`` (days with due rows), ``actual_days`` (those of them
-        with rows present), ``expected``, ``present`` and ``missing`` (rows without duplicates;
+        ``actual_files``, ``expected_days`` (days with due rows), ``actual_days`` (due days with
+        rows), ``expected``, ``present`` and ``missing`` (rows without duplicates;
         null where the number of due rows is unknown), ``coverage`` (float, 0 to 1: of rows, or
         of days where rows cannot be counted; null if no row is due) and ``state`` (text;
         ``flawed``: all rows are present, but some cannot be trusted).
@@ -70,7 +70,7 @@ class CoverageReport:
     findings : polars.DataFrame
         Problems that are not gaps. The columns are those of `gaps`, with ``rows`` (number of
         rows concerned) instead of ``missing``, kinds of `FindingKind` in the same module,
-        and ``explained`` (bool: there is a known and harmless reason, which the evidence states).
+        and ``explained`` (bool: the reason is known and harmless; the evidence states it).
     days : polars.DataFrame
         One row per day of each stream: ``market``, ``data_type``, ``symbol``, ``interval``,
         ``date`` (UTC), ``expected`` and ``present`` (rows), and ``kind`` (the kind of gap that
@@ -99,7 +99,7 @@ class CoverageReport:
     def coverage(self) -> float | None:
         """Share of the due rows that are present, 0 to 1; None if no row is due.
 
-        Counts the rows of all streams; if no stream's rows can be counted, days.
+        The share of rows over all streams; the share of days if no stream's rows can be counted.
         """
         part, whole, _ = self._share()
         return part / whole if whole else None
@@ -160,7 +160,7 @@ class CoverageReport:
 
     @property
     def never_there(self) -> list[Absence]:
-        """The part of `unavailable` without feeds that a market does not have."""
+        """`unavailable`, except feeds that do not exist in a market (``no_such_feed``)."""
         return [each for each in self.unavailable if each.reason is not Reason.NO_SUCH_FEED]
 
     def _skipped(self) -> str:
@@ -171,7 +171,7 @@ class CoverageReport:
         )
 
     def _share(self) -> tuple[int, int, str]:
-        """Count what is present and what is due, in rows, or in days if no rows can be counted."""
+        """Count the present and the due rows, or days if no rows can be counted."""
         rows = self.streams.drop_nulls("expected")["present", "expected"].sum().row(0)
         days = self.streams["actual_days", "expected_days"].sum().row(0)
         return (*rows, "rows") if rows[1] else (*days, "days")
@@ -446,13 +446,13 @@ def describe_flaws(findings: pl.DataFrame) -> str:
     text = ""
     if doubts.height:
         worst = doubts.sort("kind", maintain_order=True)["evidence"][0]
-        text = f"; not to be trusted: {_count_flaws(doubts)}, such as {worst}"
+        text = f"; doubtful: {_count_flaws(doubts)}, such as {worst}"
     if rest := _count_flaws(flaws.filter(~pl.col("kind").is_in(doubts["kind"].implode()))):
         text += f"; flaws: {rest}"
     # These are reported even if their reason is known.
     always = [FindingKind.DUPLICATE, FindingKind.OFF_GRID]
     if known := _count_flaws(findings.filter("explained", pl.col("kind").is_in(always))):
-        text += f"; as is known, {known}"
+        text += f"; with a known reason: {known}"
     return text
 
 

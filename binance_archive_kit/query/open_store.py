@@ -27,7 +27,7 @@ from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine, ReadOptions
 from binance_archive_kit.query.months import ScanReport
 from binance_archive_kit.query.polars_scan import Moment, parse_selection, scan_feed
-from binance_archive_kit.storage.inventory import SkippedFile
+from binance_archive_kit.storage.skipped import SkippedFile
 from binance_archive_kit.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: Streams up to which each is shown in a line of its own.
 _FEW = 24
-#: What a part of a store is named by, from the outermost to the innermost.
+#: The names that select a part of a store, from the outermost to the innermost.
 _LEVELS = ("market", "data_type", "symbol", "interval")
 
 
@@ -46,7 +46,7 @@ class StorePart:
     ----------
     engine : Engine
     words : tuple of str
-        The first of market, data type, symbol and interval: as many as are chosen.
+        The chosen leading parts of (market, data type, symbol, interval).
     """
 
     def __init__(self, engine: Engine, words: tuple[str, ...] = ()) -> None:
@@ -239,7 +239,7 @@ def _summary(
     head = ("view", "partition", *(names or ["symbols"]))
     head += ("first day", "last day", "files", "size", "proven")
     problems = [str(error) for error in engine.problems.values()]
-    left_out = f"{len(problems):,} files are left out of answers"
+    left_out = f"{len(problems):,} files are left out of results"
     others = [f"{path}: {reason}; {advice}" for path, reason, advice in skipped]
     unread = f"{len(others):,} files are skipped because of their name or folder"
     return Summary(
@@ -253,7 +253,7 @@ def _summary(
 
 def _amount(streams: pl.DataFrame) -> str:
     if not streams.height:
-        return "no file of the archive is here"
+        return "no file of the archive found"
     files, size = int(streams["files"].sum()), render.size(int(streams["bytes"].sum()))
     return f"{streams.height:,} streams, {files:,} files, {size}"
 
@@ -269,8 +269,8 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     **options
         - ``cache`` (True): cache months as Parquet, so that the next query is faster.
         - ``cache_limit`` (20 GiB): the largest size of the cache, in bytes.
-        - ``prefer`` ("daily" or "monthly"): the file to use for a day that both cover; by
-          default the daily one.
+        - ``prefer`` ("daily" or "monthly"): which file to use where a daily and a monthly file
+          overlap; default ``daily``.
         - ``on_error`` ("raise" or "skip"): raise an error for an invalid file, the default, or
           leave it out.
         - ``decimals`` (False): return prices and amounts as exact decimals, not as floats.
@@ -318,16 +318,15 @@ def connect(
     source : str, Path or OpenStore
         The folder of a store, or an open store.
     database : str or Path, optional
-        A file that stores your own tables and views. Open it again with `connect`, so that
-        views over the archive work. None keeps them in memory.
+        A file that stores your own tables and views; None keeps them in memory. The archive
+        views work only if the file is opened with `connect`.
     distinct : bool
-        Drop exact duplicates, which are equal in every column except file and partition, from
-        liquidation snapshots and from every feed whose rows have a key. Different rows with
-        the same key all stay.
+        Drop rows that are equal in every column except file and partition. Applies to
+        liquidation snapshots and to feeds with a key. Different rows with the same key all stay.
     known_at : bool
         Add the column ``known_at`` to each view: the earliest time (UTC) at which a live
-        participant could have had the row. A condition on this column does not reduce the
-        files to open; one on the time of the feed does.
+        participant could have had the row. Conditions on ``known_at`` do not limit the files
+        opened; conditions on the time column do.
     **options
         As for `store`.
 
@@ -388,7 +387,7 @@ def scan(
         Only these; None for all in the store.
     start, end : str, date or datetime, optional
         First and last UTC day, both inclusive (``"2025-07-01"``); or UTC times
-        (``"2025-07-01 12:00"``), of which the end is exclusive. They apply to the time column
+        (``"2025-07-01 12:00"``), whose end is exclusive. They apply to the time column
         of the feed, such as ``open_time``.
     distinct : bool
         Drop exact duplicates, which are equal in every column except file and partition. The
@@ -429,7 +428,7 @@ def open_engine(source: Source, options: Mapping[str, Any]) -> Engine:
     Raises
     ------
     ConfigurationError
-        If there is no such folder, an option is invalid, or a store that is open gets any.
+        If the folder does not exist, an option is invalid, or an open store is given options.
     """
     if not isinstance(source, OpenStore):
         return Engine(source, ReadOptions.parse(options))
