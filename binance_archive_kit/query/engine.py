@@ -45,12 +45,8 @@ from binance_archive_kit.query.tabled_files import TabledFiles
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.storage.inventory import (
-    SkippedFile,
-    StoredFile,
-    StoredFolder,
-    find_skipped,
-)
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
 from binance_archive_kit.storage.store import Store, rehash_moved
 from binance_archive_kit.suggestions import nearest, unknown
 from binance_archive_kit.tables.snapshot import Snapshot, StaleSnapshot

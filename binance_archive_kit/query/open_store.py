@@ -26,7 +26,7 @@ from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine, ReadOptions
 from binance_archive_kit.query.polars_scan import Moment, parse_selection, scan_feed
 from binance_archive_kit.query.scan_reader import ScanReport
-from binance_archive_kit.storage.inventory import SkippedFile
+from binance_archive_kit.storage.skipped import SkippedFile
 from binance_archive_kit.suggestions import nearest
 from binance_archive_kit.tables.tables import TableUse
 

@@ -523,7 +523,7 @@ def test_foreign_keys_in_a_folder_do_not_hide_its_first_file(
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[2:]))
     plan = bak.plan(ask(server))
     assert [absence.reason for absence in plan.unavailable] == ["before_first"]
-    assert "first file is of 2025-07-03" in plan.unavailable[0].detail
+    assert "first file in the archive is from 2025-07-03" in plan.unavailable[0].detail
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[:1] + FIVE[2:]))
     plan = bak.plan(ask(server, start=FIVE[1], days=3))
     assert [absence.reason for absence in plan.missing] == ["absent"]
