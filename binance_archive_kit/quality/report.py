@@ -34,7 +34,7 @@ from binance_archive_kit.timestamps import format_time
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from binance_archive_kit.storage.inventory import SkippedFile
+    from binance_archive_kit.storage.skipped import SkippedFile
 
 #: The mark beside each state.
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", FLAWED: "◐", NOTHING: "○", NOT_DUE: "·"}
