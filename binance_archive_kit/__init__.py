@@ -17,7 +17,7 @@ How data flow::
                                  └─> zips ──> checked rows ─┬─> Polars, DuckDB
                                                             └─> gaps, coverage
 
-The packages, from the ground up; each imports only from those above it::
+The packages, from the ground up; each imports only from lower ones::
 
     errors, paths, timestamps, suggestions   errors; parsing of paths and times; valid values
     display      summaries of results, progress, background work
@@ -31,7 +31,7 @@ The packages, from the ground up; each imports only from those above it::
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest
     workflow     the documented names, and a Prefect flow
-    cli          the command ``binance-archive``
+    cli          the command ``binance-archive``; ``__main__`` runs it by ``python -m``
 """
 
 from lazy_loader import attach_stub

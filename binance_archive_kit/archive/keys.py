@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -103,7 +103,7 @@ class Stream:
             raise ValueError(f"{self.data_type} {need} interval")
 
     def __str__(self) -> str:
-        """Return the name that people use, such as ``spot klines BTCUSDT 1h``."""
+        """Return a readable name, such as ``spot klines BTCUSDT 1h``."""
         interval = f" {self.interval}" if self.interval else ""
         return f"{self.market} {self.data_type} {self.symbol}{interval}"
 
@@ -167,10 +167,15 @@ class Folder:
 
     def key(self, period: str) -> str:
         """Return the key of the zip of a period (``YYYY-MM-DD`` or ``YYYY-MM``)."""
-        return f"{self.prefix}{self.stem}{period}.zip"
+        return self.keys([period])[0]
+
+    def keys(self, periods: Iterable[str]) -> list[str]:
+        """Return the keys of the zips of some periods."""
+        head = f"{self.prefix}{self.stem}"
+        return [f"{head}{period}.zip" for period in periods]
 
     def __str__(self) -> str:
-        """Return the name that people use, such as ``spot klines BTCUSDT 1h (daily)``."""
+        """Return a readable name, such as ``spot klines BTCUSDT 1h (daily)``."""
         return f"{self.stream} ({self.partition})"
 
 
@@ -274,6 +279,15 @@ def key_range(prefix: str) -> tuple[str, str]:
     ('data/spot/daily/trades/BTCUSDT/', 'data/spot/daily/trades/BTCUSDT0')
     """
     return prefix, f"{prefix[:-1]}0"
+
+
+def prefix_of(key: str) -> str:
+    """Return the prefix of the folder of a key; it ends in ``/``.
+
+    >>> prefix_of("data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip")
+    'data/spot/daily/trades/BTCUSDT/'
+    """
+    return f"{key.rpartition('/')[0]}/"
 
 
 def member_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The objects that the archive lists, read over httpx.
+"""The objects that the archive lists, and where a symbol begins; read over httpx.
 
 Requests are anonymous ListObjects (version 1) in path style. Every prefix ends in ``/``, and
 is read from the first requested day on, since keys sort by date. Long ranges are split into
@@ -173,7 +173,7 @@ class ListingClient:
         opening = format_period(pieces[0][0], folder.partition)
         if opening not in listing.objects:
             listing.probed = True
-            listing.first = await self._first_period(folder, listing)
+            listing.first = await self._find_first_period(folder, listing)
         await self._list_misnamed(folder, spans, listing)
         return listing
 
@@ -200,7 +200,7 @@ class ListingClient:
 
         await _gather(map(list_year, sorted(missing)))
 
-    async def _first_period(self, folder: Folder, listing: FolderListing) -> str | None:
+    async def _find_first_period(self, folder: Folder, listing: FolderListing) -> str | None:
         """Return the period of the folder's first file, whatever other keys precede it."""
         head = f"{folder.prefix}{folder.stem}"
         async with aclosing(self._pages(folder.prefix, head, 2)) as pages:

@@ -21,6 +21,7 @@ from click.shell_completion import get_completion_class
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition, read_market
+from binance_archive_kit.archive.keys import feed_prefix
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.cli.options import (
     FILE,
@@ -296,14 +297,15 @@ def symbols(
     from binance_archive_kit.archive.schemas import read_feed
 
     matrix = load_matrix()
-    usual = DataType.BVOL_INDEX if market in ("options", "option") else DataType.KLINES
+    options = read_market(market) is Market.OPTIONS
+    usual = DataType.BVOL_INDEX if options else DataType.KLINES
     owner, kind = read_feed(market, data_type or usual)
     feed = matrix.feed(owner, kind)
     valid = [] if feed is None else [each for each in Partition if each in feed.partitioned]
     partition = partition or valid[0]
     if partition not in valid:
         raise ConfigurationError(unknown(f"partition of {owner} {kind}", partition, valid))
-    prefix = f"data/{owner.path}/{partition}/{kind}/"
+    prefix = feed_prefix(owner, Partition(partition), kind)
 
     async def listed() -> list[str]:
         endpoint = endpoint_of(endpoint_url, matrix)

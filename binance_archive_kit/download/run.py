@@ -7,6 +7,7 @@ import errno
 import threading
 import warnings
 
+from binance_archive_kit.archive.keys import prefix_of
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
@@ -140,7 +141,7 @@ class Run:
             return
         keys = moved["key"].to_list()
         records, location = self._store.records, self._store.locations.location
-        proofs = records.proofs(*{f"{key.rpartition('/')[0]}/" for key in keys})
+        proofs = records.proofs(*set(map(prefix_of, keys)))
         files = [MovedFile(key, location(key), proofs[key]) for key in keys if key in proofs]
         self._progress.begin(HASHING, len(files), sum(file.proof.stamp.size for file in files))
         stopped = threading.Event()

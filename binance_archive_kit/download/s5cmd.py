@@ -209,6 +209,11 @@ class _Process:
         self._process: asyncio.subprocess.Process
 
     async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def _start(self) -> None:
+        """Start s5cmd."""
         command = self._command.arguments()
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
@@ -232,7 +237,6 @@ class _Process:
             asyncio.ensure_future(self._report_rest(readers)),
             *readers,
         ]
-        return self
 
     async def events(self) -> list[Event]:
         """Return the next events; an empty list after the last one."""

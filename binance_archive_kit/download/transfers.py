@@ -16,7 +16,6 @@ from pathlib import Path
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.batches import Command, Copy, choose_workers, make_batches
@@ -354,8 +353,7 @@ async def _list_again(queue: Sequence[Transfer], context: PlanningContext) -> No
         return
     # If the listing fails, the sizes and ETags of the plan remain.
     with suppress(ListingError):
-        bucket, timeout = context.matrix.archive.bucket, context.config.timeout_seconds
-        async with ListingClient(context.endpoint, bucket, timeout) as client:
+        async with context.listing_client() as client:
             described = await client.describe(transfers)
         for key, listed in described.items():
             transfers[key].size, transfers[key].etag = listed.size, listed.etag

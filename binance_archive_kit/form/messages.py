@@ -1,4 +1,7 @@
-"""The form's messages: what is invalid, what cannot exist, and how fields are read."""
+"""Place the problems of a configuration beside the form's fields.
+
+The texts of invalid values come from `planning.config`.
+"""
 
 from __future__ import annotations
 

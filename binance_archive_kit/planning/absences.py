@@ -239,8 +239,8 @@ class AbsenceExplainer:
                 "fetched; download that object and its checksum by hand, and save the zip as "
                 f"{folder.key(period).rpartition('/')[2]}"
             )
-        if (outside := _outside(request, start)) is not None:
-            return outside
+        if (reason := outside(request, start)) is not None:
+            return reason
         has_none = listed.probed and listed.first is None
         if has_none and folder.symbol not in self._symbols.get(folder.parent, ()):
             return self._unknown_symbol(folder)
@@ -250,9 +250,9 @@ class AbsenceExplainer:
         if has_none:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
         if listed.probed and listed.first is not None and period < listed.first:
-            detail = f"the archive's first file of it is of {listed.first}"
+            detail = f"the archive's first file is of {listed.first}"
             earlier = self._lifetimes.earlier(folder, start)
-            also = f", though {_named(earlier)} begins earlier" if earlier else ""
+            also = f", though {earlier} begins earlier" if earlier else ""
             return Reason.BEFORE_FIRST, detail + also
         if any(first <= start <= last for first, last in availability.gaps):
             return Reason.ABSENT, "the archive does not have it, a known gap"
@@ -272,13 +272,13 @@ class AbsenceExplainer:
         """Return why a period after the last file is absent: ended, delisted, or missing."""
         folder = request.folder
         if request.availability.has_ended:
-            last = f": the archive's last file of it is of {last_period}" if last_period else ""
+            last = f": the archive's last file is of {last_period}" if last_period else ""
             return Reason.ENDED, f"{folder.market.title} {folder.data_type} has ended{last}"
-        where = f"is of {last_period}" if last_period else "lies before these days"
-        detail = f"the archive's last file of it {where}"
+        period = f"is of {last_period}" if last_period else "is older than these days"
+        detail = f"the archive's last file {period}"
         last_day, longest = self._lifetimes.last(folder)
         if last_day >= start:
-            return Reason.ABSENT, f"{detail}, though {_named(longest)} goes on"
+            return Reason.ABSENT, f"{detail}, though {longest} continues"
         delivery = delivery_of(folder.symbol)
         if delivery is not None and delivery < start:
             return Reason.AFTER_LAST, f"{detail}; the contract was delivered on {delivery}"
@@ -286,7 +286,7 @@ class AbsenceExplainer:
         if other is not None and other[0] >= start:
             return Reason.AFTER_LAST, f"{detail}; delisted?"
         return Reason.ABSENT, (
-            f"{detail}, and no other symbol of {folder.market.title} is known to go on: the "
+            f"{detail}, and no other symbol of {folder.market.title} is known to continue: the "
             "archive may have stopped publishing"
         )
 
@@ -297,19 +297,13 @@ def _run_of(absent: tuple[date, Reason, str, str]) -> tuple[Reason, str, str]:
     return reason, detail, period if reason in _OF_ONE_FILE else ""
 
 
-def _outside(request: FolderRequest, start: date) -> tuple[Reason, str] | None:
+def outside(request: FolderRequest, start: date) -> tuple[Reason, str] | None:
     """Return why a period is outside the days of its feed; None if it is inside."""
     folder, availability = request.folder, request.availability
-    name = f"{folder.market.title} {folder.data_type}"
     first, last = availability.first, availability.last
     if last is not None and start > last:
         on = "about" if availability.confidence is Confidence.HEARSAY else "on"
-        return Reason.ENDED, f"{name} ended {on} {last}"
+        return Reason.ENDED, f"{folder.market.title} {folder.data_type} ended {on} {last}"
     if first is not None and period_end(start, folder.partition) < first:
-        return Reason.NOT_BEGUN, f"{name} begins on {first}"
+        return Reason.NOT_BEGUN, f"{folder.market.title} {folder.data_type} begins on {first}"
     return None
-
-
-def _named(folder: Folder) -> str:
-    words = folder.symbol, folder.data_type, folder.interval, f"({folder.partition})"
-    return " ".join(filter(None, words))

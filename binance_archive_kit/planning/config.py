@@ -302,7 +302,7 @@ class CollectionConfig(BaseModel):
             return others
         if others.get("date_range") is not None:
             raise field_error(
-                "date_range", f"given together with {' and '.join(days)}; give either of them"
+                "date_range", f"given together with {' and '.join(days)}; give only one of them"
             )
         return {**others, "date_range": {"end": "yesterday", **days}}
 
@@ -340,7 +340,7 @@ class CollectionConfig(BaseModel):
         if isinstance(self.date_range, DateRange):
             return self.date_range
         days = self.date_range or RelativeRange(start="yesterday", end="yesterday")
-        return days.on((now or datetime.now(UTC)).date())
+        return days.resolve((now or datetime.now(UTC)).date())
 
     def settled(self, now: datetime) -> CollectionConfig:
         """Return the configuration with its relative days resolved at a time, with a zone.

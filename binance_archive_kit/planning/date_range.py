@@ -71,10 +71,10 @@ class RelativeRange(BaseModel):
     start: AnyDay
     end: AnyDay
 
-    def on(self, today: date) -> DateRange:
+    def resolve(self, today: date) -> DateRange:
         """Resolve the days as of a day.
 
-        >>> RelativeRange(start="-7d", end="yesterday").on(date(2025, 7, 16))
+        >>> RelativeRange(start="-7d", end="yesterday").resolve(date(2025, 7, 16))
         DateRange(start=datetime.date(2025, 7, 9), end=datetime.date(2025, 7, 15))
         """
         try:

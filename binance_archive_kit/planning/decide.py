@@ -14,7 +14,7 @@ from binance_archive_kit.archive.keys import Folder, Span, format_period, period
 from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import Matrix
-from binance_archive_kit.planning.absences import AbsenceExplainer, ArchiveListing
+from binance_archive_kit.planning.absences import AbsenceExplainer, ArchiveListing, outside
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan, PlanReason
 from binance_archive_kit.planning.requests import FolderRequest, Requests
@@ -90,12 +90,8 @@ def make_plan(
 
 def _may_exist(start: date, request: FolderRequest, now: datetime) -> bool:
     """Return whether, by the matrix alone, the period that begins on `start` can exist."""
-    known, end = request.availability, period_end(start, request.folder.partition)
-    return (
-        (known.first is None or end >= known.first)
-        and (known.last is None or start <= known.last)
-        and end < now.date()
-    )
+    is_over = period_end(start, request.folder.partition) < now.date()
+    return is_over and outside(request, start) is None
 
 
 class _Rows:
@@ -111,8 +107,7 @@ class _Rows:
     ) -> None:
         """Add the objects of one folder: the period and first day of each, and its listing."""
         columns, count = self._columns, len(found)
-        head = f"{folder.prefix}{folder.stem}"
-        columns["key"] += [f"{head}{period}.zip" for period, _ in found]
+        columns["key"] += folder.keys(period for period, _ in found)
         columns["folder"] += [len(self._folders)] * count
         columns["start"] += [start for _, start in found]
         for name in ("size", "etag", "last_modified", "checksum"):

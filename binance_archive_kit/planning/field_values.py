@@ -26,7 +26,7 @@ Word = TypeVar("Word", bound=StrEnum)
 
 #: Entries of one list; more is a mistake, or an iterable without an end.
 MOST_ENTRIES = 1_000_000
-#: Characters of a symbol: it stands twice in a key, and keys have at most 1,024 bytes.
+#: Characters of a symbol, which a key contains twice; keys have at most 1,024 bytes.
 _LONGEST_SYMBOL = 100
 _TYPE_ALIASES = {PREMIUM_INDEX: DataType.PREMIUM_INDEX_KLINES}
 

@@ -177,14 +177,18 @@ class PlanningContext:
         Route.to(endpoint)
         return cls(config, matrix, flags, endpoint, requests, storage)
 
+    def listing_client(self) -> ListingClient:
+        """Return a client for the archive's listing, not entered yet."""
+        bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
+        return ListingClient(self.endpoint, bucket, timeout)
+
     async def plan(self, progress: Progress) -> Plan:
         """Read the listing and the inventory, and make the plan."""
         now = datetime.now(UTC)
         store = Store(self.config.output_directory, self.storage)
         listing: ArchiveListing | None = None
         if self.config.listing:
-            bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
-            async with ListingClient(self.endpoint, bucket, timeout) as archive:
+            async with self.listing_client() as archive:
                 folders, listing = await self._list(archive, now, progress)
                 notes = [Note("", text) for text in archive.notes()]
         else:

@@ -189,10 +189,10 @@ def _unavailable(
         valid = ", ".join(map(str, _published_intervals(feed, feed.partitioned)))
         return Reason.NO_SUCH_INTERVAL, f"{name} has no interval {interval}; it has {valid}"
     if choice is PartitionChoice.DAILY and Partition.DAILY not in partitions and interval:
-        detail = f"only monthly files hold {interval}; partition='auto' takes them"
+        detail = f"only monthly files have {interval}; use partition='auto'"
         return Reason.NOT_IN_PARTITION, detail
     if choice is PartitionChoice.MONTHLY and Partition.MONTHLY not in partitions:
-        detail = f"{name} has daily files only; partition='daily' or 'auto' takes them"
+        detail = f"{name} has daily files only; use partition='daily' or 'auto'"
         return Reason.NOT_IN_PARTITION, detail
     if choice is not PartitionChoice.AUTO:
         # The other partition may have ended on another day.
@@ -302,7 +302,7 @@ def _unused(config: CollectionConfig) -> Iterator[Note]:
             yield Note(f"intervals[{name}]", text)
     for market in config.markets:
         if not config.symbols_of(market):
-            yield Note("symbols", f"none given for {market}, so nothing is planned there")
+            yield Note("symbols", f"none given for {market}, so the plan has nothing of it")
 
 
 def _months_for_days(
@@ -322,7 +322,7 @@ def _months_for_days(
                 days += (whole[1] - whole[0]).days + 1
                 months += sum(1 for _ in periods(*whole, Partition.MONTHLY))
     if months:
-        text = f"auto would take up to {months:,} monthly files instead of {days:,} daily ones"
+        text = f"auto would fetch up to {months:,} monthly files instead of {days:,} daily ones"
         yield Note("partition", text)
 
 
@@ -343,7 +343,7 @@ def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:
             )
         ]
         if concerned:
-            also = "; partition='auto' takes the daily files of these days too"
+            also = "; partition='auto' fetches the daily files of these days too"
             better = all(map(_better_days, concerned)) and defect.better is not None
             text = f"known defect of {_feeds(concerned)}, {defect}{also if better else ''}"
             yield Note("date_range", text)

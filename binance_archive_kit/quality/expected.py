@@ -191,7 +191,7 @@ def _rank(stream: Stream) -> tuple[int, int, str, int]:
     return market, data_type, stream.symbol, interval
 
 
-class Explainer:
+class DayExplainer:
     """Explains days without a file.
 
     Parameters

@@ -1,4 +1,7 @@
-"""Find the missing rows of a stream, and classify each gap. Pure, no I/O."""
+"""Find the missing rows of a stream, and classify gaps inside files (hole, short, empty, corrupt).
+
+Pure, no I/O. `expected.DayExplainer` classifies days without a file, and `halts` the halts.
+"""
 
 from __future__ import annotations
 

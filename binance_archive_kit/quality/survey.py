@@ -16,7 +16,7 @@ from binance_archive_kit.archive.keys import Stream, periods
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import FileError
-from binance_archive_kit.quality.expected import GAP_KINDS, Expected, ExpectedStream, Explainer
+from binance_archive_kit.quality.expected import GAP_KINDS, DayExplainer, Expected, ExpectedStream
 from binance_archive_kit.quality.findings import (
     file_findings,
     known_findings,
@@ -69,7 +69,7 @@ class Survey:
         self._engine = engine
         self._expected = expected
         store = None if engine is None else Store(engine.root)
-        self._explainer = Explainer(expected, matrix, store, self._last_day)
+        self._explainer = DayExplainer(expected, matrix, store, self._last_day)
         self._progress = Progress()
         self._bar: Bar | None = None
         self._problems: dict[str, FileError] = {}

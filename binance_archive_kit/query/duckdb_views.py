@@ -257,6 +257,7 @@ def _create_views(
     distinct: bool,
     known_at: bool,
 ) -> None:
+    """Register a view for each feed."""
     [(home,)] = connection.execute("SELECT current_database()").fetchall()
     if in_file:
         # A view that reads this process cannot lie in a file, but one that reads such a view can.

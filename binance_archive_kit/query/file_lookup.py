@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from itertools import chain
 
 from binance_archive_kit.archive.enums import Partition
+from binance_archive_kit.archive.keys import prefix_of
 from binance_archive_kit.errors import ArchiveKitError, ChangedFile, FileError, file_error
 from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.reading.chunks import Chunk, Notes
@@ -111,14 +112,14 @@ class Proofs:
         files = {each.key: each for each in (*others, file)}
         proofs = {key: self._proof(each) for key, each in files.items()}
         for key, proven in rehash_moved(self._records, files.values(), proofs).items():
-            self._found[f"{key.rpartition('/')[0]}/"][key] = proven
+            self._found[prefix_of(key)][key] = proven
         proof = self._proof(file)
         return proof is None or proof.is_of(file.stamp)
 
     def _proof(self, file: StoredFile) -> ProofRecord | None:
         if not file.is_zip:
             return None
-        prefix = f"{file.key.rpartition('/')[0]}/"
+        prefix = prefix_of(file.key)
         if prefix not in self._found:
             self._found[prefix] = self._records.proofs(prefix)
         return self._found[prefix].get(file.key)

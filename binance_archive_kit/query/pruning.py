@@ -1,4 +1,4 @@
-"""Select the files that can match a predicate, from their names alone.
+"""Decide which files can match a predicate, from their names alone; `ScanPlanner` selects them.
 
 No file is opened. A file that may have a row of the answer is always kept, and so is one that
 cannot be decided. There is a pruner for Arrow expressions, as DuckDB passes them, for Polars

@@ -1,1 +1,1 @@
-"""Keep files on disk: where they lie, what was proven, what is there."""
+"""The local folder: locations, proofs, records, inventory and quarantine of files."""

@@ -101,7 +101,7 @@ class Table:
 #: raises the second one.
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 #: Stamps of damaged files that could be neither moved nor removed.
-_USELESS: dict[Path, Stamp] = {}
+_IRREPLACEABLE: dict[Path, Stamp] = {}
 
 
 class _Damaged(Exception):
@@ -119,7 +119,7 @@ class _Query(NamedTuple):
 class Database:
     """A SQLite file with some tables; created by the first write.
 
-    Safe to be used by several threads and processes.
+    Safe for several threads and processes.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class Database:
         # Again after a damaged file was replaced: some of its rows may have been saved.
         for _ in range(2):
             seen = self.stamp()
-            if seen is None or seen == _USELESS.get(self.path):
+            if seen is None or seen == _IRREPLACEABLE.get(self.path):
                 break
             try:
                 return self._read(query)
@@ -257,7 +257,7 @@ class Database:
         except OSError as error:
             raise disk_error(error, self.path.parent) from None
         seen = self.stamp()
-        if seen is not None and seen == _USELESS.get(self.path):
+        if seen is not None and seen == _IRREPLACEABLE.get(self.path):
             raise StoreError(f"{self.path} is damaged and cannot be replaced: {_ACCESS}")
         if seen is None and os.path.lexists(self.path):
             raise _Damaged("it is a link to nothing")
@@ -296,7 +296,7 @@ class Database:
             return None
 
     def _meaning_of(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
-        """Return what to raise for an error of SQLite: damage, or an error for the user."""
+        """Translate an error of SQLite into damage, or an error for the user."""
         code = _code(error)
         if code not in _NOT_NOW:
             return _Damaged(str(error))
@@ -306,7 +306,7 @@ class Database:
             return _Damaged("its name is not that of a file")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             why = f"another process has locked it ({error}); end that process, then try again"
-        elif code == sqlite3.SQLITE_FULL or self._has_no_room():
+        elif code == sqlite3.SQLITE_FULL or self._disk_is_full():
             return DiskSpaceError(
                 f"{self.path}: its disk is full: no bytes or no files are free; free some space"
             )
@@ -314,7 +314,7 @@ class Database:
             why = f"it cannot be used now ({error}); {_ACCESS}"
         return StoreError(f"{self.path}: {why}")
 
-    def _has_no_room(self) -> bool:
+    def _disk_is_full(self) -> bool:
         """Return whether the disk is full; SQLite has several codes for that."""
         if not hasattr(os, "statvfs"):
             return False
@@ -324,7 +324,7 @@ class Database:
         return False
 
     def _replace(self, seen: Stamp | None, why: str) -> None:
-        """Move a damaged file, and the files beside it, out of the way."""
+        """Move or remove a damaged file, and the files beside it."""
         now = self.stamp()
         if seen is not None and now is not None and now.inode != seen.inode:
             # Another process has replaced it already.
@@ -342,18 +342,18 @@ class Database:
             return
         except OSError:
             if now is not None:
-                _USELESS[self.path] = now
+                _IRREPLACEABLE[self.path] = now
             moved = None
         else:
             moved = aside
         if self._rebuilt is not None:
             self._rebuilt(why, moved)
 
-    def saved(self, aside: Path, table: str) -> list[Row]:
-        """Return the rows of a table in a damaged file that was moved aside."""
+    def saved(self, path: Path, table: str) -> list[Row]:
+        """Return the rows of a table in a damaged file that was moved to a path."""
         with suppress(*_ERRORS, _Damaged):
             query = _Query(table, list(self._tables[table].all))
-            return self._select(aside, "mode=ro&immutable=1", query)
+            return self._select(path, "mode=ro&immutable=1", query)
         return []
 
     @staticmethod
@@ -407,10 +407,9 @@ class Writer:
             self._connection = None
 
 
-def _open(path: Path, mode: str, patience: float | None = None) -> sqlite3.Connection:
+def _open(path: Path, mode: str, patience: float = _PATIENCE) -> sqlite3.Connection:
     uri = f"{path.as_uri()}?{mode}"
-    wait = _PATIENCE if patience is None else patience
-    return sqlite3.connect(uri, timeout=wait, uri=True, check_same_thread=False)
+    return sqlite3.connect(uri, timeout=patience, uri=True, check_same_thread=False)
 
 
 def _code(error: sqlite3.Error | UnicodeDecodeError) -> int | None:

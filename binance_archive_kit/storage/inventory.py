@@ -31,11 +31,13 @@ from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
     Stream,
+    feed_prefix,
     format_period,
     is_symbol,
     parse_loose_period,
     parse_period,
     period_end,
+    prefix_of,
 )
 from binance_archive_kit.errors import disk_error
 from binance_archive_kit.storage.databases import Row
@@ -181,7 +183,7 @@ class StoredFolder:
 
 @dataclass
 class _Listing:
-    """The content of a folder, and whether a change to it would show in its time."""
+    """The content of a folder; `settled`: any change to it will change its time."""
 
     mtime: int
     settled: bool
@@ -212,7 +214,7 @@ class _Relocated:
 
 
 class Inventory:
-    """The files below a store's root, by feed; safe to be used by several threads."""
+    """The files below a store's root, by feed; safe for several threads."""
 
     def __init__(self, locations: Locations, records: Records) -> None:
         self.root = locations.root
@@ -292,7 +294,7 @@ class Inventory:
             return _compared(files, self._proofs(prefixes))
         elsewhere: dict[str, dict[str, str]] = {}
         for key, location in self.locations.recorded().items():
-            elsewhere.setdefault(f"{key.rpartition('/')[0]}/", {})[key] = location
+            elsewhere.setdefault(prefix_of(key), {})[key] = location
         files, occupied = [], []
         for prefix in prefixes:
             relocated = elsewhere.get(prefix, {})
@@ -323,7 +325,7 @@ class Inventory:
             found.append((key, stamp_of(stat)))
         return found
 
-    # Files that lie elsewhere
+    # Relocated files
 
     def _read_locations(self) -> _Relocated:
         """Group the relocated files by folder, unless the locations are the same as before."""
@@ -342,7 +344,7 @@ class Inventory:
         stored: list[StoredFolder],
         relocated: Mapping[Folder, list[tuple[ObjectKey, str]]],
     ) -> list[StoredFolder]:
-        """Add files that lie elsewhere to those that lie under their key."""
+        """Add relocated files to those that lie under their key."""
         found = {each.folder: each for each in stored}
         for folder, moved in relocated.items():
             files = {file.key: file for file in found[folder].files} if folder in found else {}
@@ -363,9 +365,9 @@ class Inventory:
     def _walk(self, market: Market, data_type: DataType) -> Iterator[tuple[Folder, str]]:
         """Yield the folders of a feed for files, with their paths."""
         for partition in Partition:
-            parent = f"data/{market.path}/{partition}/{data_type}"
-            for symbol in filter(is_symbol, self._read(parent).folders):
-                path = f"{parent}/{symbol}"
+            parent = feed_prefix(market, partition, data_type)
+            for symbol in filter(is_symbol, self._read(parent[:-1]).folders):
+                path = f"{parent}{symbol}"
                 if not data_type.has_intervals:
                     yield Folder(Stream(market, data_type, symbol), partition), path
                     continue
@@ -461,7 +463,7 @@ class Inventory:
 
 
 def _clock_tick(mtime: int) -> int:
-    """Return how long a folder may change without its time moving, in nanoseconds.
+    """Return the nanoseconds during which a folder may change without a new time.
 
     Clocks of file systems tick a hundred times a second or more often; those with whole
     seconds only tick every second or two.
@@ -604,12 +606,12 @@ def diagnose(folder: str, name: str) -> Diagnosis | None:
     >>> diagnose("downloads/", "results.csv") is None
     True
     """
-    words = folder.split("/")
+    parts = folder.split("/")
     market = next((m for m in Market if f"/{m.path}/" in f"/{folder}"), None)
-    marked = words[0] == "data" and words[1:2] in (["spot"], ["futures"], ["option"])
+    in_layout = parts[0] == "data" and parts[1:2] in (["spot"], ["futures"], ["option"])
     found = _NAME.fullmatch(name)
     if found is None:
-        if not marked:
+        if not in_layout:
             return None
         return Diagnosis(
             None,
@@ -619,7 +621,7 @@ def diagnose(folder: str, name: str) -> Diagnosis | None:
         )
     symbol, middle, period = found["symbol"], found["middle"], found["period"]
     partition = Partition.DAILY if period.count("-") == 2 else Partition.MONTHLY
-    data_type = next((DataType(word) for word in words if word in set(DataType)), None)
+    data_type = next((DataType(word) for word in parts if word in set(DataType)), None)
     if middle in set(DataType):
         data_type = DataType(middle)
     interval = Interval(middle) if middle in INTERVALS else None

@@ -110,20 +110,27 @@ def _prefix(folder: object, key: str, root: Path) -> str:
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise invalid_folder(folder, key, "its name is invalid in a file system") from None
+        raise invalid_folder(folder, key, "no file system allows such a name") from None
     if "://" in text:
-        why = "files are put into folders of this machine; name one below output_directory"
+        why = "it is a URL; name a local folder below output_directory"
         raise invalid_folder(folder, key, why)
     path = Path(text)
     if path.is_absolute():
         if not path.is_relative_to(root):
             raise invalid_folder(folder, key, f"it lies outside of output_directory, {root}")
         path = path.relative_to(root)
-    if ".." in path.parts or _CONTROL.search(text):
-        raise invalid_folder(folder, key, "name a plain folder below output_directory")
-    if path.parts[:1] in ((PRIVATE,), (QUARANTINE,)):
-        raise invalid_folder(folder, key, f"{path.parts[0]} is not for data")
+    if fault := _fault_of_path(path):
+        raise invalid_folder(folder, key, f"{fault}; name a plain folder below output_directory")
     return f"{path.as_posix()}/" if path.parts else ""
+
+
+def _fault_of_path(path: Path) -> str:
+    """Return why no file can lie at a path relative to the store; empty if one can."""
+    if path.is_absolute() or ".." in path.parts or _CONTROL.search(str(path)):
+        return "it is not a plain path inside the store"
+    if path.parts[:1] in ((PRIVATE,), (QUARANTINE,)):
+        return f"{path.parts[0]} is not for data"
+    return ""
 
 
 def fault_of_location(key: str, location: str) -> str:
@@ -134,10 +141,8 @@ def fault_of_location(key: str, location: str) -> str:
     'it is not a plain path inside the store'
     """
     path = Path(location)
-    if path.is_absolute() or ".." in path.parts or _CONTROL.search(location):
-        return "it is not a plain path inside the store"
-    if path.parts[:1] in ((PRIVATE,), (QUARANTINE,)):
-        return f"{path.parts[0]} is not for data"
+    if fault := _fault_of_path(path):
+        return fault
     if not _is_key(key):
         return "the archive has no such key"
     if path.name != key.rpartition("/")[2] or (location != key and _is_key(location)):

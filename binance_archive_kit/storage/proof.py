@@ -32,7 +32,7 @@ _BSD = re.compile(r"SHA(?:2?-)?256\s*\((.*)\)\s*=\s*([0-9a-f]{64})", re.IGNORECA
 _BITS = (1 << 63) - 1
 #: `st_ctime` is the time of creation there, and listing a folder gives no inode.
 _WINDOWS = os.name == "nt"
-#: Error numbers for a name without a file: it has gone, or is a link to nothing.
+#: Error numbers for a name without a file: deleted, or a link to nothing.
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 #: The fields of a stamp in an `os.stat_result`, to compare thousands of files quickly. If they
 #: differ from a stamp, `stamp_of` decides.
@@ -40,7 +40,7 @@ raw_stamp = attrgetter("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
 
 class Stamp(NamedTuple):
-    """The identity of a file at some moment; if its stamp differs, it may be another file.
+    """The identity of a file; a file with another stamp may have other bytes.
 
     Attributes
     ----------
@@ -236,10 +236,10 @@ def read_checksum(path: Path) -> str | BadChecksum | None:
             continue
         base = name.replace("\\", "/").rpartition("/")[2].strip()
         digests.setdefault(base, set()).add(digest.lower())
-    own = digests.get(path.name) or digests.get("", set())
-    if len(own) == 1:
-        return own.pop()
-    if own:
+    matching = digests.get(path.name) or digests.get("", set())
+    if len(matching) == 1:
+        return matching.pop()
+    if matching:
         return BadChecksum(path.name, "it has several digests of this file")
     if digests:
         return BadChecksum(path.name, f"it is of another file, {next(iter(digests))!r}")

@@ -1,7 +1,4 @@
-"""The records of a store in ``proofs.sqlite``, and where its files lie according to them.
-
-Recorded are the files that were proven, placed elsewhere by a storage, and found missing.
-"""
+"""The records of a store in ``proofs.sqlite``: proofs, missing objects and locations of files."""
 
 from __future__ import annotations
 
@@ -61,7 +58,7 @@ _TABLES = {
     "missing": Table({"key": TEXT, "said": TEXT}, added={"reason": MAYBE_TEXT}),
     "places": Table({"key": TEXT, "place": TEXT}, unique="place"),
 }
-#: Nanoseconds during which a file may change again without its time moving.
+#: Nanoseconds during which a file may change again without a new modification time.
 _UNSETTLED = 2_000_000_000
 _NO_STAMP = Stamp(0, 0)
 #: Proofs with newer stamps that cannot be recorded, by root and key.
@@ -89,16 +86,12 @@ class MissingRecord(NamedTuple):
 
 
 class Records:
-    """The records of the store in a folder; safe to be used by several threads and processes."""
+    """The records of the store in a folder; safe for several threads and processes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._database = Database(root / PRIVATE / "proofs.sqlite", _TABLES, rebuilt=self._rebuilt)
-
-    @property
-    def path(self) -> Path:
-        """Where the database lies."""
-        return self._database.path
+        self.path = root / PRIVATE / "proofs.sqlite"
+        self._database = Database(self.path, _TABLES, rebuilt=self._rebuilt)
 
     # Proofs
 
@@ -245,7 +238,7 @@ class Records:
     # Locations
 
     def locations(self) -> list[tuple[str, str]]:
-        """Return key and location of the files that do not lie under their key, unchecked."""
+        """Return key and location of the files that do not lie under their key; not validated."""
         return [(key, location) for key, location in self._database.rows("places")]
 
     def record_locations(self, outdated: Iterable[str], locations: Mapping[str, str]) -> None:
@@ -272,31 +265,32 @@ class Records:
 
     # Damage
 
-    def _rebuilt(self, why: str, aside: Path | None) -> None:
+    def _rebuilt(self, why: str, moved: Path | None) -> None:
         """Warn of a damaged database, and save the locations in it.
 
         A location ends in the file's name, so that a damaged one is detected.
         """
         count = 0
-        if aside is None:
-            fate = "cannot be moved, so that nothing is recorded; remove it"
+        if moved is None:
+            outcome = "cannot be moved, so that nothing is recorded; remove it"
         else:
-            fate = f"was moved to {aside.name}"
+            outcome = f"was moved to {moved.name}"
             rows = [
-                row for row in self._database.saved(aside, "places") if not fault_of_location(*row)
+                row for row in self._database.saved(moved, "places") if not fault_of_location(*row)
             ]
             count = len(rows)
             if rows:
                 self._write_rows("INSERT OR REPLACE INTO places (key, place) VALUES (?,?)", rows)
         locations = (
-            f"the places of {count:,} files that a storage placed elsewhere were saved"
+            f"the locations of {count:,} files that a storage placed elsewhere were saved"
             if count
-            else "where files lie that a storage placed elsewhere (collect again with that storage)"
+            else "the locations of files that a storage placed elsewhere (collect again with that "
+            "storage)"
         )
         warnings.warn(
-            f"{self.path} is damaged ({why}) and {fate}. Lost: the proofs of its files (the next "
-            "collect proves them again, without fetching them); what the archive was found to "
-            f"lack; {locations}",
+            f"{self.path} is damaged ({why}) and {outcome}. Lost: the proofs of its files (the "
+            "next collect proves them again, without fetching them); the objects that the archive "
+            f"lacks; {locations}",
             ArchiveKitWarning,
             stacklevel=2,
         )
@@ -306,7 +300,7 @@ class Records:
 
 
 def _with_new_stamp(row: Row, restamped: ProofRecord | None) -> Row:
-    """Replace the stamp in a row of the proofs by a newer one, if there is one; drop the digest."""
+    """Replace the stamp in a row of the proofs by a newer one, if any; drop the digest."""
     sha256, key, *rest = row
     if restamped is not None and restamped.sha256 == sha256:
         rest[: len(restamped.stamp)] = restamped.stamp
@@ -328,9 +322,9 @@ class Locations:
         self.root = records.root
         self.storage = storage
         self._records = records
-        #: As the storage decided them.
+        #: Decided by the storage.
         self._decided: dict[str, str] = {}
-        #: As they are recorded, and the stamp of the database when they were read.
+        #: Recorded, with the stamp of the database when they were read.
         self._recorded: dict[str, str] = {}
         self._read_at: Stamp | None = None
         #: Whether symbolic links on the way to a folder lead out of the store.

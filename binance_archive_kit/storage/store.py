@@ -41,7 +41,7 @@ from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
 from binance_archive_kit.storage.proof import Expected, Proof, hash_file, stamp_of
 from binance_archive_kit.storage.records import Locations, ProofRecord, Records
 
-#: What `rehash` does, for its progress.
+#: The phase of `rehash`, for its progress.
 HASHING = "hashing files that were moved since they were proven"
 #: Files that a thread hashes before it checks for an interrupt.
 _FILES_PER_JOB = 32
@@ -107,14 +107,14 @@ class Store:
         return cls(root)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, BaseStorage | None]]:
-        """Pickle the folder and the storage; what is remembered of the disk is read again."""
+        """Pickle the folder and the storage; the content of the disk is read again."""
         return type(self), (self.root, self.locations.storage)
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
     def path(self, key: str) -> Path:
-        """Return the path of the object with this key, once it is proven."""
+        """Return the final path of the object with this key."""
         return self.root / self.locations.location(key)
 
     def free_bytes(self) -> int:
@@ -122,11 +122,11 @@ class Store:
         return shutil.disk_usage(self._nearest_folder()).free
 
     def free_files(self) -> int | None:
-        """Return the files (inodes) that the disk has room for; None if there is no such limit."""
+        """Return the number of files (inodes) that fit on the disk; None without a limit."""
         if not hasattr(os, "statvfs"):
             return None
-        found = os.statvfs(self._nearest_folder())
-        return found.f_favail if found.f_files else None
+        stat = os.statvfs(self._nearest_folder())
+        return stat.f_favail if stat.f_files else None
 
     def _nearest_folder(self) -> Path:
         folder = self.root
@@ -212,7 +212,7 @@ class Store:
     def staging(self) -> Iterator[Path]:
         """Yield a private folder for downloads, on the same disk as the store.
 
-        Removes the folders of killed runs first: those whose locks are free. Removes the
+        Removes the folders of killed runs first: their locks are free. Removes the new
         folder at the end.
         """
         home = self.root / PRIVATE / "staging"
@@ -312,7 +312,7 @@ def rehash(
 def rehash_moved(
     records: Records, files: Iterable[StoredFile], proofs: Mapping[str, ProofRecord | None]
 ) -> dict[str, ProofRecord]:
-    """Hash the moved ones among some files, and show the progress.
+    """Hash the files that were moved since they were proven, and show the progress.
 
     Returns
     -------

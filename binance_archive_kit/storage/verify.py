@@ -24,7 +24,7 @@ import polars as pl
 
 from binance_archive_kit.archive.digests import Answer, DigestClient
 from binance_archive_kit.archive.endpoint import endpoint_of
-from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX
+from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, prefix_of
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display.background import Worker
@@ -67,34 +67,36 @@ class Verification:
     Attributes
     ----------
     root : Path
+        The folder of the store.
     files : int
-        Files in the store: zips, and csv files.
+        Number of files in the store: zips, and csv files.
     read : int
-        Files whose bytes were read.
+        Number of files whose bytes were read.
     proven : int
-        Files whose proof stands; for those that were read, by their bytes.
+        Number of files with a valid proof; for files that were read, valid for their bytes.
     unproven : int
-        Files without a problem and without a proof that they are the archive's: *unverified*.
-        `collect` and ``verify(archive=True)`` prove zips; the archive publishes no digest of csv
-        files.
+        Number of *unverified* files: without a problem, and without a proof that the archive
+        published them. `collect` and ``verify(archive=True)`` prove zips; the archive publishes
+        no digest of csv files.
     frame : polars.DataFrame
         The problems, a row for each file: ``key``, ``file`` (its path inside the store),
         ``reason`` (``gone``, ``changed``, ``checksum_differs``, ``unreadable``, or a reason
         that `collect` uses) and ``detail``.
     untold : int
-        Files of `frame` whose digest the archive did not return; their bytes may be right.
+        Number of files in `frame` whose digest the archive did not return; their bytes may be
+        right.
     forgotten : bool
         Whether the proofs of files with wrong bytes were deleted; False if the store cannot be
         written to.
     by_checksum : int
-        Proven files without a recorded proof whose bytes agree with the ``.CHECKSUM`` file
-        beside them.
+        Number of proven files without a recorded proof whose bytes agree with the
+        ``.CHECKSUM`` file beside them.
     csv : int
-        Unverified files that are not zips.
+        Number of unverified files that are not zips.
     notes : tuple of str
         ``.CHECKSUM`` files that are unusable, or differ from the recorded proof.
     skipped : tuple of SkippedFile
-        Files that are not read because of their name or folder; they are not in `files`.
+        Files that are not read because of their name or folder; not counted in `files`.
     """
 
     root: Path
@@ -147,7 +149,7 @@ class Verification:
         )
 
     def _remarks(self) -> Iterator[str]:
-        """Yield what the counts mean, and what to do."""
+        """Yield explanations of the counts, and what to do."""
         if self.untold:
             yield (
                 f"the archive returned no digest of {self.untold:,} files; their proofs are kept"
@@ -155,9 +157,9 @@ class Verification:
         gone = self.frame["reason"].eq("gone").sum()
         if self.frame.height > self.untold + gone:
             proofs = "are deleted" if self.forgotten else "stay: the store cannot be written to"
-            yield f"collect again what is wrong: its proofs {proofs}"
+            yield f"collect the wrong files again: their proofs {proofs}"
         if gone:
-            yield "collect again what is gone, or leave it out of the configuration"
+            yield "collect the missing files again, or leave them out of the configuration"
         if self.by_checksum:
             yield (
                 f"{self.by_checksum:,} of the proven agree with the .CHECKSUM beside them, and "
@@ -237,10 +239,10 @@ def verify(
     this package, and those of files that were copied or restored, get the current stamps of the
     files. Shows its progress.
 
-    A file without a recorded proof is compared with the ``.CHECKSUM`` file beside it, as other
-    tools download it. If they agree, the file counts as proven; this is not recorded, since the
-    ``.CHECKSUM`` file may be stale or of any origin: `collect` still asks the archive. If a proof
-    is recorded, a ``.CHECKSUM`` file that differs only causes a note.
+    A file without a recorded proof is compared with the ``.CHECKSUM`` file beside it, which
+    other tools download. If they agree, the file counts as proven; this is not recorded, because
+    the ``.CHECKSUM`` file may be stale or of any origin: `collect` still asks the archive. If a
+    proof is recorded, a ``.CHECKSUM`` file that differs only causes a note.
 
     Only this function finds disk errors that leave the times of a file unchanged. Run it now and
     then, with `sample` on large stores.
@@ -248,15 +250,17 @@ def verify(
     Parameters
     ----------
     folder : str or Path
-        A store.
+        The root of a store: the folder above ``data/``.
     sample : int, optional
-        Number of files to read, chosen at random. Of the others, only the stamps are compared
-        with their proofs; those that were moved are hashed. None reads all files, 0 none.
-    archive : bool
+        Number of files to read, chosen at random; 0 reads none, None (the default) all. Of the
+        other files, only size, times and inode are compared with their proofs; those that were
+        moved are hashed.
+    archive : bool, default False
         Compare with the digests that the archive publishes now, instead of the recorded ones.
         Uses the network.
     endpoint_url : str, optional
-        As in a configuration.
+        URL of an S3-compatible endpoint, used if `archive` is true; by default the environment
+        variable ``S3_ENDPOINT_URL``, or Binance's own.
     seed : int, optional
         Makes the sample reproducible.
 
@@ -269,9 +273,15 @@ def verify(
     Raises
     ------
     ConfigurationError
-        If there is no such folder, or `sample` is below 0.
+        If the folder is not a store, `sample` is not a number of files, or `endpoint_url` is
+        invalid.
     StoreError
         If the records of the store are locked, or a folder cannot be read.
+
+    Examples
+    --------
+    >>> import binance_archive_kit as bak
+    >>> bak.verify("data/research", sample=100)  # doctest: +SKIP
     """
     if sample is not None and (type(sample) is not int or sample < 0):
         raise field_error("sample", f"{sample!r} is not a number of files")
@@ -428,8 +438,8 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
     elif checksum is not None and not agrees:
         if digest is None:
             why = (
-                f"its SHA-256 is {proven.sha256}, and the {CHECKSUM_SUFFIX} beside it says "
-                f"{checksum}; verify(archive=True) tells which of the two is the archive's"
+                f"its SHA-256 is {proven.sha256}, and the {CHECKSUM_SUFFIX} beside it has "
+                f"{checksum}; verify(archive=True) shows which of the two the archive publishes"
             )
             return _Outcome(check, ("checksum_differs", why))
         note = f"{file.path}{CHECKSUM_SUFFIX}: its digest differs from that of the proven bytes"
@@ -441,8 +451,7 @@ def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None)
 
 def _published_key(file: StoredFile) -> str:
     """Return the key under which the archive publishes a zip: some keys lack a zero."""
-    folder = f"{file.key.rpartition('/')[0]}/"
-    if file.path == file.key or not file.path.startswith(folder):
+    if file.path == file.key or not file.path.startswith(prefix_of(file.key)):
         return file.key
     return f"{file.path[: -len('.zip')]}.zip"
 

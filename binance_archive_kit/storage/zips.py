@@ -25,7 +25,7 @@ _UTF8 = 0x800
 #: Bytes of zip to inflate at a time: the more, the fewer switches between threads.
 _READ = 1 << 20
 #: Largest piece of csv, in bytes.
-_MOST = 8 << 20
+_PIECE = 8 << 20
 #: Largest possible ratio of deflate.
 _DEFLATE_LIMIT = 1032
 #: Largest accepted ratio. Files of the archive have 3 to 20; candles of a symbol without
@@ -89,13 +89,13 @@ def _check_sizes(member: Member, length: int) -> None:
     most = member.compressed * (_DEFLATE_LIMIT if member.method else 1)
     if member.size > most:
         raise BadMemberError(
-            f"its directory says {member.size:,} bytes, and its {member.compressed:,} compressed "
-            "bytes cannot hold so many"
+            f"its directory says {member.size:,} bytes, more than {member.compressed:,} "
+            "compressed bytes can expand to"
         )
     if member.size > size_limit(member.compressed):
         raise BadMemberError(
             f"its directory says {member.size:,} bytes, more than {_RATIO_LIMIT} times its "
-            f"{member.compressed:,} compressed bytes; no file of the archive is like that"
+            f"{member.compressed:,} compressed bytes; no file of the archive has such a ratio"
         )
 
 
@@ -110,21 +110,21 @@ def inflated(file: BinaryIO, member: Member) -> Iterator[bytes]:
     """
     inflater = isal_zlib.decompressobj(-15) if member.method == _DEFLATED else None
     crc = size = 0
-    left = member.compressed
+    remaining = member.compressed
     file.seek(member.start)
-    while left and (inflater is None or not inflater.eof):
-        packed = file.read(min(left, _READ))
-        left -= len(packed)
+    while remaining and (inflater is None or not inflater.eof):
+        packed = file.read(min(remaining, _READ))
+        remaining -= len(packed)
         if not packed:
             raise BadMemberError("the zip is cut off")
         try:
-            for piece in (packed,) if inflater is None else pieces_of(inflater, packed, _MOST):
+            for piece in (packed,) if inflater is None else pieces_of(inflater, packed, _PIECE):
                 crc = isal_zlib.crc32(piece, crc)
                 size += len(piece)
                 if size > member.size:
                     raise BadMemberError(_OTHER_BYTES)
                 yield piece
-        except IsalError as error:  # type: ignore[misc]  # its stub says otherwise
+        except IsalError as error:  # type: ignore[misc]  # missing in its stub
             raise BadMemberError(f"its member does not inflate: {error}") from None
     if inflater is not None and not inflater.eof:
         raise BadMemberError("its member's deflate stream is cut off")
@@ -188,7 +188,7 @@ def _find_general(file: BinaryIO) -> Member:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
             if len(infos) != 1:
-                raise BadMemberError(f"the zip holds {len(infos)} members and not one")
+                raise BadMemberError(f"the zip has {len(infos)} members instead of one")
             info = infos[0]
             if info.flag_bits & _ENCRYPTED:
                 raise BadMemberError("the zip is encrypted")

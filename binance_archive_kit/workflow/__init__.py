@@ -1,4 +1,4 @@
-"""The documented workflow: its names and its errors, on top of `collect`.
+"""The documented workflow, with its names and errors, based on `collect`.
 
 ::
 
@@ -113,12 +113,12 @@ class PrefectArchiveCollectionWorkflow:
     ----------
     config : WorkflowConfig, dict or CollectionConfig
     metrics : MetricsCollector, optional
-        Receives the events as they happen.
+        Receives the events of the collection while it runs.
 
     Attributes
     ----------
     storage : BaseStorage or None
-        May be set: its ``get_partition_path`` then decides where files are stored.
+        Chooses the folders of files, by its ``get_partition_path``; None by default.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class PrefectArchiveCollectionWorkflow:
         return f"{type(self).__name__}({self.config!r})"
 
     async def execute(self) -> CollectionResult:
-        """Collect what the configuration asks for, and prove every file.
+        """Collect the data of the configuration, and prove every file.
 
         Returns
         -------
@@ -156,7 +156,7 @@ class PrefectArchiveCollectionWorkflow:
 
 
 def to_collection_config(config: object) -> CollectionConfig:
-    """Return the configuration that a `CollectionConfig` or a dictionary describes.
+    """Convert a `CollectionConfig` or a dictionary to a `CollectionConfig`.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def to_collection_config(config: object) -> CollectionConfig:
 
 @contextmanager
 def documented_errors() -> Iterator[None]:
-    """Raise other errors of the package as a `WorkflowError`."""
+    """Convert the package's undocumented errors to `WorkflowError`."""
     try:
         yield
     except (ConfigurationError, WorkflowError):
@@ -212,6 +212,6 @@ def __getattr__(name: str) -> Any:
         import_module("prefect")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "prefect":
-            raise  # Prefect is installed, and one of its dependencies is not
+            raise  # Prefect is installed, but one of its dependencies is not
         return PlainFlow()
     return import_module("binance_archive_kit.workflow.flow").archive_collection_flow

@@ -1,4 +1,4 @@
-"""The collection as a Prefect flow: its steps are tasks that Prefect shows, retries and logs.
+"""The collection as a Prefect flow: Prefect displays, retries and logs its steps.
 
 ::
 
@@ -17,7 +17,6 @@ tried several times. A run with an invalid configuration is not retried.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -43,7 +42,7 @@ from binance_archive_kit.quality.coverage import coverage
 from binance_archive_kit.storage.verify import verify
 from binance_archive_kit.workflow import documented_errors, to_collection_config
 
-#: Batches that a run has as steps, at most: those of a large plan are larger.
+#: Maximum number of batches of a run; a large plan has larger batches.
 _MOST_BATCHES = 100
 
 
@@ -82,7 +81,7 @@ async def make_plan(config: Any) -> Plan:
 
 @task(name="collect", task_run_name="collect {number} of {count}", **_RETRIED)
 async def collect_batch(part: Any, metrics: Any, number: int, count: int) -> CollectionResult:
-    """Download some of the objects and prove each."""
+    """Download and prove one batch of the objects."""
     result = await acollect(part, metrics=metrics)
     get_run_logger().info("batch %s of %s: %s", number, count, result.headline())
     for failure in result.failures:
@@ -92,7 +91,7 @@ async def collect_batch(part: Any, metrics: Any, number: int, count: int) -> Col
 
 @task(name="prove", cache_policy=NO_CACHE)
 def prove(result: Any) -> int:
-    """Check that every collected file is there and unchanged since its proof."""
+    """Check that every collected file exists, unchanged since its proof."""
     if not result.output_files:
         return 0
     found = verify(result.output_directory, sample=0)
@@ -120,14 +119,14 @@ async def report(result: Any) -> None:
 
 
 class _BatchEvents(MetricsCollector):
-    """Passes on the events of a run's batches as those of one collection."""
+    """Forwards the events of a run's batches as those of one collection."""
 
     def __init__(self, collector: MetricsCollector) -> None:
         self._collector = collector
         self._offset = self._last = 0
 
     def next(self) -> None:
-        """Continue the numbers of batches after the last one."""
+        """Continue the batch numbers after the last one."""
         self._offset = self._last
 
     def record_event(self, event_name: str, /, **details: Any) -> None:
@@ -154,7 +153,7 @@ class ArchiveCollectionFlow(Flow[[Any], Any]):
         ----------
         name : str
         config : dict or CollectionConfig, optional
-            What its runs collect; without it, each run needs a ``config`` parameter.
+            The configuration of the runs; without it, each run needs a ``config`` parameter.
         **options
             ``cron``, ``interval``, ``tags``, ``work_pool_name`` and Prefect's other options.
         """
@@ -179,8 +178,8 @@ class ArchiveCollectionFlow(Flow[[Any], Any]):
 def _deployed(config: Any, options: dict[str, Any]) -> dict[str, Any]:
     if config is not None:
         plain = config.chosen() if isinstance(config, CollectionConfig) else dict(config)
-        # Workers run in folders of their own, so the path must be absolute. An invalid path is
-        # rejected by the run.
+        # Workers run in other folders, so the path must be absolute. The run rejects an invalid
+        # path.
         with suppress(ConfigurationError):
             folder = read_path("output_directory", plain.get("output_directory"))
             plain["output_directory"] = str(folder.absolute())
@@ -189,10 +188,9 @@ def _deployed(config: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> CollectionResult:
-    """Collect what a configuration asks for from the Binance public archive; prove every file.
+    """Collect the data of a configuration from the Binance public archive; prove every file.
 
-    Each run resolves days counted from today, such as "yesterday". Files that are already
-    there are kept.
+    Each run resolves relative days, such as "yesterday". Proven files are kept.
     """
     events = EventLog(metrics)
     try:
@@ -225,7 +223,7 @@ async def _steps(
         except WorkflowError as error:
             if not isinstance(error.result, CollectionResult):
                 raise
-            # Its retries are used up: if the archive is down, the others fail without retries.
+            # After its last retry the archive may be down: the other batches have no retries.
             part, step = error.result, collect_batch.with_options(retries=0)
         if batch_events is not None:
             batch_events.next()
@@ -239,10 +237,10 @@ async def _steps(
 def _batches(plan: Plan) -> tuple[list[int], list[list[int]]]:
     """Split the rows of a plan into those that are done, and batches of the others."""
     done = plan.frame["reason"] == PlanReason.PROVEN.value
-    finished = done.arg_true().to_list()
-    todo: Sequence[int] = (~done).arg_true().to_list()
+    todo = (~done).arg_true().to_list()
     size = max(plan.config.batch_size, -(-len(todo) // _MOST_BATCHES))
-    return finished, [list(todo[row : row + size]) for row in range(0, len(todo), size)]
+    batches = [todo[row : row + size] for row in range(0, len(todo), size)]
+    return done.arg_true().to_list(), batches
 
 
 async def _disable_retries() -> None:

@@ -28,7 +28,7 @@ def run(
     *arguments: str, cwd: Path, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "binance_archive_kit.cli", *arguments],
+        [sys.executable, "-W", "error", "-m", "binance_archive_kit", *arguments],
         cwd=cwd,
         env={**os.environ, **environment},
         input=stdin,
@@ -139,7 +139,7 @@ def ended_by(
     reached: Callable[[str, str], bool],
 ) -> tuple[int, str]:
     """Collect, and send a signal once a request has reached the server; code and complaint."""
-    command = [sys.executable, "-m", "binance_archive_kit.cli", "collect", *flags]
+    command = [sys.executable, "-m", "binance_archive_kit", "collect", *flags]
     with subprocess.Popen(
         [*command, "--endpoint-url", server.url],
         cwd=folder,
@@ -452,7 +452,7 @@ def test_rows_of_every_type_are_json(
 def test_streams_may_be_closed_or_full(tmp_path: Path, command: str, code: int) -> None:
     (tmp_path / "gone").mkdir()
     python = shlex.quote(sys.executable)
-    script = f"{python} -W error -m binance_archive_kit.cli {command}"
+    script = f"{python} -W error -m binance_archive_kit {command}"
     if command.endswith("gone"):
         script = f"cd gone; rmdir ../gone; {script.partition(';')[0]}"
     said = subprocess.run(
@@ -530,7 +530,7 @@ def bash(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
     python = shlex.quote(sys.executable)
-    command = f"{python} -m binance_archive_kit.cli matrix --json | head -c 10"
+    command = f"{python} -m binance_archive_kit matrix --json | head -c 10"
     said = subprocess.run(
         ["bash", "-c", command],
         cwd=tmp_path,
@@ -568,9 +568,7 @@ def test_a_schedule_that_ends_it_interrupts_it(tmp_path: Path) -> None:
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     path = tmp_path / "binance-archive"
-    path.write_text(
-        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m binance_archive_kit.cli "$@"\n'
-    )
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m binance_archive_kit "$@"\n')
     path.chmod(0o755)
     return path
 

@@ -523,7 +523,7 @@ def test_foreign_keys_in_a_folder_do_not_hide_its_first_file(
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[2:]))
     plan = bak.plan(ask(server))
     assert [absence.reason for absence in plan.unavailable] == ["before_first"]
-    assert "first file of it is of 2025-07-03" in plan.unavailable[0].detail
+    assert "first file is of 2025-07-03" in plan.unavailable[0].detail
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[:1] + FIVE[2:]))
     plan = bak.plan(ask(server, start=FIVE[1], days=3))
     assert [absence.reason for absence in plan.missing] == ["absent"]
@@ -541,7 +541,7 @@ def test_a_folder_remembers_that_a_symbol_was_delisted(serve: Serve, ask: Ask, s
     assert report.is_complete
     assert "(72 of 72), in 3 of 3 files" in report.verdict
     [said] = report.gaps["evidence"]
-    assert "the archive's last file of it is of 2025-07-03; delisted?, asked on 20" in said
+    assert "the archive's last file is of 2025-07-03; delisted?, asked on 20" in said
 
 
 def test_what_was_told_of_an_end_that_was_none_is_a_lack(
@@ -561,7 +561,7 @@ def test_a_range_before_the_listing_has_nothing_due(serve: Serve, ask: Ask) -> N
     config = ask(serve(candles_of("BTCUSDT", FIVE)), start=date(2025, 5, 1), days=3)
     report = bak.coverage(config)
     assert report.verdict.startswith("Nothing is due: spot klines BTCUSDT 1h")
-    assert "the archive's first file of it is of 2025-07-01" in report.verdict
+    assert "the archive's first file is of 2025-07-01" in report.verdict
     assert (report.coverage, report.is_complete) == (None, False)
 
 

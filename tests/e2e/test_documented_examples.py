@@ -141,7 +141,7 @@ def test_kline_families_lie_side_by_side(ran: Any) -> None:
     assert counted == {"klines": 26 + 24 + 24, "indexPriceKlines": 16, "markPriceKlines": 16}
     unavailable = "\n".join(result["unavailable"])
     assert "has no interval 1s" in unavailable
-    assert "only monthly files hold 1mo" in unavailable
+    assert "only monthly files have 1mo" in unavailable
     assert any("indexPriceKlines/BTCUSD/1h" in file for file in result["files"])
 
 

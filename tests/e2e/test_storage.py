@@ -159,7 +159,7 @@ def test_another_storage_fetches_anew_and_serves_no_row_twice(
         ),
         ("../outside", "name a plain folder below output_directory"),
         ("/somewhere/else", "outside of output_directory"),
-        ("s3://bucket/x", "folders of this machine"),
+        ("s3://bucket/x", "it is a URL; name a local folder"),
         ("quarantine/x", "quarantine is not for data"),
         (".binance_archive_kit", "is not for data"),
         ("a\0b", "plain folder"),

@@ -35,7 +35,7 @@ def test_each_kind_of_trouble_is_told_and_mended(
     assert str(bak.verify(store)) == "Store sound · 6 of 6 files read; 6 proven"
     Path(files[0]).unlink()
     said = str(bak.verify(store))
-    assert "collect again what is gone" in said
+    assert "collect the missing files again" in said
     assert "forgotten" not in said
     rot(Path(files[1]), store)
     Path(files[2]).write_bytes(b"x")
@@ -124,4 +124,4 @@ def test_what_is_wrong_is_told_where_nothing_can_be_written(
         other.execute("BEGIN IMMEDIATE")
         found = bak.verify(store)
     assert found.frame["reason"].to_list() == ["changed"]
-    assert "its proofs stay: the store cannot be written to" in str(found)
+    assert "their proofs stay: the store cannot be written to" in str(found)

@@ -80,7 +80,7 @@ def test_modules_say_what_they_are_for(name: str) -> None:
     assert docstring.splitlines()[0].endswith((".", ":"))
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "cli.__main__"])
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "__main__"])
 def test_no_module_does_anything_on_import(name: str) -> None:
     for node in tree(name).body:
         loose = isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)

@@ -118,7 +118,7 @@ def test_what_is_read_differently_is_noted() -> None:
     )
     text = shown(fields, Level.NOTE)
     assert "none given for options" in text["symbols"]
-    assert "auto would take up to 1 monthly files" in text["partition"]
+    assert "auto would fetch up to 1 monthly files" in text["partition"]
 
 
 def test_nothing_is_said_that_follows_from_a_stand_in() -> None:
@@ -159,4 +159,4 @@ def test_an_interval_that_cannot_exist_says_why() -> None:
     fields = fields_of(markets=["futures_um"], intervals={"klines": ["1s", "1w", "1h"]})
     text = shown(fields, Level.CANNOT)["intervals"]
     assert "1s: USD-M futures klines has no interval 1s; it has 1m" in text
-    assert "1w: only monthly files hold 1w; partition='auto' takes them" in text
+    assert "1w: only monthly files have 1w; use partition='auto'" in text

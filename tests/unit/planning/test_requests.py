@@ -367,7 +367,7 @@ def test_daily_says_what_auto_would_save() -> None:
         date_range=days("2025-05-20", "2025-07-31"),
     )
     [note] = plan_of(config).notes
-    assert note == "partition: auto would take up to 4 monthly files instead of 122 daily ones"
+    assert note == "partition: auto would fetch up to 4 monthly files instead of 122 daily ones"
     assert plan_of(config.replace(partition="auto")).notes == ()
     assert plan_of(config_of(date_range=days("2025-07-02", "2025-07-31"))).notes == ()
 
@@ -620,7 +620,7 @@ def test_auto_takes_the_daily_file_of_a_day_that_is_wrong_in_its_month(
     expected |= {(interval, "daily", bad) for interval in ("1h", "1d") if bad}
     assert periods_of == expected
     assert not plan.missing
-    also = "partition='auto' takes the daily files of these days too"
+    also = "partition='auto' fetches the daily files of these days too"
     assert any(also in note for note in plan.notes) == bool(bad)
 
 
@@ -669,7 +669,7 @@ def test_other_partitions_are_taken_as_asked(partition: str) -> None:
             "monthly",
             "2024-09-01",
             "2024-12-31",
-            "COIN-M futures bookTicker has ended: the archive's last file of it is of 2024-10",
+            "COIN-M futures bookTicker has ended: the archive's last file is of 2024-10",
         ),
     ],
 )
@@ -697,6 +697,6 @@ def test_a_note_promises_daily_files_only_of_days_that_have_better_ones() -> Non
         intervals={"klines": ["1h"]},
         date_range=days("2018-02-01", "2020-12-31"),
     )
-    promised = {note for note in found if "takes the daily files" in note}
+    promised = {note for note in found if "fetches the daily files" in note}
     assert [note for note in found if "2018-02-09" in note and "defect" in note]
     assert promised == {note for note in found if "2020-12-21" in note}

@@ -271,7 +271,7 @@ def test_the_warning_names_the_loss_and_locations_are_saved(model: Path, tmp_pat
     said = str(told[0].message)
     assert "1 rows of its table proofs are not valid" in said
     assert "the next collect proves them again, without fetching them" in said
-    assert "the places of 1 files that a storage placed elsewhere were saved" in said
+    assert "the locations of 1 files that a storage placed elsewhere were saved" in said
     assert Store(root).locations.recorded() == {str(KEYS[6]): f"flat/BTCUSDT/{KEYS[6].name}"}
     assert len(list(root.glob(f"{PRIVATE}/proofs.damaged-*.sqlite"))) == 1
 

@@ -62,7 +62,7 @@ def test_checksum_files_prove_the_folder_of_another_tool(
         code, said = verified(*flags)
         assert code == 1
         assert "Store not sound · 5 of 5 files read; 3 proven; 1 unverified; 1 checksum" in said
-        assert f"the .CHECKSUM beside it says {OTHER}" in said
+        assert f"the .CHECKSUM beside it has {OTHER}" in said
         assert "it has no SHA-256 digest" in said
 
 

@@ -256,7 +256,7 @@ def test_rejects_a_member_with_another_name(name: str) -> None:
 @pytest.mark.parametrize("level", [1, 6])
 def test_output_left_inside_the_inflater_is_yielded(level: int) -> None:
     """A piece may end where all input is taken and some output is still to come."""
-    most = members._MOST
+    most = members._PIECE
     row = b"1609459200000,0.00000000,0.00000000\n"
     text = row * ((most + 8_000) // len(row))
     for size in (most - 1, most, most + 1, *range(most + 8, most + 8_000, 300)):

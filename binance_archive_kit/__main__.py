@@ -1,4 +1,4 @@
-"""Run the command line as ``python -m binance_archive_kit.cli``."""
+"""Run the command line as ``python -m binance_archive_kit``."""
 
 import sys
 
