@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from binance_archive_kit.archive.enums import Market
-from binance_archive_kit.archive.matrix import SymbolForm
+from binance_archive_kit.archive.matrix import Feed, SymbolForm
 from binance_archive_kit.archive.symbols import split_symbols
+from binance_archive_kit.errors import ConfigurationError, field_error
+from binance_archive_kit.suggestions import nearest, unknown
 
 #: Characters that make a symbol of a configuration a pattern; no symbol contains them.
 WILDCARDS = "*?"
@@ -91,3 +93,22 @@ def _fits(pattern: str, symbol: str, form: SymbolForm) -> bool:
     return matches(pattern, symbol) or (
         form is SymbolForm.PAIR and matches(pattern, f"{symbol}_PERP")
     )
+
+
+def nothing_matches(
+    feed: Feed, listed: Sequence[str], patterns: Sequence[str], quotes: Sequence[str]
+) -> ConfigurationError:
+    """Return the error for patterns and quotes that no listed symbol has."""
+    name = f"{feed.market.title} {feed.type}"
+    if not listed:
+        return field_error("symbols", f"the archive lists no symbol of {name}")
+    matched = choose(feed.market, listed, patterns, (), feed.symbol_form).symbols
+    if matched:
+        parts = split_symbols(feed.market, listed)
+        known = {quote for each in matched if (quote := parts[each].quote)}
+        label = f"of the {len(matched):,} matching symbols of {name}"
+        return ConfigurationError(unknown("quote", quotes[0], sorted(known), f"quote {label}"))
+    guess = nearest("".join(c for c in patterns[0] if c not in WILDCARDS), listed)
+    hint = f"the nearest is {guess!r}" if guess else f"one is {listed[0]!r}"
+    given = ", ".join(map(repr, patterns[:5]))
+    return field_error("symbols", f"{given} matches none of {len(listed):,} {name} symbols; {hint}")
