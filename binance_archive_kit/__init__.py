@@ -25,6 +25,7 @@ The packages, from the ground up; each imports only from lower ones::
     storage      the local folder: where a file lies, proof, records, quarantine, verify
     planning     what a configuration asks for, compared with listing and store: the plan
     reading      zips to checked rows; statistics and profiles of files
+    tables       the rows of many files in a few Parquet files
     download     carry out a plan: copy with s5cmd, prove, retry, report
     query        rows on demand: scan, SQL, loaders; the cache of months
     form         the form in a notebook

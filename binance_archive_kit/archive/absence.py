@@ -1,4 +1,4 @@
-"""What was requested and cannot be obtained, and why."""
+"""Requested data that cannot be obtained, with the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from binance_archive_kit.display.summary import Fold, State
 
 
 class Reason(StrEnum):
-    """The reason why something that was requested is not in the plan.
+    """The reason why requested data are not in the plan.
 
     ``no_such_feed`` to ``ended`` are unavailable (cannot exist); ``absent``, ``after_last`` and
     ``other_name`` are missing (could exist, but the archive does not have it, or only under
@@ -41,7 +41,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """Something that was requested and cannot be obtained, with the reason.
+    """Requested data that cannot be obtained, with the reason.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Absence:
     start, end : date
         First and last UTC day that is absent, both inclusive.
     symbol, interval : str or None
-        The symbol and interval that are absent; None if all are.
+        The symbol and interval that are absent; None means every symbol or interval.
     partition : Partition or None
         The partition that is absent; None if both are.
     key : str or None
@@ -97,12 +97,12 @@ class Absence:
         )
 
     def __str__(self) -> str:
-        """Return what is absent, when, and why."""
-        what = " ".join(
+        """Return the absent data, the days and the reason."""
+        name = " ".join(
             filter(None, (self.market, self.data_type, self.symbol, self.interval, self.partition))
         )
         days = f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
-        return f"{what}, {days}: {self.detail}"
+        return f"{name}, {days}: {self.detail}"
 
 
 def absence_folds(

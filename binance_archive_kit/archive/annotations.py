@@ -1,6 +1,6 @@
 """Known halts, defects, renames and changes of meaning in the published data.
 
-They are read from ``matrix/annotations.json``.
+The file is ``matrix/annotations.json``.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Annotations(FrozenModel):
     renames: tuple[KnownRename, ...]
 
     def wrong_days(self, folder: Folder, first: date, last: date) -> set[date]:
-        """Return the days that are wrong here and right in another partition; ends inclusive.
+        """Return the days that are correct only in the other partition; ends inclusive.
 
         >>> december = date(2020, 12, 1), date(2020, 12, 31)
         >>> candles = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)

@@ -1,7 +1,7 @@
 """Published SHA-256 digests: the ``.CHECKSUM`` objects, fetched into memory by libcurl.
 
-There is a small one for every zip. Fetched by the downloader they would cost as much again
-as the zips; over dozens of kept-alive connections they cost little, while the zips download.
+Every zip has one. With s5cmd they would take as long as the zips themselves; over dozens of
+kept-alive connections, while the zips download, they take little time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LARGEST = 1 << 20
 _TRIES = 5
 #: Stalled answers to one request before it fails.
 _STALLS = 2
-#: Seconds before connections are tried again that the endpoint has refused.
+#: Seconds before the endpoint is asked for more connections after it has refused some.
 _PAUSE = 1.0
 #: Seconds within which new requests are started while others are under way.
 _POLL = 0.02
@@ -215,7 +215,7 @@ class _Transfers:
                 self._start_transfers()
                 self._multi.perform()
                 answers = list(self._finished())
-            except Exception as error:  # unexpected; yet no request may wait forever
+            except Exception as error:  # unexpected, and no request may wait forever
                 answers = list(self._abandoned(repr(error)))
             if answers:
                 self._deliver(answers)
@@ -280,24 +280,24 @@ class _Transfers:
         return transfer
 
     def _finished(self) -> Iterator[Answered]:
-        """Yield the answers that have arrived; requests to start again are put back."""
+        """Yield the answers that have arrived; put requests to start again back."""
         _, answered, failed = self._multi.info_read()
         ended = [(curl, 0, "") for curl in answered] + failed
         transfers = [self._active.pop(curl) for curl, *_ in ended]
-        works = bool(answered) or any(each.is_connected for each in self._active.values())
+        reachable = bool(answered) or any(each.is_connected for each in self._active.values())
         for transfer, (curl, code, message) in zip(transfers, ended, strict=True):
             self._multi.remove_handle(curl)
             self._idle.append(transfer)
             request = transfer.request
             if not code:
                 yield request, self._answer(transfer)
-            elif code == pycurl.E_COULDNT_CONNECT and works:
-                # The endpoint may accept no more connections than it has; these go on.
+            elif code == pycurl.E_COULDNT_CONNECT and reachable:
+                # The endpoint may have reached its limit; the open connections continue.
                 self._limit = max(len(self._active), len(answered))
                 self._limited_until = time.monotonic() + _PAUSE
                 self._waiting.appendleft(request)
             elif code == pycurl.E_OPERATION_TIMEDOUT:
-                detail = f"no answer from {self._where} within {self._timeout:g} s"
+                detail = f"no answer from {self._address} within {self._timeout:g} s"
                 yield request, Stalled(request.key, f"its checksum: {detail}")
             else:
                 status = curl.getinfo(pycurl.HTTP_CONNECTCODE)
@@ -311,11 +311,11 @@ class _Transfers:
 
     def _failure(self, key: str, message: str) -> ObjectError:
         """Return the error of a request without an answer."""
-        detail = f"its checksum from {self._where}: {message}"
+        detail = f"its checksum from {self._address}: {message}"
         return ConnectionLost(key, "; ".join(filter(None, (detail, advice_on(detail)))))
 
     @property
-    def _where(self) -> str:
+    def _address(self) -> str:
         return f"{self._route.endpoint}{self._route.through}"
 
     def _answer(self, transfer: _Transfer) -> Answer:
@@ -329,7 +329,7 @@ class _Transfers:
                 "the archive has no checksum of it; "
                 "download_checksum=False takes it on size and ETag",
             )
-        detail = f"its checksum from {self._where}: status {status}"
+        detail = f"its checksum from {self._address}: status {status}"
         detail = "; ".join(filter(None, (detail, advice_on(f"status {status}"))))
         if status in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
             return Throttled(key, detail)
@@ -343,7 +343,7 @@ class _Transfers:
 
 
 def _ascii(url: str) -> str:
-    """Return a URL with its host name in the form that resolvers take."""
+    """Encode the host name of a URL for resolvers."""
     host = urlsplit(url).netloc.rpartition("@")[2]
     return url.replace(host, host.encode("idna").decode(), 1) if host else url
 

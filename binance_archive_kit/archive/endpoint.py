@@ -23,7 +23,7 @@ _OPEN_FILES = 1 << 10
 
 
 def open_file_limit(*, hard: bool = False) -> int:
-    """Return how many files this process may open; if `hard`, after raising its limit."""
+    """Return the number of files that this process may open; `hard`: after raising its limit."""
     try:
         import resource
     except ImportError:  # not a Unix
@@ -36,8 +36,8 @@ def open_file_limit(*, hard: bool = False) -> int:
 
 #: Why an endpoint with a user or a password is rejected.
 USER_INFO = (
-    "a URL holds a user or a password (not shown); the archive is read anonymously: "
-    "leave out what stands before the @"
+    "the URL has a user or a password (not shown); the archive is read anonymously: "
+    "leave out the part before the @"
 )
 _HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?")
 
@@ -111,8 +111,7 @@ def check_endpoint(url: object, field: str = "endpoint_url") -> str:
 class Route:
     """How connections reach an endpoint: through which proxy, and trusting which certificates.
 
-    The listing, the digests and s5cmd all take it from here, so that an endpoint that one of
-    them reaches is reached by the others.
+    The listing, the digests and s5cmd all use it, so that they reach the same endpoints.
 
     Attributes
     ----------
@@ -132,7 +131,7 @@ class Route:
 
     @classmethod
     def to(cls, endpoint: str) -> Route:
-        """Return the route to an endpoint, as the environment says now.
+        """Return the route to an endpoint, according to the current environment.
 
         Raises
         ------
@@ -225,7 +224,7 @@ def _proxy_of(endpoint: str) -> str | None:
     problem = f"the proxy {masked(proxy)!r} has no valid host and port"
     if usable:
         problem = (
-            f"{masked(proxy)!r} is a proxy of the kind {through.scheme}, and only HTTP proxies "
+            f"{masked(proxy)!r} is a proxy of the type {through.scheme}, and only HTTP proxies "
             "are supported"
         )
     raise field_error(

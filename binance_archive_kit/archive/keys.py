@@ -271,7 +271,7 @@ class ObjectKey:
 
 
 def key_range(prefix: str) -> tuple[str, str]:
-    """Return the range of keys with a prefix that ends in ``/``: from, inclusive; to, exclusive.
+    """Return the range of keys with a prefix that ends in ``/``: start inclusive, end exclusive.
 
     Keys sort by their bytes, and ``0`` comes next after ``/``.
 

@@ -112,7 +112,7 @@ class ListingClient:
         self.ignored: dict[str, list[str]] = {}
         self._url = f"{endpoint}/{bucket}"
         route = Route.to(endpoint)
-        self._where = f"{self._url}{route.through}"
+        self._address = f"{self._url}{route.through}"
         self._timeout = timeout
         self._patience = min(timeout, _PATIENCE)
         self._client = httpx.AsyncClient(
@@ -140,8 +140,8 @@ class ListingClient:
     ) -> dict[Folder, FolderListing]:
         """List the objects of folders, within runs of days.
 
-        Where the first of the days is absent, the folder's very first file is looked up too,
-        so that the beginning of a symbol is distinguished from a hole.
+        If the first of the days is absent, the folder's first file is looked up too, which
+        distinguishes the beginning of a symbol from a gap.
 
         Parameters
         ----------
@@ -170,8 +170,7 @@ class ListingClient:
         pieces = list(_pieces(folder, spans))
         *_, last = await gather(self._list_piece(folder, piece, listing) for piece in pieces)
         listing.ends = not last
-        opening = format_period(pieces[0][0], folder.partition)
-        if opening not in listing.objects:
+        if format_period(pieces[0][0], folder.partition) not in listing.objects:
             listing.probed = True
             listing.first = await self._find_first_period(folder, listing)
         await self._list_misnamed(folder, spans, listing)
@@ -201,7 +200,7 @@ class ListingClient:
         await gather(map(list_year, sorted(missing)))
 
     async def _find_first_period(self, folder: Folder, listing: FolderListing) -> str | None:
-        """Return the period of the folder's first file, whatever other keys precede it."""
+        """Return the period of the folder's first file; other keys may precede it."""
         head = f"{folder.prefix}{folder.stem}"
         async with aclosing(self._pages(folder.prefix, head, 2)) as pages:
             async for page in pages:
@@ -229,8 +228,8 @@ class ListingClient:
                     if period is None or key > last:
                         continue
                     # Only keys that start with the zip's sort between it and its sidecar.
-                    alone = page.truncated and page.objects[-1][0].startswith(key)
-                    checksum = alone or f"{key}{CHECKSUM_SUFFIX}" in checksums
+                    cut = page.truncated and page.objects[-1][0].startswith(key)
+                    checksum = cut or f"{key}{CHECKSUM_SUFFIX}" in checksums
                     listing.objects[period] = replace(listed, checksum=checksum)
                 if any(key > last for key, _ in page.objects):
                     return True
@@ -318,8 +317,8 @@ class ListingClient:
             if not page.truncated:
                 return
             # NextMarker counts only if the page has no key of this prefix.
-            own = [name for name in names if name.startswith(prefix)]
-            after, marker = marker, max(own) if own else page.following
+            matching = [name for name in names if name.startswith(prefix)]
+            after, marker = marker, max(matching, default=page.following)
             if marker <= after or not marker.startswith(prefix):
                 raise self._error(
                     prefix,
@@ -330,7 +329,7 @@ class ListingClient:
 
     def _error(self, prefix: str, problem: str, advice: str = "") -> ListingError:
         advice = advice or "check endpoint_url, or plan without the listing (listing=False)"
-        return ListingError(f"{self._where} does not list {prefix!r}: {problem}; {advice}")
+        return ListingError(f"{self._address} does not list {prefix!r}: {problem}; {advice}")
 
     async def _page(self, prefix: str, marker: str, keys: int, delimiter: str = "") -> Page:
         query = {"prefix": prefix, "marker": marker, "max-keys": str(keys), "encoding-type": "url"}
@@ -351,7 +350,7 @@ class ListingClient:
         problem, stalled = "", 0.0
         for attempt in range(_TRIES):
             if attempt:
-                # Jitter keeps waiting requests from being sent all at once.
+                # Jitter spreads the repeated requests.
                 await asyncio.sleep(0.2 * 2**attempt * random.uniform(0.5, 1.5))
             began = asyncio.get_running_loop().time()
             try:
@@ -378,7 +377,7 @@ class ListingClient:
                 raise self._error(prefix, problem, advice_on(problem))
         advice = advice_on(problem) or "check the network and endpoint_url, or try again later"
         raise ListingError(
-            f"{self._where} did not list {prefix!r} in {attempt + 1} tries: {problem}; {advice}"
+            f"{self._address} did not list {prefix!r} in {attempt + 1} tries: {problem}; {advice}"
         )
 
     async def _body(self, answer: httpx.Response, began: float) -> bytes:

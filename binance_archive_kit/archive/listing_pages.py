@@ -1,4 +1,4 @@
-"""Pages of a listing: the XML that S3-compatible endpoints answer with, parsed and checked."""
+"""Parse and check pages of a listing: the XML answers of S3-compatible endpoints."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Page:
     objects: list[tuple[str, Listed]]
     folders: list[str]
     truncated: bool
-    #: Where the next page begins, if the endpoint says so.
+    #: The marker of the next page, if the endpoint returns one.
     following: str = ""
 
 
@@ -45,7 +45,7 @@ def parse_page(body: bytes) -> Page:
     Raises
     ------
     InvalidPage
-        If it is something else, such as the HTML page of a web front end, or incomplete.
+        If it is anything else, such as the HTML page of a web front end, or incomplete.
     """
     try:
         text = body.decode()

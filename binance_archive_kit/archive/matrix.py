@@ -1,10 +1,10 @@
 """The availability matrix: which feeds exist, since when and until when.
 
-It is read from ``matrix/enhanced_binance_archive_matrix.json``. A matrix file of the
-documented format may be used instead: its entries with ``partition_facts`` are used as they
-are, plainer ones are corrected from the shipped file, and every correction becomes a note.
+The file is ``matrix/enhanced_binance_archive_matrix.json``. A matrix file of the documented
+format may be used instead: its entries with ``partition_facts`` are used unchanged, plainer ones
+are corrected from the shipped file, and every correction becomes a note.
 
-The matrix explains; the archive's listing decides. See `Confidence`.
+The matrix explains absences; the archive's listing decides. See `Confidence`.
 """
 
 from __future__ import annotations
@@ -348,8 +348,8 @@ def default_intervals(alias: str) -> tuple[Interval, ...]:
     (<Interval.M1: '1m'>,)
     """
     feeds = _shipped_matrix().availability_matrix
-    found = (feed.aliases[alias] for feed in feeds if alias in feed.aliases)
-    return next((each.default_intervals for each in found), ())
+    found = (feed.aliases[alias].default_intervals for feed in feeds if alias in feed.aliases)
+    return next(found, ())
 
 
 def load_matrix(matrix_path: str | Path | None = None) -> Matrix:
@@ -421,25 +421,25 @@ def _read(path: Path) -> _MatrixFile:
         raise field_error("matrix_path", f"{path} is not an availability matrix: {error}") from None
 
 
-def _errors_of(entry: Feed, truth: Feed | None) -> str:
-    """Return the errors of a plain entry of the documented format; empty if there are none."""
-    if truth is None:
+def _errors_of(entry: Feed, known: Feed | None) -> str:
+    """Compare a plain entry with the shipped one; return the differences, or an empty text."""
+    if known is None:
         return "the archive has no such feed"
     errors = []
-    if entry.data_type != truth.type:
-        errors.append(f"the archive calls it {truth.type}")
-    if gone := set(entry.partitions) - set(truth.partitioned):
-        errors.append(f"there are no {' or '.join(sorted(gone))} files")
-    claimed = {INTERVAL_ALIASES.get(word, word) for word in entry.intervals if word}
-    real = {str(word) for word in truth.intervals if word}
-    if claimed and not real:
+    if entry.data_type != known.type:
+        errors.append(f"the archive calls it {known.type}")
+    if absent := set(entry.partitions) - set(known.partitioned):
+        errors.append(f"there are no {' or '.join(sorted(absent))} files")
+    intervals = {INTERVAL_ALIASES.get(word, word) for word in entry.intervals if word}
+    known_intervals = {str(word) for word in known.intervals if word}
+    if intervals and not known_intervals:
         errors.append("its files have no intervals")
-    elif invented := claimed - real:
-        errors.append(f"there is no interval {', '.join(sorted(invented))}")
-    if "1M" in entry.intervals and "1mo" in real:
+    elif extra := intervals - known_intervals:
+        errors.append(f"there is no interval {', '.join(sorted(extra))}")
+    if "1M" in entry.intervals and "1mo" in known_intervals:
         errors.append("the month is spelled 1mo")
-    partitions = truth.partitioned.values()
+    partitions = known.partitioned.values()
     if all(availability.has_ended for availability in partitions):
-        lasts = [availability.last for availability in partitions if availability.last]
-        errors.append(f"it ended on {max(lasts)}" if lasts else "it ended")
+        days = [availability.last for availability in partitions if availability.last]
+        errors.append(f"it ended on {max(days)}" if days else "it ended")
     return "; ".join(errors)

@@ -1,6 +1,6 @@
 """The columns, types, units, header, time and row identity of the csv files of each feed.
 
-They are read from ``matrix/column_schemas.json``, and validated. Columns are identified by
+The file is ``matrix/column_schemas.json``. Columns are identified by
 position: most headers are absent or optional, and some are misleading (COIN-M klines call an
 amount of the base asset ``quote_volume``).
 """
@@ -85,7 +85,7 @@ class Column(StrictModel):
     column : str
         The name in this package: the same, unless the header misleads.
     dtype : {"int64", "float64", "bool", "text", "time"}
-        ``float64`` is decimal text of any padding; an empty field is null.
+        ``float64``: decimal text, with or without trailing zeros; empty is null.
     unit : str or None
         Unit of the values; None if there is none, or no meaningful one.
     description : str
@@ -93,10 +93,10 @@ class Column(StrictModel):
     dropped : bool
         Whether it has no content and is skipped when files are read.
     measures : {"nothing", "identity", "event", "flow", "moment", "rolling_24h"}
-        ``identity``: names, numbers or times the row. ``event``: belongs to the one event
-        of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
-        row. ``moment``: a value at the time at which the row became known.
-        ``rolling_24h``: over the 24 hours before that time. ``nothing``: no meaning.
+        ``identity``: identifies the row: its name, number or time. ``event``: belongs to the one
+        event of the row, such as a trade. ``flow``: a sum, price or ratio over the period of the
+        row. ``moment``: a value at the time at which the row became known. ``rolling_24h``: over
+        the 24 hours before that time. ``nothing``: no meaning.
     checks : Checks
         What is certain about its values.
     """
@@ -148,7 +148,7 @@ class Time(StrictModel):
     kind : {"epoch", "text", "date_and_hour"}
         A count since 1970; text of one format; or two text columns combined.
     column : str
-        Our name of the time column by which rows are ordered and selected.
+        Name in this package of the time column that orders and selects rows.
     others : tuple of str
         Other time columns of the same kind.
     units : tuple of UnitRule
@@ -156,7 +156,7 @@ class Time(StrictModel):
     format : str or None
         For ``text`` and ``date_and_hour``: a `strptime` format.
     made_from : tuple of str
-        For ``date_and_hour``: the text columns `column` is made from, joined by a space.
+        For ``date_and_hour``: the text columns that are joined by a space into `column`.
     description : str
         Description of the combined column.
     """
@@ -197,7 +197,7 @@ class Time(StrictModel):
 
 
 class Known(StrictModel):
-    """When a live participant could have had a row, at the earliest.
+    """The earliest time at which a live participant could have had a row.
 
     Not when the archive published it: that is a day or more later.
 
@@ -228,12 +228,13 @@ class Known(StrictModel):
 
 
 class Schema(StrictModel):
-    """The format of the csv files of one feed.
+    """The format of the csv files of one feed; `schema` returns it.
 
     Attributes
     ----------
     market : Market
     data_type : DataType
+        The feed.
     columns : tuple of Column
         Name, type, unit and description of each column, in the order of the file, including
         dropped columns.
@@ -242,11 +243,11 @@ class Schema(StrictModel):
         begins with a digit or a minus sign.
     time : Time
     known : Known
-        When a live participant could have had a row, at the earliest.
+        The earliest time at which a live participant could have had a row.
     sorted : bool
         Whether rows are sorted by time.
     key : tuple of str
-        The columns that identify a row of one symbol; empty if only the whole row does.
+        Columns that identify a row within a symbol; empty if no subset does.
     confidence : Confidence
         How certain this description is.
     source : str
@@ -394,21 +395,24 @@ def read_feed(market: str, data_type: str) -> tuple[Market, DataType]:
 
 
 def schema(market: Market, data_type: DataType) -> Schema:
-    """Return the columns, types and units of the files of one feed.
+    """Return the columns, types and units of the files of one feed. Uses no network.
 
     Parameters
     ----------
-    market : Market
-    data_type : DataType
+    market : Market or str
+        Such as ``"spot"`` or ``"futures_um"``.
+    data_type : DataType or str
+        Such as ``"klines"``; only names of feeds of the market are valid.
 
     Returns
     -------
     Schema
+        Its ``columns`` have names, types, units and descriptions.
 
     Raises
     ------
     ConfigurationError
-        If the market has no such feed; the message lists the valid ones.
+        If the archive has no such market or feed; the message lists the valid ones.
 
     Examples
     --------

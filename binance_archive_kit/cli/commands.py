@@ -65,8 +65,8 @@ def _json(value: object) -> str:
 def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
     """Show what a collection would do, without downloading.
 
-    CONFIG is a JSON file with a configuration, or - for standard input; options override it,
-    or replace it.
+    CONFIG is a JSON file with a configuration, or - for standard input. Options override its
+    fields; without CONFIG they are the whole configuration.
     """
     found = bak.plan(config_from_options(**options))
     if keys:
@@ -84,8 +84,8 @@ def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
 def collect(as_json: bool, **options: Any) -> Exit:
     """Download the requested data, and prove every file.
 
-    CONFIG is a JSON file with a configuration, or - for standard input; options override it,
-    or replace it.
+    CONFIG is a JSON file with a configuration, or - for standard input. Options override its
+    fields; without CONFIG they are the whole configuration.
     """
     try:
         result = bak.collect(config_from_options(**options))
@@ -147,7 +147,7 @@ def _absences(found: bak.Plan | bak.CollectionResult) -> dict[str, list[dict[str
 @click.option(
     "--allow-unverified",
     is_flag=True,
-    help="Exit with 0 instead of 4 if nothing is wrong but files such as .csv are unverified.",
+    help="Exit with 0, not 4, if the only issue is unverified files, such as .csv.",
 )
 @json_option
 def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) -> Exit:
@@ -269,7 +269,8 @@ def sql(store: str, query: str, as_json: bool) -> Exit:
 @click.option(
     "--partition",
     metavar="WORD",
-    help="Only symbols with daily or with monthly files. Default: daily, if the feed has such.",
+    help="Only symbols with files in this partition: daily or monthly. Default: daily, if the "
+    "feed has daily files.",
     shell_complete=words(Partition),
 )
 @click.option(

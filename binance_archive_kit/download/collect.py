@@ -46,8 +46,8 @@ def collect(
     storage : BaseStorage, optional
         Chooses the folders of files below ``output_directory``, by its
         ``get_partition_path``. The store records the locations, so views and later calls
-        without a storage find the files. Files at other locations in the store are not moved:
-        they are downloaded again.
+        without a storage find the files. A file the storage would place elsewhere is downloaded
+        again, not moved.
     metrics : MetricsCollector, optional
         Receives the events of the collection while it runs.
     **fields

@@ -165,7 +165,7 @@ class CollectionResult(Mapping[str, Any]):
     def join(
         cls, plan: Plan, parts: Sequence[tuple[Sequence[int], CollectionResult]], clock: Clock
     ) -> CollectionResult:
-        """Join the results of a plan's parts; each comes with its rows in the plan."""
+        """Join results of parts of a plan, each given with its row numbers."""
         ledgers = ((rows, part._ledger) for rows, part in parts)
         return cls(plan, Ledger.join(len(plan), ledgers, clock))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
@@ -20,7 +21,7 @@ from binance_archive_kit.form.model import (
 
 
 def split_symbols(text: str) -> list[str]:
-    """Split a typed or pasted list of symbols, whatever separates them.
+    """Split a typed or pasted list of symbols at any separators.
 
     >>> split_symbols('btcusdt, "ETHUSDT"; 币安人生USDT BTCUSDT')
     ['BTCUSDT', 'ETHUSDT', '币安人生USDT']
@@ -37,11 +38,11 @@ def edited(fields: Fields, edit: Mapping[str, Any]) -> Fields:
     fields : Fields
         Not changed.
     edit : mapping
-        ``do`` names the action, the others its arguments: ``check`` a market or data type (`field`,
-        `value`, `on`) · choose an ``interval`` (`data_type`, `value` or None for all of
-        them, `on`) · ``add``, ``remove`` or ``replace`` symbols (`market` or None for
-        every market, `text`) · ``share`` the symbols between the markets or not (`on`) ·
-        ``set`` another `field` to a `value`, None leaves it out.
+        ``do`` names the action, and other items are its arguments: ``check`` a market or data
+        type (`field`, `value`, `on`) · choose an ``interval`` (`data_type`, `value` or None
+        for all, `on`) · ``add``, ``remove`` or ``replace`` symbols (`market` or None for every
+        market, `text`) · ``share`` the symbols between the markets or not (`on`) · ``set``
+        another `field` to a `value`, where None removes it.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def edited(fields: Fields, edit: Mapping[str, Any]) -> Fields:
 
 
 def _with(words: Iterable[str], word: str, on: object) -> list[str]:
-    others = [each for each in words if each != word]
+    others = [other for other in words if other != word]
     return [*others, word] if on else others
 
 
@@ -86,7 +87,7 @@ def _with_intervals(fields: Fields, word: str, edit: Mapping[str, Any]) -> Field
     if word not in set(DataType) or not DataType(word).has_intervals:
         return fields
     intervals: dict[str, list[str]] = {**fields.get("intervals", {})}
-    others = [intervals.get(each) for each in fields["data_types"] if each != word]
+    others = [intervals.get(other) for other in fields["data_types"] if other != word]
     default = next(filter(None, others), [Interval.H1.value])
     intervals.pop(word, None)
     return {**fields, "intervals": intervals | ({word: list(default)} if edit.get("on") else {})}
@@ -103,15 +104,14 @@ def _with_symbols(fields: Fields, verb: str, market: str | None, names: list[str
             names = [symbol for symbol in present if symbol not in removed]
     if not by_market:
         return {**fields, "symbols": names}
-    others = {name: some for name, some in fields["symbols"].items() if name != market}
+    others = {name: lists for name, lists in fields["symbols"].items() if name != market}
     return {**fields, "symbols": others | ({market: names} if names else {})}
 
 
 def _shared(fields: Fields) -> list[str]:
-    lists: Sequence[Sequence[str]] = [symbols_of(fields)]
-    if isinstance(fields.get("symbols"), Mapping):
-        lists = list(fields["symbols"].values())
-    return list(dict.fromkeys(symbol for some in lists for symbol in some))
+    symbols = fields.get("symbols") or []
+    lists = symbols.values() if isinstance(symbols, Mapping) else [symbols]
+    return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
 def _by_market(fields: Fields) -> dict[str, list[str]]:
@@ -122,7 +122,7 @@ def _by_market(fields: Fields) -> dict[str, list[str]]:
 
 
 def _value(name: str, value: Any) -> Any:
-    """Parse the text typed into a field; text that cannot be parsed stays, and is invalid."""
+    """Parse the text typed into a field; text that cannot be parsed is kept, and is invalid."""
     if not isinstance(value, str):
         return value
     typed = value.strip()

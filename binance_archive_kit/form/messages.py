@@ -6,10 +6,11 @@ The texts of invalid values come from `planning.config`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.enums import DataType, Market
@@ -20,24 +21,26 @@ from binance_archive_kit.planning.config import ENDS, CollectionConfig, is_field
 from binance_archive_kit.planning.requests import Requests
 from binance_archive_kit.suggestions import nearest
 
+T = TypeVar("T")
+
 
 class Level(StrEnum):
-    """How much a message matters."""
+    """The severity of a message."""
 
-    WRONG = "wrong"  #: invalid: there is no configuration until it is corrected
+    WRONG = "wrong"  #: invalid: no configuration until it is corrected
     CANNOT = "cannot"  #: requested, and cannot exist
     NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMessage:
-    """A sentence shown beside a field."""
+    """A sentence to show beside a field."""
 
     level: Level
     text: str
 
 
-#: Messages by field; ``""`` for those that belong to none.
+#: Messages by field; ``""`` for messages without a field.
 Messages = dict[str, list[FieldMessage]]
 
 #: Messages of one level shown beside a field; further ones are counted.
@@ -60,15 +63,26 @@ _FIELDS = {
 }
 
 
-def read_fields(fields: Fields, matrix: Matrix) -> tuple[CollectionConfig, Messages]:
-    """Build a configuration from the fields of a form.
+def read_fields(
+    fields: Fields, matrix: Matrix, read: Callable[[CollectionConfig], T]
+) -> tuple[T | None, Messages]:
+    """Build a configuration from the fields of a form, and read it.
+
+    Valid values replace invalid ones, so that all fields are checked.
+
+    Parameters
+    ----------
+    fields : Fields
+    matrix : Matrix
+    read : callable
+        Takes a configuration; may raise a ConfigurationError.
 
     Returns
     -------
-    config : CollectionConfig
-        With valid values in place of invalid ones, so that the other fields are checked too.
+    result
+        The result of `read`; None if an error does not depend on the fields.
     messages : Messages
-        The invalid fields; empty if the fields are a configuration.
+        The invalid fields; empty if there are none.
     """
     valid = {name: value for name, value in fields.items() if is_field(name)}
     messages: Messages = {}
@@ -76,15 +90,20 @@ def read_fields(fields: Fields, matrix: Matrix) -> tuple[CollectionConfig, Messa
         messages[""] = [FieldMessage(Level.WRONG, str(problem)) for problem in unknown]
     while True:
         try:
-            return CollectionConfig(**valid), messages
+            config = CollectionConfig(**valid)
+            valid = config.chosen()
+            return read(config), messages
         except ConfigurationError as error:
-            found = problem_messages(error)
+            before = dict(valid)
+            found = _problem_messages(error)
             for name in found:
-                replace_invalid(valid, name, matrix)
+                _replace_invalid(valid, name, matrix)
             messages = {**found, **messages}
+            if valid == before:
+                return None, messages
 
 
-def problem_messages(error: ConfigurationError) -> Messages:
+def _problem_messages(error: ConfigurationError) -> Messages:
     """Sort problems by the fields beside which they are shown."""
     messages: Messages = {}
     for problem in error.problems:
@@ -94,14 +113,14 @@ def problem_messages(error: ConfigurationError) -> Messages:
 
 
 def _placed(field: str, text: str) -> tuple[str, str]:
-    """Return the field beside which a text is shown, or ``""``, and the text to show there."""
+    """Return the field beside which to show a message, or ``""``, and the text to show."""
     name = re.split(r"[.\[]", field)[0]
     name = _SHOWN_AT.get(name, name)
     name = name if name in CollectionConfig.model_fields else ""
     return name, text if name == field or not field else f"{field}: {text}"
 
 
-def replace_invalid(fields: Fields, name: str, matrix: Matrix) -> None:
+def _replace_invalid(fields: Fields, name: str, matrix: Matrix) -> None:
     """Replace an invalid field by a valid value, or by its default."""
     markets = chosen_markets(fields) or list(Market)
     match name:
@@ -116,21 +135,18 @@ def replace_invalid(fields: Fields, name: str, matrix: Matrix) -> None:
         case "date_range":
             for days in (name, *ENDS):
                 fields.pop(days, None)
-        case "":
-            # The problem belongs to no field, so every field is suspect.
-            fields.clear()
         case _:
             fields.pop(name, None)
 
 
 def request_messages(requests: Requests, invalid: Collection[str] = ()) -> Messages:
-    """Return what cannot exist of a request, and how fields are read.
+    """Return messages for requested data that cannot exist, and notes on how fields are read.
 
     Parameters
     ----------
     requests : Requests
     invalid : collection of str
-        Invalid fields: whatever follows from the values in their place is left out.
+        Invalid fields; messages that follow from their replaced values are omitted.
     """
     messages: Messages = {}
 
@@ -152,11 +168,11 @@ def request_messages(requests: Requests, invalid: Collection[str] = ()) -> Messa
 
 
 def _condensed(messages: Iterable[FieldMessage]) -> list[FieldMessage]:
-    """Drop repeats, sort by level, and replace the end of a long list by its count."""
-    different = dict.fromkeys(messages)
+    """Drop repeats, sort by level, and replace the end of a long list with its length."""
+    distinct = dict.fromkeys(messages)
     shown = []
     for level in Level:
-        of_level = [message for message in different if message.level is level]
+        of_level = [message for message in distinct if message.level is level]
         shown += of_level[:_SHOWN]
         if len(of_level) > _SHOWN:
             shown.append(FieldMessage(level, f"… and {len(of_level) - _SHOWN:,} more like these"))
@@ -172,7 +188,7 @@ def unlisted_symbols(
     ----------
     fields : Fields
     listed : mapping of Market to collection of str
-        The symbols of the archive, for the markets whose listing is known.
+        The symbols of the archive, for each listed market.
     matrix : Matrix
     """
     absent: dict[str, list[Market]] = {}
@@ -192,7 +208,7 @@ def unlisted_symbols(
         if symbol in present:
             messages.append(FieldMessage(Level.NOTE, f"{symbol} is not listed in {where}"))
             continue
-        # Comparing a name with thousands is costly, so only shown messages have a hint.
+        # Comparing a name with thousands is slow, so only shown messages have a hint.
         known = {name for market in markets for name in listed[market]}
         guess = nearest(symbol, known) if len(messages) < _SHOWN else None
         hint = f"; did you mean {guess}?" if guess else ""
@@ -203,7 +219,7 @@ def unlisted_symbols(
 
 
 def _archive_symbols(symbol: str, market: Market, fields: Fields, matrix: Matrix) -> set[str]:
-    """Return the names under which the chosen feeds of a market file a symbol."""
+    """Return the archive's names of a symbol in the chosen feeds of a market."""
     names = {symbol}
     for data_type in chosen_types(fields):
         feed = matrix.feed(market, data_type)

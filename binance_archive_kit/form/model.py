@@ -1,7 +1,6 @@
 """The form's model: its fields and the available options, without any widget.
 
-The fields of a form are those of a configuration's JSON; unlike a configuration they may be
-invalid, or not given yet. No I/O.
+The fields are those of a configuration in JSON, but may be invalid or missing. No I/O.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def chosen_types(fields: Fields) -> list[DataType]:
 
 
 def _words(fields: Fields, name: str) -> list[str]:
-    """Return the words of a field, which code may have set to anything."""
+    """Return the words of a field, to which code can assign any value."""
     words = fields.get(name)
     return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
 
@@ -95,7 +94,7 @@ def market_choices(fields: Fields) -> list[dict[str, Any]]:
 def type_choices(fields: Fields, matrix: Matrix) -> list[dict[str, Any]]:
     """Return the data types that any of the chosen markets has or had as options.
 
-    A chosen data type that none of them has stays an option, with the reason as its hint.
+    A chosen data type of no chosen market remains an option, with the reason as its hint.
     """
     markets, chosen = chosen_markets(fields), chosen_types(fields)
     options = []
@@ -106,7 +105,7 @@ def type_choices(fields: Fields, matrix: Matrix) -> list[dict[str, Any]]:
         hints = []
         if 0 < len(feeds) < len(markets):
             hints.append(f"{', '.join(feed.market.title for feed in feeds)} only")
-        # Days state the end more exactly than months: the daily partition comes first.
+        # Daily files state the end more exactly than monthly ones, and come first.
         lasts = [feed.partitioned[min(feed.partitioned)].last for feed in feeds if feed.partitioned]
         ended = [last for last in lasts if last is not None]
         if feeds and len(ended) == len(feeds):
@@ -132,7 +131,7 @@ def interval_choices(fields: Fields, matrix: Matrix) -> list[dict[str, Any]]:
     for data_type in chosen_types(fields):
         if not data_type.has_intervals:
             continue
-        published = {way: _published(fields, matrix, data_type, way) for way in Partition}
+        published = {part: _published(fields, matrix, data_type, part) for part in Partition}
         possible = {
             word
             for partition in Partition
@@ -176,8 +175,8 @@ def _published(
 def symbol_folders(fields: Fields, matrix: Matrix) -> dict[Market, list[str]]:
     """Return the prefixes of the archive whose folders are the available symbols, by market.
 
-    For each chosen market, those of its chosen feeds, or of its first feed if none is chosen;
-    from their daily files if there are any.
+    Each chosen market has the folders of its chosen feeds, or of its first feed if none is
+    chosen; those of daily files if they exist.
     """
     folders: dict[Market, list[str]] = {}
     for market in chosen_markets(fields):
@@ -208,7 +207,7 @@ ENGINE_OPTIONS = (
     "matrix_path",
     "endpoint_url",
 )
-#: How an option is entered, by the type of its field.
+#: The kind of input of an option, by the type of its field.
 _KINDS: dict[Any, str] = {
     bool: "flag",
     int: "whole",
@@ -222,13 +221,13 @@ def engine_choices(fields: Fields) -> list[dict[str, Any]]:
     """Return the options of the engine, with their value and whether it was changed."""
     options = []
     for name in ENGINE_OPTIONS:
-        words: Any = CollectionConfig.model_fields[name].json_schema_extra
+        texts: Any = CollectionConfig.model_fields[name].json_schema_extra
         options.append(
             {
                 "name": name,
                 "kind": kind_of(name),
-                "label": words["label"],
-                "about": words["hint"],
+                "label": texts["label"],
+                "about": texts["hint"],
                 "value": _shown(kind_of(name), fields.get(name, default_of(name))),
                 "changed": name in fields,
             }
@@ -237,7 +236,7 @@ def engine_choices(fields: Fields) -> list[dict[str, Any]]:
 
 
 def kind_of(name: str) -> str:
-    """Return how a field is entered: flag, whole, number, words or text."""
+    """Return the kind of input of a field: flag, whole, number, words or text."""
     field = CollectionConfig.model_fields.get(name)
     return _KINDS.get(field.annotation, "text") if field else ""
 
@@ -249,7 +248,7 @@ def default_of(name: str) -> Any:
 
 
 def _shown(kind: str, value: Any) -> Any:
-    """Return what the input of an option shows."""
+    """Return the value that the input of an option shows."""
     if kind == "flag":
         return bool(value)
     if kind == "words" and isinstance(value, list):
@@ -282,10 +281,10 @@ def days_in_words(fields: Fields) -> str:
 def estimate_of(plan: Plan, free: int) -> dict[str, str]:
     """Summarize a plan for the form: a sentence, with the free space in bytes, and its tables."""
     need = plan.download_bytes
-    room = f"{render.size(free)} free on the disk"
+    space = f"{render.size(free)} free on the disk"
     state = "ready" if len(plan) else "empty"
     if need is not None and need > free:
-        state, room = "full", f"does not fit: only {room}"
+        state, space = "full", f"does not fit: only {space}"
     elif need:
-        room += f", {render.size(free - need)} left afterwards"
-    return {"state": state, "text": f"{plan.headline()}; {room}", "html": plan.tables_html()}
+        space += f", {render.size(free - need)} left afterwards"
+    return {"state": state, "text": f"{plan.headline()}; {space}", "html": plan.tables_html()}

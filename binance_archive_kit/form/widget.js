@@ -1,5 +1,5 @@
-// The form of ConfigForm: draws the view that Python sends, and sends Python every edit.
-// Python decides everything; only the search for symbols runs in the browser.
+// The form of ConfigForm: draws the view that Python sends, and sends each edit to Python.
+// All decisions are made in Python; only the search for symbols runs in the browser.
 
 const LEVELS = {
   wrong: ["✕", "Wrong"],
@@ -11,7 +11,7 @@ const STATES = {
   held: ["◔", "Not planned"],
   asking: ["◔", "Planning"],
   ready: ["●", "Ready"],
-  empty: ["⊘", "Nothing there"],
+  empty: ["⊘", "Nothing found"],
   full: ["✕", "Too large"],
   failed: ["✕", "No plan"],
 };
@@ -26,7 +26,7 @@ const FILES = [
   ["monthly", "Monthly", "one file a month"],
   ["auto", "Automatic", "monthly files for whole months if published, daily files elsewhere"],
 ];
-// Matches and chips drawn at a time; the others are counted.
+// Matches and chips to draw; the others are only counted.
 const MATCHES = 60;
 const CHIPS = 40;
 // Milliseconds without a key press before typed text is sent.
@@ -37,7 +37,7 @@ const module = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 let ids = 0;
 const fresh = () => `bak-${module}-${++ids}`;
 
-// Create an element; properties that begin with "on" add listeners, and texts are never HTML.
+// Create an element. Properties that begin with "on" add listeners; text is never HTML.
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -52,19 +52,23 @@ function make(tag, properties = {}, ...children) {
 }
 
 const sign = (text) => make("span", { class: "bak-sign", "aria-hidden": "true" }, text);
+const formatted = (count) => count.toLocaleString("en");
+const button = (text, onclick, look = "bak-button") =>
+  make("button", { type: "button", class: look, onclick }, text);
+const link = (text, onclick) => button(text, onclick, "bak-link");
 
-// Draw only the changes, so that the focus stays where it is.
-function redrawer(element, draw) {
+// Draw only changed data, so that the focus does not move.
+function redrawer(draw) {
   let before;
-  return (...data) => {
+  return (data) => {
     const now = JSON.stringify(data);
     if (now === before) return;
     before = now;
-    draw(element, ...data);
+    draw(data);
   };
 }
 
-// Keep one child for each item, by its key, and update the remaining ones in place.
+// Keep one child for each item, by key, and update existing children in place.
 function keyed(parent, items, key, create, update) {
   const present = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   const wanted = items.map((item) => {
@@ -75,20 +79,22 @@ function keyed(parent, items, key, create, update) {
   });
   const keep = new Set(wanted);
   for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
-  wanted.forEach((child, at) => {
-    if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null);
+  wanted.forEach((child, index) => {
+    const current = parent.children[index] ?? null;
+    if (current !== child) parent.insertBefore(child, current);
   });
 }
 
-function findings(field) {
+// The messages of a field.
+function messages(field) {
   const id = fresh();
-  const element = make("div", { id, class: "bak-findings", "aria-live": "polite" });
-  const refresh = redrawer(element, (_, found) => {
+  const element = make("div", { id, class: "bak-messages", "aria-live": "polite" });
+  const refresh = redrawer((found) => {
     element.replaceChildren(
       ...found.map(({ level, text }) =>
         make(
           "p",
-          { class: `bak-finding bak-${level}` },
+          { class: `bak-message bak-${level}` },
           sign(LEVELS[level][0]),
           make("strong", {}, `${LEVELS[level][1]}: `),
           text,
@@ -96,36 +102,40 @@ function findings(field) {
       ),
     );
   });
-  return { id, element, refresh: (view) => refresh(view.findings[field] ?? []) };
+  return { id, element, refresh: (view) => refresh(view.messages[field] ?? []) };
 }
 
-// A labelled row of the form, with the messages of its field below it.
-function row(title, field, ...children) {
+// A labelled row of the form, with the messages of its field below its children.
+function row(title, field, children, update = () => {}) {
   const label = fresh();
-  const said = findings(field);
+  const below = messages(field);
   const element = make(
     "div",
-    { class: "bak-row", role: "group", "aria-labelledby": label, "aria-describedby": said.id },
+    { class: "bak-row", role: "group", "aria-labelledby": label, "aria-describedby": below.id },
     make("div", { class: "bak-label", id: label }, title),
-    make("div", { class: "bak-field" }, ...children, said.element),
+    make("div", { class: "bak-field" }, ...children, below.element),
   );
-  return { element, refresh: said.refresh, label, said: said.id };
+  const refresh = (view) => {
+    below.refresh(view);
+    update(view);
+  };
+  return { element, refresh };
 }
 
-// A checkbox that looks like a chip; a tick and a frame show its state, not only a colour.
+// A checkbox that looks like a chip. A tick and a frame show its state, not only a colour.
 function tick(text, about, onchange) {
   const box = make("input", { type: "checkbox", onchange: () => onchange(box.checked) });
   const small = make("small", {}, about);
   return make("label", { class: "bak-tick" }, box, make("span", {}, text, small));
 }
 
-// A text field that sends typed text after a pause, and is not overwritten while it has the focus.
-function typed(properties, tell) {
+// A text field that sends typed text after a pause, and is not overwritten while focused.
+function typed(properties, send) {
   let timer;
   let last;
   const flush = () => {
     clearTimeout(timer);
-    if (input.value !== last) tell((last = input.value));
+    if (input.value !== last) send((last = input.value));
   };
   const input = make("input", {
     autocomplete: "off",
@@ -145,7 +155,7 @@ function typed(properties, tell) {
 }
 
 // ---------------------------------------------------------------------------------------
-// Symbols: searched while typing, chosen by key or mouse, or pasted as a list
+// Symbols: search while typing, choose by key or mouse, or paste a list
 
 function rank(symbol, sought) {
   if (symbol === sought) return 0;
@@ -162,7 +172,7 @@ function search(symbols, text) {
     .map(([, , symbol]) => symbol);
 }
 
-function symbolField(market, title, known, tell) {
+function symbolField(market, title, known, send) {
   const listId = fresh();
   const inputId = fresh();
   const areaId = fresh();
@@ -189,7 +199,7 @@ function symbolField(market, title, known, tell) {
       const text = event.clipboardData.getData("text");
       if (!/[\s,;]/.test(text.trim())) return;
       event.preventDefault();
-      tell({ do: "add", market, text });
+      send({ do: "add", market, text });
     },
   });
   const list = make("div", {
@@ -199,17 +209,13 @@ function symbolField(market, title, known, tell) {
     "aria-label": `Symbols of the archive${title ? `, ${title}` : ""}`,
     "aria-multiselectable": "true",
   });
-  const all = make("button", {
-    type: "button",
-    class: "bak-link",
-    onclick: () => {
-      tell({ do: "add", market, text: matches().join(" ") });
-      input.value = "";
-      close();
-    },
+  const all = link("", () => {
+    send({ do: "add", market, text: matches().join(" ") });
+    input.value = "";
+    close();
   });
   const count = make("span", {});
-  // Keep the focus: without it the list closes before the click.
+  // Without the focus in the input, the list closes before the click.
   const popup = make(
     "div",
     { class: "bak-popup", hidden: true, onmousedown: (event) => event.preventDefault() },
@@ -231,27 +237,27 @@ function symbolField(market, title, known, tell) {
     options = shown;
     active = shown.length && sought ? 0 : -1;
     list.replaceChildren(
-      ...shown.map(({ symbol, text }, at) =>
+      ...shown.map(({ symbol, text }, index) =>
         make(
           "div",
           {
-            id: `${listId}-${at}`,
+            id: `${listId}-${index}`,
             class: "bak-option",
             role: "option",
             "aria-selected": String(chosen.has(symbol)),
-            onclick: () => pick(at),
+            onclick: () => pick(index),
           },
           sign(chosen.has(symbol) ? "✓" : ""),
           make("span", {}, text),
-          make("small", {}, known(market).where(symbol)),
+          make("small", {}, known(market).marketsOf(symbol)),
         ),
       ),
     );
     count.textContent =
       found.length > MATCHES
-        ? `${MATCHES} of ${found.length.toLocaleString("en")} shown`
-        : `${found.length.toLocaleString("en")} found`;
-    all.textContent = `Add all ${found.length.toLocaleString("en")}`;
+        ? `${MATCHES} of ${formatted(found.length)} shown`
+        : `${formatted(found.length)} found`;
+    all.textContent = `Add all ${formatted(found.length)}`;
     all.hidden = found.length < 2;
     popup.hidden = shown.length === 0;
     input.setAttribute("aria-expanded", String(!popup.hidden));
@@ -265,10 +271,10 @@ function symbolField(market, title, known, tell) {
     input.removeAttribute("aria-activedescendant");
   }
 
-  function mark(at) {
+  function mark(index) {
     list.children[active]?.classList.remove("bak-active");
-    active = at;
-    const option = list.children[at];
+    active = index;
+    const option = list.children[index];
     if (!option) return input.removeAttribute("aria-activedescendant");
     option.classList.add("bak-active");
     input.setAttribute("aria-activedescendant", option.id);
@@ -276,14 +282,14 @@ function symbolField(market, title, known, tell) {
   }
 
   // A click toggles a symbol; a typed symbol is always added.
-  function pick(at, typed = false) {
-    const { symbol } = options[at];
+  function pick(index, typed = false) {
+    const { symbol } = options[index];
     input.value = "";
     if (!chosen.has(symbol)) {
-      tell({ do: "add", market, text: symbol });
+      send({ do: "add", market, text: symbol });
       chosen.add(symbol);
     } else if (!typed) {
-      tell({ do: "remove", market, text: symbol });
+      send({ do: "remove", market, text: symbol });
       chosen.delete(symbol);
     }
     open();
@@ -299,7 +305,7 @@ function symbolField(market, title, known, tell) {
       event.preventDefault();
       if (active >= 0) pick(active, true);
       else if (input.value.trim()) {
-        tell({ do: "add", market, text: input.value });
+        send({ do: "add", market, text: input.value });
         input.value = "";
         open();
       }
@@ -310,30 +316,18 @@ function symbolField(market, title, known, tell) {
   }
 
   const chips = make("div", { class: "bak-chips" });
-  const more = make("button", { type: "button", class: "bak-link", onclick: () => edit(true) });
+  const more = link("", () => edit(true));
   const area = make("textarea", { id: areaId, rows: "4", spellcheck: "false" });
   const editor = make(
     "div",
     { class: "bak-editor", hidden: true },
     make("label", { for: areaId }, "All symbols, separated by commas, spaces or lines"),
     area,
-    make(
-      "button",
-      {
-        type: "button",
-        class: "bak-button",
-        onclick: () => {
-          tell({ do: "replace", market, text: area.value });
-          edit(false);
-        },
-      },
-      "Use this list",
-    ),
-    make(
-      "button",
-      { type: "button", class: "bak-button", onclick: () => edit(false) },
-      "Cancel",
-    ),
+    button("Use this list", () => {
+      send({ do: "replace", market, text: area.value });
+      edit(false);
+    }),
+    button("Cancel", () => edit(false)),
   );
   function edit(on) {
     editor.hidden = !on;
@@ -341,32 +335,20 @@ function symbolField(market, title, known, tell) {
     area.value = [...chosen].join("\n");
     area.focus();
   }
-  const clear = make(
-    "button",
-    {
-      type: "button",
-      class: "bak-link",
-      onclick: () => tell({ do: "replace", market, text: "" }),
-    },
-    "Remove all",
-  );
+  const clear = link("Remove all", () => send({ do: "replace", market, text: "" }));
   const element = make(
     "div",
     { class: "bak-symbols" },
     make("label", { for: inputId, class: "bak-sublabel" }, title || "Add a symbol"),
     make("div", { class: "bak-search" }, input, popup),
-    make(
-      "button",
-      { type: "button", class: "bak-button", onclick: () => edit(editor.hidden) },
-      "Paste a list …",
-    ),
+    button("Paste a list …", () => edit(editor.hidden)),
     chips,
     editor,
   );
 
-  const draw = redrawer(chips, (_, names) => {
-    const shown = names.length > CHIPS ? names.slice(0, CHIPS) : names;
-    more.textContent = `… and ${(names.length - shown.length).toLocaleString("en")} more`;
+  const draw = redrawer((names) => {
+    const shown = names.slice(0, CHIPS);
+    more.textContent = `… and ${formatted(names.length - shown.length)} more`;
     more.hidden = names.length <= CHIPS;
     clear.hidden = names.length < 2;
     const focused = [...chips.children].indexOf(document.activeElement?.closest(".bak-chip"));
@@ -382,7 +364,7 @@ function symbolField(market, title, known, tell) {
               type: "button",
               "aria-label": `Remove ${symbol}`,
               title: `Remove ${symbol}`,
-              onclick: () => tell({ do: "remove", market, text: symbol }),
+              onclick: () => send({ do: "remove", market, text: symbol }),
             },
             "✕",
           ),
@@ -404,8 +386,8 @@ function symbolField(market, title, known, tell) {
       for (const name of names) chosen.add(name);
       draw(names);
       if (!popup.hidden && document.activeElement === input) {
-        [...list.children].forEach((option, at) => {
-          const on = chosen.has(options[at].symbol);
+        [...list.children].forEach((option, index) => {
+          const on = chosen.has(options[index].symbol);
           option.setAttribute("aria-selected", String(on));
           option.firstChild.textContent = on ? "✓" : "";
         });
@@ -417,37 +399,32 @@ function symbolField(market, title, known, tell) {
   };
 }
 
-function symbols(model, tell) {
-  // One list of names for each market, and one for all markets.
+function symbols(model, send) {
+  // The names of each market, and of all markets; the titles of the markets of each name.
   let index = new Map();
-  let where = new Map();
+  let titlesOf = new Map();
   let several = false;
   function reindex() {
     const { symbols: byMarket = {} } = model.get("listed");
     const titles = model.get("view").titles;
-    where = new Map();
+    titlesOf = new Map();
     for (const [market, names] of Object.entries(byMarket)) {
-      index.set(market, names);
-      for (const name of names) where.set(name, [...(where.get(name) ?? []), titles[market]]);
+      for (const name of names) titlesOf.set(name, [...(titlesOf.get(name) ?? []), titles[market]]);
     }
     several = Object.keys(byMarket).length > 1;
     index = new Map(Object.entries(byMarket));
-    index.set("", [...where.keys()].sort());
+    index.set("", [...titlesOf.keys()].sort());
   }
   const known = (market) => ({
     names: index.get(market ?? "") ?? [],
-    where: (symbol) => (several && !market ? (where.get(symbol) ?? []).join(", ") : ""),
+    marketsOf: (symbol) => (several && !market ? (titlesOf.get(symbol) ?? []).join(", ") : ""),
   });
 
   const state = make("p", { class: "bak-state", role: "status" });
-  const retry = make(
-    "button",
-    { type: "button", class: "bak-link", onclick: () => tell({ do: "list" }) },
-    "Ask again",
-  );
+  const retry = link("Ask again", () => send({ do: "list" }));
   const share = make("input", {
     type: "checkbox",
-    onchange: () => tell({ do: "share", on: !share.checked }),
+    onchange: () => send({ do: "share", on: !share.checked }),
   });
   const apart = make(
     "label",
@@ -456,42 +433,39 @@ function symbols(model, tell) {
     "Different symbols for each market",
   );
   const fields = make("div", {});
-  const body = row("Symbols", "symbols", fields, apart, state);
   const parts = new Map();
-
-  const sayListed = redrawer(state, (_, { state: name, text }) => {
+  const body = row("Symbols", "symbols", [fields, apart, state], (view) => {
+    const chosen = view.fields.symbols ?? [];
+    const shared = Array.isArray(chosen);
+    const on = view.markets.filter((market) => market.on).map((market) => market.value);
+    share.checked = !shared;
+    apart.hidden = shared && on.length < 2;
+    const shown = shared ? [""] : [...new Set([...on, ...Object.keys(chosen)])];
+    keyed(
+      fields,
+      shown,
+      (market) => market,
+      (market) => {
+        const title = market && view.titles[market];
+        const part = symbolField(market || null, title, known, send);
+        parts.set(market, part);
+        return part.element;
+      },
+      (_, market) => parts.get(market).refresh(shared ? chosen : (chosen[market] ?? [])),
+    );
+  });
+  const drawState = redrawer(({ name, text }) => {
     const [mark, title] = LISTED[name];
     state.replaceChildren(sign(mark), make("strong", {}, title), `: ${text} `);
     if (name === "offline") state.append(retry);
   });
 
   return {
-    element: body.element,
-    refresh(view) {
-      body.refresh(view);
-      const chosen = view.fields.symbols ?? [];
-      const shared = Array.isArray(chosen);
-      const on = view.markets.filter((market) => market.on).map((market) => market.value);
-      share.checked = !shared;
-      apart.hidden = shared && on.length < 2;
-      const shown = shared ? [""] : [...new Set([...on, ...Object.keys(chosen)])];
-      keyed(
-        fields,
-        shown,
-        (market) => market,
-        (market) => {
-          const title = market && view.titles[market];
-          const part = symbolField(market || null, title, known, tell);
-          parts.set(market, part);
-          return part.element;
-        },
-        (_, market) => parts.get(market).refresh(shared ? chosen : (chosen[market] ?? [])),
-      );
-    },
+    ...body,
     listed() {
       reindex();
       const { state: name, text } = model.get("listed");
-      if (name) sayListed({ state: name, text });
+      if (name) drawState({ name, text });
       for (const part of parts.values()) part.listed();
     },
   };
@@ -501,95 +475,86 @@ function symbols(model, tell) {
 // The other fields
 
 // One box for each option of a field.
-function boxes(title, field, look, tell, update = () => {}) {
+function boxes(title, field, look, send, update = () => {}) {
   const ticks = make("div", { class: look });
-  const body = row(title, field, ticks);
-  return {
-    element: body.element,
-    refresh(view) {
-      body.refresh(view);
-      keyed(
-        ticks,
-        view[field],
-        (item) => item.value,
-        (item) =>
-          tick(item.title ?? item.value, "", (on) =>
-            tell({ do: "check", field, value: item.value, on }),
-          ),
-        (element, item) => {
-          element.querySelector("input").checked = item.on;
-          update(element, item);
-        },
-      );
-    },
-  };
+  return row(title, field, [ticks], (view) =>
+    keyed(
+      ticks,
+      view[field],
+      (item) => item.value,
+      (item) =>
+        tick(item.title ?? item.value, "", (on) =>
+          send({ do: "check", field, value: item.value, on }),
+        ),
+      (element, item) => {
+        element.querySelector("input").checked = item.on;
+        update(element, item);
+      },
+    ),
+  );
 }
 
-function markets(tell) {
-  return boxes("Markets", "markets", "bak-ticks", tell);
+function markets(send) {
+  return boxes("Markets", "markets", "bak-ticks", send);
 }
 
-function dataTypes(tell) {
-  return boxes("Data types", "data_types", "bak-cards", tell, (element, item) => {
+function dataTypes(send) {
+  return boxes("Data types", "data_types", "bak-cards", send, (element, item) => {
     element.classList.toggle("bak-impossible", !item.possible);
     const about = [item.about, item.hint && `(${item.hint})`].filter(Boolean).join(" ");
     element.querySelector("small").textContent = about;
   });
 }
 
-function intervals(tell) {
+function intervals(send) {
   const rows = make("div", {});
-  const body = row("Intervals", "intervals", rows);
-  return {
-    element: body.element,
-    refresh(view) {
-      body.refresh(view);
-      body.element.hidden = view.intervals.length === 0;
-      keyed(
-        rows,
-        view.intervals,
-        (item) => item.data_type,
-        (item) => {
-          const label = fresh();
-          return make(
-            "div",
-            { class: "bak-intervals", role: "group", "aria-labelledby": label },
-            make("span", { id: label, class: "bak-sublabel" }, item.data_type),
-            make("div", { class: "bak-ticks" }),
-            make("small", {}),
-          );
-        },
-        (element, item) => {
-          element.querySelector(":scope > small").textContent = item.hint;
-          const every = { value: "", on: item.all, possible: true };
-          keyed(
-            element.querySelector(".bak-ticks"),
-            [every, ...item.words],
-            (word) => word.value,
-            (word) =>
-              tick(word.value || "all", "", (on) =>
-                tell({
-                  do: "interval",
-                  data_type: item.data_type,
-                  value: word.value || null,
-                  on,
-                }),
-              ),
-            (box, word) => {
-              box.querySelector("input").checked = word.on;
-              box.classList.toggle("bak-impossible", !word.possible);
-              box.querySelector("small").textContent = word.possible ? "" : "cannot exist";
-            },
-          );
-        },
-      );
-    },
-  };
+  const body = row("Intervals", "intervals", [rows], (view) => {
+    body.element.hidden = view.intervals.length === 0;
+    keyed(
+      rows,
+      view.intervals,
+      (item) => item.data_type,
+      (item) => {
+        const label = fresh();
+        return make(
+          "div",
+          { class: "bak-intervals", role: "group", "aria-labelledby": label },
+          make("span", { id: label, class: "bak-sublabel" }, item.data_type),
+          make("div", { class: "bak-ticks" }),
+          make("small", {}),
+        );
+      },
+      (element, item) => {
+        element.querySelector(":scope > small").textContent = item.hint;
+        const every = { value: "", on: item.all, possible: true };
+        keyed(
+          element.querySelector(".bak-ticks"),
+          [every, ...item.words],
+          (word) => word.value,
+          (word) =>
+            tick(word.value || "all", "", (on) =>
+              send({
+                do: "interval",
+                data_type: item.data_type,
+                value: word.value || null,
+                on,
+              }),
+            ),
+          (box, word) => {
+            box.querySelector("input").checked = word.on;
+            box.classList.toggle("bak-impossible", !word.possible);
+            box.querySelector("small").textContent = word.possible ? "" : "cannot exist";
+          },
+        );
+      },
+    );
+  });
+  return body;
 }
 
-function days(tell) {
+function days(send) {
   const group = fresh();
-  const set = (value) => tell({ do: "set", field: "date_range", value });
+  const set = (value) => send({ do: "set", field: "date_range", value });
   const day = (label) => {
     const id = fresh();
     const input = typed({ id, type: "date" }, () => set({ start: from.input.value, end: to.input.value }));
@@ -606,9 +571,11 @@ function days(tell) {
   const yesterday = make("input", { type: "radio", name: group, onchange: () => set(null) });
   const quick = make("div", { class: "bak-quick" });
   const count = make("p", { class: "bak-state" });
-  const body = row(
-    "Days",
-    "date_range",
+  const drawQuick = redrawer((found) => {
+    const links = Object.entries(found).map(([title, value]) => link(title, () => set(value)));
+    quick.replaceChildren(...links);
+  });
+  const children = [
     make(
       "div",
       { class: "bak-line" },
@@ -619,75 +586,52 @@ function days(tell) {
     ),
     make("label", { class: "bak-plain" }, yesterday, "Always yesterday (UTC), relative to the day of the run"),
     count,
-  );
-  const drawQuick = redrawer(quick, (_, found) => {
-    quick.replaceChildren(
-      ...Object.entries(found).map(([title, value]) =>
-        make("button", { type: "button", class: "bak-link", onclick: () => set(value) }, title),
-      ),
-    );
+  ];
+  return row("Days", "date_range", children, (view) => {
+    shortcuts = view.shortcuts;
+    drawQuick(shortcuts);
+    const chosen = view.fields.date_range ?? null;
+    range.checked = chosen !== null;
+    yesterday.checked = chosen === null;
+    for (const [part, name] of [[from, "start"], [to, "end"]]) {
+      part.input.disabled = chosen === null;
+      if (chosen) part.input.show(chosen[name]);
+    }
+    count.textContent = view.days;
+    count.hidden = !view.days;
   });
-  return {
-    element: body.element,
-    refresh(view) {
-      body.refresh(view);
-      shortcuts = view.shortcuts;
-      drawQuick(shortcuts);
-      const chosen = view.fields.date_range ?? null;
-      range.checked = chosen !== null;
-      yesterday.checked = chosen === null;
-      for (const [part, name] of [[from, "start"], [to, "end"]]) {
-        part.input.disabled = chosen === null;
-        if (chosen) part.input.show(chosen[name]);
-      }
-      count.textContent = view.days;
-      count.hidden = !view.days;
-    },
-  };
 }
 
-function files(tell) {
+function files(send) {
   const group = fresh();
   const boxes = FILES.map(([value, title, about]) => {
     const box = make("input", {
       type: "radio",
       name: group,
       value,
-      onchange: () => tell({ do: "set", field: "partition", value }),
+      onchange: () => send({ do: "set", field: "partition", value }),
     });
     return [value, box, make("label", { class: "bak-plain" }, box, title, make("small", {}, about))];
   });
-  const body = row("Files", "partition", ...boxes.map(([, , label]) => label));
-  return {
-    element: body.element,
-    refresh(view) {
-      body.refresh(view);
-      const chosen = view.fields.partition ?? "daily";
-      for (const [value, box] of boxes) box.checked = value === chosen;
-    },
-  };
+  const labels = boxes.map(([, , label]) => label);
+  return row("Files", "partition", labels, (view) => {
+    const chosen = view.fields.partition ?? "daily";
+    for (const [value, box] of boxes) box.checked = value === chosen;
+  });
 }
 
-function folder(tell) {
+function folder(send) {
   const id = fresh();
   const input = typed({ id, type: "text", class: "bak-wide" }, (value) =>
-    tell({ do: "set", field: "output_directory", value }),
+    send({ do: "set", field: "output_directory", value }),
   );
-  const body = row(
-    make("label", { for: id }, "Output folder"),
-    "output_directory",
-    input,
+  const label = make("label", { for: id }, "Output folder");
+  return row(label, "output_directory", [input], (view) =>
+    input.show(view.fields.output_directory ?? ""),
   );
-  return {
-    element: body.element,
-    refresh(view) {
-      body.refresh(view);
-      input.show(view.fields.output_directory ?? "");
-    },
-  };
 }
 
-function engine(tell) {
+function engine(send) {
   const rows = make("div", { class: "bak-options-grid" });
   const changed = make("span", { class: "bak-state" });
   const drawer = make(
@@ -696,21 +640,21 @@ function engine(tell) {
     make("summary", {}, "Engine options ", changed),
     rows,
   );
-  const said = new Map();
+  const notes = new Map();
   return {
     element: drawer,
     refresh(view) {
       const count = view.engine.filter((option) => option.changed).length;
       changed.textContent = count ? `${count} changed` : "defaults";
-      if (view.engine.some((option) => view.wrong.includes(option.name))) drawer.open = true;
+      if (view.engine.some((option) => view.invalid.includes(option.name))) drawer.open = true;
       keyed(
         rows,
         view.engine,
         (option) => option.name,
         (option) => {
-          const note = findings(option.name);
-          said.set(option.name, note);
-          const set = (value) => tell({ do: "set", field: option.name, value });
+          const note = messages(option.name);
+          notes.set(option.name, note);
+          const set = (value) => send({ do: "set", field: option.name, value });
           if (option.kind === "flag") {
             const box = make("input", { type: "checkbox", onchange: () => set(box.checked) });
             const label = make("label", { class: "bak-plain" }, box, option.label, make("small", {}, option.about));
@@ -733,92 +677,72 @@ function engine(tell) {
           const input = element.querySelector("input");
           if (option.kind === "flag") input.checked = option.value;
           else input.show(option.value);
-          said.get(option.name).refresh(view);
+          notes.get(option.name).refresh(view);
         },
       );
     },
   };
 }
 
-function plan(model, tell) {
-  const words = make("p", { class: "bak-summary", role: "status" });
+function plan(model, send) {
+  const summary = make("p", { class: "bak-summary", role: "status" });
   const tables = make("div", { class: "bak-plan" });
-  const now = make(
-    "button",
-    { type: "button", class: "bak-button", onclick: () => tell({ do: "plan" }) },
-  );
-  const body = row("Plan", "", words, tables, now);
+  const ask = button("", () => send({ do: "plan" }));
   return {
-    element: body.element,
-    refresh: body.refresh,
+    ...row("Plan", "", [summary, tables, ask]),
     estimated() {
       const { state, text, html } = model.get("estimate");
       if (!state) return;
       const [mark, title] = STATES[state];
-      words.className = `bak-summary bak-is-${state}`;
-      words.replaceChildren(sign(mark), make("strong", {}, `${title}: `), text);
-      now.hidden = ["open", "asking"].includes(state);
-      now.textContent = state === "held" ? "Ask the archive now" : "Ask again";
+      summary.className = `bak-summary bak-is-${state}`;
+      summary.replaceChildren(sign(mark), make("strong", {}, `${title}: `), text);
+      ask.hidden = ["open", "asking"].includes(state);
+      ask.textContent = state === "held" ? "Ask the archive now" : "Ask again";
       tables.classList.toggle("bak-old", state === "asking");
-      // The plan's HTML, as a cell shows it; Python has escaped it.
+      // The HTML of the plan, as in the output of a cell; Python has escaped it.
       if (html || state !== "asking") tables.innerHTML = html;
     },
   };
 }
 
-function keep(model, tell) {
+function keep(model, send) {
   const id = fresh();
   const path = make("input", { id, type: "text", value: "config.json", spellcheck: "false" });
-  const said = make("p", { class: "bak-state", role: "status" });
+  const state = make("p", { class: "bak-state", role: "status" });
   const text = make("textarea", { class: "bak-text", readonly: true, rows: "10", spellcheck: "false" });
   const title = make("strong", {});
   const shown = make(
     "div",
     { class: "bak-shown", hidden: true },
     title,
-    make(
-      "button",
-      { type: "button", class: "bak-link", onclick: () => (shown.hidden = true) },
-      "Close",
-    ),
+    link("Close", () => (shown.hidden = true)),
     text,
   );
   let sure = false;
-  const button = (label, onclick) =>
-    make("button", { type: "button", class: "bak-button", onclick }, label);
-  const write = button("Save", () => tell({ do: "save", path: path.value, sure }));
+  const write = button("Save", () => send({ do: "save", path: path.value, sure }));
   path.addEventListener("input", () => unsure(false));
   function unsure(on) {
     sure = on;
     write.textContent = on ? "Replace the file" : "Save";
   }
-  const body = row(
-    "Save or copy",
-    "keep",
-    make(
-      "div",
-      { class: "bak-line" },
-      button("Copy as Python", () => tell({ do: "copy", as: "python" })),
-      button("Copy as JSON", () => tell({ do: "copy", as: "json" })),
-      make("label", { for: id, class: "bak-day" }, "JSON file ", path),
-      write,
-      button("Load", () => tell({ do: "load", path: path.value })),
-    ),
-    said,
-    shown,
+  const buttons = make(
+    "div",
+    { class: "bak-line" },
+    button("Copy as Python", () => send({ do: "copy", as: "python" })),
+    button("Copy as JSON", () => send({ do: "copy", as: "json" })),
+    make("label", { for: id, class: "bak-day" }, "JSON file ", path),
+    write,
+    button("Load", () => send({ do: "load", path: path.value })),
   );
-  function say(mark, ...words) {
-    said.replaceChildren(sign(mark), ...words);
-  }
+  const show = (mark, ...words) => state.replaceChildren(sign(mark), ...words);
   return {
-    element: body.element,
-    refresh: body.refresh,
+    ...row("Save or copy", "keep", [buttons, state, shown]),
     async replied() {
       const reply = model.get("reply");
       unsure(Boolean(reply.unsure));
-      if (reply.error) say("✕", make("strong", {}, "Not done: "), reply.error);
-      else if (reply.unsure) say("✕", make("strong", {}, "Not saved: "), reply.unsure);
-      else if (reply.said) say("✓", reply.said);
+      if (reply.error) show("✕", make("strong", {}, "Not done: "), reply.error);
+      else if (reply.unsure) show("✕", make("strong", {}, "Not saved: "), reply.unsure);
+      else if (reply.done) show("✓", reply.done);
       else if (reply.copy) {
         const language = { python: "Python", json: "JSON" }[reply.copy];
         title.textContent = `${language} `;
@@ -827,11 +751,11 @@ function keep(model, tell) {
         shown.hidden = false;
         try {
           await navigator.clipboard.writeText(reply.text);
-          say("✓", `Copied as ${language}`);
+          show("✓", `Copied as ${language}`);
         } catch {
           text.focus();
           text.select();
-          say("ℹ", "Selected: press Ctrl+C or ⌘C to copy it");
+          show("ℹ", "Selected: press Ctrl+C or ⌘C to copy it");
         }
       }
     },
@@ -841,32 +765,32 @@ function keep(model, tell) {
 // ---------------------------------------------------------------------------------------
 
 function render({ model, el }) {
-  const me = fresh();
+  const formId = fresh();
   let turn = 0;
-  const tell = (message) => model.send({ ...message, turn: [me, ++turn] });
-  const where = make("small", {});
-  const symbolRow = symbols(model, tell);
-  const planRow = plan(model, tell);
-  const keepRow = keep(model, tell);
+  const send = (message) => model.send({ ...message, turn: [formId, ++turn] });
+  const archive = make("small", {});
+  const symbolRow = symbols(model, send);
+  const planRow = plan(model, send);
+  const keepRow = keep(model, send);
   const parts = [
-    markets(tell), dataTypes(tell), intervals(tell), symbolRow, days(tell), files(tell),
-    folder(tell), engine(tell), planRow, keepRow,
+    markets(send), dataTypes(send), intervals(send), symbolRow, days(send), files(send),
+    folder(send), engine(send), planRow, keepRow,
   ];
   const form = make(
     "div",
-    // Keys belong to the form here, not to the notebook's shortcuts.
+    // The shortcuts of the notebook do not apply to keys pressed in the form.
     { class: "bak-form", role: "form", "aria-label": "What to collect", "data-lm-suppress-shortcuts": "true" },
-    make("div", { class: "bak-head" }, make("strong", {}, "What to collect"), where),
+    make("div", { class: "bak-head" }, make("strong", {}, "What to collect"), archive),
     ...parts.map((part) => part.element),
   );
   el.append(form);
 
   const refresh = () => {
     const view = model.get("view");
-    const [who, answered] = view.answered ?? [];
-    // Older than the latest edit, whose answer follows.
-    if (who === me && answered < turn) return;
-    where.textContent = view.archive ? `from ${view.archive}` : "";
+    const [sender, answered] = view.answered ?? [];
+    // The view is older than the latest edit, whose answer follows.
+    if (sender === formId && answered < turn) return;
+    archive.textContent = view.archive ? `from ${view.archive}` : "";
     for (const part of parts) part.refresh(view);
   };
   const listeners = {

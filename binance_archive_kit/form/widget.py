@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +94,7 @@ class ConfigForm(anywidget.AnyWidget):
     reply = traitlets.Dict().tag(sync=True)
 
     def __init__(self, config: Config | None = None, *, endpoint_url: str | None = None) -> None:
-        # Edits, the archive's answers and the user's code run on several threads.
+        # Edits, answers of the archive, and the user's code run on several threads.
         self._lock = threading.RLock()
         self._matrix = load_matrix()
         self._names: dict[tuple[str, str], list[str]] = {}
@@ -157,8 +160,8 @@ class ConfigForm(anywidget.AnyWidget):
         super().close()
 
     def __repr__(self) -> str:
-        if wrong := self.view.get("wrong"):
-            return f"ConfigForm(not complete: {', '.join(wrong)})"
+        if invalid := self.view.get("invalid"):
+            return f"ConfigForm(not complete: {', '.join(invalid)})"
         return f"ConfigForm({self.config!r})"
 
     # Messages of the browser
@@ -197,20 +200,20 @@ class ConfigForm(anywidget.AnyWidget):
         return self.config.to_python() if language == "python" else self.config.to_json()
 
     def _save(self, path: str, *, sure: bool) -> dict[str, Any]:
-        text, file = self.config.to_json(), Path(path)
+        text, file = f"{self.config.to_json()}\n", Path(path)
         try:
-            if file.exists() and not sure and file.read_text(encoding="utf-8") != f"{text}\n":
+            # A file in another encoding has other content, too.
+            exists = file.exists() and not sure
+            if exists and file.read_text(encoding="utf-8", errors="replace") != text:
                 return {"unsure": f"{path} exists with other content"}
-            self.save(file)
-        except ConfigurationError:
-            raise
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise ConfigurationError(f"{path!r} cannot be written: {error}") from None
-        return {"said": f"Saved as {file.resolve()}"}
+        self.save(file)
+        return {"done": f"Saved as {file.resolve()}"}
 
     def _load(self, path: str) -> dict[str, Any]:
         self.load(path)
-        return {"said": f"Loaded {Path(path).resolve()}"}
+        return {"done": f"Loaded {Path(path).resolve()}"}
 
     # What the browser draws
 
@@ -221,22 +224,21 @@ class ConfigForm(anywidget.AnyWidget):
 
     def _refresh(self) -> None:
         """Validate the fields, and send the browser the options and messages."""
-        config, found = messages.read_fields(self.fields, self._matrix)
-        context, more = _read_context(config)
-        found |= more
+        read = partial(PlanningContext.read, warn=False)
+        context, found = messages.read_fields(self.fields, self._matrix, read)
         matrix = context.matrix if context else self._matrix
         invalid = _invalid_fields(found)
         self._context = context
         if context is not None:
-            self._list_symbols(context)
+            known = self._known_symbols(context)
+            self._list_symbols(context, known)
             _add(found, messages.request_messages(context.requests, invalid))
             if "symbols" not in invalid:
-                known = self._known_symbols(context)
                 unlisted = messages.unlisted_symbols(self.fields, known, matrix)
                 _add(found, {"symbols": unlisted} if unlisted else {})
-        # Messages that belong to no field are shown beside the first one.
-        if loose := found.pop("", []):
-            found["markets"] = [*loose, *found.get("markets", ())]
+        # Messages without a field are shown beside the first one.
+        if general := found.pop("", []):
+            found["markets"] = [*general, *found.get("markets", ())]
         today = _today()
         self.view = {
             "fields": self.fields,
@@ -244,11 +246,8 @@ class ConfigForm(anywidget.AnyWidget):
             "data_types": model.type_choices(self.fields, matrix),
             "intervals": model.interval_choices(self.fields, matrix),
             "engine": model.engine_choices(self.fields),
-            "findings": {
-                name: [{"level": each.level.value, "text": each.text} for each in of_field]
-                for name, of_field in found.items()
-            },
-            "wrong": invalid,
+            "messages": {name: [*map(asdict, some)] for name, some in found.items()},
+            "invalid": invalid,
             "days": model.days_in_words(self.fields),
             "shortcuts": {
                 "Last 7 days": model.last_days(7, today),
@@ -266,18 +265,19 @@ class ConfigForm(anywidget.AnyWidget):
         """Return the symbols of the markets whose folders are all listed."""
         known = {}
         for market, folders in model.symbol_folders(self.fields, context.matrix).items():
-            names = [self._names.get((context.endpoint, folder)) for folder in folders]
-            if all(each is not None for each in names):
-                known[market] = sorted({name for each in names for name in each or ()})
+            lists = [self._names.get((context.endpoint, folder)) for folder in folders]
+            if None not in lists:
+                known[market] = sorted({name for names in lists for name in names or ()})
         return known
 
-    def _list_symbols(self, context: PlanningContext) -> None:
+    def _list_symbols(
+        self, context: PlanningContext, known: Mapping[Market, Sequence[str]]
+    ) -> None:
         """Show the known symbols, and start listing the others."""
         folders = model.symbol_folders(self.fields, context.matrix)
-        wanted = {(context.endpoint, each) for some in folders.values() for each in some}
-        known = self._known_symbols(context)
+        wanted = {(context.endpoint, folder) for folder in chain(*folders.values())}
         unknown = wanted - set(self._names) - set(self._refused)
-        refused = [self._refused[each] for each in sorted(wanted & set(self._refused))]
+        refused = [self._refused[folder] for folder in sorted(wanted & set(self._refused))]
         if not context.config.listing:
             state, text = "off", "the archive's listing is switched off (engine options)"
         elif unknown:
@@ -285,7 +285,7 @@ class ConfigForm(anywidget.AnyWidget):
         elif refused:
             state, text = "offline", f"type them as the archive spells them ({refused[0]})"
         else:
-            total = len({name for names in known.values() for name in names})
+            total = len(set(chain(*known.values())))
             state, text = "ready", f"{total:,} symbols in the archive"
         self.listed = {
             "state": state,
@@ -297,7 +297,7 @@ class ConfigForm(anywidget.AnyWidget):
 
         async def work() -> None:
             names, reason = await _fetch_symbols(context, [folder for _, folder in sorted(unknown)])
-            found = {(context.endpoint, folder): some for folder, some in names.items()}
+            found = {(context.endpoint, folder): names[folder] for folder in names}
             with self._lock:
                 self._names |= found
                 self._refused |= dict.fromkeys(unknown - set(found), reason)
@@ -316,7 +316,7 @@ class ConfigForm(anywidget.AnyWidget):
             self._planning.cancel()
             self._planning = None
         context = self._context
-        if self.view["wrong"] or context is None:
+        if self.view["invalid"] or context is None:
             self._estimate("open", "The plan is made when no field is missing or invalid.")
             return
         folders = len(context.requests.folders)
@@ -349,7 +349,7 @@ async def _fetch_symbols(
         async with ListingClient(context.endpoint, bucket, timeout) as archive:
             for folder in folders:
                 names[folder] = await archive.symbols(folder)
-    except Exception as error:  # the form shows any error, and works without the symbols
+    except Exception as error:  # the form shows any error, and works without symbols
         return names, f"{error}" or type(error).__name__
     return names, ""
 
@@ -367,7 +367,7 @@ async def _plan(context: PlanningContext, show: Callable[..., None]) -> None:
     except (ArchiveKitError, OSError) as error:
         show("failed", f"The plan cannot be made: {error}")
     finally:
-        # Cancelled from the outside in: each connection is closed by what opened it.
+        # Waiting for the cancelled task lets it close its connections.
         planning.cancel()
         await asyncio.gather(planning, return_exceptions=True)
 
@@ -381,23 +381,6 @@ def _invalid_fields(found: Messages) -> list[str]:
 
 
 def _add(found: Messages, more: Messages) -> None:
+    """Append messages to those of each field."""
     for name, some in more.items():
         found[name] = [*found.get(name, ()), *some]
-
-
-def _read_context(config: CollectionConfig) -> tuple[PlanningContext | None, Messages]:
-    """Check a configuration as planning does, with defaults in place of invalid fields."""
-    found: Messages = {}
-    while True:
-        try:
-            return PlanningContext.read(config, warn=False), found
-        except ConfigurationError as error:
-            more = messages.problem_messages(error)
-            fields = config.chosen()
-            for name in more:
-                if name:
-                    messages.replace_invalid(fields, name, load_matrix())
-            found |= more
-            if fields == config.chosen():
-                return None, found
-            config = CollectionConfig(**fields)

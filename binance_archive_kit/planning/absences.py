@@ -1,4 +1,4 @@
-"""Find the reason of each absent period of a request, and the further folders to list for it.
+"""Explain absent periods; choose further folders to list as evidence.
 
 If the files of a folder end, the symbol may be delisted, but not while another interval,
 partition or data type of the symbol continues. If all requested symbols end at the same time,

@@ -107,8 +107,8 @@ class CollectionConfig(BaseModel):
     data_types : list of str
         Data types as the archive spells them; ``premiumIndex`` means ``premiumIndexKlines``.
     intervals : dict of data type to list of str, optional
-        Intervals by kline type; ``1M`` means ``1mo``. A kline type without an entry has every
-        interval published for its market and partition (but ``premiumIndex`` only ``1m``).
+        Intervals by kline type; ``1M`` means ``1mo``. Without an entry, every published interval is
+        requested; for the short name ``premiumIndex`` only ``1m``.
     date_range : dict, optional
         Whole UTC days from start to end, both inclusive; by default yesterday. Written
         ``{"start": day, "end": day}``, with days such as ``"2025-07-15"``, ``"yesterday"`` or
@@ -126,8 +126,8 @@ class CollectionConfig(BaseModel):
     max_parallel_downloads : int, optional
         Number of parallel downloads; by default chosen from the sizes in the plan.
     enable_batch_mode : bool
-        Download in batches; if false, with one s5cmd process per file,
-        `max_parallel_downloads` at once.
+        Download in batches. If false, start one s5cmd process per file,
+        `max_parallel_downloads` at a time.
     enable_resume : bool
         Keep proven files; if false, download every file again.
     force_redownload : bool
@@ -213,8 +213,8 @@ class CollectionConfig(BaseModel):
         le=MOST_ENTRIES,
     )
     enable_batch_mode: bool = _field(
-        "Download in batches; if false, with one s5cmd process per file, max_parallel_downloads "
-        "at once.",
+        "Download in batches. If false, start one s5cmd process per file, "
+        "max_parallel_downloads at a time.",
         label="Download in batches",
         hint="otherwise one s5cmd process for each file",
         default=True,
@@ -343,7 +343,7 @@ class CollectionConfig(BaseModel):
         return days.resolve((now or datetime.now(UTC)).date())
 
     def settled(self, now: datetime) -> CollectionConfig:
-        """Return the configuration with its relative days resolved at a time, with a zone.
+        """Return a copy with relative days resolved as of an aware datetime.
 
         Raises
         ------

@@ -100,8 +100,7 @@ class Plan:
     notes : tuple of str
         Remarks on the configuration and the requested data.
     storage : BaseStorage or None
-        Chooses the folders of files. None stores files at their key, or at the location that
-        an earlier collection recorded.
+        Chooses folders. Without one, new files go to their key; existing files stay.
     """
 
     config: CollectionConfig

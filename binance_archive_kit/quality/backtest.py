@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import polars as pl
@@ -29,7 +29,7 @@ from binance_archive_kit.quality.report import (
     weakest_of,
 )
 from binance_archive_kit.quality.timeline import STREAM_FIELDS
-from binance_archive_kit.timestamps import format_time
+from binance_archive_kit.timestamps import DAY, format_time, to_datetime, to_day_number
 
 #: First and last UTC day, both inclusive.
 Days = tuple[date, date]
@@ -54,9 +54,8 @@ class BacktestCoverage:
     min_coverage : float
     asked : (date, date) or None
         First and last requested UTC day, both inclusive. For a folder without start and end,
-        the days from the first to the last file. Feeds that the archive has only in monthly
-        files (funding rates, candles of 3d, 1w and 1mo) are then ignored if there are others:
-        a monthly file beside a few daily files does not mean that the whole month was requested.
+        the days from the first to the last file. If there are daily files, monthly-only feeds
+        (funding rates; 3d, 1w and 1mo candles) do not extend these days.
     window : (date, date) or None
         First and last UTC day, both inclusive, of the period in which every stream has rows;
         None if there is no such period.
@@ -290,8 +289,8 @@ def _within(report: CoverageReport, ends: pl.DataFrame, window: Days | None) -> 
 
 def _times(window: Days) -> tuple[datetime, datetime]:
     """Return the start of a window, and its end, exclusive."""
-    first, last = (datetime.combine(day, datetime.min.time(), UTC) for day in window)
-    return first, last + timedelta(days=1)
+    first, last = map(to_day_number, window)
+    return to_datetime(first * DAY), to_datetime((last + 1) * DAY)
 
 
 def _found_within(findings: pl.DataFrame, window: Days | None) -> pl.DataFrame:

@@ -44,8 +44,8 @@ def coverage(
         - A plan: like its configuration, without reading the listing again.
     start, end : str or date, optional
         First and last UTC day of the report, both inclusive. ``"yesterday"`` and ``"-7d"``
-        count from today. For a folder they may exceed the days of its files; for a
-        configuration they can only narrow its days.
+        count from today. They can extend the days of a folder, but only narrow those of a
+        configuration.
     prefer : {"daily", "monthly"}
         Which file is used where a daily and a monthly file overlap, as for `store`.
 

@@ -1,8 +1,8 @@
-"""What a coverage report expects: streams, days and objects, and why days have no file.
+"""The expectations of a coverage report: streams, days, objects, and why days have no file.
 
-Expectations come from a plan, which knows what the archive lists, or from a store's folder,
-of which every stream is expected from its first to its last file. Days without a file are
-explained from all that is known without reading files.
+They come from a plan, which has the listing of the archive, or from the folder of a store,
+whose streams are expected from the first to the last file. The explanations of days without
+a file read no file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.store import Store
 
-#: Kinds of gaps for absences of days. Other absences are no gaps: the stream never existed.
+#: Kinds of gaps for absences of days. For other absences the stream never existed.
 GAP_KINDS = {
     Reason.ABSENT: GapKind.MISSING_IN_ARCHIVE,
     Reason.OTHER_NAME: GapKind.NOT_COLLECTED,
@@ -48,16 +48,16 @@ T = TypeVar("T")
 ExplainedDays = tuple[GapKind, str, date, date]
 
 _ONE_DAY = timedelta(days=1)
-#: How long ago a period may have ended that is not published yet.
+#: The longest time between the end of a period and its publication.
 _RECENT = timedelta(days=62)
 _COLLECT = "the archive has the file and the store does not; collect(...) fetches it"
 _ASK = "the store has no file, and the archive was not asked; coverage(config) asks it"
-_REMOVED = "its file was collected and is no longer there; collect(...) fetches it again"
+_REMOVED = "its file was collected and is missing now; collect(...) fetches it again"
 
 
 @dataclass(slots=True)
 class ExpectedStream:
-    """What is expected of one stream.
+    """The expected days and objects of one stream.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class ExpectedStream:
     listed : list of str
         Keys that the archive lists.
     absences : list of Absence
-        Days of which the archive has no file.
+        Days without a file in the archive.
     removed : list of ObjectKey
-        Objects that were collected and of which the store has no file.
+        Objects that were collected and whose files are missing now.
     """
 
     first: date
@@ -84,18 +84,18 @@ class ExpectedStream:
 
 @dataclass(slots=True)
 class Expected:
-    """What a coverage report is about.
+    """The expectations of a coverage report.
 
     Attributes
     ----------
     streams : dict of Stream to ExpectedStream
-        Sorted as the enums of their fields are.
+        In the order of the enums of their fields.
     unavailable : list of Absence
-        Requested, and never existed.
+        Requested data that never existed.
     listed : bool
         Whether the archive was listed.
     nothing : str
-        Why nothing is expected, if nothing is.
+        The reason why no stream is expected; else empty.
     """
 
     streams: dict[Stream, ExpectedStream]
@@ -109,13 +109,14 @@ class Expected:
 
     @classmethod
     def of_plan(cls, plan: Plan, days: tuple[date | None, date | None]) -> Expected:
-        """Expect what a plan requests, between two days if they are given."""
-        asked, listing = plan.config.days(), plan.config.listing
-        first = max(asked.start, days[0] or asked.start)
-        last = min(asked.end, days[1] or asked.end)
+        """Expect the requests of a plan, between two days if they are given."""
+        requested, listing = plan.config.days(), plan.config.listing
+        first = max(requested.start, days[0] or requested.start)
+        last = min(requested.end, days[1] or requested.end)
         if first > last:
             nothing = (
-                f"the configuration covers {asked.start} to {asked.end}, and none of these days"
+                f"the configuration covers {requested.start} to {requested.end}, "
+                "and none of these days"
             )
             return cls({}, [], listing, nothing)
         streams: dict[Stream, ExpectedStream] = {}
@@ -131,15 +132,15 @@ class Expected:
                 expected = streams.setdefault(stream, ExpectedStream(first, last))
                 expected.absences.append(absence)
         for stream, expected in [*streams.items()]:
-            # The archive has nothing of this stream, so no day of it is missing.
-            never = all(each.reason is Reason.BEFORE_FIRST for each in expected.absences)
+            # The archive has no file of this stream, so no day is missing.
+            never = all(absence.reason is Reason.BEFORE_FIRST for absence in expected.absences)
             if not expected.listed and never:
                 unavailable += streams.pop(stream).absences
         return cls(streams, unavailable, listing)
 
     @classmethod
     def of_folder(cls, engine: Engine, days: tuple[date | None, date | None]) -> Expected:
-        """Expect every stream that is or was in a store, between two days if they are given."""
+        """Expect all streams that are or were in a store, between two days if they are given."""
         streams: dict[Stream, ExpectedStream] = {}
 
         def expect(stream: Stream, first: date, last: date) -> ExpectedStream:
@@ -161,7 +162,7 @@ class Expected:
 
 
 def _removed(engine: Engine) -> Iterator[ObjectKey]:
-    """Yield the objects that were collected and of which the store has no file."""
+    """Yield the objects that were collected and whose files are missing now."""
     present = {
         file.key
         for feed in engine.feeds()
@@ -200,7 +201,7 @@ class DayExplainer:
     matrix : Matrix
     store : Store or None
     last_day : callable
-        Given a stream, returns the last day of which the store has a file of its symbol.
+        Given a stream, returns the last day with a file of its symbol in the store.
     """
 
     def __init__(
@@ -219,7 +220,7 @@ class DayExplainer:
     def explain(
         self, stream: Stream, expected: ExpectedStream, folders: Sequence[StoredFolder]
     ) -> Iterator[ExplainedDays]:
-        """Yield explanations of days; where they overlap, the later one holds."""
+        """Yield explanations, the first for all days; a later one replaces earlier ones."""
         evidence = _COLLECT if self._listed else _ASK
         yield GapKind.NOT_COLLECTED, evidence, expected.first, expected.last
         if not self._listed:
@@ -240,12 +241,12 @@ class DayExplainer:
                 yield GapKind.CORRUPT, f"in quarantine, {reason}", key.start, key.end
 
     def partitions(self, stream: Stream) -> Mapping[Partition, PartitionAvailability]:
-        """Return the partitions in which the archive keeps a stream; none if unknown."""
+        """Return the partitions in which the archive has a stream; empty if unknown."""
         feed = self._matrix.feed(stream.market, stream.data_type)
         return {} if feed is None else feed.partitions_with(stream.interval) or feed.partitioned
 
     def _from_matrix(self, stream: Stream, expected: ExpectedStream) -> Iterator[ExplainedDays]:
-        """Yield what the matrix knows of days without a file."""
+        """Yield the explanations of the matrix."""
         partitions = self.partitions(stream)
         if not partitions:
             return
@@ -274,23 +275,23 @@ class DayExplainer:
     def _from_earlier_runs(
         self, store: Store, stream: Stream, folders: Sequence[StoredFolder]
     ) -> Iterator[ExplainedDays]:
-        """Yield what earlier runs found missing in the archive."""
+        """Yield the objects that earlier runs found missing in the archive."""
         last = max((file.end for folder in folders for file in folder.files), default=date.min)
         found = []
         for key, (reason, detail) in _recorded(stream, store.records.missing):
             kind = GAP_KINDS[reason]
             if kind is GapKind.AFTER_DELISTING and key.start <= max(last, self._last_day(stream)):
-                # The store has a later file of the symbol, so this was not its end.
+                # The store has a later file of the symbol, so the symbol had not ended.
                 kind = GapKind.MISSING_IN_ARCHIVE
             found.append((kind, detail, key.start, key.end))
-        # Where a day's daily and monthly objects differ, a missing one must not be hidden.
+        # If a day has several explanations, a missing object replaces the others.
         yield from sorted(found, key=lambda explained: explained[0].is_missing)
 
 
 def _recorded(
     stream: Stream, lookup: Callable[[str], Mapping[str, T]]
 ) -> Iterator[tuple[ObjectKey, T]]:
-    """Look up what is recorded of the objects of a stream, folder by folder."""
+    """Yield the records about objects of a stream, folder by folder."""
     for partition in Partition:
         for key, record in lookup(Folder(stream, partition).prefix).items():
             # A damaged record may name no object.

@@ -30,7 +30,7 @@ from binance_archive_kit.timestamps import (
     to_micros,
 )
 
-#: Explains a difference between two files of which the archive corrected only one.
+#: Explains a difference between two files, only one of them corrected by the archive.
 _KNOWN_WRONG = (
     "as is known, the monthly file is wrong on this day, and the daily one gives its rows"
 )
@@ -170,7 +170,7 @@ def shared_rows_finding(
     why = _shared_label(timeline, last) if shared == 1 else ""
     evidence = f"{format_time(last)} is in {files[0].name} and in {files[1].name}"
     if mismatches and not why:
-        rows, evidence = len(mismatches), f"{evidence}; {mismatches[0].what}"
+        rows, evidence = len(mismatches), f"{evidence}; {mismatches[0].difference}"
         yield Finding(timeline.stream, first, end, rows, FindingKind.CONFLICT, evidence)
     elif shared and not timeline.cadence.is_long:
         # A candle of two months can be in both files, and is returned once.
@@ -195,7 +195,7 @@ def mismatch_findings(timeline: Timeline, mismatches: Iterable[Mismatch]) -> Ite
             mismatch.end,
             mismatch.rows,
             FindingKind.DISAGREEMENT,
-            f"{mismatch.what}; {_KNOWN_WRONG}" if known else mismatch.what,
+            f"{mismatch.difference}; {_KNOWN_WRONG}" if known else mismatch.difference,
             explained=known,
         )
 

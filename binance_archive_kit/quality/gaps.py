@@ -44,7 +44,7 @@ def find_gaps(timeline: Timeline) -> None:
 
 
 def _runs(timeline: Timeline) -> Runs:
-    """Return the runs of each file on the days of which it is the source."""
+    """Return the runs of each file on the days that it is the source for."""
     files = [(file, file.profile.runs) for file in timeline.files if file.profile]
     if not files:
         return NO_RUNS

@@ -1,4 +1,4 @@
-"""A heatmap of days: a row for each stream, each day coloured by the kind of its gap."""
+"""A heatmap of days: a row for each stream, with each day in the colour of its kind of gap."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from binance_archive_kit.quality.timeline import GapKind
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: States of a day, the worst last, with colours that people who are red-green colour-blind can
-#: tell apart.
+#: States of a day, the worst last, in colours that also differ for red-green colour-blind
+#: people.
 _COLOURS: dict[str, str] = {
     GapKind.AFTER_DELISTING: "#d4d4d8",
     GapKind.BEFORE_LISTING: "#d4d4d8",
@@ -41,9 +41,15 @@ _CODES = [*_COLOURS]
 #: Legible on a light and on a dark background.
 _INK = "#808080"
 
-
 #: Streams before only the worst are drawn, and columns before days share a cell.
 _ROWS, _COLUMNS = 100, 400
+_FEWEST_TICKS, _MOST_TICKS = 4, 14
+#: Steps between months, and the most labels that fit below a heatmap.
+_MONTHS, _MOST_LABELS = (1, 2, 3, 6), 24
+#: Inches of a letter of a name, of the legend's indent, and of its longest word.
+_LETTER, _INDENT, _WORD = 0.07, 0.5, 1.35
+#: A leap year, whose days stand for those of any year.
+_LEAP_YEAR = 2024
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Heatmap:
     starts : list of date
         First day of each column; in a leap year where rows are years.
     note : str
-        What shares a cell or is left out.
+        The title: omitted streams, and days that share a cell.
     yearly : bool
         Whether rows are the years of one stream.
     """
@@ -72,11 +78,11 @@ class Heatmap:
 
     @property
     def inches(self) -> tuple[float, float]:
-        """Width and height that keep it legible."""
+        """Width and height at which the names are legible."""
         return 10.0, 1.1 + 0.19 * len(self.names)
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw it, by default on a figure of its own."""
+        """Draw the heatmap, by default on a new figure."""
         if axes is None:
             from matplotlib import pyplot
 
@@ -85,7 +91,7 @@ class Heatmap:
         return axes
 
     def png(self) -> bytes:
-        """Return it as a PNG with a transparent background, without pyplot."""
+        """Return the heatmap as a PNG with a transparent background, without pyplot."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -130,7 +136,7 @@ class Heatmap:
         for spine in axes.spines.values():
             spine.set_visible(False)
         present = [code for index, code in enumerate(_CODES) if (self.codes == index).any()]
-        # The same distance below the days, however many there are.
+        # The distance below the days does not depend on the number of rows.
         axes.legend(
             handles=[Patch(color=_COLOURS[code], label=render.plain(code)) for code in present],
             loc="upper left",
@@ -148,11 +154,11 @@ class Heatmap:
 
     def _legend_columns(self, names: Sequence[str]) -> int:
         """Choose the number of columns of the legend: fewer beside long names."""
-        room = self.inches[0] - _LETTER * max(map(len, names)) - _INDENT
-        return min(max(int(room / _WORD), 2), 6)
+        width = self.inches[0] - _LETTER * max(map(len, names)) - _INDENT
+        return min(max(int(width / _WORD), 2), 6)
 
     def _ticks(self) -> tuple[list[int], list[str]]:
-        """Choose the ticks below the grid: years, months or days, and their labels."""
+        """Choose the ticks below the grid, at years, months or days, and their labels."""
         if self.yearly:
             firsts = [index for index, day in enumerate(self.starts) if day.day == 1]
             return firsts, [f"{self.starts[index]:%b}" for index in firsts]
@@ -161,14 +167,14 @@ class Heatmap:
         if len(years) >= _FEWEST_TICKS:
             return years, [f"{self.starts[index]:%Y}" for index in years]
         if len(months) >= _FEWEST_TICKS:
-            step = next(each for each in _MONTHS if len(months) <= each * _MOST_TICKS)
+            step = next(step for step in _MONTHS if len(months) <= step * _MOST_TICKS)
             months = [index for index in months if (self.starts[index].month - 1) % step == 0]
             return months, self._dated(months, "%b")
         days = [*range(0, len(self.starts), -(-len(self.starts) // _MOST_TICKS))]
         return days, self._dated(days, "%m-%d")
 
     def _firsts(self, part: Callable[[date], int]) -> list[int]:
-        """Return the first column of each year or month, without a first one that is too short."""
+        """Return the first column of each year or month, without a first one too short to label."""
         parts = [part(day) for day in self.starts]
         firsts = [0, *(index + 1 for index, (one, two) in enumerate(pairwise(parts)) if one != two)]
         crowded = len(firsts) > 1 and firsts[1] < len(self.starts) / _MOST_LABELS
@@ -183,12 +189,6 @@ class Heatmap:
         return labels
 
 
-_FEWEST_TICKS, _MOST_TICKS = 4, 14
-#: Steps between months, and the most labels that fit below a heatmap.
-_MONTHS, _MOST_LABELS = (1, 2, 3, 6), 24
-#: Inches of a letter of a name, of the legend's indent, and of its longest word.
-_LETTER, _INDENT, _WORD = 0.07, 0.5, 1.35
-
 #: Fonts with Chinese characters, which the default font lacks.
 _FONTS = (
     *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei"),
@@ -197,7 +197,7 @@ _FONTS = (
 
 
 def _legible(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the font families to use, and names with what none of them can draw escaped."""
+    """Return the font families to use, and the names without characters that they lack."""
     from matplotlib import font_manager
 
     # Matplotlib logs a warning for each family that is not installed.
@@ -206,11 +206,11 @@ def _legible(names: Sequence[str]) -> tuple[list[str], list[str]]:
     fonts = [font_manager.get_font(font_manager.findfont(family)) for family in families]
     known = {character for font in fonts for character in font.get_charmap()}
 
-    def drawn(character: str) -> str:
-        known_or_ascii = ord(character) in known or character.isascii()
-        return character if known_or_ascii else ascii(character)[1:-1]
+    def escaped(character: str) -> str:
+        drawable = ord(character) in known or character.isascii()
+        return character if drawable else ascii(character)[1:-1]
 
-    return families, ["".join(map(drawn, name)) for name in names]
+    return families, ["".join(map(escaped, name)) for name in names]
 
 
 def heatmap_of(names: Sequence[str], rows: pl.Series, days: pl.Series, kinds: pl.Series) -> Heatmap:
@@ -225,7 +225,7 @@ def heatmap_of(names: Sequence[str], rows: pl.Series, days: pl.Series, kinds: pl
     """
     first, last = days.min(), days.max()
     if not isinstance(first, date) or not isinstance(last, date):
-        raise CoverageError("there is nothing to draw: no stream has a day")
+        raise CoverageError("nothing to draw: no stream has a day")
     indices = {str(code): index for index, code in enumerate(_CODES)}
     values = kinds.cast(pl.String).fill_null(COMPLETE).replace_strict(indices)
     codes = np.full((len(names), (last - first).days + 1), -1, np.int64)
@@ -257,14 +257,7 @@ def _years(name: str, codes: npt.NDArray[np.int64], days: Sequence[date]) -> Hea
     years = list(range(days[0].year, days[-1].year + 1))
     grid = np.full((len(years), 366), -1, np.int64)
     for code, day in zip(codes, days, strict=True):
-        grid[day.year - years[0], _in_leap_year(day).timetuple().tm_yday - 1] = code
+        in_leap_year = day.replace(year=_LEAP_YEAR)
+        grid[day.year - years[0], in_leap_year.timetuple().tm_yday - 1] = code
     starts = [date(_LEAP_YEAR, 1, 1) + timedelta(days=index) for index in range(366)]
     return Heatmap([str(year) for year in years], grid, starts, name, yearly=True)
-
-
-#: Its days stand for those of any year.
-_LEAP_YEAR = 2024
-
-
-def _in_leap_year(day: date) -> date:
-    return day.replace(year=_LEAP_YEAR)

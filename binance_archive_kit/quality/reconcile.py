@@ -1,13 +1,14 @@
-"""Compare rows that two files of a stream both give: monthly and daily files, and neighbours."""
+"""Compare rows that are in two files of a stream: monthly and daily files, and neighbours."""
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass, replace
 from datetime import date
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -36,21 +37,23 @@ class Mismatch:
     start, end : int
         Microseconds since 1970 UTC, `end` exclusive.
     rows : int
-    what : str
-        How the first of them differs: ``close is 104.5 in the daily file and 104.0 in the
+    difference : str
+        The difference of the first row: ``close is 104.5 in the daily file and 104.0 in the
         monthly one``.
     """
 
     start: int
     end: int
     rows: int
-    what: str
+    difference: str
 
 
 def compare_month(
     engine: Engine, feed: FeedTable, monthly: StoredFolder, daily: StoredFolder, file: StoredFile
 ) -> list[Mismatch]:
-    """Compare a monthly file with the daily files of its days; remembered until one changes.
+    """Compare a monthly file with the daily files of its days.
+
+    The result is remembered until one of the files changes.
 
     Parameters
     ----------
@@ -62,12 +65,12 @@ def compare_month(
     Raises
     ------
     FileError
-        If a file is not what its name says.
+        If a file is invalid.
     """
     days = [day for day in daily.files if file.start <= day.start <= file.end]
     if not days:
         return []
-    # A file that is rewritten in place shows it nowhere but in its own size and time.
+    # Only the size and the time of a file show that it was rewritten in place.
     served = [FileTask(file, monthly), *(FileTask(day, daily) for day in days)]
     tasks = {task.file.key: task for task in engine.tasks(feed, served)}
     files = [task.file for task in tasks.values()]
@@ -86,14 +89,14 @@ def compare_month(
 def shared_rows(
     engine: Engine, feed: FeedTable, one: FileTask, other: FileTask
 ) -> tuple[int, list[Mismatch]]:
-    """Count the keys of rows that two small files both have, and list the rows that differ.
+    """Count the keys of rows that are in both of two small files, and list differing rows.
 
     Both files are in memory at once.
 
     Raises
     ------
     FileError
-        If a file is not what its name says.
+        If a file is invalid.
     """
     names = one.file.key.rpartition("/")[2], other.file.key.rpartition("/")[2]
     frames = [
@@ -114,7 +117,7 @@ def shared_rows(
 def _frames(
     engine: Engine, feed: FeedTable, tasks: Sequence[FileTask], columns: Sequence[str]
 ) -> Iterator[pl.DataFrame]:
-    """Yield the rows of files in their order."""
+    """Yield the rows of files, in the order of the files."""
     chunks = ZipReader(engine.root, feed).chunks(
         tasks, columns, lambda chunk: chunk.frame, workers=engine.workers
     )
@@ -133,7 +136,7 @@ def _key_and_values(feed: FeedTable, columns: Sequence[str]) -> tuple[list[str],
 
 
 def _differ(values: Sequence[str]) -> list[pl.Expr]:
-    """Return for each column of joined rows whether its two values differ."""
+    """Return an expression for each column of joined rows: whether its two values differ."""
     return [pl.col(name).ne_missing(pl.col(f"{name}{_MONTHLY}")) for name in values]
 
 
@@ -160,8 +163,8 @@ def _reconcile(
 
 
 def _side(mismatch: Mismatch) -> str:
-    """Return in which file alone the rows are; empty if they are in both."""
-    return mismatch.what if mismatch.what.startswith(_ONLY) else ""
+    """Return the difference of rows that are in one file only; empty for rows in both."""
+    return mismatch.difference if mismatch.difference.startswith(_ONLY) else ""
 
 
 def _side_by_side(
@@ -171,15 +174,11 @@ def _side_by_side(
     of_month = _by_day(engine, feed, [monthly])
     of_days = _by_day(engine, feed, daily)
     with closing(of_month), closing(of_days):
-        one, other = next(of_month, None), next(of_days, None)
-        while one is not None or other is not None:
-            day = min(side[0] for side in (one, other) if side is not None)
-            month_rows = day_rows = None
-            if one is not None and one[0] == day:
-                month_rows, one = one[1], next(of_month, None)
-            if other is not None and other[0] == day:
-                day_rows, other = other[1], next(of_days, None)
-            yield day, month_rows, day_rows
+        sides = zip(of_month, repeat(_MONTHLY)), zip(of_days, repeat(_DAILY))
+        merged = heapq.merge(*sides, key=lambda side: side[0][0])
+        for day, group in groupby(merged, lambda side: side[0][0]):
+            rows = {name: frame for (_, frame), name in group}
+            yield day, rows.get(_MONTHLY), rows.get(_DAILY)
 
 
 def _by_day(
@@ -198,7 +197,7 @@ def _by_day(
 def _differences(
     feed: FeedTable, cadence: Cadence, monthly: pl.DataFrame | None, daily: pl.DataFrame | None
 ) -> Iterator[Mismatch]:
-    """Compare the rows of one day; neighbouring rows that differ are one mismatch."""
+    """Yield the mismatches of one day; neighbouring rows that differ are one mismatch."""
     one = daily if daily is not None else monthly
     if one is None or (daily is not None and monthly is not None and daily.equals(monthly)):
         return
@@ -220,7 +219,7 @@ def _differences(
     if cadence.kind == "regular":
         apart = pl.col(feed.time).to_physical().diff() > cadence.step
     else:
-        # Rows are neighbours when none that agree are between them.
+        # Rows are neighbours if no equal rows are between them.
         apart = pl.col(_INDEX).cast(pl.Int64).diff() > 1
     sides_change = [pl.col(side).is_null().cast(pl.Int8).diff() != 0 for side in (_DAILY, _MONTHLY)]
     begins = different.select(pl.any_horizontal(apart, *sides_change).fill_null(True)).to_series()

@@ -56,8 +56,8 @@ class CoverageReport:
     streams : polars.DataFrame
         One row per stream: ``market``, ``data_type``, ``symbol``, ``interval``, ``first`` and
         ``last`` (dates: UTC days, both inclusive), the integers ``expected_files``,
-        ``actual_files``, ``expected_days`` (days with due rows), ``actual_days`` (those of them
-        with rows present), ``expected``, ``present`` and ``missing`` (rows without duplicates;
+        ``actual_files``, ``expected_days`` (days with due rows), ``actual_days`` (due days with
+        rows), ``expected``, ``present`` and ``missing`` (rows without duplicates;
         null where the number of due rows is unknown), ``coverage`` (float, 0 to 1: of rows, or
         of days where rows cannot be counted; null if no row is due) and ``state`` (text;
         ``flawed``: all rows are present, but some cannot be trusted).
@@ -99,7 +99,7 @@ class CoverageReport:
     def coverage(self) -> float | None:
         """Share of the due rows that are present, 0 to 1; None if no row is due.
 
-        Counts the rows of all streams; if no stream's rows can be counted, days.
+        The share of rows over all streams; the share of days if no stream's rows can be counted.
         """
         part, whole, _ = self._share()
         return part / whole if whole else None
@@ -160,7 +160,7 @@ class CoverageReport:
 
     @property
     def never_there(self) -> list[Absence]:
-        """The part of `unavailable` without feeds that a market does not have."""
+        """`unavailable`, except feeds that do not exist in a market (``no_such_feed``)."""
         return [each for each in self.unavailable if each.reason is not Reason.NO_SUCH_FEED]
 
     def _skipped(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from datetime import date, datetime, timedelta
+from datetime import date
 from functools import cached_property
 from itertools import groupby, pairwise
 
@@ -43,15 +43,10 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.inventory import StoredFolder
 from binance_archive_kit.storage.store import Store
-from binance_archive_kit.timestamps import DAY, from_day_number, to_day_number
-
-#: Files of a stream by key, each with the days whose rows come from another file.
-_Files = dict[str, tuple[DaySource, frozenset[date]]]
+from binance_archive_kit.timestamps import DAY, from_day_number, to_day_number, to_naive
 
 #: Source of a day before it is explained.
 _UNEXPLAINED = Explanation(GapKind.NOT_COLLECTED, "")
-_MIDNIGHT = datetime.min.time()
-_ONE_DAY = timedelta(days=1)
 
 
 class Survey:
@@ -104,7 +99,7 @@ class Survey:
         engine = self._engine
         expected = {stream: self._expected.streams[stream] for stream in streams}
         if engine is None:
-            return [self._timeline(stream, expected[stream], {}, ()) for stream in streams]
+            return [self._timeline(stream, expected[stream], (), ()) for stream in streams]
         feed = engine.feed(streams[0].market, streams[0].data_type)
         files = self._files(engine, feed, expected)
         folders: dict[Stream, list[StoredFolder]] = {stream: [] for stream in streams}
@@ -112,7 +107,7 @@ class Survey:
             folders.get(folder.folder.stream, []).append(folder)
         timelines = []
         for stream, stored in folders.items():
-            timeline = self._timeline(stream, expected[stream], files[stream], stored)
+            timeline = self._timeline(stream, expected[stream], files[stream].values(), stored)
             timelines.append(timeline)
             self._compare_months(engine, feed, timeline, stored)
             self._findings += file_findings(timeline)
@@ -158,15 +153,15 @@ class Survey:
 
     def _files(
         self, engine: Engine, feed: FeedTable, expected: Mapping[Stream, ExpectedStream]
-    ) -> dict[Stream, _Files]:
-        """Profile the files of each stream, and return them with the days of other files."""
+    ) -> dict[Stream, dict[str, DaySource]]:
+        """Profile the files of each stream, and return them by key."""
         selection = Selection(
             frozenset(stream.symbol for stream in expected),
             frozenset(str(stream.interval) for stream in expected)
             if feed.data_type.has_intervals
             else None,
-            datetime.combine(min(days.first for days in expected.values()), _MIDNIGHT),
-            datetime.combine(max(days.last for days in expected.values()), _MIDNIGHT) + _ONE_DAY,
+            to_naive(min(to_day_number(days.first) for days in expected.values()) * DAY),
+            to_naive(max(to_day_number(days.last) + 1 for days in expected.values()) * DAY),
         )
         months = engine.plan(feed, self._folders_of(engine, feed), selection, self._skip)
         tasks = {task.file.key: task for month in months for task in month.tasks}
@@ -174,20 +169,16 @@ class Survey:
         profiles = engine.profiles(feed, tasks.values(), self._skip, self._done)
         needed = [served for month in months for served in month.needed]
         proven = engine.proven(feed, (served.file for served in needed))
-        files: dict[Stream, _Files] = {stream: {} for stream in expected}
+        files: dict[Stream, dict[str, DaySource]] = {stream: {} for stream in expected}
         for served in needed:
             file, stream = served.file, served.folder.stream
             was_read = file.key in tasks or file.path in self._problems
             if stream not in files or not was_read:
                 continue
-            known = files[stream].get(file.key)
-            if known is None:
-                problem = str(self._problems.get(file.path, ""))
-                source = DaySource(file, profiles.get(file.key), problem, file.key in proven)
-                files[stream][file.key] = source, served.without
-            else:
-                # Its days lie before and after those of another file.
-                files[stream][file.key] = known[0], known[1] & served.without
+            problem, profile = str(self._problems.get(file.path, "")), profiles.get(file.key)
+            source = DaySource(file, profile, problem, file.key in proven, served.without)
+            # A file whose days lie before and after those of another one is needed twice.
+            files[stream].setdefault(file.key, source).without &= served.without
         return files
 
     def _skip(self, error: FileError) -> None:
@@ -204,7 +195,7 @@ class Survey:
         self,
         stream: Stream,
         expected: ExpectedStream,
-        files: _Files,
+        files: Iterable[DaySource],
         folders: Sequence[StoredFolder],
     ) -> Timeline:
         """Build a timeline, without gaps yet."""
@@ -214,9 +205,9 @@ class Survey:
             days = timeline.slice_of(to_day_number(start), to_day_number(last) + 1)
             timeline.sources[days] = [Explanation(kind, evidence)] * len(timeline.sources[days])
         # Where two files are named after a day, the one with rows is its source.
-        for file, without in sorted(files.values(), key=lambda entry: entry[0].has_rows):
+        for file in sorted(files, key=lambda file: file.has_rows):
             period = range(max(file.start // DAY, first), min(file.end // DAY, end))
-            days_of_file = {*period} - {to_day_number(day) for day in without}
+            days_of_file = {*period} - {to_day_number(day) for day in file.without}
             for day in days_of_file:
                 timeline.sources[day - first] = file
             if days_of_file:
@@ -305,7 +296,7 @@ class Survey:
             feed = engine.feed(timeline.stream.market, data_type)
             stream = Stream(timeline.stream.market, data_type, timeline.stream.symbol)
             files = self._files(engine, feed, {stream: days})[stream]
-            trades = self._timeline(stream, days, files, ())
+            trades = self._timeline(stream, days, files.values(), ())
             find_gaps(trades)
             if any(gap.overlaps(start, end) for gap in trades.gaps):
                 continue

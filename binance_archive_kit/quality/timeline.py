@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
@@ -28,14 +29,14 @@ _SHOWN = 3
 
 
 class GapKind(StrEnum):
-    """The reason why rows are missing.
+    """The reason for a stretch without rows.
 
     Attributes
     ----------
     meaning : str
         The kind in a few words.
     is_missing : bool
-        Whether rows were due.
+        True if rows were due; False if none were.
 
     Examples
     --------
@@ -81,7 +82,7 @@ class FindingKind(StrEnum):
     """
 
     CONFLICT = "conflict", "rows with the same key differ", "doubt"
-    NULL_VALUE = "null_value", "values are empty that never may be", "doubt"
+    NULL_VALUE = "null_value", "null values in a column that must have none", "doubt"
     IMPOSSIBLE_VALUE = "impossible_value", "values cannot be right", "doubt"
     CONSTANT = "constant", "a value is the same in very many rows, and should vary", "doubt"
     FROZEN = "frozen", "values stand still for hours while others move", "doubt"
@@ -113,7 +114,7 @@ class FindingKind(StrEnum):
 
     @property
     def is_flaw(self) -> bool:
-        """Whether rows are wrong; other findings are notes."""
+        """Whether rows have a flaw or a doubt; otherwise the finding is a note."""
         return self.severity in ("doubt", "flaw")
 
 
@@ -165,6 +166,8 @@ class DaySource:
         The reason why the file is invalid.
     proven : bool
         Whether its digest is the published one.
+    without : frozenset of date
+        Days of its period whose rows come from another file.
     start, end : int
         Its period, microseconds since 1970 UTC, `end` exclusive.
     """
@@ -173,6 +176,7 @@ class DaySource:
     profile: FileProfile | None
     problem: str = ""
     proven: bool = False
+    without: frozenset[date] = frozenset()
     start: int = field(init=False)
     end: int = field(init=False)
 

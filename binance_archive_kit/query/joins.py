@@ -58,10 +58,9 @@ def known_at(frame: pl.DataFrame, market: str, data_type: str) -> pl.DataFrame:
     Parameters
     ----------
     frame : polars.DataFrame
-        Rows of one feed with the columns that determine the result: the time column of the
-        feed; for candles ``open_time`` and ``close_time``; for metrics also ``file``, and all
-        rows of each file, because only they show whether rows are labelled with the start or
-        the end of their period.
+        Rows of one feed with the columns that determine the result: the time column of the feed;
+        for candles ``open_time`` and ``close_time``; for metrics also ``file``, with all rows of
+        each file. They show whether labels are starts or ends.
     market, data_type : str
         Such as "futures_um" and "metrics".
 
@@ -136,8 +135,8 @@ def join_known(
         candle's own close is not known at its ``open_time``: decide at ``open_time`` with
         what was known then, or at ``pl.col("open_time") + timedelta(hours=1)``.
     symbol : str or mapping of str to str, optional
-        The symbol of the feed for all rows, or one for each symbol of `left`, such as
-        ``{"BTCUSDT": "BTCUSD_PERP"}``. By default the column ``symbol`` of `left`.
+        One feed symbol for all rows, or a mapping from symbols of `left` to feed symbols, such
+        as ``{"BTCUSDT": "BTCUSD_PERP"}``. By default the column ``symbol`` of `left`.
     interval : str, optional
         The interval of candles to join; needed only if the store has several.
     where : polars.Expr, optional
@@ -149,9 +148,11 @@ def join_known(
         Columns of the feed to join; None for all except the path columns.
     tolerance : timedelta, str or None
         The largest age of a row, as ``"90m"`` or a timedelta; None for any age. Older rows
-        are not joined. ``"due"`` is the time until the next row is due plus one minute
-        (funding: eight hours); for feeds without fixed steps it is 20 of their usual steps,
-        for trades, quotes and liquidations one day.
+        are not joined. ``"due"`` depends on the feed:
+
+        - regular feeds, such as candles: one step plus a minute (funding: 8 h plus a minute)
+        - ``bookDepth``, ``BVOLIndex``: 20 steps
+        - others: one day
     suffix : str, optional
         Added to the names of joined columns that `left` has too; by default ``_`` and the
         data type.
@@ -174,8 +175,8 @@ def join_known(
     ------
     ConfigurationError
         If an argument is invalid, times have no zone, or a symbol or interval is not in the
-        store. If a symbol has several rows at one time, such as one per percentage, and
-        neither `where` nor `by` distinguishes them.
+        store. Also if `where` and `by` leave several rows for one symbol and time, such as one
+        per percentage.
     FileError
         If a file is invalid, its rows do not fit its name, or two rows of one symbol and time
         differ; ``on_error="skip"`` leaves such files and rows out.

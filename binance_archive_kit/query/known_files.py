@@ -1,4 +1,4 @@
-"""What is known of the files of a store: statistics, profiles, rejections and comparisons.
+"""Store file statistics, profiles, rejections and comparisons in SQLite.
 
 All of it can be rebuilt from the zips, so its SQLite file may be deleted at any time.
 """

@@ -96,9 +96,9 @@ def ohlcv(
 ) -> pl.DataFrame:
     """Build candles of any length from shorter ones.
 
-    Each bar is built from the interval of which the store has the largest part of the bar's
-    candles. Among equal ones, the interval whose files cover more days is used, then the
-    shorter one. `every` must be a whole multiple of the interval.
+    Each bar is built from the interval with the most complete candles for it. Among equal ones, the
+    interval whose files cover more days is used, then the shorter one. `every` must be a whole
+    multiple of the interval.
 
     Parameters
     ----------

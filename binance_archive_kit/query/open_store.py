@@ -46,7 +46,7 @@ class StorePart:
     ----------
     engine : Engine
     words : tuple of str
-        The first of market, data type, symbol and interval: as many as are chosen.
+        The chosen leading parts of (market, data type, symbol, interval).
     """
 
     def __init__(self, engine: Engine, words: tuple[str, ...] = ()) -> None:
@@ -269,8 +269,8 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     **options
         - ``cache`` (True): cache months as Parquet, so that the next query is faster.
         - ``cache_limit`` (20 GiB): the largest size of the cache, in bytes.
-        - ``prefer`` ("daily" or "monthly"): the file to use for a day that both cover; by
-          default the daily one.
+        - ``prefer`` ("daily" or "monthly"): which file to use where a daily and a monthly file
+          overlap; default ``daily``.
         - ``on_error`` ("raise" or "skip"): raise an error for an invalid file, the default, or
           leave it out.
         - ``decimals`` (False): return prices and amounts as exact decimals, not as floats.
@@ -318,16 +318,15 @@ def connect(
     source : str, Path or OpenStore
         The folder of a store, or an open store.
     database : str or Path, optional
-        A file that stores your own tables and views. Open it again with `connect`, so that
-        views over the archive work. None keeps them in memory.
+        A file that stores your own tables and views; None keeps them in memory. The archive
+        views work only if the file is opened with `connect`.
     distinct : bool
-        Drop exact duplicates, which are equal in every column except file and partition, from
-        liquidation snapshots and from every feed whose rows have a key. Different rows with
-        the same key all stay.
+        Drop rows that are equal in every column except file and partition. Applies to
+        liquidation snapshots and to feeds with a key. Different rows with the same key all stay.
     known_at : bool
         Add the column ``known_at`` to each view: the earliest time (UTC) at which a live
-        participant could have had the row. A condition on this column does not reduce the
-        files to open; one on the time of the feed does.
+        participant could have had the row. Conditions on ``known_at`` do not limit the files
+        opened; conditions on the time column do.
     **options
         As for `store`.
 
@@ -388,7 +387,7 @@ def scan(
         Only these; None for all in the store.
     start, end : str, date or datetime, optional
         First and last UTC day, both inclusive (``"2025-07-01"``); or UTC times
-        (``"2025-07-01 12:00"``), of which the end is exclusive. They apply to the time column
+        (``"2025-07-01 12:00"``), whose end is exclusive. They apply to the time column
         of the feed, such as ``open_time``.
     distinct : bool
         Drop exact duplicates, which are equal in every column except file and partition. The

@@ -51,8 +51,8 @@ def sql(
         Values for ``?`` or ``$1`` (a list or tuple) or ``$name`` (a mapping). Times with
         a zone are converted to UTC; times without a zone are taken as UTC.
     frames : mapping of str to frame, optional
-        Polars, pandas or Arrow frames that the query may use as tables, by name. Names
-        that are no table are also looked up among the variables of the calling code.
+        Polars, pandas or Arrow frames that the query may use as tables, by name. Unknown
+        table names are looked up among the caller's variables.
         Times with a zone are converted to UTC; times without a zone are taken as UTC.
     distinct, known_at : bool
         As for `connect`.
@@ -64,8 +64,8 @@ def sql(
     polars.DataFrame
         The rows of the answer. A TIMESTAMP is ``Datetime("us", "UTC")``, an INTERVAL is
         ``Duration("us")``. Columns named ``market``, ``symbol``, ``interval``, ``partition`` and
-        ``file`` have the types that `scan` returns, so that both can be joined, unless they
-        contain other values. For a statement that is not a query, the columns are those that
+        ``file`` have the types that `scan` returns, so results join with scans. Columns with other
+        values keep DuckDB's type. For a statement that is not a query, the columns are those that
         DuckDB reports, such as ``Count``.
 
     Raises

@@ -1,8 +1,8 @@
 """Turn csv text into chunks of checked rows.
 
 The first time rows of a file are read, every row is checked against the file's name: number of
-columns, unit of the times, days, order. If rows are only counted, the times of the first and
-the last row are. A file whose statistics are known and still its own is not checked again.
+columns, unit of the times, days, order. If rows are only counted, only the first and last time
+are checked. A file is not checked again while its recorded statistics match its stamp.
 """
 
 from __future__ import annotations

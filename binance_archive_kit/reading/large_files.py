@@ -197,7 +197,7 @@ class LargeFiles(Generic[T]):
         self._reader = reader
         self._request = request
         self._time = reader.time
-        #: Files of which only the times are still needed.
+        #: Files whose times alone are still needed.
         self._times_only: set[StoredFile] = set()
 
     def read(self, tasks: Sequence[FileTask]) -> Iterator[T]:

@@ -1,7 +1,8 @@
 """Prove the bytes of a file against the published digest; recognise a proven file by its stamp.
 
 Writing to a file, replacing it, or setting its modification time back changes its stamp.
-A medium that returns other bytes than were written does not: only reading shows that.
+A medium that returns other bytes than were written does not: reading a whole file then checks
+its size and CRC-32, and `verify` its digest.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Everything else in the package takes an unchanged stamp (size, times, inode) as proof that a
 file is the proven one. A medium that returns other bytes than were written leaves the stamp
-unchanged: only `verify` finds that.
+unchanged: reading a whole file then checks its size and CRC-32, and `verify` its digest.
 """
 
 from __future__ import annotations
@@ -73,11 +73,10 @@ class Verification:
     read : int
         Number of files whose bytes were read.
     proven : int
-        Number of files with a valid proof; for files that were read, valid for their bytes.
+        Number of proven files: by their bytes if they were read, else by an unchanged stamp.
     unproven : int
-        Number of *unverified* files: without a problem, and without a proof that the archive
-        published them. `collect` and ``verify(archive=True)`` prove zips; the archive publishes
-        no digest of csv files.
+        Number of *unverified* files: no problem was found, and no digest proves them. `collect` and
+        ``verify(archive=True)`` prove zips; the archive publishes no digest of csv files.
     frame : polars.DataFrame
         The problems, a row for each file: ``key``, ``file`` (its path inside the store),
         ``reason`` (``gone``, ``changed``, ``checksum_differs``, ``unreadable``, or a reason
@@ -234,27 +233,26 @@ def verify(
 ) -> Verification:
     """Prove the files of a store again, from their bytes.
 
-    Moves and downloads nothing. The proofs of files with wrong bytes are deleted, so that the
-    next `collect` quarantines these files and fetches them again. Proofs of an older version of
-    this package, and those of files that were copied or restored, get the current stamps of the
-    files. Shows its progress.
+    Moves and downloads nothing. The proofs of files with wrong bytes are deleted, so that the next
+    `collect` quarantines these files and fetches them again. If a file was copied or restored, or
+    its proof is from an older version, its new stamp is recorded. Shows its progress.
 
-    A file without a recorded proof is compared with the ``.CHECKSUM`` file beside it, which
-    other tools download. If they agree, the file counts as proven; this is not recorded, because
-    the ``.CHECKSUM`` file may be stale or of any origin: `collect` still asks the archive. If a
-    proof is recorded, a ``.CHECKSUM`` file that differs only causes a note.
+    A file without a recorded proof is compared with the ``.CHECKSUM`` file beside it, which other
+    tools download. If they agree, the file counts as proven. This is not recorded: the
+    ``.CHECKSUM`` file may be stale or come from anywhere. `collect` still compares with the
+    archive. If a proof is recorded, a ``.CHECKSUM`` file that differs only causes a note.
 
-    Only this function finds disk errors that leave the times of a file unchanged. Run it now and
-    then, with `sample` on large stores.
+    A disk error may leave the times of a file unchanged. Only this function hashes such files
+    again; a query that reads a whole file, not its cached rows, checks size and CRC-32. Run it now
+    and then, with `sample` on large stores.
 
     Parameters
     ----------
     folder : str or Path
         The root of a store: the folder above ``data/``.
     sample : int, optional
-        Number of files to read, chosen at random; 0 reads none, None (the default) all. Of the
-        other files, only size, times and inode are compared with their proofs; those that were
-        moved are hashed.
+        Number of files to read, chosen at random; 0 reads none, None (the default) all.
+        Other files are not read unless their stamp (size, times, inode) differs from the proof.
     archive : bool, default False
         Compare with the digests that the archive publishes now, instead of the recorded ones.
         Uses the network.

@@ -68,7 +68,7 @@ def fits(form: Locator) -> list[str]:
     found: list[str] = form.evaluate(
         """form => {
           const seen = [...form.querySelectorAll(
-            'label, button, input, summary, strong, small, .bak-label, .bak-finding, .bak-state,'
+            'label, button, input, summary, strong, small, .bak-label, .bak-message, .bak-state,'
             + '.bak-plan')]
             .filter(each => each.checkVisibility());
           const text = each => (each.textContent || each.value || '').slice(0, 40);

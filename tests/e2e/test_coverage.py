@@ -654,7 +654,7 @@ def test_a_folder_remembers_files_that_were_removed(
         there = 24 * (5 - len(removed))
         assert f"({there} of 120), in {5 - len(removed)} of 5 files" in report.verdict
         assert set(report.gaps["kind"]) == {"not_collected"}
-        assert all("is no longer there" in said for said in report.gaps["evidence"])
+        assert all("is missing now" in said for said in report.gaps["evidence"])
         assert not bak.backtest_coverage(store).is_ready
         assert not bak.verify(store).sound
     bak.collect(config)

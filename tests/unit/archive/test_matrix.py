@@ -347,7 +347,7 @@ def test_klines_kept_in_one_partition_only_are_never_dropped_in_silence(
         partition=partition,
     )
     asked = expand(config, matrix, NOW)
-    assert asked.requests == []
+    assert asked.folders == []
     assert [a.reason for a in asked.unavailable] == [Reason.NOT_IN_PARTITION] * 2
 
 

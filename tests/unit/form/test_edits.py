@@ -16,7 +16,7 @@ from binance_archive_kit.form.edits import edited
 from binance_archive_kit.form.messages import read_fields
 from binance_archive_kit.form.model import Fields
 from binance_archive_kit.planning.config import CollectionConfig
-from tests.support.form import MATRIX, START, fields_of
+from tests.support.form import MATRIX, START, as_given, fields_of
 
 
 def edits(fields: Fields, *several: dict[str, Any]) -> Fields:
@@ -154,7 +154,7 @@ CONFIGS = st.fixed_dictionaries(
 @given(CONFIGS)
 def test_fields_json_and_python_are_the_same_configuration(fields: Fields) -> None:
     config = CollectionConfig(**fields)
-    assert read_fields(config.chosen(), MATRIX) == (config, {})
+    assert read_fields(config.chosen(), MATRIX, as_given) == (config, {})
     again = CollectionConfig.from_json(config.to_json())
     assert again == config
     assert eval(again.to_python(), {"bak": bak}) == config

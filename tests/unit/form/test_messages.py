@@ -15,12 +15,12 @@ from binance_archive_kit.form.messages import Level, read_fields
 from binance_archive_kit.form.model import Fields
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.requests import expand
-from tests.support.form import MATRIX, NOW, fields_of
+from tests.support.form import MATRIX, NOW, as_given, fields_of
 
 
 def shown(fields: Fields, level: Level) -> dict[str, str]:
     """Return the form's messages of one level, by field."""
-    config, found = read_fields(fields, MATRIX)
+    config, found = read_fields(fields, MATRIX, as_given)
     invalid = list(found)
     for name, more in messages.request_messages(expand(config, MATRIX, NOW), invalid).items():
         found[name] = [*found.get(name, ()), *more]
@@ -32,7 +32,7 @@ def shown(fields: Fields, level: Level) -> dict[str, str]:
 
 
 def test_nothing_is_wrong_with_a_complete_form() -> None:
-    config, found = read_fields(fields_of(), MATRIX)
+    config, found = read_fields(fields_of(), MATRIX, as_given)
     assert found == {}
     assert config == CollectionConfig(**fields_of())
 
@@ -63,7 +63,7 @@ def test_nothing_is_wrong_with_a_complete_form() -> None:
 def test_what_is_wrong_is_said_beside_its_field(
     changes: dict[str, Any], field: str, words: str
 ) -> None:
-    _, found = read_fields(fields_of(**changes), MATRIX)
+    _, found = read_fields(fields_of(**changes), MATRIX, as_given)
     assert list(found) == [field]
     assert words in found[field][0].text
     assert found[field][0].level is Level.WRONG
@@ -71,7 +71,7 @@ def test_what_is_wrong_is_said_beside_its_field(
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     fields = {"markets": [], "data_types": ["no"], "partition": 3, "batch_size": 0}
-    _, found = read_fields(fields, MATRIX)
+    _, found = read_fields(fields, MATRIX, as_given)
     assert set(found) == {
         *("markets", "data_types", "partition", "batch_size", "symbols", "output_directory")
     }
@@ -85,7 +85,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     )
 )  # fmt: skip
 def test_any_fields_can_be_read(fields: Fields) -> None:
-    config, found = read_fields(fields, MATRIX)
+    config, found = read_fields(fields, MATRIX, as_given)
     try:
         CollectionConfig(**fields)
     except ConfigurationError:

@@ -140,8 +140,8 @@ def test_symbols_are_those_of_the_archive(show: Show, config: bak.CollectionConf
     form = show(config.replace(symbols=["BTCUSDT", "ETHUSD"]))
     assert listed(form)["symbols"] == {"spot": SYMBOLS}
     assert "3 symbols" in form.listed["text"]
-    until(lambda: "symbols" in form.view["findings"], "a word on the symbol that is not there")
-    [finding] = form.view["findings"]["symbols"]
+    until(lambda: "symbols" in form.view["messages"], "a word on the symbol that is not there")
+    [finding] = form.view["messages"]["symbols"]
     assert finding["level"] == "cannot"
     assert "ETHUSD is not listed in spot by the archive; did you mean ETHUSDT?" in finding["text"]
     assert form.config.symbols == ("BTCUSDT", "ETHUSD")
@@ -210,8 +210,8 @@ def test_what_is_wrong_in_the_engine_is_said_beside_it(
     form = show(config)
     for field, value in (("matrix_path", "none.json"), ("s5cmd_extra_args", "--frobnicate")):
         told(form, do="set", field=field, value=value)
-    assert set(form.view["wrong"]) == {"matrix_path", "s5cmd_extra_args"}
-    assert "neither a file here" in form.view["findings"]["matrix_path"][0]["text"]
+    assert set(form.view["invalid"]) == {"matrix_path", "s5cmd_extra_args"}
+    assert "neither a file here" in form.view["messages"]["matrix_path"][0]["text"]
     with pytest.raises(ConfigurationError, match="matrix_path"):
         _ = form.config
     told(form, do="copy", **{"as": "json"})
@@ -245,9 +245,9 @@ def test_whatever_fields_are_set_is_said_beside_them(
     (tmp_path / "taken").write_text("")
     form = show(config)
     form.fields = {**form.fields, **fields}
-    assert form.view["wrong"]
-    assert said in form.view["findings"][beside][0]["text"]
-    assert "hidden" not in str(form.view["findings"])
+    assert form.view["invalid"]
+    assert said in form.view["messages"][beside][0]["text"]
+    assert "hidden" not in str(form.view["messages"])
     with pytest.raises(ConfigurationError, match=re.escape(said)):
         _ = form.config
 
@@ -257,19 +257,24 @@ def test_what_is_wrong_in_the_environment_is_said_beside_the_endpoint(
 ) -> None:
     monkeypatch.setenv("S3_ENDPOINT_URL", "ftp://x")
     form = show(config.replace(endpoint_url=None))
-    assert "S3_ENDPOINT_URL: 'ftp://x'" in form.view["findings"]["endpoint_url"][0]["text"]
+    assert "S3_ENDPOINT_URL: 'ftp://x'" in form.view["messages"]["endpoint_url"][0]["text"]
 
 
 def test_saved_and_loaded(show: Show, config: bak.CollectionConfig, tmp_path: Path) -> None:
     form, path = show(config), str(tmp_path / "config.json")
     told(form, do="save", path=path)
-    assert form.reply["said"] == f"Saved as {path}"
+    assert form.reply["done"] == f"Saved as {path}"
     told(form, do="save", path=path)
-    assert "said" in form.reply
+    assert "done" in form.reply
     told(form, do="set", field="partition", value="auto")
     told(form, do="save", path=path)
     assert "exists with other content" in form.reply["unsure"]
     assert bak.CollectionConfig.from_json(path) == config
+    told(form, do="save", path=path, sure=True)
+    assert bak.CollectionConfig.from_json(path) == config.replace(partition="auto")
+    Path(path).write_bytes(b"\xff")
+    told(form, do="save", path=path)
+    assert "exists with other content" in form.reply["unsure"]
     told(form, do="save", path=path, sure=True)
     assert bak.CollectionConfig.from_json(path) == config.replace(partition="auto")
     other = show()

@@ -1,0 +1,185 @@
+"""A generation of a feed's tables: which files it has rows of, and the rows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from binance_archive_kit.tables.manifest import FeedFolder, Part
+from binance_archive_kit.tables.part_files import DAMAGE, OpenFile, PartFiles
+from binance_archive_kit.tables.row_reader import Piece, RowReader, Segment
+
+#: Columns of the entries of a part: one row for each file.
+STORED_SCHEMA = pl.Schema(
+    {
+        "path": pl.String,
+        "key": pl.String,
+        "symbol": pl.String,
+        "interval": pl.String,
+        "partition": pl.String,
+        # First and last UTC day of the file, both inclusive.
+        "start": pl.Date,
+        "end": pl.Date,
+        # Its stamp: bytes, nanoseconds since 1970 UTC, number in the file system.
+        "size": pl.Int64,
+        "mtime": pl.Int64,
+        "ctime": pl.Int64,
+        "inode": pl.Int64,
+        # Its digest in hex, if it is known.
+        "sha256": pl.String,
+        # Its rows, and the earliest and latest of their times in microseconds since 1970 UTC.
+        "rows": pl.Int64,
+        "first": pl.Int64,
+        "last": pl.Int64,
+        # The first of its rows within the part.
+        "row": pl.Int64,
+    }
+)
+#: Columns of `Snapshot.entries`; ``part`` is the index of the part in the snapshot.
+ENTRY_SCHEMA = pl.Schema([*STORED_SCHEMA.items(), ("part", pl.Int32())])
+#: Selections of symbols whose entries are remembered.
+_SELECTIONS = 32
+
+
+class StaleSnapshot(Exception):
+    """A part of the snapshot is gone; the next snapshot is without it."""
+
+
+class Snapshot:
+    """A generation of a feed's tables; safe to be used by several threads.
+
+    Parameters
+    ----------
+    folder : FeedFolder or None
+        None if there are no tables.
+    parts : tuple of Part
+    files : PartFiles
+    discard : callable
+        Called with the name of a part that is damaged or gone.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+        The oldest first.
+    """
+
+    def __init__(
+        self,
+        folder: FeedFolder | None,
+        parts: tuple[Part, ...],
+        files: PartFiles,
+        discard: Callable[[str], None],
+    ) -> None:
+        self.parts = parts if folder else ()
+        self._folder = folder
+        self._files = files
+        self._discard = discard
+        self._entries: dict[frozenset[str] | None, pl.DataFrame] = {}
+        self._lock = threading.Lock()
+
+    def entries(self, symbols: Collection[str] | None = None) -> pl.DataFrame:
+        """Return the files that the tables have rows of.
+
+        Parameters
+        ----------
+        symbols : collection of str, optional
+            Only files of these symbols; None for all.
+
+        Returns
+        -------
+        polars.DataFrame
+            With `ENTRY_SCHEMA`, in the order of paths. If several parts have rows of a file,
+            only the newest is listed. A part whose entries are gone or damaged has none.
+        """
+        wanted = None if symbols is None else frozenset(symbols)
+        with self._lock:
+            known = self._entries.get(wanted)
+            if known is None:
+                everything = self._entries.get(None)
+                if everything is not None and wanted is not None:
+                    known = everything.filter(pl.col("symbol").is_in(list(wanted)))
+                else:
+                    known = self._read_entries(wanted)
+                if len(self._entries) > _SELECTIONS:
+                    self._entries.clear()
+                self._entries[wanted] = known
+        return known
+
+    def read(
+        self,
+        groups: Sequence[Sequence[Segment]],
+        columns: Sequence[str],
+        where: ds.Expression | None,
+        fallback: Callable[[Segment], Iterator[pa.RecordBatch]],
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Read rows, group by group; each row group is decoded once.
+
+        Parameters
+        ----------
+        groups : sequence of sequence of Segment
+            The rows of each group, in order.
+        columns : sequence of str
+            Columns to return.
+        where : pyarrow.dataset.Expression or None
+            Only rows for which this is true are returned.
+        fallback : callable
+            Yields the rows of a damaged segment, or of a part of one: those for which `where`
+            is true, with `columns`. The part is discarded.
+
+        Yields
+        ------
+        (int, pyarrow.RecordBatch)
+            Index of the group, and some of its rows.
+
+        Raises
+        ------
+        StaleSnapshot
+            Before the first row, if a part is gone or its footer is damaged.
+        """
+        files = {
+            part: self._open(part)
+            for part in sorted({segment.part for group in groups for segment in group})
+        }
+
+        def damaged(piece: Piece) -> Iterator[pa.RecordBatch]:
+            self._discard(self.parts[piece.part].name)
+            first = files[piece.part].footer.starts[piece.row_group]
+            start, end = first + piece.start, first + piece.end
+            for part, row, rows in groups[piece.group]:
+                if part == piece.part and row < end and row + rows > start:
+                    begin = max(row, start)
+                    yield from fallback(Segment(part, begin, min(row + rows, end) - begin))
+
+        yield from RowReader(files, columns, where, damaged).read(groups)
+
+    def _open(self, part: int) -> OpenFile:
+        name, folder = self.parts[part].name, self._folder
+        if folder is None:
+            raise StaleSnapshot("there are no tables")
+        try:
+            return self._files.open(folder.data(name), self.parts[part].data)
+        except DAMAGE as error:
+            self._discard(name)
+            raise StaleSnapshot(f"{name}: {error}") from None
+
+    def _read_entries(self, symbols: frozenset[str] | None) -> pl.DataFrame:
+        frames = [ENTRY_SCHEMA.to_frame()]
+        where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
+        for index, part in enumerate(self.parts):
+            if self._folder is not None:
+                try:
+                    file = self._files.open(self._folder.entries(part.name), part.entries)
+                    frame = pl.DataFrame(file.footer.fragment.to_table(filter=where))
+                except DAMAGE:
+                    self._discard(part.name)
+                    continue
+                position = pl.lit(index, pl.Int32).alias("part")
+                frames.append(frame.cast(STORED_SCHEMA).with_columns(position))
+        frame = pl.concat(frames)
+        if frame["path"].n_unique() < frame.height:
+            frame = frame.sort("part").unique("path", keep="last", maintain_order=True)
+        return frame.sort("path")

@@ -1,0 +1,191 @@
+"""The tables of a store: build them from files, merge them, and keep them within a limit."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from binance_archive_kit.display import render
+from binance_archive_kit.errors import disk_error
+from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.tables.build import Build, BuildReport, IsCurrent, Read, by_period
+from binance_archive_kit.tables.manifest import FeedFolder, Part
+from binance_archive_kit.tables.part_files import PartFiles
+from binance_archive_kit.tables.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class TableUse:
+    """The size of the tables of a store.
+
+    Attributes
+    ----------
+    folder : Path or None
+        None if the store has no tables.
+    parts, bytes : int
+        Parquet files with rows, and what they take together.
+    limit : int
+        Bytes that they may take.
+    """
+
+    folder: Path | None
+    parts: int
+    bytes: int
+    limit: int
+
+    def __str__(self) -> str:
+        """Return the size in one line."""
+        if self.folder is None:
+            return "Tables: none are kept"
+        return (
+            f"Tables: {self.parts:,} files, {render.size(self.bytes)} of at most "
+            f"{render.size(self.limit)}, in {self.folder}"
+        )
+
+
+class Tables:
+    """The tables of one store; safe to be used by several threads and processes.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where they lie; created by the first build. None: there are no tables.
+    limit : int
+        Bytes that all parts may take; the least recently used ones are removed first.
+    """
+
+    def __init__(self, folder: Path | None, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._files = PartFiles()
+        self._snapshots: dict[str, tuple[object, Snapshot]] = {}
+        #: Parts that are damaged or gone, in case the manifest cannot be written.
+        self._discarded: set[str] = set()
+        self._lock = threading.Lock()
+
+    def snapshot(self, feed: FeedTable) -> Snapshot:
+        """Return the current generation of a feed's tables."""
+        if self._folder is None:
+            return Snapshot(None, (), self._files, lambda name: None)
+        folder = FeedFolder.of(self._folder, feed)
+        with self._lock:
+            stamp = folder.stamp(), len(self._discarded)
+            known = self._snapshots.get(feed.table)
+            if known is not None and known[0] == stamp:
+                return known[1]
+            parts = tuple(part for part in folder.load().parts if part.name not in self._discarded)
+            snapshot = Snapshot(folder, parts, self._files, lambda name: self.discard(feed, name))
+            self._snapshots[feed.table] = stamp, snapshot
+        return snapshot
+
+    def discard(self, feed: FeedTable, part: str) -> None:
+        """Remove a part that is damaged or gone, by its name."""
+        if self._folder is not None:
+            with self._lock:
+                self._discarded.add(part)
+            with suppress(OSError):
+                FeedFolder.of(self._folder, feed).replace([part], ())
+
+    def build(
+        self,
+        feed: FeedTable,
+        tasks: Sequence[FileTask],
+        read: Read,
+        *,
+        is_current: IsCurrent,
+        done: Callable[[int], None],
+        wait: bool = True,
+    ) -> BuildReport:
+        """Write the rows of files as new parts, then merge the parts for which that is due.
+
+        Each part is committed when it is complete, so a build may be interrupted.
+
+        Parameters
+        ----------
+        feed : FeedTable
+        tasks : sequence of FileTask
+        read : callable
+            Yields the chunks of files, in their order, with all columns.
+        is_current : callable
+            Returns for entries whether their files are unchanged.
+        done : callable
+            Called with the number of files that were written since the last call.
+        wait : bool
+            Whether to wait for another builder of the feed; if not, nothing is done.
+
+        Raises
+        ------
+        DiskSpaceError
+            If the disk has too little space.
+        StoreError
+            If the folder cannot be written.
+        """
+        report = BuildReport()
+        if self._folder is None:
+            return report
+        start = time.perf_counter()
+        folder = FeedFolder.of(self._folder, feed)
+        try:
+            with folder.building(wait=wait) as alone:
+                if alone:
+                    folder.sweep()
+                    build = Build(folder, feed, report, self._limit)
+                    entries = self.snapshot(feed).entries()
+                    for period, group in by_period(tasks, entries):
+                        build.add(period, group, read, done)
+                        self.trim()
+                    build.merge(self.snapshot(feed), is_current)
+                    self.trim()
+        except FileNotFoundError:
+            # The tables were cleared meanwhile.
+            if folder.path.exists():
+                raise
+        except OSError as error:
+            raise disk_error(error, folder.path) from None
+        report.seconds = time.perf_counter() - start
+        return report
+
+    def use(self) -> TableUse:
+        """Return the number and size of the parts."""
+        parts = [part for folder in self._feed_folders() for part in folder.load().parts]
+        size = sum(part.bytes for part in parts)
+        return TableUse(self._folder, len(parts), size, self._limit)
+
+    def trim(self) -> None:
+        """Remove the least recently used parts beyond the limit, and tables of other formats."""
+        used: list[tuple[int, FeedFolder, Part]] = []
+        for folder in self._feed_folders():
+            manifest = folder.load()
+            if not manifest.generation:
+                with folder.building(wait=False) as alone:
+                    if alone:
+                        folder.sweep()
+            for part in manifest.parts:
+                with suppress(OSError):
+                    used.append((folder.data(part.name).stat().st_mtime_ns, folder, part))
+        total = 0
+        for _, folder, part in sorted(used, key=lambda each: each[0], reverse=True):
+            total += part.bytes
+            if total > self._limit:
+                folder.replace([part.name], ())
+
+    def clear(self) -> None:
+        """Remove everything."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        with self._lock:
+            self._snapshots.clear()
+        self._files.forget()
+
+    def _feed_folders(self) -> list[FeedFolder]:
+        with suppress(OSError):
+            if self._folder is not None:
+                paths = sorted(self._folder.iterdir())
+                return [FeedFolder(path, None) for path in paths if path.is_dir()]
+        return []
