@@ -14,11 +14,11 @@ from enum import StrEnum
 from functools import cache, cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from binance_archive_kit.archive.enums import Market, Partition
 from binance_archive_kit.archive.keys import Span, delivery_of, period_end
-from binance_archive_kit.archive.matrix import Confidence, FrozenModel, shipped
+from binance_archive_kit.archive.matrix import Confidence, FrozenModel, StrictModel, shipped
 
 
 class Contract(StrEnum):
@@ -83,7 +83,7 @@ def _shifted(span: Span, days: int) -> Span:
 PartialDay = Annotated[str, AfterValidator(_as_partial_day)]
 
 
-class SymbolEvent(FrozenModel):
+class SymbolEvent(StrictModel):
     """A day on which an asset changed its symbol, or a symbol its meaning.
 
     Attributes
@@ -105,8 +105,6 @@ class SymbolEvent(FrozenModel):
     confidence, source
         How well it is known, and from where.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["renamed", "reused", "redenominated", "relisted"]
     markets: tuple[Market, ...] = Field(min_length=1)
@@ -170,15 +168,20 @@ class SymbolEvent(FrozenModel):
         'from 2022-01-25'
         """
         if self.last and self.first:
-            return f"last {self.last}, first {self.first}"
+            return f"old until {self.last}, new from {self.first}"
         if self.last or self.first:
             return f"until {self.last}" if self.last else f"from {self.first}"
         return "day unknown"
 
     def __str__(self) -> str:
         """Return the change with its days and its source."""
-        names = f"{self.asset} to {self.successor}" if self.successor else self.asset
-        return f"{names} {self.kind}, {self.when}: {self.what} [{self.source}]"
+        change = {
+            "renamed": f"{self.asset} was renamed to {self.successor}",
+            "reused": f"{self.asset} was used again for another asset",
+            "redenominated": f"{self.asset} was redenominated",
+            "relisted": f"{self.asset} was settled and listed again",
+        }[self.kind]
+        return f"{change} ({self.when}): {self.what} [{self.source}]"
 
 
 class _Symbols(FrozenModel):

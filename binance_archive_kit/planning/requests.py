@@ -29,6 +29,7 @@ from binance_archive_kit.archive.matrix import (
     PartitionAvailability,
     WrongSymbolError,
 )
+from binance_archive_kit.archive.symbols import SymbolEvent, crossings
 from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 from binance_archive_kit.planning.date_range import RelativeRange
 
@@ -130,7 +131,7 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
     found.notes += [
         *_months_for_days(config, found.folders, matrix),
         *_known_defects(found.folders),
-        *_known_renames(found.folders),
+        *_known_renames(found.folders, days),
         *_known_halts(found.folders, days),
         *_known_changes(found.folders, days),
         *_doubtful_intervals(found.folders),
@@ -372,16 +373,14 @@ def _feeds(requests: Iterable[FolderRequest]) -> str:
     return ", ".join(dict.fromkeys(feeds))
 
 
-def _known_renames(requests: Sequence[FolderRequest]) -> Iterator[Note]:
-    """Yield notes on requested symbols that were renamed."""
-    for rename in load_annotations().renames:
-        symbols = dict.fromkeys(
-            request.folder.symbol
-            for request in requests
-            if rename.concerns(request.folder.market, request.folder.symbol)
-        )
-        if symbols:
-            yield Note("symbols", f"{', '.join(symbols)}: {rename.what} [{rename.source}]")
+def _known_renames(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:
+    """Yield notes on renames and reuses of symbols that the days cross, or may cross."""
+    symbols: dict[SymbolEvent, dict[str, None]] = {}
+    for market, symbol in dict.fromkeys((r.folder.market, r.folder.symbol) for r in requests):
+        for event in crossings(market, symbol, *days):
+            symbols.setdefault(event, {})[symbol] = None
+    for event, names in symbols.items():
+        yield Note("symbols", f"{', '.join(names)}: {event}")
 
 
 def _known_halts(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:
