@@ -28,6 +28,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.collecting
 	$(BIN)/python -m tests.benchmarks.reading
 	$(BIN)/python -m tests.benchmarks.covering
+	$(BIN)/python -m tests.benchmarks.market
 
 notebooks: $(VENV)/.dev
 	$(BIN)/jupyter lab notebooks

@@ -36,7 +36,6 @@ class DemoArchive:
 
     def __init__(self) -> None:
         self._server: LocalS3 | None = None
-        self._size = ""
 
     @property
     def url(self) -> str:
@@ -54,11 +53,7 @@ class DemoArchive:
     def start(self) -> str:
         """Build the archive, serve it on a background thread, and return the endpoint."""
         if self._server is None:
-            objects = build()
-            total = render.size(sum(map(len, objects.values())))
-            self._size = f"{len(objects):,} objects, {total}"
-            self._server = LocalS3(objects)
-            self._server.start()
+            self._server = LocalS3(build()).start()
         return self.url
 
     def stop(self) -> None:
@@ -79,7 +74,9 @@ class DemoArchive:
         """Return the endpoint and the size, and that the values are invented."""
         if self._server is None:
             return "DemoArchive(not started, synthetic)"
-        return f"DemoArchive({self.url}, {self._size}, synthetic)"
+        objects = self._server.objects
+        total = render.size(sum(map(len, objects.values())))
+        return f"DemoArchive({self.url}, {len(objects):,} objects, {total}, synthetic)"
 
 
 def demo_archive() -> DemoArchive:
@@ -88,8 +85,7 @@ def demo_archive() -> DemoArchive:
     Returns
     -------
     DemoArchive
-        Not started yet. Call ``start()``, or use it as a context manager; both give the URL
-        of the endpoint.
+        Not started yet. Both ``start()`` and a ``with`` block return the URL of the endpoint.
 
     Examples
     --------

@@ -33,7 +33,7 @@ MODIFIED = datetime(2025, 8, 1, tzinfo=UTC)
 #: A client with 256 workers opens all of its connections at once.
 BACKLOG = 4096
 _REGION = "ap-northeast-1"
-#: S3 lists no more objects in one page, whatever the request says.
+#: Maximum number of objects in a page; S3 ignores larger requests.
 _PAGE = 1000
 #: Sorts after every key: ``prefix + _LAST`` is the end of a prefix.
 _LAST = "\U0010ffff"
@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
 
 
 class LocalS3:
-    """An S3 endpoint on loopback that serves one bucket, read-only, on a thread of its own.
+    """An S3 endpoint on loopback that serves one bucket, read-only, on a separate thread.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class LocalS3:
     ) -> None:
         self.bucket = bucket
         self.connections: set[Connection] = set()
-        self._objects = objects
+        self.objects = objects
         self._infos: dict[str, ObjectInfo] = {}
         self._sorted = sorted(objects)
         self._url = ""
@@ -269,8 +269,8 @@ class LocalS3:
 
     def info(self, key: str) -> ObjectInfo | None:
         """Return the description of an object; None if there is no such object."""
-        if key not in self._infos and key in self._objects:
-            body = self._objects[key]
+        if key not in self._infos and key in self.objects:
+            body = self.objects[key]
             etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
             self._infos[key] = ObjectInfo.of(key, len(body), etag)
         return self._infos.get(key)
@@ -278,7 +278,7 @@ class LocalS3:
     def open(self, key: str) -> tuple[ObjectInfo, Body] | None:
         """Return the description and the bytes of an object; None if there is no such object."""
         info = self.info(key)
-        return None if info is None else (info, self._objects[key])
+        return None if info is None else (info, self.objects[key])
 
     # Responses
 

@@ -20,7 +20,7 @@ from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.batches import Command, Copy, choose_workers, make_batches
 from binance_archive_kit.download.events import EventLog
-from binance_archive_kit.download.ledger import Ledger, State
+from binance_archive_kit.download.ledger import Ledger
 from binance_archive_kit.download.proof_queue import ProofQueue, Step, Transfer
 from binance_archive_kit.download.s5cmd import Copied, Event, S5cmd
 from binance_archive_kit.errors import (
@@ -339,8 +339,7 @@ class Transfers:
         """Fail all objects without an outcome, since the disk is full."""
         for key, transfer in list(self._transfers.items()):
             self._fail(transfer, DiskFull(key, error.detail))
-        pending = self._ledger.rows_in(State.PENDING)
-        rest = self._plan.frame.with_row_index("row").filter(pending)
+        rest = self._ledger.pending(self._plan.frame.with_row_index("row"))
         for row, key in rest.select("row", "key").iter_rows():
             error = DiskFull(key, "not tried: the disk is full")
             self._fail(Transfer(key, row, None, None), error)

@@ -283,6 +283,7 @@ class CollectionConfig(BaseModel):
     )
 
     def __init__(self, /, **fields: Any) -> None:
+        """Validate the fields."""
         try:
             super().__init__(**fields)
         except ValidationError as error:

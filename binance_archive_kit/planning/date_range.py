@@ -25,7 +25,7 @@ class DateRange(BaseModel):
 
     Raises
     ------
-    ValidationError
+    pydantic.ValidationError
         If a day is invalid, or `start` is after `end`.
 
     Examples

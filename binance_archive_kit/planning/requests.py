@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from binance_archive_kit.archive.absence import Absence, Reason
@@ -118,18 +119,14 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
             if (market, data_type) in matrix.corrections:
                 found.notes.append(Note("", matrix.corrections[market, data_type]))
             feed = matrix.feed(market, data_type)
-            if feed is None:
-                detail = f"the archive has no {market.title} {data_type}"
-                absence = Absence(market, data_type, Reason.NO_SUCH_FEED, detail, *days)
-                found.unavailable.append(absence)
+            if feed is not None:
+                _expand_feed(config, matrix, feed, days, found)
                 continue
-            for item in _expand_feed(config, matrix, feed, days):
-                if isinstance(item, Absence):
-                    found.unavailable.append(item)
-                else:
-                    found.folders.append(item)
+            detail = f"the archive has no {market.title} {data_type}"
+            absence = Absence(market, data_type, Reason.NO_SUCH_FEED, detail, *days)
+            found.unavailable.append(absence)
     found.notes += [
-        *_months_for_days(config, found.folders, matrix),
+        *_months_for_days(config, found.folders, days, matrix),
         *_known_defects(found.folders),
         *_known_renames(found.folders, days),
         *_known_halts(found.folders, days),
@@ -140,25 +137,27 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
 
 
 def _expand_feed(
-    config: CollectionConfig, matrix: Matrix, feed: Feed, days: Span
-) -> Iterator[FolderRequest | Absence]:
-    """Yield a request for each symbol and interval of a feed, or an absence."""
+    config: CollectionConfig, matrix: Matrix, feed: Feed, days: Span, found: Requests
+) -> None:
+    """Add a request for each symbol and interval of a feed, or an absence."""
+    absence_of = partial(Absence, feed.market, feed.type)
     symbols: dict[str, None] = {}
     for symbol in config.symbols_of(feed.market):
         try:
             symbols[matrix.archive_symbol(feed, symbol)] = None
         except WrongSymbolError as error:
-            yield Absence(feed.market, feed.type, Reason.WRONG_SYMBOL, str(error), *days, symbol)
+            absence = absence_of(Reason.WRONG_SYMBOL, str(error), *days, symbol)
+            found.unavailable.append(absence)
     for interval in _intervals(config, feed) if symbols else ():
         problem = _unavailable(config.partition, feed, interval, days)
         if problem is not None:
-            yield Absence(
-                feed.market, feed.type, *problem, *days, interval=interval and interval.value
-            )
+            absence = absence_of(*problem, *days, interval=interval and interval.value)
+            found.unavailable.append(absence)
             continue
+        partitions = feed.partitions_with(interval)
         for symbol in symbols:
             stream = Stream(feed.market, feed.type, symbol, interval)
-            yield _request(stream, feed.partitions_with(interval), config.partition, days)
+            found.folders.append(_request(stream, partitions, config.partition, days))
 
 
 def _intervals(config: CollectionConfig, feed: Feed) -> list[Interval | None]:
@@ -307,23 +306,21 @@ def _unused(config: CollectionConfig) -> Iterator[Note]:
 
 
 def _months_for_days(
-    config: CollectionConfig, requests: Sequence[FolderRequest], matrix: Matrix
+    config: CollectionConfig, requests: Sequence[FolderRequest], days: Span, matrix: Matrix
 ) -> Iterator[Note]:
     """Yield a note on the number of daily files that monthly ones could replace."""
-    if config.partition is not PartitionChoice.DAILY:
+    whole, _ = _whole_months(days)
+    if config.partition is not PartitionChoice.DAILY or whole is None:
         return
-    days = months = 0
-    for request in requests:
-        feed = matrix.feed(request.folder.market, request.folder.data_type)
-        if request.folder.partition is Partition.MONTHLY or not feed:
-            continue
-        for span in request.spans if Partition.MONTHLY in feed.partitioned else ():
-            whole, _ = _whole_months(span)
-            if whole:
-                days += (whole[1] - whole[0]).days + 1
-                months += sum(1 for _ in periods(*whole, Partition.MONTHLY))
-    if months:
-        text = f"auto would fetch up to {months:,} monthly files instead of {days:,} daily ones"
+    folders = sum(
+        Partition.MONTHLY in matrix.feeds[folder.market, folder.data_type].partitioned
+        for folder in (request.folder for request in requests)
+        if folder.partition is Partition.DAILY
+    )
+    if folders:
+        months = folders * len([*periods(*whole, Partition.MONTHLY)])
+        count = folders * len([*periods(*whole, Partition.DAILY)])
+        text = f"auto would fetch up to {months:,} monthly files instead of {count:,} daily ones"
         yield Note("partition", text)
 
 

@@ -55,9 +55,9 @@ _SHORT = {"-r": "--retry-count", "-p": "--part-size", "-c": "--concurrency"}
 _HARMFUL = {
     **dict.fromkeys(
         ("--no-clobber", "--if-size-differ", "--if-source-newer", "-n", "-s", "-u"),
-        "the plan decides what to fetch",
+        "the plan selects the objects",
     ),
-    **dict.fromkeys(("--include", "--exclude"), "the plan decides what to fetch"),
+    **dict.fromkeys(("--include", "--exclude"), "the plan selects the objects"),
     "--dry-run": "nothing would be downloaded",
     "--log": "the outcome of each object is read from the log",
     "--stat": "its output would be read as objects",

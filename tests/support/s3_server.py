@@ -295,7 +295,7 @@ class LocalS3(demo.LocalS3):
         self.requests: list[tuple[str, str]] = []
         self.line = _Line(bandwidth) if bandwidth else None
         self._folder = objects if isinstance(objects, Path) else None
-        self._source: Mapping[str, bytes | Path] = self._objects
+        self._source: Mapping[str, bytes | Path] = self.objects
         self._each = modified if isinstance(modified, Mapping) else {}
         self._default = modified if isinstance(modified, datetime) else MODIFIED
         #: The content and time that each description was made of; they differ between versions.
