@@ -3,18 +3,18 @@
 ::
 
     ArchiveKitError
-    ├── ConfigurationError (ValueError)   an invalid field or argument; raised before any work
+    ├── ConfigurationError (ValueError)   an invalid field, argument or statement
     ├── ListingError                      the archive could not be listed
-    ├── DiskSpaceError                    the plan does not fit on the disk
+    ├── DiskSpaceError                    too little space on the disk
     ├── StoreError                        a folder or a record of the store is unusable
-    ├── WorkflowError                     no object could be downloaded; carries the result
+    ├── WorkflowError                     a collection failed; has the result
     ├── CoverageError                     the data do not meet the required coverage
     ├── MissingExtraError (ImportError)   an optional dependency is not installed
     ├── FileError                         a file of the store is invalid
     │   ├── UnreadableZip       unreadable_zip       not a zip with one intact csv member
     │   ├── WrongColumns        wrong_columns        other columns than those of the feed
     │   ├── WrongValues         wrong_values         a field that does not fit its column
-    │   ├── WrongUnit           wrong_unit           times in another unit than the day's
+    │   ├── WrongUnit           wrong_unit           times in two units within the file
     │   ├── OutOfPeriod         out_of_period        rows of days outside the file's period
     │   ├── ConflictingRows     conflicting_rows     two different rows with one key
     │   ├── ChangedFile         changed              other bytes than were proven
@@ -35,7 +35,7 @@
         ├── DiskFull            disk_full            no space left to write
         └── TransferFailed      transfer_failed      any other error of s5cmd
 
-    ArchiveKitWarning (UserWarning)       a value was interpreted or ignored
+    ArchiveKitWarning (UserWarning)       the work continues, but not quite as asked
 """
 
 from __future__ import annotations
@@ -69,7 +69,11 @@ class ArchiveKitError(Exception):
 
 
 class ArchiveKitWarning(UserWarning):
-    """A value was interpreted differently or ignored; also listed in the plan's notes."""
+    """The work continues, but not quite as asked.
+
+    A value was interpreted or ignored (also in the plan's notes), a file or duplicate rows were
+    left out, or something could not be recorded.
+    """
 
 
 class FieldProblem(NamedTuple):
@@ -102,10 +106,11 @@ class FieldProblem(NamedTuple):
 
 
 class ConfigurationError(ArchiveKitError, ValueError):
-    """One or more invalid fields. Raised before any work and any network access.
+    """One or more invalid fields, arguments or statements.
 
-    The message has one line for each problem: the field, the invalid value, the valid ones
-    and the nearest of them.
+    The fields of a configuration are checked before any work and any network access; loaders,
+    `scan` and `sql` also raise it after they have looked into the store. The message has one line
+    for each problem: the field, the invalid value, the valid ones and the nearest of them.
 
     Parameters
     ----------
@@ -135,7 +140,11 @@ class ListingError(ArchiveKitError):
 
 
 class DiskSpaceError(ArchiveKitError):
-    """The plan does not fit on the disk; nothing was downloaded."""
+    """Too little space on the disk.
+
+    Raised before a download if the plan does not fit, and during any work that fills the disk.
+    Files that were proven by then stay.
+    """
 
 
 class StoreError(ArchiveKitError):
@@ -155,10 +164,11 @@ class RunResult(Protocol):
 
 
 class WorkflowError(ArchiveKitError):
-    """A run in which no object could be downloaded.
+    """A collection failed.
 
-    `binance_archive_kit.workflow` also raises it if the archive could not be listed or the disk
-    is full.
+    `collect` raises it if no object could be downloaded, and ``result.raise_for_failures()`` if
+    any object failed. `binance_archive_kit.workflow` raises it for every error of this package
+    except `ConfigurationError`; its Prefect flow also if proven files have changed.
 
     Attributes
     ----------
@@ -343,7 +353,7 @@ class WrongValues(FileError, reason="wrong_values"):
 
 
 class WrongUnit(FileError, reason="wrong_unit"):
-    """The times are in another unit than those of other files of the day."""
+    """The times of the file are in two units, milliseconds and microseconds."""
 
 
 class OutOfPeriod(FileError, reason="out_of_period"):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from binance_archive_kit.archive.enums import DataType, Market, Partition
-from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import Folder, Stream, format_period
 from binance_archive_kit.display.summary import Fold, State
 
 
@@ -18,7 +18,8 @@ class Reason(StrEnum):
 
     ``no_such_feed`` to ``ended`` are unavailable (cannot exist); ``absent``, ``after_last`` and
     ``other_name`` are missing (could exist, but the archive does not have it, or only under
-    an irregular name); ``not_published`` will exist later.
+    an irregular name); ``not_published`` will exist later. Coverage reports take ``after_last``
+    for the end of the symbol: no row is due after it, so none is missing.
     """
 
     # It cannot exist: unavailable.
@@ -95,6 +96,15 @@ class Absence:
             folder.partition,
             key,
         )
+
+    @property
+    def last_key(self) -> str | None:
+        """The key of the last absent object; None if more than one folder is concerned."""
+        if self.key or not (self.symbol and self.partition):
+            return self.key
+        interval = Interval(self.interval) if self.interval else None
+        stream = Stream(self.market, self.data_type, self.symbol, interval)
+        return Folder(stream, self.partition).key(format_period(self.end, self.partition))
 
     def __str__(self) -> str:
         """Return the absent data, the days and the reason."""

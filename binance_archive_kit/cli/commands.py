@@ -376,7 +376,7 @@ def universe(
 @click.option("--matrix-path", metavar="FILE", help="Show another matrix.", shell_complete=FILE)
 @json_option
 def matrix(market: str | None, matrix_path: str | None, as_json: bool) -> Exit:
-    """Show the feeds of the archive, with their first and last day."""
+    """Show the feeds of the archive, with their first and last day or month."""
     matrix = load_matrix(matrix_path)
     only = None if market is None else read_market(market)
     rows: list[dict[str, Any]] = [
@@ -399,14 +399,24 @@ def matrix(market: str | None, matrix_path: str | None, as_json: bool) -> Exit:
         print(_json(rows))
         return Exit.COMPLETE
     head = ("market", "data type", "files", "first", "last", "intervals")
-    keys = ("market", "data_type", "partition", "first", "until")
     cells = [
-        (*(str(row[key] or "unknown") for key in keys), " ".join(row["intervals"])) for row in rows
+        (
+            *(row[key] for key in ("market", "data_type", "partition")),
+            *(_in_periods(row[key], row["partition"]) for key in ("first", "until")),
+            " ".join(row["intervals"]),
+        )
+        for row in rows
     ]
     print(Table(head, cells).to_text())
     for correction in matrix.corrections.values():
         print(f"note: {correction}")
     return Exit.COMPLETE
+
+
+def _in_periods(day: object, partition: str) -> str:
+    """Format the first day of a period, or words with it; of a month, without the day."""
+    text = str(day or "unknown")
+    return text.removesuffix("-01") if partition == Partition.MONTHLY else text
 
 
 @click.command

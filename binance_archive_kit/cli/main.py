@@ -32,12 +32,14 @@ except KeyboardInterrupt:
 
 _PROGRAM = "binance-archive"
 _EPILOG = """\b
-Exit codes: 0 complete, 1 some or all of it failed, 2 invalid arguments,
-3 nothing to do, 4 nothing is wrong but files are unverified, 130 interrupted
+Exit codes: 0 complete, 1 something failed, 2 invalid arguments or configuration,
+3 nothing to do, 4 nothing is wrong but some files are unverified, 130 interrupted
 
 \b
-Completion: source <(binance-archive completion bash), the same for zsh;
-binance-archive completion fish | source
+Completion of commands, options and values:
+bash  source <(binance-archive completion bash)
+zsh   source <(binance-archive completion zsh)
+fish  binance-archive completion fish | source
 """
 #: The exit code of a shell for a program whose reader closed the pipe.
 _BROKEN_PIPE = 128 + 13

@@ -7,6 +7,7 @@ import errno
 import threading
 import warnings
 
+from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.keys import prefix_of
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Progress
@@ -168,9 +169,10 @@ class Run:
 
     def _record_missing(self, result: CollectionResult) -> None:
         present = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)
+        begins = (a for a in result.unavailable if a.reason is Reason.BEFORE_FIRST)
         try:
             self._store.records.record_missing(
-                result.missing, self._plan.frame["key"].filter(present)
+                (*result.missing, *begins), self._plan.frame["key"].filter(present)
             )
         except ArchiveKitError as error:
             warnings.warn(

@@ -250,9 +250,9 @@ class AbsenceExplainer:
         if has_none:
             return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
         if listed.probed and listed.first is not None and period < listed.first:
-            detail = f"the archive's first file is of {listed.first}"
+            detail = f"its first file in the archive is from {listed.first}"
             earlier = self._lifetimes.earlier(folder, start)
-            also = f", though {earlier} begins earlier" if earlier else ""
+            also = f"; the files of {earlier} begin earlier" if earlier else ""
             return Reason.BEFORE_FIRST, detail + also
         if any(first <= start <= last for first, last in availability.gaps):
             return Reason.ABSENT, "the archive does not have it, a known gap"

@@ -149,7 +149,7 @@ def decide(
         file on disk       proof recorded          archive against proof   action
         no                 .                       .                       download  new
         yes                .                       . (force, no resume)    update    forced
-        yes, other size    yes                     another ETag            update    re-issued
+        yes, other size    yes, same stamp         another ETag            update    re-issued
         yes, other size    .                       .                       update    size differs
         yes                none                    .                       keep      to be proven
         yes                by a weaker method      .                       keep      to be proven

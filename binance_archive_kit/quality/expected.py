@@ -276,14 +276,22 @@ class DayExplainer:
         self, store: Store, stream: Stream, folders: Sequence[StoredFolder]
     ) -> Iterator[ExplainedDays]:
         """Yield the objects that earlier runs found missing in the archive."""
-        last = max((file.end for folder in folders for file in folder.files), default=date.min)
+        files = [file for folder in folders for file in folder.files]
+        first = min((file.start for file in files), default=date.max)
+        last = max((file.end for file in files), default=date.min)
         found = []
         for key, (reason, detail) in _recorded(stream, store.records.missing):
             kind = GAP_KINDS[reason]
             if kind is GapKind.AFTER_DELISTING and key.start <= max(last, self._last_day(stream)):
                 # The store has a later file of the symbol, so the symbol had not ended.
                 kind = GapKind.MISSING_IN_ARCHIVE
-            found.append((kind, detail, key.start, key.end))
+            start = key.start
+            if reason is Reason.BEFORE_FIRST:
+                if first <= key.end:
+                    # The store has an earlier file, of another partition.
+                    continue
+                start = date.min
+            found.append((kind, detail, start, key.end))
         # If a day has several explanations, a missing object replaces the others.
         yield from sorted(found, key=lambda explained: explained[0].is_missing)
 

@@ -201,7 +201,7 @@ class Records:
         Parameters
         ----------
         missing : iterable of Absence
-            Those without a key concern no object, and are left out.
+            Recorded by the key of their last object; those of no object are left out.
         present : iterable of str
             Keys of objects that exist; earlier records of them as missing are deleted.
         """
@@ -209,9 +209,9 @@ class Records:
             return
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows = [
-            (absence.key, f"{absence.detail}, asked on {now} UTC", absence.reason.value)
+            (key, f"{absence.detail}, asked on {now} UTC", absence.reason.value)
             for absence in missing
-            if absence.key
+            if (key := absence.last_key)
         ]
         recorded = {key for (key,) in self._database.rows("missing", ["key"])}
         # Few objects are missing, and a million may be present.

@@ -2,7 +2,8 @@
 
 Layout below the store's root::
 
-    data/…                              zips under their archive key, each one proven
+    data/…                              zips under their archive key; those that `collect` has put
+                                        there are proven, those of other tools once it checks them
     quarantine/…                        bytes that failed their proof, with the reason
     .binance_archive_kit/proofs.sqlite  stamp, digest and ETag of each proven file; objects
                                         that the archive lacks; locations of the files that a

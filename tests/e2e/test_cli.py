@@ -428,6 +428,11 @@ def test_the_matrix_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["market", "data", "type", "files", "first", "last", "intervals"]
     assert {line.split()[0] for line in lines[1:]} == {"futures_um"}
+    [daily, monthly] = [line.split()[2:] for line in lines if "bookTicker" in line]
+    assert (daily, monthly) == (
+        ["daily", "2023-05-16", "2024-03-30"],
+        ["monthly", "unknown", "2024-04"],
+    )
     assert main(["matrix", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["market"] for row in rows} == set(Market)

@@ -561,7 +561,7 @@ def test_a_range_before_the_listing_has_nothing_due(serve: Serve, ask: Ask) -> N
     config = ask(serve(candles_of("BTCUSDT", FIVE)), start=date(2025, 5, 1), days=3)
     report = bak.coverage(config)
     assert report.verdict.startswith("Nothing is due: spot klines BTCUSDT 1h")
-    assert "the archive's first file is of 2025-07-01" in report.verdict
+    assert "its first file in the archive is from 2025-07-01" in report.verdict
     assert (report.coverage, report.is_complete) == (None, False)
 
 
@@ -694,6 +694,27 @@ def test_decayed_bytes_are_not_called_the_archives_and_collect_replaces_them(
     assert bak.collect(config).collection_stats["successful_tasks"] == 1
     assert file.read_bytes() == good
     assert bak.load_klines(store, "BTCUSDT", "1h").height == 120
+
+
+def test_days_before_the_first_file_are_not_due_offline_either(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    config = ask(serve(candles_of("BTCUSDT", FIVE[3:])))
+    result = bak.collect(config)
+    assert [absence.reason for absence in result.unavailable] == ["before_first"]
+    offline = bak.coverage(store, start=FIRST - timedelta(days=9))
+    for report in (bak.coverage(config), offline):
+        assert {kind for kind, _, _ in kinds_of(report)} == {"before_listing"}
+        assert report.gaps["end"][0].date() == FIVE[3]
+        assert report.gaps["missing"].to_list() == [0]
+    # The archive publishes older files.
+    config = ask(serve(candles_of("BTCUSDT", FIVE[1:])))
+    bak.collect(config)
+    (store / str(kline("BTCUSDT", str(FIVE[1])))).unlink()
+    assert kinds_of(bak.coverage(store, start=FIRST))[:2] == [
+        ("before_listing", FIRST, FIVE[1]),
+        ("not_collected", FIVE[1], FIVE[2]),
+    ]
 
 
 def test_what_came_to_be_is_no_longer_missing(serve: Serve, ask: Ask, store: Path) -> None:
