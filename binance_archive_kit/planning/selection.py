@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 
-from binance_archive_kit.archive.enums import Market
+from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.matrix import Feed, SymbolForm
 from binance_archive_kit.archive.symbols import split_symbols
+from binance_archive_kit.display.summary import Fold, State
 from binance_archive_kit.errors import ConfigurationError, field_error
 from binance_archive_kit.suggestions import nearest, unknown
 
@@ -55,6 +58,91 @@ class Choice:
     symbols: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     unknown_quote: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolSelection:
+    """The symbols of one feed that the patterns of a configuration match.
+
+    Attributes
+    ----------
+    market, data_type : Market, DataType
+    patterns, quotes : tuple of str
+        Patterns, and the quote assets to which they are limited; none for any.
+    listed_at : datetime
+        When the archive listed the symbols, UTC.
+    listed : int
+        The number of symbols that it listed for the feed.
+    symbols : tuple of str
+        Those that match, sorted.
+    ended, later : tuple of str
+        Those of `symbols` whose files end before the requested days, or begin after them.
+    left_out : tuple of str
+        Other symbols with the same quote assets. A study without the settled and delivered
+        contracts among them sees survivors only.
+    unknown_quote : tuple of str
+        Symbols that match a pattern, and whose quote asset is unknown, if one was asked for.
+    """
+
+    market: Market
+    data_type: DataType
+    patterns: tuple[str, ...]
+    quotes: tuple[str, ...]
+    listed_at: datetime
+    listed: int
+    symbols: tuple[str, ...]
+    ended: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    unknown_quote: tuple[str, ...] = ()
+
+    @property
+    def feed(self) -> tuple[Market, DataType]:
+        """Market and data type."""
+        return self.market, self.data_type
+
+    @property
+    def living(self) -> tuple[str, ...]:
+        """Those of `symbols` that may have files of the requested days."""
+        dead = {*self.ended, *self.later}
+        return tuple(name for name in self.symbols if name not in dead)
+
+    @property
+    def name(self) -> str:
+        """The name under which a store records the selection; equal for equal patterns."""
+        parts = [self.market, self.data_type, list(self.patterns), list(self.quotes)]
+        return json.dumps(parts, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        """Return what was selected, from which listing, and how many symbols have no such days."""
+        given = ", ".join(self.patterns)
+        quotes = f" quoted in {', '.join(self.quotes)}" if self.quotes else ""
+        text = (
+            f"{given}{quotes} matches {len(self.symbols):,} of {self.listed:,} symbols of "
+            f"{self.market} {self.data_type}, listed at {self.listed_at:%Y-%m-%d %H:%M} UTC"
+        )
+        counts = [
+            (len(self.ended), "ended before these days"),
+            (len(self.later), "began after them"),
+            (len(self.left_out), "others with the same quote are left out"),
+            (len(self.unknown_quote), "others with an unknown quote are left out"),
+        ]
+        return "; ".join([text, *(f"{count:,} {words}" for count, words in counts if count)])
+
+    def folds(self) -> list[Fold]:
+        """Return the symbols that the days or the patterns leave out, for a summary."""
+        feed = f"{self.market} {self.data_type}"
+        kinds: list[tuple[str, State, tuple[str, ...]]] = [
+            ("selected, and ended before these days", "idle", self.ended),
+            ("selected, and began after these days", "idle", self.later),
+            ("with the same quote, left out (survivorship bias)", "warn", self.left_out),
+            ("with an unknown quote, left out", "warn", self.unknown_quote),
+        ]
+        return [
+            Fold(f"{len(names):,} {feed} symbols {words}", names, state)
+            for words, state, names in kinds
+            if names
+        ]
 
 
 def choose(

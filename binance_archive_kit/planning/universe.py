@@ -9,7 +9,7 @@ import polars as pl
 
 from binance_archive_kit.archive.endpoint import Route, endpoint_of
 from binance_archive_kit.archive.enums import Interval, Market, read_interval, read_names
-from binance_archive_kit.archive.keys import Folder, Stream, feed_prefix
+from binance_archive_kit.archive.keys import Folder, Stream
 from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import Feed, load_matrix
 from binance_archive_kit.archive.schemas import read_feed
@@ -20,6 +20,7 @@ from binance_archive_kit.errors import ConfigurationError, field_error
 from binance_archive_kit.planning.lifetimes import Due, Life, PeriodListing, life_of
 from binance_archive_kit.planning.requests import TRADED
 from binance_archive_kit.planning.selection import Choice, choose, is_pattern, nothing_matches
+from binance_archive_kit.planning.symbol_lists import list_symbols
 from binance_archive_kit.suggestions import unknown
 from binance_archive_kit.timestamps import resolve_day
 
@@ -147,13 +148,6 @@ def _day_of(at: str | date) -> date:
         return resolve_day(at, datetime.now(UTC).date())
     except ValueError as error:
         raise field_error("at", str(error)) from None
-
-
-async def list_symbols(archive: PeriodListing, feed: Feed) -> list[str]:
-    """List the symbols that a feed has in any partition, sorted."""
-    parents = [feed_prefix(feed.market, partition, feed.type) for partition in feed.partitioned]
-    lists = await gather(map(archive.symbols, parents))
-    return sorted({name for names in lists for name in names})
 
 
 def _choose(
