@@ -34,8 +34,8 @@ from .query.loaders import klines_with_funding, load_klines, ohlcv
 from .query.months import ScanReport
 from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.sql import sql
-from .storage.inventory import SkippedFile
 from .storage.layout import BaseStorage
+from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
 
 __all__ = [

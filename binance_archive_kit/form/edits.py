@@ -15,6 +15,7 @@ from binance_archive_kit.form.model import (
     Fields,
     chosen_markets,
     default_of,
+    intervals_of,
     kind_of,
     symbols_of,
 )
@@ -60,7 +61,7 @@ def edited(fields: Fields, edit: Mapping[str, Any]) -> Fields:
             after = {**fields, name: _with(fields.get(name, ()), word, edit.get("on"))}
             return _with_intervals(after, word, edit) if name == "data_types" else after
         case {"do": "interval", "data_type": str() as data_type, "value": None | str() as word}:
-            intervals = {**fields.get("intervals", {})}
+            intervals = intervals_of(fields)
             now = [] if word is None else _with(intervals.get(data_type, ()), word, edit.get("on"))
             intervals.pop(data_type, None)
             return {**fields, "intervals": intervals | ({data_type: now} if now else {})}
@@ -86,7 +87,7 @@ def _with_intervals(fields: Fields, word: str, edit: Mapping[str, Any]) -> Field
     """Add the intervals of the other kline types to a newly chosen one; remove them with it."""
     if word not in set(DataType) or not DataType(word).has_intervals:
         return fields
-    intervals: dict[str, list[str]] = {**fields.get("intervals", {})}
+    intervals = intervals_of(fields)
     others = [intervals.get(other) for other in fields["data_types"] if other != word]
     default = next(filter(None, others), [Interval.H1.value])
     intervals.pop(word, None)

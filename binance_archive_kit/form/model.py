@@ -78,6 +78,12 @@ def symbols_of(fields: Fields, market: Market | None = None) -> list[str]:
     return list(symbols)
 
 
+def intervals_of(fields: Fields) -> dict[str, Any]:
+    """Return the intervals by data type; empty if the field is not a mapping."""
+    intervals = fields.get("intervals")
+    return dict(intervals) if isinstance(intervals, Mapping) else {}
+
+
 def market_choices(fields: Fields) -> list[dict[str, Any]]:
     """Return all markets as options."""
     chosen = chosen_markets(fields)
@@ -138,11 +144,12 @@ def interval_choices(fields: Fields, matrix: Matrix) -> list[dict[str, Any]]:
             if choice in (partition.value, PartitionChoice.AUTO.value)
             for word in published[partition]
         }
-        chosen = fields.get("intervals", {}).get(data_type.value)
+        intervals = intervals_of(fields)
+        chosen = _words(intervals, data_type.value)
         words = [
             {
                 "value": word.value,
-                "on": chosen is not None and word.value in chosen,
+                "on": word.value in chosen,
                 "possible": word in possible,
             }
             for word in Interval
@@ -151,7 +158,7 @@ def interval_choices(fields: Fields, matrix: Matrix) -> list[dict[str, Any]]:
         options.append(
             {
                 "data_type": data_type.value,
-                "all": chosen is None,
+                "all": data_type.value not in intervals,
                 "words": [word for word in words if word["on"] or word["possible"]],
                 "hint": f"{', '.join(monthly)}: in monthly files only" if monthly else "",
             }

@@ -1,9 +1,9 @@
 """A notebook form that builds a configuration.
 
 The browser sends each edit as a message and draws the answer (``widget.js``, ``widget.css``).
-`model`, `messages` and `edits` decide what the form shows. The archive is asked on background
-threads, so the kernel never waits; where the browser's messages arrive on a thread of their
-own, the form works while a cell runs.
+`model`, `messages` and `edits` decide what the form shows. Background threads ask the archive,
+so the kernel never waits. If the frontend delivers messages on a separate thread, the form also
+works while a cell runs.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _MOST_FOLDERS = 500
 class ConfigForm(anywidget.AnyWidget):
     """A notebook form that builds a configuration; it never downloads.
 
-    The form offers only what can exist, searches the symbols that the archive lists, and shows
-    after each change what would be downloaded. Collect in the next cell with
+    The form offers only data that can exist, searches the symbols that the archive lists, and
+    shows the plan after each change. Collect in the next cell with
     ``bak.collect(form.config)``.
 
     Parameters
@@ -84,11 +84,11 @@ class ConfigForm(anywidget.AnyWidget):
     _css = Path(__file__).with_name("widget.css")
 
     fields = traitlets.Dict()
-    #: What the browser draws: the fields, the options and the messages.
+    #: The data to draw: fields, options and messages.
     view = traitlets.Dict().tag(sync=True)
     #: The symbols that the archive lists, by market, and the state of the listing.
     listed = traitlets.Dict().tag(sync=True)
-    #: What the configuration would fetch.
+    #: The plan of the configuration.
     estimate = traitlets.Dict().tag(sync=True)
     #: The result of the latest button.
     reply = traitlets.Dict().tag(sync=True)
@@ -215,7 +215,7 @@ class ConfigForm(anywidget.AnyWidget):
         self.load(path)
         return {"done": f"Loaded {Path(path).resolve()}"}
 
-    # What the browser draws
+    # The view
 
     def _on_change(self, _: object) -> None:
         with self._lock:

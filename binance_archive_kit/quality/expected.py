@@ -148,11 +148,11 @@ class Expected:
             expected.first, expected.last = min(expected.first, first), max(expected.last, last)
             return expected
 
-        for feed in engine.feeds():
-            for stored in engine.folders(feed):
-                last = max(file.end for file in stored.files)
-                expect(stored.folder.stream, stored.files[0].start, last)
-        for key in _removed(engine):
+        folders = [stored for feed in engine.feeds() for stored in engine.folders(feed)]
+        for stored in folders:
+            last = max(file.end for file in stored.files)
+            expect(stored.folder.stream, stored.files[0].start, last)
+        for key in _removed(engine, folders):
             expect(key.folder.stream, key.start, key.end).removed.append(key)
         for stream, expected in [*streams.items()]:
             expected.first, expected.last = days[0] or expected.first, days[1] or expected.last
@@ -161,14 +161,9 @@ class Expected:
         return cls(streams, [], listed=False)
 
 
-def _removed(engine: Engine) -> Iterator[ObjectKey]:
+def _removed(engine: Engine, folders: Sequence[StoredFolder]) -> Iterator[ObjectKey]:
     """Yield the objects that were collected and whose files are missing now."""
-    present = {
-        file.key
-        for feed in engine.feeds()
-        for stored in engine.folders(feed)
-        for file in stored.files
-    }
+    present = {file.key for stored in folders for file in stored.files}
     for key in sorted(Store(engine.root).collected() - present):
         # A damaged record may name no object.
         with suppress(ValueError):

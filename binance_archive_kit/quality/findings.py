@@ -30,10 +30,8 @@ from binance_archive_kit.timestamps import (
     to_micros,
 )
 
-#: Explains a difference between two files, only one of them corrected by the archive.
-_KNOWN_WRONG = (
-    "as is known, the monthly file is wrong on this day, and the daily one gives its rows"
-)
+#: Explains a difference between two files if the archive corrected only one.
+_KNOWN_WRONG = "known: the monthly file is wrong on this day, and the rows come from the daily one"
 #: Effects of known defects that reading the rows detects; those findings name the defect.
 _SEEN_IN_ROWS = ("repeated_rows", "off_grid_rows")
 
@@ -108,7 +106,7 @@ def _order_and_duplicates(
         yield _of_file(timeline, file, rows, FindingKind.UNSORTED, evidence, not promised)
     if profile.off_grid:
         why, harmless = _known_cause(timeline, file, "off_grid_rows")
-        evidence = f"{profile.off_grid:,} {of_rows} lie between the steps{why}"
+        evidence = f"{profile.off_grid:,} {of_rows} are between the steps{why}"
         yield _of_file(timeline, file, profile.off_grid, FindingKind.OFF_GRID, evidence, harmless)
 
 
@@ -127,7 +125,7 @@ def _known_cause(timeline: Timeline, file: DaySource, effect: str) -> tuple[str,
     for defect in load_annotations().defects:
         concerned = defect.concerns(timeline.stream, file.partition)
         if concerned and defect.effect == effect and defect.overlaps(start, end):
-            return f"; as is known, {defect}", defect.fixed_on is None
+            return f"; known defect, {defect}", defect.fixed_on is None
     return "", False
 
 
@@ -209,7 +207,7 @@ def _shared_label(timeline: Timeline, label: int) -> str:
         if change.on == day and change.concerns(
             timeline.stream.market, timeline.stream.data_type, day, day
         ):
-            return f"; as is known: {change.what} [{change.source}]"
+            return f"; known change: {change.what} [{change.source}]"
     return ""
 
 

@@ -44,7 +44,7 @@ def find_gaps(timeline: Timeline) -> None:
 
 
 def _runs(timeline: Timeline) -> Runs:
-    """Return the runs of each file on the days that it is the source for."""
+    """Return the runs of each file on its days in the timeline."""
     files = [(file, file.profile.runs) for file in timeline.files if file.profile]
     if not files:
         return NO_RUNS
@@ -263,7 +263,7 @@ def _classify(timeline: Timeline, span: DaySpan) -> Explanation:
         return Explanation(GapKind.CORRUPT, file.problem)
     runs = file.profile.runs
     if not file.profile.stats.rows:
-        return Explanation(GapKind.EMPTY_FILE, f"{file.name} holds no row")
+        return Explanation(GapKind.EMPTY_FILE, f"{file.name} has no rows")
     if (runs[:, 1] < span.start).any() and (runs[:, 0] >= span.end).any():
         return Explanation(GapKind.HOLE, f"{file.name} has rows before and after")
     return _classify_edge(timeline, file, span.start, span.end)
@@ -276,7 +276,7 @@ def _classify_edge(timeline: Timeline, file: DaySource, start: int, end: int) ->
     begins = first >= end
     # The profile states only the step of an off-grid row.
     off_grid = file.profile is not None and file.profile.off_grid
-    where = "lies in the step of" if off_grid else "is of"
+    where = "is in the step of" if off_grid else "is of"
     if begins:
         beside, outside, side = file.start // DAY - 1, GapKind.BEFORE_LISTING, "before"
         evidence = f"{file.name}: its first row {where} {format_time(first)}"
@@ -294,7 +294,7 @@ def _classify_edge(timeline: Timeline, file: DaySource, start: int, end: int) ->
             return Explanation(GapKind.SHORT_FILE, f"{evidence}; the contract went on to {time}")
     neighbour = timeline.source(beside)
     if isinstance(neighbour, Explanation) and neighbour.kind is outside:
-        return Explanation(outside, f"{evidence}, and there is no file {side} it")
+        return Explanation(outside, f"{evidence}, without a file {side} it")
     return Explanation(GapKind.SHORT_FILE, evidence)
 
 

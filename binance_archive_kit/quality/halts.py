@@ -1,4 +1,4 @@
-"""Classify gaps in which the whole market stood still, by comparing symbols."""
+"""Classify gaps in which trading in the whole market was halted, by comparing symbols."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAY_BE_HALTS = (GapKind.HOLE, GapKind.SHORT_FILE)
 
 
 class Halt(NamedTuple):
-    """A range of time in which a market stood still."""
+    """A range of time in which trading in a market was halted."""
 
     start: int  #: microseconds since 1970 UTC
     end: int  #: exclusive
@@ -37,7 +37,7 @@ def classify_halts(
     known: Callable[[Market], Sequence[Halt]],
     nothing_traded: TradeCheck,
 ) -> None:
-    """Mark the gaps of candles in which the market stood still as halts.
+    """Mark gaps of candles as halts if trading in the whole market was halted.
 
     Parameters
     ----------

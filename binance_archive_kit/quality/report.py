@@ -34,7 +34,7 @@ from binance_archive_kit.timestamps import format_time
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from binance_archive_kit.storage.inventory import SkippedFile
+    from binance_archive_kit.storage.skipped import SkippedFile
 
 #: The mark beside each state.
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", FLAWED: "◐", NOTHING: "○", NOT_DUE: "·"}
@@ -70,7 +70,7 @@ class CoverageReport:
     findings : polars.DataFrame
         Problems that are not gaps. The columns are those of `gaps`, with ``rows`` (number of
         rows concerned) instead of ``missing``, kinds of `FindingKind` in the same module,
-        and ``explained`` (bool: there is a known and harmless reason, which the evidence states).
+        and ``explained`` (bool: the reason is known and harmless; the evidence states it).
     days : polars.DataFrame
         One row per day of each stream: ``market``, ``data_type``, ``symbol``, ``interval``,
         ``date`` (UTC), ``expected`` and ``present`` (rows), and ``kind`` (the kind of gap that
@@ -171,7 +171,7 @@ class CoverageReport:
         )
 
     def _share(self) -> tuple[int, int, str]:
-        """Count what is present and what is due, in rows, or in days if no rows can be counted."""
+        """Count the present and the due rows, or days if no rows can be counted."""
         rows = self.streams.drop_nulls("expected")["present", "expected"].sum().row(0)
         days = self.streams["actual_days", "expected_days"].sum().row(0)
         return (*rows, "rows") if rows[1] else (*days, "days")
@@ -446,13 +446,13 @@ def describe_flaws(findings: pl.DataFrame) -> str:
     text = ""
     if doubts.height:
         worst = doubts.sort("kind", maintain_order=True)["evidence"][0]
-        text = f"; not to be trusted: {_count_flaws(doubts)}, such as {worst}"
+        text = f"; doubtful: {_count_flaws(doubts)}, such as {worst}"
     if rest := _count_flaws(flaws.filter(~pl.col("kind").is_in(doubts["kind"].implode()))):
         text += f"; flaws: {rest}"
     # These are reported even if their reason is known.
     always = [FindingKind.DUPLICATE, FindingKind.OFF_GRID]
     if known := _count_flaws(findings.filter("explained", pl.col("kind").is_in(always))):
-        text += f"; as is known, {known}"
+        text += f"; with a known reason: {known}"
     return text
 
 

@@ -44,7 +44,7 @@ class GapKind(StrEnum):
     (True, False)
     """
 
-    HALT = "halt", "the market stood still"
+    HALT = "halt", "trading in the whole market was halted"
     SHORT_FILE = "short_file", "a file begins late or ends early"
     EMPTY_FILE = "empty_file", "a file without rows"
     HOLE = "hole", "rows are missing inside a file"
@@ -85,17 +85,17 @@ class FindingKind(StrEnum):
     NULL_VALUE = "null_value", "null values in a column that must have none", "doubt"
     IMPOSSIBLE_VALUE = "impossible_value", "values cannot be right", "doubt"
     CONSTANT = "constant", "a value is the same in very many rows, and should vary", "doubt"
-    FROZEN = "frozen", "values stand still for hours while others move", "doubt"
+    FROZEN = "frozen", "values do not change for hours while others do", "doubt"
     WRONG_VALUES = "wrong_values", "values are known to be wrong in the archive", "doubt"
     DUPLICATE = "duplicate", "rows are repeated", "flaw"
     UNSORTED = "unsorted", "rows are not sorted by time", "flaw"
-    OFF_GRID = "off_grid", "rows lie between the steps of their interval", "flaw"
+    OFF_GRID = "off_grid", "rows are between the steps of their interval", "flaw"
     DISAGREEMENT = "disagreement", "the monthly and the daily file differ", "flaw"
     IRREGULAR = "irregular", "a file has an unusual form and is read all the same"
     UNVERIFIED = "unverified", "the archive publishes no checksum for this form of file"
     NO_VOLUME = "no_volume", "nothing was traded for hours"
-    KNOWN_DEFECT = "known_defect", "the archive is known to be defective here"
-    KNOWN_HALT = "known_halt", "the market is known to have stood still here"
+    KNOWN_DEFECT = "known_defect", "the archive is known to have a defect"
+    KNOWN_HALT = "known_halt", "trading in the market is known to have been halted"
     SEMANTIC_CHANGE = "semantic_change", "values mean something else from here on"
 
     meaning: str

@@ -140,7 +140,7 @@ def find_candidates(
     Raises
     ------
     ConfigurationError
-        If there are candles and none of them fits, or one that was asked for does not.
+        If there are candles and none of them fits, or a requested one does not.
     """
     days: dict[Interval, set[date]] = {}
     for stored in streams:

@@ -279,7 +279,7 @@ def _create_views(
         comments[feed.view] = (
             (f"{market.title} {data_type}, straight from the zips.", columns)
             if feed.view in with_files
-            else (f"{market.title} {data_type}; nothing of it was in the store.", {})
+            else (f"{market.title} {data_type}; the store had no file of it.", {})
         )
     for name, info in _STORE_TABLES.items():
         table = _StoreTable(partial(info.read, engine), info.types)

@@ -44,12 +44,8 @@ from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.storage.inventory import (
-    SkippedFile,
-    StoredFile,
-    StoredFolder,
-    find_skipped,
-)
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
 from binance_archive_kit.storage.store import Store, rehash_moved
 from binance_archive_kit.suggestions import nearest, unknown
 
@@ -70,7 +66,7 @@ class ReadOptions:
     prefer : {"daily", "monthly"}
         Which file gives the rows of a day that a daily and a monthly file both cover.
     on_error : {"raise", "skip"}
-        What to do about a file that is damaged, or that has other rows than its name says.
+        What to do about a file that is damaged, or whose rows do not fit its name.
     decimals : bool
         Read prices and amounts as exact decimals instead of floating point numbers.
 
@@ -174,7 +170,7 @@ class Engine:
         Raises
         ------
         ConfigurationError
-            If there is no such feed in the archive.
+            If the archive has no such feed.
         """
         return feed_table(*read_feed(market, data_type), decimals=self.options.decimals)
 
@@ -243,7 +239,7 @@ class Engine:
         Raises
         ------
         FileError
-            For a file that is not what its name says, unless such files are skipped.
+            For an invalid file, unless such files are skipped.
         """
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:

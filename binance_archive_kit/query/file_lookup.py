@@ -75,7 +75,7 @@ class Proofs:
         return proof if proof is not None and proof.is_of(file.stamp) else None
 
     def judge(self, file: StoredFile, error: FileError) -> FileError:
-        """Return the error to raise for an unreadable file: whose fault it is.
+        """Return the error to raise for an unreadable file: of the archive, or of the disk.
 
         Hashes the file if it is proven. If its bytes are not the proven ones any more, deletes
         the proof, so that the next collection replaces the file.
@@ -132,7 +132,7 @@ Part = tuple[StoredFolder, tuple[StoredFile, ...]]
 
 @dataclass(frozen=True)
 class ScanContext:
-    """What the scans of a store share.
+    """The state that the scans of a store share.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class ScanContext:
     skip : callable, optional
         Called with the error of each bad file, which is then left out; None raises it.
     days : dict of StoredFile to frozenset of date
-        Days that files have rows of, where their profiles do not tell.
+        Days that files have rows of, if their profiles do not show them.
     """
 
     store: Store
@@ -154,7 +154,7 @@ class ScanContext:
 
 
 class FileLookup(Notes):
-    """Looks up the files of a feed, for one scan, and remembers what reading them shows.
+    """Looks up the files of a feed, for one scan, and remembers the results of reading them.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class FileLookup(Notes):
     def current(
         self, tasks: Iterable[FileTask], needed: Collection[str] | None = None
     ) -> list[FileTask]:
-        """Return files as they are now, with their statistics; without those left out or gone.
+        """Return the files that still exist and are not left out, as they are now, with statistics.
 
         Parameters
         ----------
@@ -215,7 +215,7 @@ class FileLookup(Notes):
                         raise
                     self._context.skip(error)
                     continue
-            found.append(FileTask(file, task.held, stats, task.without))
+            found.append(FileTask(file, task.stored, stats, task.without))
         return found
 
     def completed(self, task: FileTask, stats: FileStats) -> None:
@@ -223,7 +223,7 @@ class FileLookup(Notes):
         self._known.remember(self._feed, {task.file.key: stats})
 
     def rejected(self, task: FileTask, error: FileError) -> FileError:
-        """Remember that a file cannot be read; return the error that says whose fault it is."""
+        """Remember that a file cannot be read; return the error to raise, with its cause."""
         if not error.lasting:
             return error
         # Several threads may fail on parts of one file.

@@ -36,7 +36,7 @@ STATUSES: Final = ("known", "not_yet_known", "too_old", "no_rows", "no_time")
 KNOWN_STATUS: Final = "known_status"
 #: Names of temporary columns.
 _ROW, _AT, _SLOT = "__row", "__at", "__slot"
-#: Far longer than the archive is old; None asks for any age.
+#: Longer than the age of the archive; None allows any age.
 _LONGEST = timedelta(days=366_000)
 _LENGTH = re.compile(r"([0-9]{1,7})(ms|s|m|h|d|w)")
 _UNITS = {
@@ -116,7 +116,7 @@ def join_known(
     suffix: str | None = None,
     **options: Any,
 ) -> pl.DataFrame:
-    """Join to each row what a live participant knew of a feed at that moment.
+    """Join to each row the latest row of a feed that a live participant knew at that time.
 
     For each row of `left` this is the latest row of the feed whose ``known_at`` is at or
     before the time that `on` gives. Rows that were known later never change the result.
@@ -202,13 +202,13 @@ def join_known(
         rows = FrameRows(source.lazy(), where)
     else:
         rows = FeedRows(open_engine(source, options), market, data_type, where)
-    own = rows.own if columns is None else _names("columns", columns)
+    columns = rows.columns if columns is None else _names("columns", columns)
     for name in groups:
         check_column("by", name, frame.columns, "left")
         check_column("by", name, rows.names, rows.title)
-    for name in own:
+    for name in columns:
         check_column("columns", name, rows.names, rows.title)
-    own = [name for name in own if name not in groups]
+    columns = [name for name in columns if name not in groups]
     decisions = frame.select(
         pl.int_range(pl.len(), dtype=pl.UInt32).alias(_ROW),
         _times(frame, on),
@@ -218,8 +218,8 @@ def join_known(
     symbols = decisions[SYMBOL].drop_nulls().unique().to_list()
     rows.choose(symbols, interval, named=symbol is not None)
     age = rows.age if tolerance == "due" else _parse_tolerance(tolerance)
-    found = _joined(decisions, rows, [SYMBOL, *groups], own, age)
-    new = found.select(KNOWN_AT, KNOWN_STATUS, *own)
+    found = _joined(decisions, rows, [SYMBOL, *groups], columns, age)
+    new = found.select(KNOWN_AT, KNOWN_STATUS, *columns)
     return _appended(frame, new, rows.suffix if suffix is None else suffix)
 
 
@@ -235,13 +235,13 @@ def _joined(
     decisions: pl.DataFrame,
     rows: FeedRows | FrameRows,
     keys: list[str],
-    own: list[str],
+    columns: list[str],
     age: timedelta | None,
 ) -> pl.DataFrame:
     """Return the row that each decision saw, in the order of the decisions, with its status."""
     timed = decisions.drop_nulls(_AT).sort(_AT)
     times = timed[_AT].unique().sort()
-    names = dict.fromkeys([*keys, KNOWN_AT, *own, *rows.order])
+    names = dict.fromkeys([*keys, KNOWN_AT, *columns, *rows.order])
     if isinstance(rows, FeedRows):
         names |= dict.fromkeys([*rows.feed.schema.series, "file"])
     # Of the rows known between two decisions only the last can be seen, so few are kept.
@@ -256,7 +256,7 @@ def _joined(
             .unique([*keys, _SLOT], keep="last", maintain_order=True)
             .drop(_SLOT)
         )
-    latest = pl.concat(kept).sort(KNOWN_AT, maintain_order=True).select(*keys, KNOWN_AT, *own)
+    latest = pl.concat(kept).sort(KNOWN_AT, maintain_order=True).select(*keys, KNOWN_AT, *columns)
     seen = timed.join_asof(
         latest,
         left_on=_AT,
@@ -266,7 +266,7 @@ def _joined(
         coalesce=False,
         check_sortedness=False,
     )
-    found = decisions.join(seen.select(_ROW, KNOWN_AT, *own), on=_ROW, how="left").sort(_ROW)
+    found = decisions.join(seen.select(_ROW, KNOWN_AT, *columns), on=_ROW, how="left").sort(_ROW)
     return found.with_columns(_status(found, rows))
 
 
@@ -352,12 +352,12 @@ def _symbols(
         raise field_error(
             "symbol", f"left has no column 'symbol'; name the one of {rows.title} to join"
         )
-    own = frame["symbol"].cast(pl.String).alias(SYMBOL)
+    symbols = frame["symbol"].cast(pl.String).alias(SYMBOL)
     if symbol is None:
-        return own
-    if absent := sorted(set(own.drop_nulls()) - set(symbol)):
-        raise field_error("symbol", f"the mapping lacks {absent[0]!r}, which left has")
-    return own.replace_strict(dict(symbol), return_dtype=pl.String)
+        return symbols
+    if absent := sorted(set(symbols.drop_nulls()) - set(symbol)):
+        raise field_error("symbol", f"the mapping has no {absent[0]!r}, which left has")
+    return symbols.replace_strict(dict(symbol), return_dtype=pl.String)
 
 
 def _parse_tolerance(value: timedelta | str | None) -> timedelta | None:

@@ -1,6 +1,6 @@
 """Store file statistics, profiles, rejections and comparisons in SQLite.
 
-All of it can be rebuilt from the zips, so its SQLite file may be deleted at any time.
+All of them can be rebuilt from the zips, so its SQLite file may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ class Rejection(NamedTuple):
 
 
 class KnownFiles:
-    """Remembers what reading the files of one store has shown.
+    """Remembers the results of reading the files of one store.
 
-    Safe to be used by several threads: a scan that is dropped half-way remembers what it has
-    read, on whichever thread that is.
+    Safe to be used by several threads: a scan that is dropped half-way remembers the
+    files that it has read, on any thread.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class KnownFiles:
             stats = self._stats[feed.table]
             rejected = self._rejected.get(feed.table, {}) | dict(self._read_rejections(feed))
             self._rejected[feed.table] = rejected
-            # Statistics from a part of a file are worth nothing once it is rejected.
+            # Statistics from a part of a file are invalid once it is rejected.
             if bad := {
                 key
                 for key, (stamp, _) in rejected.items()
@@ -194,9 +194,9 @@ class KnownFiles:
             stamp = Stamp(size, mtime, ctime, inode)
             # A row of another version, or a damaged one, is skipped: its file is read again.
             with suppress(ValueError):
-                odd = frozenset(map(Irregularity, words.split(","))) if words else frozenset()
+                found = frozenset(map(Irregularity, words.split(",") if words else ()))
                 counts = rows, first, last, bool(in_order), inflated
-                yield key, FileStats(stamp, *counts, bool(checked), bool(full), odd)
+                yield key, FileStats(stamp, *counts, bool(checked), bool(full), found)
 
     # Profiles
 
@@ -235,7 +235,7 @@ class KnownFiles:
         if not _are_runs([row[-2] for row in found]):
             return
         for row in found:
-            key, *stamp, _, duplicates, off_grid, _, longest, packed, odd = row
+            key, *stamp, _, duplicates, off_grid, _, longest, packed, flaws = row
             stats = known.get(key)
             if stats is None or stats.stamp != Stamp(*stamp) or not stats.checked:
                 continue
@@ -243,7 +243,7 @@ class KnownFiles:
             with suppress(ValueError, TypeError):
                 runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
                 counts = duplicates, off_grid, longest
-                yield key, FileProfile(stats, *counts, runs, *parse_flaws(odd))
+                yield key, FileProfile(stats, *counts, runs, *parse_flaws(flaws))
 
     # Comparisons
 

@@ -50,8 +50,8 @@ class FeedRows:
         Names the rows in messages.
     suffix : str
         Added to column names that the left frame has already.
-    own, names : list of str
-        The feed's own columns; and all that can be joined.
+    columns, names : list of str
+        The columns of the feed, without the path columns; and all that can be joined.
     has_symbols : bool
         Whether rows have a symbol.
     """
@@ -71,8 +71,8 @@ class FeedRows:
         self.feed = engine.feed(market, data_type)
         self.title = self.feed.view
         self.suffix = f"_{self.feed.data_type.name.lower()}"
-        self.own = list(self.feed.columns)
-        self.names = [*self.own, *PATH_COLUMNS]
+        self.columns = list(self.feed.columns)
+        self.names = [*self.columns, *PATH_COLUMNS]
         self._where = where
         if where is not None:
             _check_where(self.nothing().lazy(), where)
@@ -138,7 +138,7 @@ class FeedRows:
     @property
     def order(self) -> list[str]:
         """Columns that order rows known at the same time."""
-        return [self.feed.time, *(key for key in self.feed.schema.key if key in self.own)]
+        return [self.feed.time, *(key for key in self.feed.schema.key if key in self.columns)]
 
     @property
     def _period(self) -> timedelta:
@@ -269,7 +269,7 @@ class FrameRows:
         if where is not None:
             _check_where(self._frame.head(0), where)
             self._frame = self._frame.filter(where)
-        self.own = [name for name in self.names if name not in (KNOWN_AT, *PATH_COLUMNS)]
+        self.columns = [name for name in self.names if name not in (KNOWN_AT, *PATH_COLUMNS)]
 
     def choose(self, symbols: list[str], _interval: str | None, *, named: bool) -> None:
         """Find the symbols, and since when each is known."""
@@ -282,7 +282,7 @@ class FrameRows:
 
     @property
     def age(self) -> timedelta | None:
-        """A frame does not say when the next row is due."""
+        """Raise a ConfigurationError: a frame does not show when the next row is due."""
         raise field_error(
             "tolerance",
             "a frame of rows does not say when the next one is due; give a length such as '90m', "

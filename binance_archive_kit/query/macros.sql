@@ -33,7 +33,7 @@ CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
     WITH timed AS (
         SELECT symbol, interval, open_time, open, high, low, close, volume,
                hash(*COLUMNS(lambda name: name NOT IN
-                   ('market', 'symbol', 'interval', 'date', 'partition', 'file'))) AS said,
+                   ('market', 'symbol', 'interval', 'date', 'partition', 'file'))) AS row_hash,
                CASE WHEN open_time > lag(open_time) OVER () THEN 0 ELSE 1 END AS turn
         FROM query_table(bars)
         WHERE list_contains(_names('symbol', of_symbol), symbol)
@@ -50,7 +50,7 @@ CREATE OR REPLACE MACRO ohlcv(bars, of_symbol, of_interval, every) AS TABLE
     ), once AS (
         SELECT symbol, interval, bar, open_time, any_value(open) AS open, any_value(high) AS high,
                any_value(low) AS low, any_value(close) AS close, any_value(volume) AS volume,
-               CASE WHEN min(said) = max(said) THEN 1
+               CASE WHEN min(row_hash) = max(row_hash) THEN 1
                    ELSE error(symbol || ' ' || interval || ': different candles with open_time '
                        || CAST(open_time AS VARCHAR)) END AS one
         FROM placed SEMI JOIN (FROM quick WHERE NOT rises) USING (symbol, interval, bar)

@@ -103,7 +103,7 @@ class Query:
         """Return the rows and columns of a chunk that belong to the answer."""
         batch = batch_of(chunk, self._schema)
         if self.where is not None:
-            groups = groupby((task for task, _ in chunk.spans), lambda task: task.held)
+            groups = groupby((task for task, _ in chunk.spans), lambda task: task.stored)
             covered = (
                 self.pruner.all_match(stored, [task.file for task in group])
                 for stored, group in groups

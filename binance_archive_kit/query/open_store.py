@@ -27,7 +27,7 @@ from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine, ReadOptions
 from binance_archive_kit.query.months import ScanReport
 from binance_archive_kit.query.polars_scan import Moment, parse_selection, scan_feed
-from binance_archive_kit.storage.inventory import SkippedFile
+from binance_archive_kit.storage.skipped import SkippedFile
 from binance_archive_kit.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 #: Streams up to which each is shown in a line of its own.
 _FEW = 24
-#: What a part of a store is named by, from the outermost to the innermost.
+#: The names that select a part of a store, from the outermost to the innermost.
 _LEVELS = ("market", "data_type", "symbol", "interval")
 
 
@@ -239,7 +239,7 @@ def _summary(
     head = ("view", "partition", *(names or ["symbols"]))
     head += ("first day", "last day", "files", "size", "proven")
     problems = [str(error) for error in engine.problems.values()]
-    left_out = f"{len(problems):,} files are left out of answers"
+    left_out = f"{len(problems):,} files are left out of results"
     others = [f"{path}: {reason}; {advice}" for path, reason, advice in skipped]
     unread = f"{len(others):,} files are skipped because of their name or folder"
     return Summary(
@@ -253,7 +253,7 @@ def _summary(
 
 def _amount(streams: pl.DataFrame) -> str:
     if not streams.height:
-        return "no file of the archive is here"
+        return "no file of the archive found"
     files, size = int(streams["files"].sum()), render.size(int(streams["bytes"].sum()))
     return f"{streams.height:,} streams, {files:,} files, {size}"
 
@@ -428,7 +428,7 @@ def open_engine(source: Source, options: Mapping[str, Any]) -> Engine:
     Raises
     ------
     ConfigurationError
-        If there is no such folder, an option is invalid, or a store that is open gets any.
+        If the folder does not exist, an option is invalid, or an open store is given options.
     """
     if not isinstance(source, OpenStore):
         return Engine(source, ReadOptions.parse(options))

@@ -106,7 +106,7 @@ class Selection:
 
 
 class And:
-    """Matches what two pruners match."""
+    """Matches the rows that two pruners match."""
 
     def __init__(self, one: Pruner, other: Pruner) -> None:
         self._one = one
@@ -162,7 +162,7 @@ def span_of_days(
 
 
 class ArrowPruner:
-    """Compares an Arrow expression with what is guaranteed of each group of files.
+    """Compares an Arrow expression with the guarantee of each group of files.
 
     Arrow simplifies the expression, as it does for the partitions of a dataset.
 
@@ -224,7 +224,7 @@ class ArrowPruner:
         return {int(fragment.path) for fragment in dataset.get_fragments(where)}
 
     def _guarantee(self, stored: StoredFolder, group: Group) -> ds.Expression:
-        """Return what is true of every row of a group of files."""
+        """Return a condition that is true of every row of a group of files."""
         guarantee = stored.guarantees.get((group[0], group[-1]))
         if guarantee is None:
             folder = stored.folder
@@ -263,7 +263,7 @@ _POLARS_PATHS = {name: dtype for name, dtype in PATH_TYPES.items() if name != "d
 
 
 class PolarsPruner:
-    """Compares a Polars predicate with what is known of each group of files.
+    """Compares a Polars predicate with the paths and periods of each group of files.
 
     The conditions that the predicate joins by "and" are evaluated one by one on a few rows that
     represent a group; a condition on any other column keeps the group.

@@ -41,15 +41,15 @@ class Claim:
     ----------
     stored : StoredFolder
     file : StoredFile
-    possible, has, own : set of date
-        Days that it may have rows of; that it has rows of; and whose rows it gives.
+    possible, has, supplied : set of date
+        Days that it may have rows of; that it has rows of; and whose rows it supplies.
     """
 
     stored: StoredFolder
     file: StoredFile
     possible: set[date]
     has: set[date]
-    own: set[date]
+    supplied: set[date]
 
     def tasks(self, others: set[date], *, needed: bool) -> Iterator[tuple[date, FileTask]]:
         """Yield a task for each stretch of days, with its first day.
@@ -59,18 +59,19 @@ class Claim:
         others : set of date
             Days whose rows other files give.
         needed : bool
-            Whether a file that gives no day has a task all the same.
+            Whether to yield a task for a file that supplies no day.
         """
-        if not self.own:
+        if not self.supplied:
             if needed or not self.has:
                 task = FileTask(self.file, self.stored, without=frozenset(self.has))
                 yield self.file.start, task
             return
-        mixed = any(day < max(self.own) for day in others & self.possible)
+        mixed = any(day < max(self.supplied) for day in others & self.possible)
         days = self.possible if mixed else self.has
         # A stretch ends where another file gives a day, so that rows come in the order of time.
-        for is_own, group in groupby(sorted(self.own | others), lambda day: day in self.own):
-            if is_own:
+        days_of_all = sorted(self.supplied | others)
+        for is_supplied, group in groupby(days_of_all, self.supplied.__contains__):
+            if is_supplied:
                 stretch = set(group)
                 without = frozenset(days - stretch)
                 yield min(stretch), FileTask(self.file, self.stored, without=without)
@@ -142,7 +143,7 @@ class RememberedChoice:
     rows: int | None = None
 
     def complete(self) -> None:
-        """Collect what the next scan would have to collect again."""
+        """Collect the stamps and the number of rows for the next scan."""
         for task in self.tasks:
             folder, _, name = task.file.path.rpartition("/")
             self.stamps.setdefault(folder, []).append((name, task.file.stamp))
@@ -243,7 +244,7 @@ class ScanPlanner:
     def _matching(self, tasks: Sequence[FileTask]) -> list[FileTask]:
         """Return the files that may have a row of the answer."""
         found = []
-        for stored, group in groupby(tasks, lambda task: task.held):
+        for stored, group in groupby(tasks, lambda task: task.stored):
             files = list(group)
             matches = self._pruner.may_match(stored, [[task.file] for task in files])
             found += [task for task, is_match in zip(files, matches, strict=True) if is_match]
@@ -310,17 +311,17 @@ class ScanPlanner:
             stored, files = part
             for file in files:
                 possible = days_between(file.start - lead, file.end)
-                # The last file gets all days that are left, so it need not be read for them.
+                # The last file gets all remaining days, so it is not read for them.
                 is_read = bool(lead) or part is first
                 has = self._lookup.days_of(stored, [file]) if is_read else possible
-                own = has - taken - wrong if part is first else has - taken
-                claims.append(Claim(stored, file, possible, has, own))
-                taken |= own
-        given = set(chain.from_iterable(claim.own for claim in claims))
+                supplied = has - taken - wrong if part is first else has - taken
+                claims.append(Claim(stored, file, possible, has, supplied))
+                taken |= supplied
+        given = set(chain.from_iterable(claim.supplied for claim in claims))
         tasks = [
             task
             for claim in claims
-            for task in claim.tasks(given - claim.own, needed=claim.stored is first[0])
+            for task in claim.tasks(given - claim.supplied, needed=claim.stored is first[0])
         ]
         tasks.sort(key=lambda pair: (pair[0], pair[1].file.end))
         return [task for _, task in tasks]

@@ -307,7 +307,7 @@ def _rows(relation: duckdb.DuckDBPyRelation | None) -> pl.DataFrame:
 
 
 def _words(frame: pl.DataFrame) -> Iterator[pl.Series]:
-    """Yield the columns that have the name of a path column, and only words it can have."""
+    """Yield the columns with the name and only the valid values of a path column, in its type."""
     for name, dtype in frame.schema.items():
         wanted = PATH_TYPES.get(name)
         if wanted is None or dtype != pl.String:

@@ -176,7 +176,7 @@ def cadence_of(market: Market, data_type: DataType, interval: Interval | None) -
 
 
 def snap_to_grid(data_type: DataType, times: Times) -> Times:
-    """Return the steps that times stand for: funding times are some milliseconds late."""
+    """Round times to the grid, if they are near: funding times are some milliseconds late."""
     if data_type is not DataType.FUNDING_RATE:
         return times
     hours = (times + _JITTER) // HOUR * HOUR
@@ -222,7 +222,7 @@ NO_RUNS: Runs = np.empty((0, len(Run._fields)), np.int64)
 
 @dataclass(frozen=True)
 class RowColumns:
-    """What is needed of rows to find their runs; the rows of each file stand together.
+    """The columns that show the runs of rows; the rows of each file are consecutive.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ class Chunk:
     spans : list of (FileTask, int)
         The files, and how many of the rows each has, in their order.
     frame : polars.DataFrame
-        The columns asked for; no column if rows are only counted.
+        The requested columns; no column if rows are only counted.
     stats : list of FileStats
         For each span, what these rows show of its file; empty if that was known.
     inflated : int
@@ -55,7 +55,7 @@ class Chunk:
 
 
 class Notes:
-    """Receives what a reader finds out about files; does nothing unless overridden."""
+    """Receives the results of reading files; does nothing unless overridden."""
 
     def completed(self, task: FileTask, stats: FileStats) -> None:
         """Note the statistics of a file that was read to its end."""
@@ -67,7 +67,7 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest(Generic[T]):
-    """What to read of files.
+    """A request to read columns of files.
 
     Attributes
     ----------
@@ -121,16 +121,16 @@ class ChunkReader:
         """Return whether columns come from the rows, and not only from the names of files."""
         return "date" in columns or not columns.isdisjoint(self._feed.columns)
 
-    def read(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk:
+    def read(self, csv_chunks: Sequence[CsvChunk], columns: set[str]) -> Chunk:
         """Read files of one layout and unit, each of them whole.
 
         Raises
         ------
         FileError
         """
-        return self._from_ends(texts, columns) or self._from_rows(texts, columns)
+        return self._from_ends(csv_chunks, columns) or self._from_rows(csv_chunks, columns)
 
-    def read_one(self, text: CsvChunk, columns: set[str]) -> Chunk:
+    def read_one(self, csv: CsvChunk, columns: set[str]) -> Chunk:
         """Read one file, or a part of it.
 
         Raises
@@ -138,32 +138,33 @@ class ChunkReader:
         FileError
         """
         try:
-            chunk = self._from_ends([text], columns)
+            chunk = self._from_ends([csv], columns)
         except FileError:
             # All rows may show that it is readable.
             chunk = None
-        return chunk or self._from_rows([text], columns)
+        return chunk or self._from_rows([csv], columns)
 
-    def _from_ends(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk | None:
-        """Return what the first and the last row show; None if that is not enough."""
+    def _from_ends(self, csv_chunks: Sequence[CsvChunk], columns: set[str]) -> Chunk | None:
+        """Return a chunk without columns; None if its rows have to be parsed."""
         if (
             self._schema.time.kind != "epoch"
             or not self._schema.sorted
             or self._feed.decimals
             or self.needs_rows(columns)
             or self._full
-            or texts[0].task.without
-            or texts[0].layout
+            or csv_chunks[0].task.without
+            or csv_chunks[0].layout
         ):
             return None
-        stats = self.parser.stats_from_ends(texts)
+        stats = self.parser.stats_from_ends(csv_chunks)
         if stats is None:
             return None
-        return Chunk(_spans(texts), pl.DataFrame(), stats, sum(len(text.body) for text in texts))
+        inflated = sum(len(csv.body) for csv in csv_chunks)
+        return Chunk(_spans(csv_chunks), pl.DataFrame(), stats, inflated, csv_chunks[-1].ends)
 
-    def _from_rows(self, texts: Sequence[CsvChunk], columns: set[str]) -> Chunk:
+    def _from_rows(self, csv_chunks: Sequence[CsvChunk], columns: set[str]) -> Chunk:
         """Parse all rows, and check those that are read for the first time."""
-        task, known = texts[0].task, [text.task.stats for text in texts]
+        task, known = csv_chunks[0].task, [csv.task.stats for csv in csv_chunks]
         check = not all(
             stats is not None and stats.checked and (stats.full or not self._full)
             for stats in known
@@ -172,11 +173,11 @@ class ChunkReader:
         midnight = known[0] is not None and Irregularity.NEXT_MIDNIGHT in known[0].irregularities
         timed = unsorted or bool(task.without) or midnight
         names = self._columns_to_parse(columns, check=check, timed=timed)
-        frame, parsed = self.parser.parse(texts, names)
+        frame, parsed = self.parser.parse(csv_chunks, names)
         if check and frame[self._schema.columns[-1].column].null_count():
-            # Either fields are empty, or short rows are made up for by long ones.
-            for text in parsed:
-                self.unzipper.check_rows(text)
+            # Either fields are empty, or rows differ in length and have the right number in all.
+            for csv in parsed:
+                self.unzipper.check_rows(csv)
         frame = self.parser.with_datetimes(frame, parsed)
         self._check_filled(frame, parsed)
         if len(parsed) == 1 and (check or midnight):
@@ -193,8 +194,8 @@ class ChunkReader:
         if task.without:
             frame = frame.filter(~pl.col("date").is_in(task.without))
             spans = [(task, frame.height)]
-        inflated = sum(len(text.body) for text in parsed)
-        return Chunk(spans, _asked(frame, columns), stats, inflated)
+        inflated = sum(len(csv.body) for csv in parsed)
+        return Chunk(spans, _requested(frame, columns), stats, inflated, csv_chunks[-1].ends)
 
     def _columns_to_parse(self, columns: set[str], *, check: bool, timed: bool) -> set[str]:
         """Return the csv columns that give `columns`, and those that are checked."""
@@ -210,10 +211,10 @@ class ChunkReader:
             names = names | self._feed.csv_types.keys()
         return names & self._feed.csv_types.keys()
 
-    def _check_filled(self, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> None:
+    def _check_filled(self, frame: pl.DataFrame, csv_chunks: Sequence[CsvChunk]) -> None:
         for name in self._filled:
             try:
-                check_filled(name, frame, texts)
+                check_filled(name, frame, csv_chunks)
             except FileError as error:
                 # Other readers accept the file.
                 error.lasting = False
@@ -235,12 +236,12 @@ class ChunkReader:
         return pl.concat(parts)
 
 
-def _spans(texts: Sequence[CsvChunk]) -> list[tuple[FileTask, int]]:
-    return [(text.task, text.rows) for text in texts]
+def _spans(csv_chunks: Sequence[CsvChunk]) -> list[tuple[FileTask, int]]:
+    return [(csv.task, csv.rows) for csv in csv_chunks]
 
 
-def _asked(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
-    """Return the columns asked for, with empty texts as null."""
+def _requested(frame: pl.DataFrame, columns: set[str]) -> pl.DataFrame:
+    """Return the requested columns, with empty texts as null."""
     words = [name for name, dtype in frame.schema.items() if dtype == pl.String and name in columns]
     if words:
         frame = frame.with_columns(pl.col(words).replace("", None))
@@ -273,15 +274,15 @@ def batch_of(chunk: Chunk, schema: pa.Schema) -> pa.RecordBatch:
     schema : pyarrow.Schema
         The columns, in their order: path columns, and columns of the chunk's frame.
     """
-    own = chunk.frame.to_arrow()
+    table = chunk.frame.to_arrow()
     folders = [
-        (held.folder, sum(rows for _, rows in spans))
-        for held, spans in groupby(chunk.spans, lambda span: span[0].held)
+        (stored.folder, sum(rows for _, rows in spans))
+        for stored, spans in groupby(chunk.spans, lambda span: span[0].stored)
     ]
     arrays = []
     for name in schema.names:
-        if name in own.column_names:
-            arrays.append(own.column(name).combine_chunks())
+        if name in table.column_names:
+            arrays.append(table.column(name).combine_chunks())
         elif name == "file":
             arrays.append(_repeat([(task.file.path, rows) for task, rows in chunk.spans]))
         else:

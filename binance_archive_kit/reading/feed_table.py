@@ -39,7 +39,7 @@ FILE_COLUMNS = ("partition", "file")
 #: decimals: rounding would change its values.
 PLACES = 18
 MOMENT = pl.Datetime("us")
-#: What the values of a column cover, in words.
+#: Descriptions of the times that values cover.
 _MEASURED = {
     "flow": "over the period",
     "moment": "as of known_at",
@@ -104,10 +104,10 @@ class FeedTable:
         self.columns = {column.column: dtypes[column.dtype] for column in self.own_columns()}
         if time.column not in self.columns:
             self.columns[time.column] = MOMENT
-        own = pl.DataFrame(schema=self.columns).to_arrow().schema
+        own_types = pl.DataFrame(schema=self.columns).to_arrow().schema
         words = {name: pa.field(name, _WORD) for name in PATH_COLUMNS}
         paths = words | {"date": pa.field("date", pa.date32())}
-        self.arrow = pa.schema([*paths.values(), *own])
+        self.arrow = pa.schema([*paths.values(), *own_types])
 
     def __repr__(self) -> str:
         return f"Feed({self.view!r})"

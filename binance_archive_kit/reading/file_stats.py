@@ -33,7 +33,7 @@ class Irregularity(StrEnum):
 
     @property
     def meaning(self) -> str:
-        """What was found, and how the file is read."""
+        """The irregularity in words, and how the file is read."""
         return _MEANINGS[self]
 
 
@@ -42,7 +42,7 @@ _MEANINGS = {
     "milliseconds, or in milliseconds where they have microseconds; read by their magnitude, "
     "which gives the days in the file's name",
     Irregularity.NO_FINAL_NEWLINE: "the last row has no end of line, so its last field may be "
-    "cut off; read as it stands",
+    "cut off; read as it is",
     Irregularity.BLANK_LINE: "it has blank lines; they are left out",
     Irregularity.BYTE_ORDER_MARK: "it begins with a byte order mark, which is left out",
     Irregularity.CARRIAGE_RETURN: "lines end with a carriage return, which is left out",
@@ -56,7 +56,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class FileStats:
-    """What reading a file has shown.
+    """Statistics found on reading a file.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class FileTask:
     Attributes
     ----------
     file : StoredFile
-    held : StoredFolder
+    stored : StoredFolder
         The folder it belongs to.
     stats : FileStats or None
         None if it was not read before, or was changed since.
@@ -131,14 +131,14 @@ class FileTask:
     """
 
     file: StoredFile
-    held: StoredFolder
+    stored: StoredFolder
     stats: FileStats | None = None
     without: frozenset[date] = frozenset()
 
     @property
     def folder(self) -> Folder:
         """The folder it belongs to, without its files."""
-        return self.held.folder
+        return self.stored.folder
 
     @property
     def rows(self) -> int | None:
@@ -164,7 +164,7 @@ def lead_of(folder: Folder) -> timedelta:
 
 
 def slack_of(folder: Folder) -> tuple[int, int]:
-    """Return by how many microseconds rows may lie before and after the days of their file."""
+    """Return the microseconds that rows may lie before and after the days of their file."""
     if folder.interval is not None:
         return lead_of(folder).days * DAY, 0
     if folder.data_type in _EXACT:

@@ -1,7 +1,7 @@
 """Read large files in chunks, each file in the order of time.
 
-The rows of a file that was never read wait until its last row was seen: only then it is known
-that they are in order. If they take too much memory, the rest of the file is read for its times
+The rows of a file that was never read wait until its last row is read, because only then their
+order is known. If they take too much memory, the rest of the file is read for its times
 alone first, and again for its rows. A file that is out of order is sorted.
 """
 
@@ -44,7 +44,7 @@ def sort_frames(
     """Yield the rows of a file in the order of time.
 
     A pass over the file yields the earliest rows that were not yielded yet, as soon as no later
-    chunk has an earlier row. Rows for which there is no room wait for the next pass.
+    chunk has an earlier row. Rows beyond the limit wait for the next pass.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class _WaitingRows:
     Attributes
     ----------
     ceiling : int or None
-        Rows from this time on are left for another pass, because there is no room for them.
+        Rows from this time on wait for another pass, because of the limit.
     """
 
     def __init__(self, time: str, limit: int) -> None:
@@ -99,9 +99,9 @@ class _WaitingRows:
         until = until if self.ceiling is None else min(until, self.ceiling)
         while len(times := self._times_before(until)):
             # Some at a time: rows are in memory twice while they are sorted.
-            some = np.partition(times, _SORTED)[_SORTED] if len(times) > _SORTED else until
-            some = int(some) if some > times.min() else until
-            yield pl.concat(self._split(some)).sort(self._time, maintain_order=True)
+            bound = np.partition(times, _SORTED)[_SORTED] if len(times) > _SORTED else until
+            bound = int(bound) if bound > times.min() else until
+            yield pl.concat(self._split(bound)).sort(self._time, maintain_order=True)
         if sum(frame.estimated_size() for frame in self._frames) > self._limit:
             times = self._times_before(LATEST)
             middle = int(np.partition(times, len(times) // 2)[len(times) // 2])
@@ -247,17 +247,17 @@ class LargeFiles(Generic[T]):
                 task, request.columns, request.finish, workers=request.workers, start=done
             )
 
-    def _finished(self, raw: CsvChunk, ends: bool) -> list[T]:
-        return [self._request.finish(self._parse(raw, self._request.columns, ends=ends))]
+    def _finished(self, raw: CsvChunk) -> list[T]:
+        return [self._request.finish(self._parse(raw, self._request.columns))]
 
-    def _waiting(self, raw: CsvChunk, ends: bool) -> list[_Part[T]]:
+    def _waiting(self, raw: CsvChunk) -> list[_Part[T]]:
         """Parse a chunk whose result waits until the order of the file is known."""
         times_only = raw.task.file in self._times_only
         columns = {self._time} if times_only else self._request.columns
-        chunk = self._parse(raw, columns, ends=ends)
+        chunk = self._parse(raw, columns)
         size = int(chunk.frame.estimated_size())
         result = None if times_only else self._request.finish(chunk)
-        return [_Part(raw.task, chunk.stats[0], size, result, ends)]
+        return [_Part(raw.task, chunk.stats[0], size, result, raw.ends)]
 
     def _jobs(self, tasks: Sequence[FileTask]) -> Generator[Callable[[], list[Any]]]:
         """Yield the work on each chunk of files that `submit` submits."""
@@ -269,7 +269,7 @@ class LargeFiles(Generic[T]):
                 try:
                     known = None
                     for raw in self._raw_chunks(task):
-                        known = known + self._parse(raw, set(), ends=False).stats[0]
+                        known = known + self._parse(raw, set()).stats[0]
                 except FileError as error:
                     self._request.skip(error)
                     continue
@@ -280,31 +280,29 @@ class LargeFiles(Generic[T]):
                 continue
             work = self._waiting if matters and known is None else self._finished
             with closing(self._raw_chunks(task)) as chunks:
-                for raw, ends in _with_end(chunks):
-                    yield partial(work, raw, ends)
+                for raw in chunks:
+                    yield partial(work, raw)
 
     def _raw_chunks(self, task: FileTask) -> Generator[CsvChunk]:
         """Yield the chunks of a file, with the unit that its first row shows."""
         unit = None
         started = False
         try:
-            for raw in self._reader.unzipper.read_raw(task):
+            for raw, is_last in _with_end(self._reader.unzipper.read_raw(task)):
                 # The first chunk may have no row after its header.
                 if not started and (body := b"".join(raw.parts)):
                     unit, started = self._reader.parser.detect_unit(task, body, raw.layout), True
-                raw.unit = unit
+                raw.unit, raw.ends = unit, is_last
                 yield raw
         except FileError as error:
             raise self._request.notes.rejected(task, error) from None
 
-    def _parse(self, raw: CsvChunk, columns: set[str], *, ends: bool) -> Chunk:
+    def _parse(self, raw: CsvChunk, columns: set[str]) -> Chunk:
         try:
             self._reader.unzipper.join(raw)
-            chunk = self._reader.read_one(raw, columns)
+            return self._reader.read_one(raw, columns)
         except FileError as error:
             raise self._request.notes.rejected(raw.task, error) from None
-        chunk.ends = ends
-        return chunk
 
     def _read_again(
         self,
@@ -317,22 +315,22 @@ class LargeFiles(Generic[T]):
     ) -> Generator[R]:
         """Read a file once more, from one of its chunks on."""
 
-        def chunks() -> Generator[tuple[CsvChunk, bool]]:
+        def chunks() -> Generator[CsvChunk]:
             with closing(self._raw_chunks(task)) as all_chunks:
-                yield from islice(_with_end(all_chunks), start, None)
+                yield from islice(all_chunks, start, None)
 
-        def run(raw: CsvChunk, ends: bool) -> list[R]:
-            return [finish(self._parse(raw, columns, ends=ends))]
+        def run(raw: CsvChunk) -> list[R]:
+            return [finish(self._parse(raw, columns))]
 
         with OrderedPool[R](workers) as pool, Prefetcher(chunks()) as rest:
-            for raw, ends in rest:
-                yield from pool.submit(partial(run, raw, ends))
+            for raw in rest:
+                yield from pool.submit(partial(run, raw))
             yield from pool.rest()
 
     def _sorted(self, task: FileTask) -> Iterator[Chunk]:
         """Yield the rows of a file in the order of time."""
         time, columns = self._time, self._request.columns
-        unasked = {time} - columns
+        extra_columns = {time} - columns
         inflated = 0
         empty = pl.DataFrame()
 
@@ -353,8 +351,8 @@ class LargeFiles(Generic[T]):
         workers = self._request.workers
         lows = list(self._read_again(task, {time}, lowest, workers=workers))
         for frame in sort_frames(frames, lows, time, WAITING):
-            yield Chunk([(task, frame.height)], frame.drop(unasked), ends=False)
-        yield Chunk([(task, 0)], empty.drop(unasked, strict=False), inflated=inflated)
+            yield Chunk([(task, frame.height)], frame.drop(extra_columns), ends=False)
+        yield Chunk([(task, 0)], empty.drop(extra_columns, strict=False), inflated=inflated)
 
 
 def _with_end(items: Iterator[R]) -> Iterator[tuple[R, bool]]:

@@ -71,11 +71,11 @@ class CsvParser:
             return None
         return "us" if int(field) >= _MICROSECONDS else "ms"
 
-    def _unit(self, text: CsvChunk) -> str | None:
-        return text.unit or self.expected_unit(text.task)
+    def _unit(self, csv: CsvChunk) -> str | None:
+        return csv.unit or self.expected_unit(csv.task)
 
     def parse(
-        self, texts: Sequence[CsvChunk], names: Collection[str]
+        self, csv_chunks: Sequence[CsvChunk], names: Collection[str]
     ) -> tuple[pl.DataFrame, list[CsvChunk]]:
         """Parse some of the csv columns of files with one layout, as one frame.
 
@@ -91,22 +91,22 @@ class CsvParser:
         WrongColumns, WrongValues
         """
         if self._decimals:
-            for text in texts:
-                _check_places(text)
+            for csv in csv_chunks:
+                _check_places(csv)
         try:
-            frame = self._parse(texts, names)
+            frame = self._parse(csv_chunks, names)
         except FileError:
-            body = without_blank_lines(texts[0])
-            if len(texts) > 1 or len(body) == len(texts[0].body):
+            body = without_blank_lines(csv_chunks[0])
+            if len(csv_chunks) > 1 or len(body) == len(csv_chunks[0].body):
                 raise
-            odd = texts[0].odd | {Irregularity.BLANK_LINE}
-            texts = [replace(texts[0], body=body, odd=odd)]
-            frame = self._parse(texts, names)
-        return frame, list(texts)
+            irregularities = csv_chunks[0].irregularities | {Irregularity.BLANK_LINE}
+            csv_chunks = [replace(csv_chunks[0], body=body, irregularities=irregularities)]
+            frame = self._parse(csv_chunks, names)
+        return frame, list(csv_chunks)
 
-    def _parse(self, texts: Sequence[CsvChunk], names: Collection[str]) -> pl.DataFrame:
+    def _parse(self, csv_chunks: Sequence[CsvChunk], names: Collection[str]) -> pl.DataFrame:
         columns = list(self._types.items())
-        layout = texts[0].layout
+        layout = csv_chunks[0].layout
         positions = range(len(columns)) if layout is None else layout.positions
         if layout is not None:
             # No column of a feed has a name that begins with a blank.
@@ -115,8 +115,9 @@ class CsvParser:
             ]
             for position, column in zip(positions, columns, strict=True):
                 fields[position] = column
-        body = texts[0].body if len(texts) == 1 else b"".join(text.body for text in texts)
-        name = texts[0].task.file.path
+        bodies = [csv.body for csv in csv_chunks]
+        body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
+        name = csv_chunks[0].task.file.path
         try:
             frame = pl.read_csv(
                 body,
@@ -131,14 +132,14 @@ class CsvParser:
                 missing_columns="raise",
             )
         except pl.exceptions.PolarsError as error:
-            for text in texts:
-                self._unzipper.check_rows(text)
+            for csv in csv_chunks:
+                self._unzipper.check_rows(csv)
             raise WrongValues(name, str(error).partition("\n")[0]) from None
-        if frame.height != sum(text.rows for text in texts):
+        if frame.height != sum(csv.rows for csv in csv_chunks):
             raise WrongValues(name, "its rows are not one to a line")
         return frame
 
-    def with_datetimes(self, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> pl.DataFrame:
+    def with_datetimes(self, frame: pl.DataFrame, csv_chunks: Sequence[CsvChunk]) -> pl.DataFrame:
         """Turn the times of files of one unit into datetimes (naive, UTC).
 
         Raises
@@ -156,18 +157,18 @@ class CsvParser:
         epochs = [name for name in (time.column, *time.others) if name in frame.columns]
         if time.kind == "text" or not epochs:
             return frame
-        unit = self._unit(texts[0])
+        unit = self._unit(csv_chunks[0])
         milliseconds = unit == "ms"
         for name in epochs:
             values = frame[name]
-            _check_unit((values.min(), values.max()), unit, texts[0], name)
+            _check_unit((values.min(), values.max()), unit, csv_chunks[0], name)
             datetimes = (values * 1_000 if milliseconds else values).cast(MOMENT)
             frame.replace_column(frame.get_column_index(name), datetimes)
         return frame
 
     # Statistics
 
-    def stats_from_ends(self, texts: Sequence[CsvChunk]) -> list[FileStats] | None:
+    def stats_from_ends(self, csv_chunks: Sequence[CsvChunk]) -> list[FileStats] | None:
         """Return statistics from the first and the last row of each of some files of one unit.
 
         None if these do not show the times of all rows.
@@ -176,26 +177,26 @@ class CsvParser:
         ------
         WrongUnit, OutOfPeriod
         """
-        name, unit = self._time.column, self._unit(texts[0])
+        name, unit = self._time.column, self._unit(csv_chunks[0])
         index = [*self._types].index(name)
         found = []
-        for text in texts:
-            if self._unzipper.has_other_letters(text):
+        for csv in csv_chunks:
+            if self._unzipper.has_other_letters(csv):
                 return None
             # A short row may have no time; parsing finds out what is wrong with it.
-            fields = [field_of(row, index) for row in first_and_last_row(text)]
+            fields = [field_of(row, index) for row in first_and_last_row(csv)]
             if not all(map(bytes.isdigit, fields)):
                 return None
             times = [int(field) for field in fields]
-            _check_unit(times, unit, text, name)
+            _check_unit(times, unit, csv, name)
             if unit == "ms":
                 times = [time * 1_000 for time in times]
             span = (min(times), max(times)) if times else None
-            found.append(self._stats(text, unit, span, times == sorted(times), checked=False))
+            found.append(self._stats(csv, unit, span, times == sorted(times), checked=False))
         return found
 
     def stats(
-        self, frame: pl.DataFrame, texts: Sequence[CsvChunk], *, full: bool
+        self, frame: pl.DataFrame, csv_chunks: Sequence[CsvChunk], *, full: bool
     ) -> list[FileStats]:
         """Check the time and the symbol of every row, and return the statistics of each file.
 
@@ -203,29 +204,29 @@ class CsvParser:
         ------
         OutOfPeriod, WrongValues
         """
-        name, unit = self._time.column, self._unit(texts[0])
-        check_filled(name, frame, texts)
+        name, unit = self._time.column, self._unit(csv_chunks[0])
+        check_filled(name, frame, csv_chunks)
         times = times_of(frame, name)
-        ends = np.cumsum([text.rows for text in texts])
+        ends = np.cumsum([csv.rows for csv in csv_chunks])
         starts = np.concatenate([[0], ends[:-1]])
         # The first row of a file has none before it.
         falls = np.setdiff1d(np.flatnonzero(times[1:] < times[:-1]) + 1, starts)
         unsorted = set(np.searchsorted(ends, falls).tolist())
         found = []
-        for number, (text, start, end) in enumerate(
-            zip(texts, starts.tolist(), ends.tolist(), strict=True)
+        for number, (csv, start, end) in enumerate(
+            zip(csv_chunks, starts.tolist(), ends.tolist(), strict=True)
         ):
-            if text.rows and "symbol" in frame.columns:
-                _check_symbol(text.task, frame["symbol"].slice(start, text.rows))
+            if csv.rows and "symbol" in frame.columns:
+                _check_symbol(csv.task, frame["symbol"].slice(start, csv.rows))
             ordered = number not in unsorted
-            own = times[start:end] if ordered else np.sort(times[start:end])
-            span = (int(own[0]), int(own[-1])) if text.rows else None
-            found.append(self._stats(text, unit, span, ordered, checked=True, full=full))
+            file_times = times[start:end] if ordered else np.sort(times[start:end])
+            span = (int(file_times[0]), int(file_times[-1])) if csv.rows else None
+            found.append(self._stats(csv, unit, span, ordered, checked=True, full=full))
         return found
 
     def _stats(
         self,
-        text: CsvChunk,
+        csv: CsvChunk,
         unit: str | None,
         span: tuple[int, int] | None,
         ordered: bool,
@@ -235,30 +236,30 @@ class CsvParser:
     ) -> FileStats:
         """Compare the first and the last time of a file with its name."""
         first, last = span or (None, None)
-        file, odd = text.task.file, text.odd
+        file, irregularities = csv.task.file, csv.irregularities
         if span is not None:
-            _check_period(text.task, *span)
+            _check_period(csv.task, *span)
         if unit != self._time.unit_on(file.start):
-            odd |= {Irregularity.UNEXPECTED_UNIT}
-        size = len(text.body)
-        return FileStats(file.stamp, text.rows, first, last, ordered, size, checked, full, odd)
+            irregularities |= {Irregularity.UNEXPECTED_UNIT}
+        counts = csv.rows, first, last, ordered, len(csv.body)
+        return FileStats(file.stamp, *counts, checked, full, irregularities)
 
     def without_next_midnight(
-        self, frame: pl.DataFrame, text: CsvChunk
+        self, frame: pl.DataFrame, csv: CsvChunk
     ) -> tuple[pl.DataFrame, CsvChunk]:
         """Remove rows of the midnight after the days of a file: the next file has them."""
-        file = text.task.file
-        _, end = period_of(text.task.folder, file)
+        file = csv.task.file
+        _, end = period_of(csv.task.folder, file)
         column = frame[self._time.column]
         if end != (to_day_number(file.end) + 1) * DAY or column.max() is None:
-            return frame, text
+            return frame, csv
         late = times_of(frame, self._time.column) == end
-        # A file of nothing else is another day's.
-        if not late.any() or column.null_count() or (late.all() and text.first):
-            return frame, text
+        # A file with no other rows is a file of the next day.
+        if not late.any() or column.null_count() or (late.all() and csv.first):
+            return frame, csv
         frame = frame.filter(~late)
-        odd = text.odd | {Irregularity.NEXT_MIDNIGHT}
-        return frame, replace(text, rows=frame.height, odd=odd)
+        irregularities = csv.irregularities | {Irregularity.NEXT_MIDNIGHT}
+        return frame, replace(csv, rows=frame.height, irregularities=irregularities)
 
 
 def times_of(frame: pl.DataFrame, time: str) -> npt.NDArray[np.int64]:
@@ -266,7 +267,7 @@ def times_of(frame: pl.DataFrame, time: str) -> npt.NDArray[np.int64]:
     return frame[time].to_numpy().view(np.int64)
 
 
-def check_filled(name: str, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> None:
+def check_filled(name: str, frame: pl.DataFrame, csv_chunks: Sequence[CsvChunk]) -> None:
     """Check that no field of a column is empty or invalid.
 
     Raises
@@ -276,10 +277,10 @@ def check_filled(name: str, frame: pl.DataFrame, texts: Sequence[CsvChunk]) -> N
     if not frame[name].null_count():
         return
     start = 0
-    for text in texts:
-        if frame[name].slice(start, text.rows).null_count():
-            raise WrongValues(text.task.file.path, f"a row has no {name}, or no readable one")
-        start += text.rows
+    for csv in csv_chunks:
+        if frame[name].slice(start, csv.rows).null_count():
+            raise WrongValues(csv.task.file.path, f"a row has no {name}, or no readable one")
+        start += csv.rows
 
 
 def _check_period(task: FileTask, first: int, last: int) -> None:
@@ -291,7 +292,7 @@ def _check_period(task: FileTask, first: int, last: int) -> None:
             days += f" to {task.file.end}"
         raise OutOfPeriod(
             task.file.path,
-            f"a row is of {found:%Y-%m-%d %H:%M:%S.%f}, and its name says {days}",
+            f"a row is of {found:%Y-%m-%d %H:%M:%S.%f}, and the days in its name are {days}",
         )
 
 
@@ -306,7 +307,7 @@ def _check_symbol(task: FileTask, values: pl.Series) -> None:
         )
 
 
-def _check_unit(values: Iterable[Any], unit: str | None, text: CsvChunk, name: str) -> None:
+def _check_unit(values: Iterable[Any], unit: str | None, csv: CsvChunk, name: str) -> None:
     """Check that times of a column have the unit of the file.
 
     Raises
@@ -317,23 +318,23 @@ def _check_unit(values: Iterable[Any], unit: str | None, text: CsvChunk, name: s
         if value is not None and (value >= _MICROSECONDS) != (unit == "us"):
             found = "us" if value >= _MICROSECONDS else "ms"
             raise WrongUnit(
-                text.task.file.path,
+                csv.task.file.path,
                 f"{name} holds {_NAMES[found]}, as {value} shows, and other times of the file "
                 f"are {_NAMES[unit or 'ms']}",
             )
 
 
-def _check_places(text: CsvChunk) -> None:
+def _check_places(csv: CsvChunk) -> None:
     """Check that no number has more decimal places than are kept."""
-    found = _MANY_PLACES.search(text.body)
+    found = _MANY_PLACES.search(csv.body)
     number = None if found is None else found[0].decode()
-    for small in _SMALL_NUMBER.findall(text.body):
+    for small in _SMALL_NUMBER.findall(csv.body):
         exponent = Decimal(small.decode()).normalize().as_tuple().exponent
         if isinstance(exponent, int) and -exponent > PLACES:
             number = small.decode()
     if number is not None:
         raise WrongValues(
-            text.task.file.path,
+            csv.task.file.path,
             f"a number has more than {PLACES} decimal places (…{number}), which decimals=True "
             "cannot keep exactly; decimals=False reads it",
         )

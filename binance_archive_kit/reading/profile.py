@@ -1,4 +1,4 @@
-"""Profile files: their runs of consecutive rows, duplicates, and values that cannot be right."""
+"""Profile files: their runs of consecutive rows, duplicates, and invalid values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _Hashes = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], Times]
 
 @dataclass(frozen=True, slots=True)
 class FileProfile:
-    """The rows of a file, in a few numbers.
+    """A summary of the rows of a file.
 
     Attributes
     ----------
@@ -71,9 +71,9 @@ class FileProfile:
     runs : numpy.ndarray
         Columns as in `Run`, in the order of time.
     flaws : tuple of Flaw
-        Values that cannot be right, and rows of one key that differ.
+        Invalid values, and rows of one key that differ.
     standing : tuple of Standing
-        How long bools have the same value, where they should not for long.
+        Streaks of the bools that should not be constant.
     """
 
     stats: FileStats
@@ -86,7 +86,7 @@ class FileProfile:
 
     @property
     def days(self) -> frozenset[date] | None:
-        """UTC days that it has rows of; None where runs do not tell the days of all rows."""
+        """UTC days that it has rows of; None if runs do not show the days of all rows."""
         if self.off_grid or self.duplicates:
             return None
         starts = self.runs[:, Run._fields.index("first")]
@@ -149,7 +149,7 @@ class Profiler:
         files = len(spans)
         cadence = cadence_of(self._feed.market, self._feed.data_type, spans[0][0].folder.interval)
         file = np.repeat(np.arange(files), [count for _, count in spans])
-        # The key of a funding rate is the hour it stands for.
+        # The key of a funding rate is its hour.
         labels = snap_to_grid(self._feed.data_type, _integers(frame, self._feed.time))
         batch = Batch(frame, file, labels, files)
         flaws = self._checks.flaws(batch, cadence)
@@ -187,11 +187,10 @@ class Profiler:
     ) -> RowColumns:
         times = batch.times
         if self._feed.data_type is DataType.METRICS:
-            ends = np.cumsum([count for _, count in spans]).tolist()
-            labels = [times[end - count : end] for (_, count), end in zip(spans, ends, strict=True)]
+            ends = np.cumsum([count for _, count in spans])
             offsets = [
-                label_offset(self._feed.market, self._feed.data_type, task.file.start, own)
-                for (task, _), own in zip(spans, labels, strict=True)
+                label_offset(self._feed.market, self._feed.data_type, task.file.start, labels)
+                for (task, _), labels in zip(spans, np.split(times, ends[:-1]), strict=True)
             ]
             times = times - np.array(offsets, np.int64)[batch.file]
         if cadence.hours_column:
@@ -230,8 +229,8 @@ class Profiler:
             count = group.height - group.n_unique(key)
             first = group.filter(pl.struct(key) == group.select(pl.struct(key)).to_series()[0])
             times = _integers(group, self._feed.time)
-            what = _difference(first.drop(_FILE))
-            conflicts[int(file)] = _conflict(what, count, times)
+            text = _difference(first.drop(_FILE))
+            conflicts[int(file)] = _conflict(text, count, times)
         return conflicts
 
     # Files whose chunks overlap
@@ -255,8 +254,8 @@ class Profiler:
         differs = repeated & (rows[1:] != rows[:-1])
         flaws = tuple(flaw for flaw in profile.flaws if flaw.kind is not FlawKind.CONFLICT)
         if differs.any():
-            what = "rows of one time or number differ"
-            flaws += (_conflict(what, int(differs.sum()), times[1:][differs]),)
+            text = "rows of one time or number differ"
+            flaws += (_conflict(text, int(differs.sum()), times[1:][differs]),)
         runs = profile.runs
         if cadence.kind == "irregular":
             # One run a day, whose ends do not show which rows are in two chunks.
@@ -295,7 +294,7 @@ def profile_files(
     Raises
     ------
     FileError
-        For the first file that is not what its name says.
+        For the first file that is invalid, or whose rows do not fit its name.
     """
     # Exact decimals would be checked the same, but slower.
     feed = feed_table(feed.market, feed.data_type)
@@ -337,7 +336,7 @@ def merge_profiles(cadence: Cadence, profile: FileProfile | None, more: FileProf
     longest = max(profile.longest_silence, more.longest_silence)
     if len(profile.runs) and len(more.runs):
         longest = max(longest, Run(*more.runs[0]).first - Run(*profile.runs[-1]).last)
-    # What was known before is known of the whole file.
+    # Statistics that were known before are those of the whole file.
     stats = profile.stats if profile.stats is more.stats else profile.stats + more.stats
     return FileProfile(
         stats,
@@ -371,8 +370,8 @@ def _sorted_once(cadence: Cadence, rows: RowColumns, new: Marks) -> RowColumns:
     return rows if new.all() else rows.take(new)
 
 
-def _conflict(what: str, rows: int, times: Times) -> Flaw:
-    reason = Reason(what, rows)
+def _conflict(text: str, rows: int, times: Times) -> Flaw:
+    reason = Reason(text, rows)
     return Flaw(FlawKind.CONFLICT, rows, int(times.min()), int(times.max()), (reason,))
 
 

@@ -41,7 +41,7 @@ _APART = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Large:
-    """A file of few bytes but much csv, to be read in chunks when it is its turn."""
+    """A small zip with much csv, to be read in chunks once the files before it are read."""
 
     task: FileTask
 
@@ -58,8 +58,8 @@ class ZipReader:
         Columns without empty fields, among those that are read; the time always is one.
     full : bool
         Parse every column of files that were not parsed in full before, so that a file is
-        rejected for any of its values. Skipping files implies it: otherwise the columns asked
-        for would decide which files are left out.
+        rejected for any of its values. Skipping files implies it: otherwise the requested
+        columns would decide which files are left out.
     in_order : bool
         Yield rows in the order of time where the feed promises it; else large files that are
         out of order are sorted only within their chunks.
@@ -110,7 +110,7 @@ class ZipReader:
         Raises
         ------
         FileError
-            For the first file that is not what its name says.
+            For the first file that is invalid, or whose rows do not fit its name.
         """
         request = ReadRequest(set(columns), finish, workers, skip, self._in_order, self._notes)
         full = self._full or skip is not None
@@ -138,13 +138,13 @@ def _parse_small(
     reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
 ) -> list[Chunk | _Large]:
     try:
-        texts = [reader.unzipper.read(task) for task in tasks]
-        if len(texts) == 1:
-            [text] = texts
-            text.unit = reader.parser.detect_unit(text.task, text.body, text.layout)
-            return [reader.read_one(text, request.columns)]
-        if all(text.layout is None for text in texts):
-            return [reader.read(texts, request.columns)]
+        csv_chunks = [reader.unzipper.read(task) for task in tasks]
+        if len(csv_chunks) == 1:
+            [csv] = csv_chunks
+            csv.unit = reader.parser.detect_unit(csv.task, csv.body, csv.layout)
+            return [reader.read_one(csv, request.columns)]
+        if all(csv.layout is None for csv in csv_chunks):
+            return [reader.read(csv_chunks, request.columns)]
     except LargeText:
         if len(tasks) == 1:
             return [_Large(tasks[0])]
@@ -182,20 +182,20 @@ def _batches(tasks: Sequence[FileTask], reader: ChunkReader) -> Iterator[list[Fi
     for task in tasks:
         stats = task.stats
         apart = task.without or (stats is not None and stats.irregularities & _APART)
-        own = task if apart else None, reader.parser.expected_unit(task)
-        heavy = _weight(task)
-        if batch and (weight + heavy > SMALL or own != kind):
+        next_kind = task if apart else None, reader.parser.expected_unit(task)
+        bytes_of_task = _weight(task)
+        if batch and (weight + bytes_of_task > SMALL or next_kind != kind):
             yield batch
             batch, weight = [], 0
         batch.append(task)
-        weight += heavy
-        kind = own
+        weight += bytes_of_task
+        kind = next_kind
     if batch:
         yield batch
 
 
 def _weight(task: FileTask) -> int:
-    """Return the bytes that a file takes as a zip, or would take."""
+    """Return the size of a file as a zip, in bytes; estimated for a csv."""
     if task.stats is not None and task.stats.inflated > SMALL_TEXT:
         return SMALL + 1
     return task.file.size if task.file.form is not Form.CSV else task.file.size // _PACKED

@@ -132,13 +132,13 @@ def parse_header(name: str, line: bytes, schema: Schema) -> tuple[Layout | None,
     once = len(positions) + len(extra) == len(words)
     if once and not missing:
         order = tuple(positions[column] for column in range(len(columns)))
-        odd = {Irregularity.EXTRA_COLUMNS} if extra else set()
+        irregularities = {Irregularity.EXTRA_COLUMNS} if extra else set()
         if list(order) != sorted(order) or any(
             words[index] != column.name for index, column in zip(order, columns, strict=True)
         ):
-            odd.add(Irregularity.OTHER_HEADER)
+            irregularities.add(Irregularity.OTHER_HEADER)
         usual = order == tuple(range(len(words)))
-        return None if usual else Layout(len(words), order), frozenset(odd)
+        return None if usual else Layout(len(words), order), frozenset(irregularities)
     in_place = all(column in (index, None) for index, column in enumerate(named))
     # One word that no feed has, where the only missing column should be, is its new name.
     renamed = once and in_place and len(missing) == 1 and missing == extra
@@ -155,16 +155,12 @@ def _folded(word: str) -> str:
 
 
 @cache
-def _words_of_columns(columns: tuple[tuple[str, str], ...]) -> dict[str, int]:
-    names = {name: index for index, (name, _) in enumerate(columns)}
-    synonyms = {word: names[name] for word, name in _SYNONYMS.items() if name in names}
-    own = {_folded(column): index for index, (_, column) in enumerate(columns)}
-    return synonyms | own | {_folded(name): index for name, index in names.items()}
-
-
 def _words_of(schema: Schema) -> dict[str, int]:
     """Return the index of the column that each folded word names."""
-    return _words_of_columns(tuple((column.name, column.column) for column in schema.columns))
+    names = {column.name: index for index, column in enumerate(schema.columns)}
+    synonyms = {word: names[name] for word, name in _SYNONYMS.items() if name in names}
+    ours = {_folded(column.column): index for index, column in enumerate(schema.columns)}
+    return synonyms | ours | {_folded(name): index for name, index in names.items()}
 
 
 @cache
@@ -188,11 +184,11 @@ class CsvChunk:
         The text as it was inflated, until `Unzipper.join` joins it to `body`.
     commas : int
         In all parts.
-    odd : frozenset of Irregularity
+    irregularities : frozenset of Irregularity
     layout : Layout or None
         None if rows are laid out as those of the feed.
-    first : bool
-        Whether the file begins with it.
+    first, ends : bool
+        Whether the file begins, and ends, with it.
     body : bytes
     rows : int
     unit : str or None
@@ -204,9 +200,10 @@ class CsvChunk:
     task: FileTask
     parts: list[bytes | memoryview]
     commas: int
-    odd: Irregularities
+    irregularities: Irregularities
     layout: Layout | None
     first: bool = True
+    ends: bool = True
     body: bytes = b""
     rows: int = 0
     unit: str | None = None
@@ -268,12 +265,12 @@ class Unzipper:
         return self._text(task, body)
 
     def _text(self, task: FileTask, body: bytes) -> CsvChunk:
-        body, layout, odd = self._without_header(task.file.path, body)
-        text = CsvChunk(task, [body], _count(body, _COMMA), odd, layout)
-        self.join(text)
+        body, layout, irregularities = self._without_header(task.file.path, body)
+        csv = CsvChunk(task, [body], _count(body, _COMMA), irregularities, layout)
+        self.join(csv)
         # Now, while the bytes are in the processor's cache.
-        self.has_other_letters(text)
-        return text
+        self.has_other_letters(csv)
+        return csv
 
     def read_raw(self, task: FileTask) -> Iterator[CsvChunk]:
         """Read a large file chunk by chunk, each of whole rows.
@@ -286,7 +283,7 @@ class Unzipper:
         parts: list[bytes | memoryview] = []
         size, row, commas, first, enough = 0, 0, 0, True, _FIRST_CHUNK
         layout: Layout | None = None
-        odd = NO_IRREGULARITIES
+        irregularities = NO_IRREGULARITIES
         name = task.file.path
         for chunk in self._chunks(task.file):
             # Now, while the bytes are in the processor's cache.
@@ -303,16 +300,16 @@ class Unzipper:
             over = rest.count(b",")
             parts.append(memoryview(chunk)[:end])
             if first:
-                body, layout, odd = self._without_header(name, b"".join(parts))
+                body, layout, irregularities = self._without_header(name, b"".join(parts))
                 parts, commas = [body], body.count(b",") + over
-            yield CsvChunk(task, parts, commas - over, odd, layout, first)
+            yield CsvChunk(task, parts, commas - over, irregularities, layout, first)
             parts, size, commas, first = [rest], len(rest), over, False
             enough = min(2 * enough, CHUNK)
         if first:
-            body, layout, odd = self._without_header(name, b"".join(parts))
+            body, layout, irregularities = self._without_header(name, b"".join(parts))
             parts, commas = [body], body.count(b",")
         if size or first:
-            yield CsvChunk(task, parts, commas, odd, layout, first)
+            yield CsvChunk(task, parts, commas, irregularities, layout, first)
 
     # Bytes
 
@@ -352,96 +349,99 @@ class Unzipper:
         """Remove what precedes the first row; return the rest, its layout and irregularities."""
         if not body or body[:1].isdigit() or body[:1] == b"-":
             return body, None, NO_IRREGULARITIES
-        odd = NO_IRREGULARITIES
+        irregularities = NO_IRREGULARITIES
         if body.startswith(_BYTE_ORDER_MARK):
-            body, odd = body[len(_BYTE_ORDER_MARK) :], odd | {Irregularity.BYTE_ORDER_MARK}
+            body = body[len(_BYTE_ORDER_MARK) :]
+            irregularities |= {Irregularity.BYTE_ORDER_MARK}
         if (blank := _BLANK_BEGIN.match(body)) is not None:
-            body, odd = body[blank.end() :], odd | {Irregularity.BLANK_LINE}
+            body = body[blank.end() :]
+            irregularities |= {Irregularity.BLANK_LINE}
         if not is_header(body):
-            return body, None, odd
+            return body, None, irregularities
         end = body.find(b"\n") + 1 or len(body)
         line = body[:end]
         if line not in self._headers:
             self._headers[line] = parse_header(name, line, self._schema)
         layout, more = self._headers[line]
         if (blank := _BLANK_BEGIN.match(body, end)) is not None:
-            end, odd = blank.end(), odd | {Irregularity.BLANK_LINE}
-        return body[end:], layout, odd | more
+            end = blank.end()
+            irregularities |= {Irregularity.BLANK_LINE}
+        return body[end:], layout, irregularities | more
 
     # Rows
 
-    def join(self, text: CsvChunk) -> None:
+    def join(self, csv: CsvChunk) -> None:
         """Join the parts of a chunk, count its rows by their commas, and check the first row.
 
         Raises
         ------
         WrongColumns
         """
-        name, body = text.task.file.path, b"".join(text.parts)
-        text.parts.clear()
+        name, body = csv.task.file.path, b"".join(csv.parts)
+        csv.parts.clear()
         tail = body[-3:]
         if len(tail) < 3 or not tail.endswith(b"\n") or tail.endswith(_BLANK_ENDS):
             body, more = _ended(name, body)
-            text.odd |= more
-        text.body = body
+            csv.irregularities |= more
+        csv.body = body
         if not body:
             return
-        fields = self._fields(text)
-        text.rows, over = divmod(text.commas, fields - 1)
+        fields = self._fields(csv)
+        csv.rows, over = divmod(csv.commas, fields - 1)
         end = body.find(b"\n")
         found = body.count(b",", 0, end) + 1
         if over or found != fields:
-            if Irregularity.NO_FINAL_NEWLINE in text.odd and found == fields:
+            if Irregularity.NO_FINAL_NEWLINE in csv.irregularities and found == fields:
                 raise WrongColumns(name, "its last row is cut off")
             raise WrongColumns(
                 name,
-                f"its first row has {found} fields and there are {text.commas:,} commas in all; a "
+                f"its first row has {found} fields and there are {csv.commas:,} commas in all; a "
                 f"row of {self._schema.market} {self._schema.data_type} has {fields} fields",
             )
         if body.endswith(b"\r", 0, end):
-            text.odd |= {Irregularity.CARRIAGE_RETURN}
+            csv.irregularities |= {Irregularity.CARRIAGE_RETURN}
 
-    def _fields(self, text: CsvChunk) -> int:
+    def _fields(self, csv: CsvChunk) -> int:
         """Return how many fields a row has."""
-        return len(self._schema.columns) if text.layout is None else text.layout.fields
+        return len(self._schema.columns) if csv.layout is None else csv.layout.fields
 
-    def check_rows(self, text: CsvChunk) -> None:
+    def check_rows(self, csv: CsvChunk) -> None:
         """Check the number of fields of each row, and not only of all rows together.
 
         Raises
         ------
         WrongColumns
         """
-        letters = _letters(text.body)
+        letters = _letters(csv.body)
         marks = letters[(letters == _COMMA) | (letters == _NEWLINE)]
-        fields = self._fields(text)
+        fields = self._fields(csv)
         ends = marks[fields - 1 :: fields] == _NEWLINE
-        if len(marks) != text.rows * fields or not ends.all():
+        if len(marks) != csv.rows * fields or not ends.all():
             row = int(np.argmin(ends)) + 1
-            name = text.task.file.path
+            name = csv.task.file.path
             raise WrongColumns(name, f"row {row:,} does not have {fields} fields")
 
-    def has_other_letters(self, text: CsvChunk) -> bool:
+    def has_other_letters(self, csv: CsvChunk) -> bool:
         """Return whether rows of numbers contain letters, such as those of another header.
 
         Far cheaper than parsing. False where a column holds text, and letters are usual.
         """
-        if text.other_letters is None:
-            text.other_letters = self._find_other_letters(text)
-        return text.other_letters
+        if csv.other_letters is None:
+            csv.other_letters = self._find_other_letters(csv)
+        return csv.other_letters
 
-    def _find_other_letters(self, text: CsvChunk) -> bool:
-        if self._booleans is None or not text.rows:
+    def _find_other_letters(self, csv: CsvChunk) -> bool:
+        if self._booleans is None or not csv.rows:
             return False
         if not self._booleans:
-            return bool(_letters(text.body).max() > _NINE)
+            return bool(_letters(csv.body).max() > _NINE)
         # True and False have one "e" each, any header has more.
-        return _count(text.body, _LETTER_E) != self._booleans * text.rows
+        return _count(csv.body, _LETTER_E) != self._booleans * csv.rows
 
 
-def without_blank_lines(text: CsvChunk) -> bytes:
+def without_blank_lines(csv: CsvChunk) -> bytes:
     """Return the csv of a file without its blank lines."""
-    return _BLANK_LINES.sub(b"", text.body)
+    return _BLANK_LINES.sub(b"", csv.body)
 
 
 def first_row(body: bytes) -> bytes:
@@ -449,11 +449,11 @@ def first_row(body: bytes) -> bytes:
     return body[: body.find(b"\n", 0, _BLOCK)]
 
 
-def first_and_last_row(text: CsvChunk) -> tuple[bytes, ...]:
+def first_and_last_row(csv: CsvChunk) -> tuple[bytes, ...]:
     """Return the first and the last row, without the ends of their lines; nothing without rows."""
-    if not text.rows:
+    if not csv.rows:
         return ()
-    body = text.body
+    body = csv.body
     return body[: body.find(b"\n")], body[body.rfind(b"\n", 0, -1) + 1 : -1]
 
 
@@ -472,8 +472,8 @@ def _ended(name: str, body: bytes) -> tuple[bytes, Irregularities]:
             raise WrongColumns(name, "its last row is cut off")
         return body + b"\n", frozenset([Irregularity.NO_FINAL_NEWLINE])
     blank = len(lines) > 2 or bool(lines[-1]) or not bare
-    odd = frozenset([Irregularity.BLANK_LINE]) if body and blank else NO_IRREGULARITIES
-    return (bare + lines[0] + b"\n" if bare else b""), odd
+    irregularities = frozenset([Irregularity.BLANK_LINE]) if body and blank else NO_IRREGULARITIES
+    return (bare + lines[0] + b"\n" if bare else b""), irregularities
 
 
 @cache
@@ -497,13 +497,13 @@ def _letters(body: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(body, np.uint8)
 
 
-def _member(file: Any, length: int, held: StoredFile) -> Member:
-    name = held.path
+def _member(file: Any, length: int, stored: StoredFile) -> Member:
+    name = stored.path
     try:
         member = find_member(file, length)
     except BadMemberError as error:
         raise UnreadableZip(name, str(error)) from None
-    if member.name != member_of(name) and member.name != member_of(held.key):
+    if member.name != member_of(name) and member.name != member_of(stored.key):
         raise UnreadableZip(name, f"its member is {member.name!r} and not {member_of(name)!r}")
     return member
 

@@ -1,4 +1,4 @@
-"""Find values that cannot be right: the checks of the schema, on whole batches of rows.
+"""Find invalid values with the checks of the schema, on whole batches of rows.
 
 If the extremes of a batch satisfy every check, a few passes over its columns are all that is
 needed. Rows are marked one by one only if something is odd.
@@ -55,19 +55,19 @@ class FlawKind(StrEnum):
 class Reason(NamedTuple):
     """Why rows are flawed, such as ``high is below low``, and how many rows are."""
 
-    what: str
+    text: str
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Rows of one file whose values cannot be right.
+    """Rows of one file with invalid values.
 
     Attributes
     ----------
     kind : FlawKind
     rows : int
-        Different ones.
+        Number of different rows.
     first, last : int
         Times of the first and the last row, microseconds since 1970 UTC.
     reasons : tuple of Reason
@@ -83,7 +83,7 @@ class Flaw:
         """Return the flaw of two chunks of a file, or of two groups of its rows."""
         counts: Counter[str] = Counter()
         for reason in (*self.reasons, *more.reasons):
-            counts[reason.what] += reason.rows
+            counts[reason.text] += reason.rows
         return Flaw(
             self.kind,
             self.rows + more.rows,
@@ -95,8 +95,8 @@ class Flaw:
     def __str__(self) -> str:
         """Return what is wrong, in how many rows, and since when."""
         parts = [
-            f"{what} in {rows:,} row{'s' if rows != 1 else ''}"
-            for what, rows in self.reasons[:_SHOWN]
+            f"{text} in {rows:,} row{'s' if rows != 1 else ''}"
+            for text, rows in self.reasons[:_SHOWN]
         ]
         if len(self.reasons) > _SHOWN:
             parts.append(f"and {len(self.reasons) - _SHOWN:,} more")
@@ -114,7 +114,7 @@ class Streak(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """For how long a bool column keeps one value.
+    """The streaks of a bool column.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class Standing:
     longest: Streak
 
     def __add__(self, more: Standing) -> Standing:
-        """Return the same for these rows and the ones after them."""
+        """Join with the streaks of the rows that follow."""
         head, tail, streaks = self.head, more.tail, [self.longest, more.longest]
         if self.tail.value == more.head.value:
             rows = self.tail.rows + more.head.rows
@@ -152,7 +152,7 @@ def merge_flaws(flaws: Iterable[Flaw]) -> tuple[Flaw, ...]:
 
 
 def join_standing(one: Sequence[Standing], other: Sequence[Standing]) -> tuple[Standing, ...]:
-    """Return for how long bools keep one value in two parts, the second following the first."""
+    """Join the streaks of bools in two parts, the second following the first."""
     if not one or not other:
         return tuple(one or other)
     return tuple(column + more for column, more in zip(one, other, strict=True))
@@ -216,18 +216,18 @@ class ValueChecks:
     """
 
     def __init__(self, feed: FeedTable) -> None:
-        own = [column for column in feed.own_columns() if column.column in feed.columns]
-        numbers = [column for column in own if column.dtype not in ("bool", "text")]
-        self._filled = [column.column for column in own if not column.checks.may_be_null]
+        columns = [column for column in feed.own_columns() if column.column in feed.columns]
+        numbers = [column for column in columns if column.dtype not in ("bool", "text")]
+        self._filled = [column.column for column in columns if not column.checks.may_be_null]
         limits = {column.column: list(_limits(column)) for column in numbers}
         self._limits = {name: limits for name, limits in limits.items() if limits}
         # High below low first: then open and close are outside of them, too.
-        bounded = sorted(own, key=lambda column: len(column.checks.bounding_columns))
+        bounded = sorted(columns, key=lambda column: len(column.checks.bounding_columns))
         self._pairs = [pair for column in bounded for pair in _pairs(column)]
-        moving = [column for column in own if not column.checks.may_be_constant]
+        moving = [column for column in columns if not column.checks.may_be_constant]
         self._moving = [column.column for column in moving if column.dtype == "float64"]
         self._bools = [column.column for column in moving if column.dtype == "bool"]
-        floats = {column.column for column in own if column.dtype == "float64"}
+        floats = {column.column for column in columns if column.dtype == "float64"}
         self._band = next((name for name in feed.schema.key if name in floats), None)
         self._volume = "volume" if feed.data_type is DataType.KLINES else ""
 
@@ -263,10 +263,10 @@ class ValueChecks:
         for name, limits in self._limits.items():
             values = _as_floats(frame, name)
             filled = frame[name].is_not_null().to_numpy()
-            for what, breaks in limits:
-                yield what, breaks(values) & filled
-        for what, low, high in self._pairs:
-            yield what, _as_floats(frame, low) > _as_floats(frame, high)
+            for text, breaks in limits:
+                yield text, breaks(values) & filled
+        for text, low, high in self._pairs:
+            yield text, _as_floats(frame, low) > _as_floats(frame, high)
 
     # Values of many rows
 
@@ -279,7 +279,7 @@ class ValueChecks:
         groups = (series.file,) if series.band is None else (series.file, series.band)
         found: dict[int, list[tuple[str, int, int]]] = {}
         for name, values in series.columns.items():
-            # Of so many rows, two neighbours in this sample.
+            # A run of that many rows has two neighbours in this sample.
             sample = values[:: max(rows // 2, 1)]
             if not (sample[1:] == sample[:-1]).any():
                 continue
@@ -288,12 +288,12 @@ class ValueChecks:
                     continue
                 if _neighbours_move(series, name, start, end):
                     of = "" if series.band is None else f" of band {series.band[start]:g}"
-                    what = f"{name}{of} stands still while others move"
-                    found.setdefault(int(series.file[start]), []).append((what, start, end))
+                    text = f"{name}{of} stands still while others move"
+                    found.setdefault(int(series.file[start]), []).append((text, start, end))
         for file, runs in found.items():
             counts: Counter[str] = Counter()
-            for what, start, end in runs:
-                counts[what] += end - start
+            for text, start, end in runs:
+                counts[text] += end - start
             # Several columns of a row may be frozen.
             flawed = np.unique(np.concatenate([np.arange(start, end) for _, start, end in runs]))
             yield file, _flaw(FlawKind.FROZEN, series.times[flawed], counts)
@@ -308,7 +308,7 @@ class ValueChecks:
         return _Series(columns, batch.file[order], batch.times[order], band[order])
 
     def _without_volume(self, batch: Batch, cadence: Cadence) -> Iterator[tuple[int, Flaw]]:
-        """Find long times in which nothing was traded."""
+        """Find long periods without trades."""
         if not self._volume or cadence.step <= 0:
             return
         rows = max(_QUIET_ROWS, _QUIET // cadence.step)
@@ -323,7 +323,7 @@ class ValueChecks:
                 yield int(batch.file[start]), flaw
 
     def standing(self, batch: Batch) -> dict[int, tuple[Standing, ...]]:
-        """Return for how long the bools of each file with rows keep one value, by its number."""
+        """Return the streaks of the bools of each file with rows, by its number."""
         found: dict[int, tuple[Standing, ...]] = {}
         bounds = np.searchsorted(batch.file, np.arange(batch.files + 1)).tolist()
         for name in self._bools:
@@ -331,8 +331,8 @@ class ValueChecks:
             turns = np.flatnonzero(values[1:] != values[:-1]) + 1
             for file, (start, end) in enumerate(pairwise(bounds)):
                 if start < end:
-                    own = turns[slice(*np.searchsorted(turns, [start + 1, end]))]
-                    cuts = np.concatenate([[start], own, [end]])
+                    file_turns = turns[slice(*np.searchsorted(turns, [start + 1, end]))]
+                    cuts = np.concatenate([[start], file_turns, [end]])
                     standing = _standing(name, values, batch.times, cuts)
                     found[file] = (*found.get(file, ()), standing)
         return found
@@ -349,7 +349,7 @@ def _standing(name: str, values: Marks, times: Times, cuts: Times) -> Standing:
 
 
 def _limits(column: Column) -> Iterator[tuple[str, Callable[[Values], Marks]]]:
-    """Yield the limits of a column: what a value that breaks one is, and which values do.
+    """Yield the limits of a column: the text about a breach, and a function that marks breaches.
 
     If the lowest and the highest value of a batch break no limit, no value in between may.
     """
@@ -367,7 +367,7 @@ def _limits(column: Column) -> Iterator[tuple[str, Callable[[Values], Marks]]]:
 
 
 def _pairs(column: Column) -> Iterator[tuple[str, str, str]]:
-    """Yield the columns that bound a column: what is wrong, and the lower and the higher column."""
+    """Yield the columns that bound a column: text about a breach, lower and higher column."""
     low, high = column.checks.within or (None, None)
     if isinstance(low, str):
         yield f"{column.column} is below {low}", low, column.column
@@ -410,8 +410,8 @@ def _as_floats(frame: pl.DataFrame, name: str) -> Values:
 def _first_only(marked: Iterable[tuple[str, Marks]]) -> Iterator[tuple[str, Marks]]:
     """Keep only the first reason of each row."""
     before: Marks | None = None
-    for what, marks in marked:
-        yield what, marks if before is None else marks & ~before
+    for text, marks in marked:
+        yield text, marks if before is None else marks & ~before
         before = marks if before is None else before | marks
 
 
@@ -419,18 +419,18 @@ def _flaws_of(
     batch: Batch, kind: FlawKind, marked: Iterable[tuple[str, Marks]]
 ) -> Iterator[tuple[int, Flaw]]:
     """Yield a flaw for each file with marked rows."""
-    reasons = [(what, marks) for what, marks in marked if marks.any()]
+    reasons = [(text, marks) for text, marks in marked if marks.any()]
     if not reasons:
         return
     flawed = np.logical_or.reduce([marks for _, marks in reasons])
     for file in np.unique(batch.file[flawed]).tolist():
         rows = slice(*np.searchsorted(batch.file, [file, file + 1]))
-        counts = {what: int(np.count_nonzero(marks[rows])) for what, marks in reasons}
+        counts = {text: int(np.count_nonzero(marks[rows])) for text, marks in reasons}
         yield file, _flaw(kind, batch.times[rows][flawed[rows]], counts)
 
 
 def _flaw(kind: FlawKind, times: Times, counts: Mapping[str, int]) -> Flaw:
-    reasons = tuple(Reason(what, rows) for what, rows in counts.items() if rows)
+    reasons = tuple(Reason(text, rows) for text, rows in counts.items() if rows)
     return Flaw(kind, len(times), int(times.min()), int(times.max()), reasons)
 
 

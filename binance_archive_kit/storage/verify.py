@@ -37,9 +37,10 @@ from binance_archive_kit.errors import (
     disk_error,
     field_error,
 )
-from binance_archive_kit.storage.inventory import Form, SkippedFile, StoredFile, find_skipped
+from binance_archive_kit.storage.inventory import Form, StoredFile
 from binance_archive_kit.storage.proof import Expected, Stamp, prove, read_checksum, stamp_of
 from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
+from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
 from binance_archive_kit.storage.store import Store, rehash_moved
 
 _CONNECTIONS = 64

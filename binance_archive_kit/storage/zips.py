@@ -89,12 +89,12 @@ def _check_sizes(member: Member, length: int) -> None:
     most = member.compressed * (_DEFLATE_LIMIT if member.method else 1)
     if member.size > most:
         raise BadMemberError(
-            f"its directory says {member.size:,} bytes, more than {member.compressed:,} "
+            f"its directory states {member.size:,} bytes, more than {member.compressed:,} "
             "compressed bytes can expand to"
         )
     if member.size > size_limit(member.compressed):
         raise BadMemberError(
-            f"its directory says {member.size:,} bytes, more than {_RATIO_LIMIT} times its "
+            f"its directory states {member.size:,} bytes, more than {_RATIO_LIMIT} times its "
             f"{member.compressed:,} compressed bytes; no file of the archive has such a ratio"
         )
 

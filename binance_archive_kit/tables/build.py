@@ -11,20 +11,24 @@ import polars as pl
 import pyarrow as pa
 
 from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import DiskSpaceError
 from binance_archive_kit.reading.chunks import Chunk, batch_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.storage.inventory import Form
+from binance_archive_kit.storage.inventory import Form, StoredFile, StoredFolder
+from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.tables.manifest import FeedFolder, Part
-from binance_archive_kit.tables.merging import MOST, Candidate, due, period_length
-from binance_archive_kit.tables.part_writer import FileRows, PartWriter, SourceFile, files_of
+from binance_archive_kit.tables.merging import MOST, due, period_length
+from binance_archive_kit.tables.part_writer import PartWriter
 from binance_archive_kit.tables.row_reader import Segment
 from binance_archive_kit.tables.snapshot import Snapshot, StaleSnapshot
 
 Read = Callable[[Sequence[FileTask]], Iterator[Chunk]]
 IsCurrent = Callable[[pl.DataFrame], pl.Series]
+#: Rows, the files they are from, and whether the last one ends with them.
+_Rows = tuple[pa.RecordBatch, Sequence[tuple[FileTask, int]], bool]
 
 _RANKS: dict[str | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
 #: Bytes of csv that take one byte in a table.
@@ -56,73 +60,58 @@ class BuildReport:
 class Build:
     """One build of a feed's tables, by the only builder.
 
-    Parameters
+    Attributes
     ----------
-    folder : FeedFolder
-    feed : FeedTable
     report : BuildReport
-        Updated.
-    limit : int
-        Bytes after which no more files are added.
+        What was done so far.
     """
 
-    def __init__(
-        self, folder: FeedFolder, feed: FeedTable, report: BuildReport, limit: int
-    ) -> None:
+    def __init__(self, folder: FeedFolder, feed: FeedTable) -> None:
+        self.report = BuildReport()
         self._folder = folder
         self._feed = feed
-        self._report = report
-        self._limit = limit
 
     def add(
         self, period: str, tasks: Sequence[FileTask], read: Read, done: Callable[[int], None]
     ) -> None:
         """Write the rows of files of one period."""
-        if self._report.bytes >= self._limit:
-            return
         self._check_space(sum(map(_estimate, tasks)))
-
-        def batches() -> Iterator[tuple[pa.RecordBatch, list[FileRows]]]:
-            for chunk, files in files_of(read(tasks)):
-                yield batch_of(chunk, self._feed.arrow), files
-                done(sum(each.is_last for each in files))
-
-        for part in self._write(period, batches()):
+        chunks = read(sorted(tasks, key=_order))
+        rows = ((batch_of(each, self._feed.arrow), each.spans, each.ends) for each in chunks)
+        for part in self._write(period, rows, done):
             self._folder.replace((), [part])
-            self._report.files += part.files
-            self._report.rows += part.rows
+            self.report.files += part.files
+            self.report.rows += part.rows
 
     def merge(self, snapshot: Snapshot, is_current: IsCurrent) -> None:
-        """Merge the parts for which it is due, and drop the rows of other files from them."""
+        """Merge the parts for which it is due, and drop rows of files that were replaced."""
         if not snapshot.parts:
             return
         entries = snapshot.entries()
         entries = entries.filter(is_current(entries))
-        live = dict(entries.group_by("part").agg(pl.col("rows").sum()).iter_rows())
-        candidates = [
-            Candidate(part.name, part.period, part.rows, live.get(index, 0), part.bytes)
-            for index, part in enumerate(snapshot.parts)
-        ]
-        indices = {part.name: index for index, part in enumerate(snapshot.parts)}
-        for names in due(candidates):
-            merged = [indices[name] for name in names]
+        live: dict[int, int] = dict(entries.group_by("part").agg(pl.col("rows").sum()).iter_rows())
+        for indices in due(
+            snapshot.parts, [live.get(index, 0) for index in range(len(snapshot.parts))]
+        ):
+            merged = [snapshot.parts[index] for index in indices]
+            # What cannot be merged now can be read as it is.
             with suppress(DiskSpaceError, StaleSnapshot):
-                self._check_space(sum(snapshot.parts[index].bytes for index in merged))
-                period = snapshot.parts[merged[0]].period
-                rows = _merged(snapshot, entries.filter(pl.col("part").is_in(merged)), self._feed)
-                new = list(self._write(period, rows))
-                self._folder.replace(names, new)
+                self._check_space(sum(part.bytes for part in merged))
+                kept = entries.filter(pl.col("part").is_in(indices))
+                rows = _rows_of(snapshot, kept, self._feed)
+                new = list(self._write(merged[0].period, rows, lambda files: None))
+                self._folder.replace([part.name for part in merged], new)
 
     def _write(
-        self, period: str, batches: Iterable[tuple[pa.RecordBatch, list[FileRows]]]
+        self, period: str, rows: Iterable[_Rows], done: Callable[[int], None]
     ) -> Iterator[Part]:
         """Write rows, and yield the parts that are complete."""
         writer: PartWriter | None = None
         try:
-            for batch, files in batches:
+            for batch, spans, ends in rows:
                 writer = writer or PartWriter(self._folder, self._feed, period)
-                writer.add(batch, files)
-                if writer.bytes >= MOST and files[-1].is_last:
+                done(writer.add(batch, spans, ends=ends))
+                if writer.bytes >= MOST and ends:
                     yield from self._finish(writer)
                     writer = None
             if writer is not None:
@@ -134,10 +123,12 @@ class Build:
 
     def _finish(self, writer: PartWriter) -> Iterator[Part]:
         part = writer.finish()
-        if part is not None:
-            self._report.written += part.rows
-            self._report.bytes += part.bytes
+        if part.files:
+            self.report.written += part.rows
+            self.report.bytes += part.bytes
             yield part
+        else:
+            self._folder.remove(part.name)
 
     def _check_space(self, size: int) -> None:
         free = shutil.disk_usage(self._folder.path).free
@@ -149,21 +140,18 @@ class Build:
             )
 
 
-def by_period(
-    tasks: Sequence[FileTask], entries: pl.DataFrame
-) -> Iterator[tuple[str, list[FileTask]]]:
-    """Group files by the period of their part, each group in the order of its rows."""
+def by_period(tasks: Sequence[FileTask], entries: pl.DataFrame) -> dict[str, list[FileTask]]:
+    """Group files by the period of their part, so that a period is not much more than a part."""
     month = pl.col("start").dt.strftime("%Y-%m")
     months: dict[str, int] = dict(entries.group_by(month).agg(pl.col("size").sum()).iter_rows())
     for task in tasks:
         name = f"{task.file.start:%Y-%m}"
         months[name] = months.get(name, 0) + _estimate(task)
     length = period_length(months)
-    groups: dict[str, list[FileTask]] = {}
-    for task in tasks:
-        groups.setdefault(str(task.file.start)[:length], []).append(task)
-    for period in sorted(groups):
-        yield period, sorted(groups[period], key=_order_of_task)
+    periods: dict[str, list[FileTask]] = {}
+    for task in sorted(tasks, key=lambda task: task.file.start):
+        periods.setdefault(str(task.file.start)[:length], []).append(task)
+    return periods
 
 
 def _estimate(task: FileTask) -> int:
@@ -171,44 +159,37 @@ def _estimate(task: FileTask) -> int:
     return task.file.size // (_PACKED if task.file.form is Form.CSV else 1)
 
 
-def _order_of_task(task: FileTask) -> tuple[object, ...]:
+def _order(task: FileTask) -> tuple[object, ...]:
+    """Return what files are sorted by within a part."""
     folder, file = task.folder, task.file
     return folder.symbol, _RANKS.get(folder.interval, -1), file.start, file.path
 
 
-def _order(file: SourceFile) -> tuple[object, ...]:
-    return file.symbol, _RANKS.get(file.interval, -1), file.start, file.path
-
-
-def _merged(
-    snapshot: Snapshot, entries: pl.DataFrame, feed: FeedTable
-) -> Iterator[tuple[pa.RecordBatch, list[FileRows]]]:
+def _rows_of(snapshot: Snapshot, entries: pl.DataFrame, feed: FeedTable) -> Iterator[_Rows]:
     """Yield the rows of files in several parts, in the order of a part."""
-    width = len(SourceFile._fields)
-    columns = [*SourceFile._fields, "part", "row", "rows"]
-    rows = [
-        (SourceFile(*values[:width]), Segment(*values[width:]))
-        for values in entries.select(columns).iter_rows()
-    ]
-    rows.sort(key=lambda pair: _order(pair[0]))
-    files = iter(rows)
+    columns = ["key", "path", "start", "end", *Stamp._fields, *Segment._fields]
+    files = []
+    for key, path, start, end, *others in entries.select(columns).iter_rows():
+        file = StoredFile(key, path, start, end, Stamp(*others[:4]))
+        task = FileTask(file, StoredFolder(ObjectKey.parse(key).folder, (file,)))
+        files.append((task, Segment(*others[4:])))
+    files.sort(key=lambda pair: _order(pair[0]))
 
     def damaged(segment: Segment) -> Iterator[pa.RecordBatch]:
-        raise StaleSnapshot("a part is damaged")
+        raise StaleSnapshot(f"{segment} is damaged")
 
-    segments = [segment for _, segment in rows]
-    left, is_first = 0, True
+    waiting = ((task, segment.rows) for task, segment in files)
+    segments = [segment for _, segment in files if segment.rows]
+    left = 0
     for _, batch in snapshot.read([segments], feed.arrow.names, None, damaged):
-        found: list[FileRows] = []
+        spans: list[tuple[FileTask, int]] = []
         room = batch.num_rows
         while room:
             if not left:
-                file, segment = next(files)
-                left, is_first = segment.rows, True
+                task, left = next(waiting)
             taken = min(left, room)
             left, room = left - taken, room - taken
-            found.append(FileRows(file, taken, is_first, is_last=not left))
-            is_first = False
-        yield batch, found
-    if empty := [FileRows(file, 0, True, True) for file, _ in files]:
-        yield pa.RecordBatch.from_pylist([], schema=feed.arrow), empty
+            spans.append((task, taken))
+        yield batch, spans, not left
+    if empty := list(waiting):
+        yield pa.RecordBatch.from_pylist([], schema=feed.arrow), empty, True

@@ -14,51 +14,21 @@ import uuid
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from binance_archive_kit.reading.feed_table import FeedTable
 
-#: Format of the tables. Those of another format are ignored and removed.
+#: Another number if files are read, or tables are written, differently than before. Tables of
+#: another format are ignored and removed.
 FORMAT = 1
 _MANIFEST = "manifest.json"
-_ENTRIES = ".entries.parquet"
-_ROWS = ".rows.parquet"
-#: Bytes at the end of a Parquet file: the length of its footer, and a magic number.
-_TAIL = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """The size of a Parquet file, and the CRC-32 of its footer; its pages have their own."""
-
-    bytes: int
-    crc: int
-
-    @classmethod
-    def of(cls, path: Path) -> Checked:
-        """Read the footer of a file that was just written."""
-        with pa.OSFile(str(path)) as file:
-            return cls(file.size(), _footer_crc(file))
-
-    def is_of(self, file: pa.NativeFile) -> bool:
-        """Return whether an open file has this size and footer."""
-        return bool(file.size() == self.bytes) and _footer_crc(file) == self.crc
-
-
-def _footer_crc(file: pa.NativeFile) -> int:
-    size = file.size()
-    tail = file.read_at(_TAIL, max(size - _TAIL, 0))
-    length = min(int.from_bytes(tail[:4], "little") + _TAIL, size)
-    return zlib.crc32(file.read_at(length, size - length))
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A Parquet file with the rows of many files, and its entries.
 
     Attributes
@@ -66,12 +36,14 @@ class Part:
     name : str
         Unique, never used again.
     period : str
-        The months it is for: ``""`` for all, a year, or ``yyyy-mm``.
+        The days of its files begin with it: ``""``, a year, or ``yyyy-mm``.
     rows, files : int
     first, last : str
         First and last UTC day that its files cover, ``yyyy-mm-dd``, both inclusive.
-    data, entries : Checked
-        The two files.
+    data_size, data_crc : int
+        Bytes of the rows, and the CRC-32 of the Parquet footer; pages have their own.
+    entries_size, entries_crc : int
+        The same of the entries.
     """
 
     name: str
@@ -80,52 +52,42 @@ class Part:
     files: int
     first: str
     last: str
-    data: Checked
-    entries: Checked
+    data_size: int
+    data_crc: int
+    entries_size: int
+    entries_crc: int
 
     @property
     def bytes(self) -> int:
-        """Bytes of the two files."""
-        return self.data.bytes + self.entries.bytes
-
-    @classmethod
-    def parse(cls, fields: dict[str, Any]) -> Part:
-        """Build a part from its JSON."""
-        data, entries = Checked(**fields.pop("data")), Checked(**fields.pop("entries"))
-        return cls(**fields, data=data, entries=entries)
+        """Bytes of both files."""
+        return self.data_size + self.entries_size
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """The parts of a feed's tables, the oldest first.
 
     Attributes
     ----------
     generation : int
         Raised by each commit; 0 if there are no tables.
-    parts : tuple of Part
     meaning : str or None
-        Digest of what the feed's rows mean; None if there are no tables.
+        Digest of what decides which rows a file has.
+    parts : tuple of Part
     """
 
     generation: int = 0
-    parts: tuple[Part, ...] = ()
     meaning: str | None = None
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of the parts."""
-        return frozenset(part.name for part in self.parts)
+    parts: tuple[Part, ...] = ()
 
 
 class FeedFolder:
-    """The folder with the tables of one feed. Nothing is created before the first commit.
+    """The folder with the tables of one feed. The first build creates it.
 
     Parameters
     ----------
     path : Path
     meaning : str or None
-        Digest of what the feed's rows mean; None accepts any.
+        Of the feed. None accepts any.
     """
 
     def __init__(self, path: Path, meaning: str | None) -> None:
@@ -135,36 +97,32 @@ class FeedFolder:
     @classmethod
     def of(cls, root: Path, feed: FeedTable) -> FeedFolder:
         """Return the folder of a feed."""
-        return cls(root / feed.table, meaning_of(feed))
+        return cls(root / feed.table, _meaning_of(feed))
 
     def data(self, name: str) -> Path:
         """Return the path of a part's rows."""
-        return self.path / f"{name}{_ROWS}"
+        return self.path / f"{name}.rows.parquet"
 
     def entries(self, name: str) -> Path:
         """Return the path of a part's entries."""
-        return self.path / f"{name}{_ENTRIES}"
+        return self.path / f"{name}.entries.parquet"
 
-    def stamp(self) -> tuple[int, int, int] | None:
-        """Return what changes with each commit; None if there is no manifest."""
-        try:
+    def stamp(self) -> tuple[int, ...] | None:
+        """Return what changes with each commit; None without a manifest."""
+        with suppress(OSError):
             stat = (self.path / _MANIFEST).stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_ino, stat.st_size
+            return stat.st_mtime_ns, stat.st_ino, stat.st_size
+        return None
 
     def load(self) -> Manifest:
         """Read the manifest; an empty one if it is missing, damaged or foreign."""
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             content = json.loads((self.path / _MANIFEST).read_bytes())
-            crc = content.pop("crc")
-            meaning, form = content["meaning"], content["format"]
-            if crc != _crc(content) or form != FORMAT or self._meaning not in (None, meaning):
-                return Manifest()
-            parts = tuple(map(Part.parse, content["parts"]))
-            return Manifest(content["generation"], parts, meaning)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return Manifest()
+            is_whole = content.pop("crc") == _crc(content)
+            meaning, parts = content["meaning"], tuple(Part(*part) for part in content["parts"])
+            if is_whole and content["format"] == FORMAT and self._meaning in (None, meaning):
+                return Manifest(content["generation"], meaning, parts)
+        return Manifest(meaning=self._meaning)
 
     def replace(self, old: Collection[str], new: Sequence[Part]) -> None:
         """List new parts instead of some old ones, whatever other processes commit meanwhile.
@@ -177,22 +135,20 @@ class FeedFolder:
         while True:
             manifest = self.load()
             parts = (*(part for part in manifest.parts if part.name not in old), *new)
-            if parts == manifest.parts or self.commit(manifest.generation, parts):
+            if parts == manifest.parts or self.commit(
+                manifest.generation, manifest._replace(parts=parts)
+            ):
                 break
-        self._remove(manifest.names & frozenset(old))
+        for name in {part.name for part in manifest.parts} & {*old}:
+            self.remove(name)
 
-    def commit(self, generation: int, parts: tuple[Part, ...]) -> bool:
+    def commit(self, old_generation: int, manifest: Manifest) -> bool:
         """Replace a generation of the manifest; return False if it is no longer the latest."""
         with self._lock("commit"):
-            old = self.load()
-            if old.generation != generation:
+            if self.load().generation != old_generation:
                 return False
-            content = {
-                "format": FORMAT,
-                "meaning": self._meaning or old.meaning,
-                "generation": generation + 1,
-                "parts": [asdict(part) for part in parts],
-            }
+            content = manifest._replace(generation=old_generation + 1)._asdict()
+            content["format"] = FORMAT
             new = self.path / f"{uuid.uuid4().hex[:8]}.new"
             try:
                 with new.open("w", encoding="utf-8") as file:
@@ -206,36 +162,34 @@ class FeedFolder:
 
     @contextmanager
     def building(self, *, wait: bool) -> Iterator[bool]:
-        """Become the only builder; False if another one is at work and `wait` is false."""
+        """Become the only builder, and remove what dead ones have left behind.
+
+        Gives False if another builder is at work, unless `wait` is true.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = self._lock("build")
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            with self._lock("build").acquire(timeout=-1 if wait else 0):
+                self._sweep()
+                yield True
         except Timeout:
             yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
 
-    def sweep(self) -> None:
-        """Remove files that no manifest lists. Only for the builder: they are of dead ones."""
+    def remove(self, name: str) -> None:
+        """Remove the files of a part that is not listed."""
+        for path in (self.data(name), self.entries(name)):
+            # What another process has open on Windows, the next build removes.
+            with suppress(OSError):
+                path.unlink()
+
+    def _sweep(self) -> None:
+        """Remove files that the manifest does not list."""
         with self._lock("commit"):
-            names = self.load().names
-            listed = {path.name for name in names for path in (self.data(name), self.entries(name))}
+            listed = {part.name for part in self.load().parts}
+            kept = {*listed, _MANIFEST.partition(".")[0]} if listed else listed
             for path in self.path.iterdir():
-                if path.suffix != ".lock" and path.name not in listed | {_MANIFEST}:
+                if path.suffix != ".lock" and path.name.partition(".")[0] not in kept:
                     with suppress(OSError):
                         path.unlink()
-
-    def _remove(self, names: frozenset[str]) -> None:
-        """Remove the files of parts that are no longer listed."""
-        for name in names:
-            for path in (self.data(name), self.entries(name)):
-                # What another process has open on Windows, the next build removes.
-                with suppress(OSError):
-                    path.unlink()
 
     def _lock(self, name: str) -> FileLock:
         # The system frees it when its process ends, in whatever way.
@@ -246,8 +200,9 @@ def _crc(content: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
-def meaning_of(feed: FeedTable) -> str:
-    """Return a digest of what decides which rows a file of a feed has."""
+@cache
+def _meaning_of(feed: FeedTable) -> str:
+    """Return a digest of what decides which rows a file has."""
     columns = [
         (column.name, column.column, column.dtype, column.unit, column.dropped)
         for column in feed.schema.columns

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Mapping, Sequence
+
+from binance_archive_kit.tables.manifest import Part
 
 #: Bytes from which a part is large enough, and beyond which it is split.
 LARGE, MOST = 64 << 20, 256 << 20
@@ -44,66 +44,41 @@ def period_length(months: Mapping[str, int]) -> int:
     return _PERIODS[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A part that may be merged.
-
-    Attributes
-    ----------
-    name, period : str
-    rows : int
-        All its rows.
-    live : int
-        Rows of files that are unchanged, and that no newer part has.
-    bytes : int
-    """
-
-    name: str
-    period: str
-    rows: int
-    live: int
-    bytes: int
-
-    @property
-    def is_mostly_dead(self) -> bool:
-        """Whether more than a third of the rows are of files that were replaced or deleted."""
-        return (self.rows - self.live) * 3 > self.rows
-
-    def tier(self, base: int) -> int:
-        """Return the number of digits of the live rows, in a base."""
-        tier, rows = 0, self.live
-        while rows >= base:
-            tier, rows = tier + 1, rows // base
-        return tier
-
-
-def due(candidates: Iterable[Candidate]) -> list[list[str]]:
-    """Return the names of the parts to merge, each list into one.
+def due(parts: Sequence[Part], live: Sequence[int]) -> list[list[int]]:
+    """Return the indices of the parts to merge, each list into one.
 
     Small parts are merged once there are many of the same tier in a period. The merged part is
-    of a higher tier, so each row is merged at most once for each tier.
+    of a higher tier, so each row is merged at most once for each tier. A part is rewritten alone
+    if more than a third of its rows are of files that were replaced or deleted.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    live : sequence of int
+        Rows of each part whose files are unchanged, and that no newer part has.
     """
-    by_period = sorted(candidates, key=lambda candidate: candidate.period)
-    latest = by_period[-1].period if by_period else ""
-    merges = []
-    for period, group in groupby(by_period, key=lambda candidate: candidate.period):
-        members = list(group)
-        base = _MANY if period == latest else _FEW
-        merged: set[str] = set()
-        small = [member for member in members if member.bytes < LARGE and member.live]
-        for names in _full_tiers(small, base):
-            merges.append(names)
-            merged.update(names)
-        merges += [
-            [member.name]
-            for member in members
-            if member.is_mostly_dead and member.name not in merged
-        ]
-    return merges
+    latest = max((part.period for part in parts), default="")
+    tiers: dict[tuple[str, int], list[int]] = {}
+    for index, part in enumerate(parts):
+        if part.bytes < LARGE and live[index]:
+            tier = _tier(live[index], _MANY if part.period == latest else _FEW)
+            tiers.setdefault((part.period, tier), []).append(index)
+    merges = [
+        indices
+        for (period, _), indices in tiers.items()
+        if len(indices) >= (_MANY if period == latest else _FEW)
+    ]
+    merged = {index for indices in merges for index in indices}
+    return merges + [
+        [index]
+        for index, part in enumerate(parts)
+        if (part.rows - live[index]) * 3 > part.rows and index not in merged
+    ]
 
 
-def _full_tiers(small: Sequence[Candidate], base: int) -> list[list[str]]:
-    tiers: dict[int, list[str]] = {}
-    for member in small:
-        tiers.setdefault(member.tier(base), []).append(member.name)
-    return [names for names in tiers.values() if len(names) >= base]
+def _tier(rows: int, base: int) -> int:
+    """Return the number of digits of a number of rows."""
+    digits = 0
+    while rows:
+        digits, rows = digits + 1, rows // base
+    return digits

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
+
+from binance_archive_kit.reading.file_stats import FileTask
 
 #: A row group ends with a stream as soon as it has this many rows, so that reading one symbol
 #: decodes little else.
@@ -26,7 +27,7 @@ _COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 3}
 
 
 class ParquetWriter:
-    """Writes one Parquet file; a context manager, which closes the file.
+    """Writes one Parquet file.
 
     Parameters
     ----------
@@ -44,17 +45,6 @@ class ParquetWriter:
         self._metadata = metadata
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
 
     def close(self) -> None:
         """Write the footer, and close the file."""
@@ -141,28 +131,28 @@ class RowGroups:
         self._schema = schema
         self._held: list[pa.RecordBatch] = []
         self._rows = 0
-        self._stream: Hashable = None
+        self._task: FileTask | None = None
 
     def add(
-        self, batch: pa.RecordBatch, files: Iterable[tuple[Hashable, int, bool]]
+        self, batch: pa.RecordBatch, spans: Iterable[tuple[FileTask, int]]
     ) -> Iterator[pa.Table]:
         """Add a batch, and yield the row groups that are complete.
 
         Parameters
         ----------
         batch : pyarrow.RecordBatch
-        files : iterable of (stream, int, bool)
-            For the rows of each file in the batch: its stream, their number, and whether they
-            are its first.
+        spans : iterable of (FileTask, int)
+            The files, and how many of the rows each has, in their order.
         """
         start = end = 0
-        for stream, rows, is_first in files:
+        for task, rows in spans:
             held = self._rows + end - start
-            full = stream != self._stream or held + rows > MOST_ROWS
-            if is_first and held >= FEW_ROWS and full:
-                yield self._group(batch, start, end)
-                start = end
-            self._stream = stream
+            if held >= FEW_ROWS and task is not self._task:
+                before, stream = self._task, task.folder.stream
+                if before is None or stream != before.folder.stream or held + rows > MOST_ROWS:
+                    yield self._group(batch, start, end)
+                    start = end
+            self._task = task
             end += rows
             while self._rows + end - start > MOST_ROWS:
                 cut = start + MOST_ROWS - self._rows

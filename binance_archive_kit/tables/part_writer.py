@@ -3,82 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from datetime import date
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable
-from binance_archive_kit.tables.manifest import Checked, FeedFolder, Part
+from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.tables.manifest import FeedFolder, Part
 from binance_archive_kit.tables.parquet_writer import ParquetWriter, RowGroups
+from binance_archive_kit.tables.row_reader import footer_crc
 from binance_archive_kit.tables.snapshot import STORED_SCHEMA
 
-#: Entries of a row group: what is read for one symbol.
+#: Files in a row group of entries: what is read for one symbol.
 _ENTRIES = 4096
-
-
-class SourceFile(NamedTuple):
-    """The first columns of an entry."""
-
-    path: str
-    key: str
-    symbol: str
-    interval: str | None
-    partition: str
-    start: date
-    end: date
-    size: int
-    mtime: int
-    ctime: int
-    inode: int
-    sha256: str | None
-
-    @property
-    def stream(self) -> tuple[str, str | None]:
-        """Symbol and interval."""
-        return self.symbol, self.interval
-
-
-class FileRows(NamedTuple):
-    """Some rows of a batch.
-
-    Attributes
-    ----------
-    file : SourceFile
-        Where they come from.
-    rows : int
-    is_first, is_last : bool
-        Whether the file begins, and ends, with them.
-    """
-
-    file: SourceFile
-    rows: int
-    is_first: bool
-    is_last: bool
-
-
-def files_of(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, list[FileRows]]]:
-    """Yield for each chunk the files that its rows are from."""
-    unfinished: str | None = None
-    for chunk in chunks:
-        files = []
-        for task, rows in chunk.spans:
-            folder, file = task.folder, task.file
-            names = folder.symbol, folder.interval, folder.partition
-            source = SourceFile(
-                file.path, file.key, *names, file.start, file.end, *file.stamp, None
-            )
-            files.append(FileRows(source, rows, file.path != unfinished, is_last=True))
-            unfinished = None
-        if files and not chunk.ends:
-            files[-1] = files[-1]._replace(is_last=False)
-            unfinished = files[-1].file.path
-        yield chunk, files
 
 
 class PartWriter:
@@ -89,95 +28,110 @@ class PartWriter:
     folder : FeedFolder
     feed : FeedTable
     period : str
+
+    Attributes
+    ----------
+    rows : int
+        Rows that were added.
     """
 
     def __init__(self, folder: FeedFolder, feed: FeedTable, period: str) -> None:
+        self.rows = 0
         self._name = f"{period or 'all'}-{uuid.uuid4().hex[:12]}"
         self._folder = folder
         self._period = period
         self._time = feed.time
         self._writer = ParquetWriter(folder.data(self._name), feed.arrow)
         self._groups = RowGroups(feed.arrow)
-        self._entries: list[tuple[SourceFile, int, int | None, int | None, int]] = []
-        #: First row, earliest and latest time of the file whose rows are being added.
-        self._file: tuple[int, int | None, int | None] = 0, None, None
-        self.rows = 0
+        self._entries: list[tuple[object, ...]] = []
+        self._days: set[str] = set()
+        #: The file whose rows are being added: its path, first row, earliest and latest time.
+        self._path = ""
+        self._row = 0
+        self._times: list[int] = []
 
     @property
     def bytes(self) -> int:
-        """Bytes written so far."""
+        """Bytes of rows that were written."""
         return self._writer.bytes
 
-    @property
-    def files(self) -> int:
-        """Files that were added completely."""
-        return len(self._entries)
-
-    def add(self, batch: pa.RecordBatch, files: Sequence[FileRows]) -> None:
-        """Add rows.
+    def add(
+        self, batch: pa.RecordBatch, spans: Sequence[tuple[FileTask, int]], *, ends: bool
+    ) -> int:
+        """Add rows; return the number of files that are complete.
 
         Parameters
         ----------
         batch : pyarrow.RecordBatch
             All columns of the feed.
-        files : sequence of FileRows
-            All of its rows, in order.
+        spans : sequence of (FileTask, int)
+            The files, and how many of the rows each has, in their order.
+        ends : bool
+            Whether the last file ends with these rows.
         """
-        spans = [(each.file.stream, each.rows, each.is_first) for each in files]
         for group in self._groups.add(batch, spans):
             self._writer.write(group)
-        for each, (first, last) in zip(files, self._times(batch, files), strict=True):
-            if each.is_first:
-                self._file = self.rows, None, None
-            self.rows += each.rows
-            row, earliest, latest = self._file
-            first = min((t for t in (earliest, first) if t is not None), default=None)
-            last = max((t for t in (latest, last) if t is not None), default=None)
-            self._file = row, first, last
-            if each.is_last:
-                self._entries.append((each.file, self.rows - row, first, last, row))
+        before = len(self._entries)
+        for index, ((task, rows), times) in enumerate(
+            zip(spans, self._limits(batch, spans), strict=True)
+        ):
+            if task.file.path != self._path:
+                self._path, self._row, self._times = task.file.path, self.rows, []
+            self.rows += rows
+            self._times += times
+            if ends or index < len(spans) - 1:
+                self._add_entry(task)
+        return len(self._entries) - before
 
-    def _times(
-        self, batch: pa.RecordBatch, files: Sequence[FileRows]
-    ) -> Iterator[tuple[int | None, int | None]]:
-        """Yield the earliest and the latest time of each file's rows."""
+    def _add_entry(self, task: FileTask) -> None:
+        file, folder, times = task.file, task.folder, self._times
+        self._days |= {str(file.start), str(file.end)}
+        self._entries.append(
+            (
+                *(file.path, file.key, folder.symbol, folder.interval, folder.partition),
+                *(file.start, file.end, *file.stamp, None, self.rows - self._row),
+                *(min(times, default=None), max(times, default=None), self._row),
+            )
+        )
+        self._path = ""
+
+    def _limits(
+        self, batch: pa.RecordBatch, spans: Sequence[tuple[FileTask, int]]
+    ) -> Iterator[list[int]]:
+        """Yield the earliest and the latest time of each file's rows, if it has any."""
         times = batch.column(self._time).cast(pa.int64()).to_numpy(zero_copy_only=False)
-        counts = np.array([each.rows for each in files if each.rows], dtype=np.int64)
+        counts = np.array([rows for _, rows in spans if rows], dtype=np.int64)
         starts = np.cumsum(counts) - counts
-        first = iter(np.minimum.reduceat(times, starts).tolist() if len(starts) else ())
-        last = iter(np.maximum.reduceat(times, starts).tolist() if len(starts) else ())
-        for each in files:
-            yield (next(first), next(last)) if each.rows else (None, None)
+        limits = (np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts))
+        pairs = iter(np.stack(limits, axis=1).tolist() if len(starts) else ())
+        for _, rows in spans:
+            yield next(pairs) if rows else []
 
-    def finish(self) -> Part | None:
-        """Complete the two files; None, and no file, if there is no entry."""
+    def finish(self) -> Part:
+        """Complete the part; its files are listed nowhere yet."""
         for group in self._groups.rest():
             self._writer.write(group)
         self._writer.close()
-        if not self._entries:
-            self.remove()
-            return None
-        # Neighbours are written in the order of symbols, so that one symbol is read cheaply.
-        rows = [(*file, *others) for file, *others in self._entries]
-        entries = pl.DataFrame(rows, schema=STORED_SCHEMA, orient="row").to_arrow()
-        path = self._folder.entries(self._name)
-        with ParquetWriter(path, entries.schema) as writer:
-            for start in range(0, len(entries), _ENTRIES):
-                writer.write(entries.slice(start, _ENTRIES))
+        entries = pl.DataFrame(self._entries, schema=STORED_SCHEMA, orient="row").to_arrow()
+        data, path = self._folder.data(self._name), self._folder.entries(self._name)
+        writer = ParquetWriter(path, entries.schema)
+        for start in range(0, len(entries), _ENTRIES):
+            writer.write(entries.slice(start, _ENTRIES))
+        writer.close()
         return Part(
             self._name,
             self._period,
             self.rows,
             len(self._entries),
-            str(min(file.start for file, *_ in self._entries)),
-            str(max(file.end for file, *_ in self._entries)),
-            Checked.of(self._folder.data(self._name)),
-            Checked.of(path),
+            min(self._days, default=""),
+            max(self._days, default=""),
+            data.stat().st_size,
+            footer_crc(data),
+            path.stat().st_size,
+            footer_crc(path),
         )
 
     def remove(self) -> None:
         """Remove the files."""
         self._writer.abort()
-        for path in (self._folder.data(self._name), self._folder.entries(self._name)):
-            with suppress(OSError):
-                path.unlink()
+        self._folder.remove(self._name)

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import os
+import zlib
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from functools import lru_cache
+from itertools import accumulate, islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 
-from binance_archive_kit.tables.part_files import DAMAGE, OpenFile
-
+#: What a damaged file raises.
+DAMAGE = (OSError, pa.ArrowException)
 #: Rows from which a batch is not joined with the next one.
-_BATCH = 65_536
+_BATCH = 16_384
 #: A column for the number of a row, to know which rows a condition has left.
 _NUMBER = "__number"
+#: Bytes at the end of a Parquet file: the length of its footer, and a magic number.
+_TAIL = 8
+_FORM = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(
+        pre_buffer=False, page_checksum_verification=True
+    )
+)
+_SYSTEM = pafs.LocalFileSystem()
 
 
 class Segment(NamedTuple):
@@ -58,28 +71,74 @@ class Piece(NamedTuple):
     end: int
 
 
-#: The rows of the answer in a row group, and the range of them that each piece has.
-_Decoded = tuple[pa.Table, Iterator[tuple[int, int]]]
+class OpenFile:
+    """A Parquet file that stays readable after it is deleted; for several threads.
 
-
-@dataclass(slots=True)
-class _RowGroup:
-    """A row group that is needed.
+    Parameters
+    ----------
+    path : Path
+        The file is marked as used now.
+    size, crc : int
+        Its bytes, and the CRC-32 of its footer.
 
     Attributes
     ----------
-    pieces : list of Piece
-    left : int
-        Pieces that were not yielded yet.
-    begun : bool
-        Whether one was.
-    decoded : Future
+    fragment : pyarrow.dataset.Fragment
+        Opens the file again, by its path.
+    starts : tuple of int
+        First row of each row group, and the number of rows.
+
+    Raises
+    ------
+    OSError, pyarrow.ArrowException
+        If the file is gone, or another one.
     """
 
-    pieces: list[Piece] = field(default_factory=list)
-    left: int = 0
-    begun: bool = False
-    decoded: Future[_Decoded] = field(default_factory=Future)
+    def __init__(self, path: Path, size: int, crc: int) -> None:
+        self._file = pa.OSFile(str(path))
+        if self._file.size() != size:
+            raise pa.ArrowInvalid(f"{path} has {self._file.size():,} bytes, not {size:,}")
+        self.fragment, self.starts = _footer(path, crc)
+        with suppress(OSError):
+            os.utime(path)
+
+    def decode(self, row_group: int, columns: Sequence[str]) -> pa.Table:
+        """Decode some columns of a row group, in the given order."""
+        # A reader is for one thread. Making one is cheap, as the footer is parsed.
+        reader = pq.ParquetFile(
+            self._file,
+            metadata=self.fragment.metadata,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+        return reader.read_row_group(row_group, list(columns), use_threads=False).select(columns)
+
+    def matching(self, where: ds.Expression | None) -> frozenset[int]:
+        """Return the row groups that may have rows for which a condition is true."""
+        if where is None:
+            return frozenset(range(len(self.starts) - 1))
+        subset = self.fragment.subset(filter=where, schema=self.fragment.physical_schema)
+        return frozenset(group.id for group in subset.row_groups)
+
+
+def footer_crc(path: Path) -> int:
+    """Return the CRC-32 of a Parquet file's footer."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _TAIL, 0))
+        length = int.from_bytes(file.read(4), "little") + _TAIL
+        file.seek(max(size - length, 0))
+        return zlib.crc32(file.read())
+
+
+@lru_cache(64)
+def _footer(path: Path, crc: int) -> tuple[ds.Fragment, tuple[int, ...]]:
+    """Parse the footer of a part. Files never change, and their names are never used again."""
+    if footer_crc(path) != crc:
+        raise pa.ArrowInvalid(f"{path} has another footer")
+    fragment = _FORM.make_fragment(str(path), _SYSTEM)
+    counts = (fragment.metadata.row_group(n).num_rows for n in range(fragment.num_row_groups))
+    return fragment, tuple(accumulate(counts, initial=0))
 
 
 class RowReader:
@@ -108,67 +167,49 @@ class RowReader:
         self._where = where
         self._damaged = damaged
         self._matching = {part: file.matching(where) for part, file in files.items()}
-        self._starts = {part: file.footer.starts for part, file in files.items()}
 
     def read(self, groups: Sequence[Sequence[Segment]]) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the rows of each group in order, with the index of the group."""
         pieces = list(self._pieces(groups))
-        row_groups: dict[tuple[int, int], _RowGroup] = {}
+        row_groups: dict[tuple[int, int], list[Piece]] = {}
         for piece in pieces:
-            row_group = row_groups.setdefault((piece.part, piece.row_group), _RowGroup())
-            row_group.pieces.append(piece)
-            row_group.left += 1
-        waiting = deque(row_groups.values())
+            row_groups.setdefault((piece.part, piece.row_group), []).append(piece)
+        waiting = iter(row_groups.items())
+        decoded: dict[tuple[int, int], Future[tuple[pa.Table, Iterator[tuple[int, int]]]]] = {}
+        joined = _Joined()
         workers = min(os.cpu_count() or 1, 8)
         # The threads are not waited for: this generator may be dropped on one of them.
         pool = ThreadPoolExecutor(workers, "tables")
         try:
-            for _ in range(2 * workers):
-                self._submit(pool, waiting)
-            yield from self._yield(pieces, row_groups, lambda: self._submit(pool, waiting))
+            for piece in pieces:
+                key = piece.part, piece.row_group
+                if piece is row_groups[key][0]:
+                    # As many row groups are ahead at the first piece of each.
+                    for other, own in islice(waiting, 1 if decoded else 2 * workers):
+                        decoded[other] = pool.submit(self._decode, own)
+                try:
+                    table, ranges = decoded[key].result()
+                except DAMAGE:
+                    yield from joined.take()
+                    for batch in self._damaged(piece):
+                        yield piece.group, batch
+                else:
+                    yield from joined.add(piece.group, table, *next(ranges))
+                if piece is row_groups[key][-1]:
+                    del decoded[key]
+            yield from joined.take()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _yield(
-        self,
-        pieces: Iterable[Piece],
-        row_groups: dict[tuple[int, int], _RowGroup],
-        submit: Callable[[], None],
-    ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        joined = _Joined()
-        for piece in pieces:
-            key = piece.part, piece.row_group
-            row_group = row_groups[key]
-            if not row_group.begun:
-                row_group.begun = True
-                submit()
-            try:
-                table, ranges = row_group.decoded.result()
-            except DAMAGE:
-                yield from joined.take()
-                for batch in self._damaged(piece):
-                    yield piece.group, batch
-            else:
-                yield from joined.add(piece.group, table, *next(ranges))
-            row_group.left -= 1
-            if not row_group.left:
-                del row_groups[key]
-        yield from joined.take()
-
-    def _submit(self, pool: ThreadPoolExecutor, waiting: deque[_RowGroup]) -> None:
-        """Begin to decode the next row group, if there is one."""
-        if waiting:
-            row_group = waiting.popleft()
-            row_group.decoded = pool.submit(self._decode, row_group.pieces)
-
-    def _decode(self, pieces: Sequence[Piece]) -> _Decoded:
+    def _decode(self, pieces: Sequence[Piece]) -> tuple[pa.Table, Iterator[tuple[int, int]]]:
         """Decode a row group; return the rows of the answer, and the range of each piece."""
         file, names = self._files[pieces[0].part], self._columns
         if self._where is None:
             table = file.decode(pieces[0].row_group, names)
             return table, ((piece.start, piece.end) for piece in pieces)
         words = str(self._where)
-        others = [name for name in file.columns if name in words and name not in names]
+        stored = file.fragment.physical_schema.names
+        others = [name for name in stored if name in words and name not in names]
         table = file.decode(pieces[0].row_group, [*names, *others])
         first = min(piece.start for piece in pieces)
         table = table.slice(first, max(piece.end for piece in pieces) - first)
@@ -192,16 +233,13 @@ class RowReader:
             yield from self._cut(index, part, start, end)
 
     def _cut(self, group: int, part: int, start: int, end: int) -> Iterator[Piece]:
-        if start >= end:
-            return
-        starts, matching = self._starts[part], self._matching[part]
-        for row_group in range(bisect_right(starts, start) - 1, len(starts) - 1):
-            first, last = starts[row_group], starts[row_group + 1]
-            if first >= end:
-                break
-            if matching is None or row_group in matching:
-                start_, end_ = max(start, first) - first, min(end, last) - first
-                yield Piece(group, part, row_group, start_, end_)
+        while start < end:
+            starts = self._files[part].starts
+            row_group = bisect_right(starts, start) - 1
+            first, stop = starts[row_group], min(end, starts[row_group + 1])
+            if row_group in self._matching[part]:
+                yield Piece(group, part, row_group, start - first, stop - first)
+            start = stop
 
 
 class _Joined:
@@ -219,12 +257,11 @@ class _Joined:
         if group != self._group or self._rows >= _BATCH:
             yield from self.take()
             self._group = group
-        if start == end:
-            return
         self._rows += end - start
         if self._runs and self._runs[-1][0] is table and self._runs[-1][2] == start:
             start = self._runs.pop()[1]
-        self._runs.append((table, start, end))
+        if start < end:
+            self._runs.append((table, start, end))
 
     def take(self) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield what was added since the last call."""

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from binance_archive_kit.tables.manifest import FeedFolder, Part
-from binance_archive_kit.tables.part_files import DAMAGE, OpenFile, PartFiles
-from binance_archive_kit.tables.row_reader import Piece, RowReader, Segment
+from binance_archive_kit.tables.row_reader import DAMAGE, OpenFile, Piece, RowReader, Segment
 
 #: Columns of the entries of a part: one row for each file.
 STORED_SCHEMA = pl.Schema(
@@ -43,6 +42,7 @@ STORED_SCHEMA = pl.Schema(
 ENTRY_SCHEMA = pl.Schema([*STORED_SCHEMA.items(), ("part", pl.Int32())])
 #: Selections of symbols whose entries are remembered.
 _SELECTIONS = 32
+_ANY_COLUMN = "market"
 
 
 class StaleSnapshot(Exception):
@@ -54,10 +54,8 @@ class Snapshot:
 
     Parameters
     ----------
-    folder : FeedFolder or None
-        None if there are no tables.
+    folder : FeedFolder
     parts : tuple of Part
-    files : PartFiles
     discard : callable
         Called with the name of a part that is damaged or gone.
 
@@ -68,15 +66,10 @@ class Snapshot:
     """
 
     def __init__(
-        self,
-        folder: FeedFolder | None,
-        parts: tuple[Part, ...],
-        files: PartFiles,
-        discard: Callable[[str], None],
+        self, folder: FeedFolder, parts: tuple[Part, ...], discard: Callable[[str], None]
     ) -> None:
-        self.parts = parts if folder else ()
+        self.parts = parts
         self._folder = folder
-        self._files = files
         self._discard = discard
         self._entries: dict[frozenset[str] | None, pl.DataFrame] = {}
         self._lock = threading.Lock()
@@ -97,17 +90,11 @@ class Snapshot:
         """
         wanted = None if symbols is None else frozenset(symbols)
         with self._lock:
-            known = self._entries.get(wanted)
-            if known is None:
-                everything = self._entries.get(None)
-                if everything is not None and wanted is not None:
-                    known = everything.filter(pl.col("symbol").is_in(list(wanted)))
-                else:
-                    known = self._read_entries(wanted)
+            if wanted not in self._entries:
                 if len(self._entries) > _SELECTIONS:
                     self._entries.clear()
-                self._entries[wanted] = known
-        return known
+                self._entries[wanted] = self._read_entries(wanted)
+            return self._entries[wanted]
 
     def read(
         self,
@@ -147,39 +134,38 @@ class Snapshot:
 
         def damaged(piece: Piece) -> Iterator[pa.RecordBatch]:
             self._discard(self.parts[piece.part].name)
-            first = files[piece.part].footer.starts[piece.row_group]
+            first = files[piece.part].starts[piece.row_group]
             start, end = first + piece.start, first + piece.end
             for part, row, rows in groups[piece.group]:
                 if part == piece.part and row < end and row + rows > start:
                     begin = max(row, start)
                     yield from fallback(Segment(part, begin, min(row + rows, end) - begin))
 
-        yield from RowReader(files, columns, where, damaged).read(groups)
+        # Without a column, rows could not be counted.
+        reader = RowReader(files, columns or [_ANY_COLUMN], where, damaged)
+        for index, batch in reader.read(groups):
+            yield index, batch.select(columns)
 
     def _open(self, part: int) -> OpenFile:
-        name, folder = self.parts[part].name, self._folder
-        if folder is None:
-            raise StaleSnapshot("there are no tables")
+        name, *_, size, crc, _, _ = self.parts[part]
         try:
-            return self._files.open(folder.data(name), self.parts[part].data)
+            return OpenFile(self._folder.data(name), size, crc)
         except DAMAGE as error:
             self._discard(name)
             raise StaleSnapshot(f"{name}: {error}") from None
 
     def _read_entries(self, symbols: frozenset[str] | None) -> pl.DataFrame:
-        frames = [ENTRY_SCHEMA.to_frame()]
         where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
-        for index, part in enumerate(self.parts):
-            if self._folder is not None:
-                try:
-                    file = self._files.open(self._folder.entries(part.name), part.entries)
-                    frame = pl.DataFrame(file.footer.fragment.to_table(filter=where))
-                except DAMAGE:
-                    self._discard(part.name)
-                    continue
-                position = pl.lit(index, pl.Int32).alias("part")
-                frames.append(frame.cast(STORED_SCHEMA).with_columns(position))
+        frames = [ENTRY_SCHEMA.to_frame()]
+        for index, (name, *_, size, crc) in enumerate(self.parts):
+            try:
+                file = OpenFile(self._folder.entries(name), size, crc)
+                frame = pl.DataFrame(file.fragment.to_table(filter=where))
+            except DAMAGE:
+                self._discard(name)
+                continue
+            frames.append(frame.cast(STORED_SCHEMA).with_columns(part=pl.lit(index, pl.Int32)))
         frame = pl.concat(frames)
         if frame["path"].n_unique() < frame.height:
-            frame = frame.sort("part").unique("path", keep="last", maintain_order=True)
+            frame = frame.sort("part").unique("path", keep="last")
         return frame.sort("path")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from binance_archive_kit.display import render
@@ -16,7 +18,6 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.tables.build import Build, BuildReport, IsCurrent, Read, by_period
 from binance_archive_kit.tables.manifest import FeedFolder, Part
-from binance_archive_kit.tables.part_files import PartFiles
 from binance_archive_kit.tables.snapshot import Snapshot
 
 
@@ -63,7 +64,6 @@ class Tables:
     def __init__(self, folder: Path | None, limit: int) -> None:
         self._folder = folder
         self._limit = limit
-        self._files = PartFiles()
         self._snapshots: dict[str, tuple[object, Snapshot]] = {}
         #: Parts that are damaged or gone, in case the manifest cannot be written.
         self._discarded: set[str] = set()
@@ -71,26 +71,24 @@ class Tables:
 
     def snapshot(self, feed: FeedTable) -> Snapshot:
         """Return the current generation of a feed's tables."""
-        if self._folder is None:
-            return Snapshot(None, (), self._files, lambda name: None)
-        folder = FeedFolder.of(self._folder, feed)
+        folder = self._folder_of(feed)
         with self._lock:
             stamp = folder.stamp(), len(self._discarded)
             known = self._snapshots.get(feed.table)
             if known is not None and known[0] == stamp:
                 return known[1]
-            parts = tuple(part for part in folder.load().parts if part.name not in self._discarded)
-            snapshot = Snapshot(folder, parts, self._files, lambda name: self.discard(feed, name))
+            parts = folder.load().parts
+            parts = tuple(part for part in parts if part.name not in self._discarded)
+            snapshot = Snapshot(folder, parts, partial(self.discard, feed))
             self._snapshots[feed.table] = stamp, snapshot
         return snapshot
 
     def discard(self, feed: FeedTable, part: str) -> None:
         """Remove a part that is damaged or gone, by its name."""
-        if self._folder is not None:
-            with self._lock:
-                self._discarded.add(part)
-            with suppress(OSError):
-                FeedFolder.of(self._folder, feed).replace([part], ())
+        with self._lock:
+            self._discarded.add(part)
+        with suppress(OSError):
+            self._folder_of(feed).replace([part], ())
 
     def build(
         self,
@@ -126,30 +124,27 @@ class Tables:
         StoreError
             If the folder cannot be written.
         """
-        report = BuildReport()
+        folder, start = self._folder_of(feed), time.perf_counter()
+        build = Build(folder, feed)
         if self._folder is None:
-            return report
-        start = time.perf_counter()
-        folder = FeedFolder.of(self._folder, feed)
+            return build.report
+        is_alone = False
         try:
-            with folder.building(wait=wait) as alone:
-                if alone:
-                    folder.sweep()
-                    build = Build(folder, feed, report, self._limit)
-                    entries = self.snapshot(feed).entries()
-                    for period, group in by_period(tasks, entries):
-                        build.add(period, group, read, done)
-                        self.trim()
+            with folder.building(wait=wait) as is_alone:
+                if is_alone:
+                    periods = by_period(tasks, self.snapshot(feed).entries())
+                    for period, group in periods.items():
+                        if build.report.bytes < self._limit:
+                            build.add(period, group, read, done)
+                            self.trim()
                     build.merge(self.snapshot(feed), is_current)
                     self.trim()
-        except FileNotFoundError:
-            # The tables were cleared meanwhile.
-            if folder.path.exists():
-                raise
         except OSError as error:
-            raise disk_error(error, folder.path) from None
-        report.seconds = time.perf_counter() - start
-        return report
+            # The tables may have been cleared meanwhile.
+            if not is_alone or folder.path.exists():
+                raise disk_error(error, folder.path) from None
+        build.report.seconds = time.perf_counter() - start
+        return build.report
 
     def use(self) -> TableUse:
         """Return the number and size of the parts."""
@@ -161,12 +156,11 @@ class Tables:
         """Remove the least recently used parts beyond the limit, and tables of other formats."""
         used: list[tuple[int, FeedFolder, Part]] = []
         for folder in self._feed_folders():
-            manifest = folder.load()
-            if not manifest.generation:
-                with folder.building(wait=False) as alone:
-                    if alone:
-                        folder.sweep()
-            for part in manifest.parts:
+            parts = folder.load().parts
+            if not parts:
+                with folder.building(wait=False):
+                    pass  # it removes what is not listed
+            for part in parts:
                 with suppress(OSError):
                     used.append((folder.data(part.name).stat().st_mtime_ns, folder, part))
         total = 0
@@ -177,15 +171,18 @@ class Tables:
 
     def clear(self) -> None:
         """Remove everything."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        with self._lock:
-            self._snapshots.clear()
-        self._files.forget()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    def _folder_of(self, feed: FeedTable) -> FeedFolder:
+        return FeedFolder.of(self._path, feed)
+
+    @property
+    def _path(self) -> Path:
+        # Nothing can be in there.
+        return self._folder or Path(os.devnull, "tables")
 
     def _feed_folders(self) -> list[FeedFolder]:
         with suppress(OSError):
-            if self._folder is not None:
-                paths = sorted(self._folder.iterdir())
-                return [FeedFolder(path, None) for path in paths if path.is_dir()]
+            paths = sorted(self._path.iterdir())
+            return [FeedFolder(path, None) for path in paths if path.is_dir()]
         return []

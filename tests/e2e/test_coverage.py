@@ -215,7 +215,7 @@ def test_evidence_stands_beside_every_gap(reports: dict[str, CoverageReport]) ->
     assert by_kind["short_file"] == [
         "ETHUSDT-1m-2025-06-28.zip (checksum right): its last row is of 2025-06-28 07:36"
     ]
-    assert by_kind["empty_file"] == ["ETHUSDT-metrics-2025-07-14.zip (checksum right) holds no row"]
+    assert by_kind["empty_file"] == ["ETHUSDT-metrics-2025-07-14.zip (checksum right) has no rows"]
     assert set(by_kind["halt"]) == {
         "none of the 2 symbols with files of this time has these candles",
         "none of the 3 symbols with files of this time has these candles",
@@ -523,7 +523,7 @@ def test_foreign_keys_in_a_folder_do_not_hide_its_first_file(
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[2:]))
     plan = bak.plan(ask(server))
     assert [absence.reason for absence in plan.unavailable] == ["before_first"]
-    assert "first file is of 2025-07-03" in plan.unavailable[0].detail
+    assert "first file in the archive is from 2025-07-03" in plan.unavailable[0].detail
     server = serve({f"{folder}/{foreign}": b""} | candles_of("BTCUSDT", FIVE[:1] + FIVE[2:]))
     plan = bak.plan(ask(server, start=FIVE[1], days=3))
     assert [absence.reason for absence in plan.missing] == ["absent"]

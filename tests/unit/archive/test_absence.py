@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import date
 
 from binance_archive_kit.archive.absence import Absence, Reason, absence_folds
-from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import Folder, Stream
 
 DAY = date(2025, 7, 1)
 ABSENT = Absence(Market.SPOT, DataType.TRADES, Reason.ABSENT, "no file", DAY, DAY, "BTCUSDT")
@@ -23,6 +24,16 @@ def test_folds_count_kinds_and_reasons() -> None:
     assert (missing.state, not_published.state) == ("warn", "later")
     assert missing.to_text().splitlines()[1] == "  spot trades BTCUSDT, 2025-07-01: no file"
     assert absence_folds() == []
+
+
+def test_an_absence_of_one_folder_has_a_last_key() -> None:
+    folder = Folder(Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1), Partition.MONTHLY)
+    first, last = date(2025, 6, 1), date(2025, 7, 10)
+    absence = Absence.of(folder, Reason.BEFORE_FIRST, "it begins later", first, last)
+    assert absence.last_key == folder.key("2025-07")
+    assert replace(absence, key="another").last_key == "another"
+    assert replace(absence, partition=None).last_key is None
+    assert replace(absence, symbol=None).last_key is None
 
 
 def test_objects_under_other_names_are_told_apart() -> None:

@@ -230,6 +230,8 @@ def test_what_is_wrong_in_the_engine_is_said_beside_it(
         ({"start": "2025-07-01"}, "date_range", "given together with start"),
         ({"batch_size": 10**400}, "batch_size", "not valid"),
         ({"symbols": 5}, "symbols", "not a list"),
+        ({"intervals": ["1h"]}, "intervals", "not a dict"),
+        ({"intervals": {"klines": 5}}, "intervals", "not a list"),
     ],
 )
 def test_whatever_fields_are_set_is_said_beside_them(

@@ -152,6 +152,26 @@ def test_a_symbol_with_later_files_of_another_stream_was_not_delisted(tmp_path: 
     assert not report.is_complete
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_symbol_begins_where_a_collection_found_no_earlier_file(
+    two_days: Path, earlier: bool
+) -> None:
+    """An earlier file of the other partition contradicts the record."""
+    folder, before = kline("BTCUSDT", DAYS[0]).folder, date(2025, 6, 30)
+    store = Store(two_days)
+    with store.records.recorder() as record:
+        record([])
+    absence = Absence.of(folder, Reason.BEFORE_FIRST, "it begins later", before, before)
+    store.records.record_missing([absence], [])
+    if earlier:
+        plant(two_days, kline("BTCUSDT", "2025-05"), every(HOUR, "2025-05-01", "2025-06-01"))
+    report = bak.coverage(two_days, start="2025-06-01", end="2025-07-01")
+    kind = "not_collected" if earlier else "before_listing"
+    assert report.gaps["kind"].to_list() == [kind]
+    if not earlier:
+        assert report.gaps["evidence"].item().startswith("it begins later, asked on ")
+
+
 @pytest.mark.parametrize("noted", ["not a key", "data/spot/daily/klines/X/1h/X-1h-2025.zip"])
 def test_an_invalid_key_in_a_record_is_ignored(
     two_days: Path, noted: str, monkeypatch: pytest.MonkeyPatch

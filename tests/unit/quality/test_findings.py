@@ -61,7 +61,7 @@ def test_a_known_defect_is_reported_for_its_days(tmp_path: Path) -> None:
     [found] = report.findings.filter(pl.col("kind") == "wrong_values").rows(named=True)
     assert f"{found['start']:%Y-%m-%d}" == day
     assert "the daily ones right" in found["evidence"]
-    assert "not to be trusted: 1 known defect" in report.verdict
+    assert "doubtful: 1 known defect" in report.verdict
     assert not bak.backtest_coverage(tmp_path, start=day, end=day).is_ready
     assert bak.backtest_coverage(tmp_path, start="2020-12-01", end="2020-12-15").is_ready
     # The daily file of that day is right, and gives it.

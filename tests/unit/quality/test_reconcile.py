@@ -157,5 +157,5 @@ def test_a_day_known_to_be_wrong_in_the_monthly_file_may_differ(
     report = bak.coverage(tmp_path)
     [found] = report.findings.filter(pl.col("kind") == "disagreement").rows(named=True)
     assert (found["rows"], found["explained"]) == (24, known)
-    assert ("as is known, the monthly file is wrong" in found["evidence"]) == known
+    assert ("known: the monthly file is wrong" in found["evidence"]) == known
     assert ("Complete" in str(report)) == known

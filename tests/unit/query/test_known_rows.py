@@ -114,7 +114,7 @@ def test_equal_rows_are_one_and_different_ones_are_an_error(engine: Engine) -> N
 def test_rows_of_a_frame_are_joined_as_they_are() -> None:
     frame = pl.DataFrame({KNOWN_AT: times("2025-07-02", "2025-07-01"), "value": [2, 1]})
     rows = FrameRows(frame.lazy(), pl.col("value") < 2)
-    assert (rows.own, rows.has_symbols) == (["value"], False)
+    assert (rows.columns, rows.has_symbols) == (["value"], False)
     rows.choose([], None, named=False)
     [batch] = rows.batches(times("2025-07-02"), None, ["value"])
     assert batch["value"].to_list() == [1]

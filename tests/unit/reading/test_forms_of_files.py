@@ -254,7 +254,7 @@ def claiming(size: int, packed: bytes = b"\x03\x00") -> bytes:
 def test_a_zip_that_claims_too_much_is_rejected_at_once(size: int, tmp_path: Path) -> None:
     data = claiming(size)
     write(tmp_path, KEY, data)
-    with pytest.raises(errors.UnreadableZip, match=r"its directory says|no readable zip"):
+    with pytest.raises(errors.UnreadableZip, match=r"its directory states|no readable zip"):
         bak.scan(tmp_path, "spot", "klines", cache=False).collect()
     with pytest.raises(BadMemberError):
         check_member(io.BytesIO(data), len(data), KEY.member)

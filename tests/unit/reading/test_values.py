@@ -154,7 +154,7 @@ def test_what_is_planted_in_candles_is_found_row_by_row(days: list[dict[int, str
     assert ready.is_ready == (not doubts)
     assert report.is_complete == (not doubts and not gone)
     for said in (report.verdict, ready.verdict):
-        assert ("not to be trusted" in said) == bool(doubts)
+        assert ("doubtful: " in said) == bool(doubts)
         assert ("Complete:" in said or "Ready:" in said) <= (not truth)
         for kind, word in (("duplicate", "repeated row"), ("off_grid", "off-grid row")):
             assert (word in said) == any(each == kind for _, each in truth)
@@ -227,7 +227,7 @@ def test_the_evidence_of_a_gap_beside_shifted_rows_does_not_contradict_them(tmp_
     put_rows(tmp_path, kline("BTCUSDT", DAYS[0]), rows)
     [gap] = bak.coverage(tmp_path).gaps.rows(named=True)
     assert (gap["kind"], gap["missing"]) == ("short_file", 4)
-    assert "its last row lies in the step of 2025-07-01 19:00" in gap["evidence"]
+    assert "its last row is in the step of 2025-07-01 19:00" in gap["evidence"]
 
 
 # Values that stand still
@@ -460,7 +460,7 @@ def test_two_rows_of_one_label_are_explained_by_its_change(tmp_path: Path) -> No
     ready = bak.backtest_coverage(tmp_path)
     assert ready.is_ready
     assert ready.verdict.startswith("Ready: ")
-    assert "as is known, 1 repeated row" in ready.verdict
+    assert "with a known reason: 1 repeated row" in ready.verdict
 
 
 def metric_rows(first: str, count: int, seed: int) -> str:
@@ -539,7 +539,7 @@ def test_metrics_that_were_published_twice_are_explained(tmp_path: Path) -> None
     plant(tmp_path, key, [time for time in times for _ in (1, 2)])
     ready = bak.backtest_coverage(tmp_path)
     assert ready.is_ready
-    assert "as is known, 288 repeated rows" in ready.verdict
+    assert "with a known reason: 288 repeated rows" in ready.verdict
     other_ = other("metrics", "BTCUSDT", "2025-05-20")
     times = every(5 * MINUTE, "2025-05-20 00:05", "2025-05-21 00:05")
     plant(tmp_path, other_, [time for time in times for _ in (1, 2)])
