@@ -110,8 +110,8 @@ class CollectionConfig(BaseModel):
         compared with the archive's listing by each plan. A frame of `universe` gives the
         symbols of its rows.
     quote : str or list of str, optional
-        Patterns match only symbols with these quote assets: ``"USDT"`` finds
-        ``BNXUSDTSETTLED`` and ``BTCUSDT_250926`` too. Without `symbols`, all of them.
+        Patterns match only symbols with these quote assets; without `symbols`, all of them.
+        ``"USDT"`` finds ``BNXUSDTSETTLED`` and ``BTCUSDT_250926`` too.
     data_types : list of str
         Data types as the archive spells them; ``premiumIndex`` means ``premiumIndexKlines``.
     intervals : dict of data type to list of str, optional
@@ -189,8 +189,9 @@ class CollectionConfig(BaseModel):
         "Symbols as the archive spells them (BTCUSDT, BTCUSD_PERP), for every market or by market."
     )
     quote: Annotated[tuple[str, ...], BeforeValidator(read_quotes)] = _field(
-        "Patterns of symbols match only those with these quote assets, such as USDT; without "
-        "symbols, all of them.",
+        "Patterns match only symbols with these quote assets; without symbols, all of them.",
+        label="Quote assets of patterns",
+        hint="such as USDT, for symbols like *",
         default=(),
     )
     data_types: tuple[DataType, ...] = _field(
