@@ -31,8 +31,8 @@ from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
 from .query.joins import join_known, known_at
 from .query.loaders import klines_with_funding, load_klines, ohlcv
-from .query.months import ScanReport
 from .query.open_store import OpenStore, StorePart, connect, scan, store
+from .query.scan_reader import ScanReport
 from .query.sql import sql
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile

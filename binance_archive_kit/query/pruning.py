@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,16 +137,13 @@ class And:
 def _times_of(folder: Folder, group: Group) -> tuple[datetime, datetime]:
     """Return the times that rows of a group may have, naive UTC; the end is exclusive."""
     early, _ = period_of(folder, group[0])
-    _, late = period_of(folder, max(group, key=lambda file: file.end))
+    _, late = period_of(folder, group[-1])
     return to_naive(early), to_naive(late)
 
 
 def spans_of(folder: Folder, groups: Sequence[Group]) -> Spans:
     """Return the times that rows of each group of a folder's files may have."""
-    days = [
-        (to_day_number(group[0].start), to_day_number(max(file.end for file in group)))
-        for group in groups
-    ]
+    days = [(to_day_number(group[0].start), to_day_number(group[-1].end)) for group in groups]
     first, last = np.array(days, np.int64).reshape(-1, 2).T
     return span_of_days(folder, first, last)
 
@@ -160,11 +158,18 @@ def span_of_days(
 
 # Arrow
 
+#: Symbol, interval, partition, first and last day, and the path of a single file, as far as they
+#: may decide whether rows match.
+_Traits = tuple[str | None, str | None, str | None, date | None, date | None, str | None]
+_OTHER_THAN_AND = re.compile(r" or |invert\(")
+
 
 class ArrowPruner:
     """Compares an Arrow expression with the guarantee of each group of files.
 
-    Arrow simplifies the expression, as it does for the partitions of a dataset.
+    Arrow simplifies the expression, as it does for the partitions of a dataset. For thousands
+    of groups that takes longer than to read them, so groups that differ in nothing that the
+    expression names are compared once.
 
     Parameters
     ----------
@@ -177,14 +182,21 @@ class ArrowPruner:
 
     def __init__(self, where: ds.Expression, schema: pa.Schema, time: str) -> None:
         self._where = where
+        self._negated = ~where
         self._schema = schema
         self._time = time
-        #: Whether every row of a folder is sure to match.
-        self._certain: dict[Folder, bool] = {}
+        words = str(where)
+        #: The columns that the expression names, and perhaps others.
+        self._named = {name for name in (*PATH_TYPES, time) if name in words}
+        self._timed = not self._named.isdisjoint(("date", time))
+        # If all conditions have to be true, those on times are the same for every symbol.
+        self._mixed = "symbol" in self._named and _OTHER_THAN_AND.search(words) is not None
+        self._may: dict[_Traits, bool] = {}
+        self._may_not: dict[_Traits, bool] = {}
 
     def folder_may_match(self, folder: Folder) -> bool:
         """Return whether the expression can be true in a folder."""
-        return bool(self._possible([_guarantee_of(folder)], self._where))
+        return self._compared(self._where, self._may, folder, [()])[0]
 
     def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
         """Return True for all: the statistics of row groups show which of them can match."""
@@ -194,66 +206,70 @@ class ArrowPruner:
         """Return whether the expression can be true in each group."""
         if not self.folder_may_match(stored.folder):
             return [False] * len(groups)
-        if self._all_match(stored.folder):
-            return [True] * len(groups)
-        guarantees = [self._guarantee(stored, group) for group in groups]
-        possible = self._possible(guarantees, self._where)
-        return [index in possible for index in range(len(groups))]
+        return self._compared(self._where, self._may, stored.folder, groups)
 
     def all_match(self, stored: StoredFolder, group: Group) -> bool:
         """Return whether the negated expression cannot be true."""
-        return self._all_match(stored.folder) or not self._possible(
-            [self._guarantee(stored, group)], ~self._where
+        folder = stored.folder
+        if not self.folder_may_match(folder):
+            return False
+        return not self._compared(self._negated, self._may_not, folder, [group])[0]
+
+    def _compared(
+        self,
+        where: ds.Expression,
+        known: dict[_Traits, bool],
+        folder: Folder,
+        groups: Sequence[Group],
+    ) -> list[bool]:
+        """Return whether an expression can be true in each group; an empty one is the folder."""
+        traits = [self._traits(folder, group) for group in groups]
+        new = {key: group for key, group in zip(traits, groups, strict=True) if key not in known}
+        if new:
+            form, system = ds.IpcFileFormat(), pafs.LocalFileSystem()
+            # The fragments stand for groups: their paths are indices, and are never opened.
+            fragments = [
+                form.make_fragment(str(index), system, self._guarantee(folder, group))
+                for index, group in enumerate(new.values())
+            ]
+            dataset = ds.FileSystemDataset(fragments, self._schema, form, system)
+            possible = {int(fragment.path) for fragment in dataset.get_fragments(where)}
+            known.update((key, index in possible) for index, key in enumerate(new))
+        return [known[key] for key in traits]
+
+    def _traits(self, folder: Folder, group: Group) -> _Traits:
+        """Return what decides whether a group matches, in a folder that may match."""
+        named = self._named
+        first, last = (group[0].start, group[-1].end) if self._timed and group else (None, None)
+        return (
+            folder.symbol if self._mixed or ("symbol" in named and not group) else None,
+            # The first candle of an interval may begin before its file.
+            folder.interval,
+            folder.partition if "partition" in named else None,
+            first,
+            last,
+            group[0].path if "file" in named and len(group) == 1 else None,
         )
 
-    def _all_match(self, folder: Folder) -> bool:
-        """Return whether every row of a folder is sure to match."""
-        if folder not in self._certain:
-            self._certain[folder] = not self._possible([_guarantee_of(folder)], ~self._where)
-        return self._certain[folder]
-
-    def _possible(self, guarantees: Sequence[ds.Expression], where: ds.Expression) -> set[int]:
-        """Return the indices of the guarantees under which an expression can be true."""
-        form, system = ds.IpcFileFormat(), pafs.LocalFileSystem()
-        # The fragments stand for groups of files: their paths are indices, and are never opened.
-        fragments = [
-            form.make_fragment(str(index), system, guarantee)
-            for index, guarantee in enumerate(guarantees)
-        ]
-        dataset = ds.FileSystemDataset(fragments, self._schema, form, system)
-        return {int(fragment.path) for fragment in dataset.get_fragments(where)}
-
-    def _guarantee(self, stored: StoredFolder, group: Group) -> ds.Expression:
-        """Return a condition that is true of every row of a group of files."""
-        guarantee = stored.guarantees.get((group[0], group[-1]))
-        if guarantee is None:
-            folder = stored.folder
+    def _guarantee(self, folder: Folder, group: Group) -> ds.Expression:
+        """Return what is true of every row of a group, as far as the expression names it."""
+        words = {
+            "market": folder.market.value,
+            "symbol": folder.symbol,
+            "interval": folder.interval and folder.interval.value,
+            "partition": folder.partition.value,
+            "file": group[0].path if len(group) == 1 else None,
+        }
+        guarantee = ds.scalar(True)
+        for name, word in words.items():
+            if name in self._named and word is not None:
+                guarantee &= ds.field(name) == word
+        if self._timed and group:
             early, late = _times_of(folder, group)
-            day = ds.field("date")
-            time = ds.field(self._time)
-            guarantee = (
-                _guarantee_of(folder)
-                & (day >= early.date())
-                & (day <= (late - _MICROSECOND).date())
-                & (time >= early)
-                & (time < late)
-            )
-            if len(group) == 1:
-                guarantee &= ds.field("file") == group[0].path
-            stored.guarantees[group[0], group[-1]] = guarantee
+            day, time = ds.field("date"), ds.field(self._time)
+            guarantee &= (day >= early.date()) & (day <= (late - _MICROSECOND).date())
+            guarantee &= (time >= early) & (time < late)
         return guarantee
-
-
-def _guarantee_of(folder: Folder) -> ds.Expression:
-    """Return what is true of every row of a folder."""
-    guarantee = (
-        (ds.field("symbol") == folder.symbol)
-        & (ds.field("partition") == folder.partition.value)
-        & (ds.field("market") == folder.market.value)
-    )
-    if folder.interval is not None:
-        guarantee &= ds.field("interval") == folder.interval.value
-    return guarantee
 
 
 # Polars
@@ -266,7 +282,8 @@ class PolarsPruner:
     """Compares a Polars predicate with the paths and periods of each group of files.
 
     The conditions that the predicate joins by "and" are evaluated one by one on a few rows that
-    represent a group; a condition on any other column keeps the group.
+    represent a group; a condition on any other column keeps the group. What is the same for
+    many groups is evaluated once.
 
     Parameters
     ----------
@@ -276,16 +293,19 @@ class PolarsPruner:
     """
 
     def __init__(self, predicate: pl.Expr, time: str) -> None:
-        self._paths: list[pl.Expr] = []
+        self._folders: list[pl.Expr] = []
+        self._files: list[pl.Expr] = []
         self._days: list[pl.Expr] = []
         self._times: list[pl.Expr] = []
         self._time = time
+        self._matching_folders: dict[Folder, bool] = {}
+        self._matching_periods: dict[tuple[str | None, date, date], bool] = {}
         for part, tree in _conjuncts(predicate):
             roots = set(part.meta.root_names())
             if not roots or _is_hint(tree):
                 continue
             if roots <= _POLARS_PATHS.keys():
-                self._paths.append(part)
+                (self._files if "file" in roots else self._folders).append(part)
             elif roots == {"date"}:
                 self._days.append(part)
             elif roots == {time}:
@@ -293,8 +313,11 @@ class PolarsPruner:
 
     def folder_may_match(self, folder: Folder) -> bool:
         """Return whether no condition on path columns rules out all rows of a folder."""
-        conditions = [part for part in self._paths if "file" not in part.meta.root_names()]
-        return _any(conditions, _paths_frame(folder, None))
+        if folder not in self._matching_folders:
+            rows = _paths_frame(folder, [None])
+            matches = all(_evaluate(part, rows).any() for part in self._folders)
+            self._matching_folders[folder] = matches
+        return self._matching_folders[folder]
 
     def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
         """Return whether no condition on days or times rules out all rows of each span."""
@@ -321,29 +344,32 @@ class PolarsPruner:
         """Return whether no condition rules out all rows of each group."""
         if not self.folder_may_match(stored.folder):
             return [False] * len(groups)
-        matches: list[bool] = self.spans_may_match(spans_of(stored.folder, groups)).tolist()
-        conditions = [part for part in self._paths if "file" in part.meta.root_names()]
-        # The column `file` is known only of a single file.
-        return [
-            is_match
-            and (
-                not conditions
-                or len(group) > 1
-                or _any(conditions, _paths_frame(stored.folder, group[0].path))
-            )
-            for is_match, group in zip(matches, groups, strict=True)
-        ]
+        folder, known = stored.folder, self._matching_periods
+        periods = [(folder.interval, group[0].start, group[-1].end) for group in groups]
+        pairs = zip(periods, groups, strict=True)
+        if new := {period: group for period, group in pairs if period not in known}:
+            spans = spans_of(folder, [*new.values()])
+            known.update(zip(new, self.spans_may_match(spans).tolist(), strict=True))
+        matches = np.array([known[period] for period in periods], bool)
+        # The column `file` is known only of single files.
+        if self._files and all(len(group) == 1 for group in groups):
+            rows = _paths_frame(folder, [group[0].path for group in groups])
+            for part in self._files:
+                matches &= _evaluate(part, rows)
+        found: list[bool] = matches.tolist()
+        return found
 
     def all_match(self, stored: StoredFolder, group: Group) -> bool:
         """Return False: the rows are always filtered by Polars."""
         return False
 
 
-def _paths_frame(folder: Folder, file: str | None) -> pl.DataFrame:
-    """Return the path columns of a folder's rows as one row."""
-    paths = {"market": folder.market, "symbol": folder.symbol, "file": file}
+def _paths_frame(folder: Folder, files: Sequence[str | None]) -> pl.DataFrame:
+    """Return the path columns of rows of a folder, one row for each file."""
+    paths: dict[str, str | None] = {"market": folder.market, "symbol": folder.symbol}
     paths |= {"interval": folder.interval, "partition": folder.partition}
-    return pl.DataFrame({name: [paths[name]] for name in _POLARS_PATHS}, schema=_POLARS_PATHS)
+    columns = {name: [path] * len(files) for name, path in paths.items()} | {"file": files}
+    return pl.DataFrame(columns, schema=_POLARS_PATHS)
 
 
 def _evaluate(part: pl.Expr, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
@@ -355,14 +381,6 @@ def _evaluate(part: pl.Expr, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
     except pl.exceptions.PolarsError:
         pass
     return np.ones(len(rows), bool)
-
-
-def _any(parts: Sequence[pl.Expr], rows: pl.DataFrame) -> bool:
-    """Return whether each condition is true for some row; True if that cannot be evaluated."""
-    try:
-        return all(bool(rows.select(part).to_series().any()) for part in parts)
-    except pl.exceptions.PolarsError:
-        return True
 
 
 def _tree(expression: pl.Expr) -> Any:
