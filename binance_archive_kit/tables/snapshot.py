@@ -160,12 +160,20 @@ class Snapshot:
         for index, (name, *_, size, crc) in enumerate(self.parts):
             try:
                 file = OpenFile(self._folder.entries(name), size, crc)
-                frame = pl.DataFrame(file.fragment.to_table(filter=where))
+                groups = [
+                    file.decode(group, STORED_SCHEMA.names())
+                    for group in sorted(file.matching(where))
+                ]
             except DAMAGE:
                 self._discard(name)
                 continue
-            frames.append(frame.cast(STORED_SCHEMA).with_columns(part=pl.lit(index, pl.Int32)))
+            part = pl.lit(index, pl.Int32)
+            frames += [
+                pl.DataFrame(group).cast(STORED_SCHEMA).with_columns(part=part) for group in groups
+            ]
         frame = pl.concat(frames)
+        if symbols is not None:
+            frame = frame.filter(pl.col("symbol").is_in(list(symbols)))
         if frame["path"].n_unique() < frame.height:
             frame = frame.sort("part").unique("path", keep="last")
         return frame.sort("path")
