@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import compress, repeat
 from typing import NamedTuple
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -57,8 +58,20 @@ class Page:
     @property
     def objects(self) -> list[tuple[str, Listed]]:
         """The objects with their keys; whether they have a checksum is left open."""
-        fields = map(Listed, self.sizes, self.etags, self.modified, repeat(False))
-        return list(zip(self.keys, fields, strict=True))
+        return [(key, Listed(size, etag, at, False)) for key, size, etag, at in self.rows()]
+
+    def rows(self) -> Iterator[tuple[str, int, str, str]]:
+        """Yield key, size, ETag and time of each object."""
+        return zip(self.keys, self.sizes, self.etags, self.modified, strict=True)
+
+    def keep(self, prefix: str, marker: str) -> None:
+        """Drop the objects and folders before a marker, or without a prefix."""
+        self.folders = [name for name in self.folders if name > marker and name.startswith(prefix)]
+        kept = [key > marker and key.startswith(prefix) for key in self.keys]
+        if not all(kept):
+            self.keys, self.sizes = [*compress(self.keys, kept)], [*compress(self.sizes, kept)]
+            self.etags = [*compress(self.etags, kept)]
+            self.modified = [*compress(self.modified, kept)]
 
 
 class InvalidPage(ValueError):
