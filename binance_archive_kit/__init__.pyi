@@ -24,14 +24,15 @@ from .planning.config import CollectionConfig
 from .planning.date_range import DateRange
 from .planning.plan import Plan
 from .planning.planner import aplan, plan
+from .planning.universe import universe
 from .quality.backtest import BacktestCoverage
 from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
 from .query.joins import join_known, known_at
 from .query.loaders import klines_with_funding, load_klines, ohlcv
-from .query.months import ScanReport
 from .query.open_store import OpenStore, StorePart, connect, scan, store
+from .query.scan_reader import ScanReport
 from .query.sql import sql
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
@@ -94,6 +95,7 @@ __all__ = [
     "schema",
     "sql",
     "store",
+    "universe",
     "verify",
 ]
 

@@ -1,13 +1,13 @@
 """The engine: a store's files as batches of rows.
 
-Every query takes the same steps, whether DuckDB or Polars runs it: choose the file for each
-day, drop the files that cannot match, find out which months are cached, and read the rest.
+Every query takes the same steps, whether DuckDB or Polars runs it: drop the folders that cannot
+match, choose the file for each day, read the rows that are in tables, and the other files.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import chain
 from pathlib import Path
@@ -17,30 +17,31 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import Partition, read_names
+from binance_archive_kit.archive.enums import DataType, Partition, read_names
+from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.schemas import load_schemas, read_feed
-from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import (
     ConfigurationError,
     FileError,
+    StoreError,
     check_flag,
-    disk_error,
     field_error,
     shown,
     warn_user,
 )
-from binance_archive_kit.query.cache import DEFAULT_LIMIT, CacheUse, MonthCache
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
-from binance_archive_kit.query.months import (
-    CacheWriter,
-    MonthReader,
+from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
+from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner, ScanStep
+from binance_archive_kit.query.scan_reader import (
     Query,
+    ScanReader,
     ScanReport,
     Tally,
     worker_count,
 )
-from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
-from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner
+from binance_archive_kit.query.store_cache import DEFAULT_LIMIT, StoreCache
+from binance_archive_kit.query.table_builder import TableBuilder
+from binance_archive_kit.query.tabled_files import TabledFiles
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
@@ -48,6 +49,8 @@ from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
 from binance_archive_kit.storage.store import Store, rehash_moved
 from binance_archive_kit.suggestions import nearest, unknown
+from binance_archive_kit.tables.snapshot import Snapshot, StaleSnapshot
+from binance_archive_kit.tables.tables import TableUse
 
 Prefer = Literal["daily", "monthly"]
 OnError = Literal["raise", "skip"]
@@ -60,9 +63,9 @@ class ReadOptions:
     Attributes
     ----------
     cache : bool
-        Cache months as Parquet, so that the next query on them is faster.
+        Build columnar tables when many files are read again.
     cache_limit : int
-        Bytes that the cached months may take together.
+        Bytes that the tables may take together.
     prefer : {"daily", "monthly"}
         Which file gives the rows of a day that a daily and a monthly file both cover.
     on_error : {"raise", "skip"}
@@ -105,10 +108,23 @@ class ReadOptions:
 
 
 _DEFAULTS = ReadOptions()
+#: How often a scan is planned again because another process changed the tables.
+_ATTEMPTS = 5
+#: Symbols up to which only their own entries of tables are read.
+_FEW_SYMBOLS = 24
+#: Selections of symbols whose entries are remembered.
+_REMEMBERED = 64
+#: Feeds of single events, of which tables are built only on request or when they are read.
+_BIG = (
+    DataType.TRADES,
+    DataType.AGG_TRADES,
+    DataType.BOOK_TICKER,
+    DataType.BOOK_DEPTH,
+)
 STREAMS: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(("view", "market", "data_type", "partition", "symbol", "interval"), pl.String),
     **dict.fromkeys(("first", "last"), pl.Date),
-    **dict.fromkeys(("files", "bytes", "proven"), pl.Int64),
+    **dict.fromkeys(("files", "bytes", "proven", "tabled"), pl.Int64),
 }
 PROBLEMS: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(
     ("file", "reason", "detail"), pl.String
@@ -132,7 +148,7 @@ class Engine:
 
     Attributes
     ----------
-    cache : MonthCache
+    cache : StoreCache
     known : KnownFiles
     problems : dict of str to FileError
         Files that were left out, by their path inside the store, with the reasons.
@@ -146,11 +162,13 @@ class Engine:
         self.options = options
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
-        self.cache = MonthCache(self.root, keep=options.cache, limit=options.cache_limit)
+        self.cache = StoreCache(self.root, keep=options.cache, limit=options.cache_limit)
         self.known = self.cache.known
         skip = self._leave_out if options.on_error == "skip" else None
-        self._context = ScanContext(self._store, self.cache, Partition(options.prefer), skip)
-        self._writer = CacheWriter(self._context)
+        self._context = ScanContext(self._store, self.known, Partition(options.prefer), skip)
+        #: The entries of tables that were last used, by table and symbols.
+        self._tabled: dict[tuple[str, frozenset[str] | None], TabledFiles] = {}
+        self._builder = TableBuilder(self._context, self.cache)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, ReadOptions]]:
         """Pickle the folder and the options: the copy opens the store anew."""
@@ -184,9 +202,22 @@ class Engine:
             label="",
         )
 
-    def folders(self, feed: FeedTable) -> list[StoredFolder]:
-        """List the folders of a feed with their files, as they are now."""
-        return self._store.inventory.folders(feed.market, feed.data_type)
+    def names(self, feed: FeedTable) -> list[Folder]:
+        """List the folders of a feed that have files; looks at no file."""
+        return self._store.inventory.names(feed.market, feed.data_type)
+
+    def folders(
+        self, feed: FeedTable, matches: Callable[[Folder], bool] = lambda folder: True
+    ) -> list[StoredFolder]:
+        """List the folders of a feed with their files, as they are now.
+
+        Parameters
+        ----------
+        feed : FeedTable
+        matches : callable, optional
+            Returns whether a folder is needed; all by default.
+        """
+        return self._store.inventory.folders(feed.market, feed.data_type, matches)
 
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or folder, with advice."""
@@ -244,36 +275,111 @@ class Engine:
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:
             pruner = Selection() if where is None else ArrowPruner(where, feed.arrow, feed.time)
-        streams = self.folders(feed)
-        if not streams:
+        folders = self.names(feed)
+        if not folders:
             raise self.nothing_of(feed)
-        return self._scan(Query(feed, names, pruner, where), streams)
+        return self._scan(Query(feed, names, pruner, where), folders)
 
-    def _scan(self, query: Query, streams: Sequence[StoredFolder]) -> Generator[pa.RecordBatch]:
+    def _scan(self, query: Query, folders: Sequence[Folder]) -> Generator[pa.RecordBatch]:
         feed = query.feed
         report = self.last_scan = ScanReport(feed.view)
-        report.considered = sum(len(stored.files) for stored in streams)
         tally = Tally(report)
         start = time.perf_counter()
         try:
-            planner = ScanPlanner(self._context, feed, query.pruner, cached=query.reads)
-            months = planner.months(streams)
-            for batch in MonthReader(self._context, query, tally).read(months):
+            for batch in self._read(query, folders, tally):
                 report.rows += batch.num_rows
                 yield batch
             report.complete = True
-            if query.reads:
-                self._writer.write_later(feed, months)
         finally:
             report.seconds = time.perf_counter() - start
             self.known.remember(feed, tally.stats)
+
+    def _read(
+        self, query: Query, folders: Sequence[Folder], tally: Tally
+    ) -> Iterator[pa.RecordBatch]:
+        """Read the rows of a query; again with other tables if one goes before the first row."""
+        feed = query.feed
+        # All folders of a stream, since it depends on all which file gives a day.
+        names = {each.stream for each in folders if query.pruner.folder_may_match(each)}
+        streams = self.folders(feed, lambda folder: folder.stream in names)
+        tally.report.considered = sum(stored.count for stored in streams)
+        steps, tabled, snapshot = self._steps(query, streams)
+        if query.reads and self._builder.build_if_repeated(feed, steps):
+            steps, tabled, snapshot = self._steps(query, streams)
+        lookup = FileLookup(self._context, feed)
+        for _ in range(_ATTEMPTS):
+            reader = ScanReader(lookup, snapshot, tabled, query, tally, self._context.skip)
+            try:
+                yield from reader.read(steps)
+                return
+            except StaleSnapshot:
+                steps, tabled, snapshot = self._steps(query, streams)
+        raise StoreError(f"{self.cache.folder}: the tables of {feed.view} change all the time")
+
+    def _steps(
+        self, query: Query, streams: Sequence[StoredFolder]
+    ) -> tuple[list[ScanStep], TabledFiles, Snapshot]:
+        """Plan a scan, with the tables as they are now."""
+        snapshot = self.cache.tables.snapshot(query.feed)
+        symbols = {stored.folder.symbol for stored in streams}
+        tabled = self._tabled_of(query.feed, snapshot, symbols)
+        steps = ScanPlanner(self._context, query.feed, query.pruner).steps(streams, tabled)
+        return steps, tabled, snapshot
+
+    def _tabled_of(
+        self, feed: FeedTable, snapshot: Snapshot, symbols: Set[str] | None = None
+    ) -> TabledFiles:
+        """Return the entries of tables, of all symbols or of a few."""
+        few = frozenset(symbols) if symbols is not None and len(symbols) <= _FEW_SYMBOLS else None
+        entries = snapshot.entries(few)
+        known = self._tabled.get((feed.table, few))
+        if known is None or known.entries is not entries:
+            if len(self._tabled) > _REMEMBERED:
+                self._tabled.clear()
+            known = self._tabled[feed.table, few] = TabledFiles(entries)
+        return known
+
+    # Tables
+
+    def build(
+        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
+    ) -> TableUse:
+        """Build tables of all files, as `OpenStore.build` describes."""
+        feeds = self._feeds_to_build(market, data_type, symbols)
+        names = None if symbols is None else frozenset(read_names("symbols", symbols))
+        self.cache.remove_old()
+        missing: list[tuple[FeedTable, list[FileTask]]] = []
+        for feed in feeds:
+            tabled = self._tabled_of(feed, self.cache.tables.snapshot(feed))
+            streams = self.folders(feed, lambda folder: names is None or folder.symbol in names)
+            missing.append((feed, [task for each in streams for task in tabled.missing(each)]))
+        self._builder.build(missing)
+        return self.cache.use()
+
+    def _feeds_to_build(
+        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
+    ) -> list[FeedTable]:
+        """Return the feeds of these names; without a data type, not those of single trades."""
+        feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
+        wanted = " ".join(word for word in (market, data_type) if word)
+        if wanted and not feeds:
+            views = ", ".join(feed.view for feed in self.feeds())
+            message = f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
+            raise field_error("data_type" if data_type else "market", message, label="")
+        known = sorted({folder.symbol for feed in feeds for folder in self.names(feed)})
+        for name in sorted(() if symbols is None else read_names("symbols", symbols)):
+            if name not in known:
+                guess = nearest(name, known)
+                hint = f"; did you mean {guess!r}?" if guess else ""
+                raise field_error("symbols", f"{shown(name)} is not in the store{hint}")
+        return [feed for feed in feeds if data_type or feed.data_type not in _BIG]
 
     # Files
 
     def plan(
         self, feed: FeedTable, streams: Sequence[StoredFolder], selection: Pruner, skip: Skip
     ) -> list[MonthTask]:
-        """Plan which files give the rows of each day, without the cache.
+        """Plan which files give the rows of each day, without tables.
 
         Parameters
         ----------
@@ -285,7 +391,7 @@ class Engine:
             Called with the error of each file that is no longer the proven one.
         """
         context = replace(self._context, skip=skip)
-        return ScanPlanner(context, feed, selection, cached=False).months(streams)
+        return ScanPlanner(context, feed, selection).months(streams)
 
     def tasks(self, feed: FeedTable, files: Iterable[FileTask]) -> list[FileTask]:
         """Return files as they are on disk now, with their statistics."""
@@ -369,13 +475,15 @@ class Engine:
         polars.DataFrame
             ``view``, ``market``, ``data_type``, ``partition``, ``symbol``, ``interval``,
             ``first`` and ``last`` (UTC days that files cover, both inclusive), ``files``,
-            ``bytes`` (of the zips) and ``proven`` (files whose proof is valid).
+            ``bytes`` (of the zips), ``proven`` (files whose proof is valid) and ``tabled``
+            (files whose rows are in tables).
         """
         rows: list[tuple[object, ...]] = []
         for feed in self.feeds():
             streams = self.folders(feed)
             proven = self.proven(feed, chain.from_iterable(stored.files for stored in streams))
-            rows += (_row_of(feed, stored, proven) for stored in streams)
+            tabled = self._tabled_of(feed, self.cache.tables.snapshot(feed))
+            rows += (_row_of(feed, stored, proven, tabled) for stored in streams)
         return pl.DataFrame(rows, schema=STREAMS, orient="row")
 
     def problems_frame(self) -> pl.DataFrame:
@@ -388,45 +496,10 @@ class Engine:
         rows = [] if self.last_scan is None else [astuple(self.last_scan)]
         return pl.DataFrame(rows, schema=SCANS, orient="row")
 
-    # The cache
 
-    def warm(
-        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
-    ) -> CacheUse:
-        """Cache all months, as `OpenStore.warm` describes."""
-        feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
-        wanted = " ".join(word for word in (market, data_type) if word)
-        if wanted and not feeds:
-            views = ", ".join(feed.view for feed in self.feeds())
-            message = f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
-            raise field_error("data_type" if data_type else "market", message, label="")
-        names = None if symbols is None else frozenset(read_names("symbols", symbols))
-        known = sorted({each.folder.symbol for feed in feeds for each in self.folders(feed)})
-        for name in sorted(names or ()):
-            if name not in known:
-                guess = nearest(name, known)
-                hint = f"; did you mean {guess!r}?" if guess else ""
-                raise field_error("symbols", f"{shown(name)} is not in the store{hint}")
-        selection = Selection(symbols=names)
-        progress = Progress()
-        with Bar(progress) as bar:
-            queue = []
-            for feed in feeds:
-                months = ScanPlanner(self._context, feed, selection).months(self.folders(feed))
-                queue += [(feed, month) for month in months if month.cached is None]
-            progress.begin("filling the cache", len(queue), unit="months")
-            try:
-                for feed, month in queue:
-                    self._writer.write(feed, month, workers=worker_count())
-                    progress.done += 1
-                    bar.update()
-                self.cache.trim()
-            except OSError as error:
-                raise disk_error(error, self.cache.folder) from None
-        return self.cache.use()
-
-
-def _row_of(feed: FeedTable, stored: StoredFolder, proven: Set[str]) -> tuple[object, ...]:
+def _row_of(
+    feed: FeedTable, stored: StoredFolder, proven: Set[str], tabled: TabledFiles
+) -> tuple[object, ...]:
     """Return the row of a stream."""
     folder, files = stored.folder, stored.files
     return (
@@ -441,4 +514,5 @@ def _row_of(feed: FeedTable, stored: StoredFolder, proven: Set[str]) -> tuple[ob
         len(files),
         sum(file.size for file in files),
         sum(file.key in proven for file in files),
+        len(files) - len(tabled.missing(stored)),
     )

@@ -14,7 +14,7 @@ from itertools import chain
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import prefix_of
 from binance_archive_kit.errors import ArchiveKitError, ChangedFile, FileError, file_error
-from binance_archive_kit.query.cache import MonthCache
+from binance_archive_kit.query.known_files import KnownFiles
 from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
@@ -137,7 +137,7 @@ class ScanContext:
     Attributes
     ----------
     store : Store
-    cache : MonthCache
+    known : KnownFiles
     prefer : Partition
         Which partition gives the rows of a day that both cover.
     skip : callable, optional
@@ -147,7 +147,7 @@ class ScanContext:
     """
 
     store: Store
-    cache: MonthCache
+    known: KnownFiles
     prefer: Partition
     skip: Skip | None
     days: dict[StoredFile, frozenset[date]] = field(default_factory=dict)
@@ -162,6 +162,8 @@ class FileLookup(Notes):
     feed : FeedTable
     files : callable, optional
         Returns all files that the scan needs.
+    looked : bool
+        Whether files are as they are listed, so that none has to be looked at again.
     """
 
     def __init__(
@@ -169,8 +171,11 @@ class FileLookup(Notes):
         context: ScanContext,
         feed: FeedTable,
         files: Callable[[], Iterable[StoredFile]] | None = None,
+        *,
+        looked: bool = False,
     ) -> None:
-        self._known = context.cache.known
+        self._looked = looked
+        self._known = context.known
         self._context = context
         self._feed = feed
         self._proofs = Proofs(context.store.records, files)
@@ -192,17 +197,13 @@ class FileLookup(Notes):
         FileError
             For a needed file that was rejected, or is no longer the proven one.
         """
-        root, known = self._context.store.root, self._known.stats(self._feed)
+        known = self._known.stats(self._feed)
         skips = self._context.skip is not None
         found = []
         for task in tasks:
-            file = task.file
-            try:
-                stat = os.stat(f"{root}/{file.path}")  # noqa: PTH116 -- of thousands of files
-            except OSError:
+            file = task.file if self._looked else self._look(task.file)
+            if file is None:
                 continue
-            if raw_stamp(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
-                file = replace(file, stamp=stamp)
             stats = known.get(file.key)
             if stats is not None and (stats.stamp != file.stamp or (skips and not stats.full)):
                 # A file that was only counted, or read in part, may turn out to be bad.
@@ -217,6 +218,16 @@ class FileLookup(Notes):
                     continue
             found.append(FileTask(file, task.stored, stats, task.without))
         return found
+
+    def _look(self, file: StoredFile) -> StoredFile | None:
+        """Return a file as it is on disk now; None if it is gone."""
+        try:
+            stat = os.stat(f"{self._context.store.root}/{file.path}")  # noqa: PTH116 -- of many
+        except OSError:
+            return None
+        if raw_stamp(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
+            return replace(file, stamp=stamp)
+        return file
 
     def completed(self, task: FileTask, stats: FileStats) -> None:
         """Remember the statistics of a file that was read to its end."""

@@ -22,19 +22,21 @@ from binance_archive_kit.errors import (
     running_shell,
     shown,
 )
-from binance_archive_kit.query.cache import CacheUse
 from binance_archive_kit.query.duckdb_views import open_views, show_connections
 from binance_archive_kit.query.engine import Engine, ReadOptions
-from binance_archive_kit.query.months import ScanReport
 from binance_archive_kit.query.polars_scan import Moment, parse_selection, scan_feed
+from binance_archive_kit.query.scan_reader import ScanReport
 from binance_archive_kit.storage.skipped import SkippedFile
 from binance_archive_kit.suggestions import nearest
+from binance_archive_kit.tables.tables import TableUse
 
 if TYPE_CHECKING:
     import duckdb
 
 #: Streams up to which each is shown in a line of its own.
 _FEW = 24
+#: Columns that count some of the files, with their titles.
+_PARTS = {"proven": "proven", "tabled": "in tables"}
 #: The names that select a part of a store, from the outermost to the innermost.
 _LEVELS = ("market", "data_type", "symbol", "interval")
 
@@ -61,8 +63,9 @@ class StorePart:
         polars.DataFrame
             ``view``, ``market``, ``data_type``, ``partition``, ``symbol``, ``interval`` (text;
             null without intervals), ``first`` and ``last`` (dates: the first and the last UTC
-            day that files cover), and as integers ``files``, ``bytes`` (their size on disk)
-            and ``proven`` (files whose proof is recorded and valid).
+            day that files cover), and as integers ``files``, ``bytes`` (their size on disk),
+            ``proven`` (files whose proof is recorded and valid) and ``tabled`` (files whose
+            rows are in tables).
         """
         streams = self.engine.frame()
         for level, word in zip(_LEVELS, self.words, strict=False):
@@ -120,7 +123,7 @@ class OpenStore(StorePart):
     Attributes
     ----------
     root : Path
-    cache : MonthCache
+    cache : StoreCache
         Has ``use()`` and ``clear()``.
     problems : dict of str to FileError
         Files that queries left out, by their path inside the store.
@@ -153,9 +156,10 @@ class OpenStore(StorePart):
         Returns
         -------
         polars.DataFrame
-            ``view``, ``considered`` (files of the feed), ``opened`` (zips), ``cached`` (files
-            whose rows came from the cache), ``inflated`` (bytes of csv), ``rows`` (returned),
-            ``seconds`` and ``complete`` (whether all rows were read).
+            ``view``, ``considered`` (files of the symbols and intervals that may match),
+            ``opened`` (zips), ``cached`` (files whose rows came from tables), ``inflated``
+            (bytes of csv), ``rows`` (returned), ``seconds`` and ``complete`` (whether all rows
+            were read).
         """
         return self.engine.last_scan_frame()
 
@@ -163,37 +167,42 @@ class OpenStore(StorePart):
         """Return the files that are not read because of their name or folder, with advice."""
         return self.engine.skipped()
 
-    def warm(
+    def build(
         self,
         market: str | None = None,
         data_type: str | None = None,
         *,
         symbols: str | Iterable[str] | None = None,
-    ) -> CacheUse:
-        """Cache all months as Parquet, so that the first query is as fast as later ones.
+    ) -> TableUse:
+        """Build columnar tables of the files, so that queries are as fast as on Parquet.
 
-        Skips months that are already cached. Shows its progress.
+        Skips files whose rows are in tables already. Shows its progress. Queries build the
+        tables themselves when they read many files a second time.
 
         Parameters
         ----------
         market, data_type : str, optional
-            Only these feeds; None for all.
+            Only these feeds. None for all; without a data type, trades and order-book feeds
+            are left out, as they are large.
         symbols : str or iterable of str, optional
             Only these symbols; None for all.
 
         Returns
         -------
-        CacheUse
-            The size of the cache: ``months``, ``bytes`` and ``limit`` (bytes).
+        TableUse
+            The size of the tables: ``parts`` (files), ``bytes`` and ``limit`` (bytes).
 
         Raises
         ------
         ConfigurationError
             If the store has no such feed, or none of them has such a symbol.
         StoreError, DiskSpaceError
-            If the cache's folder cannot be written to.
+            If the tables cannot be written.
         """
-        return self.engine.warm(market, data_type, symbols)
+        return self.engine.build(market, data_type, symbols)
+
+    #: The name that `build` had before.
+    warm = build
 
     def __repr__(self) -> str:
         streams = self.frame()
@@ -221,7 +230,7 @@ def _summary(
         pl.col("symbol").n_unique().alias("symbols"),
         pl.col("first").min(),
         pl.col("last").max(),
-        pl.col("files", "bytes", "proven").sum(),
+        pl.col("files", "bytes", "proven", "tabled").sum(),
     )
     rows = [
         (
@@ -232,12 +241,12 @@ def _summary(
             str(row["last"]),
             f"{row['files']:,}",
             render.size(row["bytes"]),
-            "all" if row["proven"] == row["files"] else f"{row['proven']:,}",
+            *("all" if row[name] == row["files"] else f"{row[name]:,}" for name in _PARTS),
         )
         for row in feeds.iter_rows(named=True)
     ]
     head = ("view", "partition", *(names or ["symbols"]))
-    head += ("first day", "last day", "files", "size", "proven")
+    head += ("first day", "last day", "files", "size", *_PARTS.values())
     problems = [str(error) for error in engine.problems.values()]
     left_out = f"{len(problems):,} files are left out of results"
     others = [f"{path}: {reason}; {advice}" for path, reason, advice in skipped]
@@ -246,7 +255,7 @@ def _summary(
         title,
         f"{engine.root}: {_amount(streams)}",
         "bad" if problems else "warn" if others else "good" if streams.height else "idle",
-        [Table(head, rows, numeric=range(len(head) - 3, len(head)))],
+        [Table(head, rows, numeric=range(len(head) - 4, len(head)))],
         folds=[Fold(left_out, problems, "bad"), Fold(unread, others, "warn")],
     )
 
@@ -267,8 +276,8 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     folder : str or Path
         A folder that `collect`, or any other tool that uses the bucket's layout, has filled.
     **options
-        - ``cache`` (True): cache months as Parquet, so that the next query is faster.
-        - ``cache_limit`` (20 GiB): the largest size of the cache, in bytes.
+        - ``cache`` (True): build columnar tables when many files are read again.
+        - ``cache_limit`` (20 GiB): the largest size of the tables, in bytes.
         - ``prefer`` ("daily" or "monthly"): which file to use where a daily and a monthly file
           overlap; default ``daily``.
         - ``on_error`` ("raise" or "skip"): raise an error for an invalid file, the default, or

@@ -54,7 +54,7 @@ def parse_selection(
         If a value is invalid, or the store has no file of the feed, of a symbol or of an
         interval.
     """
-    folders = [stored.folder for stored in engine.folders(feed)]
+    folders = engine.names(feed)
     if not folders:
         raise engine.nothing_of(feed)
     chosen_symbols = _names("symbols", symbols)

@@ -8,12 +8,12 @@ the query asks for, so that its conditions never change which row is returned.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain, groupby
-from pathlib import Path
+
+import numpy as np
 
 from binance_archive_kit.archive.annotations import load_annotations
 from binance_archive_kit.archive.enums import Interval
@@ -25,12 +25,30 @@ from binance_archive_kit.query.file_lookup import (
     has_lead,
 )
 from binance_archive_kit.query.pruning import Pruner
+from binance_archive_kit.query.tabled_files import FolderMatch, Indices, TabledFiles
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.proof import Stamp, raw_stamp, stamp_of
+from binance_archive_kit.tables.row_reader import Segment
+from binance_archive_kit.timestamps import to_day_number
 
 _RANKS: dict[Interval | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
+
+
+#: Symbol and rank of the interval: how streams are ordered.
+_Name = tuple[str, int]
+
+
+def _name_of(stored: StoredFolder) -> _Name:
+    return stored.folder.symbol, _RANKS.get(stored.folder.interval, -1)
+
+
+def _by_name(streams: Iterable[StoredFolder]) -> list[tuple[_Name, list[StoredFolder]]]:
+    """Group folders by stream, in order."""
+    groups: dict[_Name, list[StoredFolder]] = {}
+    for stored in streams:
+        groups.setdefault(_name_of(stored), []).append(stored)
+    return sorted(groups.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +106,12 @@ class MonthTask:
     needed : list of FileTask
         Those of them that may have a row of the answer.
     tasks : sequence of FileTask
-        The needed ones as they are on disk now; none if the month is cached.
-    rows : int or None
-        Number of their rows, if it is known and all are of one folder.
-    cached : Path or None
-        Where its rows are cached.
+        The needed ones as they are on disk now.
     """
 
     files: list[FileTask]
     needed: list[FileTask]
-    tasks: Sequence[FileTask] = ()
-    rows: int | None = None
-    cached: Path | None = None
-
-    def spans(self, *, by_file: bool) -> list[tuple[FileTask, int | None]]:
-        """Return the needed files, with the number of rows of each as far as it is known.
-
-        Unless `by_file`, one may stand for all whose rows have the same path columns but
-        for the file.
-        """
-        if self.rows is not None and not by_file:
-            return [(self.tasks[0], self.rows)]
-        return [(task, task.rows) for task in self.tasks]
+    tasks: Sequence[FileTask]
 
 
 @dataclass(slots=True)
@@ -126,47 +128,69 @@ class RememberedChoice:
         The chosen ones, as they were on disk.
     known : dict of str to FileStats
         The statistics at that time; a file that is rejected makes it another mapping.
-    path : Path or None
-        Where the month is cached, or would be; None as long as a file was not read.
-    stamps : dict of str to list of (str, Stamp)
-        Names and stamps of the chosen files, by folder.
-    rows : int or None
-        Number of their rows, if it is known and all are of one folder.
     """
 
     parts: list[Part]
     files: list[FileTask]
     tasks: list[FileTask]
     known: dict[str, FileStats]
-    path: Path | None = None
-    stamps: dict[str, list[tuple[str, Stamp]]] = field(default_factory=dict)
-    rows: int | None = None
 
-    def complete(self) -> None:
-        """Collect the stamps and the number of rows for the next scan."""
-        for task in self.tasks:
-            folder, _, name = task.file.path.rpartition("/")
-            self.stamps.setdefault(folder, []).append((name, task.file.stamp))
-        rows = [task.rows for task in self.tasks if task.rows is not None]
-        if len(rows) == len(self.tasks) and len({task.folder for task in self.tasks}) == 1:
-            self.rows = sum(rows)
 
-    def is_valid(self, root: Path) -> bool:
-        """Return whether the files are unchanged; no if a folder cannot be opened."""
-        try:
-            for path, files in self.stamps.items():
-                # In an open folder a name is found faster than by its path.
-                folder = os.open(f"{root}/{path}", os.O_RDONLY)
-                try:
-                    for name, stamp in files:
-                        stat = os.stat(name, dir_fd=folder)
-                        if raw_stamp(stat) != stamp and stamp_of(stat) != stamp:
-                            return False
-                finally:
-                    os.close(folder)
-        except OSError:
-            return False
-        return True
+@dataclass(slots=True)
+class ScanStep:
+    """Rows that follow each other in the answer, from tables or from files.
+
+    Attributes
+    ----------
+    segments : list of Segment
+        Rows of tables; empty if the rows come from files.
+    counts : list of (StoredFolder, int)
+        The number of rows that each folder has in the segments.
+    tabled : int
+        Files that have these rows.
+    tasks : list of FileTask
+        Files to read.
+    """
+
+    segments: list[Segment] = field(default_factory=list)
+    counts: list[tuple[StoredFolder, int]] = field(default_factory=list)
+    tabled: int = 0
+    tasks: list[FileTask] = field(default_factory=list)
+
+
+class _Steps:
+    """Collects the steps of a scan."""
+
+    def __init__(self, tabled: TabledFiles) -> None:
+        self._tabled = tabled
+        self.steps: list[ScanStep] = []
+
+    def add_entries(self, indices: Indices) -> None:
+        """Add the rows of entries."""
+        if not len(indices):
+            return
+        if not self.steps or self.steps[-1].tasks:
+            self.steps.append(ScanStep())
+        step = self.steps[-1]
+        step.tabled += len(indices)
+        for segment in self._tabled.segments(indices):
+            part, row, rows = step.segments[-1] if step.segments else (-1, 0, 0)
+            if (part, row + rows) == (segment.part, segment.row):
+                step.segments[-1] = Segment(part, row, rows + segment.rows)
+            else:
+                step.segments.append(segment)
+
+    def count(self, stored: StoredFolder, indices: Indices) -> None:
+        """Add the rows of entries of a folder to the counts of the last step with segments."""
+        step = next((step for step in reversed(self.steps) if not step.tasks), None)
+        if step is not None and len(indices):
+            step.counts.append((stored, self._tabled.rows(indices)))
+
+    def add_task(self, task: FileTask) -> None:
+        """Add a file to read."""
+        if not self.steps or not self.steps[-1].tasks:
+            self.steps.append(ScanStep())
+        self.steps[-1].tasks.append(task)
 
 
 class ScanPlanner:
@@ -178,20 +202,89 @@ class ScanPlanner:
     feed : FeedTable
     pruner : Pruner
         Decides which files may have a row of the answer.
-    cached : bool
-        Whether months may come from the cache.
     """
 
-    def __init__(
-        self, context: ScanContext, feed: FeedTable, pruner: Pruner, *, cached: bool = True
-    ) -> None:
+    def __init__(self, context: ScanContext, feed: FeedTable, pruner: Pruner) -> None:
         self._context = context
         self._feed = feed
         self._pruner = pruner
-        self._cached = cached
         #: Files of each month that may have a row of the answer, and those of the month before.
         self._months: list[tuple[list[Part], list[Part]]] = []
-        self._lookup = FileLookup(context, feed, self._needed_files)
+        self._lookup = FileLookup(context, feed, self._needed_files, looked=True)
+
+    def steps(self, streams: Sequence[StoredFolder], tabled: TabledFiles) -> list[ScanStep]:
+        """Choose where the rows of the answer come from.
+
+        Parameters
+        ----------
+        streams : sequence of StoredFolder
+            Of the feed, those that may have a row of the answer.
+        tabled : TabledFiles
+            At least those of these streams.
+
+        Returns
+        -------
+        list of ScanStep
+            Symbol by symbol, interval by interval, in the order of time.
+        """
+        matches: dict[_Name, list[FolderMatch] | None] = {}
+        direct: list[StoredFolder] = []
+        for name, group in _by_name(streams):
+            found = [match for stored in group if (match := tabled.match(stored)) is not None]
+            if len(found) == len(group) and tabled.are_disjoint(found):
+                matches[name] = found
+                direct += [match.others for match in found if match.others is not None]
+            else:
+                matches[name] = None
+                direct += group
+        tasks: dict[_Name, list[FileTask]] = {}
+        for month in self.months(direct) if direct else ():
+            for task in month.tasks:
+                tasks.setdefault(_name_of(task.stored), []).append(task)
+        steps = _Steps(tabled)
+        for name, of_stream in matches.items():
+            if of_stream is None:
+                self._add_chosen(steps, tabled, tasks.get(name, []))
+            else:
+                self._add_matched(steps, tabled, of_stream, tasks.get(name, []))
+        return steps.steps
+
+    def _add_matched(
+        self,
+        steps: _Steps,
+        tabled: TabledFiles,
+        matches: Sequence[FolderMatch],
+        tasks: Sequence[FileTask],
+    ) -> None:
+        """Add a stream of which every file gives all its rows."""
+        folders = [
+            (match.stored, tabled.select(match, self._pruner))
+            for match in matches
+            if self._pruner.folder_may_match(match.stored.folder)
+        ]
+        if folders:
+            indices = tabled.in_time([own for _, own in folders])
+            starts = tabled.starts(indices)
+            done = 0
+            for task in tasks:
+                place = int(np.searchsorted(starts, to_day_number(task.file.start)))
+                steps.add_entries(indices[done:place])
+                steps.add_task(task)
+                done = place
+            steps.add_entries(indices[done:])
+            for stored, own in folders:
+                steps.count(stored, own)
+
+    def _add_chosen(self, steps: _Steps, tabled: TabledFiles, tasks: Sequence[FileTask]) -> None:
+        """Add a stream whose files were chosen month by month."""
+        for task in tasks:
+            index = None if task.without else tabled.find(task.file)
+            if index is None:
+                steps.add_task(task)
+            else:
+                indices = np.array([index])
+                steps.add_entries(indices)
+                steps.count(task.stored, indices)
 
     def months(self, streams: Sequence[StoredFolder]) -> list[MonthTask]:
         """Choose the files that may have a row of the answer, month by month.
@@ -199,20 +292,16 @@ class ScanPlanner:
         Parameters
         ----------
         streams : sequence of StoredFolder
-            All of the feed.
+            All of the feed, or of some of its streams.
 
         Returns
         -------
         list of MonthTask
             Symbol by symbol, interval by interval, in the order of time.
         """
-        self._context.cache.known.refresh(self._feed)
-        by_name: dict[tuple[str, int], list[StoredFolder]] = {}
-        for stored in streams:
-            name = stored.folder.symbol, _RANKS.get(stored.folder.interval, -1)
-            by_name.setdefault(name, []).append(stored)
-        for _, group in sorted(by_name.items()):
-            if any(self._pruner.may_match(stored, [stored.files])[0] for stored in group):
+        self._context.known.refresh(self._feed)
+        for _, group in _by_name(streams):
+            if any(self._pruner.folder_may_match(stored.folder) for stored in group):
                 self._months += self._matching_months(group)
         self._lookup.profile_leads(chain.from_iterable(parts for parts, _ in self._months))
         months = [self._month(parts, before) for parts, before in self._months]
@@ -259,10 +348,8 @@ class ScanPlanner:
         if not needed:
             return None
         choice = choice or self._look_up(parts, files, needed)
-        if self._cached and choice.path is not None and choice.path.exists():
-            return MonthTask(files, needed, cached=choice.path)
         if needed is files:
-            return MonthTask(files, needed, choice.tasks, choice.rows)
+            return MonthTask(files, needed, choice.tasks)
         keys = {task.file.key for task in needed}
         return MonthTask(files, needed, [task for task in choice.tasks if task.file.key in keys])
 
@@ -272,25 +359,23 @@ class ScanPlanner:
         choice: RememberedChoice | None = stored.choices.get(files[0])
         if choice is None or choice.parts != parts:
             return None
-        if choice.known is not self._context.cache.known.stats(self._feed):
-            return None
-        return choice if choice.is_valid(self._context.store.root) else None
+        return choice if choice.known is self._context.known.stats(self._feed) else None
 
     def _look_up(
         self, parts: list[Part], files: list[FileTask], needed: list[FileTask]
     ) -> RememberedChoice:
         """Look up the chosen files; remember the choice once all of them were read."""
-        cache = self._context.cache
+        known = self._context.known
         tasks = self._lookup.current(files, {task.file.key for task in needed})
-        choice = RememberedChoice(parts, files, tasks, cache.known.stats(self._feed))
-        stats = [task.stats for task in tasks if task.stats is not None]
-        if len(stats) == len(files):
+        choice = RememberedChoice(parts, files, tasks, known.stats(self._feed))
+        # Which file gives a candle that began before depends on files of that month too.
+        if (
+            len(tasks) == len(files)
+            and all(task.stats is not None and task.stats.checked for task in tasks)
+            and not any(map(has_lead, tasks))
+        ):
             [(stored, group), *_] = parts
-            choice.path = cache.month(self._feed, stored.folder, tasks)
-            # Which file gives a candle that began before depends on files of that month too.
-            if all(each.checked for each in stats) and not any(map(has_lead, tasks)):
-                choice.complete()
-                stored.choices[group[0]] = choice
+            stored.choices[group[0]] = choice
         return choice
 
     def _choose(self, parts: list[Part], before: list[Part]) -> list[FileTask]:

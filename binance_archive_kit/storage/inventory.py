@@ -166,6 +166,11 @@ class StoredFolder:
         months = groupby(self.files, lambda file: (file.start.year, file.start.month))
         return tuple(tuple(files) for _, files in months)
 
+    @property
+    def count(self) -> int:
+        """Number of files; of a folder that was not looked into yet, of all names."""
+        return len(self.__dict__.get("files", self.listing))
+
     @cached_property
     def is_empty(self) -> bool:
         """Whether it has no file."""
@@ -235,12 +240,12 @@ class Inventory:
             ]
 
     def names(self, market: Market, data_type: DataType) -> list[Folder]:
-        """Return the folders of a feed that have files, in order; looks at no file."""
+        """Return the folders of a feed that have files; looks at no file."""
         with self._lock:
-            relocated = self._read_locations().feeds.get((market, data_type), {})
             walked = self._walk(market, data_type)
-            found = {folder for folder, path in walked if self._has_files(path)}
-        return sorted(found.union(relocated))
+            found = dict.fromkeys(folder for folder, path in walked if self._has_files(path))
+            relocated = self._read_locations().feeds.get((market, data_type), {})
+        return [*(found | dict.fromkeys(relocated))]
 
     def folders(
         self,

@@ -14,8 +14,8 @@ from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.schemas import read_feed
 from binance_archive_kit.errors import ChangedFile, FileError, UnreadableZip
 from binance_archive_kit.query import file_lookup
-from binance_archive_kit.query.cache import MonthCache
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, days_between
+from binance_archive_kit.query.known_files import KnownFiles
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.proof import Expected, prove
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 def context_of(root: Path) -> ScanContext:
     store = Store(root)
-    return ScanContext(store, MonthCache(store.root, keep=False), Partition.DAILY, None)
+    return ScanContext(store, KnownFiles(None), Partition.DAILY, None)
 
 
 def tasks_of(context: ScanContext) -> list[FileTask]:

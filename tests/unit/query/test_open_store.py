@@ -20,7 +20,7 @@ from tests.support.stores import assert_same, naive_rows, scan_rows
 
 
 def test_the_cache_is_filled_for_one_name_or_several(root: Path) -> None:
-    assert bak.store(root, cache=False).warm(symbols="AUSDT").months == 0
+    assert bak.store(root, cache=False).warm(symbols="AUSDT").parts == 0
     with pytest.raises(ConfigurationError, match=r"'AUSD' is not in the store; did you mean 'AU"):
         bak.store(root).warm(symbols=["AUSD"])
     with pytest.raises(ConfigurationError, match="it is empty"):
@@ -190,7 +190,7 @@ def test_a_store_shows_what_it_has(halted: Path) -> None:
     frame = store.frame()
     assert frame.columns == [
         "view", "market", "data_type", "partition", "symbol", "interval", "first", "last", "files",
-        "bytes", "proven",
+        "bytes", "proven", "tabled",
     ]  # fmt: skip
     hours = frame.filter(view="spot_klines", symbol="BTCUSDT", interval="1h").row(0, named=True)
     assert (hours["files"], hours["first"], hours["last"]) == (
@@ -199,7 +199,7 @@ def test_a_store_shows_what_it_has(halted: Path) -> None:
         date(2025, 7, 3),
     )
     assert hours["bytes"] == sum((halted / str(key)).stat().st_size for key in DAYS)
-    assert hours["proven"] == 0
+    assert hours["proven"] == hours["tabled"] == 0
     files = f"{frame['files'].sum()} files"
     assert files in repr(store)
     assert str(halted) in repr(store)
@@ -229,7 +229,7 @@ def test_an_empty_folder_is_a_store_of_nothing(tmp_path: Path) -> None:
     assert store.frame().is_empty()
     assert "no file of the archive" in repr(store)
     assert list(store) == []
-    assert store.warm().months == 0
+    assert store.warm().parts == 0
     with bak.connect(store) as con:
         assert con.sql("FROM store_streams").fetchall() == []
         with pytest.raises((duckdb.Error, ConfigurationError), match="collect some first"):

@@ -78,7 +78,7 @@ def full(store: bak.OpenStore) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def opened(store: bak.OpenStore) -> int:
     assert store.last_scan is not None
-    assert store.last_scan.considered == ALL
+    assert store.last_scan.opened <= store.last_scan.considered <= ALL
     return store.last_scan.opened
 
 

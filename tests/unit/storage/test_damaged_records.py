@@ -21,7 +21,7 @@ from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.errors import ArchiveKitWarning
-from binance_archive_kit.query.cache import MonthCache
+from binance_archive_kit.query.store_cache import StoreCache
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.proof import Expected, prove
 from binance_archive_kit.storage.store import Store
@@ -291,7 +291,7 @@ def test_a_damaged_cache_is_rebuilt(model: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(model, root)
     use_in_full(root, cache=True)
-    cached = MonthCache(root).folder
+    cached = StoreCache(root).folder
     assert cached is not None
     [facts] = cached.glob("facts.*.sqlite")
     body = facts.read_bytes()

@@ -1,0 +1,77 @@
+"""The cache of a store: its columnar tables, and what is known of its files.
+
+All of it can be rebuilt from the zips, so the folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from binance_archive_kit.query.known_files import KnownFiles
+from binance_archive_kit.storage.layout import PRIVATE
+from binance_archive_kit.tables.tables import Tables, TableUse
+
+#: Bytes that the tables of a store may take.
+DEFAULT_LIMIT = 20 << 30
+_TABLES = "tables"
+
+
+class StoreCache:
+    """The cache of one store.
+
+    Parameters
+    ----------
+    root : Path
+        The store's root. The cache lies in its private folder; in the user's own cache
+        folder if the store cannot be written to.
+    keep : bool
+        Whether anything is written to disk; if not, statistics live as long as this object.
+    limit : int
+        Bytes that all tables together may take; the least recently used ones go first.
+
+    Attributes
+    ----------
+    folder : Path or None
+    known : KnownFiles
+    tables : Tables
+    """
+
+    def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
+        self.folder = _folder_of(root) if keep else None
+        self.known = KnownFiles(self.folder)
+        self.tables = Tables(self.folder and self.folder / _TABLES, limit)
+
+    def use(self) -> TableUse:
+        """Return the number and size of the tables' files."""
+        return self.tables.use()
+
+    def remove_old(self) -> None:
+        """Remove what older versions of this package have cached."""
+        self.known.remove_other_versions()
+        if self.folder is not None and self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if path.is_dir() and path.name != _TABLES:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Forget and delete everything."""
+        self.known.clear()
+        self.tables.clear()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _folder_of(root: Path) -> Path:
+    """Return a folder that can be written to: in the store, else in the user's cache folder."""
+    beside = root / PRIVATE / "cache"
+    folder = beside
+    while not folder.exists():
+        folder = folder.parent
+    if os.access(folder, os.W_OK):
+        return beside
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return Path(home) / "binance_archive_kit" / name
