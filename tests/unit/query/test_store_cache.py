@@ -12,6 +12,7 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.tables import parquet_writer
 from tests.support.stores import (
     Rows,
     assert_same,
@@ -220,7 +221,7 @@ def test_a_bad_file_is_never_hidden(tmp_path: Path) -> None:
 
 def test_building_changes_no_answer_about_a_file_bad_in_another_column(tmp_path: Path) -> None:
     fill(tmp_path, DAYS)
-    put(tmp_path, DAYS[2], edit=lambda csv: csv.rstrip(b"\n").rpartition(b",")[0] + b",oops\n")
+    put(tmp_path, DAYS[2], edit=lambda csv: csv.replace(b",", b",oops", 1))
     expected = bak.scan(tmp_path, "spot", "klines", cache=False).select("high").collect()
     store = bak.store(tmp_path)
     store.build()
@@ -231,8 +232,6 @@ def test_building_changes_no_answer_about_a_file_bad_in_another_column(tmp_path:
 def test_damaged_rows_within_a_file_are_read_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from binance_archive_kit.tables import parquet_writer
-
     monkeypatch.setattr(parquet_writer, "FEW_ROWS", 20)
     monkeypatch.setattr(parquet_writer, "MOST_ROWS", 30)
     keys = [kline(symbol, "2025-07") for symbol in ("AUSDT", "BUSDT")]
