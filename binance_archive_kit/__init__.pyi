@@ -25,6 +25,7 @@ from .planning.config import CollectionConfig
 from .planning.date_range import DateRange
 from .planning.plan import Plan
 from .planning.planner import aplan, plan
+from .planning.universe import universe
 from .quality.backtest import BacktestCoverage
 from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
@@ -96,6 +97,7 @@ __all__ = [
     "schema",
     "sql",
     "store",
+    "universe",
     "verify",
 ]
 

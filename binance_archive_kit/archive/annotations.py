@@ -1,11 +1,10 @@
-"""Known halts, defects, renames and changes of meaning in the published data.
+"""Known halts, defects and changes of meaning in the published data.
 
 The file is ``matrix/annotations.json``.
 """
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Annotated, Literal, Self
@@ -14,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Stream
-from binance_archive_kit.archive.matrix import Confidence, Day, FrozenModel, StrictModel, shipped
+from binance_archive_kit.archive.matrix import Confidence, FrozenModel, StrictModel, shipped
 
 
 def _as_utc(value: datetime) -> datetime:
@@ -190,47 +189,12 @@ class KnownDefect(_Span):
         return f"{self.when}: {self.what}{advice} [{self.source}]"
 
 
-#: Quote assets, in symbols such as BTTUSDT or 1000LUNCBUSD.
-_QUOTES = "USDT|USDC|BUSD|FDUSD|TUSD|BTC|ETH|BNB|TRX|TRY|EUR|GBP|AUD|BRL|RUB|BIDR|USD"
-
-
-class KnownRename(_Annotation):
-    """An asset whose symbol changed, or a symbol used for more than one asset.
-
-    Attributes
-    ----------
-    markets : tuple of Market
-    base : str
-        The old symbol of the asset, such as ``BTT``.
-    new : str or None
-        The symbol of its later data; None if `base` is used again.
-    since : date or None
-        First day (UTC) of the month of the change, if known.
-    """
-
-    markets: tuple[Market, ...]
-    base: str
-    new: str | None
-    since: Day | None
-
-    def concerns(self, market: Market, symbol: str) -> bool:
-        """Return whether a symbol is a pair of this asset.
-
-        >>> [btt] = [r for r in load_annotations().renames if r.base == "BTT"]
-        >>> btt.concerns(Market.SPOT, "BTTUSDT"), btt.concerns(Market.SPOT, "BTTCUSDT")
-        (True, False)
-        """
-        pair = rf"(1000)?{self.base}({_QUOTES})(_.+)?"
-        return market in self.markets and re.fullmatch(pair, symbol) is not None
-
-
 class Annotations(FrozenModel):
     """All annotations of the shipped file."""
 
     changes: tuple[SemanticChange, ...]
     halts: tuple[KnownHalt, ...]
     defects: tuple[KnownDefect, ...]
-    renames: tuple[KnownRename, ...]
 
     def wrong_days(self, folder: Folder, first: date, last: date) -> set[date]:
         """Return the days that are correct only in the other partition; ends inclusive.

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import (
     AsyncGenerator,
     Callable,
-    Coroutine,
     Iterable,
     Iterator,
     Mapping,
@@ -23,7 +22,7 @@ from collections.abc import (
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote
 
 import anyio  # noqa: F401 - otherwise httpx imports both during the first request
@@ -42,6 +41,7 @@ from binance_archive_kit.archive.keys import (
     periods,
 )
 from binance_archive_kit.archive.listing_pages import InvalidPage, Listed, Page, parse_page
+from binance_archive_kit.display.background import gather
 from binance_archive_kit.errors import ListingError, shown
 
 #: Most keys in one page of S3.
@@ -161,14 +161,14 @@ class ListingClient:
             on_folder(folder)
             return found
 
-        listings = await _gather(list_one(*item) for item in days.items())
+        listings = await gather(list_one(*item) for item in days.items())
         # In the order of the request, not of the answers: explanations name the first that fits.
         return dict(zip(days, listings, strict=True))
 
     async def _list_folder(self, folder: Folder, spans: Sequence[Span]) -> FolderListing:
         listing = FolderListing()
         pieces = list(_pieces(folder, spans))
-        *_, last = await _gather(self._list_piece(folder, piece, listing) for piece in pieces)
+        *_, last = await gather(self._list_piece(folder, piece, listing) for piece in pieces)
         listing.ends = not last
         if format_period(pieces[0][0], folder.partition) not in listing.objects:
             listing.probed = True
@@ -197,7 +197,7 @@ class ListingClient:
             for key, _ in page.objects:
                 _period(key, head, folder.partition, listing)
 
-        await _gather(map(list_year, sorted(missing)))
+        await gather(map(list_year, sorted(missing)))
 
     async def _find_first_period(self, folder: Folder, listing: FolderListing) -> str | None:
         """Return the period of the folder's first file; other keys may precede it."""
@@ -246,7 +246,26 @@ class ListingClient:
                     return key, replace(listed, checksum=f"{key}{CHECKSUM_SUFFIX}" in names)
             return None
 
-        return dict(filter(None, await _gather(describe_one(key) for key in keys)))
+        return dict(filter(None, await gather(describe_one(key) for key in keys)))
+
+    async def periods(
+        self, folder: Folder, after: str = "", keys: int = PAGE
+    ) -> tuple[list[str], bool]:
+        """List one page of the periods of a folder, as in the keys; and whether more may follow.
+
+        Parameters
+        ----------
+        folder : Folder
+        after : str
+            The period to begin with; empty for the first one.
+        keys : int
+            Most keys of the page, checksums included.
+        """
+        head = f"{folder.prefix}{folder.stem}"
+        async with aclosing(self._pages(folder.prefix, f"{head}{after}", keys)) as pages:
+            page = await anext(pages)
+        found = (_period(key, head, folder.partition, FolderListing()) for key, _ in page.objects)
+        return [period for period in found if period is not None], page.truncated
 
     async def symbols(self, parent: str) -> list[str]:
         """List the symbols below a feed's prefix, such as ``data/spot/daily/trades/``."""
@@ -395,17 +414,6 @@ def _describe(error: BaseException) -> str:
     message = f": {cause}" if cause is not None else ""
     handshake = isinstance(error, httpx.ConnectError) and not str(error)
     return f"{type(error).__name__}{' in the TLS handshake' if handshake else ''}{message}"
-
-
-async def _gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await all concurrently; if one fails, cancel the others before raising."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _pieces(folder: Folder, spans: Iterable[Span]) -> Iterator[Span]:

@@ -180,15 +180,20 @@ class SymbolEvent(StrictModel):
         'from 2022-01-25'
         """
         if self.last and self.first:
-            return f"last {self.last}, first {self.first}"
+            return f"old until {self.last}, new from {self.first}"
         if self.last or self.first:
             return f"until {self.last}" if self.last else f"from {self.first}"
         return "day unknown"
 
     def __str__(self) -> str:
         """Return the change with its days and its source."""
-        names = f"{self.asset} to {self.successor}" if self.successor else self.asset
-        return f"{names} {self.kind}, {self.when}: {self.what} [{self.source}]"
+        change = {
+            "renamed": f"{self.asset} was renamed to {self.successor}",
+            "reused": f"{self.asset} was used again for another asset",
+            "redenominated": f"{self.asset} was redenominated",
+            "relisted": f"{self.asset} was settled and listed again",
+        }[self.kind]
+        return f"{change} ({self.when}): {self.what} [{self.source}]"
 
 
 class _Symbols(FrozenModel):

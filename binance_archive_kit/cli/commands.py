@@ -322,6 +322,56 @@ def symbols(
 
 
 @click.command
+@click.argument("market", shell_complete=words(Market))
+@click.argument("data_type", shell_complete=words(DataType))
+@click.option(
+    "--interval",
+    metavar="WORD",
+    help="The interval of candles. Default: all that the feed has, which takes longer.",
+    shell_complete=words(Interval),
+)
+@click.option(
+    "--at", metavar="DAY", help="Only symbols with files on this UTC day: 2021-06-01 or -7d."
+)
+@click.option(
+    "--symbols",
+    metavar="LIST",
+    default="*",
+    help="Names, and patterns such as '*USDT', separated by commas. Default: all.",
+)
+@click.option(
+    "--quote",
+    metavar="LIST",
+    help="Only symbols with these quote assets, separated by commas. Default: any.",
+)
+@endpoint_option
+@json_option
+def universe(
+    market: str, data_type: str, symbols: str, quote: str | None, as_json: bool, **options: Any
+) -> Exit:
+    """List the symbols that a feed has or had, with their first and last day.
+
+    Symbols that have ended are listed too. Days are those of files, UTC, both inclusive.
+    """
+    quotes = None if quote is None else quote.split(",")
+    found = bak.universe(market, data_type, symbols=symbols.split(","), quote=quotes, **options)
+    if as_json:
+        print(_json(found.to_dicts()))
+    elif found.height:
+        columns = ("symbol", "base", "quote", "contract", "first", "last", "ended", "evidence")
+        rows = [
+            tuple("unknown" if value is None else str(value) for value in row)
+            for row in found.select(columns).iter_rows()
+        ]
+        print(Table(columns, rows).to_text())
+        for change in found["changes"].explode().drop_nulls().unique(maintain_order=True):
+            print(f"note: {change}")
+    if not found.height:
+        click.echo(f"binance-archive: no symbol has files on {options['at']}", err=True)
+    return Exit.COMPLETE if found.height else Exit.NOTHING
+
+
+@click.command
 @click.argument("market", required=False, shell_complete=words(Market))
 @click.option("--matrix-path", metavar="FILE", help="Show another matrix.", shell_complete=FILE)
 @json_option
@@ -436,4 +486,4 @@ def completion(context: click.Context, shell: str) -> Exit:
 #: The shell's script runs the program with this variable set to ask for completions.
 COMPLETE_VARIABLE = "_BINANCE_ARCHIVE_COMPLETE"
 #: In the order of the help.
-COMMANDS = (plan, collect, verify, coverage, sql, symbols, matrix, cache, demo)
+COMMANDS = (plan, collect, verify, coverage, sql, symbols, universe, matrix, cache, demo)

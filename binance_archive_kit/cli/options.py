@@ -71,7 +71,11 @@ def day_options(first: str, last: str) -> Callable[[C], C]:
 #: Lists: the placeholder of their values, and additional help.
 _LISTS = {
     "markets": ("LIST", "Separated by commas."),
-    "symbols": ("[MARKET=]LIST", "Separated by commas; for one market: spot=BTCUSDT,ETHUSDT."),
+    "symbols": (
+        "[MARKET=]LIST",
+        "Separated by commas; for one market: spot=BTCUSDT,ETHUSDT; patterns: '*USDT'.",
+    ),
+    "quote": ("LIST", "Separated by commas."),
     "data_types": ("LIST", f"Of {', '.join(DataType)}, separated by commas."),
     "intervals": (
         "[TYPE=]LIST",
@@ -205,6 +209,7 @@ def _s5cmd_flags(value: str) -> list[str]:
 #: Parsers of options that are not the text of a field.
 _READERS: dict[str, Callable[[Any], Any]] = {
     "markets": _split,
+    "quote": _split,
     "data_types": _split,
     "symbols": partial(_by_name, "symbols"),
     "intervals": _intervals,

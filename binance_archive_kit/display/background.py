@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -127,3 +127,14 @@ async def run_async(work: Callable[[], Coroutine[Any, Any, T]], progress: Progre
     """Async version of `run`; does not block the event loop of the caller."""
     with Bar(progress) as bar:
         return await Worker(work).wait_async(bar.update)
+
+
+async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await all concurrently; if one fails, cancel the others before raising."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -27,6 +27,7 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.planning.plan import Action, Plan, PlanReason
 from binance_archive_kit.planning.planner import PlanningContext
+from binance_archive_kit.planning.symbol_lists import record_symbols
 from binance_archive_kit.storage.store import HASHING, MovedFile, Store, rehash
 
 
@@ -92,6 +93,8 @@ class Run:
         for row, key, size in proven.select("row", "key", "size").iter_rows():
             self._transfers.keep(row, key, self._size_on_disk(key) if size is None else size)
         self._check_space()
+        if plan.selections and len(plan):
+            await asyncio.to_thread(record_symbols, self._store.records, plan)
         await self._hash_moved()
         if len(plan.rows_to_fetch()) or len(self._ledger.pending(plan.rows_to_prove())):
             await self._transfer()

@@ -200,6 +200,7 @@ def symbol_folders(fields: Fields, matrix: Matrix) -> dict[Market, list[str]]:
 
 #: Fields that rarely need to change: switches first.
 ENGINE_OPTIONS = (
+    "quote",
     "enable_resume",
     "force_redownload",
     "download_checksum",

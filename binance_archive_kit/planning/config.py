@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -46,9 +46,11 @@ from binance_archive_kit.planning.field_values import (
     read_feeds,
     read_flags,
     read_markets,
+    read_quotes,
     read_symbols,
     read_word,
 )
+from binance_archive_kit.planning.selection import is_pattern
 from binance_archive_kit.suggestions import nearest
 
 #: Seconds without progress: a month. Timers overflow far beyond it.
@@ -101,9 +103,15 @@ class CollectionConfig(BaseModel):
     markets : list of str
         Markets: ``spot``, ``futures_um``, ``futures_cm``, ``options`` (also ``um``, ``cm``,
         ``option``).
-    symbols : list of str, or dict of market to list of str
+    symbols : list of str, dict of market to list of str, str, or frame
         Symbols as the archive spells them (``BTCUSDT``, ``BTCUSD_PERP``), for every market or
-        by market. For options the base asset (``BTC``) is also accepted.
+        by market. For options the base asset (``BTC``) is also accepted. Patterns such as
+        ``"*USDT"`` or ``{"futures_um": "*"}`` (``*`` for any text, ``?`` for one character) are
+        compared with the archive's listing by each plan. A frame of `universe` gives the
+        symbols of its rows.
+    quote : str or list of str, optional
+        Patterns match only symbols with these quote assets; without `symbols`, all of them.
+        ``"USDT"`` finds ``BNXUSDTSETTLED`` and ``BTCUSDT_250926`` too.
     data_types : list of str
         Data types as the archive spells them; ``premiumIndex`` means ``premiumIndexKlines``.
     intervals : dict of data type to list of str, optional
@@ -179,6 +187,12 @@ class CollectionConfig(BaseModel):
         tuple[str, ...] | dict[Market, tuple[str, ...]], BeforeValidator(read_symbols)
     ] = _field(
         "Symbols as the archive spells them (BTCUSDT, BTCUSD_PERP), for every market or by market."
+    )
+    quote: Annotated[tuple[str, ...], BeforeValidator(read_quotes)] = _field(
+        "Patterns match only symbols with these quote assets; without symbols, all of them.",
+        label="Quote assets of patterns",
+        hint="such as USDT, for symbols like *",
+        default=(),
     )
     data_types: tuple[DataType, ...] = _field(
         "Data types as the archive spells them; premiumIndex means premiumIndexKlines."
@@ -315,6 +329,23 @@ class CollectionConfig(BaseModel):
         types, intervals = read_feeds(fields["data_types"], fields.get("intervals"))
         return {**fields, "data_types": types, "intervals": intervals}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_quote(cls, fields: Any) -> Any:
+        """Take all symbols with a quote asset if none are named."""
+        if not isinstance(fields, Mapping) or not fields.get("quote"):
+            return fields
+        return fields if fields.get("symbols") is not None else {**fields, "symbols": ["*"]}
+
+    @model_validator(mode="after")
+    def _quote_is_used(self) -> Self:
+        if self.quote and not self.has_patterns:
+            raise field_error(
+                "quote",
+                "no symbol is a pattern, so it selects nothing; leave symbols out, or quote",
+            )
+        return self
+
     @field_serializer("output_directory")
     def _format_path(self, path: Path) -> str:
         return path.as_posix()
@@ -324,6 +355,12 @@ class CollectionConfig(BaseModel):
         if isinstance(self.symbols, dict):
             return self.symbols.get(market, ())
         return self.symbols
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether any of the symbols is a pattern, which needs the archive's listing."""
+        given = self.symbols.values() if isinstance(self.symbols, dict) else [self.symbols]
+        return any(is_pattern(symbol) for symbols in given for symbol in symbols)
 
     def days(self, now: datetime | None = None) -> DateRange:
         """Return the requested UTC days, both inclusive: `date_range`, or yesterday.
@@ -426,8 +463,9 @@ class CollectionConfig(BaseModel):
         days = self.date_range
         period = "yesterday" if days is None else f"{days.start} to {days.end}"
         feeds = f"{', '.join(self.markets)}: {', '.join(self.data_types)}"
+        quotes = f" quoted in {_few(self.quote, 3)}" if self.quote else ""
         folder = self.output_directory.as_posix()
-        return f"{feeds} of {_few(symbols, 3)}, {period}, into {folder!r}"
+        return f"{feeds} of {_few(symbols, 3)}{quotes}, {period}, into {folder!r}"
 
     def __repr__(self) -> str:
         return f"CollectionConfig({self.headline()})"

@@ -20,6 +20,7 @@ from binance_archive_kit.archive.keys import is_symbol
 from binance_archive_kit.archive.matrix import default_intervals
 from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.paths import has_controls
+from binance_archive_kit.planning.selection import WILDCARDS, is_pattern
 from binance_archive_kit.suggestions import unknown
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -68,10 +69,15 @@ def read_list(field: str, value: object) -> list[Any]:
 
 
 def _symbols(field: str, value: object) -> tuple[str, ...]:
-    symbols = read_list(field, value)
+    """Return symbols and patterns; one pattern need not be in a list."""
+    symbols = read_list(field, [value] if isinstance(value, str) and is_pattern(value) else value)
     for symbol in symbols:
-        if not isinstance(symbol, str) or not is_symbol(symbol) or len(symbol) > _LONGEST_SYMBOL:
-            raise field_error(field, f"{shown(symbol)} cannot be a symbol; write it like 'BTCUSDT'")
+        if not isinstance(symbol, str) or not _may_be_symbol(symbol):
+            raise field_error(
+                field,
+                f"{shown(symbol)} cannot be a symbol; write it like 'BTCUSDT', or a pattern "
+                "like '*USDT'",
+            )
         if symbol != symbol.upper():
             raise field_error(
                 field,
@@ -79,6 +85,28 @@ def _symbols(field: str, value: object) -> tuple[str, ...]:
                 f"did you mean {symbol.upper()!r}?",
             )
     return tuple(symbols)
+
+
+def _may_be_symbol(text: str) -> bool:
+    name = text
+    for wildcard in WILDCARDS:
+        name = name.replace(wildcard, "X")
+    return is_symbol(name) and len(text) <= _LONGEST_SYMBOL
+
+
+def _symbols_of_frame(frame: Any) -> list[str] | dict[str, list[str]]:
+    """Return the symbols in a frame, by market if it has a column of markets."""
+    if "symbol" not in frame.columns:
+        raise field_error("symbols", "the frame has no column symbol; give one of bak.universe")
+    names = list(frame["symbol"])
+    if not names:
+        raise field_error("symbols", "the frame has no rows; name at least one symbol")
+    if "market" not in frame.columns:
+        return names
+    by_market: dict[str, list[str]] = {}
+    for market, name in zip(frame["market"], names, strict=True):
+        by_market.setdefault(market, []).append(name)
+    return by_market
 
 
 def read_markets(value: object) -> tuple[Market, ...]:
@@ -90,7 +118,12 @@ def read_markets(value: object) -> tuple[Market, ...]:
 
 
 def read_symbols(value: object) -> tuple[str, ...] | dict[Market, tuple[str, ...]]:
-    """Return the symbols for every market, or by market."""
+    """Return the symbols and patterns for every market, or by market.
+
+    A frame of polars or pandas is accepted too.
+    """
+    if hasattr(value, "columns"):
+        value = _symbols_of_frame(value)
     if not isinstance(value, Mapping):
         return _symbols("symbols", value)
     symbols: dict[Market, tuple[str, ...]] = {}
@@ -100,6 +133,15 @@ def read_symbols(value: object) -> tuple[str, ...] | dict[Market, tuple[str, ...
         merged = [*symbols.get(market, ()), *_symbols(f"symbols[{name}]", some)]
         symbols[market] = tuple(dict.fromkeys(merged))
     return symbols
+
+
+def read_quotes(value: object) -> tuple[str, ...]:
+    """Return a list of quote assets; one need not be in a list."""
+    quotes = read_list("quote", [value] if isinstance(value, str) else value)
+    for quote in quotes:
+        if not isinstance(quote, str) or not is_symbol(quote) or quote != quote.upper():
+            raise field_error("quote", f"{shown(quote)} is not an asset; write it like 'USDT'")
+    return tuple(quotes)
 
 
 def read_feeds(

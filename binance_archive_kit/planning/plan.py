@@ -13,6 +13,7 @@ from binance_archive_kit.archive.enums import DataType, Interval, Market, Partit
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.selection import SymbolSelection
 from binance_archive_kit.storage.layout import BaseStorage
 
 
@@ -99,6 +100,9 @@ class Plan:
         Requested data that is not published yet.
     notes : tuple of str
         Remarks on the configuration and the requested data.
+    selections : tuple of SymbolSelection
+        For each feed, the symbols that the patterns of the configuration match, and when the
+        archive listed them.
     storage : BaseStorage or None
         Chooses folders. Without one, new files go to their key; existing files stay.
     """
@@ -109,6 +113,7 @@ class Plan:
     missing: tuple[Absence, ...] = ()
     not_published: tuple[Absence, ...] = ()
     notes: tuple[str, ...] = ()
+    selections: tuple[SymbolSelection, ...] = ()
     storage: BaseStorage | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -195,7 +200,10 @@ class Plan:
             self.headline(),
             "good" if len(self) else "idle",
             [Table(head, rows, numeric={3, 4, 5, 6, 7})],
-            folds=absence_folds(self.missing, self.not_published, self.unavailable),
+            folds=[
+                *absence_folds(self.missing, self.not_published, self.unavailable),
+                *(fold for selection in self.selections for fold in selection.folds()),
+            ],
             notes=self.notes,
         )
 

@@ -40,6 +40,12 @@ from binance_archive_kit.planning.requests import (
     resolve_months,
 )
 from binance_archive_kit.planning.s5cmd_flags import Flags
+from binance_archive_kit.planning.selection import SymbolSelection
+from binance_archive_kit.planning.symbol_lists import (
+    recall_symbols,
+    select_symbols,
+    without_dead,
+)
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.store import Store
 
@@ -189,22 +195,45 @@ class PlanningContext:
         listing: ArchiveListing | None = None
         if self.config.listing:
             async with self.listing_client() as archive:
-                folders, listing = await self._list(archive, now, progress)
+                selections = await select_symbols(archive, self.config, self.matrix, now)
+                context = self._with_symbols(selections, now)
+                folders, selections, listing = await context._list(
+                    archive, selections, now, progress
+                )
+                # Notes are about the symbols that have files of these days.
+                context = self._with_symbols(selections, now)
                 notes = [Note("", text) for text in archive.notes()]
         else:
-            folders, notes = _resolve(self.requests.folders, self._due_months(now)), []
+            selections = recall_symbols(store.records, self.config, self.matrix)
+            context = self._with_symbols(selections, now)
+            folders, notes = _resolve(context.requests.folders, context._due_months(now)), []
+        notes += [Note("symbols", str(selection)) for selection in selections]
         prefixes = dict.fromkeys(request.folder.prefix for request in folders)
         keys = [] if self.storage is None else _keys(folders, listing)
         inventory = await asyncio.to_thread(store.inventory.frame, prefixes, keys)
-        requests = replace(self.requests, folders=folders, notes=[*self.requests.notes, *notes])
+        requests = context.requests
+        requests = replace(requests, folders=folders, notes=[*requests.notes, *notes])
         plan = make_plan(self.config, requests, listing, inventory, self.matrix, now)
         if self.storage is not None:
             await asyncio.to_thread(store.locations.resolve, plan.frame["key"])
-        return replace(plan, storage=self.storage)
+        return replace(plan, selections=tuple(selections), storage=self.storage)
+
+    def _with_symbols(
+        self, selections: Sequence[SymbolSelection], now: datetime
+    ) -> PlanningContext:
+        """Return the context with requests for the selected symbols too."""
+        if not selections:
+            return self
+        symbols = {selection.feed: selection.living for selection in selections}
+        return replace(self, requests=expand(self.config, self.matrix, now, symbols))
 
     async def _list(
-        self, archive: ListingClient, now: datetime, progress: Progress
-    ) -> tuple[list[FolderRequest], ArchiveListing]:
+        self,
+        archive: ListingClient,
+        selections: Sequence[SymbolSelection],
+        now: datetime,
+        progress: Progress,
+    ) -> tuple[list[FolderRequest], list[SymbolSelection], ArchiveListing]:
         """List the requested folders: monthly ones, then days that replace missing months."""
 
         def count(_: Folder) -> None:
@@ -217,6 +246,7 @@ class PlanningContext:
         days = _days(request for request in requests if request.folder not in folders)
         progress.total += len(days)
         folders |= await archive.list_folders(days, count)
+        requests, found = without_dead(requests, folders, self.config, selections)
         witnessed = await archive.list_folders(
             _days(witnesses(requests, folders, self.matrix, now))
         )
@@ -224,7 +254,7 @@ class PlanningContext:
             folder.parent for folder, each in folders.items() if each.probed and not each.first
         }
         symbols = {parent: await archive.symbols(parent) for parent in sorted(empty)}
-        return requests, ArchiveListing(folders, witnessed, symbols)
+        return requests, found, ArchiveListing(folders, witnessed, symbols)
 
     def _due_months(self, now: datetime) -> dict[Folder, list[str]]:
         """Return the requested months that should be published by now, as in the keys."""

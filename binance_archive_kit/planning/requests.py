@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.annotations import KnownDefect, load_annotations
-from binance_archive_kit.archive.enums import DataType, Interval, Partition
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
     Folder,
     Span,
@@ -30,9 +30,13 @@ from binance_archive_kit.archive.matrix import (
     PartitionAvailability,
     WrongSymbolError,
 )
+from binance_archive_kit.archive.symbols import SymbolEvent, crossings
 from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 from binance_archive_kit.planning.date_range import RelativeRange
+from binance_archive_kit.planning.selection import is_pattern
 
+#: Market and data type of a feed.
+FeedName = tuple[Market, DataType]
 _DAY = timedelta(days=1)
 #: Number of halts that a note lists; the others are counted.
 _HALTS_NAMED = 5
@@ -100,7 +104,12 @@ class Requests:
     warnings: list[Note] = field(default_factory=list)
 
 
-def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
+def expand(
+    config: CollectionConfig,
+    matrix: Matrix,
+    now: datetime,
+    selected: Mapping[FeedName, Sequence[str]] | None = None,
+) -> Requests:
     """Expand a configuration into folders and days, and find what cannot exist.
 
     Parameters
@@ -109,6 +118,8 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
     matrix : Matrix
     now : datetime
         The present, aware.
+    selected : mapping of (Market, DataType) to sequence of str, optional
+        The symbols that patterns match, by feed; without them patterns request nothing.
     """
     resolved = config.days(now)
     days = resolved.start, resolved.end
@@ -119,7 +130,9 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
                 found.notes.append(Note("", matrix.corrections[market, data_type]))
             feed = matrix.feed(market, data_type)
             if feed is not None:
-                _expand_feed(config, matrix, feed, days, found)
+                names = [name for name in config.symbols_of(market) if not is_pattern(name)]
+                names += (selected or {}).get((market, data_type), ())
+                _expand_feed(config, matrix, feed, names, days, found)
                 continue
             detail = f"the archive has no {market.title} {data_type}"
             absence = Absence(market, data_type, Reason.NO_SUCH_FEED, detail, *days)
@@ -127,7 +140,7 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
     found.notes += [
         *_months_for_days(config, found.folders, days, matrix),
         *_known_defects(found.folders),
-        *_known_renames(found.folders),
+        *_known_renames(found.folders, days),
         *_known_halts(found.folders, days),
         *_known_changes(found.folders, days),
         *_doubtful_intervals(found.folders),
@@ -136,18 +149,23 @@ def expand(config: CollectionConfig, matrix: Matrix, now: datetime) -> Requests:
 
 
 def _expand_feed(
-    config: CollectionConfig, matrix: Matrix, feed: Feed, days: Span, found: Requests
+    config: CollectionConfig,
+    matrix: Matrix,
+    feed: Feed,
+    names: Iterable[str],
+    days: Span,
+    found: Requests,
 ) -> None:
     """Add a request for each symbol and interval of a feed, or an absence."""
     absence_of = partial(Absence, feed.market, feed.type)
     symbols: dict[str, None] = {}
-    for symbol in config.symbols_of(feed.market):
+    for symbol in names:
         try:
             symbols[matrix.archive_symbol(feed, symbol)] = None
         except WrongSymbolError as error:
             absence = absence_of(Reason.WRONG_SYMBOL, str(error), *days, symbol)
             found.unavailable.append(absence)
-    for interval in _intervals(config, feed) if symbols else ():
+    for interval in _intervals(config, feed) if symbols or config.has_patterns else ():
         problem = _unavailable(config.partition, feed, interval, days)
         if problem is not None:
             absence = absence_of(*problem, *days, interval=interval and interval.value)
@@ -369,16 +387,14 @@ def _feeds(requests: Iterable[FolderRequest]) -> str:
     return ", ".join(dict.fromkeys(feeds))
 
 
-def _known_renames(requests: Sequence[FolderRequest]) -> Iterator[Note]:
-    """Yield notes on requested symbols that were renamed."""
-    for rename in load_annotations().renames:
-        symbols = dict.fromkeys(
-            request.folder.symbol
-            for request in requests
-            if rename.concerns(request.folder.market, request.folder.symbol)
-        )
-        if symbols:
-            yield Note("symbols", f"{', '.join(symbols)}: {rename.what} [{rename.source}]")
+def _known_renames(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:
+    """Yield notes on renames and reuses of symbols that the days cross, or may cross."""
+    symbols: dict[SymbolEvent, dict[str, None]] = {}
+    for market, symbol in dict.fromkeys((r.folder.market, r.folder.symbol) for r in requests):
+        for event in crossings(market, symbol, *days):
+            symbols.setdefault(event, {})[symbol] = None
+    for event, names in symbols.items():
+        yield Note("symbols", f"{', '.join(names)}: {event}")
 
 
 def _known_halts(requests: Sequence[FolderRequest], days: Span) -> Iterator[Note]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from contextlib import closing, contextmanager, suppress
+from dataclasses import astuple
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from binance_archive_kit.archive.absence import Absence, Reason
-from binance_archive_kit.archive.keys import key_range
+from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.archive.keys import Span, Stream, key_range
 from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, DiskSpaceError
 from binance_archive_kit.storage.databases import (
     COUNT,
     DIGEST,
     INTEGER,
+    JSON,
     MAYBE_INTEGER,
     MAYBE_TEXT,
     TEXT,
@@ -57,6 +61,8 @@ _TABLES = {
     ),
     "missing": Table({"key": TEXT, "said": TEXT}, added={"reason": MAYBE_TEXT}),
     "places": Table({"key": TEXT, "place": TEXT}, unique="place"),
+    "selections": Table({"name": TEXT, "value": JSON}),
+    "selected": Table({"stream": TEXT, "first": TEXT, "last": TEXT}),
 }
 #: Nanoseconds during which a file may change again without a new modification time.
 _UNSETTLED = 2_000_000_000
@@ -234,6 +240,52 @@ class Records:
             key: MissingRecord(Reason(word) if word in set(Reason) else Reason.ABSENT, detail)
             for key, detail, word in rows
         }
+
+    # Selected symbols
+
+    def record_selections(
+        self, selections: Mapping[str, object], streams: Mapping[Stream, Span]
+    ) -> None:
+        """Record which symbols patterns matched, for reports that do not list the archive.
+
+        Parameters
+        ----------
+        selections : mapping of str to object
+            What was matched, as JSON values, by the name of the patterns; replaces earlier ones.
+        streams : mapping of Stream to Span
+            The streams to collect, and their first and last listed day; earlier days remain.
+        """
+        rows = [(name, json.dumps(value)) for name, value in selections.items()]
+        days = [
+            ("/".join((*astuple(stream)[:3], stream.interval or "")), str(first), str(last))
+            for stream, (first, last) in streams.items()
+        ]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("INSERT OR REPLACE INTO selections VALUES (?,?)", rows)
+            connection.executemany(
+                "INSERT INTO selected VALUES (?,?,?) ON CONFLICT (stream) DO UPDATE SET"
+                " first = min(first, excluded.first), last = max(last, excluded.last)",
+                days,
+            )
+
+        self._database.write(write)
+
+    def selections(self) -> dict[str, Any]:
+        """Return what patterns matched, as JSON values, by the name of the patterns."""
+        return {name: json.loads(value) for name, value in self._database.rows("selections")}
+
+    def selected_streams(self) -> dict[Stream, Span]:
+        """Return the streams that were selected by patterns, with their first and last day."""
+        found = {}
+        for text, first, last in self._database.rows("selected"):
+            # A damaged record may name no stream.
+            with suppress(ValueError):
+                market, data_type, symbol, interval = text.split("/")
+                kind = Interval(interval) if interval else None
+                stream = Stream(Market(market), DataType(data_type), symbol, kind)
+                found[stream] = date.fromisoformat(first), date.fromisoformat(last)
+        return found
 
     # Locations
 

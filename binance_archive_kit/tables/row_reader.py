@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from pyarrow import types
 
-#: What a damaged file raises.
+#: What a file raises that is damaged, gone, or cannot be read now.
 DAMAGE = (OSError, pa.ArrowException)
 #: Rows from which a batch is not joined with the next one.
 _BATCH = 16_384
@@ -27,11 +29,7 @@ _BATCH = 16_384
 _NUMBER = "__number"
 #: Bytes at the end of a Parquet file: the length of its footer, and a magic number.
 _TAIL = 8
-_FORM = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(
-        pre_buffer=False, page_checksum_verification=True
-    )
-)
+_FORM = ds.ParquetFileFormat()
 _SYSTEM = pafs.LocalFileSystem()
 
 
@@ -84,7 +82,7 @@ class OpenFile:
     Attributes
     ----------
     fragment : pyarrow.dataset.Fragment
-        Opens the file again, by its path.
+        The footer.
     starts : tuple of int
         First row of each row group, and the number of rows.
 
@@ -103,7 +101,13 @@ class OpenFile:
             os.utime(path)
 
     def decode(self, row_group: int, columns: Sequence[str]) -> pa.Table:
-        """Decode some columns of a row group, in the given order."""
+        """Decode some columns of a row group, in the given order.
+
+        Raises
+        ------
+        OSError, pyarrow.ArrowException
+            If they are damaged.
+        """
         # A reader is for one thread. Making one is cheap, as the footer is parsed.
         reader = pq.ParquetFile(
             self._file,
@@ -111,7 +115,14 @@ class OpenFile:
             pre_buffer=False,
             page_checksum_verification=True,
         )
-        return reader.read_row_group(row_group, list(columns), use_threads=False).select(columns)
+        table = reader.read_row_group(row_group, list(columns), use_threads=False)
+        rows = self.starts[row_group + 1] - self.starts[row_group]
+        for column in table.columns:
+            # Pages have checksums, but their headers do not.
+            column.validate(full=types.is_dictionary(column.type))
+            if len(column) != rows:
+                raise pa.ArrowInvalid(f"a row group has {len(column):,} values, not {rows:,}")
+        return table.select(columns)
 
     def matching(self, where: ds.Expression | None) -> frozenset[int]:
         """Return the row groups that may have rows for which a condition is true."""
@@ -152,7 +163,8 @@ class RowReader:
         Columns to return.
     where : pyarrow.dataset.Expression or None
     damaged : callable
-        Called with a piece whose row group is damaged; yields its rows of the answer.
+        Called with a piece whose row group cannot be decoded, and the error; yields its rows
+        of the answer.
     """
 
     def __init__(
@@ -160,7 +172,7 @@ class RowReader:
         files: Mapping[int, OpenFile],
         columns: Sequence[str],
         where: ds.Expression | None,
-        damaged: Callable[[Piece], Iterator[pa.RecordBatch]],
+        damaged: Callable[[Piece, Exception], Iterator[pa.RecordBatch]],
     ) -> None:
         self._files = files
         self._columns = list(columns)
@@ -189,9 +201,9 @@ class RowReader:
                         decoded[other] = pool.submit(self._decode, own)
                 try:
                     table, ranges = decoded[key].result()
-                except DAMAGE:
+                except DAMAGE as error:
                     yield from joined.take()
-                    for batch in self._damaged(piece):
+                    for batch in self._damaged(piece, error):
                         yield piece.group, batch
                 else:
                     yield from joined.add(piece.group, table, *next(ranges))
@@ -207,9 +219,9 @@ class RowReader:
         if self._where is None:
             table = file.decode(pieces[0].row_group, names)
             return table, ((piece.start, piece.end) for piece in pieces)
-        words = str(self._where)
+        words = {*re.findall(r"\w+", str(self._where))} - {*names}
         stored = file.fragment.physical_schema.names
-        others = [name for name in stored if name in words and name not in names]
+        others = [name for name in stored if name in words]
         table = file.decode(pieces[0].row_group, [*names, *others])
         first = min(piece.start for piece in pieces)
         table = table.slice(first, max(piece.end for piece in pieces) - first)

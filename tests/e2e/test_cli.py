@@ -404,6 +404,25 @@ def test_symbols_are_those_of_the_listing(tmp_path: Path, archive: LocalS3) -> N
     assert run("symbols", "option", *url, cwd=tmp_path).returncode == 3
 
 
+def test_the_universe_is_a_table(tmp_path: Path, archive: LocalS3) -> None:
+    feed = ["universe", "spot", "klines", "--interval", "1h", "--endpoint-url", archive.url]
+    said = run(*feed, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    head, row = said.stdout.splitlines()
+    assert head.split()[:3] == ["symbol", "base", "quote"]
+    assert row.split()[:7] == ["BTCUSDT", "BTC", "USDT", "spot", "2025-07-01", "2025-07-03", "True"]
+    said = run(*feed, "--at", "2025-07-02", "--symbols", "BTC*,ETH*", "--json", cwd=tmp_path)
+    assert [(row["symbol"], row["first"]) for row in json.loads(said.stdout)] == [
+        ("BTCUSDT", "2025-07-01")
+    ]
+    said = run(*feed, "--at", "2025-06-30", cwd=tmp_path)
+    assert (said.returncode, said.stdout) == (3, "")
+    assert "no symbol has files on 2025-06-30" in said.stderr
+    said = run(*feed, "--quote", "USDC", cwd=tmp_path)
+    assert said.returncode == 2
+    assert "did you mean 'USDT'" in said.stderr
+
+
 def test_the_matrix_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["matrix", "um"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""Tests of the shipped annotations: halts, defects, renames and changes of meaning."""
+"""Tests of the shipped annotations: halts, defects and changes of meaning."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ def test_annotations_name_sources_and_columns_that_exist() -> None:
         *ANNOTATIONS.changes,
         *ANNOTATIONS.halts,
         *ANNOTATIONS.defects,
-        *ANNOTATIONS.renames,
     ):
         assert len(note.source) > 10
     for defect in ANNOTATIONS.defects:
@@ -151,20 +150,3 @@ def test_contradictory_annotations_are_rejected(change: dict[str, Any], message:
     fields = {name: getattr(halt, name) for name in KnownHalt.model_fields}
     with pytest.raises(ValidationError, match=message):
         KnownHalt.model_validate(fields | change)
-
-
-@pytest.mark.parametrize(
-    ("symbol", "bases"),
-    [
-        ("BTTUSDT", {"BTT"}),
-        ("BTTCUSDT", set()),
-        ("NANOBTC", {"NANO"}),
-        ("LUNAUSDT", {"LUNA"}),
-        ("LITUSDT", {"LIT"}),
-        ("SPLITUSDT", set()),
-        ("BTCUSDT", set()),
-    ],
-)
-def test_renames_apply_to_pairs_of_their_asset(symbol: str, bases: set[str]) -> None:
-    found = {each.base for each in ANNOTATIONS.renames if each.concerns(Market.SPOT, symbol)}
-    assert found == bases

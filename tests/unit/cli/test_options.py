@@ -25,7 +25,7 @@ def test_every_field_has_an_option() -> None:
             *("--timeout-seconds", "7.5", "--part-size-mb", "8", "--no-enable-resume"),
             *("--s5cmd-extra-args=--numworkers 4 --part-size=100MB", "--force-redownload"),
             *("--no-download-checksum", "--accept-stale-checksum", "--no-enable-batch-mode"),
-            "--no-listing",
+            *("--no-listing", "--symbols", "option=*", "--quote", "USDT,USDC"),
         ],
     )
     options = context.params
@@ -33,7 +33,8 @@ def test_every_field_has_an_option() -> None:
     expected = CollectionConfig(
         markets=["spot", "um", "options"],
         data_types=["klines", "trades"],
-        symbols={"spot": ["BTCUSDT", "ETHUSDT"], "um": ["BTCUSDT"]},
+        symbols={"spot": ["BTCUSDT", "ETHUSDT"], "um": ["BTCUSDT"], "options": ["*"]},
+        quote=["USDT", "USDC"],
         intervals={"klines": ["1m", "1h"]},
         date_range={"start": "-7d", "end": "yesterday"},
         partition="auto",

@@ -16,6 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +61,7 @@ def test_defaults() -> None:
         "workflow_type": "archive_collection",
         "markets": (Market.SPOT,),
         "symbols": ("BTCUSDT",),
+        "quote": (),
         "data_types": (DataType.KLINES,),
         "intervals": {},
         "date_range": None,
@@ -185,7 +187,21 @@ def test_good_values(name: str, value: Any, meant: Any) -> None:
         ({"symbols": ["btcusdt"]}, ["symbols", "'btcusdt'", "did you mean 'BTCUSDT'?"]),
         ({"symbols": ["BTC/USDT"]}, ["symbols", "'BTC/USDT'"]),
         ({"symbols": ["../../etc"]}, ["symbols", "'../../etc'"]),
-        ({"symbols": ["BTC*"]}, ["symbols", "'BTC*'"]),
+        ({"symbols": ["BTC[A-Z]"]}, ["symbols", "'BTC[A-Z]' cannot be a symbol", "'*USDT'"]),
+        ({"symbols": ["*usdt"]}, ["symbols", "did you mean '*USDT'?"]),
+        ({"symbols": ["../*"]}, ["symbols", "'../*' cannot be a symbol"]),
+        ({"symbols": ["*" * 101]}, ["symbols", "cannot be a symbol"]),
+        ({"quote": "USDT"}, ["quote", "no symbol is a pattern"]),
+        ({"symbols": "*", "quote": "usdt"}, ["quote", "'usdt' is not an asset"]),
+        ({"symbols": "*", "quote": [1]}, ["quote", "1 is not an asset"]),
+        ({"symbols": "*", "quote": [["USDT"]]}, ["quote", "['USDT'] is not an asset"]),
+        ({"symbols": "*", "quote": ["*"]}, ["quote", "'*' is not an asset"]),
+        ({"symbols": pl.DataFrame({"name": ["BTCUSDT"]})}, ["symbols", "no column symbol"]),
+        ({"symbols": pl.DataFrame({"symbol": []})}, ["symbols", "the frame has no rows"]),
+        (
+            {"symbols": pl.DataFrame({"market": ["sport"], "symbol": ["BTCUSDT"]})},
+            ["symbols", "did you mean 'spot'?"],
+        ),
         ({"symbols": [""]}, ["symbols", "''"]),
         ({"symbols": [None]}, ["symbols", "None"]),
         ({"symbols": {"spot": "BTCUSDT"}}, ["symbols[spot]", "not a list"]),
@@ -320,10 +336,55 @@ def test_engine_options_have_a_label() -> None:
 
 def test_help_shows_a_readable_signature() -> None:
     signature = str(inspect.signature(CollectionConfig))
-    assert signature.startswith("(*, markets, symbols, data_types, intervals={}, date_range=None, ")
-    assert "start=None, end=None, output_directory, partition='daily', batch_size=100" in signature
+    assert signature.startswith("(*, markets, symbols, quote=(), data_types, intervals={}, ")
+    assert "date_range=None, start=None, end=None, output_directory, partition='daily'" in signature
     assert "binance_archive_kit" not in signature
     assert "workflow_type" not in signature
+
+
+# Selecting symbols
+
+
+@pytest.mark.parametrize(
+    ("given", "symbols", "quote"),
+    [
+        ({"symbols": "*USDT"}, ("*USDT",), ()),
+        ({"symbols": ["BTCUSDT", "ETH*"]}, ("BTCUSDT", "ETH*"), ()),
+        (
+            {"symbols": {"um": "*", "spot": ["BTCUSDT"]}},
+            {"futures_um": ("*",), "spot": ("BTCUSDT",)},
+            (),
+        ),
+        ({"quote": "USDT"}, ("*",), ("USDT",)),
+        ({"symbols": None, "quote": ["USDT", "USDC"]}, ("*",), ("USDT", "USDC")),
+        ({"symbols": "BTC*", "quote": "USDT"}, ("BTC*",), ("USDT",)),
+    ],
+)
+def test_patterns_and_quotes(given: dict[str, Any], symbols: object, quote: object) -> None:
+    fields = {"markets": ["spot", "um"], "data_types": ["trades"], "output_directory": "data"}
+    config = CollectionConfig(**fields, **given)
+    assert config.has_patterns
+    assert (config.symbols, config.quote) == (symbols, quote)
+    assert CollectionConfig.from_json(config.to_json()) == config
+    assert eval(config.to_python(), {"bak": bak}) == config
+
+
+def test_symbols_without_patterns() -> None:
+    assert not make().has_patterns
+    assert not make(symbols={"spot": ["BTCUSDT"]}).has_patterns
+
+
+def test_symbols_from_a_frame() -> None:
+    frame = pl.DataFrame({"symbol": ["BTCUSDT", "ETHUSDT"]})
+    assert make(symbols=frame).symbols == ("BTCUSDT", "ETHUSDT")
+    columns = {"market": ["spot", "futures_um", "spot"], "symbol": ["A", "B", "币USDT"]}
+    by_market = pl.DataFrame(columns)
+    assert make(symbols=by_market).symbols == {"spot": ("A", "币USDT"), "futures_um": ("B",)}
+
+
+def test_a_headline_names_patterns_and_quotes() -> None:
+    config = make(symbols="*", quote=["USDT", "USDC"])
+    assert "klines of * quoted in USDT, USDC, yesterday" in config.headline()
 
 
 # Aliases

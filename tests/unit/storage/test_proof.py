@@ -185,7 +185,7 @@ def test_another_file_with_the_same_size_and_time_is_read_again(
 def test_remembered_statistics_answer_for_unchanged_files(root: Path) -> None:
     first = Engine(root)
     [feed] = first.feeds()
-    first.warm(None, None, None)
+    bak.store(root).warm()
     second = Engine(root)
     assert hashed(lambda: sum(batch.num_rows for batch in second.scan(feed, []))) == 0
 

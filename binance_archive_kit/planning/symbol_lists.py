@@ -1,0 +1,225 @@
+"""Resolve the patterns of a configuration: against the listing, or an earlier list of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+
+import polars as pl
+from pydantic import ValidationError
+
+from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.archive.keys import Folder, Span, Stream, feed_prefix, parse_period
+from binance_archive_kit.archive.listing import FolderListing
+from binance_archive_kit.archive.matrix import Feed, FrozenModel, Matrix
+from binance_archive_kit.display.background import gather
+from binance_archive_kit.errors import ConfigurationError, FieldProblem
+from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.lifetimes import PeriodListing
+from binance_archive_kit.planning.plan import Plan
+from binance_archive_kit.planning.requests import FeedName, FolderRequest
+from binance_archive_kit.planning.selection import (
+    SymbolSelection,
+    choose,
+    is_pattern,
+    nothing_matches,
+)
+from binance_archive_kit.storage.records import Records
+
+
+class UnknownSymbolsError(ConfigurationError):
+    """Neither the listing nor the store names the symbols that a pattern matches."""
+
+
+async def list_symbols(archive: PeriodListing, feed: Feed) -> list[str]:
+    """List the symbols that a feed has in any partition, sorted."""
+    parents = [feed_prefix(feed.market, partition, feed.type) for partition in feed.partitioned]
+    lists = await gather(map(archive.symbols, parents))
+    return sorted({name for names in lists for name in names})
+
+
+async def select_symbols(
+    archive: PeriodListing, config: CollectionConfig, matrix: Matrix, now: datetime
+) -> list[SymbolSelection]:
+    """Select the listed symbols that the patterns of a configuration match, for each feed.
+
+    Raises
+    ------
+    ConfigurationError
+        If they match no symbol of any feed.
+    """
+    asked = [*_patterns(config, matrix)]
+    lists = await gather(list_symbols(archive, feed) for feed, _ in asked)
+    found = []
+    for (feed, patterns), listed in zip(asked, lists, strict=True):
+        choice = choose(feed.market, listed, patterns, config.quote, feed.symbol_form)
+        found.append(
+            SymbolSelection(
+                feed.market,
+                feed.type,
+                patterns,
+                config.quote,
+                now,
+                len(listed),
+                choice.symbols,
+                left_out=choice.left_out,
+                unknown_quote=choice.unknown_quote,
+            )
+        )
+    if asked and not any(selection.symbols for selection in found):
+        feed, patterns = asked[0]
+        raise nothing_matches(feed, lists[0], patterns, config.quote)
+    return found
+
+
+class _Recorded(FrozenModel):
+    """A selection in the records of a store, and the days for which symbols have no files."""
+
+    listed_at: datetime
+    listed: int
+    symbols: tuple[str, ...]
+    ended: tuple[str, ...]
+    later: tuple[str, ...]
+    start: date
+    end: date
+
+
+def record_symbols(records: Records, plan: Plan) -> None:
+    """Record the selections of a plan in its store, and the streams that it will collect."""
+    feeds = {selection.feed for selection in plan.selections}
+    streams: dict[Stream, Span] = {}
+    columns = ("market", "data_type", "symbol", "interval")
+    days = plan.frame.group_by(columns).agg(pl.col("start").min(), pl.col("end").max())
+    for market, data_type, symbol, interval, start, end in days.iter_rows():
+        if (market, data_type) in feeds:
+            kind = Interval(interval) if interval else None
+            streams[Stream(Market(market), DataType(data_type), symbol, kind)] = start, end
+    asked = plan.config.days()
+    recorded = {
+        each.name: _Recorded(
+            listed_at=each.listed_at,
+            listed=each.listed,
+            symbols=each.symbols,
+            ended=each.ended,
+            later=each.later,
+            start=asked.start,
+            end=asked.end,
+        ).model_dump(mode="json")
+        for each in plan.selections
+    }
+    records.record_selections(recorded, streams)
+
+
+def recall_symbols(
+    records: Records, config: CollectionConfig, matrix: Matrix
+) -> list[SymbolSelection]:
+    """Return the selections of the last collection with these patterns, from the store.
+
+    Raises
+    ------
+    UnknownSymbolsError
+        If there was none.
+    """
+    days = config.days()
+    recorded = records.selections() if config.has_patterns else {}
+    found = []
+    for feed, patterns in _patterns(config, matrix):
+        never = SymbolSelection(feed.market, feed.type, patterns, config.quote, datetime.min, 0, ())
+        try:
+            earlier = _Recorded.model_validate(recorded.get(never.name))
+        except ValidationError:  # none, or a damaged one
+            raise UnknownSymbolsError(
+                FieldProblem(
+                    "symbols",
+                    f"unknown which symbols {', '.join(map(repr, patterns))} matches: the listing "
+                    "is not read (listing=False), and no earlier collection recorded them in "
+                    f"{str(records.root)!r}; name the symbols, or read the listing",
+                )
+            ) from None
+        selection = replace(
+            never,
+            listed_at=earlier.listed_at,
+            listed=earlier.listed,
+            symbols=earlier.symbols,
+            # Known for other days only in one direction.
+            ended=earlier.ended if days.start >= earlier.start else (),
+            later=earlier.later if days.end <= earlier.end else (),
+        )
+        found.append(selection)
+    return found
+
+
+def _patterns(config: CollectionConfig, matrix: Matrix) -> Iterator[tuple[Feed, tuple[str, ...]]]:
+    """Yield the requested feeds, and the patterns of their symbols, where there are any."""
+    for market in config.markets:
+        patterns = tuple(filter(is_pattern, config.symbols_of(market)))
+        for data_type in config.data_types if patterns else ():
+            feed = matrix.feed(market, data_type)
+            if feed is not None:
+                yield feed, patterns
+
+
+def without_dead(
+    requests: Sequence[FolderRequest],
+    listings: Mapping[Folder, FolderListing],
+    config: CollectionConfig,
+    selections: Sequence[SymbolSelection],
+) -> tuple[list[FolderRequest], list[SymbolSelection]]:
+    """Drop the requests of selected symbols that have no file of the requested days.
+
+    A pattern matches symbols of all times. The files of a symbol that end before the days, or
+    begin after them, are not missing; the selection names it.
+
+    Parameters
+    ----------
+    requests : sequence of FolderRequest
+    listings : mapping of Folder to FolderListing
+        The listings of these requests, and of others.
+    config : CollectionConfig
+        With settled days.
+    selections : sequence of SymbolSelection
+    """
+    days = config.days()
+    folders: dict[tuple[FeedName, str], list[Folder]] = {}
+    for folder in listings:
+        name = (folder.market, folder.data_type), folder.symbol
+        folders.setdefault(name, []).append(folder)
+    dropped: set[tuple[FeedName, str]] = set()
+    found = []
+    for selection in selections:
+        ended, later = [], []
+        for symbol in set(selection.symbols) - set(config.symbols_of(selection.market)):
+            name = selection.feed, symbol
+            first, ends = _life({each: listings[each] for each in folders.get(name, ())})
+            if first is None or days.start <= first <= days.end:
+                continue
+            if first > days.end:
+                later.append(symbol)
+            elif ends:
+                ended.append(symbol)
+            else:
+                continue
+            dropped.add(name)
+        found.append(replace(selection, ended=tuple(sorted(ended)), later=tuple(sorted(later))))
+    kept = [
+        request
+        for request in requests
+        if ((request.folder.market, request.folder.data_type), request.folder.symbol) not in dropped
+    ]
+    return kept, found
+
+
+def _life(listings: Mapping[Folder, FolderListing]) -> tuple[date | None, bool]:
+    """Return the first day of a symbol without files of the requested days, and whether they end.
+
+    The first day is None if there is a file of these days, or none at all.
+    """
+    if any(listed.objects or listed.misnamed for listed in listings.values()):
+        return None, False
+    firsts = {
+        folder: parse_period(listed.first, folder.partition)
+        for folder, listed in listings.items()
+        if listed.first is not None
+    }
+    return min(firsts.values(), default=None), all(listings[folder].ends for folder in firsts)
