@@ -166,9 +166,14 @@ class Tables:
         return TableUse(self._folder, len(parts), size, self._limit)
 
     def room(self) -> int:
-        """Return the bytes that can be written without removing a part that was used lately."""
-        since = time.time_ns() - _LATELY
-        return self._limit - sum(part.bytes for used, _, part in self._parts() if used > since)
+        """Return the bytes that can be written without removing a part that was used lately.
+
+        None for a day after such a part was removed: tables are larger than estimated then.
+        """
+        with suppress(OSError):
+            if _is_recent(self._full.stat().st_mtime_ns):
+                return 0
+        return self._limit - sum(part.bytes for used, _, part in self._parts() if _is_recent(used))
 
     def trim(self) -> None:
         """Remove the least recently used parts beyond the limit, and tables of other formats."""
@@ -177,11 +182,13 @@ class Tables:
                 with suppress(OSError), folder.building(wait=False):
                     pass  # it removes what is not listed
         total = 0
-        for _, folder, part in sorted(self._parts(), key=lambda each: each[0], reverse=True):
+        for used, folder, part in sorted(self._parts(), key=lambda each: each[0], reverse=True):
             total += part.bytes
             if total > self._limit:
                 with suppress(OSError):
                     folder.replace([part.name], ())
+                    if _is_recent(used):
+                        self._full.touch()
 
     def _parts(self) -> Iterator[tuple[int, FeedFolder, Part]]:
         """Yield the parts of all feeds, with the time of their last use in nanoseconds."""
@@ -202,8 +209,17 @@ class Tables:
         # Nothing can be in there.
         return self._folder or Path(os.devnull, "tables")
 
+    @property
+    def _full(self) -> Path:
+        """A file that was written when a part in use was last removed."""
+        return self._path / "full"
+
     def _feed_folders(self) -> list[FeedFolder]:
         with suppress(OSError):
             paths = sorted(self._path.iterdir())
             return [FeedFolder(path, None) for path in paths if path.is_dir()]
         return []
+
+
+def _is_recent(time_ns: int) -> bool:
+    return time_ns > time.time_ns() - _LATELY
