@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import date
@@ -29,6 +29,8 @@ from binance_archive_kit.tables.snapshot import Snapshot
 
 #: Temporary column of the step that a row belongs to.
 _LABEL = "__step"
+#: Columns that differ between the files of a stream.
+_OF_FILES = frozenset({"file", "partition"})
 
 
 @dataclass(slots=True)
@@ -219,12 +221,27 @@ class ScanReader:
             tables = stack.enter_context(closing(self._from_tables(steps)))
             files = stack.enter_context(closing(self._unzipped(steps)))
             groups = {False: _Groups(tables), True: _Groups(files)}
+            groups[False].start()
             for index, step in enumerate(steps):
                 yield from groups[bool(step.tasks)].take(index)
         self._tally.report.cached += sum(step.tabled for step in steps)
 
     def _count(self, steps: Sequence[ScanStep]) -> Iterator[pa.RecordBatch]:
         """Yield as many rows as files are known to have; open only the other files."""
+        # The rows of a folder are counted together, unless its files have to be told apart.
+        by_file = not _OF_FILES.isdisjoint(self._query.columns)
+        with closing(self._from_tables(steps if by_file else ())) as tables:
+            groups = _Groups(tables)
+            groups.start()
+            for by_table, run in groupby(enumerate(steps), lambda each: bool(each[1].segments)):
+                if by_table and by_file:
+                    for index, _ in run:
+                        yield from groups.take(index)
+                else:
+                    yield from self._counted(step for _, step in run)
+        self._tally.report.cached += sum(step.tabled for step in steps)
+
+    def _counted(self, steps: Iterable[ScanStep]) -> Iterator[pa.RecordBatch]:
         spans = chain.from_iterable(map(_spans_of, steps))
         for is_known, run in groupby(spans, lambda span: span[1] is not None):
             if is_known:
@@ -232,7 +249,6 @@ class ScanReader:
             else:
                 for _, batch in self._unzipped([ScanStep(tasks=[task for task, _ in run])]):
                     yield batch
-        self._tally.report.cached += sum(step.tabled for step in steps)
 
     def _from_tables(self, steps: Sequence[ScanStep]) -> Generator[tuple[int, pa.RecordBatch]]:
         query, groups = self._query, [step.segments for step in steps]
@@ -249,9 +265,10 @@ class ScanReader:
             )
             with closing(chunks):
                 for batch in chunks:
-                    rows = batch.slice(max(segment.row - row, 0), max(end - row, 0))
+                    first, last = max(segment.row - row, 0), min(end - row, batch.num_rows)
                     row += batch.num_rows
-                    yield query.select(rows)
+                    if first < last:
+                        yield query.select(batch.slice(first, last - first))
 
     def _unzipped(self, steps: Sequence[ScanStep]) -> Generator[tuple[int, pa.RecordBatch]]:
         """Yield the rows of files, with the index of their step."""
@@ -289,6 +306,10 @@ class _Groups:
     def __init__(self, batches: Iterator[tuple[int, pa.RecordBatch]]) -> None:
         self._batches = batches
         self._next: tuple[int, pa.RecordBatch] | None = None
+
+    def start(self) -> None:
+        """Read the first batch: what cannot be read then raises before any row is returned."""
+        self._next = next(self._batches, None)
 
     def take(self, group: int) -> Iterator[pa.RecordBatch]:
         """Yield the batches of a group; groups that were skipped must have none."""

@@ -85,8 +85,8 @@ class TabledFiles:
 
     @cached_property
     def _irregular(self) -> frozenset[str]:
-        """Folders with entries of other files than zips, which a zip may replace."""
-        others = self.entries.filter(~pl.col("path").str.ends_with(Form.ZIP))
+        """Folders with entries of files that do not lie under their key, or are no zips."""
+        others = self.entries.filter(pl.col("path") != pl.col("key"))
         return frozenset(others["path"].str.replace(r"[^/]*$", ""))
 
     @cached_property
@@ -124,6 +124,9 @@ class TabledFiles:
         if not valid:
             return FolderMatch(stored, indices[:0], stored)
         rest = StoredFolder(stored.folder, listing=others) if others else None
+        if rest is not None and any(file.path != file.key for file in rest.files):
+            # It may be another form of a file that has an entry.
+            return None
         return FolderMatch(stored, indices[is_valid], rest)
 
     def are_disjoint(self, matches: Sequence[FolderMatch]) -> bool:

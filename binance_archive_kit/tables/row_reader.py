@@ -21,7 +21,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pyarrow import types
 
-#: What a damaged file raises.
+#: What a file raises that is damaged, gone, or cannot be read now.
 DAMAGE = (OSError, pa.ArrowException)
 #: Rows from which a batch is not joined with the next one.
 _BATCH = 16_384
@@ -163,7 +163,8 @@ class RowReader:
         Columns to return.
     where : pyarrow.dataset.Expression or None
     damaged : callable
-        Called with a piece whose row group is damaged; yields its rows of the answer.
+        Called with a piece whose row group cannot be decoded, and the error; yields its rows
+        of the answer.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class RowReader:
         files: Mapping[int, OpenFile],
         columns: Sequence[str],
         where: ds.Expression | None,
-        damaged: Callable[[Piece], Iterator[pa.RecordBatch]],
+        damaged: Callable[[Piece, Exception], Iterator[pa.RecordBatch]],
     ) -> None:
         self._files = files
         self._columns = list(columns)
@@ -200,9 +201,9 @@ class RowReader:
                         decoded[other] = pool.submit(self._decode, own)
                 try:
                     table, ranges = decoded[key].result()
-                except DAMAGE:
+                except DAMAGE as error:
                     yield from joined.take()
-                    for batch in self._damaged(piece):
+                    for batch in self._damaged(piece, error):
                         yield piece.group, batch
                 else:
                     yield from joined.add(piece.group, table, *next(ranges))

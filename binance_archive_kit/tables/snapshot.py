@@ -57,7 +57,7 @@ class Snapshot:
     folder : FeedFolder
     parts : tuple of Part
     discard : callable
-        Called with the name of a part that is damaged or gone.
+        Called with the name of a part that cannot be read, and the error.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Snapshot:
     """
 
     def __init__(
-        self, folder: FeedFolder, parts: tuple[Part, ...], discard: Callable[[str], None]
+        self, folder: FeedFolder, parts: tuple[Part, ...], discard: Callable[[str, Exception], None]
     ) -> None:
         self.parts = parts
         self._folder = folder
@@ -132,8 +132,8 @@ class Snapshot:
             for part in sorted({segment.part for group in groups for segment in group})
         }
 
-        def damaged(piece: Piece) -> Iterator[pa.RecordBatch]:
-            self._discard(self.parts[piece.part].name)
+        def damaged(piece: Piece, error: Exception) -> Iterator[pa.RecordBatch]:
+            self._discard(self.parts[piece.part].name, error)
             first = files[piece.part].starts[piece.row_group]
             start, end = first + piece.start, first + piece.end
             for part, row, rows in groups[piece.group]:
@@ -151,7 +151,7 @@ class Snapshot:
         try:
             return OpenFile(self._folder.data(name), size, crc)
         except DAMAGE as error:
-            self._discard(name)
+            self._discard(name, error)
             raise StaleSnapshot(f"{name}: {error}") from None
 
     def _read_entries(self, symbols: frozenset[str] | None) -> pl.DataFrame:
@@ -164,8 +164,8 @@ class Snapshot:
                     file.decode(group, STORED_SCHEMA.names())
                     for group in sorted(file.matching(where))
                 ]
-            except DAMAGE:
-                self._discard(name)
+            except DAMAGE as error:
+                self._discard(name, error)
                 continue
             part = pl.lit(index, pl.Int32)
             frames += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -65,7 +66,7 @@ class Tables:
         self._folder = folder
         self._limit = limit
         self._snapshots: dict[str, tuple[object, Snapshot]] = {}
-        #: Parts that are damaged or gone, in case the manifest cannot be written.
+        #: Parts that this process could not read.
         self._discarded: set[str] = set()
         self._lock = threading.Lock()
 
@@ -79,7 +80,7 @@ class Tables:
                 return known[1]
             parts = folder.load().parts
             parts = tuple(part for part in parts if part.name not in self._discarded)
-            snapshot = Snapshot(folder, parts, partial(self.discard, feed))
+            snapshot = Snapshot(folder, parts, partial(self._distrust, feed))
             self._snapshots[feed.table] = stamp, snapshot
         return snapshot
 
@@ -89,6 +90,15 @@ class Tables:
             self._discarded.add(part)
         with suppress(OSError):
             self._folder_of(feed).replace([part], ())
+
+    def _distrust(self, feed: FeedTable, part: str, error: Exception) -> None:
+        """Discard a part that cannot be read; for this process only if it may be sound."""
+        passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
+        if passing or isinstance(error, MemoryError):
+            with self._lock:
+                self._discarded.add(part)
+        else:
+            self.discard(feed, part)
 
     def build(
         self,
@@ -158,7 +168,7 @@ class Tables:
         for folder in self._feed_folders():
             parts = folder.load().parts
             if not parts:
-                with folder.building(wait=False):
+                with suppress(OSError), folder.building(wait=False):
                     pass  # it removes what is not listed
             for part in parts:
                 with suppress(OSError):
@@ -167,7 +177,8 @@ class Tables:
         for _, folder, part in sorted(used, key=lambda each: each[0], reverse=True):
             total += part.bytes
             if total > self._limit:
-                folder.replace([part.name], ())
+                with suppress(OSError):
+                    folder.replace([part.name], ())
 
     def clear(self) -> None:
         """Remove everything."""

@@ -312,7 +312,7 @@ def test_columns_come_in_the_order_asked_for(
 
 
 def test_a_limit_stops_early(tmp_path: Path) -> None:
-    # Files of different units are not read together.
+    # Few files are read together at first.
     keys = [
         other("trades", f"{number}USDT", day, "spot")
         for number in range(100, 130)

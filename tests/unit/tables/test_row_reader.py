@@ -46,7 +46,7 @@ def opened(path: Path) -> OpenFile:
     return OpenFile(path, path.stat().st_size, footer_crc(path))
 
 
-def no_damage(piece: Piece) -> Iterator[pa.RecordBatch]:
+def no_damage(piece: Piece, error: Exception) -> Iterator[pa.RecordBatch]:
     raise AssertionError(piece)
 
 

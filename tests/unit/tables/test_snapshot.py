@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import polars as pl
 import pyarrow as pa
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from binance_archive_kit.reading.chunks import Chunk, batch_of
+from binance_archive_kit.tables import row_reader
 from binance_archive_kit.tables.row_reader import Segment
 from binance_archive_kit.tables.snapshot import ENTRY_SCHEMA, Snapshot, StaleSnapshot
 from binance_archive_kit.tables.tables import Tables
@@ -162,6 +165,18 @@ def test_a_part_that_is_gone_makes_a_snapshot_stale(tables: Tables, files: Files
         next(snapshot.read([segments(snapshot, *files.tasks)], ["close"], None, no_fallback))
     assert len(tables.snapshot(FEED).parts) == 1
     assert len(rows_by_file(tables, files)) == 5
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_parts_that_cannot_be_read_now_stay(
+    tables: Tables, files: Files, tmp_path: Path, number: int
+) -> None:
+    error = OSError(number, "not now")
+    tables.snapshot(FEED).entries()
+    with mock.patch.object(row_reader.pa, "OSFile", side_effect=error):
+        assert rows_by_file(tables, files) == {}
+    assert tables.use().parts == 2
+    assert len(rows_by_file(Tables(tmp_path, LIMIT), files)) == len(files.tasks)
 
 
 def test_parts_deleted_by_hand(tables: Tables, files: Files, tmp_path: Path) -> None:
