@@ -151,7 +151,7 @@ class SymbolEvent(StrictModel):
             return False
         last, first = self.last and _span(self.last), self.first and _span(self.first)
         old_ends = last or (first and _shifted(first, -1))
-        new_begins = first or (last and _shifted(last, 1))
+        new_begins = self.new_begins
         if not old_ends or not new_begins:
             return True
         has_old = start < new_begins[1]
@@ -159,6 +159,18 @@ class SymbolEvent(StrictModel):
             return has_old and end >= new_begins[0]
         # The files of the old symbol end with its last day.
         return has_old if asset_of(market, symbol) == self.successor else end > old_ends[0]
+
+    @property
+    def new_begins(self) -> Span | None:
+        """First and last day on which the data of the new may begin; None if unknown.
+
+        >>> [luna] = [each for each in events_of(Market.SPOT, "LUNAUSDT") if each.kind == "reused"]
+        >>> [str(day) for day in luna.new_begins]
+        ['2022-05-31', '2022-05-31']
+        """
+        if self.first:
+            return _span(self.first)
+        return _shifted(_span(self.last), 1) if self.last else None
 
     @property
     def when(self) -> str:

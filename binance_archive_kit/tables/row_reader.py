@@ -219,15 +219,18 @@ class RowReader:
         if self._where is None:
             table = file.decode(pieces[0].row_group, names)
             return table, ((piece.start, piece.end) for piece in pieces)
-        words = {*re.findall(r"\w+", str(self._where))} - {*names}
-        stored = file.fragment.physical_schema.names
-        others = [name for name in stored if name in words]
-        table = file.decode(pieces[0].row_group, [*names, *others])
+        words = {*re.findall(r"\w+", str(self._where))}
+        needed = [name for name in file.fragment.physical_schema.names if name in words]
+        table = file.decode(pieces[0].row_group, list(dict.fromkeys([*names, *needed])))
         first = min(piece.start for piece in pieces)
         table = table.slice(first, max(piece.end for piece in pieces) - first)
-        numbers = pa.array(np.arange(first, first + len(table), dtype=np.int32))
-        table = table.append_column(_NUMBER, numbers).filter(self._where)
-        rows = table.column(_NUMBER).to_numpy()
+        # Often the condition is true for all rows, and then no other column is copied.
+        numbers = pa.array(np.arange(len(table), dtype=np.int32))
+        numbered = table.select(needed).append_column(_NUMBER, numbers).filter(self._where)
+        found = numbered.column(_NUMBER).combine_chunks()
+        if len(found) < len(table):
+            table = table.take(found)
+        rows = first + found.to_numpy()
         starts = np.searchsorted(rows, [piece.start for piece in pieces]).tolist()
         ends = np.searchsorted(rows, [piece.end for piece in pieces]).tolist()
         return table.select(names), zip(starts, ends, strict=True)
