@@ -164,8 +164,10 @@ class Snapshot:
             raise StaleSnapshot(str(error)) from None
 
     def _read_entries(self, symbols: frozenset[str] | None) -> pl.DataFrame:
-        where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
         frames = [ENTRY_SCHEMA.to_frame()]
+        if symbols is not None and not symbols:
+            return frames[0]
+        where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
         for index, (name, *_, size, crc) in enumerate(self.parts):
             try:
                 file = OpenFile(self._folder.entries(name), size, crc)

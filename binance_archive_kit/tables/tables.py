@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,9 @@ from binance_archive_kit.tables.build import Build, BuildReport, IsCurrent, Read
 from binance_archive_kit.tables.manifest import FeedFolder, Part
 from binance_archive_kit.tables.row_reader import UnreadableFile
 from binance_archive_kit.tables.snapshot import Snapshot
+
+#: Nanoseconds for which a part that was used is not removed for tables built on the side.
+_LATELY = 86_400 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,23 +164,30 @@ class Tables:
         size = sum(part.bytes for part in parts)
         return TableUse(self._folder, len(parts), size, self._limit)
 
+    def room(self) -> int:
+        """Return the bytes that can be written without removing a part that was used lately."""
+        since = time.time_ns() - _LATELY
+        return self._limit - sum(part.bytes for used, _, part in self._parts() if used > since)
+
     def trim(self) -> None:
         """Remove the least recently used parts beyond the limit, and tables of other formats."""
-        used: list[tuple[int, FeedFolder, Part]] = []
         for folder in self._feed_folders():
-            parts = folder.load().parts
-            if not parts:
+            if not folder.load().parts:
                 with suppress(OSError), folder.building(wait=False):
                     pass  # it removes what is not listed
-            for part in parts:
-                with suppress(OSError):
-                    used.append((folder.data(part.name).stat().st_mtime_ns, folder, part))
         total = 0
-        for _, folder, part in sorted(used, key=lambda each: each[0], reverse=True):
+        for _, folder, part in sorted(self._parts(), key=lambda each: each[0], reverse=True):
             total += part.bytes
             if total > self._limit:
                 with suppress(OSError):
                     folder.replace([part.name], ())
+
+    def _parts(self) -> Iterator[tuple[int, FeedFolder, Part]]:
+        """Yield the parts of all feeds, with the time of their last use in nanoseconds."""
+        for folder in self._feed_folders():
+            for part in folder.load().parts:
+                with suppress(OSError):
+                    yield folder.data(part.name).stat().st_mtime_ns, folder, part
 
     def clear(self) -> None:
         """Remove everything."""
