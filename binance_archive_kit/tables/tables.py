@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
@@ -19,6 +18,7 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.tables.build import Build, BuildReport, IsCurrent, Read, by_period
 from binance_archive_kit.tables.manifest import FeedFolder, Part
+from binance_archive_kit.tables.row_reader import UnreadableFile
 from binance_archive_kit.tables.snapshot import Snapshot
 
 #: Nanoseconds for which a part that was used is not removed for tables built on the side.
@@ -94,10 +94,9 @@ class Tables:
         with suppress(OSError):
             self._folder_of(feed).replace([part], ())
 
-    def _distrust(self, feed: FeedTable, part: str, error: Exception) -> None:
+    def _distrust(self, feed: FeedTable, part: str, error: UnreadableFile) -> None:
         """Discard a part that cannot be read; for this process only if it may be sound."""
-        passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-        if passing or isinstance(error, MemoryError):
+        if error.is_passing:
             with self._lock:
                 self._discarded.add(part)
         else:
