@@ -61,7 +61,7 @@ def test_build_leaves_trades_out_by_default(tmp_path: Path) -> None:
     ("options", "code", "message"),
     [
         (["--market", "spt"], 2, "did you mean"),
-        (["--market", "cm"], 2, "the store has no"),
+        (["--market", "cm"], 2, "has no futures_cm; it has spot_klines"),
         (["--market", "spot", "--data-type", "tades"], 2, "did you mean"),
         (["--data-type", "trades"], 2, "has no trades; it has spot_klines"),
         (["--symbols", "AUSD"], 2, "'AUSD' is not in the store; did you mean 'AUSDT'?"),
