@@ -113,6 +113,7 @@ def _plan_json(found: bak.Plan) -> str:
             "download_bytes": found.download_bytes,
             "feeds": found.summary().to_dicts(),
             **_absences(found),
+            "selections": [asdict(selection) for selection in found.selections],
             "notes": found.notes,
         }
     )
@@ -128,6 +129,7 @@ def _result_json(result: bak.CollectionResult) -> str:
             "failures": [{name: getattr(e, name) for name in reasons} for e in result.failures],
             **_absences(result),
             "stale": result.stale,
+            "selections": [asdict(selection) for selection in result.plan.selections],
             "notes": result.plan.notes,
         }
     )
@@ -229,6 +231,7 @@ def _report_json(report: bak.CoverageReport) -> str:
             "unavailable": [asdict(absence) for absence in report.unavailable],
             "problems": {file: str(error) for file, error in report.problems.items()},
             "skipped": [file._asdict() for file in report.skipped],
+            "changes": report.changes,
         }
     )
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from typing import Literal
 
 import polars as pl
 from pydantic import ValidationError
 
-from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Span, Stream, feed_prefix, parse_period
 from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.matrix import Feed, FrozenModel, Matrix
 from binance_archive_kit.display.background import gather
 from binance_archive_kit.errors import ConfigurationError, FieldProblem
 from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.lifetimes import PeriodListing
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.requests import FeedName, FolderRequest
@@ -191,15 +193,13 @@ def without_dead(
         ended, later = [], []
         for symbol in set(selection.symbols) - set(config.symbols_of(selection.market)):
             name = selection.feed, symbol
-            first, ends = _life({each: listings[each] for each in folders.get(name, ())})
-            if first is None or days.start <= first <= days.end:
-                continue
-            if first > days.end:
-                later.append(symbol)
-            elif ends:
-                ended.append(symbol)
-            else:
-                continue
+            match _place({each: listings[each] for each in folders.get(name, ())}, days):
+                case "before":
+                    ended.append(symbol)
+                case "after":
+                    later.append(symbol)
+                case _:
+                    continue
             dropped.add(name)
         found.append(replace(selection, ended=tuple(sorted(ended)), later=tuple(sorted(later))))
     kept = [
@@ -210,16 +210,22 @@ def without_dead(
     return kept, found
 
 
-def _life(listings: Mapping[Folder, FolderListing]) -> tuple[date | None, bool]:
-    """Return the first day of a symbol without files of the requested days, and whether they end.
-
-    The first day is None if there is a file of these days, or none at all.
-    """
+def _place(
+    listings: Mapping[Folder, FolderListing], days: DateRange
+) -> Literal["before", "after", "within"]:
+    """Return where the files of a symbol lie: all before the days, all after, or elsewhere."""
     if any(listed.objects or listed.misnamed for listed in listings.values()):
-        return None, False
+        return "within"
     firsts = {
         folder: parse_period(listed.first, folder.partition)
         for folder, listed in listings.items()
         if listed.first is not None
     }
-    return min(firsts.values(), default=None), all(listings[folder].ends for folder in firsts)
+    if not firsts:
+        return "within"
+    first = min(firsts.values())
+    if first < days.start:
+        return "before" if all(listings[folder].ends for folder in firsts) else "within"
+    # A month tells the first day less exactly than a day does.
+    daily = [day for folder, day in firsts.items() if folder.partition is Partition.DAILY]
+    return "after" if min(daily, default=first) > days.end else "within"

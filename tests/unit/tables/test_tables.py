@@ -103,6 +103,9 @@ def test_entries_of_symbols(tmp_path: Path) -> None:
     some = tables.snapshot(FEED).entries({"S007USDT"})
     assert some.height == 3
     assert some.equals(tables.snapshot(FEED).entries().filter(pl.col("symbol") == "S007USDT"))
+    for none in (set(), {"OTHER"}):
+        assert tables.snapshot(FEED).entries(none).is_empty()
+    assert tables.use().parts == 1
 
 
 def test_snapshots_are_kept_until_a_commit(tmp_path: Path) -> None:
