@@ -73,8 +73,8 @@ class Coin:
 
     @property
     def falls(self) -> bool:
-        """Whether it loses most of its value; a renamed coin goes on and does not."""
-        return self.last < LAST_DAY and self.name != "MATIC"
+        """Whether it loses most of its value."""
+        return self.last < LAST_DAY
 
 
 _LIVING = """
@@ -97,8 +97,8 @@ _COINS = (
     Coin("PEPE", 8, 1_210, date(2023, 5, 5)),
     Coin("TIA", 3, 1_890, date(2023, 10, 31)),
     Coin("WIF", 3, 1_080, date(2024, 3, 5)),
-    # Renamed: one coin under two names.
-    Coin("MATIC", 4, 3_790, last=date(2024, 9, 10)),
+    # Renamed: one coin, and one course, under two names.
+    Coin("MATIC", 4, 2_350, last=date(2024, 9, 10)),
     Coin("POL", 4, 2_350, date(2024, 9, 13)),
     # Ended.
     Coin("HNT", 3, 4_210, last=date(2022, 12, 12)),
@@ -192,6 +192,8 @@ def _joined(name: str, moves: list[int]) -> list[int]:
 def closes(name: str) -> list[int]:
     """Return the price of a coin at the end of each day, beginning before the first one."""
     coin = COINS[name]
+    if name == "MATIC":
+        return closes("POL")[: (coin.last - _ORIGIN).days + 1]
     salt = coin.asset.price
     time = pl.col("time")
     if name == "BTC":
@@ -201,7 +203,7 @@ def closes(name: str) -> list[int]:
         return _joined(name, moves)
     left = pl.lit(coin.last).cast(pl.Datetime("ms")).sub(time).dt.total_days()
     season = (minute() * MINUTE_MS // (120 * 86_400_000)) * 7_919
-    own = noise(season, salt) % 2_401 - 1_700 + _bell(salt + 1, 15_000)
+    own = noise(season, salt) % 3_001 - 2_000 + _bell(salt + 1, 15_000)
     if coin.falls:
         course = pl.when(left < _FALL - _CRASH).then(-7_000).when(left < _FALL).then(-20_000)
         if coin.rises:
