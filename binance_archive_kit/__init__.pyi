@@ -19,6 +19,7 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.wide_frames import panel
 from .form.widget import ConfigForm
 from .planning.config import CollectionConfig
 from .planning.date_range import DateRange
@@ -90,6 +91,7 @@ __all__ = [
     "known_at",
     "load_klines",
     "ohlcv",
+    "panel",
     "plan",
     "scan",
     "schema",

@@ -138,7 +138,8 @@ class SymbolEvent(StrictModel):
 
         Both ends are inclusive, UTC. For a renamed asset the other side is filed under the other
         symbol: days after the change for the old symbol, days before it for the new one. Where
-        the days are unknown, the answer is that they may.
+        the days are unknown, the answer is that they may. The data of a settled contract, such
+        as BNXUSDTSETTLED, are of one side only.
 
         >>> [btt] = [event for event in load_symbols().events if event.asset == "BTT"]
         >>> btt.crosses(Market.SPOT, "BTTUSDT", date(2021, 1, 1), date(2021, 12, 31))
@@ -146,11 +147,11 @@ class SymbolEvent(StrictModel):
         >>> btt.crosses(Market.SPOT, "BTTCUSDT", date(2022, 1, 1), date(2022, 12, 31))
         True
         """
-        if not self.concerns(market, symbol):
+        if not self.concerns(market, symbol) or _SETTLED.search(symbol):
             return False
         last, first = self.last and _span(self.last), self.first and _span(self.first)
         old_ends = last or (first and _shifted(first, -1))
-        new_begins = first or (last and _shifted(last, 1))
+        new_begins = self.new_begins
         if not old_ends or not new_begins:
             return True
         has_old = start < new_begins[1]
@@ -158,6 +159,18 @@ class SymbolEvent(StrictModel):
             return has_old and end >= new_begins[0]
         # The files of the old symbol end with its last day.
         return has_old if asset_of(market, symbol) == self.successor else end > old_ends[0]
+
+    @property
+    def new_begins(self) -> Span | None:
+        """First and last day on which the data of the new may begin; None if unknown.
+
+        >>> [luna] = [each for each in events_of(Market.SPOT, "LUNAUSDT") if each.kind == "reused"]
+        >>> [str(day) for day in luna.new_begins]
+        ['2022-05-31', '2022-05-31']
+        """
+        if self.first:
+            return _span(self.first)
+        return _shifted(_span(self.last), 1) if self.last else None
 
     @property
     def when(self) -> str:

@@ -1,4 +1,4 @@
-"""The embedded archive: the files of `synthetic`, served on loopback.
+"""The embedded archive: the files of `synthetic` and `market`, served on loopback.
 
 ::
 
@@ -11,18 +11,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.demo.market import MarketFiles
 from binance_archive_kit.demo.prices import FIRST_DAY, LAST_DAY
 from binance_archive_kit.demo.server import LocalS3
 from binance_archive_kit.demo.synthetic import SYMBOLS, build
-from binance_archive_kit.display import render
 from binance_archive_kit.planning.config import CollectionConfig
 
 
 class DemoArchive:
     """A synthetic archive, served on 127.0.0.1 between `start` and `stop`, or in a ``with`` block.
 
-    Its values are invented; `binance_archive_kit.demo.synthetic` lists its contents. It writes
-    nothing to disk.
+    Its values are invented; `binance_archive_kit.demo.synthetic` and
+    `binance_archive_kit.demo.market` list its contents. It writes nothing to disk.
 
     Examples
     --------
@@ -53,7 +53,7 @@ class DemoArchive:
     def start(self) -> str:
         """Build the archive, serve it on a background thread, and return the endpoint."""
         if self._server is None:
-            self._server = LocalS3(build()).start()
+            self._server = LocalS3(MarketFiles(build())).start()
         return self.url
 
     def stop(self) -> None:
@@ -71,12 +71,10 @@ class DemoArchive:
         self.stop()
 
     def __repr__(self) -> str:
-        """Return the endpoint and the size, and that the values are invented."""
+        """Return the endpoint and the number of objects, and that the values are invented."""
         if self._server is None:
             return "DemoArchive(not started, synthetic)"
-        objects = self._server.objects
-        total = render.size(sum(map(len, objects.values())))
-        return f"DemoArchive({self.url}, {len(objects):,} objects, {total}, synthetic)"
+        return f"DemoArchive({self.url}, {len(self._server.objects):,} objects, synthetic)"
 
 
 def demo_archive() -> DemoArchive:

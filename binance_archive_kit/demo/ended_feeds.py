@@ -13,6 +13,7 @@ from binance_archive_kit.demo.feeds import Rows, kline_rows, metrics_rows, rows_
 from binance_archive_kit.demo.prices import (
     BNX,
     BTC,
+    BTC_HOURS,
     CM_BTC,
     DAY,
     PRICES,
@@ -37,8 +38,8 @@ def older_files() -> Iterator[Rows]:
     hour, longer = (Interval.H1,), (Interval.H1, Interval.D1)
     for instrument, start, days, price, intervals in (
         (UM_BTC, datetime(2022, 5, 5), 1, 396_841, hour),
-        (UM_BTC, datetime(2022, 9, 15), 1, 202_315, hour),
-        (SPOT_BTC, datetime(2024, 12, 30), 4, 935_499, hour),
+        (UM_BTC, *BTC_HOURS[0], hour),
+        (SPOT_BTC, *BTC_HOURS[1], hour),
         (UM_DELIVERY, datetime(2025, 7, 13), 3, 1_190_000, longer),
         (UM_SETTLED, datetime(2025, 6, 15), 4, BNX.price, longer),
     ):

@@ -92,6 +92,9 @@ ETH = Asset("ETH", 2, 250_000, 50)
 LIFE = Asset("币安人生", 5, 20_000, 6)
 BNX = Asset("BNX", 4, 12_000, 2)
 
+#: Hours of Bitcoin before `main_walk`: first day, number of days, and price at the start.
+BTC_HOURS = ((datetime(2022, 9, 15), 1, 202_315), (datetime(2024, 12, 30), 4, 935_499))
+
 # Few significant digits keep the files small; zeros pad them to the archive's width.
 _SPOT, _UM, _CM, _OPTIONS = Market
 SPOT_BTC = Instrument(_SPOT, "BTCUSDT", BTC, 0, 3, 3_000, (8, 8, 8), 5_086_000_000)

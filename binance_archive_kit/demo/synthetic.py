@@ -1,4 +1,4 @@
-"""The files of the synthetic archive: the real formats with invented values.
+"""The main files of the synthetic archive: the real formats with invented values.
 
 Prices, amounts and rates are invented. Keys, columns, headers, time units, formats of numbers
 and booleans, zips and checksums are those of the real archive. `binance_archive_kit.demo.archive`
@@ -12,6 +12,8 @@ serves the files:
   a day instead of a million, and book depth of the last day only;
 * a few days of older eras and of feeds that have ended.
 
+`binance_archive_kit.demo.market` adds three years of many symbols.
+
 The files are consistent, like those of the real archive: long candles aggregate short ones,
 trades lie within their candle, aggregated trades combine trades. The exceptions reproduce flaws
 of the real archive; `binance_archive_kit.demo.flaws` lists them.
@@ -19,19 +21,12 @@ of the real archive; `binance_archive_kit.demo.flaws` lists them.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
-from typing import cast
 
 import polars as pl
 
-from binance_archive_kit.archive.enums import Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey
-from binance_archive_kit.archive.schemas import schema
+from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.demo.ended_feeds import ended_feeds, older_files
 from binance_archive_kit.demo.feeds import (
     Rows,
@@ -44,7 +39,6 @@ from binance_archive_kit.demo.feeds import (
     trade_rows,
     volatility_rows,
 )
-from binance_archive_kit.demo.flaws import PLANTED
 from binance_archive_kit.demo.prices import (
     BTC,
     ETH,
@@ -55,6 +49,7 @@ from binance_archive_kit.demo.prices import (
     candles_of,
     main_walk,
 )
+from binance_archive_kit.demo.zips import checksum_of, texts_of, zip_of
 
 #: Symbols whose feeds run to `LAST_DAY`, by market.
 SYMBOLS = {
@@ -86,57 +81,8 @@ def _feeds() -> Iterator[Rows]:
     yield from ended_feeds()
 
 
-def _has_header(key: ObjectKey) -> bool:
-    """Return whether a file has a header; some feeds have one since 2022-08-11."""
-    rule = schema(key.folder.market, key.folder.data_type).header
-    return rule == "present" or (rule == "detect" and key.start >= date(2022, 8, 11))
-
-
-def _files(folder: Folder, rows: pl.DataFrame) -> Iterator[tuple[ObjectKey, str]]:
-    """Split the rows of a folder into the csv texts of its files, with their flaws."""
-    planted = {flaw.key: flaw for flaw in PLANTED}
-    start = pl.col("time").dt.date()
-    if folder.partition is Partition.MONTHLY:
-        start = start.dt.month_start()
-    for (first,), part in rows.group_by(start.alias("start"), maintain_order=True):
-        key = ObjectKey(folder, cast(date, first))
-        flaw = planted.get(str(key))
-        lines = part["line"]
-        match flaw.kind if flaw else None:
-            case "missing_file":
-                continue
-            case "placeholder":
-                lines = lines.clear()
-            case "truncated" if flaw:
-                lines = lines.filter(part["time"] < flaw.start.replace(tzinfo=None))
-            case "doubled_rows":
-                lines = lines.gather([row for row in range(len(lines)) for _ in (1, 2)])
-        texts = lines.to_list()
-        if _has_header(key):
-            texts.insert(0, schema(folder.market, folder.data_type).header_line)
-        yield key, "\n".join(texts) + "\n"
-
-
-#: Bytes of csv above which a file counts as large.
-_LARGE = 1 << 20
-
-
-def _zipped(key: ObjectKey, text: str) -> bytes:
-    """Zip a csv as the archive does, with a fixed time so that the bytes never change."""
-    member = zipfile.ZipInfo(key.member, (2025, 8, 1, 0, 0, 0))
-    member.compress_type = zipfile.ZIP_DEFLATED
-    member.create_system = 3  # Unix, on whatever system this runs
-    member.external_attr = 0o644 << 16
-    buffer = io.BytesIO()
-    data = text.encode()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        # The archive's level is slow for the few large files.
-        archive.writestr(member, data, compresslevel=6 if len(data) < _LARGE else 1)
-    return buffer.getvalue()
-
-
 def build() -> dict[str, bytes]:
-    """Build every object of the synthetic archive.
+    """Build the main objects of the synthetic archive.
 
     Returns
     -------
@@ -146,13 +92,10 @@ def build() -> dict[str, bytes]:
         of zlib.
     """
     objects = {}
-    files = [file for folder, rows in _feeds() for file in _files(folder, rows)]
+    files = [file for folder, rows in _feeds() for file in texts_of(folder, rows)]
     with ThreadPoolExecutor() as pool:
-        zips = pool.map(lambda file: _zipped(*file), files)
+        zips = pool.map(lambda file: zip_of(*file), files)
         for (key, _), data in zip(files, zips, strict=True):
-            digest = hashlib.sha256(data).hexdigest()
-            # Spot sidecars end without a newline.
-            end = "" if key.folder.market is Market.SPOT else "\n"
             objects[str(key)] = data
-            objects[key.checksum] = f"{digest}  {key.name}{end}".encode()
+            objects[key.checksum] = checksum_of(key, data)
     return dict(sorted(objects.items()))

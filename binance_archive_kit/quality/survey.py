@@ -92,6 +92,7 @@ class Survey:
             self._problems,
             self._expected.nothing,
             () if self._engine is None else tuple(self._engine.skipped()),
+            tuple(self._expected.changes()),
         )
 
     def _timelines(self, streams: Sequence[Stream]) -> list[Timeline]:

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import DataType, Partition, read_names
+from binance_archive_kit.archive.enums import DataType, Partition, read_market, read_names
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.errors import (
@@ -248,6 +248,8 @@ class Engine:
         columns: Sequence[str] | None = None,
         pruner: Pruner | None = None,
         where: ds.Expression | None = None,
+        *,
+        in_full: bool = True,
     ) -> Generator[pa.RecordBatch]:
         """Read the rows of a feed.
 
@@ -260,6 +262,8 @@ class Engine:
             Decides which files are opened; by default `where` does.
         where : pyarrow.dataset.Expression, optional
             Only rows for which this is true are returned.
+        in_full : bool
+            Whether all rows will be read, and not only the first few.
 
         Returns
         -------
@@ -278,13 +282,14 @@ class Engine:
         folders = self.names(feed)
         if not folders:
             raise self.nothing_of(feed)
-        return self._scan(Query(feed, names, pruner, where), folders)
+        return self._scan(Query(feed, names, pruner, where, in_full), folders)
 
     def _scan(self, query: Query, folders: Sequence[Folder]) -> Generator[pa.RecordBatch]:
         feed = query.feed
         report = self.last_scan = ScanReport(feed.view)
         tally = Tally(report)
         start = time.perf_counter()
+        self.cache.remove_old()
         try:
             for batch in self._read(query, folders, tally):
                 report.rows += batch.num_rows
@@ -304,7 +309,7 @@ class Engine:
         streams = self.folders(feed, lambda folder: folder.stream in names)
         tally.report.considered = sum(stored.count for stored in streams)
         steps, tabled, snapshot = self._steps(query, streams)
-        if query.reads and self._builder.build_if_repeated(feed, steps):
+        if query.in_full and query.reads and self._builder.build_if_repeated(feed, steps):
             steps, tabled, snapshot = self._steps(query, streams)
         lookup = FileLookup(self._context, feed)
         for _ in range(_ATTEMPTS):
@@ -360,6 +365,9 @@ class Engine:
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> list[FeedTable]:
         """Return the feeds of these names; without a data type, not those of single trades."""
+        market = market if market is None else read_market(market)
+        if market and data_type:
+            market, data_type = read_feed(market, data_type)
         feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
         wanted = " ".join(word for word in (market, data_type) if word)
         if wanted and not feeds:

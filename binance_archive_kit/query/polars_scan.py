@@ -62,10 +62,9 @@ def parse_selection(
     if chosen_intervals is not None:
         chosen_intervals = frozenset(map(read_interval, chosen_intervals))
     known_symbols = sorted({folder.symbol for folder in folders})
-    for symbol in sorted(chosen_symbols or ()):
-        if symbol not in known_symbols:
-            hint = engine.skipped_hint(symbol)
-            raise _not_in_store(feed, "symbols", symbol, known_symbols, chosen_intervals, hint)
+    for symbol in sorted((chosen_symbols or frozenset()).difference(known_symbols)):
+        hint = engine.skipped_hint(symbol)
+        raise _not_in_store(feed, "symbols", symbol, known_symbols, chosen_intervals, hint)
     of_symbols = {
         folder.interval
         for folder in folders
@@ -199,7 +198,7 @@ def _frames(
         predicate = without_hints(predicate)
     if predicate is not None:
         read += [name for name in predicate.meta.root_names() if name not in names]
-    with closing(engine.scan(feed, read, pruner)) as batches:
+    with closing(engine.scan(feed, read, pruner, in_full=limit is None)) as batches:
         for batch in batches:
             frame = _polars_frame(batch, feed)
             if predicate is not None:
@@ -242,11 +241,28 @@ class UniqueRows:
     dropped: int = 0
     files: set[str] = field(default_factory=set)
 
-    def read(self, feed: FeedTable, selection: Selection, *where: pl.Expr) -> pl.DataFrame:
-        """Read rows in the order of symbol, interval and time, each once."""
+    def read(
+        self,
+        feed: FeedTable,
+        selection: Selection,
+        *where: pl.Expr,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """Read rows in the order of symbol, interval and time, each once.
+
+        Parameters
+        ----------
+        feed : FeedTable
+        selection : Selection
+        *where : polars.Expr
+        columns : sequence of str, optional
+            Own columns to return besides the time; all by default. Copies of a row are compared
+            in all columns.
+        """
         lazy = scan_feed(self.engine, feed, selection).filter(*where)
         names = ["symbol", "interval"] if feed.data_type.has_intervals else ["symbol"]
-        frame = lazy.select(*names, *feed.columns).collect()
+        own = feed.columns if columns is None else dict.fromkeys((feed.time, *columns))
+        frame = lazy.select(*names, *own).collect()
         falls, has_duplicates = _steps(frame, names, feed.time)
         if falls:
             frame = frame.sort(*names, feed.time, maintain_order=True)

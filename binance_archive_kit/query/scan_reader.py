@@ -85,12 +85,15 @@ class Query:
         Columns to return.
     pruner : Pruner
     where : pyarrow.dataset.Expression or None
+    in_full : bool
+        Whether all rows will be read.
     """
 
     feed: FeedTable
     names: list[str]
     pruner: Pruner
     where: ds.Expression | None
+    in_full: bool = True
 
     @cached_property
     def columns(self) -> list[str]:

@@ -121,8 +121,21 @@ class ChunkReader:
         """Return whether columns come from the rows, and not only from the names of files."""
         return "date" in columns or not columns.isdisjoint(self._feed.columns)
 
+    def unzip(self, task: FileTask, columns: set[str]) -> CsvChunk:
+        """Read the csv of a small file.
+
+        Raises
+        ------
+        FileError, LargeText
+        """
+        csv = self.unzipper.read(task)
+        if not self.needs_rows(columns):
+            # Now, while the bytes are in the processor's cache.
+            self.unzipper.has_other_letters(csv)
+        return csv
+
     def read(self, csv_chunks: Sequence[CsvChunk], columns: set[str]) -> Chunk:
-        """Read files of one layout and unit, each of them whole.
+        """Read files of one layout, each of them whole.
 
         Raises
         ------

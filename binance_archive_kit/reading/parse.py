@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -140,7 +140,7 @@ class CsvParser:
         return frame
 
     def with_datetimes(self, frame: pl.DataFrame, csv_chunks: Sequence[CsvChunk]) -> pl.DataFrame:
-        """Turn the times of files of one unit into datetimes (naive, UTC).
+        """Turn times into datetimes (naive, UTC); each file has times of one unit.
 
         Raises
         ------
@@ -157,19 +157,33 @@ class CsvParser:
         epochs = [name for name in (time.column, *time.others) if name in frame.columns]
         if time.kind == "text" or not epochs:
             return frame
-        unit = self._unit(csv_chunks[0])
-        milliseconds = unit == "ms"
         for name in epochs:
-            values = frame[name]
-            _check_unit((values.min(), values.max()), unit, csv_chunks[0], name)
-            datetimes = (values * 1_000 if milliseconds else values).cast(MOMENT)
+            datetimes = self._in_microseconds(frame[name], csv_chunks).cast(MOMENT)
             frame.replace_column(frame.get_column_index(name), datetimes)
         return frame
+
+    def _in_microseconds(self, times: pl.Series, csv_chunks: Sequence[CsvChunk]) -> pl.Series:
+        """Return times in microseconds, and check that they have the units of their files.
+
+        Raises
+        ------
+        WrongUnit
+        """
+        units = [self._unit(csv) for csv in csv_chunks]
+        if len(set(units)) == 1:
+            _check_unit((times.min(), times.max()), units[0], csv_chunks[0], times.name)
+            return times * 1_000 if units[0] == "ms" else times
+        has_micros = np.repeat([unit == "us" for unit in units], [csv.rows for csv in csv_chunks])
+        expected = pl.Series(has_micros)
+        if ((times >= _MICROSECONDS) != expected).any():
+            for csv, unit, part in zip(csv_chunks, units, _split(times, csv_chunks), strict=True):
+                _check_unit((part.min(), part.max()), unit, csv, times.name)
+        return times.zip_with(expected, times * 1_000)
 
     # Statistics
 
     def stats_from_ends(self, csv_chunks: Sequence[CsvChunk]) -> list[FileStats] | None:
-        """Return statistics from the first and the last row of each of some files of one unit.
+        """Return statistics from the first and the last row of each of some files.
 
         None if these do not show the times of all rows.
 
@@ -177,7 +191,7 @@ class CsvParser:
         ------
         WrongUnit, OutOfPeriod
         """
-        name, unit = self._time.column, self._unit(csv_chunks[0])
+        name = self._time.column
         index = [*self._types].index(name)
         found = []
         for csv in csv_chunks:
@@ -187,12 +201,12 @@ class CsvParser:
             fields = [field_of(row, index) for row in first_and_last_row(csv)]
             if not all(map(bytes.isdigit, fields)):
                 return None
-            times = [int(field) for field in fields]
+            times, unit = [int(field) for field in fields], self._unit(csv)
             _check_unit(times, unit, csv, name)
             if unit == "ms":
                 times = [time * 1_000 for time in times]
             span = (min(times), max(times)) if times else None
-            found.append(self._stats(csv, unit, span, times == sorted(times), checked=False))
+            found.append(self._stats(csv, span, times == sorted(times), checked=False))
         return found
 
     def stats(
@@ -204,7 +218,7 @@ class CsvParser:
         ------
         OutOfPeriod, WrongValues
         """
-        name, unit = self._time.column, self._unit(csv_chunks[0])
+        name = self._time.column
         check_filled(name, frame, csv_chunks)
         times = times_of(frame, name)
         ends = np.cumsum([csv.rows for csv in csv_chunks])
@@ -221,13 +235,12 @@ class CsvParser:
             ordered = number not in unsorted
             file_times = times[start:end] if ordered else np.sort(times[start:end])
             span = (int(file_times[0]), int(file_times[-1])) if csv.rows else None
-            found.append(self._stats(csv, unit, span, ordered, checked=True, full=full))
+            found.append(self._stats(csv, span, ordered, checked=True, full=full))
         return found
 
     def _stats(
         self,
         csv: CsvChunk,
-        unit: str | None,
         span: tuple[int, int] | None,
         ordered: bool,
         *,
@@ -239,7 +252,7 @@ class CsvParser:
         file, irregularities = csv.task.file, csv.irregularities
         if span is not None:
             _check_period(csv.task, *span)
-        if unit != self._time.unit_on(file.start):
+        if self._unit(csv) != self._time.unit_on(file.start):
             irregularities |= {Irregularity.UNEXPECTED_UNIT}
         counts = csv.rows, first, last, ordered, len(csv.body)
         return FileStats(file.stamp, *counts, checked, full, irregularities)
@@ -276,10 +289,16 @@ def check_filled(name: str, frame: pl.DataFrame, csv_chunks: Sequence[CsvChunk])
     """
     if not frame[name].null_count():
         return
+    for csv, values in zip(csv_chunks, _split(frame[name], csv_chunks), strict=True):
+        if values.null_count():
+            raise WrongValues(csv.task.file.path, f"a row has no {name}, or no readable one")
+
+
+def _split(values: pl.Series, csv_chunks: Sequence[CsvChunk]) -> Iterator[pl.Series]:
+    """Yield the values of each file."""
     start = 0
     for csv in csv_chunks:
-        if frame[name].slice(start, csv.rows).null_count():
-            raise WrongValues(csv.task.file.path, f"a row has no {name}, or no readable one")
+        yield values.slice(start, csv.rows)
         start += csv.rows
 
 

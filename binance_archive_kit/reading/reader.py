@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: Bytes of zip up to which a file is small, and up to which small files are joined.
 SMALL = 4 << 20
+#: Files that are joined at most, so that there is work for several threads.
+_MOST_FILES = 512
 #: Bytes of csv that count as one byte of zip.
 _PACKED = 8
 #: Irregular files that cannot be joined with others.
@@ -118,7 +120,7 @@ class ZipReader:
         large = LargeFiles(reader, request)
         read_small = partial(_read_small, reader, request)
         with OrderedPool[Any](workers) as pool:
-            results = _submit(_batches(tasks, reader), read_small, large, pool)
+            results = _submit(_batches(tasks), read_small, large, pool)
             for result in large.in_order(results):
                 if isinstance(result, _Large):
                     yield from large.read([result.task])
@@ -138,7 +140,7 @@ def _parse_small(
     reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
 ) -> list[Chunk | _Large]:
     try:
-        csv_chunks = [reader.unzipper.read(task) for task in tasks]
+        csv_chunks = [reader.unzip(task, request.columns) for task in tasks]
         if len(csv_chunks) == 1:
             [csv] = csv_chunks
             csv.unit = reader.parser.detect_unit(csv.task, csv.body, csv.layout)
@@ -174,22 +176,22 @@ def _submit(
     yield from pool.rest()
 
 
-def _batches(tasks: Sequence[FileTask], reader: ChunkReader) -> Iterator[list[FileTask]]:
-    """Group neighbours that can be parsed together: small files of one unit."""
+def _batches(tasks: Sequence[FileTask]) -> Iterator[list[FileTask]]:
+    """Group neighbours that can be parsed together."""
     batch: list[FileTask] = []
     weight = 0
-    kind: object = None
+    was_apart = False
     for task in tasks:
         stats = task.stats
-        apart = task.without or (stats is not None and stats.irregularities & _APART)
-        next_kind = task if apart else None, reader.parser.expected_unit(task)
+        apart = bool(task.without or (stats is not None and stats.irregularities & _APART))
         bytes_of_task = _weight(task)
-        if batch and (weight + bytes_of_task > SMALL or next_kind != kind):
+        is_full = weight + bytes_of_task > SMALL or len(batch) == _MOST_FILES
+        if batch and (is_full or apart or was_apart):
             yield batch
             batch, weight = [], 0
         batch.append(task)
         weight += bytes_of_task
-        kind = next_kind
+        was_apart = apart
     if batch:
         yield batch
 

@@ -7,6 +7,7 @@ member) is left to the standard library.
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -64,15 +65,17 @@ class Member:
     method: int
 
 
-def find_member(file: BinaryIO, length: int) -> Member:
-    """Find the one member of a zip of `length` bytes.
+def find_member(file: BinaryIO | bytes, length: int) -> Member:
+    """Find the one member of a zip of `length` bytes, in a file or in memory.
 
     Raises
     ------
     BadMemberError
         If the file is not a zip, is truncated, or does not have exactly one member.
     """
-    member = _find_plain(file, length) or _find_general(file)
+    member = _find_plain(file, length)
+    if member is None:
+        member = _find_general(io.BytesIO(file) if isinstance(file, bytes) else file)
     _check_sizes(member, length)
     return member
 
@@ -153,25 +156,29 @@ def pieces_of(inflater: Any, packed: bytes, most: int) -> Iterator[bytes]:
         full = len(piece) == most
 
 
-def _find_plain(file: BinaryIO, length: int) -> Member | None:
+def _read(file: BinaryIO | bytes, start: int, size: int) -> bytes:
+    if isinstance(file, bytes):
+        return file[start : start + size]
+    file.seek(start)
+    return file.read(size)
+
+
+def _find_plain(file: BinaryIO | bytes, length: int) -> Member | None:
     """Find the member of a zip of the usual form; None for any other form."""
     if length < _END.size + _CENTRAL.size:
         return None
-    file.seek(length - _END.size)
-    magic, disk, first, entries, count, size, start, comment = _END.unpack(file.read(_END.size))
+    end = _read(file, length - _END.size, _END.size)
+    magic, disk, first, entries, count, size, start, comment = _END.unpack(end)
     usual = magic == b"PK\5\6" and not (disk or first or comment) and entries == count == 1
     if not usual or start + size + _END.size != length or size < _CENTRAL.size:
         return None
-    file.seek(start)
-    directory = file.read(size)
-    fields = _CENTRAL.unpack_from(directory)
-    magic, flags, method, crc, compressed, inflated = (fields[i] for i in (0, 3, 4, 7, 8, 9))
-    name_length, offset = fields[10], fields[16]
+    directory = _read(file, start, size)
+    magic, _, _, flags, method, _, _, *fields = _CENTRAL.unpack_from(directory)
+    crc, compressed, inflated, name_length, *_, offset = fields
     if magic != b"PK\1\2" or flags & _ENCRYPTED or method not in (_STORED, _DEFLATED):
         return None
     name = directory[_CENTRAL.size : _CENTRAL.size + name_length]
-    file.seek(offset)
-    local = file.read(_LOCAL.size)
+    local = _read(file, offset, _LOCAL.size)
     if len(local) < _LOCAL.size or local[:4] != b"PK\3\4":
         return None
     local_name_length, extra = _LOCAL.unpack(local)[9:]

@@ -184,6 +184,7 @@ def test_events_apply_to_pairs_of_their_asset(
         (UM, "LITUSDT", "2024-01-01", "2024-12-31", False),
         (UM, "LITUSDT", "2024-01-01", "2026-01-31", True),
         (UM, "LITUSDT", "2026-01-01", "2026-01-31", False),
+        (UM, "LITUSDTSETTLED", "2024-01-01", "2026-01-31", False),
         (UM, "LITUSDT", "2025-02-01", "2025-12-23", True),  # the rest of the old, and the new
         # A renamed asset: days whose data are filed under the other symbol.
         (SPOT, "FTMUSDT", "2024-01-01", "2025-01-13", False),

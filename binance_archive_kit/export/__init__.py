@@ -1,0 +1,1 @@
+"""Hand the rows of a store to other tools: wide frames, and folders of Parquet."""
