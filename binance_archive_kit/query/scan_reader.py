@@ -256,8 +256,10 @@ class ScanReader:
     def _from_tables(self, steps: Sequence[ScanStep]) -> Generator[tuple[int, pa.RecordBatch]]:
         query, groups = self._query, [step.segments for step in steps]
         if any(groups):
-            found = self._snapshot.read(groups, query.names, query.where, self._replace_damaged)
-            yield from found
+            folders = chain.from_iterable(step.counts for step in steps)
+            is_certain = all(query.pruner.all_match(stored, ()) for stored, _ in folders)
+            where = None if is_certain else query.where
+            yield from self._snapshot.read(groups, query.names, where, self._replace_damaged)
 
     def _replace_damaged(self, segment: Segment) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a damaged segment from their files, as these have been until now."""
