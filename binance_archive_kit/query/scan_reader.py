@@ -257,8 +257,9 @@ class ScanReader:
         query, groups = self._query, [step.segments for step in steps]
         if any(groups):
             folders = chain.from_iterable(step.counts for step in steps)
-            is_certain = all(query.pruner.all_match(stored, ()) for stored, _ in folders)
-            where = None if is_certain else query.where
+            where = query.where
+            if where is not None and all(query.pruner.all_match(each, ()) for each, _ in folders):
+                where = None
             yield from self._snapshot.read(groups, query.names, where, self._replace_damaged)
 
     def _replace_damaged(self, segment: Segment) -> Iterator[pa.RecordBatch]:
