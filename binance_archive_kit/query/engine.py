@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import DataType, Partition, read_names
+from binance_archive_kit.archive.enums import DataType, Partition, read_market, read_names
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.errors import (
@@ -365,6 +365,9 @@ class Engine:
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> list[FeedTable]:
         """Return the feeds of these names; without a data type, not those of single trades."""
+        market = market if market is None else read_market(market)
+        if market and data_type:
+            market, data_type = read_feed(market, data_type)
         feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
         wanted = " ".join(word for word in (market, data_type) if word)
         if wanted and not feeds:
