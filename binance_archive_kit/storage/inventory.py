@@ -243,7 +243,9 @@ class Inventory:
         """Return the folders of a feed that have files; looks at no file."""
         with self._lock:
             walked = self._walk(market, data_type)
-            found = dict.fromkeys(folder for folder, path in walked if self._has_files(path))
+            found = dict.fromkeys(
+                folder for folder, path in walked if self._has_files(folder, path)
+            )
             relocated = self._read_locations().feeds.get((market, data_type), {})
         return [*(found | dict.fromkeys(relocated))]
 
@@ -397,14 +399,15 @@ class Inventory:
                 listing = self._read(folder)
         return listing
 
-    def _has_files(self, folder: str) -> bool:
+    def _has_files(self, folder: Folder, path: str) -> bool:
         """Return whether a folder has files, from their names alone."""
-        known = self._listings.get(folder)
-        if known is not None and known.files:
-            return True
+        known, full = self._listings.get(path), f"{self.root}/{path}"
         try:
-            with os.scandir(f"{self.root}/{folder}") as entries:
-                return any(entry.name.endswith(_ENDINGS) for entry in entries)
+            if known is not None and known.settled and known.mtime == os.stat(full).st_mtime_ns:  # noqa: PTH116
+                return not known.stored_in(folder).is_empty
+            with os.scandir(full) as entries:
+                names = (entry.name for entry in entries if entry.name.endswith(_ENDINGS))
+                return any(_own_files(folder, [(name, Stamp(0, 0))]) for name in names)
         except OSError:
             return False
 
