@@ -83,6 +83,8 @@ class _Recorded(FrozenModel):
     symbols: tuple[str, ...]
     ended: tuple[str, ...]
     later: tuple[str, ...]
+    absent: tuple[str, ...]
+    intervals: tuple[str, ...] | None
     start: date
     end: date
 
@@ -105,6 +107,8 @@ def record_symbols(records: Records, plan: Plan) -> None:
             symbols=each.symbols,
             ended=each.ended,
             later=each.later,
+            absent=each.absent,
+            intervals=plan.config.intervals.get(each.data_type),
             start=asked.start,
             end=asked.end,
         ).model_dump(mode="json")
@@ -139,12 +143,14 @@ def recall_symbols(
                     f"{str(records.root)!r}; name the symbols, or read the listing",
                 )
             ) from None
+        intervals = config.intervals.get(feed.type)
         selection = replace(
             never,
             listed_at=earlier.listed_at,
             listed=earlier.listed,
             symbols=earlier.symbols,
-            # Known for other days only in one direction.
+            # Known for other days only in one direction, and for the same intervals.
+            absent=earlier.absent if earlier.intervals == intervals else (),
             ended=earlier.ended if days.start >= earlier.start else (),
             later=earlier.later if days.end <= earlier.end else (),
         )
@@ -170,8 +176,8 @@ def without_dead(
 ) -> tuple[list[FolderRequest], list[SymbolSelection]]:
     """Drop the requests of selected symbols that have no file of the requested days.
 
-    A pattern matches symbols of all times. The files of a symbol that end before the days, or
-    begin after them, are not missing; the selection names it.
+    A pattern matches symbols of all times and intervals. The files of a symbol that end before
+    the days, or begin after them, are not missing; the selection names it.
 
     Parameters
     ----------
@@ -190,18 +196,15 @@ def without_dead(
     dropped: set[tuple[FeedName, str]] = set()
     found = []
     for selection in selections:
-        ended, later = [], []
+        places: dict[str, list[str]] = {"before": [], "after": [], "nowhere": []}
         for symbol in set(selection.symbols) - set(config.symbols_of(selection.market)):
             name = selection.feed, symbol
-            match _place({each: listings[each] for each in folders.get(name, ())}, days):
-                case "before":
-                    ended.append(symbol)
-                case "after":
-                    later.append(symbol)
-                case _:
-                    continue
-            dropped.add(name)
-        found.append(replace(selection, ended=tuple(sorted(ended)), later=tuple(sorted(later))))
+            place = _place({each: listings[each] for each in folders.get(name, ())}, days)
+            if place in places:
+                places[place].append(symbol)
+                dropped.add(name)
+        ended, later, absent = (tuple(sorted(names)) for names in places.values())
+        found.append(replace(selection, ended=ended, later=later, absent=absent))
     kept = [
         request
         for request in requests
@@ -212,9 +215,9 @@ def without_dead(
 
 def _place(
     listings: Mapping[Folder, FolderListing], days: DateRange
-) -> Literal["before", "after", "within"]:
-    """Return where the files of a symbol lie: all before the days, all after, or elsewhere."""
-    if any(listed.objects or listed.misnamed for listed in listings.values()):
+) -> Literal["before", "after", "nowhere", "within"]:
+    """Return where the files of a symbol lie: all before the days, all after, or else."""
+    if not listings or any(listed.objects or listed.misnamed for listed in listings.values()):
         return "within"
     firsts = {
         folder: parse_period(listed.first, folder.partition)
@@ -222,7 +225,7 @@ def _place(
         if listed.first is not None
     }
     if not firsts:
-        return "within"
+        return "nowhere"
     first = min(firsts.values())
     if first < days.start:
         return "before" if all(listings[folder].ends for folder in firsts) else "within"

@@ -49,7 +49,7 @@ class TableUse:
         if self.folder is None:
             return "Tables: none are kept"
         return (
-            f"Tables: {self.parts:,} files, {render.size(self.bytes)} of at most "
+            f"Tables: {render.counted(self.parts, 'file')}, {render.size(self.bytes)} of at most "
             f"{render.size(self.limit)}, in {self.folder}"
         )
 

@@ -264,8 +264,11 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
         (["symbols", "um", "metrics", "--partition", "monthly"], "Valid: daily"),
         (["matrix", "--matrix-path", "x.json"], "neither a file here nor a shipped one"),
         (["frobnicate"], "No such command"),
-        *[([command, ""], "store: '' is empty") for command in ("verify", "cache")],
-        *[([command, "s3://b/x"], "is a URL") for command in ("verify", "coverage", "cache")],
+        *[([command, ""], "store: '' is empty") for command in ("verify", "build", "cache")],
+        *[
+            ([command, "s3://b/x"], "is a URL")
+            for command in ("verify", "coverage", "build", "cache")
+        ],
         *[([command, "x" * 5_000], "the name is too long") for command in ("verify", "coverage")],
         (["sql", "", "SELECT 1"], "store: '' is empty"),
         (["sql", "a\nb", "SELECT 1"], "control characters"),

@@ -46,13 +46,11 @@ def collected(store: Path) -> set[str]:
 def test_a_quote_collects_every_contract_of_the_days(fields: dict[str, Any], store: Path) -> None:
     result = bak.collect(quote="USDT", **{**fields, "start": "2025-06-18", "end": "2025-07-13"})
     assert result.outcome == "complete"
-    assert collected(store) == {
-        "BNXUSDTSETTLED",
-        "BTCUSDT",
-        "BTCUSDT_250926",
-        "ETHUSDT",
-        "币安人生USDT",
-    }
+    some = {"BNXUSDTSETTLED", "BTCUSDT", "BTCUSDT_250926", "ETHUSDT", "币安人生USDT"}
+    assert collected(store) == some
+    # Symbols of other days and intervals are named, and nothing of them is missing.
+    assert set(result.plan.selections[1].living) == some - {"币安人生USDT"}
+    assert not [each for each in result.unavailable if each.symbol not in some]
     selection = result.plan.selections[1]
     assert "BNXUSDTSETTLED" in selection.symbols
     # A new listing, and the list of the collection, judge alike.
@@ -112,14 +110,14 @@ def test_patterns_on_the_command_line(endpoint: str, store: Path, tmp_path: Path
     said = run("plan", "--symbols", "um=*USDT", *options, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     [selection] = json.loads(said.stdout)["selections"]
-    assert selection["left_out"] == ["BNXUSDTSETTLED", "BTCUSDT_250926"]
+    assert {"BNXUSDTSETTLED", "BTCUSDT_250926"} <= {*selection["left_out"]}
     said = run("collect", "--quote", "USDT", *options, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     [selection] = json.loads(said.stdout)["selections"]
-    assert selection["ended"] == ["BNXUSDTSETTLED"]
+    assert "BNXUSDTSETTLED" in selection["ended"]
     said = run("plan", "--symbols", "*USDD", *options, cwd=tmp_path)
     assert said.returncode == 2
-    assert "'*USDD' matches none of 4 USD-M futures klines symbols" in said.stderr
+    assert "'*USDD' matches none of" in said.stderr
 
 
 def test_hostile_symbols_are_only_names(tmp_path: Path) -> None:

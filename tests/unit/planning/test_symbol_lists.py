@@ -117,6 +117,14 @@ def test_whole_months_and_days(fields: dict[str, Any]) -> None:
     assert dead.selections[0].later == ("BTCUSDT_240628",)
 
 
+def test_symbols_of_other_intervals_are_not_missing(fields: dict[str, Any]) -> None:
+    plan = bak.plan(symbols="*USDT", **{**fields, "intervals": {"klines": ["1h"]}})
+    assert len(plan) == 0
+    assert plan.missing == plan.unavailable == ()
+    assert plan.selections[0].absent == ("BNXUSDT", "BTCUSDT", "MATICUSDT")
+    assert "3 futures_um klines symbols selected, without files of these intervals" in str(plan)
+
+
 def test_each_feed_has_its_own_symbols(fields: dict[str, Any]) -> None:
     plan = bak.plan(
         **{
@@ -183,6 +191,11 @@ def test_without_a_listing_the_store_names_the_symbols(fields: dict[str, Any]) -
     earlier = bak.plan(symbols="*USDT", listing=False, **{**fields, "start": "2024-01-10"})
     assert earlier.selections[0].ended == ()
     assert symbols(earlier) == ["BNXUSDT", "BTCUSDT", "MATICUSDT"]
+    # Nor which symbols have no files of other intervals.
+    hourly = bak.plan(symbols="*USDT", **{**fields, "intervals": {"klines": ["1h"]}})
+    record_symbols(Records(Path(fields["output_directory"]).absolute()), hourly)
+    daily = bak.plan(symbols="*USDT", listing=False, **fields)
+    assert daily.selections[0].absent == ()
     # Another pattern is another selection.
     with pytest.raises(UnknownSymbolsError):
         bak.plan(symbols="*", listing=False, **fields)
