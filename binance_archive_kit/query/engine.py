@@ -30,7 +30,7 @@ from binance_archive_kit.errors import (
     warn_user,
 )
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
-from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
+from binance_archive_kit.query.pruning import ArrowPruner, NeededMonths, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner, ScanStep
 from binance_archive_kit.query.scan_reader import (
     Query,
@@ -207,7 +207,10 @@ class Engine:
         return self._store.inventory.names(feed.market, feed.data_type)
 
     def folders(
-        self, feed: FeedTable, matches: Callable[[Folder], bool] = lambda folder: True
+        self,
+        feed: FeedTable,
+        matches: Callable[[Folder], bool] = lambda folder: True,
+        needed: Callable[[Folder], Callable[[str], bool]] | None = None,
     ) -> list[StoredFolder]:
         """List the folders of a feed with their files, as they are now.
 
@@ -216,8 +219,11 @@ class Engine:
         feed : FeedTable
         matches : callable, optional
             Returns whether a folder is needed; all by default.
+        needed : callable, optional
+            Returns for a folder the test whether a file in it is needed, by its name; all are by
+            default.
         """
-        return self._store.inventory.folders(feed.market, feed.data_type, matches)
+        return self._store.inventory.folders(feed.market, feed.data_type, matches, needed)
 
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or folder, with advice."""
@@ -306,7 +312,8 @@ class Engine:
         feed = query.feed
         # All folders of a stream, since it depends on all which file gives a day.
         names = {each.stream for each in folders if query.pruner.folder_may_match(each)}
-        streams = self.folders(feed, lambda folder: folder.stream in names)
+        needed = NeededMonths(query.pruner)
+        streams = self.folders(feed, lambda folder: folder.stream in names, needed)
         tally.report.considered = sum(stored.count for stored in streams)
         steps, tabled, snapshot = self._steps(query, streams)
         if query.in_full and query.reads and self._builder.build_if_repeated(feed, steps):

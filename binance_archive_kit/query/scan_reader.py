@@ -256,8 +256,11 @@ class ScanReader:
     def _from_tables(self, steps: Sequence[ScanStep]) -> Generator[tuple[int, pa.RecordBatch]]:
         query, groups = self._query, [step.segments for step in steps]
         if any(groups):
-            found = self._snapshot.read(groups, query.names, query.where, self._replace_damaged)
-            yield from found
+            folders = chain.from_iterable(step.counts for step in steps)
+            where = query.where
+            if where is not None and all(query.pruner.all_match(each, ()) for each, _ in folders):
+                where = None
+            yield from self._snapshot.read(groups, query.names, where, self._replace_damaged)
 
     def _replace_damaged(self, segment: Segment) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a damaged segment from their files, as these have been until now."""
