@@ -57,7 +57,7 @@ def choose_symbols(
             raise field_error("universe", "give either symbols or a universe, not both")
         names = _of_universe(universe, feed)
     elif symbols is not None:
-        names = _named(read_names("symbols", symbols), stored)
+        names = named(read_names("symbols", symbols), stored)
         for name in sorted(names - stored):
             parse_selection(engine, feed, name, interval)
     else:
@@ -71,7 +71,7 @@ def choose_symbols(
     return SymbolChoice(sorted(names & stored), sorted(names - stored))
 
 
-def _named(given: list[str], stored: set[str]) -> set[str]:
+def named(given: list[str], stored: set[str]) -> set[str]:
     """Return the symbols of a list of names and patterns."""
     names = {name for name in given if not is_pattern(name)}
     for pattern in filter(is_pattern, given):

@@ -182,6 +182,22 @@ class Engine:
             self.feed(*name) for name in self._store.inventory.feeds() if name in load_schemas()
         ]
 
+    def matching_feeds(self, market: str | None, data_type: str | None) -> list[FeedTable]:
+        """List the feeds of these names that the store has files of; None matches any.
+
+        Raises
+        ------
+        ConfigurationError
+            If names are given, and it has no such feed.
+        """
+        feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
+        wanted = " ".join(word for word in (market, data_type) if word)
+        if wanted and not feeds:
+            views = ", ".join(feed.view for feed in self.feeds())
+            message = f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
+            raise field_error("data_type" if data_type else "market", message, label="")
+        return feeds
+
     def feed(self, market: str, data_type: str) -> FeedTable:
         """Look up a feed, whether the store has files of it or not.
 
@@ -248,6 +264,8 @@ class Engine:
         columns: Sequence[str] | None = None,
         pruner: Pruner | None = None,
         where: ds.Expression | None = None,
+        *,
+        build: bool = True,
     ) -> Generator[pa.RecordBatch]:
         """Read the rows of a feed.
 
@@ -260,6 +278,8 @@ class Engine:
             Decides which files are opened; by default `where` does.
         where : pyarrow.dataset.Expression, optional
             Only rows for which this is true are returned.
+        build : bool
+            Build tables if the files were read before.
 
         Returns
         -------
@@ -278,7 +298,7 @@ class Engine:
         folders = self.names(feed)
         if not folders:
             raise self.nothing_of(feed)
-        return self._scan(Query(feed, names, pruner, where), folders)
+        return self._scan(Query(feed, names, pruner, where, build), folders)
 
     def _scan(self, query: Query, folders: Sequence[Folder]) -> Generator[pa.RecordBatch]:
         feed = query.feed
@@ -304,7 +324,7 @@ class Engine:
         streams = self.folders(feed, lambda folder: folder.stream in names)
         tally.report.considered = sum(stored.count for stored in streams)
         steps, tabled, snapshot = self._steps(query, streams)
-        if query.reads and self._builder.build_if_repeated(feed, steps):
+        if query.may_build and self._builder.build_if_repeated(feed, steps):
             steps, tabled, snapshot = self._steps(query, streams)
         lookup = FileLookup(self._context, feed)
         for _ in range(_ATTEMPTS):
@@ -360,12 +380,7 @@ class Engine:
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> list[FeedTable]:
         """Return the feeds of these names; without a data type, not those of single trades."""
-        feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
-        wanted = " ".join(word for word in (market, data_type) if word)
-        if wanted and not feeds:
-            views = ", ".join(feed.view for feed in self.feeds())
-            message = f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
-            raise field_error("data_type" if data_type else "market", message, label="")
+        feeds = self.matching_feeds(market, data_type)
         known = sorted({folder.symbol for feed in feeds for folder in self.names(feed)})
         for name in sorted(() if symbols is None else read_names("symbols", symbols)):
             if name not in known:

@@ -85,12 +85,15 @@ class Query:
         Columns to return.
     pruner : Pruner
     where : pyarrow.dataset.Expression or None
+    build : bool
+        Build tables if the files were read before.
     """
 
     feed: FeedTable
     names: list[str]
     pruner: Pruner
     where: ds.Expression | None
+    build: bool = True
 
     @cached_property
     def columns(self) -> list[str]:
@@ -106,6 +109,11 @@ class Query:
     def reads(self) -> bool:
         """Whether rows have to be read, and not only counted."""
         return any(name == "date" or name in self.feed.columns for name in self.columns)
+
+    @property
+    def may_build(self) -> bool:
+        """Whether tables may be built of the files."""
+        return self.build and self.reads
 
     def batch_of(self, chunk: Chunk) -> pa.RecordBatch:
         """Return all rows of a chunk, with the columns to read."""
