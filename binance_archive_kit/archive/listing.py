@@ -1,4 +1,4 @@
-"""The objects that the archive lists, and where a symbol begins; read over httpx.
+"""The objects that the archive lists, and where a symbol begins; read over libcurl.
 
 Requests are anonymous ListObjects (version 1) in path style. Every prefix ends in ``/``, and
 is read from the first requested day on, since keys sort by date. Long ranges are split into
@@ -8,27 +8,31 @@ pieces of about a page, which are read concurrently.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import random
-import ssl
 import zlib
 from collections.abc import (
     AsyncGenerator,
     Callable,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Self, TypeVar
+from functools import lru_cache
+from itertools import repeat
+from typing import Self
 from urllib.parse import quote
 
-import anyio  # noqa: F401 - otherwise httpx imports both during the first request
-import httpcore  # noqa: F401
-import httpx
-
+from binance_archive_kit.archive.curl_pool import (
+    Answer,
+    Cause,
+    CurlPool,
+    Limits,
+    Outcome,
+)
 from binance_archive_kit.archive.endpoint import Route, advice_on
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import (
@@ -47,18 +51,22 @@ from binance_archive_kit.errors import ListingError, shown
 #: Most keys in one page of S3.
 PAGE = 1_000
 #: Requests in flight.
-_CONCURRENCY = 32
+_CONCURRENCY = 64
 _TRIES = 5
 #: Seconds without a byte after which a request is repeated, if `timeout` is not shorter.
 _PATIENCE = 30.0
 #: Bytes of one page, decompressed: 1,000 keys of 1,024 bytes each, percent-encoded, take half.
 _LARGEST_PAGE = 8 << 20
-#: Bytes per second that count as progress once a page has taken longer than `timeout`.
-_SLOWEST = 1 << 10
 #: Pages of one listing: a million objects within the days of one piece, or as many symbols.
 _MOST_PAGES = 2_000
 
-T = TypeVar("T")
+
+@dataclass(slots=True, eq=False)
+class _PageRequest:
+    """A request for a page, and its outcome."""
+
+    path: str
+    outcome: asyncio.Future[Outcome]
 
 
 @dataclass(slots=True)
@@ -110,28 +118,27 @@ class ListingClient:
 
     def __init__(self, endpoint: str, bucket: str, timeout: float = 300) -> None:
         self.ignored: dict[str, list[str]] = {}
-        self._url = f"{endpoint}/{bucket}"
         route = Route.to(endpoint)
-        self._address = f"{self._url}{route.through}"
+        self._bucket = f"/{bucket}"
+        self._address = f"{endpoint}/{bucket}{route.through}"
         self._timeout = timeout
         self._patience = min(timeout, _PATIENCE)
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(self._patience, pool=None),
-            limits=httpx.Limits(max_connections=_CONCURRENCY),
+        self._pool = CurlPool[_PageRequest](
+            route,
+            lambda request: request.path,
+            _deliver,
+            Limits(_CONCURRENCY, self._patience, timeout, _LARGEST_PAGE),
             # The only coding that is decompressed here, within a limit.
-            headers={"user-agent": "binance-archive-kit", "accept-encoding": "gzip"},
-            # By default httpx parses all certificates anew, even for plain HTTP.
-            verify=route.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            proxy=route.proxy,
-            trust_env=False,
+            ["Accept-Encoding: gzip"],
+            tunnel=False,
         )
-        self._slots = asyncio.Semaphore(_CONCURRENCY)
 
     async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
+        await self._pool.__aexit__()
 
     async def list_folders(
         self,
@@ -167,36 +174,38 @@ class ListingClient:
 
     async def _list_folder(self, folder: Folder, spans: Sequence[Span]) -> FolderListing:
         listing = FolderListing()
-        pieces = list(_pieces(folder, spans))
-        *_, last = await gather(self._list_piece(folder, piece, listing) for piece in pieces)
-        listing.ends = not last
-        if format_period(pieces[0][0], folder.partition) not in listing.objects:
+        pieces = _pieces(tuple(spans), folder.partition)
+        found = [self._list_piece(folder, piece, listing) for piece in pieces]
+        # One piece, as nearly always, needs no task of its own.
+        listing.ends = not (await found[0] if len(found) == 1 else (await gather(found))[-1])
+        if pieces[0].periods[0] not in listing.objects:
             listing.probed = True
             listing.first = await self._find_first_period(folder, listing)
-        await self._list_misnamed(folder, spans, listing)
+        await self._list_misnamed(folder, pieces, listing)
         return listing
 
     async def _list_misnamed(
-        self, folder: Folder, spans: Sequence[Span], listing: FolderListing
+        self, folder: Folder, pieces: Sequence[_Piece], listing: FolderListing
     ) -> None:
         """List keys with an unpadded month, which sort after their year, if files are missing."""
+        absent = [
+            period
+            for piece in pieces
+            for period in piece.periods
+            if period not in listing.objects and period not in listing.misnamed
+        ]
+        if not absent:
+            return
         first = listing.first or min(listing.objects, default="9999")
         last = max(listing.objects, default="") if listing.ends else "9999"
-        starts = (start for span in spans for start in periods(*span, folder.partition))
-        missing = {
-            period[:4]
-            for period in (format_period(start, folder.partition) for start in starts)
-            if first < period < last
-            and period not in listing.objects
-            and period not in listing.misnamed
-        }
         head = f"{folder.prefix}{folder.stem}"
 
         async def list_year(year: str) -> None:
             page = await self._page(f"{head}{year}-", f"{head}{year}-13", PAGE)
-            for key, _ in page.objects:
+            for key in page.keys:
                 _period(key, head, folder.partition, listing)
 
+        missing = {period[:4] for period in absent if first < period < last}
         await gather(map(list_year, sorted(missing)))
 
     async def _find_first_period(self, folder: Folder, listing: FolderListing) -> str | None:
@@ -204,34 +213,38 @@ class ListingClient:
         head = f"{folder.prefix}{folder.stem}"
         async with aclosing(self._pages(folder.prefix, head, 2)) as pages:
             async for page in pages:
-                for key in sorted(key for key, _ in page.objects):
+                for key in sorted(page.keys):
                     if not key.startswith(head):
                         return None
                     if (period := _period(key, head, folder.partition, listing)) is not None:
                         return period
         return None
 
-    async def _list_piece(self, folder: Folder, piece: Span, listing: FolderListing) -> bool:
+    async def _list_piece(self, folder: Folder, piece: _Piece, listing: FolderListing) -> bool:
         """List the days of one piece; return whether a key follows them."""
-        start, end = (format_period(day, folder.partition) for day in piece)
         # Without ".zip" the marker sorts right before the first day's own key.
         head = f"{folder.prefix}{folder.stem}"
-        marker = f"{head}{start}"
-        last = f"{folder.key(end)}{CHECKSUM_SUFFIX}"
+        marker = f"{head}{piece.periods[0]}"
+        last = f"{folder.key(piece.periods[-1])}{CHECKSUM_SUFFIX}"
         # One more than needed shows whether anything follows.
-        wanted = 2 * sum(1 for _ in periods(*piece, folder.partition)) + 1
+        wanted = 2 * len(piece.periods) + 1
         async with aclosing(self._pages(folder.prefix, marker, min(PAGE, wanted))) as pages:
             async for page in pages:
-                checksums = {key for key, _ in page.objects if key.endswith(CHECKSUM_SUFFIX)}
-                for key, listed in page.objects:
-                    period = _period(key, head, folder.partition, listing)
+                keys = set(page.keys)
+                for key, size, etag, modified in page.rows():
+                    if not key.endswith(".zip"):
+                        continue
+                    # Looking an expected key up takes far less time than parsing it.
+                    period = piece.by_ending.get(key[len(head) :]) if key <= last else None
+                    if period is None or not key.startswith(head):
+                        period = _period(key, head, folder.partition, listing)
                     if period is None or key > last:
                         continue
                     # Only keys that start with the zip's sort between it and its sidecar.
-                    cut = page.truncated and page.objects[-1][0].startswith(key)
-                    checksum = cut or f"{key}{CHECKSUM_SUFFIX}" in checksums
-                    listing.objects[period] = replace(listed, checksum=checksum)
-                if any(key > last for key, _ in page.objects):
+                    cut = page.truncated and page.keys[-1].startswith(key)
+                    checksum = cut or f"{key}{CHECKSUM_SUFFIX}" in keys
+                    listing.objects[period] = Listed(size, etag, modified, checksum)
+                if page.keys and max(page.keys) > last:
                     return True
         return False
 
@@ -240,10 +253,10 @@ class ListingClient:
 
         async def describe_one(key: str) -> tuple[str, Listed] | None:
             page = await self._page(key, "", 2)
-            names = {name for name, _ in page.objects}
-            for name, listed in page.objects:
+            for name, size, etag, modified in page.rows():
                 if name == key:
-                    return key, replace(listed, checksum=f"{key}{CHECKSUM_SUFFIX}" in names)
+                    checksum = f"{key}{CHECKSUM_SUFFIX}" in page.keys
+                    return key, Listed(size, etag, modified, checksum)
             return None
 
         return dict(filter(None, await gather(describe_one(key) for key in keys)))
@@ -264,7 +277,7 @@ class ListingClient:
         head = f"{folder.prefix}{folder.stem}"
         async with aclosing(self._pages(folder.prefix, f"{head}{after}", keys)) as pages:
             page = await anext(pages)
-        found = (_period(key, head, folder.partition, FolderListing()) for key, _ in page.objects)
+        found = (_period(key, head, folder.partition, FolderListing()) for key in page.keys)
         return [period for period in found if period is not None], page.truncated
 
     async def symbols(self, parent: str) -> list[str]:
@@ -303,16 +316,12 @@ class ListingClient:
         """
         for _ in range(_MOST_PAGES):
             page = await self._page(prefix, marker, keys, delimiter)
-            names = [*(key for key, _ in page.objects), *page.folders]
-            for name in names:
-                if not name.startswith(prefix):
-                    self._ignore(prefix, name)
-            page.objects[:] = [
-                item for item in page.objects if item[0] > marker and item[0].startswith(prefix)
-            ]
-            page.folders[:] = [
-                name for name in page.folders if name > marker and name.startswith(prefix)
-            ]
+            names = [*page.keys, *page.folders]
+            if not all(map(str.startswith, names, repeat(prefix))):
+                for name in names:
+                    if not name.startswith(prefix):
+                        self._ignore(prefix, name)
+            page.keep(prefix, marker)
             yield page
             if not page.truncated:
                 return
@@ -335,95 +344,116 @@ class ListingClient:
         query = {"prefix": prefix, "marker": marker, "max-keys": str(keys), "encoding-type": "url"}
         if delimiter:
             query["delimiter"] = delimiter
-        url = f"{self._url}?" + "&".join(
+        path = f"{self._bucket}?" + "&".join(
             f"{name}={quote(value, safe='')}" for name, value in query.items() if value
         )
-        async with self._slots:
-            body = await self._get(url, prefix)
+        body = await self._get(path, prefix)
         try:
             return parse_page(body)
         except InvalidPage as error:
             raise self._error(prefix, f"{error} (it begins {body[:40]!r})") from None
 
-    async def _get(self, url: str, prefix: str) -> bytes:
+    async def _get(self, path: str, prefix: str) -> bytes:
         """Return the body of an answer; retry with growing pauses."""
-        problem, stalled = "", 0.0
+        problem, stalled, wait = "", 0.0, 0.0
         for attempt in range(_TRIES):
             if attempt:
                 # Jitter spreads the repeated requests.
-                await asyncio.sleep(0.2 * 2**attempt * random.uniform(0.5, 1.5))
-            began = asyncio.get_running_loop().time()
-            try:
-                async with self._client.stream("GET", url) as answer:
-                    if answer.status_code == httpx.codes.OK:
-                        return await self._body(answer, began)
-                    problem = f"status {answer.status_code} {answer.reason_phrase}"
-                    status = answer.status_code
-            except InvalidPage as error:
-                raise self._error(prefix, str(error)) from None
-            except (httpx.TimeoutException, TimeoutError) as error:
-                problem = f"no answer within {self._patience:g} s ({type(error).__name__})"
-                stalled += asyncio.get_running_loop().time() - began
+                pause = 0.2 * 2**attempt * random.uniform(0.5, 1.5)
+                await asyncio.sleep(max(pause, min(wait, self._patience)))
+            outcome = await self._send(path)
+            if isinstance(outcome, Answer):
+                if outcome.status == http.client.OK:
+                    try:
+                        return _body(outcome)
+                    except InvalidPage as error:
+                        raise self._error(prefix, str(error)) from None
+                problem = f"status {outcome.status} {http.client.responses.get(outcome.status, '')}"
+                if outcome.status < 500 and outcome.status != http.client.TOO_MANY_REQUESTS:
+                    raise self._error(prefix, problem.strip(), advice_on(problem))
+                wait = _retry_after(outcome)
+                continue
+            problem, wait = outcome.message, 0
+            if outcome.cause is Cause.STALLED:
+                problem = f"no answer within {self._patience:g} s"
+                stalled += outcome.seconds
                 if stalled >= self._timeout:
                     problem = f"no progress for {self._timeout:g} s (timeout_seconds)"
                     break
-                continue
-            except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
-                problem = _describe(error)
-                if "CERTIFICATE_VERIFY_FAILED" in problem or "407" in problem:
-                    break
-                continue
-            if status < 500 and status != httpx.codes.TOO_MANY_REQUESTS:
-                raise self._error(prefix, problem, advice_on(problem))
+            elif outcome.cause is Cause.TOO_LARGE:
+                raise self._error(prefix, _TOO_LARGE)
+            elif outcome.cause is Cause.REFUSED:
+                break
         advice = advice_on(problem) or "check the network and endpoint_url, or try again later"
         raise ListingError(
             f"{self._address} did not list {prefix!r} in {attempt + 1} tries: {problem}; {advice}"
         )
 
-    async def _body(self, answer: httpx.Response, began: float) -> bytes:
-        """Return the body of an answer, within the limits of size and time."""
-        coding = answer.headers.get("content-encoding", "identity").strip().lower()
-        if coding not in ("identity", "gzip", "x-gzip", ""):
-            raise InvalidPage(f"the answer is compressed as {shown(coding)}, unrequested")
-        unpacker = zlib.decompressobj(wbits=31) if "gzip" in coding else None
-        clock = asyncio.get_running_loop().time
-        body = bytearray()
-        received = 0
-        async for piece in answer.aiter_raw():
-            received += len(piece)
-            if clock() - began > self._timeout + received / _SLOWEST:
-                raise TimeoutError("less than a kilobyte a second")
-            if unpacker is not None:
-                try:
-                    piece = unpacker.decompress(piece, _LARGEST_PAGE + 1 - len(body))
-                except zlib.error as error:
-                    raise InvalidPage(f"the answer is not valid gzip: {error}") from None
-            body += piece
-            if len(body) > _LARGEST_PAGE:
-                raise InvalidPage(f"the answer has more than {_LARGEST_PAGE >> 20} MiB")
-        if unpacker is not None and not unpacker.eof:
-            raise InvalidPage("the answer is not valid gzip: it ends too early")
-        return bytes(body)
+    async def _send(self, path: str) -> Outcome:
+        request = _PageRequest(path, asyncio.get_running_loop().create_future())
+        self._pool.send([request])
+        return await request.outcome
 
 
-def _describe(error: BaseException) -> str:
-    """Return the message of an error, or of the first of its causes that has one."""
-    cause: BaseException | None = error
-    while cause is not None and not str(cause):
-        cause = cause.__cause__ or cause.__context__
-    message = f": {cause}" if cause is not None else ""
-    handshake = isinstance(error, httpx.ConnectError) and not str(error)
-    return f"{type(error).__name__}{' in the TLS handshake' if handshake else ''}{message}"
+def _deliver(request: _PageRequest, outcome: Outcome) -> None:
+    if not request.outcome.done():  # cancelled
+        request.outcome.set_result(outcome)
 
 
-def _pieces(folder: Folder, spans: Iterable[Span]) -> Iterator[Span]:
+def _retry_after(answer: Answer) -> float:
+    """Return the seconds after which the server wants to be asked again; 0 if it gives none."""
+    seconds = answer.header("retry-after")
+    return float(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 9 else 0.0
+
+
+_TOO_LARGE = f"the answer has more than {_LARGEST_PAGE >> 20} MiB"
+
+
+def _body(answer: Answer) -> bytes:
+    """Return the body of an answer, decompressed within the limit of size.
+
+    Raises
+    ------
+    InvalidPage
+        If it is compressed in another way or too much, or not valid gzip.
+    """
+    coding = answer.header("content-encoding") or "identity"
+    if coding == "identity":
+        return answer.body
+    if coding not in ("gzip", "x-gzip"):
+        raise InvalidPage(f"the answer is compressed as {shown(coding)}, unrequested")
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        body = unpacker.decompress(answer.body, _LARGEST_PAGE + 1)
+    except zlib.error as error:
+        raise InvalidPage(f"the answer is not valid gzip: {error}") from None
+    if len(body) > _LARGEST_PAGE:
+        raise InvalidPage(_TOO_LARGE)
+    if not unpacker.eof:
+        raise InvalidPage("the answer is not valid gzip: it ends too early")
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A run of days of about a page: its periods as in the keys, and by the end of the key."""
+
+    periods: tuple[str, ...]
+    by_ending: Mapping[str, str]
+
+
+@lru_cache(maxsize=16)  # most folders are requested for the same days
+def _pieces(spans: Sequence[Span], partition: Partition) -> tuple[_Piece, ...]:
     """Split runs of days into pieces of about a page, zips and sidecars together."""
-    step = timedelta(days=PAGE // 2 if folder.partition is Partition.DAILY else 10_000)
+    step = timedelta(days=PAGE // 2 if partition is Partition.DAILY else 10_000)
+    pieces = []
     for start, end in spans:
         while start <= end:
             stop = min(end, start + step - timedelta(days=1))
-            yield start, stop
+            names = tuple(format_period(day, partition) for day in periods(start, stop, partition))
+            pieces.append(_Piece(names, {f"{name}.zip": name for name in names}))
             start = stop + timedelta(days=1)
+    return tuple(pieces)
 
 
 def _period(key: str, head: str, partition: Partition, listing: FolderListing) -> str | None:

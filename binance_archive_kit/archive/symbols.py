@@ -138,7 +138,8 @@ class SymbolEvent(StrictModel):
 
         Both ends are inclusive, UTC. For a renamed asset the other side is filed under the other
         symbol: days after the change for the old symbol, days before it for the new one. Where
-        the days are unknown, the answer is that they may.
+        the days are unknown, the answer is that they may. The data of a settled contract, such
+        as BNXUSDTSETTLED, are of one side only.
 
         >>> [btt] = [event for event in load_symbols().events if event.asset == "BTT"]
         >>> btt.crosses(Market.SPOT, "BTTUSDT", date(2021, 1, 1), date(2021, 12, 31))
@@ -146,7 +147,7 @@ class SymbolEvent(StrictModel):
         >>> btt.crosses(Market.SPOT, "BTTCUSDT", date(2022, 1, 1), date(2022, 12, 31))
         True
         """
-        if not self.concerns(market, symbol):
+        if not self.concerns(market, symbol) or _SETTLED.search(symbol):
             return False
         last, first = self.last and _span(self.last), self.first and _span(self.first)
         old_ends = last or (first and _shifted(first, -1))

@@ -10,6 +10,7 @@ import asyncio
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from enum import IntEnum
@@ -31,6 +32,7 @@ from binance_archive_kit.cli.options import (
     day_options,
     endpoint_option,
     json_option,
+    split,
     standard_input,
     store_argument,
     words,
@@ -113,6 +115,7 @@ def _plan_json(found: bak.Plan) -> str:
             "download_bytes": found.download_bytes,
             "feeds": found.summary().to_dicts(),
             **_absences(found),
+            "selections": [asdict(selection) for selection in found.selections],
             "notes": found.notes,
         }
     )
@@ -128,6 +131,7 @@ def _result_json(result: bak.CollectionResult) -> str:
             "failures": [{name: getattr(e, name) for name in reasons} for e in result.failures],
             **_absences(result),
             "stale": result.stale,
+            "selections": [asdict(selection) for selection in result.plan.selections],
             "notes": result.plan.notes,
         }
     )
@@ -229,6 +233,7 @@ def _report_json(report: bak.CoverageReport) -> str:
             "unavailable": [asdict(absence) for absence in report.unavailable],
             "problems": {file: str(error) for file, error in report.problems.items()},
             "skipped": [file._asdict() for file in report.skipped],
+            "changes": report.changes,
         }
     )
 
@@ -421,16 +426,47 @@ def _in_periods(day: object, partition: str) -> str:
 
 @click.command
 @store_argument
-@click.option("--warm", is_flag=True, help="Cache every month.")
-@click.option("--clear", is_flag=True, help="Delete the cached months.")
+@click.option(
+    "--market",
+    metavar="WORD",
+    help="Only this market. Default: all.",
+    shell_complete=words(Market),
+)
+@click.option(
+    "--data-type",
+    metavar="WORD",
+    help="Only this data type. Default: all but trades and order books, which are large.",
+    shell_complete=words(DataType),
+)
+@click.option(
+    "--symbols",
+    metavar="WORDS",
+    multiple=True,
+    help="Only these symbols, such as BTCUSDT,ETHUSDT. Default: all.",
+)
+@json_option
+def build(
+    store: str, market: str | None, data_type: str | None, symbols: Sequence[str], as_json: bool
+) -> Exit:
+    """Build columnar tables of a store, so that queries are as fast as on Parquet."""
+    opened = bak.store(store)
+    use = opened.build(market, data_type, symbols=split(symbols) or None)
+    print(_json(asdict(use)) if as_json else use)
+    return Exit.COMPLETE if opened.engine.feeds() else Exit.NOTHING
+
+
+@click.command
+@store_argument
+@click.option("--warm", is_flag=True, hidden=True, help="Build the tables.")
+@click.option("--clear", is_flag=True, help="Delete the tables, and what is known of the files.")
 @json_option
 def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
-    """Show the size of a store's cache; fill or clear it."""
+    """Show the size of a store's tables, or delete them."""
     opened = bak.store(store)
     if clear:
         opened.cache.clear()
     if warm:
-        opened.warm()
+        opened.build()
     use = opened.cache.use()
     print(_json(asdict(use)) if as_json else use)
     return Exit.COMPLETE
@@ -486,4 +522,4 @@ def completion(context: click.Context, shell: str) -> Exit:
 #: The shell's script runs the program with this variable set to ask for completions.
 COMPLETE_VARIABLE = "_BINANCE_ARCHIVE_COMPLETE"
 #: In the order of the help.
-COMMANDS = (plan, collect, verify, coverage, sql, symbols, universe, matrix, cache, demo)
+COMMANDS = (plan, collect, verify, coverage, sql, symbols, universe, matrix, build, cache, demo)

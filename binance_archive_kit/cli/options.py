@@ -174,7 +174,8 @@ def standard_input(field: str) -> str:
     return text
 
 
-def _split(values: Sequence[str]) -> list[str]:
+def split(values: Sequence[str]) -> list[str]:
+    """Return the words of values that each have several, separated by commas."""
     return [word for value in values for word in value.split(",") if word]
 
 
@@ -182,13 +183,13 @@ def _by_name(field: str, values: Sequence[str]) -> list[str] | dict[str, list[st
     """Parse ``a,b`` as a list, and ``name=a,b`` as a part of a dictionary."""
     named = [value.partition("=") for value in values]
     if not any(equals for _, equals, _ in named):
-        return _split(values)
+        return split(values)
     found: dict[str, list[str]] = {}
     for name, equals, listed in named:
         if not equals:
             message = f"{name!r} has no NAME=, and other values have one; write NAME={name}"
             raise field_error(field, message)
-        found.setdefault(name, []).extend(_split([listed]))
+        found.setdefault(name, []).extend(split([listed]))
     return found
 
 
@@ -208,9 +209,9 @@ def _s5cmd_flags(value: str) -> list[str]:
 
 #: Parsers of options that are not the text of a field.
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "markets": _split,
-    "quote": _split,
-    "data_types": _split,
+    "markets": split,
+    "quote": split,
+    "data_types": split,
     "symbols": partial(_by_name, "symbols"),
     "intervals": _intervals,
     "s5cmd_extra_args": _s5cmd_flags,

@@ -1,7 +1,7 @@
 """Daily prices of the coins of a small market, three years long.
 
 Bitcoin drives the market. Other coins follow it and have a course of their own, which lasts for
-some months (weak momentum). Coins that end lose most of their value before; some of them rise
+some months (weak momentum). Coins that end lose much of their value before; some of them rise
 first. Whole numbers only, as in `prices`.
 """
 
@@ -20,7 +20,6 @@ from binance_archive_kit.demo.prices import (
     DAY,
     ETH,
     LAST_DAY,
-    MINUTE_MS,
     Asset,
     main_walk,
     minute,
@@ -30,14 +29,14 @@ from binance_archive_kit.demo.prices import (
 
 #: First day (UTC) of the market.
 FIRST_MARKET_DAY = date(2022, 7, 1)
-#: Each price has an open: the close of the day before.
+#: The day before, whose close is the first open.
 _ORIGIN = FIRST_MARKET_DAY - DAY
 _MILLION = 10**6
 #: Course of the whole market by quarter, in millionths a day; from the third of 2022.
 _QUARTERS = (
     -300, -1_500, 3_500, 500, -1_000, 4_000, 4_000, -1_000, 200, 3_500, -1_500, 2_500, 0,
 )  # fmt: skip
-#: Days in which a coin loses most of its value before it ends, of the crash with which this
+#: Days in which a coin loses much of its value before it ends, of the crash with which this
 #: begins, and of the rise before.
 _FALL, _CRASH, _RISE = 150, 45, 35
 
@@ -73,7 +72,7 @@ class Coin:
 
     @property
     def falls(self) -> bool:
-        """Whether it loses most of its value; a renamed coin goes on and does not."""
+        """Whether it loses much of its value before it ends; a renamed coin goes on."""
         return self.last < LAST_DAY and self.name != "MATIC"
 
 
@@ -97,8 +96,8 @@ _COINS = (
     Coin("PEPE", 8, 1_210, date(2023, 5, 5)),
     Coin("TIA", 3, 1_890, date(2023, 10, 31)),
     Coin("WIF", 3, 1_080, date(2024, 3, 5)),
-    # Renamed: one coin under two names.
-    Coin("MATIC", 4, 3_790, last=date(2024, 9, 10)),
+    # Renamed: one coin, and one course, under two names.
+    Coin("MATIC", 4, 2_350, last=date(2024, 9, 10)),
     Coin("POL", 4, 2_350, date(2024, 9, 13)),
     # Ended.
     Coin("HNT", 3, 4_210, last=date(2022, 12, 12)),
@@ -188,32 +187,46 @@ def _joined(name: str, moves: list[int]) -> list[int]:
     return prices
 
 
-@cache
-def closes(name: str) -> list[int]:
-    """Return the price of a coin at the end of each day, beginning before the first one."""
-    coin = COINS[name]
-    salt = coin.asset.price
+def _bitcoin_moves() -> list[int]:
+    """Return the moves of Bitcoin from day to day, in millionths."""
     time = pl.col("time")
-    if name == "BTC":
-        quarter = (time.dt.year() - 2022) * 4 + time.dt.quarter() - 3
-        course = quarter.replace_strict(dict(enumerate(_QUARTERS)), return_dtype=pl.Int64)
-        moves = _days(LAST_DAY).select(course + _bell(1, 18_000)).to_series().to_list()
-        return _joined(name, moves)
-    left = pl.lit(coin.last).cast(pl.Datetime("ms")).sub(time).dt.total_days()
-    season = (minute() * MINUTE_MS // (120 * 86_400_000)) * 7_919
-    own = noise(season, salt) % 2_401 - 1_700 + _bell(salt + 1, 15_000)
+    quarter = (time.dt.year() - 2022) * 4 + time.dt.quarter() - 3
+    course = quarter.replace_strict(dict(enumerate(_QUARTERS)), return_dtype=pl.Int64)
+    return _days(LAST_DAY).select(course + _bell(1, 18_000)).to_series().to_list()
+
+
+def _moves(coin: Coin) -> list[int]:
+    """Return the moves of a coin from day to day, in millionths."""
+    salt = coin.asset.price
+    season = minute() // (120 * 1_440) * 7_919
+    own = noise(season, salt) % 3_001 - 2_000 + _bell(salt + 1, 15_000)
     if coin.falls:
+        left = pl.lit(coin.last).cast(pl.Datetime("ms")).sub(pl.col("time")).dt.total_days()
         course = pl.when(left < _FALL - _CRASH).then(-7_000).when(left < _FALL).then(-20_000)
         if coin.rises:
             course = course.when(left < _FALL + _RISE).then(20_000)
         own += course.otherwise(-400)
-    bitcoin = closes("BTC")
-    market = [(after - before) * _MILLION // before for before, after in pairwise(bitcoin)]
-    frame = _days(coin.last)
-    frame = frame.with_columns(market=pl.Series(market[: frame.height]))
-    beta = 80 + noise(pl.lit(salt), 5) % 60
-    moves = frame.select(pl.col("market") * beta // 100 + own).to_series().to_list()
-    return _joined(name, moves) if name == "ETH" else _backwards(coin.price, moves)
+    bitcoin = pairwise(closes("BTC"))
+    market = [(after - before) * _MILLION // before for before, after in bitcoin]
+    days = _days(coin.last)
+    days = days.with_columns(market=pl.Series(market[: days.height]))
+    beta = 80 + noise(pl.lit(salt), 5) % 60  # percent
+    return days.select(pl.col("market") * beta // 100 + own).to_series().to_list()
+
+
+@cache
+def closes(name: str) -> list[int]:
+    """Return the price of a coin at the end of each day, beginning before the first one."""
+    coin = COINS[name]
+    match name:
+        case "BTC":
+            return _joined(name, _bitcoin_moves())
+        case "ETH":
+            return _joined(name, _moves(coin))
+        case "MATIC":
+            return closes("POL")[: (coin.last - _ORIGIN).days + 1]
+        case _:
+            return _backwards(coin.price, _moves(coin))
 
 
 def day_walk(prices: list[int], salt: int) -> pl.DataFrame:

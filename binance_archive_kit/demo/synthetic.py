@@ -1,4 +1,4 @@
-"""The files of the synthetic archive: the real formats with invented values.
+"""The main files of the synthetic archive: the real formats with invented values.
 
 Prices, amounts and rates are invented. Keys, columns, headers, time units, formats of numbers
 and booleans, zips and checksums are those of the real archive. `binance_archive_kit.demo.archive`
@@ -11,6 +11,8 @@ serves the files:
 * the other active feeds of 2025-07-13 to 2025-07-15; to stay small, with 240 aggregated trades
   a day instead of a million, and book depth of the last day only;
 * a few days of older eras and of feeds that have ended.
+
+`binance_archive_kit.demo.market` adds three years of many symbols.
 
 The files are consistent, like those of the real archive: long candles aggregate short ones,
 trades lie within their candle, aggregated trades combine trades. The exceptions reproduce flaws
@@ -80,7 +82,7 @@ def _feeds() -> Iterator[Rows]:
 
 
 def build() -> dict[str, bytes]:
-    """Build every object of the synthetic archive.
+    """Build the main objects of the synthetic archive.
 
     Returns
     -------

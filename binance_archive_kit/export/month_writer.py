@@ -88,7 +88,8 @@ def write_months(engine: Engine, group: Sequence[Job], tick: Callable[[], None])
     schema = schema_of(feed)
     files = [_File(job, schema) for job in group]
     try:
-        with closing(engine.scan(feed, schema.names, selection, where, build=False)) as batches:
+        # The rows are read once: no tables are built for it.
+        with closing(engine.scan(feed, schema.names, selection, where, in_full=False)) as batches:
             for batch in batches:
                 tick()
                 for index, symbol, piece in _pieces(batch, feed.time, limits.astype(np.int64)):

@@ -19,6 +19,7 @@ from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.form.model import Fields, chosen_markets, chosen_types, symbols_of
 from binance_archive_kit.planning.config import ENDS, CollectionConfig, is_field, unknown_field
 from binance_archive_kit.planning.requests import Requests
+from binance_archive_kit.planning.selection import is_pattern, matches
 from binance_archive_kit.suggestions import nearest
 
 T = TypeVar("T")
@@ -198,7 +199,11 @@ def unlisted_symbols(
             continue
         symbols = set(listed[market])
         for symbol in symbols_of(fields, market):
-            if _archive_symbols(symbol, market, fields, matrix) & symbols:
+            if is_pattern(symbol):
+                found = any(matches(symbol, name) for name in symbols)
+            else:
+                found = bool(_archive_symbols(symbol, market, fields, matrix) & symbols)
+            if found:
                 present.add(symbol)
             else:
                 absent.setdefault(symbol, []).append(market)

@@ -128,7 +128,8 @@ def witnesses(
         if listed is None or not listed.ends or not (listed.objects or listed.first):
             continue
         last, _ = lifetimes.last(folder)
-        if last >= end:
+        # Nothing is absent after the file of the last requested period.
+        if max(last, period_end(_last_day(folder, listed), folder.partition)) >= end:
             continue
         start = max(request.spans[0][0], last + timedelta(days=1))
         if now < matrix.published_at(start, folder.partition):

@@ -335,7 +335,9 @@ class CollectionConfig(BaseModel):
         """Take all symbols with a quote asset if none are named."""
         if not isinstance(fields, Mapping) or not fields.get("quote"):
             return fields
-        return fields if fields.get("symbols") is not None else {**fields, "symbols": ["*"]}
+        symbols = fields.get("symbols")
+        none = symbols is None or (isinstance(symbols, list | dict) and not symbols)
+        return {**fields, "symbols": ["*"]} if none else fields
 
     @model_validator(mode="after")
     def _quote_is_used(self) -> Self:

@@ -87,22 +87,32 @@ class Life:
         first = min(self.first, other.first)
         return replace(longer, first=first, recent=self.recent or other.recent)
 
-    def ended(self, newest: date | None) -> tuple[bool | None, str]:
-        """Return whether no more files are to be expected, and the evidence; None without files.
+    def ended(self, newest: date | None, *, publishing: bool) -> tuple[bool | None, str]:
+        """Return whether the files ended while those of others went on, and the evidence.
 
         Parameters
         ----------
         newest : date or None
-            The last day of any symbol of the feed that has recent files.
+            The last day of any symbol of the feed.
+        publishing : bool
+            Whether any symbol has recent files. Otherwise the archive may have stopped
+            publishing, or be a copy of earlier days, and only the others tell.
+
+        Returns
+        -------
+        ended : bool or None
+            None without files.
+        evidence : str
         """
-        if self.last is None:
+        if self.last is None or newest is None:
             return None, self.files
-        others = newest is not None and newest > self.last
-        evidence = self.files + (f"; other symbols go on to {newest}" if others else "")
-        if not self.recent:
-            return True, f"{evidence}; files were due to {self.due}"
-        late = newest is not None and self.last < min(newest, self.due) - _GRACE
-        return late, evidence if late else self.files
+        others = f"; other symbols go on to {newest}" if newest > self.last else ""
+        if publishing and not self.recent:
+            return True, f"{self.files}{others}; files were due to {self.due}"
+        late = self.last < (min(newest, self.due) if publishing else newest) - _GRACE
+        if late or publishing:
+            return late, f"{self.files}{others if late else ''}"
+        return False, f"{self.files}, as far as any symbol; files were due to {self.due}"
 
 
 async def life_of(archive: PeriodListing, folders: Mapping[Partition, Folder], due: Due) -> Life:

@@ -75,8 +75,9 @@ class SymbolSelection:
         The number of symbols that it listed for the feed.
     symbols : tuple of str
         Those that match, sorted.
-    ended, later : tuple of str
-        Those of `symbols` whose files end before the requested days, or begin after them.
+    ended, later, absent : tuple of str
+        Those of `symbols` whose files end before the requested days, begin after them, or are
+        all of other intervals.
     left_out : tuple of str
         Other symbols with the same quote assets. A study without the settled and delivered
         contracts among them sees survivors only.
@@ -93,6 +94,7 @@ class SymbolSelection:
     symbols: tuple[str, ...]
     ended: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     unknown_quote: tuple[str, ...] = ()
 
@@ -104,7 +106,7 @@ class SymbolSelection:
     @property
     def living(self) -> tuple[str, ...]:
         """Those of `symbols` that may have files of the requested days."""
-        dead = {*self.ended, *self.later}
+        dead = {*self.ended, *self.later, *self.absent}
         return tuple(name for name in self.symbols if name not in dead)
 
     @property
@@ -124,6 +126,7 @@ class SymbolSelection:
         counts = [
             (len(self.ended), "ended before these days"),
             (len(self.later), "began after them"),
+            (len(self.absent), "have no files of these intervals"),
             (len(self.left_out), "others with the same quote are left out"),
             (len(self.unknown_quote), "others with an unknown quote are left out"),
         ]
@@ -135,6 +138,7 @@ class SymbolSelection:
         kinds: list[tuple[str, State, tuple[str, ...]]] = [
             ("selected, and ended before these days", "idle", self.ended),
             ("selected, and began after these days", "idle", self.later),
+            ("selected, without files of these intervals", "idle", self.absent),
             ("with the same quote, left out (survivorship bias)", "warn", self.left_out),
             ("with an unknown quote, left out", "warn", self.unknown_quote),
         ]

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
+from typing import Literal
 
 import polars as pl
 from pydantic import ValidationError
 
-from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import Folder, Span, Stream, feed_prefix, parse_period
 from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.matrix import Feed, FrozenModel, Matrix
 from binance_archive_kit.display.background import gather
 from binance_archive_kit.errors import ConfigurationError, FieldProblem
 from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.lifetimes import PeriodListing
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.requests import FeedName, FolderRequest
@@ -81,6 +83,8 @@ class _Recorded(FrozenModel):
     symbols: tuple[str, ...]
     ended: tuple[str, ...]
     later: tuple[str, ...]
+    absent: tuple[str, ...]
+    intervals: tuple[str, ...] | None
     start: date
     end: date
 
@@ -103,6 +107,8 @@ def record_symbols(records: Records, plan: Plan) -> None:
             symbols=each.symbols,
             ended=each.ended,
             later=each.later,
+            absent=each.absent,
+            intervals=plan.config.intervals.get(each.data_type),
             start=asked.start,
             end=asked.end,
         ).model_dump(mode="json")
@@ -137,12 +143,14 @@ def recall_symbols(
                     f"{str(records.root)!r}; name the symbols, or read the listing",
                 )
             ) from None
+        intervals = config.intervals.get(feed.type)
         selection = replace(
             never,
             listed_at=earlier.listed_at,
             listed=earlier.listed,
             symbols=earlier.symbols,
-            # Known for other days only in one direction.
+            # Known for other days only in one direction, and for the same intervals.
+            absent=earlier.absent if earlier.intervals == intervals else (),
             ended=earlier.ended if days.start >= earlier.start else (),
             later=earlier.later if days.end <= earlier.end else (),
         )
@@ -168,8 +176,8 @@ def without_dead(
 ) -> tuple[list[FolderRequest], list[SymbolSelection]]:
     """Drop the requests of selected symbols that have no file of the requested days.
 
-    A pattern matches symbols of all times. The files of a symbol that end before the days, or
-    begin after them, are not missing; the selection names it.
+    A pattern matches symbols of all times and intervals. The files of a symbol that end before
+    the days, or begin after them, are not missing; the selection names it.
 
     Parameters
     ----------
@@ -188,20 +196,15 @@ def without_dead(
     dropped: set[tuple[FeedName, str]] = set()
     found = []
     for selection in selections:
-        ended, later = [], []
+        places: dict[str, list[str]] = {"before": [], "after": [], "nowhere": []}
         for symbol in set(selection.symbols) - set(config.symbols_of(selection.market)):
             name = selection.feed, symbol
-            first, ends = _life({each: listings[each] for each in folders.get(name, ())})
-            if first is None or days.start <= first <= days.end:
-                continue
-            if first > days.end:
-                later.append(symbol)
-            elif ends:
-                ended.append(symbol)
-            else:
-                continue
-            dropped.add(name)
-        found.append(replace(selection, ended=tuple(sorted(ended)), later=tuple(sorted(later))))
+            place = _place({each: listings[each] for each in folders.get(name, ())}, days)
+            if place in places:
+                places[place].append(symbol)
+                dropped.add(name)
+        ended, later, absent = (tuple(sorted(names)) for names in places.values())
+        found.append(replace(selection, ended=ended, later=later, absent=absent))
     kept = [
         request
         for request in requests
@@ -210,16 +213,22 @@ def without_dead(
     return kept, found
 
 
-def _life(listings: Mapping[Folder, FolderListing]) -> tuple[date | None, bool]:
-    """Return the first day of a symbol without files of the requested days, and whether they end.
-
-    The first day is None if there is a file of these days, or none at all.
-    """
-    if any(listed.objects or listed.misnamed for listed in listings.values()):
-        return None, False
+def _place(
+    listings: Mapping[Folder, FolderListing], days: DateRange
+) -> Literal["before", "after", "nowhere", "within"]:
+    """Return where the files of a symbol lie: all before the days, all after, or else."""
+    if not listings or any(listed.objects or listed.misnamed for listed in listings.values()):
+        return "within"
     firsts = {
         folder: parse_period(listed.first, folder.partition)
         for folder, listed in listings.items()
         if listed.first is not None
     }
-    return min(firsts.values(), default=None), all(listings[folder].ends for folder in firsts)
+    if not firsts:
+        return "nowhere"
+    first = min(firsts.values())
+    if first < days.start:
+        return "before" if all(listings[folder].ends for folder in firsts) else "within"
+    # A month tells the first day less exactly than a day does.
+    daily = [day for folder, day in firsts.items() if folder.partition is Partition.DAILY]
+    return "after" if min(daily, default=first) > days.end else "within"

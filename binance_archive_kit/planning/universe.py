@@ -82,11 +82,12 @@ def universe(
         A row per symbol, sorted by name. ``market``, ``symbol``; ``base``, ``quote``,
         ``contract`` and ``delivery`` (null where unknown); ``first`` and ``last`` (UTC days of
         the first and last file, both inclusive; whole months where there are only monthly
-        files); ``ended`` (no recent file) with its ``evidence`` in words; ``delisted`` (null
-        unless all intervals of the candles were listed); ``changes`` (known renames and reuses
-        of the symbol, with days and sources); ``listed_at`` (UTC). The frame, or a part of it,
-        may be given as ``symbols=`` to `collect`. Files are not trades: USD-M candles of a
-        settled contract go on without trades, so ``last`` may be later than its last trade.
+        files); ``ended`` (the files end while those of other symbols go on) with its
+        ``evidence``; ``delisted`` (null unless all intervals of the candles were listed);
+        ``changes`` (known renames and reuses of the symbol, with days and sources);
+        ``listed_at`` (UTC). The frame, or a part of it, may be given as ``symbols=`` to
+        `collect`. Files are not trades: USD-M candles of a settled contract go on without
+        trades, so ``last`` may be later than its last trade.
 
     Raises
     ------
@@ -115,10 +116,17 @@ def universe(
         async with ListingClient(endpoint, matrix.archive.bucket, timeout_seconds) as archive:
             listed = await list_symbols(archive, feed)
             names = _choose(feed, listed, patterns, quotes).symbols
-            lives = await _lives(archive, feed, intervals, names, Due.at(matrix, started), progress)
+            due = Due.at(matrix, started)
+            lives = await _lives(archive, feed, intervals, names, due, progress)
+            others: list[Life] = []
+            if not any(life.recent for life in lives):
+                # Whether the archive goes on is seen from symbols that surely do.
+                known = [name for name in matrix.symbols.get(feed.market, ()) if name in listed]
+                others = await _lives(archive, feed, intervals, known[:2], due, progress)
         parts = split_symbols(feed.market, listed)
         whole = feed.type in TRADED and intervals == _intervals_of(feed, None)
-        return _frame(feed.market, {name: parts[name] for name in names}, lives, whole, started)
+        chosen = {name: parts[name] for name in names}
+        return _frame(feed, chosen, lives, others, whole, started)
 
     started = datetime.now(UTC)
     frame = run(work, progress)
@@ -197,18 +205,25 @@ async def _lives(
 
 
 def _frame(
-    market: Market,
+    feed: Feed,
     parts: dict[str, SymbolParts],
     lives: Sequence[Life],
+    others: Sequence[Life],
     all_intervals: bool,
     listed_at: datetime,
 ) -> pl.DataFrame:
-    """Return the frame of a universe."""
-    newest = max((life.last for life in lives if life.last and life.recent), default=None)
+    """Return the frame of a universe; `others` are lives of symbols that are not in it."""
+    every = [life for life in (*lives, *others) if life.last]
+    publishing = any(life.recent for life in every)
+    newest = max((life.last for life in every if life.last), default=None)
+    feed_ended = all(files.has_ended for files in feed.partitioned.values())
+    market = feed.market
     rows = []
     for (name, part), life in zip(parts.items(), lives, strict=True):
-        ended, evidence = life.ended(newest)
-        if part.delivery and life.last and part.delivery <= life.last:
+        ended, evidence = life.ended(newest, publishing=publishing)
+        if feed_ended and ended is not None:
+            ended, evidence = True, f"{life.files}; {market.title} {feed.type} has ended"
+        elif part.delivery and life.last and part.delivery <= life.last:
             ended, evidence = True, f"{evidence}; delivered on {part.delivery}"
         changes = [str(event) for event in events_of(market, name)]
         delisted = ended if all_intervals else None

@@ -19,7 +19,9 @@ from binance_archive_kit.quality.report import (
     ROWS,
     TEXT_ROWS,
     CoverageReport,
+    changes_fold,
     count_more,
+    describe_changes,
     describe_flaws,
     doubts_of,
     finding_folds,
@@ -133,7 +135,7 @@ class BacktestCoverage:
         verdict += describe_flaws(self.findings)
         if self.report.never_there:
             verdict += f"; unavailable: {self.report.never_there[0]}"
-        return verdict
+        return verdict + describe_changes(self.report.changes)
 
     def _bounds(self, window: tuple[date, date], asked: tuple[date, date]) -> Iterator[str]:
         """Name the streams that begin after the first or end before the last requested day."""
@@ -206,6 +208,7 @@ class BacktestCoverage:
                 Fold(f"{render.counted(len(skips), 'period')} to skip", skips, "warn"),
                 *finding_folds(self.findings, evidence),
                 *absence_folds(unavailable=self.report.unavailable),
+                changes_fold(self.report.changes),
             ],
         )
 

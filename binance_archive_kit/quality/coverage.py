@@ -11,8 +11,10 @@ from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import plan
+from binance_archive_kit.planning.symbol_lists import UnknownSymbolsError
 from binance_archive_kit.quality.backtest import BacktestCoverage
 from binance_archive_kit.quality.expected import Expected
+from binance_archive_kit.quality.frames import frames_of
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.survey import Survey
 from binance_archive_kit.query.engine import Engine, Prefer, ReadOptions
@@ -40,7 +42,8 @@ def coverage(
         - The folder of a store, or an open store: every stream that was ever collected is
           expected from its first to its last file. Needs no network.
         - A configuration, or the path of its JSON file: its streams and days are expected, as
-          far as the archive lists them. Reads the archive's listing.
+          far as the archive lists them. Reads the archive's listing; with ``listing=False``,
+          patterns of symbols mean those that the last collection has selected with them.
         - A plan: like its configuration, without reading the listing again.
     start, end : str or date, optional
         First and last UTC day of the report, both inclusive. ``"yesterday"`` and ``"-7d"``
@@ -73,13 +76,17 @@ def coverage(
     if isinstance(source, str | Path) and find_path("source", source).is_file():
         source = CollectionConfig.from_json(source)
     if isinstance(source, CollectionConfig):
-        source = plan(source)
+        folder = str(source.output_directory)
+        try:
+            source = plan(source)
+        except UnknownSymbolsError as error:
+            return CoverageReport(folder, *frames_of([], []), unknown_symbols=str(error))
     options = ReadOptions(prefer=prefer)
     if isinstance(source, Plan):
-        folder = Path(source.config.output_directory)
-        engine = Engine(folder, options) if folder.is_dir() else None
+        root = Path(source.config.output_directory)
+        engine = Engine(root, options) if root.is_dir() else None
         matrix = load_matrix(source.config.matrix_path)
-        return Survey(engine, matrix, Expected.of_plan(source, days)).report(str(folder))
+        return Survey(engine, matrix, Expected.of_plan(source, days)).report(str(root))
     opened = source.engine if isinstance(source, OpenStore) else Engine(source, options)
     expected = Expected.of_folder(opened, days)
     return Survey(opened, load_matrix(), expected).report(str(opened.root))

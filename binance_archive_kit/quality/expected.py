@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from typing import TypeVar
 
 import polars as pl
@@ -21,15 +22,19 @@ from binance_archive_kit.archive.enums import DataType, Interval, Market, Partit
 from binance_archive_kit.archive.keys import (
     Folder,
     ObjectKey,
+    Span,
     Stream,
     delivery_of,
     period_end,
     periods,
 )
 from binance_archive_kit.archive.matrix import Matrix, PartitionAvailability
+from binance_archive_kit.archive.symbols import SymbolEvent, crossings
+from binance_archive_kit.garbage import paused_collection
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.quality.timeline import STREAM_FIELDS, GapKind
 from binance_archive_kit.query.engine import Engine
+from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.store import Store
 
@@ -51,6 +56,7 @@ _ONE_DAY = timedelta(days=1)
 #: The longest time between the end of a period and its publication.
 _RECENT = timedelta(days=62)
 _COLLECT = "the archive has the file and the store does not; collect(...) fetches it"
+_SELECTED = "selected from the archive's listing, and not collected; collect(...) fetches it"
 _ASK = "the store has no file, and the archive was not asked; coverage(config) asks it"
 _REMOVED = "its file was collected and is missing now; collect(...) fetches it again"
 
@@ -69,6 +75,8 @@ class ExpectedStream:
         Days without a file in the archive.
     removed : list of ObjectKey
         Objects that were collected and whose files are missing now.
+    selected : bool
+        Whether a pattern has selected the stream from the archive's listing.
     """
 
     first: date
@@ -76,10 +84,15 @@ class ExpectedStream:
     listed: list[str] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
     removed: list[ObjectKey] = field(default_factory=list)
+    selected: bool = False
 
     def touches(self, file: StoredFile) -> bool:
         """Return whether a file covers any of these days."""
         return file.start <= self.last and file.end >= self.first
+
+    def count_touched(self, files: Sequence[StoredFile]) -> int:
+        """Count the files that cover any of these days."""
+        return sum(map(self.touches, files))
 
 
 @dataclass(slots=True)
@@ -96,12 +109,28 @@ class Expected:
         Whether the archive was listed.
     nothing : str
         The reason why no stream is expected; else empty.
+    folders : dict of FeedTable to list of StoredFolder
+        The folders of a store, feed by feed, if they were looked at.
     """
 
     streams: dict[Stream, ExpectedStream]
     unavailable: list[Absence]
     listed: bool
     nothing: str = ""
+    folders: dict[FeedTable, list[StoredFolder]] = field(default_factory=dict)
+
+    def changes(self) -> list[str]:
+        """Return the known renames and reuses of symbols that the expected days cross."""
+        days: dict[tuple[Market, str], Span] = {}
+        for stream, expected in self.streams.items():
+            name = stream.market, stream.symbol
+            first, last = days.get(name, (expected.first, expected.last))
+            days[name] = min(first, expected.first), max(last, expected.last)
+        symbols: dict[SymbolEvent, list[str]] = {}
+        for (market, symbol), span in days.items():
+            for event in crossings(market, symbol, *span):
+                symbols.setdefault(event, []).append(symbol)
+        return [f"{', '.join(names)}: {event}" for event, names in symbols.items()]
 
     def __post_init__(self) -> None:
         """Sort the streams."""
@@ -139,6 +168,7 @@ class Expected:
         return cls(streams, unavailable, listing)
 
     @classmethod
+    @paused_collection()
     def of_folder(cls, engine: Engine, days: tuple[date | None, date | None]) -> Expected:
         """Expect all streams that are or were in a store, between two days if they are given."""
         streams: dict[Stream, ExpectedStream] = {}
@@ -148,17 +178,20 @@ class Expected:
             expected.first, expected.last = min(expected.first, first), max(expected.last, last)
             return expected
 
-        folders = [stored for feed in engine.feeds() for stored in engine.folders(feed)]
+        by_feed = {feed: engine.folders(feed) for feed in engine.feeds()}
+        folders = [*chain.from_iterable(by_feed.values())]
         for stored in folders:
             last = max(file.end for file in stored.files)
             expect(stored.folder.stream, stored.files[0].start, last)
+        for stream, span in Store(engine.root).records.selected_streams().items():
+            expect(stream, *span).selected = True
         for key in _removed(engine, folders):
             expect(key.folder.stream, key.start, key.end).removed.append(key)
         for stream, expected in [*streams.items()]:
             expected.first, expected.last = days[0] or expected.first, days[1] or expected.last
             if expected.first > expected.last:
                 del streams[stream]
-        return cls(streams, [], listed=False)
+        return cls(streams, [], listed=False, folders=by_feed)
 
 
 def _removed(engine: Engine, folders: Sequence[StoredFolder]) -> Iterator[ObjectKey]:
@@ -216,7 +249,7 @@ class DayExplainer:
         self, stream: Stream, expected: ExpectedStream, folders: Sequence[StoredFolder]
     ) -> Iterator[ExplainedDays]:
         """Yield explanations, the first for all days; a later one replaces earlier ones."""
-        evidence = _COLLECT if self._listed else _ASK
+        evidence = _COLLECT if self._listed else _SELECTED if expected.selected else _ASK
         yield GapKind.NOT_COLLECTED, evidence, expected.first, expected.last
         if not self._listed:
             yield from self._from_matrix(stream, expected)

@@ -6,7 +6,7 @@ A report without streams is never complete, and a share is never rounded up to 1
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -83,6 +83,11 @@ class CoverageReport:
         The reason why the report has no stream, if it is known; else empty.
     skipped : tuple of SkippedFile
         Files that are not read because of their name or folder, each with advice.
+    changes : tuple of str
+        Known renames and reuses of symbols within the days, with days and sources. Rows before
+        and after are of different assets or units, or are filed under different symbols.
+    unknown_symbols : str
+        The reason why it is unknown which symbols are requested; else empty.
     """
 
     title: str
@@ -94,6 +99,8 @@ class CoverageReport:
     problems: Mapping[str, FileError] = field(default_factory=dict)
     nothing: str = ""
     skipped: tuple[SkippedFile, ...] = ()
+    changes: tuple[str, ...] = ()
+    unknown_symbols: str = ""
 
     @property
     def coverage(self) -> float | None:
@@ -118,6 +125,8 @@ class CoverageReport:
     @property
     def verdict(self) -> str:
         """The result in one sentence, with its numbers."""
+        if self.unknown_symbols:
+            return f"Symbols unknown, so nothing can be said: {self.unknown_symbols}"
         if not self.streams.height:
             if self.nothing:
                 return f"Nothing is due: {self.nothing}"
@@ -151,6 +160,7 @@ class CoverageReport:
             f"{f'; not due: {after}' if after else ''}{describe_flaws(self.findings)}"
             f"{f'; {self._skipped()}' if self.skipped else ''}"
             f"{f'; unavailable: {self.never_there[0]}' if self.never_there else ''}"
+            f"{describe_changes(self.changes)}"
         )
 
     @property
@@ -212,6 +222,7 @@ class CoverageReport:
             Fold(title, skipped, "warn"),
             *finding_folds(self.findings, evidence),
             *absence_folds(unavailable=self.unavailable),
+            changes_fold(self.changes),
         ]
         below = count_more(self.streams.height - streams)
         table = Table(_HEAD, [*self._rows(streams)], {2, 3, 4}, range(6), below)
@@ -454,6 +465,22 @@ def describe_flaws(findings: pl.DataFrame) -> str:
     if known := _count_flaws(findings.filter("explained", pl.col("kind").is_in(always))):
         text += f"; with a known reason: {known}"
     return text
+
+
+def describe_changes(changes: Sequence[str]) -> str:
+    """Describe the changes of symbols within the days of a report; empty for none."""
+    if not changes:
+        return ""
+    # Without the source, which follows in brackets.
+    first, count = changes[0].rpartition(" [")[0], len(changes)
+    symbols = "a symbol changes" if count == 1 else f"symbols change {count:,} times"
+    return f"; {symbols} within these days, {'' if count == 1 else 'such as '}{first}"
+
+
+def changes_fold(changes: Sequence[str]) -> Fold:
+    """Return the fold of the changes of symbols; one without lines is not shown."""
+    title = f"{render.counted(len(changes), 'change')} of symbols (do not compare prices across)"
+    return Fold(title, changes, "warn")
 
 
 def finding_folds(findings: pl.DataFrame, evidence: int | None = None) -> list[Fold]:

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import DataType, Partition, read_names
+from binance_archive_kit.archive.enums import DataType, Partition, read_market, read_names
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.errors import (
@@ -30,7 +30,7 @@ from binance_archive_kit.errors import (
     warn_user,
 )
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
-from binance_archive_kit.query.pruning import ArrowPruner, Pruner, Selection
+from binance_archive_kit.query.pruning import ArrowPruner, NeededMonths, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner, ScanStep
 from binance_archive_kit.query.scan_reader import (
     Query,
@@ -188,8 +188,11 @@ class Engine:
         Raises
         ------
         ConfigurationError
-            If names are given, and it has no such feed.
+            If a name is invalid, or it has no such feed.
         """
+        market = market if market is None else read_market(market)
+        if market and data_type:
+            market, data_type = read_feed(market, data_type)
         feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
         wanted = " ".join(word for word in (market, data_type) if word)
         if wanted and not feeds:
@@ -223,7 +226,10 @@ class Engine:
         return self._store.inventory.names(feed.market, feed.data_type)
 
     def folders(
-        self, feed: FeedTable, matches: Callable[[Folder], bool] = lambda folder: True
+        self,
+        feed: FeedTable,
+        matches: Callable[[Folder], bool] = lambda folder: True,
+        needed: Callable[[Folder], Callable[[str], bool]] | None = None,
     ) -> list[StoredFolder]:
         """List the folders of a feed with their files, as they are now.
 
@@ -232,8 +238,11 @@ class Engine:
         feed : FeedTable
         matches : callable, optional
             Returns whether a folder is needed; all by default.
+        needed : callable, optional
+            Returns for a folder the test whether a file in it is needed, by its name; all are by
+            default.
         """
-        return self._store.inventory.folders(feed.market, feed.data_type, matches)
+        return self._store.inventory.folders(feed.market, feed.data_type, matches, needed)
 
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or folder, with advice."""
@@ -265,7 +274,7 @@ class Engine:
         pruner: Pruner | None = None,
         where: ds.Expression | None = None,
         *,
-        build: bool = True,
+        in_full: bool = True,
     ) -> Generator[pa.RecordBatch]:
         """Read the rows of a feed.
 
@@ -278,8 +287,8 @@ class Engine:
             Decides which files are opened; by default `where` does.
         where : pyarrow.dataset.Expression, optional
             Only rows for which this is true are returned.
-        build : bool
-            Build tables if the files were read before.
+        in_full : bool
+            Whether all rows will be read, and not only the first few.
 
         Returns
         -------
@@ -298,13 +307,14 @@ class Engine:
         folders = self.names(feed)
         if not folders:
             raise self.nothing_of(feed)
-        return self._scan(Query(feed, names, pruner, where, build), folders)
+        return self._scan(Query(feed, names, pruner, where, in_full), folders)
 
     def _scan(self, query: Query, folders: Sequence[Folder]) -> Generator[pa.RecordBatch]:
         feed = query.feed
         report = self.last_scan = ScanReport(feed.view)
         tally = Tally(report)
         start = time.perf_counter()
+        self.cache.remove_old()
         try:
             for batch in self._read(query, folders, tally):
                 report.rows += batch.num_rows
@@ -321,10 +331,11 @@ class Engine:
         feed = query.feed
         # All folders of a stream, since it depends on all which file gives a day.
         names = {each.stream for each in folders if query.pruner.folder_may_match(each)}
-        streams = self.folders(feed, lambda folder: folder.stream in names)
+        needed = NeededMonths(query.pruner)
+        streams = self.folders(feed, lambda folder: folder.stream in names, needed)
         tally.report.considered = sum(stored.count for stored in streams)
         steps, tabled, snapshot = self._steps(query, streams)
-        if query.may_build and self._builder.build_if_repeated(feed, steps):
+        if query.in_full and query.reads and self._builder.build_if_repeated(feed, steps):
             steps, tabled, snapshot = self._steps(query, streams)
         lookup = FileLookup(self._context, feed)
         for _ in range(_ATTEMPTS):

@@ -198,7 +198,7 @@ def _frames(
         predicate = without_hints(predicate)
     if predicate is not None:
         read += [name for name in predicate.meta.root_names() if name not in names]
-    with closing(engine.scan(feed, read, pruner)) as batches:
+    with closing(engine.scan(feed, read, pruner, in_full=limit is None)) as batches:
         for batch in batches:
             frame = _polars_frame(batch, feed)
             if predicate is not None:

@@ -23,13 +23,16 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 
-from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.archive.enums import Partition
+from binance_archive_kit.archive.keys import Folder, parse_period, period_end
 from binance_archive_kit.reading.feed_table import PATH_TYPES
-from binance_archive_kit.reading.file_stats import period_of, slack_of
+from binance_archive_kit.reading.file_stats import lead_of, period_of, slack_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.timestamps import DAY, to_day_number, to_micros, to_naive
 
 _MICROSECOND = timedelta(microseconds=1)
+#: Length of a month in a name, ``yyyy-mm``.
+_MONTH = 7
 _UTC = pl.Datetime("us", "UTC")
 
 Group = Sequence[StoredFile]
@@ -164,6 +167,46 @@ _Traits = tuple[str | None, str | None, str | None, date | None, date | None, st
 _OTHER_THAN_AND = re.compile(r" or |invert\(")
 
 
+class NeededMonths:
+    """Decides by the name of a file whether its month may have a row of the answer.
+
+    Parameters
+    ----------
+    pruner : Pruner
+    """
+
+    def __init__(self, pruner: Pruner) -> None:
+        self._pruner = pruner
+        #: By how far rows lie outside of the days of their file, and by month.
+        self._known: dict[tuple[int, int], dict[str, bool]] = {}
+
+    def __call__(self, folder: Folder) -> Callable[[str], bool]:
+        """Return the test for a name in a folder; true for one that tells no month."""
+        known = self._known.setdefault(slack_of(folder), {})
+        start = len(folder.stem)
+        end = start + _MONTH
+
+        def is_needed(name: str) -> bool:
+            month = name[start:end]
+            if month not in known:
+                known[month] = self._may_match(folder, month)
+            return known[month]
+
+        return is_needed
+
+    def _may_match(self, folder: Folder, month: str) -> bool:
+        try:
+            first = parse_period(month, Partition.MONTHLY)
+        except ValueError:
+            return True
+        last = period_end(first, Partition.MONTHLY)
+        if lead_of(folder):
+            # Its rows decide which file gives the first candle of the next month.
+            last = period_end(last + timedelta(days=1), Partition.MONTHLY)
+        days = (np.array([to_day_number(day)]) for day in (first, last))
+        return bool(self._pruner.spans_may_match(span_of_days(folder, *days))[0])
+
+
 class ArrowPruner:
     """Compares an Arrow expression with the guarantee of each group of files.
 
@@ -192,6 +235,7 @@ class ArrowPruner:
         # If all conditions have to be true, those on times are the same for every symbol.
         self._mixed = "symbol" in self._named and _OTHER_THAN_AND.search(words) is not None
         self._may: dict[_Traits, bool] = {}
+        self._spans: dict[tuple[int, int], bool] = {}
         self._may_not: dict[_Traits, bool] = {}
 
     def folder_may_match(self, folder: Folder) -> bool:
@@ -199,8 +243,14 @@ class ArrowPruner:
         return self._compared(self._where, self._may, folder, [()])[0]
 
     def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
-        """Return True for all: the statistics of row groups show which of them can match."""
-        return np.ones(len(spans[0]), bool)
+        """Return whether the expression can be true at some time of each span."""
+        if not self._timed:
+            return np.ones(len(spans[0]), bool)
+        keys = list(zip(*(limits.tolist() for limits in spans), strict=True))
+        if new := list({key for key in keys if key not in self._spans}):
+            possible = self._possible([self._guarantee_of_times(*key) for key in new], self._where)
+            self._spans.update((key, index in possible) for index, key in enumerate(new))
+        return np.array([self._spans[key] for key in keys], bool)
 
     def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Return whether the expression can be true in each group."""
@@ -226,16 +276,21 @@ class ArrowPruner:
         traits = [self._traits(folder, group) for group in groups]
         new = {key: group for key, group in zip(traits, groups, strict=True) if key not in known}
         if new:
-            form, system = ds.IpcFileFormat(), pafs.LocalFileSystem()
-            # The fragments stand for groups: their paths are indices, and are never opened.
-            fragments = [
-                form.make_fragment(str(index), system, self._guarantee(folder, group))
-                for index, group in enumerate(new.values())
-            ]
-            dataset = ds.FileSystemDataset(fragments, self._schema, form, system)
-            possible = {int(fragment.path) for fragment in dataset.get_fragments(where)}
+            guarantees = [self._guarantee(folder, group) for group in new.values()]
+            possible = self._possible(guarantees, where)
             known.update((key, index in possible) for index, key in enumerate(new))
         return [known[key] for key in traits]
+
+    def _possible(self, guarantees: Sequence[ds.Expression], where: ds.Expression) -> set[int]:
+        """Return the indices of the guarantees under which an expression can be true."""
+        form, system = ds.IpcFileFormat(), pafs.LocalFileSystem()
+        # The fragments stand for groups: their paths are indices, and are never opened.
+        fragments = [
+            form.make_fragment(str(index), system, guarantee)
+            for index, guarantee in enumerate(guarantees)
+        ]
+        dataset = ds.FileSystemDataset(fragments, self._schema, form, system)
+        return {int(fragment.path) for fragment in dataset.get_fragments(where)}
 
     def _traits(self, folder: Folder, group: Group) -> _Traits:
         """Return what decides whether a group matches, in a folder that may match."""
@@ -265,11 +320,16 @@ class ArrowPruner:
             if name in self._named and word is not None:
                 guarantee &= ds.field(name) == word
         if self._timed and group:
-            early, late = _times_of(folder, group)
-            day, time = ds.field("date"), ds.field(self._time)
-            guarantee &= (day >= early.date()) & (day <= (late - _MICROSECOND).date())
-            guarantee &= (time >= early) & (time < late)
+            [early], [late] = spans_of(folder, [group])
+            guarantee &= self._guarantee_of_times(int(early), int(late))
         return guarantee
+
+    def _guarantee_of_times(self, first: int, end: int) -> ds.Expression:
+        """Return what is true of every row from a time to another one, exclusive."""
+        early, late = to_naive(first), to_naive(end)
+        day, time = ds.field("date"), ds.field(self._time)
+        days = (day >= early.date()) & (day <= (late - _MICROSECOND).date())
+        return days & (time >= early) & (time < late)
 
 
 # Polars

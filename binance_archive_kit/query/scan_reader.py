@@ -85,15 +85,15 @@ class Query:
         Columns to return.
     pruner : Pruner
     where : pyarrow.dataset.Expression or None
-    build : bool
-        Build tables if the files were read before.
+    in_full : bool
+        Whether all rows will be read.
     """
 
     feed: FeedTable
     names: list[str]
     pruner: Pruner
     where: ds.Expression | None
-    build: bool = True
+    in_full: bool = True
 
     @cached_property
     def columns(self) -> list[str]:
@@ -109,11 +109,6 @@ class Query:
     def reads(self) -> bool:
         """Whether rows have to be read, and not only counted."""
         return any(name == "date" or name in self.feed.columns for name in self.columns)
-
-    @property
-    def may_build(self) -> bool:
-        """Whether tables may be built of the files."""
-        return self.build and self.reads
 
     def batch_of(self, chunk: Chunk) -> pa.RecordBatch:
         """Return all rows of a chunk, with the columns to read."""
@@ -261,8 +256,11 @@ class ScanReader:
     def _from_tables(self, steps: Sequence[ScanStep]) -> Generator[tuple[int, pa.RecordBatch]]:
         query, groups = self._query, [step.segments for step in steps]
         if any(groups):
-            found = self._snapshot.read(groups, query.names, query.where, self._replace_damaged)
-            yield from found
+            folders = chain.from_iterable(step.counts for step in steps)
+            where = query.where
+            if where is not None and all(query.pruner.all_match(each, ()) for each, _ in folders):
+                where = None
+            yield from self._snapshot.read(groups, query.names, where, self._replace_damaged)
 
     def _replace_damaged(self, segment: Segment) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a damaged segment from their files, as these have been until now."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from binance_archive_kit.query.known_files import KnownFiles
@@ -41,6 +42,7 @@ class StoreCache:
 
     def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
         self.folder = _folder_of(root) if keep else None
+        self._has_old = True
         self.known = KnownFiles(self.folder)
         self.tables = Tables(self.folder and self.folder / _TABLES, limit)
 
@@ -49,10 +51,13 @@ class StoreCache:
         return self.tables.use()
 
     def remove_old(self) -> None:
-        """Remove what older versions of this package have cached."""
+        """Remove what older versions of this package have cached; looks for it once."""
+        if not self._has_old or self.folder is None:
+            return
+        self._has_old = False
         self.known.remove_other_versions()
-        if self.folder is not None and self.folder.is_dir():
-            for path in self.folder.iterdir():
+        with suppress(OSError):
+            for path in [*self.folder.iterdir()]:
                 if path.is_dir() and path.name != _TABLES:
                     shutil.rmtree(path, ignore_errors=True)
 

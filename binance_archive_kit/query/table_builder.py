@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
 import polars as pl
 
@@ -19,7 +21,7 @@ from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.proof import Stamp
-from binance_archive_kit.tables.build import BuildReport
+from binance_archive_kit.tables.build import BuildReport, estimate
 
 #: Files, or bytes of zip, from which tables are built when these are read again.
 _MANY_FILES, _MANY_BYTES = 300, 16 << 20
@@ -35,10 +37,12 @@ class TableBuilder:
     """
 
     def __init__(self, context: ScanContext, cache: StoreCache) -> None:
-        self._context = replace(context, skip=_ignore)
+        self._context = replace(context, skip=self._leave_out)
         self._cache = cache
         #: Tables that could not be built on the side; this is not tried again.
         self._failed: set[str] = set()
+        #: Paths of files that cannot be read; nor are these tried again.
+        self._bad: set[str] = set()
 
     def build(self, missing: Sequence[tuple[FeedTable, Sequence[FileTask]]]) -> None:
         """Build tables of files, feed by feed; show the progress. Bad files are left out.
@@ -48,16 +52,15 @@ class TableBuilder:
         StoreError, DiskSpaceError
             If the tables cannot be written.
         """
-        progress = Progress()
-        with Bar(progress) as bar:
-            progress.begin("building tables", sum(len(files) for _, files in missing), unit="files")
+        with self._shown(sum(len(files) for _, files in missing)) as done:
             for feed, files in missing:
-                self._build(feed, files, progress, bar, wait=True)
+                self._build(feed, files, done, wait=True)
 
     def build_if_repeated(self, feed: FeedTable, steps: Iterable[ScanStep]) -> bool:
         """Build tables of the files of a scan if many of them were read before.
 
-        This needs no process that lives long: what was read is remembered on disk.
+        This needs no process that lives long: what was read is remembered on disk. Tables that
+        are in use are never removed for others, so that no two queries take turns at it.
 
         Returns
         -------
@@ -66,46 +69,48 @@ class TableBuilder:
         """
         if self._cache.folder is None or feed.table in self._failed:
             return False
-        files = [task for step in steps for task in step.tasks if not task.without]
-        read = [task.file.size for task in files if task.stats is not None]
-        if len(read) < _MANY_FILES and sum(read) < _MANY_BYTES:
+        tasks = (task for step in steps for task in step.tasks)
+        files = [task for task in tasks if not task.without and task.file.path not in self._bad]
+        if not _are_many([task for task in files if task.stats is not None]):
             return False
-        progress = Progress()
-        progress.begin("building tables", len(files), unit="files")
+        sizes = accumulate(map(estimate, files))
+        files = files[: bisect_right([*sizes], self._cache.tables.room())]
+        if not _are_many(files):
+            return False
         try:
-            with Bar(progress) as bar:
-                report = self._build(feed, files, progress, bar, wait=False)
+            with self._shown(len(files)) as done:
+                return self._build(feed, files, done, wait=False).files > 0
         except ArchiveKitError:
-            # The zips remain usable if there is no space for tables.
+            # The zips remain usable if the tables cannot be written.
             self._failed.add(feed.table)
             return False
-        if report.files < len(files):
-            self._failed.add(feed.table)
-        return report.files > 0
+
+    @contextmanager
+    def _shown(self, files: int) -> Iterator[Callable[[int], None]]:
+        """Show the progress; give a function that counts files."""
+        progress = Progress()
+        progress.begin("building tables", files, unit="files")
+        with Bar(progress) as bar:
+
+            def done(count: int) -> None:
+                progress.done += count
+                bar.tick()
+
+            yield done
 
     def _build(
-        self,
-        feed: FeedTable,
-        files: Iterable[FileTask],
-        progress: Progress,
-        bar: Bar,
-        *,
-        wait: bool,
+        self, feed: FeedTable, files: Iterable[FileTask], done: Callable[[int], None], *, wait: bool
     ) -> BuildReport:
-        lookup = FileLookup(self._context, feed, looked=True)
+        lookup = _Lookup(self._context, feed, looked=True)
         tally = Tally(ScanReport(feed.view))
 
         def read(tasks: Sequence[FileTask]) -> Iterator[Chunk]:
-            names, workers = feed.arrow.names, worker_count()
-            chunks = lookup.reader().chunks(tasks, names, _same, workers=workers, skip=_ignore)
+            names, workers, skip = feed.arrow.names, worker_count(), self._leave_out
+            chunks = lookup.reader().chunks(tasks, names, _same, workers=workers, skip=skip)
             with closing(chunks):
                 for chunk in chunks:
                     tally.count(chunk)
                     yield chunk
-
-        def done(count: int) -> None:
-            progress.done += count
-            bar.update()
 
         try:
             return self._cache.tables.build(
@@ -119,6 +124,10 @@ class TableBuilder:
         finally:
             self._context.known.remember(feed, tally.stats)
 
+    def _leave_out(self, error: FileError) -> None:
+        """Leave a bad file out; reading its rows raises the error."""
+        self._bad.add(error.file)
+
     def _are_current(self, feed: FeedTable, entries: pl.DataFrame) -> pl.Series:
         """Return for entries of tables whether their files are unchanged."""
         folders = self._context.store.inventory.folders(feed.market, feed.data_type)
@@ -128,9 +137,17 @@ class TableBuilder:
         return pl.Series(found, dtype=pl.Boolean)
 
 
+class _Lookup(FileLookup):
+    """Looks up files to build tables of. Changes the answer of no query."""
+
+    def rejected(self, task: FileTask, error: FileError) -> FileError:
+        """Return the error; queries that need the invalid rows will find it themselves."""
+        return error
+
+
+def _are_many(files: Sequence[FileTask]) -> bool:
+    return len(files) >= _MANY_FILES or sum(task.file.size for task in files) >= _MANY_BYTES
+
+
 def _same(chunk: Chunk) -> Chunk:
     return chunk
-
-
-def _ignore(error: FileError) -> None:
-    """Leave a bad file out; reading its rows raises the error."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.archive.keys import Folder, ObjectKey
 from binance_archive_kit.query.pruning import Pruner, span_of_days
 from binance_archive_kit.reading.file_stats import FileTask, lead_of
 from binance_archive_kit.storage.inventory import Form, StoredFile, StoredFolder
@@ -56,9 +56,12 @@ class TabledFiles:
         self.entries = entries
         self._part = entries["part"].to_numpy().astype(np.int64)
         self._row = entries["row"].to_numpy()
+        self._stamps = entries.select(Stamp._fields).to_numpy()
         self._rows = entries["rows"].to_numpy()
         self._start = entries["start"].to_physical().to_numpy().astype(np.int64)
         self._end = entries["end"].to_physical().to_numpy().astype(np.int64)
+        #: The matches of folders, as these were last found.
+        self._matches: dict[Folder, tuple[StoredFolder, FolderMatch | None]] = {}
         #: Rows of all entries up to each one.
         self._total = np.concatenate([[0], np.cumsum(self._rows)])
         #: Whether the rows of an entry follow those of the one before it.
@@ -68,12 +71,11 @@ class TabledFiles:
             same = self._part[1:] == self._part[:-1]
             self._follows[1:] = same & (self._row[1:] == ends)
 
-    @cached_property
-    def _listing(self) -> list[tuple[str, Stamp]]:
-        """Name and stamp of each entry's file, as in the listing of a folder."""
-        names = self.entries["path"].str.split("/").list.last().to_list()
-        stamps = self.entries.select(Stamp._fields).rows()
-        return list(zip(names, map(Stamp._make, stamps), strict=True))
+    def _listed(self, start: int, end: int) -> list[tuple[str, Stamp]]:
+        """Return name and stamp of the files of some entries, as in the listing of a folder."""
+        paths = self.entries["path"].slice(start, end - start).to_list()
+        stamps = map(Stamp._make, self._stamps[start:end].tolist())
+        return [(path.rpartition("/")[2], stamp) for path, stamp in zip(paths, stamps, strict=True)]
 
     @cached_property
     def _folders(self) -> dict[str, tuple[int, int]]:
@@ -96,7 +98,9 @@ class TabledFiles:
     def find(self, file: StoredFile) -> int | None:
         """Return the valid entry of a file, if it has one."""
         index = self._by_path.get(file.path)
-        return index if index is not None and self._listing[index][1] == file.stamp else None
+        if index is None or tuple(self._stamps[index].tolist()) != file.stamp:
+            return None
+        return index
 
     def missing(self, stored: StoredFolder) -> list[FileTask]:
         """Return the files of a folder that have no valid entry."""
@@ -108,8 +112,15 @@ class TabledFiles:
 
     def match(self, stored: StoredFolder) -> FolderMatch | None:
         """Match a folder as a whole; None if its files have to be looked up one by one."""
+        found = self._matches.get(stored.folder)
+        if found is None or found[0] is not stored:
+            # A folder whose files are unchanged is the same object as before.
+            found = self._matches[stored.folder] = stored, self._match(stored)
+        return found[1]
+
+    def _match(self, stored: StoredFolder) -> FolderMatch | None:
         start, end = self._folders.get(stored.folder.prefix, (0, 0))
-        known = self._listing[start:end]
+        known = self._listed(start, end)
         if not stored.listing or stored.folder.prefix in self._irregular:
             return None
         indices = np.arange(start, end)

@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 #: Bytes of zip up to which a file is small, and up to which small files are joined.
 SMALL = 4 << 20
-#: Files that are joined at most, and at first: a few rows may be all that is needed.
-_MOST_FILES, _FIRST_FILES = 512, 16
+#: Files that are joined at most, so that there is work for several threads.
+_MOST_FILES = 512
 #: Bytes of csv that count as one byte of zip.
 _PACKED = 8
 #: Irregular files that cannot be joined with others.
@@ -177,18 +177,18 @@ def _submit(
 
 
 def _batches(tasks: Sequence[FileTask]) -> Iterator[list[FileTask]]:
-    """Group neighbours that can be parsed together; the first groups are of a few files only."""
+    """Group neighbours that can be parsed together."""
     batch: list[FileTask] = []
-    weight, most = 0, _FIRST_FILES
+    weight = 0
     was_apart = False
     for task in tasks:
         stats = task.stats
         apart = bool(task.without or (stats is not None and stats.irregularities & _APART))
         bytes_of_task = _weight(task)
-        is_full = weight + bytes_of_task > SMALL or len(batch) == most
+        is_full = weight + bytes_of_task > SMALL or len(batch) == _MOST_FILES
         if batch and (is_full or apart or was_apart):
             yield batch
-            batch, weight, most = [], 0, min(2 * most, _MOST_FILES)
+            batch, weight = [], 0
         batch.append(task)
         weight += bytes_of_task
         was_apart = apart

@@ -243,7 +243,9 @@ class Inventory:
         """Return the folders of a feed that have files; looks at no file."""
         with self._lock:
             walked = self._walk(market, data_type)
-            found = dict.fromkeys(folder for folder, path in walked if self._has_files(path))
+            found = dict.fromkeys(
+                folder for folder, path in walked if self._has_files(folder, path)
+            )
             relocated = self._read_locations().feeds.get((market, data_type), {})
         return [*(found | dict.fromkeys(relocated))]
 
@@ -252,11 +254,12 @@ class Inventory:
         market: Market,
         data_type: DataType,
         matches: Callable[[Folder], bool] = lambda folder: True,
+        needed: Callable[[Folder], Callable[[str], bool]] | None = None,
     ) -> list[StoredFolder]:
         """Return the folders of a feed that have files, in the order of their names.
 
-        The stamps of the files are those of now: no caller has to look at a file again. Files
-        of other folders are not looked at.
+        The stamps of the needed files are those of now: no caller has to look at a file again.
+        Other files may have changed in place since they were last looked at.
 
         Parameters
         ----------
@@ -264,10 +267,13 @@ class Inventory:
         data_type : DataType
         matches : callable, optional
             Returns whether a folder is needed; all by default.
+        needed : callable, optional
+            Returns for a folder the test whether a file in it is needed, by its name; all are by
+            default.
         """
         with self._lock:
             stored = [
-                self._current(path).stored_in(folder)
+                self._current(path, needed and needed(folder)).stored_in(folder)
                 for folder, path in self._walk(market, data_type)
                 if matches(folder)
             ]
@@ -379,24 +385,29 @@ class Inventory:
                         stream = Stream(market, data_type, symbol, Interval(name))
                         yield Folder(stream, partition), f"{path}/{name}"
 
-    def _current(self, folder: str) -> _Listing:
-        """Return the content of a folder, with the stamps that its files have now."""
+    def _current(self, folder: str, needed: Callable[[str], bool] | None = None) -> _Listing:
+        """Return the content of a folder, with the stamps that needed files have now."""
         known = self._listings.get(folder)
         listing = self._read(folder)
         # A file that is rewritten in place does not change the time of its folder.
-        if listing is known and not self._is_unchanged(folder, listing.files):
-            del self._listings[folder]
-            listing = self._read(folder)
+        if listing is known:
+            files = listing.files
+            if needed is not None:
+                files = [(name, stamp) for name, stamp in files if needed(name)]
+            if not self._is_unchanged(folder, files):
+                del self._listings[folder]
+                listing = self._read(folder)
         return listing
 
-    def _has_files(self, folder: str) -> bool:
+    def _has_files(self, folder: Folder, path: str) -> bool:
         """Return whether a folder has files, from their names alone."""
-        known = self._listings.get(folder)
-        if known is not None and known.files:
-            return True
+        known, full = self._listings.get(path), f"{self.root}/{path}"
         try:
-            with os.scandir(f"{self.root}/{folder}") as entries:
-                return any(entry.name.endswith(_ENDINGS) for entry in entries)
+            if known is not None and known.settled and known.mtime == os.stat(full).st_mtime_ns:  # noqa: PTH116
+                return not known.stored_in(folder).is_empty
+            with os.scandir(full) as entries:
+                names = (entry.name for entry in entries if entry.name.endswith(_ENDINGS))
+                return any(_own_files(folder, [(name, Stamp(0, 0))]) for name in names)
         except OSError:
             return False
 

@@ -75,7 +75,7 @@ class Build:
         self, period: str, tasks: Sequence[FileTask], read: Read, done: Callable[[int], None]
     ) -> None:
         """Write the rows of files of one period."""
-        self._check_space(sum(map(_estimate, tasks)))
+        self._check_space(sum(map(estimate, tasks)))
         chunks = read(sorted(tasks, key=_order))
         rows = ((batch_of(each, self._feed.arrow), each.spans, each.ends) for each in chunks)
         for part in self._write(period, rows, done):
@@ -146,7 +146,7 @@ def by_period(tasks: Sequence[FileTask], entries: pl.DataFrame) -> dict[str, lis
     months: dict[str, int] = dict(entries.group_by(month).agg(pl.col("size").sum()).iter_rows())
     for task in tasks:
         name = f"{task.file.start:%Y-%m}"
-        months[name] = months.get(name, 0) + _estimate(task)
+        months[name] = months.get(name, 0) + estimate(task)
     length = period_length(months)
     periods: dict[str, list[FileTask]] = {}
     for task in sorted(tasks, key=lambda task: task.file.start):
@@ -154,7 +154,7 @@ def by_period(tasks: Sequence[FileTask], entries: pl.DataFrame) -> dict[str, lis
     return periods
 
 
-def _estimate(task: FileTask) -> int:
+def estimate(task: FileTask) -> int:
     """Return about how many bytes the rows of a file take: as many as its zip."""
     return task.file.size // (_PACKED if task.file.form is Form.CSV else 1)
 

@@ -63,6 +63,9 @@ class ParquetWriter:
 
     def abort(self) -> None:
         """Close the file as it is; nothing can read it."""
+        if self._writer is not None:
+            # Otherwise it writes a footer when it is deleted, which raises.
+            self._writer.is_open = False
         self._file.close()
 
     @property

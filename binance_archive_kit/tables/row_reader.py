@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import accumulate, islice
 from pathlib import Path
@@ -21,8 +22,6 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pyarrow import types
 
-#: What a file raises that is damaged, gone, or cannot be read now.
-DAMAGE = (OSError, pa.ArrowException)
 #: Rows from which a batch is not joined with the next one.
 _BATCH = 16_384
 #: A column for the number of a row, to know which rows a condition has left.
@@ -69,6 +68,29 @@ class Piece(NamedTuple):
     end: int
 
 
+class UnreadableFile(Exception):
+    """A Parquet file is damaged or gone, or cannot be read now.
+
+    Attributes
+    ----------
+    is_passing : bool
+        Whether the file may be sound: the system has too few resources, or denies access.
+    """
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(f"{path}: {error}")
+        number = error.errno if isinstance(error, OSError) else None
+        self.is_passing = number not in (None, errno.ENOENT) or isinstance(error, MemoryError)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise UnreadableFile(path, error) from None
+
+
 class OpenFile:
     """A Parquet file that stays readable after it is deleted; for several threads.
 
@@ -88,15 +110,16 @@ class OpenFile:
 
     Raises
     ------
-    OSError, pyarrow.ArrowException
-        If the file is gone, or another one.
+    UnreadableFile
     """
 
     def __init__(self, path: Path, size: int, crc: int) -> None:
-        self._file = pa.OSFile(str(path))
-        if self._file.size() != size:
-            raise pa.ArrowInvalid(f"{path} has {self._file.size():,} bytes, not {size:,}")
-        self.fragment, self.starts = _footer(path, crc)
+        self._path = path
+        with _reading(path):
+            self._file = pa.OSFile(str(path))
+            if self._file.size() != size:
+                raise pa.ArrowInvalid(f"it has {self._file.size():,} bytes, not {size:,}")
+            self.fragment, self.starts = _footer(path, crc)
         with suppress(OSError):
             os.utime(path)
 
@@ -105,23 +128,23 @@ class OpenFile:
 
         Raises
         ------
-        OSError, pyarrow.ArrowException
-            If they are damaged.
+        UnreadableFile
         """
-        # A reader is for one thread. Making one is cheap, as the footer is parsed.
-        reader = pq.ParquetFile(
-            self._file,
-            metadata=self.fragment.metadata,
-            pre_buffer=False,
-            page_checksum_verification=True,
-        )
-        table = reader.read_row_group(row_group, list(columns), use_threads=False)
         rows = self.starts[row_group + 1] - self.starts[row_group]
-        for column in table.columns:
-            # Pages have checksums, but their headers do not.
-            column.validate(full=types.is_dictionary(column.type))
-            if len(column) != rows:
-                raise pa.ArrowInvalid(f"a row group has {len(column):,} values, not {rows:,}")
+        with _reading(self._path):
+            # A reader is for one thread. Making one is cheap, as the footer is parsed.
+            reader = pq.ParquetFile(
+                self._file,
+                metadata=self.fragment.metadata,
+                pre_buffer=False,
+                page_checksum_verification=True,
+            )
+            table = reader.read_row_group(row_group, list(columns), use_threads=False)
+            for column in table.columns:
+                # Pages have checksums, but their headers do not.
+                column.validate(full=types.is_dictionary(column.type))
+                if len(column) != rows:
+                    raise pa.ArrowInvalid(f"a column has {len(column):,} values, not {rows:,}")
         return table.select(columns)
 
     def matching(self, where: ds.Expression | None) -> frozenset[int]:
@@ -146,7 +169,7 @@ def footer_crc(path: Path) -> int:
 def _footer(path: Path, crc: int) -> tuple[ds.Fragment, tuple[int, ...]]:
     """Parse the footer of a part. Files never change, and their names are never used again."""
     if footer_crc(path) != crc:
-        raise pa.ArrowInvalid(f"{path} has another footer")
+        raise pa.ArrowInvalid("it has another footer")
     fragment = _FORM.make_fragment(str(path), _SYSTEM)
     counts = (fragment.metadata.row_group(n).num_rows for n in range(fragment.num_row_groups))
     return fragment, tuple(accumulate(counts, initial=0))
@@ -172,7 +195,7 @@ class RowReader:
         files: Mapping[int, OpenFile],
         columns: Sequence[str],
         where: ds.Expression | None,
-        damaged: Callable[[Piece, Exception], Iterator[pa.RecordBatch]],
+        damaged: Callable[[Piece, UnreadableFile], Iterator[pa.RecordBatch]],
     ) -> None:
         self._files = files
         self._columns = list(columns)
@@ -201,7 +224,7 @@ class RowReader:
                         decoded[other] = pool.submit(self._decode, own)
                 try:
                     table, ranges = decoded[key].result()
-                except DAMAGE as error:
+                except UnreadableFile as error:
                     yield from joined.take()
                     for batch in self._damaged(piece, error):
                         yield piece.group, batch
@@ -219,15 +242,18 @@ class RowReader:
         if self._where is None:
             table = file.decode(pieces[0].row_group, names)
             return table, ((piece.start, piece.end) for piece in pieces)
-        words = {*re.findall(r"\w+", str(self._where))} - {*names}
-        stored = file.fragment.physical_schema.names
-        others = [name for name in stored if name in words]
-        table = file.decode(pieces[0].row_group, [*names, *others])
+        words = {*re.findall(r"\w+", str(self._where))}
+        needed = [name for name in file.fragment.physical_schema.names if name in words]
+        table = file.decode(pieces[0].row_group, list(dict.fromkeys([*names, *needed])))
         first = min(piece.start for piece in pieces)
         table = table.slice(first, max(piece.end for piece in pieces) - first)
-        numbers = pa.array(np.arange(first, first + len(table), dtype=np.int32))
-        table = table.append_column(_NUMBER, numbers).filter(self._where)
-        rows = table.column(_NUMBER).to_numpy()
+        # Often the condition is true for all rows, and then no other column is copied.
+        numbers = pa.array(np.arange(len(table), dtype=np.int32))
+        numbered = table.select(needed).append_column(_NUMBER, numbers).filter(self._where)
+        found = numbered.column(_NUMBER).combine_chunks()
+        if len(found) < len(table):
+            table = table.take(found)
+        rows = first + found.to_numpy()
         starts = np.searchsorted(rows, [piece.start for piece in pieces]).tolist()
         ends = np.searchsorted(rows, [piece.end for piece in pieces]).tolist()
         return table.select(names), zip(starts, ends, strict=True)

@@ -10,7 +10,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from binance_archive_kit.tables.manifest import FeedFolder, Part
-from binance_archive_kit.tables.row_reader import DAMAGE, OpenFile, Piece, RowReader, Segment
+from binance_archive_kit.tables.row_reader import (
+    OpenFile,
+    Piece,
+    RowReader,
+    Segment,
+    UnreadableFile,
+)
 
 #: Columns of the entries of a part: one row for each file.
 STORED_SCHEMA = pl.Schema(
@@ -66,7 +72,10 @@ class Snapshot:
     """
 
     def __init__(
-        self, folder: FeedFolder, parts: tuple[Part, ...], discard: Callable[[str, Exception], None]
+        self,
+        folder: FeedFolder,
+        parts: tuple[Part, ...],
+        discard: Callable[[str, UnreadableFile], None],
     ) -> None:
         self.parts = parts
         self._folder = folder
@@ -132,7 +141,7 @@ class Snapshot:
             for part in sorted({segment.part for group in groups for segment in group})
         }
 
-        def damaged(piece: Piece, error: Exception) -> Iterator[pa.RecordBatch]:
+        def damaged(piece: Piece, error: UnreadableFile) -> Iterator[pa.RecordBatch]:
             self._discard(self.parts[piece.part].name, error)
             first = files[piece.part].starts[piece.row_group]
             start, end = first + piece.start, first + piece.end
@@ -150,13 +159,15 @@ class Snapshot:
         name, *_, size, crc, _, _ = self.parts[part]
         try:
             return OpenFile(self._folder.data(name), size, crc)
-        except DAMAGE as error:
+        except UnreadableFile as error:
             self._discard(name, error)
-            raise StaleSnapshot(f"{name}: {error}") from None
+            raise StaleSnapshot(str(error)) from None
 
     def _read_entries(self, symbols: frozenset[str] | None) -> pl.DataFrame:
-        where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
         frames = [ENTRY_SCHEMA.to_frame()]
+        if symbols is not None and not symbols:
+            return frames[0]
+        where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
         for index, (name, *_, size, crc) in enumerate(self.parts):
             try:
                 file = OpenFile(self._folder.entries(name), size, crc)
@@ -164,7 +175,7 @@ class Snapshot:
                     file.decode(group, STORED_SCHEMA.names())
                     for group in sorted(file.matching(where))
                 ]
-            except DAMAGE as error:
+            except UnreadableFile as error:
                 self._discard(name, error)
                 continue
             part = pl.lit(index, pl.Int32)

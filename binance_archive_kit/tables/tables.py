@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,11 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.tables.build import Build, BuildReport, IsCurrent, Read, by_period
 from binance_archive_kit.tables.manifest import FeedFolder, Part
+from binance_archive_kit.tables.row_reader import UnreadableFile
 from binance_archive_kit.tables.snapshot import Snapshot
+
+#: Nanoseconds for which a part that was used is not removed for tables built on the side.
+_LATELY = 86_400 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class TableUse:
         if self.folder is None:
             return "Tables: none are kept"
         return (
-            f"Tables: {self.parts:,} files, {render.size(self.bytes)} of at most "
+            f"Tables: {render.counted(self.parts, 'file')}, {render.size(self.bytes)} of at most "
             f"{render.size(self.limit)}, in {self.folder}"
         )
 
@@ -91,10 +94,9 @@ class Tables:
         with suppress(OSError):
             self._folder_of(feed).replace([part], ())
 
-    def _distrust(self, feed: FeedTable, part: str, error: Exception) -> None:
+    def _distrust(self, feed: FeedTable, part: str, error: UnreadableFile) -> None:
         """Discard a part that cannot be read; for this process only if it may be sound."""
-        passing = isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-        if passing or isinstance(error, MemoryError):
+        if error.is_passing:
             with self._lock:
                 self._discarded.add(part)
         else:
@@ -162,23 +164,37 @@ class Tables:
         size = sum(part.bytes for part in parts)
         return TableUse(self._folder, len(parts), size, self._limit)
 
+    def room(self) -> int:
+        """Return the bytes that can be written without removing a part that was used lately.
+
+        None for a day after such a part was removed: tables are larger than estimated then.
+        """
+        with suppress(OSError):
+            if _is_recent(self._full.stat().st_mtime_ns):
+                return 0
+        return self._limit - sum(part.bytes for used, _, part in self._parts() if _is_recent(used))
+
     def trim(self) -> None:
         """Remove the least recently used parts beyond the limit, and tables of other formats."""
-        used: list[tuple[int, FeedFolder, Part]] = []
         for folder in self._feed_folders():
-            parts = folder.load().parts
-            if not parts:
+            if not folder.load().parts:
                 with suppress(OSError), folder.building(wait=False):
                     pass  # it removes what is not listed
-            for part in parts:
-                with suppress(OSError):
-                    used.append((folder.data(part.name).stat().st_mtime_ns, folder, part))
         total = 0
-        for _, folder, part in sorted(used, key=lambda each: each[0], reverse=True):
+        for used, folder, part in sorted(self._parts(), key=lambda each: each[0], reverse=True):
             total += part.bytes
             if total > self._limit:
                 with suppress(OSError):
                     folder.replace([part.name], ())
+                    if _is_recent(used):
+                        self._full.touch()
+
+    def _parts(self) -> Iterator[tuple[int, FeedFolder, Part]]:
+        """Yield the parts of all feeds, with the time of their last use in nanoseconds."""
+        for folder in self._feed_folders():
+            for part in folder.load().parts:
+                with suppress(OSError):
+                    yield folder.data(part.name).stat().st_mtime_ns, folder, part
 
     def clear(self) -> None:
         """Remove everything."""
@@ -192,8 +208,17 @@ class Tables:
         # Nothing can be in there.
         return self._folder or Path(os.devnull, "tables")
 
+    @property
+    def _full(self) -> Path:
+        """A file that was written when a part in use was last removed."""
+        return self._path / "full"
+
     def _feed_folders(self) -> list[FeedFolder]:
         with suppress(OSError):
             paths = sorted(self._path.iterdir())
             return [FeedFolder(path, None) for path in paths if path.is_dir()]
         return []
+
+
+def _is_recent(time_ns: int) -> bool:
+    return time_ns > time.time_ns() - _LATELY

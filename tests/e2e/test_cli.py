@@ -264,8 +264,11 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
         (["symbols", "um", "metrics", "--partition", "monthly"], "Valid: daily"),
         (["matrix", "--matrix-path", "x.json"], "neither a file here nor a shipped one"),
         (["frobnicate"], "No such command"),
-        *[([command, ""], "store: '' is empty") for command in ("verify", "cache")],
-        *[([command, "s3://b/x"], "is a URL") for command in ("verify", "coverage", "cache")],
+        *[([command, ""], "store: '' is empty") for command in ("verify", "build", "cache")],
+        *[
+            ([command, "s3://b/x"], "is a URL")
+            for command in ("verify", "coverage", "build", "cache")
+        ],
         *[([command, "x" * 5_000], "the name is too long") for command in ("verify", "coverage")],
         (["sql", "", "SELECT 1"], "store: '' is empty"),
         (["sql", "a\nb", "SELECT 1"], "control characters"),
@@ -410,7 +413,15 @@ def test_the_universe_is_a_table(tmp_path: Path, archive: LocalS3) -> None:
     assert said.returncode == 0, said.stderr
     head, row = said.stdout.splitlines()
     assert head.split()[:3] == ["symbol", "base", "quote"]
-    assert row.split()[:7] == ["BTCUSDT", "BTC", "USDT", "spot", "2025-07-01", "2025-07-03", "True"]
+    assert row.split()[:7] == [
+        "BTCUSDT",
+        "BTC",
+        "USDT",
+        "spot",
+        "2025-07-01",
+        "2025-07-03",
+        "False",
+    ]
     said = run(*feed, "--at", "2025-07-02", "--symbols", "BTC*,ETH*", "--json", cwd=tmp_path)
     assert [(row["symbol"], row["first"]) for row in json.loads(said.stdout)] == [
         ("BTCUSDT", "2025-07-01")

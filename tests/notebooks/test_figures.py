@@ -27,9 +27,12 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from binance_archive_kit.demo import archive as demo
 from binance_archive_kit.demo import synthetic
+from binance_archive_kit.demo.market import MarketFiles
 from tests.notebooks.test_style import NOTEBOOKS
 
-OBJECTS = synthetic.build()
+MAIN = synthetic.build()
+#: With the market, whose files are built when they are read.
+OBJECTS = MarketFiles(MAIN)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: First and last day of the notebooks' range, both included, and its exclusive end.
@@ -46,7 +49,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Na
     """Run a notebook and return its variables."""
     with pytest.MonkeyPatch.context() as patch:
         # Every notebook serves the same archive: build it once.
-        patch.setattr(demo, "build", lambda: OBJECTS)
+        patch.setattr(demo, "build", lambda: MAIN)
+        patch.setattr(demo, "MarketFiles", lambda _: OBJECTS)
         patch.setenv("PLOOMBER_STATS_ENABLED", "false")
         InteractiveShell.clear_instance()
         shell = InteractiveShell.instance(history_manager=None)
@@ -72,12 +76,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Na
 def rows_of(folder: str, *, days: tuple[date, date] | None = None) -> list[list[str]]:
     """Read the data rows of the zips in a folder of the archive, in the order of their names."""
     found = []
-    for key, data in OBJECTS.items():
+    for key in OBJECTS:
         if not key.startswith(f"data/{folder}/") or not key.endswith(".zip"):
             continue
         if days and not str(days[0]) <= key[-len("YYYY-MM-DD.zip") : -len(".zip")] <= str(days[1]):
             continue
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(io.BytesIO(OBJECTS[key])) as archive:
             [name] = archive.namelist()
             lines = csv.reader(io.TextIOWrapper(archive.open(name), "utf-8"))
             found += [row for row in lines if row[0][0].isdigit()]
@@ -480,3 +484,63 @@ def test_an_existing_archive(run: Callable[[str], Names]) -> None:
     assert actions == {"keep": 7, "download": 8}
     assert "9 downloaded, 6 kept" in names["result"].headline()
     assert len(list((names["folder"] / "quarantine").rglob("*.json"))) == 1
+
+
+# -- 09 ---------------------------------------------------------------------------------
+
+MARKET_END = date(2025, 6, 30)
+#: Open and close by day.
+Prices = dict[date, tuple[float, float]]
+
+
+def month_after(day: date) -> date:
+    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def gain_of(prices: Prices, day: date) -> float:
+    """Return the gain from an open to that of the next month, or to the last close before it."""
+    until = month_after(day)
+    if until in prices:
+        return prices[until][0] / prices[day][0] - 1
+    return prices[max(each for each in prices if each < until)][1] / prices[day][0] - 1
+
+
+def growth_of(market: dict[str, Prices], share: int) -> Iterator[tuple[Any, ...]]:
+    """Give the growth of the best of a market, one in `share` of its symbols, by month."""
+    growth, day = 1.0, date(2022, 10, 1)
+    while month_after(day) <= MARKET_END:
+        past = {
+            symbol: prices[day - DAY][1] / prices[day - 91 * DAY][1]
+            for symbol, prices in market.items()
+            if {day, day - DAY, day - 91 * DAY} <= prices.keys()
+        }
+        best = sorted(past, key=past.__getitem__, reverse=True)[: len(past) // share]
+        growth *= 1 + statistics.fmean(gain_of(market[symbol], day) for symbol in best)
+        yield datetime.combine(day, datetime.min.time(), UTC), growth
+        day = month_after(day)
+
+
+def test_survivors_do_better_by_the_same_rule(run: Callable[[str], Names]) -> None:
+    names = run("09_whole_market")
+    folder = "spot/monthly/klines"
+    symbols = {key.split("/")[4] for key in OBJECTS if key.startswith(f"data/{folder}/")}
+    market: dict[str, Prices] = {
+        symbol: {
+            instant(row[0]).date(): (float(row[1]), float(row[4]))
+            for row in rows_of(f"{folder}/{symbol}/1d")
+        }
+        for symbol in symbols
+        if symbol.endswith("USDT")
+    }
+    assert set(names["universe"]["symbol"]) == market.keys()
+    survivors = {symbol: prices for symbol, prices in market.items() if MARKET_END in prices}
+    assert set(names["survivors"]["symbol"]) == survivors.keys()
+    for which, share in (("best quarter", 4), ("all symbols", 1)):
+        ends = []
+        for label, chosen in (("universe at each date", market), ("today's survivors", survivors)):
+            expected = [*growth_of(chosen, share)]
+            found = names["results"][which].filter(list=label)
+            same(found, ["open_time", "growth"], expected)
+            ends.append(expected[-1][1])
+        # The claim of the text.
+        assert ends[1] > 1.4 * ends[0]

@@ -26,7 +26,6 @@ HEAVY = [
     "polars",
     "duckdb",
     "pydantic",
-    "httpx",
     "pycurl",
 ]
 
@@ -193,10 +192,10 @@ def test_the_import_loads_nothing_heavy() -> None:
     [
         (
             "import binance_archive_kit as b; b.CollectionConfig",
-            "polars httpx pycurl duckdb matplotlib",
+            "polars pycurl duckdb matplotlib",
         ),
         ("import binance_archive_kit as b; b.collect", "matplotlib IPython ipywidgets prefect"),
-        ("import binance_archive_kit as b; b.plan", "duckdb jupyterlab pycurl"),
+        ("import binance_archive_kit as b; b.plan", "duckdb jupyterlab httpx"),
     ],
 )
 def test_names_load_no_more_than_they_need(code: str, absent: str) -> None:

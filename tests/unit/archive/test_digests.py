@@ -272,5 +272,5 @@ def test_no_thread_is_left_behind(server: LocalS3) -> None:
 
     before = threading.active_count()
     asyncio.run(main())
-    assert not [each for each in threading.enumerate() if each.name == "digests"]
+    assert not [each for each in threading.enumerate() if each.name == "curl"]
     assert threading.active_count() <= before

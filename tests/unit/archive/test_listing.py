@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
@@ -565,3 +566,60 @@ def test_listings_go_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ListingError):
             listed("https://127.0.0.1:9")
         assert tunnel.asked
+
+
+@pytest.mark.parametrize("status", [200, 407])
+def test_listings_without_tls_are_forwarded_by_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Many proxies let only port 443 be tunnelled to."""
+    with Answers(lambda _: answer(status, page(both(0, 1)))) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        if status == 200:
+            assert len(listed("http://archive.example")[0].objects) == 2
+        else:
+            with pytest.raises(ListingError, match="the proxy asks for a user"):
+                listed("http://archive.example")
+        assert proxy.asked[0].startswith("http://archive.example/data.binance.vision?prefix=")
+
+
+@pytest.mark.parametrize(("after", "seconds"), [("1", 1.0), ("x", 0.0), ("99999999999", 0.0)])
+def test_a_throttled_listing_waits_as_long_as_it_is_told(
+    answers: Answers, after: str, seconds: float
+) -> None:
+    replies = [answer(503, b"", f"Retry-After: {after}"), ok(page(both(0, 1)))]
+    answers.reply = lambda _: replies.pop(0) if len(replies) > 1 else replies[0]
+    began = time.monotonic()
+    assert len(listed(answers.url)[0].objects) == 2
+    assert seconds <= time.monotonic() - began < seconds + 5
+
+
+def test_connections_are_reused_and_limited() -> None:
+    """Asked for all at once, as many folders as there are."""
+    folders = [
+        Folder(Stream(Market.SPOT, DataType.KLINES, f"A{at}USDT", Interval.H1), Partition.DAILY)
+        for at in range(200)
+    ]
+
+    async def main(endpoint: str) -> None:
+        async with ListingClient(endpoint, "data.binance.vision", 20) as client:
+            await client.list_folders({folder: [(FIRST, FIRST)] for folder in folders})
+
+    with LocalS3({}, latency=0.01) as server, Relay(server.url) as relay:
+        asyncio.run(main(relay.url))
+        assert len(server.requests) == 400
+        assert relay.connections <= archive._CONCURRENCY
+
+
+def test_a_cancelled_listing_leaves_nothing_behind(answers: Answers) -> None:
+    answers.reply = lambda _: [30.0]
+
+    async def main() -> None:
+        async with ListingClient(answers.url, "data.binance.vision", 20) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await client.symbols(PARENT)
+
+    before = threading.active_count()
+    asyncio.run(main())
+    assert threading.active_count() <= before

@@ -6,6 +6,8 @@ from datetime import date
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from binance_archive_kit.archive.enums import Market
@@ -119,6 +121,25 @@ def test_an_impossible_delivery_day_leaves_the_contract_unknown() -> None:
     assert split_symbol(OPTIONS, "BTC-259999-100000-C").contract is None
 
 
+@given(st.sampled_from(Market), st.text(max_size=30), st.text(max_size=30))
+def test_any_text_is_split_or_null(market: Market, text: str, other: str) -> None:
+    parts = split_symbols(market, [text, other])[text]
+    assert (parts.base is None) == (parts.quote is None)
+    if parts.base is not None:
+        assert parts.base
+        assert text.startswith(parts.base)
+    events_of(market, text)
+    crossings(market, text, date(2020, 1, 1), date(2026, 1, 1))
+
+
+@given(st.sampled_from(sorted(load_symbols().quotes[SPOT])), st.text("ABCDTUS", min_size=1))
+def test_a_split_of_a_pair_is_one_of_its_divisions(quote: str, base: str) -> None:
+    parts = split_symbol(SPOT, base + quote)
+    if parts.base is not None:
+        assert f"{parts.base}{parts.quote}" == base + quote
+        assert parts.quote in load_symbols().quotes[SPOT]
+
+
 def test_other_symbols_of_a_listing_decide_ambiguous_ones() -> None:
     assert split_symbols(SPOT, ["ZZZZTUSD"])["ZZZZTUSD"].quote is None
     assert split_symbols(SPOT, ["ZZZZTUSD", "ZZZZUSDT"])["ZZZZTUSD"].quote == "TUSD"
@@ -184,6 +205,7 @@ def test_events_apply_to_pairs_of_their_asset(
         (UM, "LITUSDT", "2024-01-01", "2024-12-31", False),
         (UM, "LITUSDT", "2024-01-01", "2026-01-31", True),
         (UM, "LITUSDT", "2026-01-01", "2026-01-31", False),
+        (UM, "LITUSDTSETTLED", "2024-01-01", "2026-01-31", False),
         (UM, "LITUSDT", "2025-02-01", "2025-12-23", True),  # the rest of the old, and the new
         # A renamed asset: days whose data are filed under the other symbol.
         (SPOT, "FTMUSDT", "2024-01-01", "2025-01-13", False),

@@ -18,7 +18,7 @@ from binance_archive_kit.demo import synthetic
 from binance_archive_kit.demo.market import MARKET, MarketFiles
 
 #: SHA-256 over the keys and texts of the files of 1d.
-TEXTS_DIGEST = "b9114d721ba771ff72527122c359c360564e98921ee822caffbce60edb549597"
+TEXTS_DIGEST = "fdcd8f0ce9b4505ca1baebdef91c9a7bda1eead4277e671d9ecc2b38babea2bf"
 
 MAIN = synthetic.build()
 FILES = MarketFiles(MAIN)
@@ -150,6 +150,8 @@ def test_days_agree_with_their_month() -> None:
 def test_a_renamed_coin_goes_on_and_an_ended_one_has_lost_most() -> None:
     old, new = daily_rows("spot", "MATICUSDT"), daily_rows("spot", "POLUSDT")
     assert (max(old), min(new)) == (date(2024, 9, 10), date(2024, 9, 13))
+    moved = float(new[date(2024, 9, 13)][1]) / float(old[date(2024, 9, 10)][4])
+    assert moved == pytest.approx(1, abs=0.15)
     for symbol in ("SRMUSDT", "WAVESUSDT", "OMGUSDT", "REEFUSDT"):
         closes = [float(row[4]) for row in daily_rows("spot", symbol).values()]
         assert closes[-1] < 0.4 * closes[-151]

@@ -469,7 +469,8 @@ def test_a_target_that_cannot_be_written_is_named(root: Path, lake: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"market": "sopt"}, "has no sopt; it has spot_klines"),
+        ({"market": "sopt"}, "market: 'sopt' is not valid; did you mean 'spot'"),
+        ({"market": "options"}, "has no options; it has spot_klines"),
         ({"data_type": "trades"}, "has no trades"),
         ({"symbols": "QQAUSDTT"}, "symbols: 'QQAUSDTT' is not valid; did you mean 'QQAUSDT'"),
         ({"symbols": "*EUR"}, "matches none"),

@@ -150,6 +150,16 @@ def test_symbols_that_are_not_listed_are_named() -> None:
     assert messages.unlisted_symbols(fields, {}, MATRIX) == []
 
 
+def test_patterns_are_compared_with_the_listed_symbols() -> None:
+    fields = fields_of(markets=["spot", "futures_um"], symbols=["*USDT", "*USDC", "*EUR"])
+    listed = {Market.SPOT: ["BTCUSDT"], Market.FUTURES_UM: ["BTCUSDT", "BTCUSDC"]}
+    found = messages.unlisted_symbols(fields, listed, MATRIX)
+    assert [(each.level, each.text) for each in found] == [
+        (Level.CANNOT, "*EUR is not listed in spot, USD-M futures by the archive"),
+        (Level.NOTE, "*USDC is not listed in spot"),
+    ]
+
+
 def test_symbols_are_known_by_the_name_they_are_filed_under() -> None:
     fields = fields_of(markets=["options"], data_types=["BVOLIndex"], symbols=["BTC"])
     assert messages.unlisted_symbols(fields, {Market.OPTIONS: ["BTCBVOLUSDT"]}, MATRIX) == []

@@ -89,6 +89,22 @@ def test_nothing_more_is_listed_while_the_last_days_are_not_due() -> None:
     assert witnesses(asked.folders, listing, MATRIX, NOW) == []
 
 
+@pytest.mark.parametrize(("months", "more"), [(3, 0), (2, 6)])
+def test_nothing_more_is_listed_of_months_that_are_all_there(months: int, more: int) -> None:
+    """A monthly file tells nothing of the days after its first one, but nothing is absent."""
+    folder = Folder(Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H4), Partition.MONTHLY)
+    config = config_of(
+        partition="monthly",
+        intervals={"klines": ["4h"]},
+        date_range={"start": "2025-01-01", "end": "2025-03-31"},
+    )
+    asked = expand(config, MATRIX, NOW)
+    objects = {f"2025-{at + 1:02}": Listed(1, "", "", True) for at in range(months)}
+    listing = {folder: FolderListing(objects, ends=True)}
+    found = [request.folder for request in witnesses(asked.folders, listing, MATRIX, NOW)]
+    assert len([each for each in found if each.symbol == "BTCUSDT"]) == more
+
+
 lasts = st.dictionaries(
     st.tuples(st.sampled_from(["AUSDT", "BUSDT", "CUSDT"]), st.sampled_from(Interval)),
     st.integers(0, 3),

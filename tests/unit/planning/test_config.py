@@ -356,6 +356,7 @@ def test_help_shows_a_readable_signature() -> None:
             (),
         ),
         ({"quote": "USDT"}, ("*",), ("USDT",)),
+        ({"symbols": [], "quote": "USDT"}, ("*",), ("USDT",)),
         ({"symbols": None, "quote": ["USDT", "USDC"]}, ("*",), ("USDT", "USDC")),
         ({"symbols": "BTC*", "quote": "USDT"}, ("BTC*",), ("USDT",)),
     ],

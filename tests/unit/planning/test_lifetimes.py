@@ -113,7 +113,7 @@ def test_a_feed_of_monthly_files_takes_one_listing() -> None:
     assert listing.requests == 1
     ended = life(Listing((), months("2020-01", "2026-09")), {Partition.MONTHLY: MONTHLY})
     assert not ended.recent
-    assert ended.ended(date(2026, 10, 31)) == (
+    assert ended.ended(date(2026, 10, 31), publishing=True) == (
         True,
         "monthly files to 2026-09; other symbols go on to 2026-10-31; files were due to 2026-10-31",
     )
@@ -127,18 +127,29 @@ def test_other_keys_in_a_folder_do_not_hide_its_first_file() -> None:
 
 def test_a_symbol_has_ended_if_others_go_on() -> None:
     found = life(Listing(days("2025-01-01", "2026-11-20"), months("2025-01", "2026-10")))
-    assert found.ended(date(2026, 11, 29)) == (
+    assert found.ended(date(2026, 11, 29), publishing=True) == (
         True,
         "daily files to 2026-11-20; other symbols go on to 2026-11-29",
     )
-    # A few days are no evidence, nor is a market of which nothing is newer.
-    assert found.ended(date(2026, 11, 23)) == (False, "daily files to 2026-11-20")
-    assert found.ended(date(2026, 11, 20)) == (False, "daily files to 2026-11-20")
-    assert found.ended(None) == (False, "daily files to 2026-11-20")
+    # A few days are no evidence.
+    for newest in (date(2026, 11, 23), date(2026, 11, 20)):
+        assert found.ended(newest, publishing=True) == (False, "daily files to 2026-11-20")
+
+
+def test_a_symbol_has_not_ended_if_all_end_together() -> None:
+    found = life(Listing(days("2025-01-01", "2025-07-15"), months("2025-01", "2025-06")))
+    assert found.ended(date(2025, 7, 15), publishing=False) == (
+        False,
+        "daily files to 2025-07-15, as far as any symbol; files were due to 2026-11-28",
+    )
+    assert found.ended(date(2025, 7, 20), publishing=False) == (
+        True,
+        "daily files to 2025-07-15; other symbols go on to 2025-07-20",
+    )
 
 
 def test_nothing_is_said_of_a_symbol_without_files() -> None:
-    assert life(Listing(())).ended(date(2026, 11, 29)) == (None, "no file")
+    assert life(Listing(())).ended(date(2026, 11, 29), publishing=True) == (None, "no file")
 
 
 def test_a_symbol_lives_as_long_as_any_of_its_intervals() -> None:

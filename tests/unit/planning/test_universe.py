@@ -106,6 +106,36 @@ def test_symbols_and_quotes(server: LocalS3) -> None:
     assert ask(server, symbols=["BTCUSDT", "*SETTLED"], quote=["USDT"]).height == 2
 
 
+def test_one_dead_symbol_is_compared_with_those_that_go_on(server: LocalS3) -> None:
+    [row] = ask(server, symbols="MATICUSDT").iter_rows(named=True)
+    assert row["ended"]
+    assert f"other symbols go on to {TODAY - timedelta(2)}" in row["evidence"]
+
+
+def test_a_copy_of_earlier_days_has_living_symbols() -> None:
+    keys = [
+        key
+        for name, last in (("ADAUSDT", 31), ("BTCUSDT", 31), ("DEADUSDT", 20))
+        for key in keys_of(name, date(2024, 1, 1), date(2024, 1, last), D1, Market.FUTURES_UM)
+    ]
+    with LocalS3(dict.fromkeys(keys, b"")) as server:
+        ended = dict(ask(server).select("symbol", "ended").iter_rows())
+        assert ended == {"ADAUSDT": False, "BTCUSDT": False, "DEADUSDT": True}
+        [row] = ask(server, symbols="DEADUSDT").iter_rows(named=True)
+        assert row["evidence"] == "daily files to 2024-01-20; other symbols go on to 2024-01-31"
+        assert not ask(server, interval=None, symbols="ADAUSDT")["delisted"][0]
+        assert ask(server, at="2024-02-15")["symbol"].to_list() == ["ADAUSDT", "BTCUSDT"]
+
+
+def test_symbols_of_an_ended_feed_have_ended() -> None:
+    stream = Stream(Market.FUTURES_UM, DataType.BOOK_TICKER, "BTCUSDT")
+    key = Folder(stream, Partition.DAILY).key("2024-03-30")
+    with LocalS3({key: b""}) as server:
+        [row] = universe("um", "bookTicker", endpoint_url=server.url).iter_rows(named=True)
+    assert row["ended"]
+    assert row["evidence"] == "daily files to 2024-03-30; USD-M futures bookTicker has ended"
+
+
 def test_delisted_is_said_only_of_all_intervals(server: LocalS3) -> None:
     frame = ask(server, interval=None, symbols=["BTCUSDT", "MATICUSDT"])
     rows = {row["symbol"]: row for row in frame.iter_rows(named=True)}

@@ -28,6 +28,26 @@ def test_a_folder_expects_its_own_days(two_days: Path) -> None:
     assert report.to_frame().equals(report.streams)
 
 
+def test_days_that_cross_the_change_of_a_symbol_are_named(tmp_path: Path) -> None:
+    for day in ("2022-01-24", "2022-01-25"):
+        for symbol in ("BTTUSDT", "BTCUSDT"):
+            plant(tmp_path, kline(symbol, day), hours(day))
+    report = bak.coverage(tmp_path)
+    [change] = report.changes
+    assert change.startswith("BTTUSDT: BTT was renamed to BTTC (from 2022-01-25): one BTT")
+    assert "#311" in change
+    said = "; a symbol changes within these days, BTTUSDT: BTT was renamed to BTTC"
+    assert said in report.verdict
+    assert "#311" not in report.verdict
+    assert "1 change of symbols (do not compare prices across)\n    BTTUSDT" in str(report)
+    ready = bak.backtest_coverage(tmp_path)
+    assert said in ready.verdict
+    assert "1 change of symbols" in repr(ready)
+    before = bak.coverage(tmp_path, end="2022-01-24")
+    assert before.changes == ()
+    assert before.is_complete
+
+
 def test_days_beyond_the_files_are_not_collected(two_days: Path) -> None:
     report = bak.coverage(two_days, start="2025-06-30", end=date(2025, 7, 4))
     assert gaps_of(report) == [

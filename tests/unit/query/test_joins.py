@@ -610,7 +610,7 @@ def test_a_candle_never_sees_the_one_it_opens(futures: Path) -> None:
         ({"symbol": ["BTCUSDT"]}, r"symbol: \['BTCUSDT'\] is neither a name nor a mapping"),
         ({"symbol": {"BTCUSDT": None}}, "symbol: {'BTCUSDT': None} is neither"),
         ({"data_type": "klines", "interval": ["1h"]}, r"interval: \['1h'\] is not valid"),
-        ({"symbol": {"ETHUSDT": "ETHUSDT"}}, "symbol: the mapping lacks 'BTCUSDT'"),
+        ({"symbol": {"ETHUSDT": "ETHUSDT"}}, "symbol: the mapping has no 'BTCUSDT'"),
         ({"data_type": "klines", "interval": "1min"}, "interval: '1min'"),
         ({"data_type": "klines"}, "interval: choose one of 1m, 1h"),
         ({"data_type": None}, "market, data_type: name a feed"),

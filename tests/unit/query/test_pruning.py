@@ -312,10 +312,10 @@ def test_columns_come_in_the_order_asked_for(
 
 
 def test_a_limit_stops_early(tmp_path: Path) -> None:
-    # Few files are read together at first.
+    # More files than are read together.
     keys = [
         other("trades", f"{number}USDT", day, "spot")
-        for number in range(100, 130)
+        for number in range(100, 700)
         for day in ("2024-12-31", "2025-01-01")
     ]
     for key in keys:

@@ -15,6 +15,12 @@ from hypothesis import strategies as st
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.query.engine import Engine, ReadOptions
+from binance_archive_kit.query.file_lookup import ScanContext
+from binance_archive_kit.query.pruning import Selection
+from binance_archive_kit.query.scan_planner import ScanPlanner
+from binance_archive_kit.query.tabled_files import TabledFiles
+from binance_archive_kit.storage.store import Store
 from tests.support.planted import DAY, HOUR, every, plant
 from tests.support.stores import (
     Rows,
@@ -387,3 +393,67 @@ def test_a_file_of_the_other_partition_shares_a_known_month(
             for _ in range(2):
                 rows = view_rows(con, "spot_klines")
                 assert_same(promised(rows, schema_of(MONTH)), expected)
+
+
+# Tables
+
+
+def steps_of(root: Path, selection: Selection | None = None) -> list[tuple[int, list[str]]]:
+    """Return for each step the number of files in tables, and the names of those to read."""
+    engine = Engine(root, ReadOptions())
+    feed = engine.feed("spot", "klines")
+    context = ScanContext(Store(root), engine.known, Partition.DAILY, None)
+    tabled = TabledFiles(engine.cache.tables.snapshot(feed).entries())
+    planner = ScanPlanner(context, feed, selection or Selection())
+    return [
+        (step.tabled, [Path(task.file.path).stem for task in step.tasks])
+        for step in planner.steps(engine.folders(feed), tabled)
+    ]
+
+
+def test_files_in_tables_are_one_step(tmp_path: Path) -> None:
+    keys = [kline(symbol, f"2025-07-0{day}") for symbol in ("BUSDT", "AUSDT") for day in (1, 2, 3)]
+    for key in keys:
+        put(tmp_path, key)
+    assert steps_of(tmp_path) == [
+        (
+            0,
+            [f"{symbol}-1h-2025-07-0{day}" for symbol in ("AUSDT", "BUSDT") for day in (1, 2, 3)],
+        )
+    ]
+    bak.store(tmp_path).build()
+    assert steps_of(tmp_path) == [(6, [])]
+    assert steps_of(tmp_path, Selection(frozenset(["BUSDT"]))) == [(3, [])]
+    put(tmp_path, keys[4], seed=1)
+    assert steps_of(tmp_path) == [(1, []), (0, ["AUSDT-1h-2025-07-02"]), (4, [])]
+    (tmp_path / str(keys[3])).unlink()
+    assert steps_of(tmp_path) == [(0, ["AUSDT-1h-2025-07-02"]), (4, [])]
+    put(tmp_path, kline("0USDT", "2025-07-01"))
+    assert steps_of(tmp_path) == [(0, ["0USDT-1h-2025-07-01", "AUSDT-1h-2025-07-02"]), (4, [])]
+
+
+def test_months_that_daily_and_monthly_files_cover_are_chosen_file_by_file(tmp_path: Path) -> None:
+    june = kline("BTCUSDT", "2025-06")
+    put(tmp_path, june, 720)
+    put(tmp_path, MONTH, 744)
+    put(tmp_path, DAYS[4])
+    bak.store(tmp_path).build()
+    # The monthly file without the day of the daily one is not what tables have rows of.
+    assert steps_of(tmp_path) == [
+        (1, []),
+        (0, ["BTCUSDT-1h-2025-07"]),
+        (1, []),
+        (0, ["BTCUSDT-1h-2025-07"]),
+    ]
+    (tmp_path / str(DAYS[4])).unlink()
+    assert steps_of(tmp_path) == [(2, [])]
+
+
+def test_candles_before_their_file_are_chosen_file_by_file(tmp_path: Path) -> None:
+    for key, weeks in ((JUNE_WEEKS, WEEKS[:5]), (JULY_WEEKS, WEEKS[4:])):
+        plant(tmp_path, key, weeks)
+    expected = times_of(bak.store(tmp_path, cache=False), "1w")
+    bak.store(tmp_path).build()
+    store = bak.store(tmp_path)
+    assert times_of(store, "1w") == expected
+    assert expected == sorted(set(expected))

@@ -81,7 +81,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     st.lists(steps, min_size=5, max_size=40),
     st.integers(0, 3),

@@ -16,11 +16,11 @@ import pytest
 from binance_archive_kit.reading.chunks import Chunk, batch_of
 from binance_archive_kit.tables.parquet_writer import ParquetWriter
 from binance_archive_kit.tables.row_reader import (
-    DAMAGE,
     OpenFile,
     Piece,
     RowReader,
     Segment,
+    UnreadableFile,
     footer_crc,
 )
 from tests.support.stores import kline
@@ -46,7 +46,7 @@ def opened(path: Path) -> OpenFile:
     return OpenFile(path, path.stat().st_size, footer_crc(path))
 
 
-def no_damage(piece: Piece, error: Exception) -> Iterator[pa.RecordBatch]:
+def no_damage(piece: Piece, error: UnreadableFile) -> Iterator[pa.RecordBatch]:
     raise AssertionError(piece)
 
 
@@ -55,9 +55,9 @@ def test_files_other_than_the_expected_are_refused(tmp_path: Path) -> None:
     written(path)
     size, crc = path.stat().st_size, footer_crc(path)
     for wrong_size, wrong_crc in ((size + 1, crc), (size, crc + 1)):
-        with pytest.raises(DAMAGE):
+        with pytest.raises(UnreadableFile):
             OpenFile(path, wrong_size, wrong_crc)
-    with pytest.raises(DAMAGE):
+    with pytest.raises(UnreadableFile):
         OpenFile(tmp_path / "y", size, crc)
     assert OpenFile(path, size, crc).starts == (0, 1000, 1010, 4010)
 
@@ -112,6 +112,14 @@ def test_ranges_are_cut_by_row_groups(tmp_path: Path) -> None:
         assert plain(batches).equals(plain(table.slice(start, end - start).to_batches()))
 
 
+def test_an_invalid_condition_is_no_damage(tmp_path: Path) -> None:
+    written(tmp_path / "x")
+    files = {0: opened(tmp_path / "x")}
+    where = ds.field("symbol").cast(pa.int64()) > 0
+    with pytest.raises(pa.ArrowInvalid):
+        list(RowReader(files, ["close"], where, no_damage).read([[Segment(0, 0, 5)]]))
+
+
 def test_nothing_is_read_of_nothing(tmp_path: Path) -> None:
     written(tmp_path / "x")
     reader = RowReader({0: opened(tmp_path / "x")}, ["close"], None, no_damage)
@@ -136,7 +144,7 @@ def test_flipped_bits_in_the_headers_of_pages(tmp_path: Path, name: str) -> None
             path.write_bytes(damaged)
             try:
                 found = OpenFile(path, len(content), crc).decode(0, [name])
-            except DAMAGE:
+            except UnreadableFile:
                 refused += 1
                 continue
             assert plain(found.to_batches()).equals(expected), (offset, bit)

@@ -103,6 +103,9 @@ def test_entries_of_symbols(tmp_path: Path) -> None:
     some = tables.snapshot(FEED).entries({"S007USDT"})
     assert some.height == 3
     assert some.equals(tables.snapshot(FEED).entries().filter(pl.col("symbol") == "S007USDT"))
+    for none in (set(), {"OTHER"}):
+        assert tables.snapshot(FEED).entries(none).is_empty()
+    assert tables.use().parts == 1
 
 
 def test_snapshots_are_kept_until_a_commit(tmp_path: Path) -> None:
@@ -140,7 +143,7 @@ def test_use_and_clear(tmp_path: Path) -> None:
     use = tables.use()
     size = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
     assert (use.folder, use.parts, use.bytes, use.limit) == (tmp_path / "t", 1, size, LIMIT)
-    assert str(use).startswith("Tables: 1 files, ")
+    assert str(use).startswith("Tables: 1 file, ")
     assert str(use).endswith(f" of at most 1.0 GB, in {tmp_path / 't'}")
     tables.clear()
     assert not (tmp_path / "t").exists()
