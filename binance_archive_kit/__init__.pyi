@@ -40,6 +40,7 @@ from .query.sql import sql
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
+from .tables.tables import TableUse
 
 __all__ = [
     "Absence",
@@ -78,6 +79,7 @@ __all__ = [
     "SkippedFile",
     "StoreError",
     "StorePart",
+    "TableUse",
     "Verification",
     "WorkflowError",
     "__version__",
