@@ -116,13 +116,21 @@ class TableBuilder:
                     tally.count(chunk)
                     yield chunk
 
+        tasks = lookup.current(files)
+        proofs = self._context.store.records.proofs(*feed.prefixes) if tasks else {}
+        digests = {
+            task.file.path: proof.sha256
+            for task in tasks
+            if task.file.is_zip and (proof := proofs.get(task.file.key)) is not None
+        }
         try:
             return self._cache.tables.build(
                 feed,
-                lookup.current(files),
+                tasks,
                 read,
                 is_current=partial(self._are_current, feed),
                 done=done,
+                digests=digests,
                 wait=wait,
             )
         finally:
