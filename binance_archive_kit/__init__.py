@@ -19,7 +19,8 @@ How data flow::
 
 The packages, from the ground up; each imports only from lower ones::
 
-    errors, paths, timestamps, suggestions   errors; parsing of paths and times; valid values
+    errors, garbage, paths, timestamps, suggestions
+                 errors; a pause of the collector; parsing of paths and times; valid values
     display      summaries of results, progress, background work
     archive      what Binance publishes (keys, feeds, schemas, listing, digests); how to reach it
     storage      the local folder: where a file lies, proof, records, quarantine, verify

@@ -19,6 +19,8 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.parquet_folder import to_parquet
+from .export.result import ParquetExport
 from .export.wide_frames import panel
 from .form.widget import ConfigForm
 from .planning.config import CollectionConfig
@@ -38,6 +40,7 @@ from .query.sql import sql
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
+from .tables.tables import TableUse
 
 __all__ = [
     "Absence",
@@ -67,6 +70,7 @@ __all__ = [
     "MissingExtraError",
     "ObjectError",
     "OpenStore",
+    "ParquetExport",
     "Partition",
     "Plan",
     "Reason",
@@ -75,6 +79,7 @@ __all__ = [
     "SkippedFile",
     "StoreError",
     "StorePart",
+    "TableUse",
     "Verification",
     "WorkflowError",
     "__version__",
@@ -97,6 +102,7 @@ __all__ = [
     "schema",
     "sql",
     "store",
+    "to_parquet",
     "universe",
     "verify",
 ]

@@ -51,7 +51,7 @@ from binance_archive_kit.errors import ListingError, shown
 #: Most keys in one page of S3.
 PAGE = 1_000
 #: Requests in flight.
-_CONCURRENCY = 32
+_CONCURRENCY = 64
 _TRIES = 5
 #: Seconds without a byte after which a request is repeated, if `timeout` is not shorter.
 _PATIENCE = 30.0

@@ -1,7 +1,7 @@
 """Daily prices of the coins of a small market, three years long.
 
 Bitcoin drives the market. Other coins follow it and have a course of their own, which lasts for
-some months (weak momentum). Coins that end lose most of their value before; some of them rise
+some months (weak momentum). Coins that end lose much of their value before; some of them rise
 first. Whole numbers only, as in `prices`.
 """
 
@@ -36,7 +36,7 @@ _MILLION = 10**6
 _QUARTERS = (
     -300, -1_500, 3_500, 500, -1_000, 4_000, 4_000, -1_000, 200, 3_500, -1_500, 2_500, 0,
 )  # fmt: skip
-#: Days in which a coin loses most of its value before it ends, of the crash with which this
+#: Days in which a coin loses much of its value before it ends, of the crash with which this
 #: begins, and of the rise before.
 _FALL, _CRASH, _RISE = 150, 45, 35
 
@@ -72,8 +72,8 @@ class Coin:
 
     @property
     def falls(self) -> bool:
-        """Whether it loses most of its value."""
-        return self.last < LAST_DAY
+        """Whether it loses much of its value before it ends; a renamed coin goes on."""
+        return self.last < LAST_DAY and self.name != "MATIC"
 
 
 _LIVING = """

@@ -4,7 +4,8 @@ Their keys are known at once, so that a listing does not wait. `MARKET` states w
 
 * candles of 1d as monthly files of 2022-07 to 2025-06, and as daily ones of July 2025 or of the
   last month of a symbol that has ended;
-* candles of 1m as monthly files of 2023, for the spot symbols BTCUSDT, ETHUSDT and BNBUSDT.
+* candles of 1m as monthly files of 2023-07 to 2024-06, for the spot symbols BTCUSDT, ETHUSDT
+  and BNBUSDT.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ _MAIN = {
     for instrument in (SPOT_BTC, SPOT_ETH, UM_BTC, UM_ETH)
 }
 _LAST_MAIN_DAY = date(2025, 4, 30)
-#: Last day (UTC) of the monthly files, and the year of those of minutes.
+#: Last day (UTC) of the monthly files, and the year (both inclusive) of those of minutes.
 LAST_MONTHLY_DAY = date(2025, 6, 30)
-MINUTE_YEAR = 2023
+_MINUTE_YEAR = date(2023, 7, 1), date(2024, 6, 30)
 _MINUTE_SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT")
 
 
@@ -122,7 +123,7 @@ class MarketSymbol:
         candles = candles_of(instrument, walk.filter(day.is_between(self.first, self.last)))
         known = []
         if self.has_minutes:
-            known.append(self.minutes(date(MINUTE_YEAR, 1, 1), date(MINUTE_YEAR, 12, 31)))
+            known.append(self.minutes(*_MINUTE_YEAR))
         if instrument in (SPOT_BTC, UM_BTC):
             before = known_walk("BTC").filter(day <= self.last)
             known.append(candles_of(instrument, before))
@@ -182,7 +183,8 @@ def _symbol(
 
 
 _SPOT, _UM = Market.SPOT, Market.FUTURES_UM
-_FDUSD, _USDC = date(2023, 8, 4), date(2024, 1, 4)
+# Spot pairs in USDC were not traded in the months before.
+_USDC, _FDUSD, _UM_USDC = date(2023, 3, 12), date(2023, 8, 4), date(2024, 1, 4)
 
 #: The symbols of the market.
 MARKET: tuple[MarketSymbol, ...] = (
@@ -190,8 +192,8 @@ MARKET: tuple[MarketSymbol, ...] = (
     _symbol(_SPOT, "ETHBTC", "ETH", "BTC", places=5),
     _symbol(_SPOT, "BNBBTC", "BNB", "BTC", places=6),
     _symbol(_SPOT, "SOLBTC", "SOL", "BTC", places=7),
-    _symbol(_SPOT, "BTCUSDC", "BTC", "USDC"),
-    _symbol(_SPOT, "ETHUSDC", "ETH", "USDC"),
+    _symbol(_SPOT, "BTCUSDC", "BTC", "USDC", _USDC),
+    _symbol(_SPOT, "ETHUSDC", "ETH", "USDC", _USDC),
     _symbol(_SPOT, "BTCFDUSD", "BTC", "FDUSD", _FDUSD),
     _symbol(_SPOT, "ETHFDUSD", "ETH", "FDUSD", _FDUSD),
     *(
@@ -202,7 +204,7 @@ MARKET: tuple[MarketSymbol, ...] = (
     _symbol(_UM, "POLUSDT", "POL"),
     _symbol(_UM, "1000PEPEUSDT", "PEPE", places=5),
     _symbol(_UM, "CTKUSDTSETTLED", "CTK"),
-    _symbol(_UM, "BTCUSDC", "BTC", "USDC", _USDC),
+    _symbol(_UM, "BTCUSDC", "BTC", "USDC", _UM_USDC),
     _symbol(_UM, "BTCUSDT_240628", "BTC", first=date(2023, 12, 29), last=date(2024, 6, 28)),
     _symbol(_UM, "BTCUSDT_241227", "BTC", first=date(2024, 6, 28), last=date(2024, 12, 27)),
     _symbol(_UM, "BTCUSDT_250627", "BTC", first=date(2024, 12, 27), last=date(2025, 6, 27)),
@@ -226,9 +228,8 @@ def _groups(symbol: MarketSymbol) -> Iterator[_Group]:
         if keys:
             yield _Group(keys, partial(_of_days, symbol, keys))
     if symbol.has_minutes:
-        year = date(MINUTE_YEAR, 1, 1), date(MINUTE_YEAR, 12, 31)
         folder = symbol.folder(Interval.M1, Partition.MONTHLY)
-        for start in periods(*year, Partition.MONTHLY):
+        for start in periods(*_MINUTE_YEAR, Partition.MONTHLY):
             key = ObjectKey(folder, start)
             yield _Group((key,), partial(_of_minutes, symbol, key))
 

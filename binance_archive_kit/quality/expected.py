@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from typing import TypeVar
 
 import polars as pl
@@ -29,9 +30,11 @@ from binance_archive_kit.archive.keys import (
 )
 from binance_archive_kit.archive.matrix import Matrix, PartitionAvailability
 from binance_archive_kit.archive.symbols import SymbolEvent, crossings
+from binance_archive_kit.garbage import paused_collection
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.quality.timeline import STREAM_FIELDS, GapKind
 from binance_archive_kit.query.engine import Engine
+from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.store import Store
 
@@ -87,6 +90,10 @@ class ExpectedStream:
         """Return whether a file covers any of these days."""
         return file.start <= self.last and file.end >= self.first
 
+    def count_touched(self, files: Sequence[StoredFile]) -> int:
+        """Count the files that cover any of these days."""
+        return sum(map(self.touches, files))
+
 
 @dataclass(slots=True)
 class Expected:
@@ -102,12 +109,15 @@ class Expected:
         Whether the archive was listed.
     nothing : str
         The reason why no stream is expected; else empty.
+    folders : dict of FeedTable to list of StoredFolder
+        The folders of a store, feed by feed, if they were looked at.
     """
 
     streams: dict[Stream, ExpectedStream]
     unavailable: list[Absence]
     listed: bool
     nothing: str = ""
+    folders: dict[FeedTable, list[StoredFolder]] = field(default_factory=dict)
 
     def changes(self) -> list[str]:
         """Return the known renames and reuses of symbols that the expected days cross."""
@@ -158,6 +168,7 @@ class Expected:
         return cls(streams, unavailable, listing)
 
     @classmethod
+    @paused_collection()
     def of_folder(cls, engine: Engine, days: tuple[date | None, date | None]) -> Expected:
         """Expect all streams that are or were in a store, between two days if they are given."""
         streams: dict[Stream, ExpectedStream] = {}
@@ -167,7 +178,8 @@ class Expected:
             expected.first, expected.last = min(expected.first, first), max(expected.last, last)
             return expected
 
-        folders = [stored for feed in engine.feeds() for stored in engine.folders(feed)]
+        by_feed = {feed: engine.folders(feed) for feed in engine.feeds()}
+        folders = [*chain.from_iterable(by_feed.values())]
         for stored in folders:
             last = max(file.end for file in stored.files)
             expect(stored.folder.stream, stored.files[0].start, last)
@@ -179,7 +191,7 @@ class Expected:
             expected.first, expected.last = days[0] or expected.first, days[1] or expected.last
             if expected.first > expected.last:
                 del streams[stream]
-        return cls(streams, [], listed=False)
+        return cls(streams, [], listed=False, folders=by_feed)
 
 
 def _removed(engine: Engine, folders: Sequence[StoredFolder]) -> Iterator[ObjectKey]:

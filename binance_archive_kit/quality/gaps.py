@@ -53,7 +53,7 @@ def _runs(timeline: Timeline) -> Runs:
     taken = (days >= 0) & (days < len(timeline.sources))
     is_long = timeline.cadence.is_long
     if not is_long:
-        sources = np.array([id(source) for source in timeline.sources])
+        sources = np.fromiter(map(id, timeline.sources), np.int64, len(timeline.sources))
         owners = np.repeat([id(file) for file, _ in files], [len(runs) for _, runs in files])
         taken[taken] = sources[days[taken]] == owners[taken]
     runs = runs[taken]

@@ -16,6 +16,7 @@ from binance_archive_kit.archive.keys import Stream, periods
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import FileError
+from binance_archive_kit.garbage import paused_collection
 from binance_archive_kit.quality.expected import GAP_KINDS, DayExplainer, Expected, ExpectedStream
 from binance_archive_kit.quality.findings import (
     file_findings,
@@ -69,7 +70,7 @@ class Survey:
         self._bar: Bar | None = None
         self._problems: dict[str, FileError] = {}
         self._findings: list[Finding] = []
-        self._folders: dict[FeedTable, list[StoredFolder]] = {}
+        self._folders = dict(expected.folders)
         self._tasks: dict[str, FileTask] = {}
 
     def report(self, title: str) -> CoverageReport:
@@ -79,8 +80,9 @@ class Survey:
         with Bar(self._progress) as self._bar:
             for _, group in groupby(self._expected.streams, _feed_of):
                 timelines += self._timelines([*group])
-            for timeline in timelines:
-                find_gaps(timeline)
+            with paused_collection():
+                for timeline in timelines:
+                    find_gaps(timeline)
             classify_halts(timelines, known_halts, self._nothing_traded)
         for timeline in timelines:
             self._findings += known_findings(timeline)
@@ -130,11 +132,10 @@ class Survey:
             return 0
         feeds = {engine.feed(*_feed_of(stream)) for stream in streams}
         return sum(
-            streams[stored.folder.stream].touches(file)
+            expected.count_touched(stored.files)
             for feed in feeds
             for stored in self._folders_of(engine, feed)
-            if stored.folder.stream in streams
-            for file in stored.files
+            if (expected := streams.get(stored.folder.stream)) is not None
         )
 
     def _last_day(self, stream: Stream) -> date:
@@ -164,8 +165,9 @@ class Survey:
             to_naive(min(to_day_number(days.first) for days in expected.values()) * DAY),
             to_naive(max(to_day_number(days.last) + 1 for days in expected.values()) * DAY),
         )
-        months = engine.plan(feed, self._folders_of(engine, feed), selection, self._skip)
-        tasks = {task.file.key: task for month in months for task in month.tasks}
+        with paused_collection():
+            months = engine.plan(feed, self._folders_of(engine, feed), selection, self._skip)
+            tasks = {task.file.key: task for month in months for task in month.tasks}
         self._tasks |= tasks
         profiles = engine.profiles(feed, tasks.values(), self._skip, self._done)
         needed = [served for month in months for served in month.needed]
@@ -208,11 +210,17 @@ class Survey:
         # Where two files are named after a day, the one with rows is its source.
         for file in sorted(files, key=lambda file: file.has_rows):
             period = range(max(file.start // DAY, first), min(file.end // DAY, end))
-            days_of_file = {*period} - {to_day_number(day) for day in file.without}
-            for day in days_of_file:
-                timeline.sources[day - first] = file
-            if days_of_file:
-                timeline.files.append(file)
+            others = {to_day_number(day) for day in file.without}
+            days_of_file = [day for day in period if day not in others] if others else period
+            if not days_of_file:
+                continue
+            timeline.files.append(file)
+            if others:
+                for day in days_of_file:
+                    timeline.sources[day - first] = file
+            else:
+                days = timeline.slice_of(period.start, period.stop)
+                timeline.sources[days] = [file] * len(period)
         self._count_files(timeline, expected, folders)
         return timeline
 
@@ -220,22 +228,22 @@ class Survey:
         self, timeline: Timeline, expected: ExpectedStream, folders: Sequence[StoredFolder]
     ) -> None:
         """Count the expected and the actual files of a timeline."""
-        partitions = {
-            file.key: stored.folder.partition
-            for stored in folders
-            for file in stored.files
-            if expected.touches(file)
-        }
         if self._expected.listed:
             absences = expected.absences
             missing = {a.key for a in absences if a.key and GAP_KINDS[a.reason].is_missing}
+            files = (file for stored in folders for file in stored.files)
+            present = {file.key for file in files if expected.touches(file)}
             timeline.expected_files = len(expected.listed) + len(missing)
-            timeline.actual_files = sum(key in partitions for key in expected.listed)
+            timeline.actual_files = sum(key in present for key in expected.listed)
             return
+        counts = {
+            stored.folder.partition: expected.count_touched(stored.files) for stored in folders
+        }
         # Missing files are of a partition that is present, or else of one that is published.
-        possible = set(partitions.values()) or self._explainer.partitions(timeline.stream)
-        partition = min(possible, default=Partition.DAILY)
-        timeline.actual_files = timeline.expected_files = len(partitions)
+        possible = {partition for partition, count in counts.items() if count}
+        published = self._explainer.partitions(timeline.stream)
+        partition = min(possible or published, default=Partition.DAILY)
+        timeline.actual_files = timeline.expected_files = sum(counts.values())
         for span in timeline.spans(timeline.start, timeline.end):
             if isinstance(span.source, Explanation) and span.source.kind.is_missing:
                 days = from_day_number(span.start // DAY), from_day_number((span.end - 1) // DAY)

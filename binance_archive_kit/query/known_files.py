@@ -14,11 +14,16 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from binance_archive_kit.archive.keys import key_range
 from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
-from binance_archive_kit.reading.cadence import NO_RUNS, Run
+from binance_archive_kit.garbage import paused_collection
+from binance_archive_kit.query.packed_runs import (
+    EARLIEST,
+    LATEST,
+    PACKED_RUN,
+    pack_runs,
+    unpack_runs,
+)
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, Irregularity
 from binance_archive_kit.reading.profile import FileProfile
@@ -37,16 +42,15 @@ from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.proof import Stamp
 
 #: Changes when files are read differently than before, so that nothing old is used.
-VERSION = 2
+VERSION = 3
 _DECIMAL = "decimal_"
+_NONE: frozenset[Irregularity] = frozenset()
 #: Returns the fields of statistics as they are; `dataclasses.astuple` would copy each deeply.
 #: Without the first and the last one, the stamp and the irregularities, which are converted.
 _FIELDS = attrgetter(*(field.name for field in fields(FileStats)[1:-1]))
 _STAMP = {"size": COUNT, "mtime": INTEGER, "ctime": INTEGER, "inode": INTEGER}
-#: Microseconds since 1970 of the years 1 to 9999; a time outside of them is invalid.
-_FIRST, _LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
-_TIME = Kind("INTEGER", f"({{0}} IS NULL OR {{0}} BETWEEN {_FIRST} AND {_LAST})")
-_RUNS = Kind("BLOB", f"typeof({{0}}) = 'blob' AND length({{0}}) % {8 * NO_RUNS.shape[1]} = 0")
+_TIME = Kind("INTEGER", f"({{0}} IS NULL OR {{0}} BETWEEN {EARLIEST} AND {LATEST})")
+_RUNS = Kind("BLOB", f"typeof({{0}}) = 'blob' AND length({{0}}) % {PACKED_RUN} = 0")
 _STATS = Table(
     {
         "key": TEXT,
@@ -125,6 +129,7 @@ class KnownFiles:
             self.refresh(feed)
         return self._stats[feed.table]
 
+    @paused_collection()
     def refresh(self, feed: FeedTable) -> None:
         """Read which files of a feed were rejected meanwhile, by any process."""
         with self._lock:
@@ -191,15 +196,18 @@ class KnownFiles:
         for row in self._select(_table("facts", feed), feed):
             key, size, mtime, ctime, inode, rows, first, last, *flags, words = row
             in_order, inflated, checked, full = flags
+            try:
+                found = frozenset(map(Irregularity, words.split(","))) if words else _NONE
+            except ValueError:
+                # A row of another version, or a damaged one, is skipped: its file is read again.
+                continue
+            counts = rows, first, last, bool(in_order), inflated
             stamp = Stamp(size, mtime, ctime, inode)
-            # A row of another version, or a damaged one, is skipped: its file is read again.
-            with suppress(ValueError):
-                found = frozenset(map(Irregularity, words.split(",") if words else ()))
-                counts = rows, first, last, bool(in_order), inflated
-                yield key, FileStats(stamp, *counts, bool(checked), bool(full), found)
+            yield key, FileStats(stamp, *counts, bool(checked), bool(full), found)
 
     # Profiles
 
+    @paused_collection()
     def profiles(self, feed: FeedTable) -> dict[str, FileProfile]:
         """Return the remembered profiles of the files of a feed, by their keys."""
         with self._lock:
@@ -213,6 +221,9 @@ class KnownFiles:
         new = {key: profile.stats for key, profile in profiles.items()}
         self.remember(feed, {key: stats for key, stats in new.items() if known.get(key) != stats})
         self.profiles(feed).update(profiles)
+        if self._database is None:
+            return
+        packed = pack_runs([profile.runs for profile in profiles.values()])
         rows = (
             (
                 key,
@@ -222,28 +233,28 @@ class KnownFiles:
                 profile.off_grid,
                 profile.stats.sorted,
                 profile.longest_silence,
-                profile.runs.astype("<i8").tobytes(),
+                runs,
                 format_flaws(profile.flaws, profile.standing),
             )
-            for key, profile in profiles.items()
+            for (key, profile), runs in zip(profiles.items(), packed, strict=True)
         )
         self._insert("contents", rows)
 
     def _read_profiles(self, feed: FeedTable) -> Iterator[tuple[str, FileProfile]]:
         known = self.stats(feed)
         found = self._select("contents", feed)
-        if not _are_runs([row[-2] for row in found]):
-            return
-        for row in found:
-            key, *stamp, _, duplicates, off_grid, _, longest, packed, flaws = row
+        unpacked = unpack_runs([row[-2] for row in found])
+        for row, runs in zip(found, unpacked, strict=True) if unpacked else ():
+            key, *stamp, _, duplicates, off_grid, _, longest, _, text = row
             stats = known.get(key)
-            if stats is None or stats.stamp != Stamp(*stamp) or not stats.checked:
+            if stats is None or stats.stamp != tuple(stamp) or not stats.checked:
                 continue
-            # A damaged row is skipped: its file is read again.
-            with suppress(ValueError, TypeError):
-                runs = np.frombuffer(packed, "<i8").astype(np.int64).reshape(-1, NO_RUNS.shape[1])
-                counts = duplicates, off_grid, longest
-                yield key, FileProfile(stats, *counts, runs, *parse_flaws(flaws))
+            try:
+                flaws, standing = parse_flaws(text)
+            except (ValueError, TypeError):
+                # A damaged row is skipped: its file is read again.
+                continue
+            yield key, FileProfile(stats, duplicates, off_grid, longest, runs, flaws, standing)
 
     # Comparisons
 
@@ -324,10 +335,3 @@ def fingerprint(files: Iterable[StoredFile]) -> str:
     for file in files:
         digest.update(f"{file.path} {' '.join(map(str, file.stamp))}\n".encode())
     return digest.hexdigest()
-
-
-def _are_runs(packed: Sequence[bytes]) -> bool:
-    """Return whether the times in packed runs are valid; in a damaged file they may not be."""
-    runs = np.frombuffer(b"".join(packed), "<i8").reshape(-1, NO_RUNS.shape[1])
-    times = runs[:, : Run._fields.index("rows")]
-    return not len(times) or bool(times.min() >= _FIRST and times.max() <= _LAST)

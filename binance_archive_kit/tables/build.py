@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -60,14 +60,22 @@ class BuildReport:
 class Build:
     """One build of a feed's tables, by the only builder.
 
+    Parameters
+    ----------
+    folder : FeedFolder
+    feed : FeedTable
+    digests : mapping of str to str
+        SHA-256 of files in hex, by their paths, as far as it is known.
+
     Attributes
     ----------
     report : BuildReport
         What was done so far.
     """
 
-    def __init__(self, folder: FeedFolder, feed: FeedTable) -> None:
+    def __init__(self, folder: FeedFolder, feed: FeedTable, digests: Mapping[str, str]) -> None:
         self.report = BuildReport()
+        self._digests = dict(digests)
         self._folder = folder
         self._feed = feed
 
@@ -98,6 +106,7 @@ class Build:
             with suppress(DiskSpaceError, StaleSnapshot):
                 self._check_space(sum(part.bytes for part in merged))
                 kept = entries.filter(pl.col("part").is_in(indices))
+                self._digests |= dict(kept.select("path", "sha256").drop_nulls().iter_rows())
                 rows = _rows_of(snapshot, kept, self._feed)
                 new = list(self._write(merged[0].period, rows, lambda files: None))
                 self._folder.replace([part.name for part in merged], new)
@@ -109,7 +118,7 @@ class Build:
         writer: PartWriter | None = None
         try:
             for batch, spans, ends in rows:
-                writer = writer or PartWriter(self._folder, self._feed, period)
+                writer = writer or PartWriter(self._folder, self._feed, period, self._digests)
                 done(writer.add(batch, spans, ends=ends))
                 if writer.bytes >= MOST and ends:
                     yield from self._finish(writer)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from binance_archive_kit.tables.snapshot import STORED_SCHEMA
 
 #: Files in a row group of entries: what is read for one symbol.
 _ENTRIES = 4096
+NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
 
 class PartWriter:
@@ -28,6 +30,8 @@ class PartWriter:
     folder : FeedFolder
     feed : FeedTable
     period : str
+    digests : mapping of str to str, optional
+        SHA-256 of files in hex, by their paths, as far as it is known.
 
     Attributes
     ----------
@@ -35,7 +39,14 @@ class PartWriter:
         Rows that were added.
     """
 
-    def __init__(self, folder: FeedFolder, feed: FeedTable, period: str) -> None:
+    def __init__(
+        self,
+        folder: FeedFolder,
+        feed: FeedTable,
+        period: str,
+        digests: Mapping[str, str] = NO_DIGESTS,
+    ) -> None:
+        self._digests = digests
         self.rows = 0
         self._name = f"{period or 'all'}-{uuid.uuid4().hex[:12]}"
         self._folder = folder
@@ -89,7 +100,8 @@ class PartWriter:
         self._entries.append(
             (
                 *(file.path, file.key, folder.symbol, folder.interval, folder.partition),
-                *(file.start, file.end, *file.stamp, None, self.rows - self._row),
+                *(file.start, file.end, *file.stamp, self._digests.get(file.path)),
+                self.rows - self._row,
                 *(min(times, default=None), max(times, default=None), self._row),
             )
         )

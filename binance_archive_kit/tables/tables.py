@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.tables.build import Build, BuildReport, IsCurrent, Read, by_period
 from binance_archive_kit.tables.manifest import FeedFolder, Part
+from binance_archive_kit.tables.part_writer import NO_DIGESTS
 from binance_archive_kit.tables.row_reader import UnreadableFile
 from binance_archive_kit.tables.snapshot import Snapshot
 
@@ -110,6 +111,7 @@ class Tables:
         *,
         is_current: IsCurrent,
         done: Callable[[int], None],
+        digests: Mapping[str, str] = NO_DIGESTS,
         wait: bool = True,
     ) -> BuildReport:
         """Write the rows of files as new parts, then merge the parts for which that is due.
@@ -126,6 +128,8 @@ class Tables:
             Returns for entries whether their files are unchanged.
         done : callable
             Called with the number of files that were written since the last call.
+        digests : mapping of str to str, optional
+            SHA-256 of files in hex, by their paths, as far as it is known.
         wait : bool
             Whether to wait for another builder of the feed; if not, nothing is done.
 
@@ -137,7 +141,7 @@ class Tables:
             If the folder cannot be written.
         """
         folder, start = self._folder_of(feed), time.perf_counter()
-        build = Build(folder, feed)
+        build = Build(folder, feed, digests)
         if self._folder is None:
             return build.report
         is_alone = False

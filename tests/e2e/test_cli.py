@@ -413,7 +413,15 @@ def test_the_universe_is_a_table(tmp_path: Path, archive: LocalS3) -> None:
     assert said.returncode == 0, said.stderr
     head, row = said.stdout.splitlines()
     assert head.split()[:3] == ["symbol", "base", "quote"]
-    assert row.split()[:7] == ["BTCUSDT", "BTC", "USDT", "spot", "2025-07-01", "2025-07-03", "True"]
+    assert row.split()[:7] == [
+        "BTCUSDT",
+        "BTC",
+        "USDT",
+        "spot",
+        "2025-07-01",
+        "2025-07-03",
+        "False",
+    ]
     said = run(*feed, "--at", "2025-07-02", "--symbols", "BTC*,ETH*", "--json", cwd=tmp_path)
     assert [(row["symbol"], row["first"]) for row in json.loads(said.stdout)] == [
         ("BTCUSDT", "2025-07-01")

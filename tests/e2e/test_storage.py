@@ -99,7 +99,7 @@ def test_views_find_them_beside_those_under_their_key(
     plain = tmp_path / "plain"
     bak.collect(wanted, output_directory=plain)
     with bak.connect(store) as con:
-        for _ in ("from the zips", "from the cache"):
+        for tabled in (False, True):
             for view, market in (("spot_klines", "spot"), ("futures_um_klines", "futures/um")):
                 keys = in_order(key for key in KEYS if f"/{market}/daily/klines" in str(key))
                 expected = [
@@ -107,9 +107,11 @@ def test_views_find_them_beside_those_under_their_key(
                     for row in naive_rows(plain, *keys)
                 ]
                 assert_same(view_rows(con, view), expected)
+                [scan] = con.sql("SELECT opened, cached FROM store_last_scan").fetchall()
+                assert scan == ((0, len(keys)) if tabled else (len(keys), 0))
             [(rows,)] = con.sql("SELECT count(*) FROM futures_um_metrics").fetchall()
             assert rows == 3 * 24
-            bak.store(store).warm()
+            bak.store(store).build()
         one = place("lake", KEYS[0])
         [(found,)] = con.sql(f"SELECT count(*) FROM spot_klines WHERE file = '{one}'").fetchall()
         assert found == 24

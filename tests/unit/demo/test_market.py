@@ -18,7 +18,7 @@ from binance_archive_kit.demo import synthetic
 from binance_archive_kit.demo.market import MARKET, MarketFiles
 
 #: SHA-256 over the keys and texts of the files of 1d.
-TEXTS_DIGEST = "fdcd8f0ce9b4505ca1baebdef91c9a7bda1eead4277e671d9ecc2b38babea2bf"
+TEXTS_DIGEST = "20214a22bf3e0dd76a41843359264ebc385759f588314e6b4e28a67038d08b51"
 
 MAIN = synthetic.build()
 FILES = MarketFiles(MAIN)
@@ -120,12 +120,12 @@ def test_candles_hold_together() -> None:
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "BNBUSDT"])
 def test_days_are_made_of_minutes(symbol: str) -> None:
     days = daily_rows("spot", symbol)
-    minutes = rows_of(f"data/spot/monthly/klines/{symbol}/1m/{symbol}-1m-2023-02.zip")
-    assert len(minutes) == 28 * 1_440
-    for count in (0, 13, 27):
+    minutes = rows_of(f"data/spot/monthly/klines/{symbol}/1m/{symbol}-1m-2024-02.zip")
+    assert len(minutes) == 29 * 1_440
+    for count in (0, 13, 28):
         of_day = minutes[count * 1_440 : (count + 1) * 1_440]
-        assert time_of(of_day[0][0]) == datetime(2023, 2, 1, tzinfo=UTC) + count * DAY
-        day = days[date(2023, 2, 1) + count * DAY]
+        assert time_of(of_day[0][0]) == datetime(2024, 2, 1, tzinfo=UTC) + count * DAY
+        day = days[date(2024, 2, 1) + count * DAY]
         assert totals(of_day) == pytest.approx(totals([day]), rel=1e-9)
 
 

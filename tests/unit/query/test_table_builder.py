@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from binance_archive_kit.query import table_builder
 from binance_archive_kit.tables import build
 from binance_archive_kit.tables.parquet_writer import ParquetWriter
 from binance_archive_kit.tables.tables import Tables
+from tests.support.proven import fill
 from tests.support.stores import Rows, assert_same, kline, naive_rows, put, scan_rows
 
 DAYS = [kline("BTCUSDT", f"2025-{month:02}-{day:02}") for month in (6, 7) for day in range(1, 11)]
@@ -279,3 +281,17 @@ def test_a_build_tells_files_that_changed_apart(root: Path) -> None:
     # The rows of the replaced files were dropped.
     entries = store.cache.tables.snapshot(store.engine.feed("spot", "klines")).parts
     assert sum(part.files for part in entries) == 20
+
+
+def test_tables_record_the_digests_of_proven_files(tmp_path: Path) -> None:
+    proven, root = DAYS[3], tmp_path / "store"
+    fill(root, tmp_path, [proven])
+    for key in DAYS[:3]:
+        put(root, key)
+    store = bak.store(root)
+    store.build()
+    entries = store.cache.tables.snapshot(store.engine.feed("spot", "klines")).entries()
+    assert entries.height == 4
+    digest = hashlib.sha256((root / str(proven)).read_bytes()).hexdigest()
+    found = dict(entries.select("path", "sha256").drop_nulls().iter_rows())
+    assert found == {str(proven): digest}
