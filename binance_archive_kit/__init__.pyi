@@ -19,6 +19,8 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.parquet_folder import to_parquet
+from .export.result import ParquetExport
 from .export.wide_frames import panel
 from .form.widget import ConfigForm
 from .planning.config import CollectionConfig
@@ -68,6 +70,7 @@ __all__ = [
     "MissingExtraError",
     "ObjectError",
     "OpenStore",
+    "ParquetExport",
     "Partition",
     "Plan",
     "Reason",
@@ -99,6 +102,7 @@ __all__ = [
     "schema",
     "sql",
     "store",
+    "to_parquet",
     "universe",
     "verify",
 ]

@@ -119,7 +119,7 @@ def panel(
     column : str
         A column of numbers, such as ``close``.
     symbols : str or iterable of str, optional
-        Only these; all in the store by default.
+        Names, and patterns such as ``"*USDT"``; by default all in the store.
     quote : str or iterable of str, optional
         Only symbols with these quote assets. ``"USDT"`` finds ``BNXUSDTSETTLED`` too.
     start, end : str, date or datetime, optional

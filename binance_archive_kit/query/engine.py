@@ -182,6 +182,25 @@ class Engine:
             self.feed(*name) for name in self._store.inventory.feeds() if name in load_schemas()
         ]
 
+    def matching_feeds(self, market: str | None, data_type: str | None) -> list[FeedTable]:
+        """List the feeds of these names that the store has files of; None matches any.
+
+        Raises
+        ------
+        ConfigurationError
+            If a name is invalid, or it has no such feed.
+        """
+        market = market if market is None else read_market(market)
+        if market and data_type:
+            market, data_type = read_feed(market, data_type)
+        feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
+        wanted = " ".join(word for word in (market, data_type) if word)
+        if wanted and not feeds:
+            views = ", ".join(feed.view for feed in self.feeds())
+            message = f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
+            raise field_error("data_type" if data_type else "market", message, label="")
+        return feeds
+
     def feed(self, market: str, data_type: str) -> FeedTable:
         """Look up a feed, whether the store has files of it or not.
 
@@ -372,15 +391,7 @@ class Engine:
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> list[FeedTable]:
         """Return the feeds of these names; without a data type, not those of single trades."""
-        market = market if market is None else read_market(market)
-        if market and data_type:
-            market, data_type = read_feed(market, data_type)
-        feeds = [feed for feed in self.feeds() if feed.matches(market, data_type)]
-        wanted = " ".join(word for word in (market, data_type) if word)
-        if wanted and not feeds:
-            views = ", ".join(feed.view for feed in self.feeds())
-            message = f"the store {self.root} has no {wanted}; it has {views or 'nothing'}"
-            raise field_error("data_type" if data_type else "market", message, label="")
+        feeds = self.matching_feeds(market, data_type)
         known = sorted({folder.symbol for feed in feeds for folder in self.names(feed)})
         for name in sorted(() if symbols is None else read_names("symbols", symbols)):
             if name not in known:

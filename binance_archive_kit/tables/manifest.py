@@ -97,7 +97,7 @@ class FeedFolder:
     @classmethod
     def of(cls, root: Path, feed: FeedTable) -> FeedFolder:
         """Return the folder of a feed."""
-        return cls(root / feed.table, _meaning_of(feed))
+        return cls(root / feed.table, meaning_of(feed))
 
     def data(self, name: str) -> Path:
         """Return the path of a part's rows."""
@@ -201,7 +201,7 @@ def _crc(content: dict[str, Any]) -> int:
 
 
 @cache
-def _meaning_of(feed: FeedTable) -> str:
+def meaning_of(feed: FeedTable) -> str:
     """Return a digest of what decides which rows a file has."""
     columns = [
         (column.name, column.column, column.dtype, column.unit, column.dropped)

@@ -33,7 +33,7 @@ def test_a_universe_may_have_symbols_that_are_missing(engine: Engine) -> None:
     universe = pl.DataFrame({"symbol": ["SOLUSDT", "ETHBTC", "ETHBTC", None]})
     found = choose_symbols(engine, feed, Interval.H1, None, None, universe)
     assert found == SymbolChoice(["ETHBTC"], ["SOLUSDT"])
-    with pytest.raises(bak.ConfigurationError, match="none"):
+    with pytest.raises(bak.ConfigurationError, match="none of its symbols"):
         choose_symbols(engine, feed, Interval.H1, None, "USDT", universe)
 
 

@@ -126,6 +126,7 @@ def test_symbols_are_chosen_by_name_and_by_quote(root: Path) -> None:
 
     assert names(symbols="QQBUSDT") == ["QQBUSDT"]
     assert names(symbols=["QQCBTC", "QQAUSDT"]) == ["QQAUSDT", "QQCBTC"]
+    assert names(symbols=["QQ?USDT", "QQCBTC"]) == ["QQAUSDT", "QQBUSDT", "QQCBTC"]
     assert names(quote="USDT") == ["QQAUSDT", "QQBUSDT"]
     assert names(quote=["BTC", "USDT"]) == ["QQAUSDT", "QQBUSDT", "QQCBTC"]
     assert names(symbols=["QQCBTC", "QQAUSDT"], quote="BTC") == ["QQCBTC"]
@@ -267,12 +268,13 @@ def test_rows_off_the_grid_are_rows_of_their_own(tmp_path: Path) -> None:
         ({"interval": "1h"}, "interval"),
         ({"data_type": "trades"}, "data_type: 'trades' is not valid"),
         ({"symbols": "QQAUSDTT"}, "symbols.*did you mean 'QQAUSDT'"),
+        ({"symbols": "*EUR"}, "symbols: '\\*EUR' matches none of the 3 symbols"),
         ({"quote": "USTD"}, "quote: 'USTD' is not valid; did you mean 'USDT'"),
         ({"across_gaps": True}, "across_gaps: it applies to returns"),
         ({"returns": 1}, "returns: 1 is neither True nor False"),
         ({"min_coverage": 95}, "min_coverage: 95 is not a share"),
         ({"universe": ["QQAUSDT"]}, "universe: .* is not a polars.DataFrame"),
-        ({"universe": pl.DataFrame({"symbol": ["XUSDT"]})}, "universe: .* none of them|no 1d"),
+        ({"universe": pl.DataFrame({"symbol": ["XUSDT"]})}, "universe: .* none of its symbols"),
         ({"universe": pl.DataFrame({"symbol": ["A"], "market": ["options"]})}, "of options"),
         ({"start": "2026-01-01"}, "no candle between 2026-01-01"),
         ({"symbols": "QQBUSDT", "min_coverage": 0.99}, "min_coverage: no .* QQBUSDT, has 93.5"),

@@ -1,0 +1,104 @@
+"""The coverage verdict of each month of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+
+from binance_archive_kit.archive.enums import Partition
+from binance_archive_kit.archive.keys import Folder
+from binance_archive_kit.archive.matrix import load_matrix
+from binance_archive_kit.display import render
+from binance_archive_kit.export.footers import Verdict
+from binance_archive_kit.export.month_folders import MonthFolder
+from binance_archive_kit.export.sources import MonthSources
+from binance_archive_kit.quality.expected import Expected
+from binance_archive_kit.quality.report import (
+    CoverageReport,
+    count_gaps,
+    describe_flaws,
+    doubts_of,
+    missing_of,
+)
+from binance_archive_kit.quality.survey import Survey
+from binance_archive_kit.query.engine import Engine
+
+_NOTHING = Verdict("Nothing is due", None, False)
+_FEED = ["market", "data_type", "interval"]
+
+
+def judge(engine: Engine, months: Sequence[MonthSources]) -> dict[MonthFolder, Verdict]:
+    """Judge the rows of months, as `coverage` does; read files that were not read before.
+
+    Gaps that reach into several months count in each of them. Streams are expected from their
+    first to their last file.
+    """
+    if not months:
+        return {}
+    by_feed: dict[tuple[str, str, str | None], list[MonthSources]] = {}
+    for month in months:
+        folder = month.folder
+        by_feed.setdefault((folder.market, folder.data_type, folder.interval), []).append(month)
+    streams = {}
+    for stream, days in Expected.of_folder(engine, (None, None)).streams.items():
+        due = by_feed.get((stream.market, stream.data_type, stream.interval), [])
+        if due and due[0].selection.folder_may_match(Folder(stream, Partition.DAILY)):
+            days.first = max(days.first, min(_start(month) for month in due))
+            days.last = min(days.last, max(_last(month) for month in due))
+            if days.first <= days.last:
+                streams[stream] = days
+    report = Survey(engine, load_matrix(), Expected(streams, [], listed=False)).report("")
+    return {month.folder: _verdict(report, month.folder) for month in months}
+
+
+def _start(month: MonthSources) -> date:
+    return (month.selection.start or month.folder.start).date()
+
+
+def _last(month: MonthSources) -> date:
+    return ((month.selection.end or month.folder.end) - timedelta(microseconds=1)).date()
+
+
+def _verdict(report: CoverageReport, folder: MonthFolder) -> Verdict:
+    """Return the verdict on one month of a report."""
+    start, end = (day.replace(tzinfo=UTC) for day in (folder.start, folder.end))
+    day = pl.col("date")
+    days = _of_feed(report.days, folder).filter(day >= start.date(), day < end.date())
+    due = days.filter(pl.col("expected") > 0)
+    unit = "rows"
+    present, expected = due.select(pl.col("present", "expected").sum()).row(0)
+    if not expected:
+        # Where rows cannot be counted, days are.
+        missing = pl.col("kind").is_not_null()
+        unit, expected = "days", days.filter((pl.col("present") > 0) | missing).height
+        present = days.filter(pl.col("present") > 0, ~missing).height
+    if not expected:
+        return _NOTHING
+    gaps = missing_of(_between(_of_feed(report.gaps, folder), start, end))
+    # The number of rows is that of the whole gap, which may lie in several months.
+    counted = count_gaps(gaps.with_columns(missing=pl.lit(0)))
+    findings = _between(_of_feed(report.findings, folder), start, end)
+    doubtful = doubts_of(findings).height > 0
+    begins = "Incomplete" if gaps.height else "Flawed" if doubtful else "Complete"
+    text = (
+        f"{begins}: {render.percent(present, expected)} of the {unit} due are present "
+        f"({present:,} of {expected:,}){f'; {counted}' if counted else ''}"
+        f"{describe_flaws(findings)}"
+    )
+    return Verdict(text, present / expected, not gaps.height and not doubtful)
+
+
+def _of_feed(frame: pl.DataFrame, folder: MonthFolder) -> pl.DataFrame:
+    """Return the rows of a feed and an interval."""
+    values = (folder.market, folder.data_type, folder.interval)
+    conditions = [
+        pl.col(name).cast(pl.String).eq_missing(pl.lit(None if value is None else str(value)))
+        for name, value in zip(_FEED, values, strict=True)
+    ]
+    return frame.filter(*conditions)
+
+
+def _between(frame: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    return frame.filter(pl.col("start") < end, pl.col("end") > start)
