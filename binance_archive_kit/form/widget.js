@@ -186,7 +186,7 @@ function symbolField(market, title, known, send) {
     role: "combobox",
     autocomplete: "off",
     spellcheck: "false",
-    placeholder: "Search: BTC, ETHUSDT …",
+    placeholder: "Search: BTC, ETHUSDT, *USDT …",
     "aria-expanded": "false",
     "aria-controls": listId,
     "aria-autocomplete": "list",

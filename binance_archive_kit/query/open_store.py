@@ -176,8 +176,9 @@ class OpenStore(StorePart):
     ) -> TableUse:
         """Build columnar tables of the files, so that queries are as fast as on Parquet.
 
-        Skips files whose rows are in tables already. Shows its progress. Queries build the
-        tables themselves when they read many files a second time.
+        Skips files whose rows are in tables already, and invalid files, with a warning. Shows
+        its progress. Queries build the tables themselves when they read many files a second
+        time.
 
         Parameters
         ----------

@@ -12,7 +12,8 @@ from itertools import accumulate
 import polars as pl
 
 from binance_archive_kit.display.progress import Bar, Progress
-from binance_archive_kit.errors import ArchiveKitError, FileError
+from binance_archive_kit.display.render import counted
+from binance_archive_kit.errors import ArchiveKitError, FileError, warn_user
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext
 from binance_archive_kit.query.scan_planner import ScanStep
 from binance_archive_kit.query.scan_reader import ScanReport, Tally, worker_count
@@ -41,20 +42,23 @@ class TableBuilder:
         self._cache = cache
         #: Tables that could not be built on the side; this is not tried again.
         self._failed: set[str] = set()
-        #: Paths of files that cannot be read; nor are these tried again.
-        self._bad: set[str] = set()
+        #: Files that cannot be read, by their path; nor are these tried again.
+        self._bad: dict[str, FileError] = {}
 
     def build(self, missing: Sequence[tuple[FeedTable, Sequence[FileTask]]]) -> None:
-        """Build tables of files, feed by feed; show the progress. Bad files are left out.
+        """Build tables of files, feed by feed; show the progress. Warn of bad files.
 
         Raises
         ------
         StoreError, DiskSpaceError
             If the tables cannot be written.
         """
+        self._bad.clear()
         with self._shown(sum(len(files) for _, files in missing)) as done:
             for feed, files in missing:
                 self._build(feed, files, done, wait=True)
+        for error in [*self._bad.values()][:1]:
+            warn_user(f"{counted(len(self._bad), 'invalid file')} left out of the tables: {error}")
 
     def build_if_repeated(self, feed: FeedTable, steps: Iterable[ScanStep]) -> bool:
         """Build tables of the files of a scan if many of them were read before.
@@ -134,11 +138,14 @@ class TableBuilder:
 
     def _leave_out(self, error: FileError) -> None:
         """Leave a bad file out; reading its rows raises the error."""
-        self._bad.add(error.file)
+        self._bad[error.file] = error
 
     def _are_current(self, feed: FeedTable, entries: pl.DataFrame) -> pl.Series:
         """Return for entries of tables whether their files are unchanged."""
-        folders = self._context.store.inventory.folders(feed.market, feed.data_type)
+        symbols = set(entries["symbol"])
+        folders = self._context.store.inventory.folders(
+            feed.market, feed.data_type, lambda folder: folder.symbol in symbols
+        )
         stamps = {file.path: file.stamp for stored in folders for file in stored.files}
         rows = entries.select("path", *Stamp._fields).iter_rows()
         found = [stamps.get(path) == tuple(stamp) for path, *stamp in rows]

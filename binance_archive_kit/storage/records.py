@@ -342,7 +342,7 @@ class Records:
         warnings.warn(
             f"{self.path} is damaged ({why}) and {outcome}. Lost: the proofs of its files (the "
             "next collect proves them again, without fetching them); the objects that the archive "
-            f"lacks; {locations}",
+            f"lacks; which symbols patterns have selected; {locations}",
             ArchiveKitWarning,
             stacklevel=2,
         )

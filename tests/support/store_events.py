@@ -244,7 +244,7 @@ class World:
     def build(self) -> None:
         way = self._dice.randrange(4)
         decimals = self._dice.random() < 0.3
-        with many_merges():
+        with many_merges(), warnings.catch_warnings(action="ignore"):
             if way == 0 and any(self._keys()):
                 bak.store(self.root, decimals=decimals).build()
                 bak.store(self.root, decimals=decimals).build(data_type=self._data_type())

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.absence import Absence, Reason
-from binance_archive_kit.archive.enums import DataType, Market
-from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.archive.keys import ObjectKey, Stream
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
 from binance_archive_kit.storage.layout import PRIVATE, fault_of_location
 from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp
@@ -91,6 +91,30 @@ def test_missing_records_of_an_older_version_have_no_reason(store: Store) -> Non
     noted = store.records.missing(prefix)
     assert noted.pop(str(new.key)).reason is Reason.AFTER_LAST
     assert noted == old
+
+
+def test_selections_are_recorded_and_their_days_joined(store: Store) -> None:
+    records = store.records
+    assert records.selections() == {}
+    assert records.selected_streams() == {}
+    candles = Stream(Market.SPOT, DataType.KLINES, "币安人生USDT", Interval.D1)
+    trades = Stream(Market.FUTURES_UM, DataType.TRADES, "A;--${}USDT")
+    july, august = ((date(2025, month, 1), date(2025, month, 31)) for month in (7, 8))
+    records.record_selections({"*": ["A", "币"]}, {candles: august, trades: july})
+    records.record_selections({"*": ["B"], "other": None}, {candles: july})
+    assert records.selections() == {"*": ["B"], "other": None}
+    assert records.selected_streams() == {candles: (july[0], august[1]), trades: july}
+
+
+def test_damaged_selected_streams_are_ignored(store: Store) -> None:
+    stream = Stream(Market.SPOT, DataType.TRADES, "BTCUSDT")
+    days = date(2025, 7, 1), date(2025, 7, 2)
+    store.records.record_selections({}, {stream: days})
+    with closing(sqlite3.connect(store.records.path)) as connection, connection:
+        rows = [("spot/trades", "x", "y"), ("spot/klines/BTCUSDT/", "2025-07-01", "2025-07-02")]
+        rows += [("spot/trades/ETHUSDT/", "no day", "2025-07-02")]
+        connection.executemany("INSERT INTO selected VALUES (?,?,?)", rows)
+    assert store.records.selected_streams() == {stream: days}
 
 
 def test_a_damaged_database_is_moved_aside(store: Store, tmp_path: Path) -> None:
