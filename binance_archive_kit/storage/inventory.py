@@ -40,6 +40,7 @@ from binance_archive_kit.archive.keys import (
     prefix_of,
 )
 from binance_archive_kit.errors import disk_error
+from binance_archive_kit.garbage import paused_collection
 from binance_archive_kit.storage.databases import Row
 from binance_archive_kit.storage.proof import (
     NOT_THERE,
@@ -272,7 +273,7 @@ class Inventory:
             Returns for a folder the test whether a file in it is needed, by its name; all are by
             default.
         """
-        with self._lock:
+        with self._lock, paused_collection():
             stored = [
                 self._current(path, needed and needed(folder)).stored_in(folder)
                 for folder, path in self._walk(market, data_type)
