@@ -36,9 +36,14 @@ if TYPE_CHECKING:
 
     from binance_archive_kit.storage.skipped import SkippedFile
 
+#: The columns that name a symbol.
+_SYMBOL = STREAM_FIELDS[0], STREAM_FIELDS[2]
+#: The states, from good to bad.
+_STATES = (NOT_DUE, COMPLETE, EVERY_DAY, FLAWED, INCOMPLETE, NOTHING)
+_BADNESS = {state: rank for rank, state in enumerate(_STATES)}
 #: The mark beside each state.
 _MARKS = {COMPLETE: "●", EVERY_DAY: "●", INCOMPLETE: "◐", FLAWED: "◐", NOTHING: "○", NOT_DUE: "·"}
-_HEAD = ("stream", "days (UTC)", "files", "rows", "coverage", "state", "gaps")
+_HEAD = ("days (UTC)", "files", "rows", "coverage", "state", "gaps")
 #: Streams in a table before only the worst are shown: in HTML or Markdown, and in text.
 ROWS, TEXT_ROWS = 25, 12
 #: Gaps on a page before the others are only counted.
@@ -224,24 +229,24 @@ class CoverageReport:
             *absence_folds(unavailable=self.unavailable),
             changes_fold(self.changes),
         ]
-        below = count_more(self.streams.height - streams)
-        table = Table(_HEAD, [*self._rows(streams)], {2, 3, 4}, range(6), below)
+        many = self.streams.height > streams
+        parts, keys = worst_first(self.streams) if many else (self.streams, STREAM_FIELDS)
+        what = "stream" if keys == STREAM_FIELDS else "symbol"
+        below = count_more(parts.height - streams, what)
+        rows = [*self._rows(parts.head(streams), keys)]
+        table = Table((what, *_HEAD), rows, {2, 3, 4}, range(6), below)
         return Summary("Coverage", self.verdict, state, [table], folds=folds)
 
-    def _rows(self, most: int) -> Iterator[tuple[str, ...]]:
-        """Yield a row of the table for each stream, or for the worst if there are more."""
-        streams = self.streams.with_row_index("index")
-        if streams.height > most:
-            worst = pl.col("coverage").fill_null(2.0)
-            streams = streams.sort(worst, "index").head(most).sort("index")
+    def _rows(self, parts: pl.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Yield a row of the table for each stream or symbol, which `keys` name."""
 
-        def by_stream(frame: pl.DataFrame) -> dict[tuple[Any, ...], pl.DataFrame]:
-            shown = frame.join(streams.select(STREAM_FIELDS), on=STREAM_FIELDS, nulls_equal=True)
-            return shown.partition_by(STREAM_FIELDS, as_dict=True)
+        def by_part(frame: pl.DataFrame) -> dict[tuple[Any, ...], pl.DataFrame]:
+            shown = frame.join(parts.select(keys), on=keys, nulls_equal=True)
+            return shown.partition_by(keys, as_dict=True)
 
-        gaps, flaws = by_stream(missing_of(self.gaps)), by_stream(flaws_of(self.findings))
-        for row in streams.iter_rows(named=True):
-            key = tuple(row[name] for name in STREAM_FIELDS)
+        gaps, flaws = by_part(missing_of(self.gaps)), by_part(flaws_of(self.findings))
+        for row in parts.iter_rows(named=True):
+            key = tuple(row[name] for name in keys)
             problems = [
                 count_gaps(gaps[key]) if key in gaps else "",
                 _count_flaws(flaws[key]) if key in flaws else "",
@@ -251,7 +256,7 @@ class CoverageReport:
             else:
                 part, whole, unit = row["present"], row["expected"], ""
             yield (
-                name_of(row),
+                " ".join(filter(None, key)),
                 f"{row['first']} to {row['last']}",
                 f"{row['actual_files']:,} of {row['expected_files']:,}",
                 f"{part:,} of {whole:,}{unit}",
@@ -380,6 +385,39 @@ def weakest_of(streams: pl.DataFrame) -> dict[str, Any] | None:
     return due.row(0, named=True) if due.height else None
 
 
+def worst_first(streams: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Sum up the streams of each symbol, if any has several, and sort them.
+
+    Returns
+    -------
+    (polars.DataFrame, tuple of str)
+        Rows with the columns of `CoverageReport.streams` as far as they have a sum, the worst
+        first; and the columns that name a row.
+    """
+    badness = pl.col("state").replace_strict(_BADNESS, return_dtype=pl.Int64)
+    keys: tuple[str, ...] = STREAM_FIELDS
+    if streams.n_unique(_SYMBOL) < streams.height:
+        keys = _SYMBOL
+        # Where the rows of one stream cannot be counted, days are compared.
+        countable = pl.col("expected").is_not_null().all()
+        counted = pl.when(countable).then(pl.col("expected").sum())
+        whole = counted.otherwise(pl.col("expected_days").sum())
+        present = pl.when(countable).then(pl.col("present").sum())
+        part = present.otherwise(pl.col("actual_days").sum())
+        streams = streams.group_by(keys, maintain_order=True).agg(
+            pl.col("first").min(),
+            pl.col("last").max(),
+            pl.col("expected_files", "actual_files", "expected_days", "actual_days").sum(),
+            counted.alias("expected"),
+            pl.col("present").sum(),
+            pl.when(whole > 0).then(part / whole).alias("coverage"),
+            pl.col("state").sort_by(badness).last(),
+        )
+    # Where nothing is due, nothing is bad.
+    share = pl.col("coverage").fill_null(2.0)
+    return streams.sort(share, -badness, maintain_order=True), keys
+
+
 def missing_of(gaps: pl.DataFrame) -> pl.DataFrame:
     """Return the gaps whose rows were due."""
     return gaps.filter(pl.col("kind").is_in([kind for kind in GapKind if kind.is_missing]))
@@ -404,9 +442,9 @@ def name_of(row: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (row[name] for name in STREAM_FIELDS)))
 
 
-def count_more(hidden: int) -> str:
-    """Format the number of streams omitted from a table; empty for none."""
-    return f"… and {hidden:,} more streams, none of them worse" if hidden > 0 else ""
+def count_more(hidden: int, what: str = "stream") -> str:
+    """Format the number of streams or symbols omitted from a table; empty for none."""
+    return f"… and {hidden:,} more {what}s, none of them worse" if hidden > 0 else ""
 
 
 def count_gaps(gaps: pl.DataFrame) -> str:

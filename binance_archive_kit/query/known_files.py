@@ -154,6 +154,8 @@ class KnownFiles:
 
     def remember(self, feed: FeedTable, stats: Mapping[str, FileStats]) -> None:
         """Remember statistics of files that are not rejected."""
+        if not stats:
+            return
         if rejected := self.rejected(feed):
             # A read of a part of a file may end after another reader rejected it.
             stats = {

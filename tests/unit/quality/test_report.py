@@ -16,6 +16,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
@@ -26,8 +27,9 @@ from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.display.render import percent
 from binance_archive_kit.errors import ChangedFile, FileError
 from binance_archive_kit.quality.backtest import BacktestCoverage
+from binance_archive_kit.quality.frames import COMPLETE, FLAWED, NOT_DUE, NOTHING
 from binance_archive_kit.quality.halts import classify_halts
-from binance_archive_kit.quality.report import CoverageReport
+from binance_archive_kit.quality.report import CoverageReport, worst_first
 from binance_archive_kit.quality.timeline import (
     FindingKind,
     GapKind,
@@ -94,10 +96,49 @@ def test_a_report_of_many_streams_has_a_few_lines() -> None:
     assert "… and 188 more streams, none of them worse" in said
     shown = re.findall(r"(SYMBOL\d+USDT) 1h  ", said)
     assert len(shown) == 12
-    order = [int(name[6:-4]) for name in shown]
-    assert order == sorted(order), "in their own order"
     worst = many().streams.sort("coverage", maintain_order=True).head(12)["symbol"].to_list()
-    assert set(shown) == set(worst)
+    assert shown == worst, "the worst first"
+
+
+def test_several_streams_of_a_symbol_are_summed_up_if_there_are_many() -> None:
+    streams = many().streams
+    empty = streams.with_columns(
+        pl.lit("4h", streams.schema["interval"]).alias("interval"),
+        pl.lit(NOTHING).alias("state"),
+        pl.lit(0, pl.Int64).alias("present"),
+        pl.lit(0.0).alias("coverage"),
+    )
+    # The rows of one symbol cannot be counted, and the last one has no second stream.
+    uncounted = empty.head(1).with_columns(pl.lit(None).alias("expected"))
+    report = replace(many(), streams=pl.concat([streams, uncounted, empty[1:-1]]))
+    said = repr(report)
+    assert len(said.splitlines()) < 20
+    assert "  symbol  " in said
+    assert "… and 188 more symbols, none of them worse" in said
+    parts, keys = worst_first(report.streams)
+    assert keys == ("market", "symbol")
+    assert parts["coverage"].is_sorted()
+    rows = {row["symbol"]: row for row in parts.iter_rows(named=True)}
+    one, two, last = (streams.row(index, named=True) for index in (0, 1, -1))
+    assert rows[one["symbol"]]["expected"] is None
+    assert rows[one["symbol"]]["actual_days"] == 2 * one["actual_days"]
+    assert rows[two["symbol"]]["expected"] == 2 * two["expected"]
+    assert rows[two["symbol"]]["present"] == two["present"]
+    assert rows[two["symbol"]]["coverage"] == two["coverage"] / 2
+    assert rows[two["symbol"]]["state"] == NOTHING
+    assert rows[last["symbol"]]["state"] == last["state"]
+
+
+def test_flawed_streams_are_worse_than_complete_ones() -> None:
+    states = [COMPLETE, FLAWED, NOT_DUE, COMPLETE]
+    streams = (
+        many()
+        .streams.head(4)
+        .with_columns(pl.Series("state", states), pl.Series("coverage", [1.0, 1.0, None, 1.0]))
+    )
+    parts, keys = worst_first(streams)
+    assert len(keys) == 4
+    assert parts["symbol"].to_list() == [streams["symbol"][index] for index in (1, 0, 3, 2)]
 
 
 def test_a_report_of_many_invalid_files_has_a_few_lines() -> None:
