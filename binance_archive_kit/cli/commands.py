@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, date, datetime
 from enum import IntEnum
 from fnmatch import fnmatchcase
 from typing import Any
@@ -38,9 +39,15 @@ from binance_archive_kit.cli.options import (
     words,
 )
 from binance_archive_kit.display.summary import Table
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, WorkflowError
+from binance_archive_kit.errors import (
+    ConfigurationError,
+    FieldProblem,
+    WorkflowError,
+    field_error,
+)
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.timestamps import resolve_day
 
 # Commands import some modules themselves, so that errors in arguments are reported quickly.
 
@@ -457,6 +464,69 @@ def build(
 
 @click.command
 @store_argument
+@click.argument("target", shell_complete=FOLDER)
+@click.option(
+    "--market",
+    metavar="WORD",
+    help="Only this market. Default: all.",
+    shell_complete=words(Market),
+)
+@click.option(
+    "--data-type",
+    metavar="WORD",
+    help="Only this data type. Default: all.",
+    shell_complete=words(DataType),
+)
+@click.option(
+    "--symbols",
+    metavar="WORDS",
+    multiple=True,
+    help="Only these symbols, and those like a pattern, such as 'BTCUSDT,*ETH'. Default: all.",
+)
+@click.option(
+    "--intervals",
+    metavar="WORDS",
+    multiple=True,
+    help="Only these intervals of candles, such as 1h,1d. Default: all.",
+    shell_complete=words(Interval),
+)
+@day_options("the first of STORE", "the last of STORE")
+@json_option
+def export(
+    store: str,
+    target: str,
+    symbols: Sequence[str],
+    intervals: Sequence[str],
+    as_json: bool,
+    **options: Any,
+) -> Exit:
+    """Write a store as Parquet files, in folders that other engines know.
+
+    TARGET is a folder outside the store. Files that are up to date are kept.
+    """
+    options |= {name: _day(name, options[name]) for name in ("start", "end")}
+    done = bak.to_parquet(
+        store, target, symbols=split(symbols) or None, intervals=split(intervals) or None, **options
+    )
+    print(_export_json(done) if as_json else done)
+    return Exit.COMPLETE if done.rows else Exit.NOTHING
+
+
+def _day(field: str, value: str | None) -> date | None:
+    try:
+        return None if value is None else resolve_day(value, datetime.now(UTC).date())
+    except ValueError as error:
+        raise field_error(field, str(error)) from None
+
+
+def _export_json(done: bak.ParquetExport) -> str:
+    names = ("target", "written", "kept", "removed", "rows", "bytes", "verdict")
+    values = {name: getattr(done, name) for name in names}
+    return _json({**values, "complete": done.is_complete, "files": done.files.to_dicts()})
+
+
+@click.command
+@store_argument
 @click.option("--warm", is_flag=True, hidden=True, help="Build the tables.")
 @click.option("--clear", is_flag=True, help="Delete the tables, and what is known of the files.")
 @json_option
@@ -522,4 +592,17 @@ def completion(context: click.Context, shell: str) -> Exit:
 #: The shell's script runs the program with this variable set to ask for completions.
 COMPLETE_VARIABLE = "_BINANCE_ARCHIVE_COMPLETE"
 #: In the order of the help.
-COMMANDS = (plan, collect, verify, coverage, sql, symbols, universe, matrix, build, cache, demo)
+COMMANDS = (
+    plan,
+    collect,
+    verify,
+    coverage,
+    sql,
+    symbols,
+    universe,
+    matrix,
+    build,
+    export,
+    cache,
+    demo,
+)

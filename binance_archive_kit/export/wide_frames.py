@@ -34,7 +34,9 @@ from binance_archive_kit.timestamps import DAY, from_day_number, to_datetime, to
 
 _TIME = pl.Datetime("us", "UTC")
 #: Rows up to which symbols are read together.
-_ROWS = 4_000_000
+_ROWS = 2_000_000
+#: A group has at most so many times the symbols of the one before.
+_GROWTH = 4
 #: No symbol has rows of an earlier time.
 _BEGINNING = datetime(2017, 1, 1)
 #: The states of a symbol in a report.
@@ -222,31 +224,31 @@ def _check_names(feed: FeedTable, interval: str, column: str) -> Interval:
 def read_series(
     rows: UniqueRows, feed: FeedTable, selection: Selection, column: str
 ) -> Iterator[tuple[str, Series]]:
-    """Read the values of each symbol, in groups of symbols with a bounded number of rows."""
-    for group in _groups(feed, selection):
+    """Read the values of each symbol, in groups of symbols with `_ROWS` rows at most, if it can."""
+    symbols = sorted(selection.symbols or ())
+    size = max(_ROWS // _most_rows(feed, selection), 1)
+    while symbols:
+        group, symbols = symbols[:size], symbols[size:]
         found = replace(selection, symbols=frozenset(group))
         frame = rows.read(feed, found, columns=[column])
         times = frame[feed.time].to_physical().to_numpy()
         values = frame[column].cast(pl.Float64).to_numpy()
-        start = 0
+        start = longest = 0
         for count, symbol in frame["symbol"].rle().struct.unnest().rows():
             end = start + count
             yield symbol, Series(times[start:end], values[start:end])
-            start = end
+            start, longest = end, max(longest, count)
+        # Other symbols may have more rows than these.
+        size = min(max(size, _ROWS // max(longest, 1)), _GROWTH * size)
 
 
-def _groups(feed: FeedTable, selection: Selection) -> Iterator[list[str]]:
-    """Group the selected symbols so that each group has `_ROWS` rows at most, if it can."""
+def _most_rows(feed: FeedTable, selection: Selection) -> int:
+    """Return how many rows a symbol may have, without a look at its files."""
     interval = Interval(next(iter(selection.intervals or ())))
     step = cadence_of(feed.market, feed.data_type, interval).step
     start = selection.start or _BEGINNING
     end = selection.end or datetime.now(UTC).replace(tzinfo=None)
-    # How many rows a symbol has is not looked up, since it takes a look at each file.
-    rows = max((end - start) // timedelta(microseconds=step if step > 0 else 30 * DAY), 1)
-    symbols = sorted(selection.symbols or ())
-    size = max(_ROWS // rows, 1)
-    for index in range(0, len(symbols), size):
-        yield symbols[index : index + size]
+    return max((end - start) // timedelta(microseconds=step if step > 0 else 30 * DAY), 1)
 
 
 class _Table:

@@ -18,8 +18,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import DataType
+from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.schemas import load_schemas
+from binance_archive_kit.archive.symbols import split_symbols
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.errors import field_error
@@ -119,6 +120,26 @@ class _StoreTable(ds.InMemoryDataset):  # type: ignore[misc]
         return ds.dataset(self._make().to_arrow()).scanner(columns=columns, filter=filter)
 
 
+_UNIVERSE: dict[str, Any] = {
+    **dict.fromkeys(("view", "symbol", "base", "quote", "contract"), pl.String),
+    **dict.fromkeys(("first", "last"), pl.Date),
+}
+
+
+def _universe(engine: Engine) -> pl.DataFrame:
+    """List the symbols of each view, with their assets and days."""
+    streams = engine.frame().group_by("view", "market", "symbol", maintain_order=True)
+    rows = []
+    for (_, market), group in streams.agg(pl.col("first").min(), pl.col("last").max()).group_by(
+        "view", "market", maintain_order=True
+    ):
+        parts = split_symbols(Market(str(market)), group["symbol"])
+        for view, _, symbol, first, last in group.iter_rows():
+            of = parts[symbol]
+            rows.append((view, symbol, of.base, of.quote, of.contract, first, last))
+    return pl.DataFrame(rows, schema=_UNIVERSE, orient="row")
+
+
 @dataclass(frozen=True)
 class _StoreTableInfo:
     """The comments, the types and the source of a small table about a store."""
@@ -148,6 +169,20 @@ _STORE_TABLES = {
         },
         STREAMS,
         Engine.frame,
+    ),
+    "store_universe": _StoreTableInfo(
+        "The symbols of the store, one row for each view.",
+        {
+            "view": "View that gives its rows.",
+            "symbol": "Symbol.",
+            "base": "Asset that is priced; NULL if it is not known.",
+            "quote": "Asset of the price; NULL if it is not known.",
+            "contract": "Kind of contract, such as spot, perpetual or settled.",
+            "first": "First UTC day its files cover.",
+            "last": "Last UTC day its files cover, inclusive.",
+        },
+        _UNIVERSE,
+        _universe,
     ),
     "store_problems": _StoreTableInfo(
         "Files that were left out of answers, with the reason.",

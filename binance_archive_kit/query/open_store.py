@@ -311,7 +311,8 @@ def connect(
     """Open a DuckDB connection with a view for each feed of the archive.
 
     Views are named ``spot_klines``, ``futures_um_agg_trades``, ``options_bvol_index`` and so
-    on; the table ``store_streams`` lists the streams in the store. Each view has the columns
+    on; ``store_streams`` lists the streams in the store, and ``store_universe`` its symbols with
+    base and quote asset, kind of contract and days. Each view has the columns
     ``market, symbol, interval, date, partition, file`` and those of its files. The comments in
     ``duckdb_columns()`` describe meaning and unit of each column, for feeds that have files
     when the connection is opened.

@@ -224,7 +224,7 @@ def _no_table(connection: duckdb.DuckDBPyConnection, name: str) -> str:
     views = [str(view) for (view,) in rows]
     # The beginning may be omitted: ``um_klines`` means ``futures_um_klines``.
     longer = [view for view in views if view.endswith(f"_{name}".lower())]
-    known = [*views, "store_streams", "store_problems", "store_last_scan"]
+    known = [*views, "store_streams", "store_universe", "store_problems", "store_last_scan"]
     guess = min(longer, key=len) if longer else nearest(name, known)
     hint = f"did you mean {guess!r}? " if guess else ""
     listed = f"{hint}Views with rows: {', '.join(views) or 'none'}"

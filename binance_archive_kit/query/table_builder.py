@@ -121,7 +121,9 @@ class TableBuilder:
         digests = {
             task.file.path: proof.sha256
             for task in tasks
-            if task.file.is_zip and (proof := proofs.get(task.file.key)) is not None
+            if task.file.is_zip
+            and (proof := proofs.get(task.file.key)) is not None
+            and proof.is_of(task.file.stamp)
         }
         try:
             return self._cache.tables.build(

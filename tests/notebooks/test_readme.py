@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,21 @@ def test_the_names_of_a_result(example: dict[str, Any], printed: str) -> None:
 def test_the_queries_run(example: dict[str, Any], printed: str) -> None:
     exec(python_with("bak.klines_with_funding("), example)
     example["con"].close()
+
+
+def test_the_panels_run(example: dict[str, Any], printed: str) -> None:
+    with warnings.catch_warnings():
+        # The demo archive may have symbols that the example does not collect.
+        warnings.simplefilter("ignore", bak.ArchiveKitWarning)
+        exec(python_with("bak.panel("), example)
+    assert {"BTCUSDT", "ETHUSDT"} <= {*example["closes"].columns}
+    assert {*example["report"]["state"]} <= {"used", "low_coverage"}
+
+
+def test_the_export_runs(example: dict[str, Any], printed: str) -> None:
+    exec(python_with("bak.to_parquet("), example)
+    assert example["counts"].fetchall()
+    assert example["done"].rows > 0
 
 
 def test_the_coverage_runs(example: dict[str, Any], printed: str) -> None:

@@ -83,6 +83,23 @@ def test_build_of_an_empty_store(tmp_path: Path) -> None:
     assert main(["build", str(tmp_path)]) == 3
 
 
+def test_export_writes_what_is_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, target = tmp_path / "store", tmp_path / "lake"
+    for symbol in ("AUSDT", "BUSDT", "CBTC"):
+        for day in ("2025-06-30", "2025-07-01"):
+            put(store, kline(symbol, day))
+    words = ["export", str(store), str(target), "--symbols", "*USDT", "--intervals", "1h"]
+    assert main([*words, "--start", "2025-07-01", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert (done["written"], done["rows"], done["complete"]) == (1, 48, False)
+    assert done["files"][0]["month"] == "2025-07"
+    assert main(words) == 0
+    assert "1 file written, 1 kept, 0 removed; 96 rows" in capsys.readouterr().out
+    assert main([*words, "--start", "2025-08-01"]) == 3
+    assert main(["export", str(store), str(store / "lake")]) == 2
+    assert "is inside the store" in capsys.readouterr().err
+
+
 def test_cache_shows_and_clears(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path, kline("AUSDT", "2025-07-01"))
     root = str(tmp_path)

@@ -71,7 +71,7 @@ def test_there_is_a_view_for_each_feed_of_the_archive(con: duckdb.DuckDBPyConnec
     }
     assert views >= feeds
     about = {name for name in views if name.startswith("store_")}
-    assert about == {"store_streams", "store_problems", "store_last_scan"}
+    assert about == {"store_streams", "store_universe", "store_problems", "store_last_scan"}
     assert feeds >= {
         "spot_klines",
         "spot_agg_trades",
@@ -121,6 +121,10 @@ def test_the_store_can_be_looked_at_in_sql(con: duckdb.DuckDBPyConnection, root:
     expected |= {("futures_cm_trades", "BTCUSD_PERP", 1, day, day)}
     assert set(streams) == expected
     assert con.sql("FROM store_problems").fetchall() == []
+    perpetual = ("futures_cm_trades", "BTCUSD_PERP", "BTC", "USD", "perpetual", day, day)
+    universe = con.sql("FROM store_universe").fetchall()
+    assert len(universe) == len(expected)
+    assert perpetual in universe
     assert con.sql("SELECT sum(bytes) FROM store_streams").fetchall() == [
         (sum((root / str(key)).stat().st_size for key in (*KEYS, TRADES)),)
     ]
