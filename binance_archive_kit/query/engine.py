@@ -376,8 +376,8 @@ class Engine:
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> TableUse:
         """Build tables of all files, as `OpenStore.build` describes."""
-        feeds = self._feeds_to_build(market, data_type, symbols)
-        names = None if symbols is None else frozenset(read_names("symbols", symbols))
+        names = None if symbols is None else read_names("symbols", symbols)
+        feeds = self._feeds_to_build(market, data_type, names or ())
         self.cache.remove_old()
         missing: list[tuple[FeedTable, list[FileTask]]] = []
         for feed in feeds:
@@ -388,12 +388,12 @@ class Engine:
         return self.cache.use()
 
     def _feeds_to_build(
-        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
+        self, market: str | None, data_type: str | None, symbols: Sequence[str]
     ) -> list[FeedTable]:
         """Return the feeds of these names; without a data type, not those of single trades."""
         feeds = self.matching_feeds(market, data_type)
         known = sorted({folder.symbol for feed in feeds for folder in self.names(feed)})
-        for name in sorted(() if symbols is None else read_names("symbols", symbols)):
+        for name in sorted(symbols):
             if name not in known:
                 guess = nearest(name, known)
                 hint = f"; did you mean {guess!r}?" if guess else ""
