@@ -1,7 +1,7 @@
 """Run a command line: ``binance-archive COMMAND``, and turn errors into exit codes.
 
-`commands` defines the commands and the exit codes. Progress is shown on a terminal only, and
-never on standard output.
+`archive_commands` and `store_commands` define the commands. Progress is shown on a terminal
+only, and never on standard output.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from binance_archive_kit.errors import ArchiveKitError, ConfigurationError, show
 try:
     # The imports may take seconds; an interrupt has nothing to clean up yet.
     import click
-    from click.shell_completion import shell_complete
+    from click.shell_completion import get_completion_class, shell_complete
 
-    from binance_archive_kit.cli.commands import COMMANDS, COMPLETE_VARIABLE, Exit, completion
+    from binance_archive_kit.cli import archive_commands, store_commands
+    from binance_archive_kit.cli.output import Exit
 except KeyboardInterrupt:
     sys.stderr.write("binance-archive: interrupted before the start; run it again\n")
     sys.exit(130)
@@ -43,6 +44,23 @@ fish  binance-archive completion fish | source
 """
 #: The exit code of a shell for a program whose reader closed the pipe.
 _BROKEN_PIPE = 128 + 13
+#: The shell's script runs the program with this variable set to ask for completions.
+_COMPLETE_VARIABLE = "_BINANCE_ARCHIVE_COMPLETE"
+#: In the order of the help.
+COMMANDS = (
+    archive_commands.plan,
+    archive_commands.collect,
+    store_commands.verify,
+    store_commands.coverage,
+    store_commands.sql,
+    archive_commands.symbols,
+    archive_commands.universe,
+    archive_commands.matrix,
+    store_commands.build,
+    store_commands.export,
+    store_commands.cache,
+    archive_commands.demo,
+)
 
 
 class _Group(click.Group):
@@ -50,6 +68,18 @@ class _Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+@click.command
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> Exit:
+    """Print a shell script that completes commands, options and values."""
+    root = context.find_root()
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101 for the type checker: click has all three
+    print(kind(root.command, {}, str(root.info_name), _COMPLETE_VARIABLE).source())
+    return Exit.COMPLETE
 
 
 cli = click.version_option(__version__, prog_name=_PROGRAM, message="%(prog)s %(version)s")(
@@ -83,8 +113,8 @@ def _run(arguments: list[str]) -> int:
     Does not use `click.Command.main`, which prints an additional line for an interrupt.
     """
     try:
-        if instruction := os.environ.get(COMPLETE_VARIABLE):
-            return shell_complete(cli, {}, _PROGRAM, COMPLETE_VARIABLE, instruction)
+        if instruction := os.environ.get(_COMPLETE_VARIABLE):
+            return shell_complete(cli, {}, _PROGRAM, _COMPLETE_VARIABLE, instruction)
         with cli.make_context(_PROGRAM, arguments) as context:
             code = int(cli.invoke(context))
         sys.stdout.flush()

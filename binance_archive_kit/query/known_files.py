@@ -302,11 +302,12 @@ class KnownFiles:
             remembered.clear()
 
     def remove_other_versions(self) -> None:
-        """Delete the databases of other versions."""
+        """Delete the databases of other versions; omit what cannot be deleted, such as folders."""
         if self._database is not None:
             for path in self._database.path.parent.glob("facts.*.sqlite*"):
                 if not path.name.startswith(self._database.path.name):
-                    path.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        path.unlink()
 
     def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         # Rows are built only if they are written.

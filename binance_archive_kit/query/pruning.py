@@ -56,7 +56,10 @@ class Pruner(Protocol):
         """Return for each group of a folder's files whether any row may match."""
 
     def all_match(self, stored: StoredFolder, group: Group) -> bool:
-        """Return whether every row of a group of files is sure to match."""
+        """Return whether every row of a group of files is sure to match.
+
+        An empty group stands for all files that the folder ever had.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class Selection:
         """Return whether the period of a group lies within the range."""
         if self.start is None and self.end is None:
             return True
+        if not group:
+            return False
         first, end = _times_of(stored.folder, group)
         return (self.start is None or self.start <= first) and (self.end is None or end <= self.end)
 

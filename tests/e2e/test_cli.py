@@ -191,7 +191,11 @@ sys.exit(main())
 
 @pytest.mark.parametrize(
     "module",
-    ["binance_archive_kit.cli.commands", "pydantic", "binance_archive_kit.planning.planner"],
+    [
+        "binance_archive_kit.cli.archive_commands",
+        "pydantic",
+        "binance_archive_kit.planning.planner",
+    ],
 )
 def test_an_interrupt_while_modules_are_loaded_is_one_line(
     tmp_path: Path, config: Path, module: str

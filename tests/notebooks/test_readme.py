@@ -13,7 +13,8 @@ import pytest
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Market, Partition
 from binance_archive_kit.archive.matrix import load_matrix
-from binance_archive_kit.cli.commands import COMMANDS, Exit
+from binance_archive_kit.cli.main import COMMANDS
+from binance_archive_kit.cli.output import Exit
 from binance_archive_kit.quality.timeline import GapKind
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

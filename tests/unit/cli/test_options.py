@@ -6,7 +6,7 @@ import click
 import pytest
 
 from binance_archive_kit.archive.enums import Market
-from binance_archive_kit.cli.commands import collect
+from binance_archive_kit.cli.archive_commands import collect
 from binance_archive_kit.cli.options import config_from_options, words
 from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.planning.config import CollectionConfig

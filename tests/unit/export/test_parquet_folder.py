@@ -75,6 +75,16 @@ def matches(root: Path, lake: Path, **choice: Any) -> bool:
 # Reading it back
 
 
+def test_rows_of_tables_are_exported(root: Path, lake: Path) -> None:
+    store = bak.store(root)
+    store.build()
+    bak.to_parquet(store, lake)
+    assert store.last_scan is not None
+    assert store.last_scan.cached
+    assert not store.last_scan.opened
+    assert matches(root, lake)
+
+
 def test_the_layout_is_known_to_other_engines(root: Path, lake: Path) -> None:
     result = bak.to_parquet(root, lake)
     assert list(files_of(lake)) == [

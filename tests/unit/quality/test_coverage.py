@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
-from binance_archive_kit.cli.commands import Exit
 from binance_archive_kit.cli.main import main
+from binance_archive_kit.cli.output import Exit
 from binance_archive_kit.errors import ConfigurationError, CoverageError
 from binance_archive_kit.reading.unzip import Unzipper
 from tests.support.planted import DAY, HOUR, at, every, plant

@@ -350,6 +350,7 @@ def test_what_older_versions_have_cached_is_removed_by_a_query(tmp_path: Path) -
     old.parent.mkdir(parents=True)
     for path in (old, cache / "facts.1.sqlite", cache / "facts.1.sqlite-wal"):
         path.write_bytes(b"old")
+    (cache / "facts.3.damaged-1234.sqlite").mkdir()  # a folder under the database's name
     bak.store(tmp_path, cache=False)
     bak.store(tmp_path)
     assert old.exists()

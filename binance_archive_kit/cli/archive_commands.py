@@ -1,25 +1,19 @@
-"""The commands of ``binance-archive``, and their exit codes.
+"""Commands that read the archive: plan, collect, symbols, universe, matrix and demo.
 
-A command is a function in `COMMANDS` that returns an `Exit`. It prints text, or JSON with
-``--json``.
+A command is a function that returns an `Exit`. It prints text, or JSON with ``--json``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import UTC, date, datetime
-from enum import IntEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
 
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition, read_market
@@ -30,41 +24,16 @@ from binance_archive_kit.cli.options import (
     FOLDER,
     config_from_options,
     config_options,
-    day_options,
     endpoint_option,
     json_option,
-    split,
-    standard_input,
-    store_argument,
     words,
 )
+from binance_archive_kit.cli.output import Exit, to_json
 from binance_archive_kit.display.summary import Table
-from binance_archive_kit.errors import (
-    ConfigurationError,
-    FieldProblem,
-    WorkflowError,
-    field_error,
-)
-from binance_archive_kit.paths import find_path
+from binance_archive_kit.errors import ConfigurationError, WorkflowError
 from binance_archive_kit.suggestions import unknown
-from binance_archive_kit.timestamps import resolve_day
 
 # Commands import some modules themselves, so that errors in arguments are reported quickly.
-
-
-class Exit(IntEnum):
-    """The exit codes."""
-
-    COMPLETE = 0
-    PARTIAL = 1  #: something failed
-    WRONG = 2  #: an argument is invalid
-    NOTHING = 3  #: the archive, or the store, has no such data
-    UNVERIFIED = 4  #: no failure, but some files have no proof
-    INTERRUPTED = 130
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 @click.command
@@ -114,7 +83,7 @@ def _exit_of(result: bak.CollectionResult) -> Exit:
 
 def _plan_json(found: bak.Plan) -> str:
     actions = ("download", "update", "keep")
-    return _json(
+    return to_json(
         {
             "objects": len(found),
             **{f"to_{action}": found.count(action) for action in actions},
@@ -131,7 +100,7 @@ def _plan_json(found: bak.Plan) -> str:
 def _result_json(result: bak.CollectionResult) -> str:
     names = ("status", "outcome", "success_rate", "collection_stats", "output_directory")
     reasons = ("key", "reason", "detail")
-    return _json(
+    return to_json(
         {
             **{name: getattr(result, name) for name in names},
             "output_files": list(result.output_files),
@@ -147,132 +116,6 @@ def _result_json(result: bak.CollectionResult) -> str:
 def _absences(found: bak.Plan | bak.CollectionResult) -> dict[str, list[dict[str, Any]]]:
     kinds = ("missing", "not_published", "unavailable")
     return {kind: [asdict(absence) for absence in getattr(found, kind)] for kind in kinds}
-
-
-@click.command
-@store_argument
-@click.option("--sample", type=int, metavar="N", help="Hash only N random files. Default: all.")
-@click.option("--seed", type=int, metavar="N", help="Make the sample reproducible.")
-@click.option("--archive", is_flag=True, help="Compare with the digests that are published now.")
-@endpoint_option
-@click.option(
-    "--allow-unverified",
-    is_flag=True,
-    help="Exit with 0, not 4, if the only issue is unverified files, such as .csv.",
-)
-@json_option
-def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) -> Exit:
-    """Hash the files of a store again, and check their proofs.
-
-    STORE is a folder in the archive's layout.
-    """
-    found = bak.verify(store, **options)
-    if as_json:
-        counts = ("state", "files", "read", "proven", "by_checksum", "unproven", "sound")
-        lists = {
-            "problems": found.frame.to_dicts(),
-            "notes": found.notes,
-            "skipped": [file._asdict() for file in found.skipped],
-        }
-        print(_json({name: getattr(found, name) for name in counts} | lists))
-    else:
-        print(found)
-    if found.frame.height:
-        return Exit.PARTIAL
-    if not found.files:
-        return Exit.NOTHING
-    return Exit.UNVERIFIED if found.unproven and not allow_unverified else Exit.COMPLETE
-
-
-@click.command
-@click.argument("source", shell_complete=FILE)
-@day_options("the first day of SOURCE", "the last day of SOURCE")
-@click.option(
-    "--min-coverage",
-    type=float,
-    metavar="SHARE",
-    help="Exit with 1 if a stream has less than this share of its rows, such as 0.999, or doubtful "
-    "values.",
-)
-@click.option(
-    "--html", metavar="FILE", help="Write the report as an HTML page.", shell_complete=FILE
-)
-@json_option
-def coverage(
-    source: str,
-    start: str | None,
-    end: str | None,
-    min_coverage: float | None,
-    html: str | None,
-    as_json: bool,
-) -> Exit:
-    """Compare the rows present with the rows due, and explain every gap.
-
-    SOURCE is the folder of a store, or a JSON file with a configuration.
-    """
-    from binance_archive_kit.quality.coverage import check_share
-
-    least = None if min_coverage is None else check_share(min_coverage)
-    page = None if html is None else find_path("--html", html)
-    if page is not None and (page.is_dir() or not page.parent.is_dir()):
-        raise ConfigurationError(
-            FieldProblem("--html", f"{str(page)!r} is not the path of a file in an existing folder")
-        )
-    report = bak.coverage(source, start=start, end=end)
-    if page is not None:
-        report.to_html(page)
-    print(_report_json(report) if as_json else report)
-    weakest = report.weakest
-    if weakest is None:
-        return Exit.NOTHING
-    short = least is not None and (weakest["coverage"] < least or report.doubts.height > 0)
-    return Exit.PARTIAL if report.problems or short else Exit.COMPLETE
-
-
-def _report_json(report: bak.CoverageReport) -> str:
-    frames = ("streams", "gaps", "findings")
-    return _json(
-        {
-            "verdict": report.verdict,
-            "coverage": report.coverage,
-            "complete": report.is_complete,
-            **{name: getattr(report, name).to_dicts() for name in frames},
-            "unavailable": [asdict(absence) for absence in report.unavailable],
-            "problems": {file: str(error) for file, error in report.problems.items()},
-            "skipped": [file._asdict() for file in report.skipped],
-            "changes": report.changes,
-        }
-    )
-
-
-# A query may start with a comment, "-- …", which is not an option.
-@click.command(context_settings={"ignore_unknown_options": True})
-@store_argument
-@click.argument("query")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row and line.")
-def sql(store: str, query: str, as_json: bool) -> Exit:
-    """Query a store with SQL.
-
-    QUERY is a statement, such as "SELECT count(*) FROM spot_klines", or - for standard input.
-    """
-    from binance_archive_kit.query.sql import bound, check_statement, our_errors
-
-    query = standard_input("query") if query == "-" else query
-    with bak.connect(store) as connection, our_errors(connection):
-        # Unknown table names must not resolve to variables of this module.
-        connection.execute("SET python_enable_replacements = false")
-        check_statement(connection, query)
-        answer = bound(connection, query)
-        if answer is None:
-            return Exit.COMPLETE
-        if as_json:
-            # DuckDB formats JSON itself: not all of its types exist in Python.
-            lines: Any = answer.query("found", "SELECT to_json(found)::VARCHAR FROM found")
-            for batch in lines.to_arrow_reader(10_000):
-                print("\n".join(batch.column(0).to_pylist()))
-        else:
-            answer.show(max_rows=200)
-    return Exit.COMPLETE
 
 
 @click.command
@@ -327,7 +170,7 @@ def symbols(
 
     found = [symbol for symbol in asyncio.run(listed()) if fnmatchcase(symbol, like)]
     if found or as_json:
-        print(_json(found) if as_json else "\n".join(found))
+        print(to_json(found) if as_json else "\n".join(found))
     if not found:
         click.echo(f"binance-archive: no symbol matches {like!r}", err=True)
     return Exit.COMPLETE if found else Exit.NOTHING
@@ -368,7 +211,7 @@ def universe(
     quotes = None if quote is None else quote.split(",")
     found = bak.universe(market, data_type, symbols=symbols.split(","), quote=quotes, **options)
     if as_json:
-        print(_json(found.to_dicts()))
+        print(to_json(found.to_dicts()))
     elif found.height:
         columns = ("symbol", "base", "quote", "contract", "first", "last", "ended", "evidence")
         rows = [
@@ -408,7 +251,7 @@ def matrix(market: str | None, matrix_path: str | None, as_json: bool) -> Exit:
         for partition, files in feed.partitioned.items()
     ]
     if as_json:
-        print(_json(rows))
+        print(to_json(rows))
         return Exit.COMPLETE
     head = ("market", "data type", "files", "first", "last", "intervals")
     cells = [
@@ -429,117 +272,6 @@ def _in_periods(day: object, partition: str) -> str:
     """Format the first day of a period, or words with it; of a month, without the day."""
     text = str(day or "unknown")
     return text.removesuffix("-01") if partition == Partition.MONTHLY else text
-
-
-@click.command
-@store_argument
-@click.option(
-    "--market",
-    metavar="WORD",
-    help="Only this market. Default: all.",
-    shell_complete=words(Market),
-)
-@click.option(
-    "--data-type",
-    metavar="WORD",
-    help="Only this data type. Default: all but trades and order books, which are large.",
-    shell_complete=words(DataType),
-)
-@click.option(
-    "--symbols",
-    metavar="WORDS",
-    multiple=True,
-    help="Only these symbols, such as BTCUSDT,ETHUSDT. Default: all.",
-)
-@json_option
-def build(
-    store: str, market: str | None, data_type: str | None, symbols: Sequence[str], as_json: bool
-) -> Exit:
-    """Build columnar tables of a store, so that queries are as fast as on Parquet."""
-    opened = bak.store(store)
-    use = opened.build(market, data_type, symbols=split(symbols) or None)
-    print(_json(asdict(use)) if as_json else use)
-    return Exit.COMPLETE if opened.engine.feeds() else Exit.NOTHING
-
-
-@click.command
-@store_argument
-@click.argument("target", shell_complete=FOLDER)
-@click.option(
-    "--market",
-    metavar="WORD",
-    help="Only this market. Default: all.",
-    shell_complete=words(Market),
-)
-@click.option(
-    "--data-type",
-    metavar="WORD",
-    help="Only this data type. Default: all.",
-    shell_complete=words(DataType),
-)
-@click.option(
-    "--symbols",
-    metavar="WORDS",
-    multiple=True,
-    help="Only these symbols, and those like a pattern, such as 'BTCUSDT,*ETH'. Default: all.",
-)
-@click.option(
-    "--intervals",
-    metavar="WORDS",
-    multiple=True,
-    help="Only these intervals of candles, such as 1h,1d. Default: all.",
-    shell_complete=words(Interval),
-)
-@day_options("the first of STORE", "the last of STORE")
-@json_option
-def export(
-    store: str,
-    target: str,
-    symbols: Sequence[str],
-    intervals: Sequence[str],
-    as_json: bool,
-    **options: Any,
-) -> Exit:
-    """Write a store as Parquet files, in folders that other engines know.
-
-    TARGET is a folder outside the store. Files that are up to date are kept.
-    """
-    options |= {name: _day(name, options[name]) for name in ("start", "end")}
-    done = bak.to_parquet(
-        store, target, symbols=split(symbols) or None, intervals=split(intervals) or None, **options
-    )
-    print(_export_json(done) if as_json else done)
-    return Exit.COMPLETE if done.rows else Exit.NOTHING
-
-
-def _day(field: str, value: str | None) -> date | None:
-    try:
-        return None if value is None else resolve_day(value, datetime.now(UTC).date())
-    except ValueError as error:
-        raise field_error(field, str(error)) from None
-
-
-def _export_json(done: bak.ParquetExport) -> str:
-    names = ("target", "written", "kept", "removed", "rows", "bytes", "verdict")
-    values = {name: getattr(done, name) for name in names}
-    return _json({**values, "complete": done.is_complete, "files": done.files.to_dicts()})
-
-
-@click.command
-@store_argument
-@click.option("--warm", is_flag=True, hidden=True, help="Build the tables.")
-@click.option("--clear", is_flag=True, help="Delete the tables, and what is known of the files.")
-@json_option
-def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
-    """Show the size of a store's tables, or delete them."""
-    opened = bak.store(store)
-    if clear:
-        opened.cache.clear()
-    if warm:
-        opened.build()
-    use = opened.cache.use()
-    print(_json(asdict(use)) if as_json else use)
-    return Exit.COMPLETE
 
 
 @click.command
@@ -575,34 +307,3 @@ def demo(output_directory: str | None, serve: bool) -> Exit:
             if output_directory:
                 print(f"\nThe files are in {output}")
         return max(_exit_of(first), _exit_of(second))
-
-
-@click.command
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(context: click.Context, shell: str) -> Exit:
-    """Print a shell script that completes commands, options and values."""
-    root = context.find_root()
-    kind = get_completion_class(shell)
-    assert kind is not None  # noqa: S101 for the type checker: click has all three
-    print(kind(root.command, {}, str(root.info_name), COMPLETE_VARIABLE).source())
-    return Exit.COMPLETE
-
-
-#: The shell's script runs the program with this variable set to ask for completions.
-COMPLETE_VARIABLE = "_BINANCE_ARCHIVE_COMPLETE"
-#: In the order of the help.
-COMMANDS = (
-    plan,
-    collect,
-    verify,
-    coverage,
-    sql,
-    symbols,
-    universe,
-    matrix,
-    build,
-    export,
-    cache,
-    demo,
-)

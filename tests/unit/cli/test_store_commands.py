@@ -1,29 +1,16 @@
-"""Every command and option has a help text."""
+"""Commands that read a store: what they choose, print and reject."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import click
 import polars as pl
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.cli.commands import COMMANDS
 from binance_archive_kit.cli.main import main
 from tests.support.stores import kline, other, put
-
-
-def test_every_command_and_option_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
-    listed = capsys.readouterr().out
-    for command in COMMANDS:
-        assert f"  {command.name} " in listed
-        assert command.help
-        for parameter in command.params:
-            if isinstance(parameter, click.Option):
-                assert str(parameter.help).endswith(".")
 
 
 def tabled(root: Path) -> list[tuple[str, str]]:
