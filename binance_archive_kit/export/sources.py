@@ -148,7 +148,7 @@ def _identities(
 
 
 def _months(file: StoredFile, before: timedelta, after: timedelta) -> Iterator[str]:
-    """Yield the months of which a file may have rows."""
+    """Yield the months that rows of a file may belong to."""
     midnight = datetime.min.time()
     first = datetime.combine(file.start, midnight) - before
     last = datetime.combine(file.end, midnight) + timedelta(days=1) + after

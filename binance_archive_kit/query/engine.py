@@ -114,7 +114,7 @@ _ATTEMPTS = 5
 _FEW_SYMBOLS = 24
 #: Selections of symbols whose entries are remembered.
 _REMEMBERED = 64
-#: Feeds of single events, of which tables are built only on request or when they are read.
+#: Feeds of single events: their tables are built on request only, or when they are read again.
 _BIG = (
     DataType.TRADES,
     DataType.AGG_TRADES,
