@@ -239,7 +239,7 @@ class Survey:
         counts = {
             stored.folder.partition: expected.count_touched(stored.files) for stored in folders
         }
-        missing = [
+        gaps = [
             (from_day_number(span.start // DAY), from_day_number((span.end - 1) // DAY))
             for span in timeline.spans(timeline.start, timeline.end)
             if isinstance(span.source, Explanation) and span.source.kind.is_missing
@@ -248,10 +248,10 @@ class Survey:
         possible = {partition for partition, count in counts.items() if count}
         published = self._explainer.partitions(timeline.stream)
         partition = min(possible or published, default=Partition.DAILY)
-        known = expected.absent_objects(folders) if missing else []
+        known = expected.absent_objects(folders) if gaps else []
         absent: set[ObjectKey] = set()
         others = 0
-        for first, last in missing:
+        for first, last in gaps:
             found = [key for key in known if key.start <= last and key.end >= first]
             absent.update(found)
             others += 0 if found else len([*periods(first, last, partition)])
