@@ -119,7 +119,7 @@ _ATTEMPTS = 5
 _FEW_SYMBOLS = 24
 #: Selections of symbols whose entries are remembered.
 _REMEMBERED = 64
-#: Feeds of single events, of which tables are built only on request or when they are read.
+#: Feeds of single events: their tables are built on request only, or when they are read again.
 _BIG = (
     DataType.TRADES,
     DataType.AGG_TRADES,
@@ -396,8 +396,8 @@ class Engine:
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> TableUse:
         """Build tables of all files, as `OpenStore.build` describes."""
-        feeds = self._feeds_to_build(market, data_type, symbols)
-        names = None if symbols is None else frozenset(read_names("symbols", symbols))
+        names = None if symbols is None else read_names("symbols", symbols)
+        feeds = self._feeds_to_build(market, data_type, names or ())
         self.cache.remove_old()
         missing: list[tuple[FeedTable, list[FileTask]]] = []
         for feed in feeds:
@@ -408,12 +408,12 @@ class Engine:
         return self.cache.use()
 
     def _feeds_to_build(
-        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
+        self, market: str | None, data_type: str | None, symbols: Sequence[str]
     ) -> list[FeedTable]:
         """Return the feeds of these names; without a data type, not those of single trades."""
         feeds = self.matching_feeds(market, data_type)
         known = sorted({folder.symbol for feed in feeds for folder in self.names(feed)})
-        for name in sorted(() if symbols is None else read_names("symbols", symbols)):
+        for name in sorted(symbols):
             if name not in known:
                 guess = nearest(name, known)
                 hint = f"; did you mean {guess!r}?" if guess else ""

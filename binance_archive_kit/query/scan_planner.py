@@ -256,7 +256,7 @@ class ScanPlanner:
         matches: Sequence[FolderMatch],
         tasks: Sequence[FileTask],
     ) -> None:
-        """Add a stream of which every file gives all its rows."""
+        """Add a stream whose files each give all their rows."""
         folders = [
             (match.stored, tabled.select(match, self._pruner))
             for match in matches
