@@ -127,8 +127,9 @@ class CollectionConfig(BaseModel):
         The store: the folder below which files are stored at their archive key.
     partition : {"daily", "monthly", "auto"}
         Daily or monthly files; ``auto`` requests monthly files for whole months where they are
-        published, and daily files elsewhere. Feeds that have only monthly files are always
-        collected as one file for each month that the days touch.
+        published, and daily files elsewhere. It also requests the monthly file for part of a month
+        if the daily files begin later. Feeds that have only monthly files are always collected
+        as one file for each month that the days touch.
     batch_size : int
         Objects in one batch of s5cmd.
     max_parallel_downloads : int, optional

@@ -28,6 +28,7 @@ from binance_archive_kit.planning.absences import ArchiveListing, witnesses
 from binance_archive_kit.planning.config import (
     CollectionConfig,
     Config,
+    PartitionChoice,
     read_config,
 )
 from binance_archive_kit.planning.decide import make_plan
@@ -37,6 +38,8 @@ from binance_archive_kit.planning.requests import (
     Note,
     Requests,
     expand,
+    partial_months,
+    replace_days,
     resolve_months,
 )
 from binance_archive_kit.planning.s5cmd_flags import Flags
@@ -234,7 +237,10 @@ class PlanningContext:
         now: datetime,
         progress: Progress,
     ) -> tuple[list[FolderRequest], list[SymbolSelection], ArchiveListing]:
-        """List the requested folders: monthly ones, then days that replace missing months."""
+        """List the requested folders: monthly ones, then days that replace missing months.
+
+        Last, list months that replace days before the first daily file.
+        """
 
         def count(_: Folder) -> None:
             progress.done += 1
@@ -246,6 +252,12 @@ class PlanningContext:
         days = _days(request for request in requests if request.folder not in folders)
         progress.total += len(days)
         folders |= await archive.list_folders(days, count)
+        if self.config.partition is PartitionChoice.AUTO:
+            months = partial_months(requests, folders, self.matrix, now)
+            listed = await archive.list_folders(_days(months))
+            requests = replace_days(requests, months, folders, listed)
+            for folder in listed.keys() & _days(requests).keys():
+                folders.setdefault(folder, listed[folder]).objects.update(listed[folder].objects)
         requests, found = without_dead(requests, folders, self.config, selections)
         witnessed = await archive.list_folders(
             _days(witnesses(requests, folders, self.matrix, now))

@@ -20,9 +20,11 @@ from binance_archive_kit.archive.keys import (
     Span,
     Stream,
     format_period,
+    parse_period,
     period_end,
     periods,
 )
+from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.matrix import (
     Confidence,
     Feed,
@@ -288,6 +290,111 @@ def resolve_months(request: FolderRequest, published: Iterable[str]) -> list[Fol
         replace(request.rest, spans=_merge(days)),
     )
     return [part for part in resolved if part.spans]
+
+
+def partial_months(
+    requests: Iterable[FolderRequest],
+    listing: Mapping[Folder, FolderListing],
+    matrix: Matrix,
+    now: datetime,
+) -> list[FolderRequest]:
+    """Request the partly requested months that have days before the first daily file.
+
+    Daily files may begin years after the monthly ones. These months are listed next; of the month
+    with the first daily file also the one before, which shows whether the symbol began in it.
+
+    Parameters
+    ----------
+    requests : iterable of FolderRequest
+        Requests for published months, and for days.
+    listing : mapping of Folder to FolderListing
+        The listing of these requests.
+    matrix : Matrix
+    now : datetime
+        The present, aware.
+    """
+    found = []
+    for request in requests:
+        folder, listed = request.folder, listing[request.folder]
+        if folder.partition is not Partition.DAILY or not listed.probed:
+            continue
+        feed = matrix.feeds[folder.market, folder.data_type]
+        availability = feed.partitions_with(folder.interval).get(Partition.MONTHLY)
+        monthly = Folder(folder.stream, Partition.MONTHLY)
+        known = listing.get(monthly, FolderListing())
+        # The whole months have been listed.
+        first = parse_period(known.first, Partition.MONTHLY) if known.first else date.max
+        first_day = _first_day(listed)
+        months = [
+            ((start - _DAY).replace(day=1) if end >= first_day else start, end)
+            for start, end in _partial_months(request, first_day)
+            if matrix.published_at(start, Partition.MONTHLY) <= now
+            and (start >= first or not known.probed)
+        ]
+        if months and availability:
+            found.append(FolderRequest(monthly, _merge(months), availability))
+    return found
+
+
+def _partial_months(request: FolderRequest, first: date) -> Iterator[Span]:
+    """Yield the partly requested months with requested days before the first daily file."""
+    for start, end in request.spans:
+        for day in (start, end):
+            month = day.replace(day=1), period_end(day, Partition.MONTHLY)
+            if max(start, month[0]) < first and not (start <= month[0] and month[1] <= end):
+                yield month
+
+
+def _first_day(listed: FolderListing) -> date:
+    """Return the day of the first file of a daily folder whose first file was looked up."""
+    return parse_period(listed.first, Partition.DAILY) if listed.first else date.max
+
+
+def replace_days(
+    requests: Iterable[FolderRequest],
+    months: Iterable[FolderRequest],
+    listing: Mapping[Folder, FolderListing],
+    listed_months: Mapping[Folder, FolderListing],
+) -> list[FolderRequest]:
+    """Request the published months instead of their days before the first daily file.
+
+    Parameters
+    ----------
+    requests : iterable of FolderRequest
+        Requests for published months, and for days.
+    months : iterable of FolderRequest
+        The `partial_months` of these requests.
+    listing, listed_months : mapping of Folder to FolderListing
+        The listings of both.
+    """
+    replaced = {request.folder: request for request in requests}
+    order = {folder.stream: position for position, folder in enumerate(replaced)}
+    for request in months:
+        daily = replaced[Folder(request.folder.stream, Partition.DAILY)]
+        first = _first_day(listing[daily.folder])
+        objects = listed_months[request.folder].objects
+        published = {parse_period(period, Partition.MONTHLY) for period in objects}
+        partial = {
+            month
+            for month in published.intersection(
+                day.replace(day=1) for day in daily.starts() if day < first
+            )
+            if month < first.replace(day=1) or min(published) < month
+        }
+        if not partial:
+            continue
+        del replaced[daily.folder]
+        monthly = replaced.pop(request.folder, replace(request, spans=()))
+        spans = [(month, period_end(month, Partition.MONTHLY)) for month in partial]
+        replaced[monthly.folder] = replace(monthly, spans=_merge([*monthly.spans, *spans]))
+        days = [
+            (day, day)
+            for day in daily.starts()
+            if day >= first or day.replace(day=1) not in partial
+        ]
+        if days:
+            replaced[daily.folder] = replace(daily, spans=_merge(days))
+    return sorted(replaced.values(), key=lambda request: order[request.folder.stream])
 
 
 def _merge(spans: Iterable[Span]) -> tuple[Span, ...]:

@@ -261,6 +261,28 @@ def test_a_report_says_what_the_plan_says(demo: dict[str, CollectionConfig]) -> 
     assert len(report.unavailable) == 18
 
 
+def test_days_before_the_first_daily_file_are_counted(served: str, tmp_path: Path) -> None:
+    """The daily files of these symbols begin in 2025, their monthly ones earlier."""
+    config = CollectionConfig(
+        markets=["spot"],
+        symbols=["AAVEUSDT", "BTCUSDT"],
+        data_types=["klines"],
+        intervals={"klines": ["1d"]},
+        date_range={"start": "2023-01-15", "end": "2023-03-31"},
+        partition="auto",
+        output_directory=tmp_path,
+        endpoint_url=served,
+    )
+    plan = bak.plan(config)
+    assert plan.unavailable == plan.missing == ()
+    assert len(plan) == 6
+    assert "0 of 152" in str(bak.coverage(config))
+    bak.collect(config)
+    reports = bak.coverage(config), bak.coverage(tmp_path, start="2023-01-15", end="2023-03-31")
+    for report in reports:
+        assert "(152 of 152)" in str(report)
+
+
 @pytest.mark.parametrize("name", ["running", "months"])
 def test_some_days_of_a_plan_are_as_a_plan_of_these_days(
     demo: dict[str, CollectionConfig], name: str

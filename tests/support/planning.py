@@ -22,10 +22,17 @@ from binance_archive_kit.archive.listing import FolderListing
 from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.archive.matrix import PartitionAvailability, load_matrix
 from binance_archive_kit.planning.absences import ArchiveListing, witnesses
-from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice
 from binance_archive_kit.planning.decide import make_plan
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
-from binance_archive_kit.planning.requests import FolderRequest, Requests, expand, resolve_months
+from binance_archive_kit.planning.requests import (
+    FolderRequest,
+    Requests,
+    expand,
+    partial_months,
+    replace_days,
+    resolve_months,
+)
 from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 
 NOW = datetime(2025, 8, 20, 9, 0, tzinfo=UTC)
@@ -55,6 +62,8 @@ class World:
     holes: frozenset[str] = frozenset()
     begins: Mapping[str, date] = field(default_factory=dict)
     ends: Mapping[str, date] = field(default_factory=dict)
+    #: First day of all daily files.
+    daily_from: date = date.min
     #: Last day of single streams, by symbol and interval or data type.
     stops: Mapping[tuple[str, str], date] = field(default_factory=dict)
     #: Day of the next month on which monthly files come out.
@@ -66,6 +75,7 @@ class World:
         return (
             stream.symbol in SYMBOLS[stream.market]
             and (facts.first is None or start >= facts.first)
+            and (stream.partition is Partition.MONTHLY or start >= self.daily_from)
             and (facts.last is None or start <= facts.last)
             and end >= self.begins.get(stream.symbol, end)
             and start <= self.ends.get(stream.symbol, start)
@@ -129,6 +139,13 @@ def plan_of(
     for request in settled:
         if request.folder not in listing:
             listing[request.folder] = world.listing(request)
+    if config.partition is PartitionChoice.AUTO:
+        months = partial_months(settled, listing, MATRIX, world.now)
+        listed_months = {request.folder: world.listing(request) for request in months}
+        settled = replace_days(settled, months, listing, listed_months)
+        for folder in listed_months.keys() & {request.folder for request in settled}:
+            listed_month = listed_months[folder]
+            listing.setdefault(folder, listed_month).objects.update(listed_month.objects)
     known = {
         stream.parent: sorted(SYMBOLS[stream.market])
         for stream, each in listing.items()

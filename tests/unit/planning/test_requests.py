@@ -24,7 +24,7 @@ from binance_archive_kit.archive.listing_pages import Listed
 from binance_archive_kit.planning.absences import ArchiveListing
 from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.decide import make_plan
-from binance_archive_kit.planning.requests import expand, resolve_months
+from binance_archive_kit.planning.requests import expand, partial_months, resolve_months
 from tests.support.planning import (
     BLOCKS,
     BOTH,
@@ -700,3 +700,82 @@ def test_a_note_promises_daily_files_only_of_days_that_have_better_ones() -> Non
     promised = {note for note in found if "fetches the daily files" in note}
     assert [note for note in found if "2018-02-09" in note and "defect" in note]
     assert promised == {note for note in found if "2020-12-21" in note}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "months", "daily"),
+    [
+        # Around whole months.
+        ("2023-01-15", "2023-03-31", ["2023-01", "2023-02", "2023-03"], 0),
+        ("2023-02-01", "2023-04-03", ["2023-02", "2023-03", "2023-04"], 0),
+        # Without a whole month.
+        ("2023-01-15", "2023-01-20", ["2023-01"], 0),
+        ("2023-01-15", "2023-02-03", ["2023-01", "2023-02"], 0),
+        # In the month in which the daily files begin.
+        ("2023-05-02", "2023-05-20", ["2023-05"], 11),
+        # After the daily files begin.
+        ("2023-05-12", "2023-05-20", [], 9),
+    ],
+)
+def test_auto_fetches_the_month_of_days_before_the_first_daily_file(
+    start: str, end: str, months: list[str], daily: int
+) -> None:
+    config = config_of(
+        symbols=["BTCUSDT", "ETHUSDT"],
+        intervals={"klines": ["1d"]},
+        partition="auto",
+        date_range=days(start, end),
+    )
+    plan = plan_of(config, World(daily_from=date(2023, 5, 10)))
+    assert plan.unavailable == ()
+    assert plan.missing == ()
+    assert plan.frame["symbol"].to_list() == sorted(plan.frame["symbol"])
+    rows = plan.frame.filter(symbol="BTCUSDT")
+    monthly = rows.filter(partition="monthly")
+    assert [str(day)[:7] for day in monthly["start"]] == months
+    assert len(rows) - len(monthly) == daily
+    assert rows.n_unique("key") == len(rows)
+
+
+def test_days_that_neither_files_nor_months_have_are_before_the_first() -> None:
+    config = config_of(
+        intervals={"klines": ["1d"]}, partition="auto", date_range=days("2023-01-15", "2023-05-20")
+    )
+    world = World(daily_from=date(2023, 5, 10), begins={"BTCUSDT": date(2023, 3, 5)})
+    plan = plan_of(config, world)
+    assert plan.missing == ()
+    [absence] = plan.unavailable
+    assert (absence.reason, absence.start) == (Reason.BEFORE_FIRST, date(2023, 1, 15))
+    assert absence.end == date(2023, 2, 28)
+    assert len(plan.frame.filter(partition="monthly")) == 3
+
+
+def test_days_of_the_month_in_which_a_symbol_begins_need_no_month() -> None:
+    config = config_of(
+        intervals={"klines": ["1d"]}, partition="auto", date_range=days("2025-06-02", "2025-06-20")
+    )
+    plan = plan_of(config, World(begins={"BTCUSDT": date(2025, 6, 10)}))
+    [absence] = plan.unavailable
+    assert (absence.reason, absence.end) == (Reason.BEFORE_FIRST, date(2025, 6, 9))
+    assert plan.frame["partition"].to_list() == ["daily"] * 11
+
+
+def test_explicitly_requested_daily_files_are_not_replaced() -> None:
+    config = config_of(
+        intervals={"klines": ["1d"]}, partition="daily", date_range=days("2023-01-15", "2023-01-20")
+    )
+    plan = plan_of(config, World(daily_from=date(2023, 5, 10)))
+    assert len(plan) == 0
+    assert [absence.reason for absence in plan.unavailable] == [Reason.BEFORE_FIRST]
+
+
+@pytest.mark.parametrize(("begins", "more"), [(date(2023, 1, 20), 1), (date(2023, 3, 5), 0)])
+def test_a_month_before_the_first_one_is_not_listed_again(begins: date, more: int) -> None:
+    config = config_of(
+        intervals={"klines": ["1d"]}, partition="auto", date_range=days("2023-01-15", "2023-04-30")
+    )
+    world = World(daily_from=date(2023, 5, 10), begins={"BTCUSDT": begins})
+    [request] = expand(config, MATRIX, NOW).folders
+    listing = {part.folder: world.listing(part) for part in request.parts()}
+    requests = resolve_months(request, listing[request.folder].objects)
+    assert len(partial_months(requests, listing, MATRIX, NOW)) == more
