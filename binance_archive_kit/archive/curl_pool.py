@@ -26,6 +26,7 @@ import pycurl
 
 from binance_archive_kit.archive.endpoint import Route, open_file_limit
 
+USER_AGENT = "binance-archive-kit"
 #: Seconds before the endpoint is asked for more connections after it has refused some.
 _PAUSE = 1.0
 #: Seconds within which new requests are started while others are under way.
@@ -33,7 +34,7 @@ _POLL = 0.02
 #: Seconds between two checks for requests without progress.
 _CHECK = 0.05
 #: Bytes per second that count as progress once an answer has taken longer than its timeout.
-_SLOWEST = 1 << 10
+SLOWEST = 1 << 10
 
 
 class Cause(Enum):
@@ -133,7 +134,7 @@ class _Transfer(Generic[R]):
             self.received, self.progressed = received, now
         return (
             now - self.progressed > limits.patience
-            or now - self.began > limits.timeout + received / _SLOWEST
+            or now - self.began > limits.timeout + received / SLOWEST
         )
 
     @property
@@ -175,7 +176,7 @@ class CurlPool(Generic[R]):
         self._limits = limits
         self._headers = [*headers]
         self._tunnel = tunnel
-        self._endpoint = _ascii(route.endpoint)
+        self._endpoint = encode_host(route.endpoint)
         self._queue: queue.SimpleQueue[list[R] | None] = queue.SimpleQueue()
         self._waiting: deque[R] = deque()
         self._active: dict[pycurl.Curl, _Transfer[R]] = {}
@@ -273,11 +274,11 @@ class CurlPool(Generic[R]):
         for option, value in {
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
-            pycurl.USERAGENT: "binance-archive-kit",
+            pycurl.USERAGENT: USER_AGENT,
             pycurl.HTTPHEADER: self._headers,
             pycurl.CAINFO: self._certificates,
             # Empty: none, whatever the environment says.
-            pycurl.PROXY: _ascii(self._route.proxy or ""),
+            pycurl.PROXY: encode_host(self._route.proxy or ""),
             pycurl.NOPROXY: "",
             pycurl.HTTPPROXYTUNNEL: int(self._tunnel),
             pycurl.CONNECTTIMEOUT_MS: math.ceil(self._limits.patience * 1000),
@@ -340,7 +341,7 @@ class CurlPool(Generic[R]):
         return Failure(cause, message, seconds)
 
 
-def _ascii(url: str) -> str:
+def encode_host(url: str) -> str:
     """Encode the host name of a URL for resolvers."""
     host = urlsplit(url).netloc.rpartition("@")[2]
     return url.replace(host, host.encode("idna").decode(), 1) if host else url
