@@ -10,6 +10,7 @@ import asyncio
 import http.client
 import math
 import queue
+import string
 import tempfile
 import threading
 import time
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pycurl
 
@@ -262,10 +263,12 @@ class CurlPool(Generic[R]):
         if time.monotonic() >= self._limited_until:
             self._limit = self._most
         while self._waiting and len(self._active) < self._limit:
-            request = self._waiting.popleft()
+            request = self._waiting[0]
             transfer = self._idle.pop() if self._idle else self._new_transfer(request)
             transfer.begin(request)
             transfer.curl.setopt(pycurl.URL, f"{self._endpoint}{self._path_of(request)}")
+            # Not before: a request that libcurl rejects is still waiting, and ends with an error.
+            self._waiting.popleft()
             self._active[transfer.curl] = transfer
             self._multi.add_handle(transfer.curl)
 
@@ -342,6 +345,7 @@ class CurlPool(Generic[R]):
 
 
 def encode_host(url: str) -> str:
-    """Encode the host name of a URL for resolvers."""
+    """Encode the host name of a URL for resolvers, and other letters as percent signs."""
     host = urlsplit(url).netloc.rpartition("@")[2]
-    return url.replace(host, host.encode("idna").decode(), 1) if host else url
+    url = url.replace(host, host.encode("idna").decode(), 1) if host else url
+    return quote(url, safe=string.punctuation, errors="surrogateescape")

@@ -58,7 +58,7 @@ class SingleRequests:
             return await self._receive(path, began + self._limits.timeout)
         except (httpx.TimeoutException, TimeoutError):
             return Failure(Cause.STALLED, "no progress", clock() - began)
-        except (httpx.RequestError, httpx.InvalidURL, OSError) as error:
+        except (httpx.RequestError, httpx.InvalidURL, UnicodeError, OSError) as error:
             return self._failure(error, clock() - began)
 
     async def _receive(self, path: str, end: float) -> Outcome:

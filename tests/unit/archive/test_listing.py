@@ -571,6 +571,14 @@ def test_a_proxy_that_cannot_be_used_is_a_wrong_configuration(
 
 
 @both_clients
+def test_a_password_may_have_any_letters(monkeypatch: pytest.MonkeyPatch, bulk: bool) -> None:
+    monkeypatch.setenv("http_proxy", "http://ü:ß@127.0.0.1:9")
+    with pytest.raises(ListingError, match="the proxy cannot be reached") as caught:
+        listed("http://archive.example", bulk=bulk)
+    assert "ß" not in str(caught.value)
+
+
+@both_clients
 def test_a_proxy_that_asks_for_a_password_is_explained(
     monkeypatch: pytest.MonkeyPatch, bulk: bool
 ) -> None:
