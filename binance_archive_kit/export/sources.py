@@ -16,11 +16,9 @@ from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import slack_of
-from binance_archive_kit.storage.inventory import Form, StoredFile, StoredFolder
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder, packed_size
 from binance_archive_kit.storage.store import Store
 
-#: Bytes of csv that take one byte in Parquet.
-_PACKED = 8
 SOURCES_SCHEMA = pl.Schema(
     {
         # The file of the export, and the digest of its sources.
@@ -88,10 +86,7 @@ class MonthSources:
     @property
     def estimate(self) -> int:
         """About how many bytes the rows take: as many as the zips."""
-        return sum(
-            source.size // (_PACKED if source.path.lower().endswith(Form.CSV) else 1)
-            for source in self.sources
-        )
+        return sum(packed_size(source.path, source.size) for source in self.sources)
 
     def frame(self) -> pl.DataFrame:
         """Return the sources with `SOURCES_SCHEMA`, without numbers of rows."""

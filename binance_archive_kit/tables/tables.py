@@ -171,7 +171,7 @@ class Tables:
     def room(self) -> int:
         """Return the bytes that can be written without removing a part that was used lately.
 
-        None for a day after such a part was removed: tables are larger than estimated then.
+        0 for a day after such a part was removed: tables are larger than estimated then.
         """
         with suppress(OSError):
             if _is_recent(self._full.stat().st_mtime_ns):
