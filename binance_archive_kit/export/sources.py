@@ -106,7 +106,7 @@ def find_sources(engine: Engine, feed: FeedTable, selection: Selection) -> list[
     list of MonthSources
         Interval by interval, in the order of time.
     """
-    folders = engine.folders(feed, selection.folder_may_match)
+    folders = engine.folders(feed, selection.symbol_may_match, selection.folder_may_match)
     known = _identities(engine, feed, folders)
     months: dict[tuple[Interval | None, str], MonthSources] = {}
     for stored in folders:
