@@ -106,11 +106,10 @@ class SourceList:
         if frame.equals(self._frame) and known == content:
             return
         table = frame.to_arrow()
-        writer = ParquetWriter(self._temporary, table.schema, content)
         try:
-            if frame.height:
-                writer.write(table)
-            writer.close()
+            with ParquetWriter(self._temporary, table.schema, content) as writer:
+                if frame.height:
+                    writer.write(table)
             with self._temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             self._temporary.replace(self._target / SOURCES)

@@ -106,7 +106,7 @@ def find_sources(engine: Engine, feed: FeedTable, selection: Selection) -> list[
     list of MonthSources
         Interval by interval, in the order of time.
     """
-    folders = engine.folders(feed, selection.folder_may_match)
+    folders = engine.folders(feed, selection.symbol_may_match, selection.folder_may_match)
     known = _identities(engine, feed, folders)
     months: dict[tuple[Interval | None, str], MonthSources] = {}
     for stored in folders:
@@ -148,7 +148,7 @@ def _identities(
 
 
 def _months(file: StoredFile, before: timedelta, after: timedelta) -> Iterator[str]:
-    """Yield the months of which a file may have rows."""
+    """Yield the months that rows of a file may belong to."""
     midnight = datetime.min.time()
     first = datetime.combine(file.start, midnight) - before
     last = datetime.combine(file.end, midnight) + timedelta(days=1) + after

@@ -10,6 +10,7 @@ import polars as pl
 from binance_archive_kit.archive.enums import Interval, read_names
 from binance_archive_kit.archive.symbols import split_symbols
 from binance_archive_kit.errors import ConfigurationError, field_error, shown
+from binance_archive_kit.export.due_rows import LIFETIME_SCHEMA
 from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.polars_scan import parse_selection
@@ -76,6 +77,11 @@ def _of_universe(universe: object, feed: FeedTable) -> set[str]:
     if not isinstance(universe, pl.DataFrame) or "symbol" not in universe.columns:
         message = "is not a polars.DataFrame with the column symbol, such as bak.universe returns"
         raise field_error("universe", f"{shown(universe)} {message}")
+    has_lifetimes = LIFETIME_SCHEMA.keys() <= universe.schema.keys()
+    for name, dtype in LIFETIME_SCHEMA.items() if has_lifetimes else ():
+        if universe.schema[name] not in (dtype, pl.Null):
+            message = f"its column {name} is of {universe.schema[name]}; cast it to {dtype}"
+            raise field_error("universe", message)
     names = universe["symbol"].drop_nulls()
     if not universe["symbol"].len() or names.dtype not in (pl.String, pl.Categorical):
         raise field_error("universe", "it has no symbols; the column symbol has no text")

@@ -196,14 +196,14 @@ def without_dead(
     dropped: set[tuple[FeedName, str]] = set()
     found = []
     for selection in selections:
-        places: dict[str, list[str]] = {"before": [], "after": [], "nowhere": []}
+        without: dict[str, list[str]] = {"before": [], "after": [], "nowhere": []}
         for symbol in set(selection.symbols) - set(config.symbols_of(selection.market)):
             name = selection.feed, symbol
-            place = _place({each: listings[each] for each in folders.get(name, ())}, days)
-            if place in places:
-                places[place].append(symbol)
+            position = _position({each: listings[each] for each in folders.get(name, ())}, days)
+            if position in without:
+                without[position].append(symbol)
                 dropped.add(name)
-        ended, later, absent = (tuple(sorted(names)) for names in places.values())
+        ended, later, absent = (tuple(sorted(names)) for names in without.values())
         found.append(replace(selection, ended=ended, later=later, absent=absent))
     kept = [
         request
@@ -213,10 +213,10 @@ def without_dead(
     return kept, found
 
 
-def _place(
+def _position(
     listings: Mapping[Folder, FolderListing], days: DateRange
 ) -> Literal["before", "after", "nowhere", "within"]:
-    """Return where the files of a symbol lie: all before the days, all after, or else."""
+    """Return whether the files of a symbol lie before, after or within the days, or nowhere."""
     if not listings or any(listed.objects or listed.misnamed for listed in listings.values()):
         return "within"
     firsts = {

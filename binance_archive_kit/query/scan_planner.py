@@ -256,7 +256,7 @@ class ScanPlanner:
         matches: Sequence[FolderMatch],
         tasks: Sequence[FileTask],
     ) -> None:
-        """Add a stream of which every file gives all its rows."""
+        """Add a stream whose files each give all their rows."""
         folders = [
             (match.stored, tabled.select(match, self._pruner))
             for match in matches
@@ -303,6 +303,9 @@ class ScanPlanner:
         for _, group in _by_name(streams):
             if any(self._pruner.folder_may_match(stored.folder) for stored in group):
                 self._months += self._matching_months(group)
+        self._lookup.expect(
+            stored.folder.prefix for parts, _ in self._months for stored, _ in parts
+        )
         self._lookup.profile_leads(chain.from_iterable(parts for parts, _ in self._months))
         months = [self._month(parts, before) for parts, before in self._months]
         return [month for month in months if month is not None]

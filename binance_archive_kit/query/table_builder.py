@@ -146,7 +146,7 @@ class TableBuilder:
         """Return for entries of tables whether their files are unchanged."""
         symbols = set(entries["symbol"])
         folders = self._context.store.inventory.folders(
-            feed.market, feed.data_type, lambda folder: folder.symbol in symbols
+            feed.market, feed.data_type, symbols.__contains__
         )
         stamps = {file.path: file.stamp for stored in folders for file in stored.files}
         rows = entries.select("path", *Stamp._fields).iter_rows()

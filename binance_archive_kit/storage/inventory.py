@@ -234,6 +234,14 @@ class _Relocated:
     stored: dict[Folder, StoredFolder] = field(default_factory=dict)
 
 
+SymbolTest = Callable[[str], bool]
+
+
+def any_symbol(symbol: str) -> bool:
+    """Return True: every symbol is needed."""
+    return True
+
+
 class Inventory:
     """The files below a store's root, by feed; safe for several threads."""
 
@@ -257,20 +265,31 @@ class Inventory:
                 or any(True for _ in self._walk(market, data_type))
             ]
 
-    def names(self, market: Market, data_type: DataType) -> list[Folder]:
-        """Return the folders of a feed that have files; looks at no file."""
+    def names(
+        self, market: Market, data_type: DataType, symbols: SymbolTest = any_symbol
+    ) -> list[Folder]:
+        """Return the folders of a feed that have files; looks at no file.
+
+        Parameters
+        ----------
+        market : Market
+        data_type : DataType
+        symbols : callable, optional
+            Returns whether a symbol is needed; all by default.
+        """
         with self._lock:
-            walked = self._walk(market, data_type)
+            walked = self._walk(market, data_type, symbols)
             found = dict.fromkeys(
                 folder for folder, path in walked if self._has_files(folder, path)
             )
             relocated = self._read_locations().feeds.get((market, data_type), {})
-        return [*(found | dict.fromkeys(relocated))]
+        return [*(found | dict.fromkeys(folder for folder in relocated if symbols(folder.symbol)))]
 
     def folders(
         self,
         market: Market,
         data_type: DataType,
+        symbols: SymbolTest = any_symbol,
         matches: Callable[[Folder], bool] = lambda folder: True,
         needed: Callable[[Folder], Callable[[str], bool]] | None = None,
     ) -> list[StoredFolder]:
@@ -283,8 +302,10 @@ class Inventory:
         ----------
         market : Market
         data_type : DataType
+        symbols : callable, optional
+            Returns whether a symbol is needed; all by default.
         matches : callable, optional
-            Returns whether a folder is needed; all by default.
+            Returns whether a folder of these symbols is needed; all by default.
         needed : callable, optional
             Returns for a folder the test whether a file in it is needed, by its name; all are by
             default.
@@ -292,12 +313,16 @@ class Inventory:
         with self._lock, paused_collection():
             stored = [
                 self._current(path, needed and needed(folder)).stored_in(folder)
-                for folder, path in self._walk(market, data_type)
+                for folder, path in self._walk(market, data_type, symbols)
                 if matches(folder)
             ]
             if relocated := self._read_locations().feeds.get((market, data_type)):
-                chosen = {folder: files for folder, files in relocated.items() if matches(folder)}
-                stored = self._with_relocated(stored, chosen)
+                moved = {
+                    folder: files
+                    for folder, files in relocated.items()
+                    if symbols(folder.symbol) and matches(folder)
+                }
+                stored = self._with_relocated(stored, moved)
         return [folder for folder in stored if not folder.is_empty]
 
     def frame(self, prefixes: Iterable[str], keys: Iterable[str] = ()) -> pl.DataFrame:
@@ -389,11 +414,15 @@ class Inventory:
 
     # Reading folders
 
-    def _walk(self, market: Market, data_type: DataType) -> Iterator[tuple[Folder, str]]:
-        """Yield the folders of a feed for files, with their paths."""
+    def _walk(
+        self, market: Market, data_type: DataType, symbols: SymbolTest = any_symbol
+    ) -> Iterator[tuple[Folder, str]]:
+        """Yield the folders of a feed for files, with their paths; open none of other symbols."""
         for partition in Partition:
             parent = feed_prefix(market, partition, data_type)
             for symbol in filter(is_symbol, self._read(parent[:-1]).folders):
+                if not symbols(symbol):
+                    continue
                 path = f"{parent}{symbol}"
                 if not data_type.has_intervals:
                     yield Folder(Stream(market, data_type, symbol), partition), path
