@@ -27,7 +27,9 @@ def test_the_cache_is_filled_for_one_name_or_several(root: Path) -> None:
         bak.store(root).warm(symbols=["AUSD"])
     with pytest.raises(ConfigurationError, match="it is empty"):
         bak.store(root).warm(symbols=[])
-    assert bak.store(root).build(symbols="A*").parts == 2
+    use = bak.store(root).build(symbols="A*")
+    assert use.parts == 2
+    assert repr(use) == str(use)
 
 
 @pytest.mark.parametrize(
