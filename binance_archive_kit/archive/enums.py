@@ -207,7 +207,8 @@ def read_names(field: str, words: str | Iterable[str]) -> list[str]:
     except TypeError:
         names = None
     if names is None:
-        raise field_error(field, f"{shown(words)} is neither a name nor several")
+        message = f"{shown(words)} is neither a name nor several; give a name or a list of names"
+        raise field_error(field, message)
     if not names:
         raise field_error(field, "it is empty; give one name or several")
     for name in names:

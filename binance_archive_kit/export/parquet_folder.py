@@ -42,9 +42,9 @@ from binance_archive_kit.export.result import (
 )
 from binance_archive_kit.export.source_list import SourceList
 from binance_archive_kit.export.sources import MonthSources, find_sources
-from binance_archive_kit.export.symbol_choice import named
 from binance_archive_kit.export.verdicts import judge
 from binance_archive_kit.paths import find_path
+from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, parse_selection
