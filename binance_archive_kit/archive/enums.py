@@ -147,6 +147,18 @@ class Interval(StrEnum):
     MO1 = "1mo"
 
 
+_RANKS: dict[str | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
+
+
+def rank_of(interval: Interval | None) -> int:
+    """Return the position of an interval, from the shortest to the longest; -1 for none.
+
+    >>> rank_of(None), rank_of(Interval.S1), rank_of(Interval.M1)
+    (-1, 0, 1)
+    """
+    return _RANKS.get(interval, -1)
+
+
 #: Other spellings that configurations may use for an interval.
 INTERVAL_ALIASES = {"1M": Interval.MO1}
 

@@ -82,8 +82,9 @@ def universe(
         A row per symbol, sorted by name. ``market``, ``symbol``; ``base``, ``quote``,
         ``contract`` and ``delivery`` (null where unknown); ``first`` and ``last`` (UTC days of
         the first and last file, both inclusive; whole months where there are only monthly
-        files; null for a symbol without files of the interval); ``ended`` (the files end while those of other symbols go on) with its
-        ``evidence``; ``delisted`` (null unless all intervals of the candles were listed);
+        files; null for a symbol without files of the interval); ``ended`` (the files
+        end while those of other symbols go on) with its ``evidence``; ``delisted`` (null unless
+        all intervals of the candles were listed);
         ``changes`` (known renames and reuses of the symbol, with days and sources);
         ``listed_at`` (UTC). The frame, or a part of it, may be given as ``symbols=`` to
         `collect`. Files are not trades: USD-M candles of a settled contract go on without
