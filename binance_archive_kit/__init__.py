@@ -14,8 +14,9 @@ How data flow::
     bucket ──> listing ──┼─> plan ──> s5cmd ──> proof ──> store
     store ──> inventory ─┘                                  │
                                  ┌──────────────────────────┘
-                                 └─> zips ──> checked rows ─┬─> Polars, DuckDB
-                                                            └─> gaps, coverage
+                                 └─> zips ──> checked rows ─┬─> Polars, DuckDB, Parquet
+                                                 │          └─> gaps, coverage
+                                                 └─> tables ──> Polars, DuckDB, Parquet
 
 The packages, from the ground up; each imports only from lower ones::
 
@@ -28,7 +29,7 @@ The packages, from the ground up; each imports only from lower ones::
     reading      zips to checked rows; statistics and profiles of files
     tables       the rows of many files in a few Parquet files
     download     carry out a plan: copy with s5cmd, prove, retry, report
-    query        rows on demand: scan, SQL, loaders; the cache of months
+    query        rows on demand, from tables and files: scan, SQL, loaders
     form         the form in a notebook
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest

@@ -263,14 +263,14 @@ class CurlPool(Generic[R]):
         if time.monotonic() >= self._limited_until:
             self._limit = self._most
         while self._waiting and len(self._active) < self._limit:
+            # Taken off at the end, so that an unexpected error here ends it with the others.
             request = self._waiting[0]
             transfer = self._idle.pop() if self._idle else self._new_transfer(request)
             transfer.begin(request)
             transfer.curl.setopt(pycurl.URL, f"{self._endpoint}{self._path_of(request)}")
-            # Not before: a request that libcurl rejects is still waiting, and ends with an error.
-            self._waiting.popleft()
-            self._active[transfer.curl] = transfer
             self._multi.add_handle(transfer.curl)
+            self._active[transfer.curl] = transfer
+            self._waiting.popleft()
 
     def _new_transfer(self, request: R) -> _Transfer[R]:
         transfer = _Transfer(request)

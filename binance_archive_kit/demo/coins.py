@@ -135,7 +135,7 @@ def _bell(salt: int, width: int) -> pl.Expr:
 
 
 def _backwards(price: int, moves: list[int]) -> list[int]:
-    """Return the prices before and after moves in millionths, of which the last is given."""
+    """Return the prices before and after moves in millionths that end at a price."""
     scale = 10**9  # small prices would lose too much when rounded
     levels = [price * scale]
     for move in reversed(moves):
@@ -230,7 +230,7 @@ def closes(name: str) -> list[int]:
 
 
 def day_walk(prices: list[int], salt: int) -> pl.DataFrame:
-    """Return candles of days from closes, of which the first is the open of the first candle."""
+    """Return daily candles from closes; the first close is the open of the first candle."""
     days = _days(FIRST_MARKET_DAY + (len(prices) - 2) * DAY)
     wick = noise(minute(), salt)
     top, bottom = pl.max_horizontal("open", "close"), pl.min_horizontal("open", "close")

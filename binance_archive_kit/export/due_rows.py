@@ -14,6 +14,9 @@ from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.cadence import Cadence, Times
 from binance_archive_kit.timestamps import DAY, to_day_number, to_micros
 
+#: Columns of a universe that say how long rows of a symbol are due.
+LIFETIME_SCHEMA = pl.Schema({"first": pl.Date, "last": pl.Date, "ended": pl.Boolean})
+
 
 class Lifetime(NamedTuple):
     """A time for which the archive lists files of a symbol, in microseconds since 1970 UTC."""
@@ -46,11 +49,12 @@ def lifetimes_of(universe: pl.DataFrame | None) -> dict[str, Lifetime]:
     Its days are those of files, which may be months: a symbol may begin within the first of
     them, and an ended one may end within the last.
     """
-    needed = ["symbol", "first", "last", "ended"]
-    if universe is None or not set(needed) <= set(universe.columns):
+    if universe is None or not LIFETIME_SCHEMA.keys() <= universe.schema.keys():
         return {}
     lifetimes = {}
-    for symbol, first, last, ended in universe.select(needed).drop_nulls().iter_rows():
+    for symbol, first, last, ended in (
+        universe.select("symbol", *LIFETIME_SCHEMA).drop_nulls().iter_rows()
+    ):
         start = _next_month(first)
         end = last.replace(day=1) if ended else last + timedelta(days=1)
         if start < end:

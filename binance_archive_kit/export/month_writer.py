@@ -22,7 +22,7 @@ from binance_archive_kit.tables.parquet_writer import FEW_ROWS, MOST_ROWS, Parqu
 
 #: Columns that are levels of the folders.
 _LEVELS = ("market", "interval")
-#: Months of a feed are written together up to about so many bytes. The rows come symbol by
+#: Estimated bytes up to which months of a feed are written together. The rows come symbol by
 #: symbol, so that each month has a row group in memory.
 _TOGETHER = 16 << 20
 
@@ -183,10 +183,12 @@ class _File:
     def finish(self) -> int:
         """Complete the file, and return the number of its rows."""
         self._write()
-        if self._writer is None:
+        writer = self._writer
+        if writer is None:
             return 0
-        writer, self._writer = self._writer, None
         writer.close()
+        # Until here it may have to be aborted.
+        self._writer = None
         with self._path.open("rb+") as file:
             os.fsync(file.fileno())
         return writer.rows

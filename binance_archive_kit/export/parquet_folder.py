@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,9 @@ from binance_archive_kit.export.result import (
 )
 from binance_archive_kit.export.source_list import SourceList
 from binance_archive_kit.export.sources import MonthSources, find_sources
-from binance_archive_kit.export.symbol_choice import named
 from binance_archive_kit.export.verdicts import judge
 from binance_archive_kit.paths import find_path
+from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, parse_selection
@@ -127,20 +127,22 @@ def to_parquet(
     """
     engine = open_engine(source, options)
     folder = _check_target(target, engine.root)
-    selections = _select(engine, market, data_type, symbols, intervals, start, end)
+    lengths = (
+        None if intervals is None else {*map(read_interval, read_names("intervals", intervals))}
+    )
+    selections = _select(engine, market, data_type, symbols, lengths, start, end)
     months = [
         month
         for feed, selection in selections.items()
         for month in find_sources(engine, feed, selection)
     ]
     one = next(iter(selections.values()))
-    chosen = None if intervals is None else {read_interval(each) for each in _words(intervals)}
 
     def in_scope(found: MonthFolder) -> bool:
         feed = engine.feed(found.market, found.data_type)
         return (
             feed.matches(market, data_type)
-            and (chosen is None or found.interval is None or found.interval in chosen)
+            and (lengths is None or found.interval is None or found.interval in lengths)
             and (one.start is None or found.end > one.start)
             and (one.end is None or found.start < one.end)
         )
@@ -150,10 +152,6 @@ def to_parquet(
             return _Export(engine, folder, temporary).run(months, in_scope)
     except OSError as error:
         raise disk_error(error, folder) from None
-
-
-def _words(intervals: str | Iterable[str]) -> list[str]:
-    return read_names("intervals", intervals)
 
 
 def _check_target(target: str | Path, root: Path) -> Path:
@@ -174,7 +172,7 @@ def _select(
     market: str | None,
     data_type: str | None,
     symbols: str | Iterable[str] | None,
-    intervals: str | Iterable[str] | None,
+    intervals: Set[Interval] | None,
     start: Moment | None,
     end: Moment | None,
 ) -> dict[FeedTable, Selection]:
@@ -186,7 +184,7 @@ def _select(
     for name in sorted(chosen - known):
         raise ConfigurationError(unknown("symbols", name, sorted(known)))
     stored = {folder.interval for names in folders.values() for folder in names} - {None}
-    lengths = stored if intervals is None else {*map(read_interval, _words(intervals))}
+    lengths = stored if intervals is None else intervals
     for length in lengths - stored:
         valid = [each for each in Interval if each in stored]
         raise ConfigurationError(unknown("intervals", length, valid))
@@ -322,8 +320,8 @@ class _Export:
         folder, footer = job.month.folder, job.footer._replace(rows=rows)
         path = self._target / folder.file
         if rows:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._check_folder(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             job.path.replace(path)
             self._add(WRITTEN, folder, footer)
         elif path.exists():
@@ -338,6 +336,7 @@ class _Export:
     def _remove(self, folder: MonthFolder, footer: Footer) -> None:
         """Remove a file, and its folders if they are empty then."""
         path = self._target / folder.file
+        self._check_folder(path.parent)
         path.unlink(missing_ok=True)
         for parent in path.parents[: len(folder.levels)]:
             with suppress(OSError):

@@ -48,9 +48,9 @@ class SourceList:
         with suppress(OSError, ValueError, KeyError, pa.ArrowException, pl.exceptions.PolarsError):
             found = pq.read_metadata(path).metadata
             metadata = {key.decode(): value.decode() for key, value in found.items()}
-            frame = pl.read_parquet(path, hive_partitioning=False).select(list(SOURCES_SCHEMA))
+            frame = pl.read_parquet(path, hive_partitioning=False, glob=False)
             self._empty = dict(json.loads(metadata[_EMPTY]))
-            self._frame = frame.cast(SOURCES_SCHEMA)
+            self._frame = frame.select(list(SOURCES_SCHEMA)).cast(SOURCES_SCHEMA)
             self._metadata = metadata
 
     def is_empty(self, month: MonthSources, settings: str) -> bool:
@@ -106,11 +106,10 @@ class SourceList:
         if frame.equals(self._frame) and known == content:
             return
         table = frame.to_arrow()
-        writer = ParquetWriter(self._temporary, table.schema, content)
         try:
-            if frame.height:
-                writer.write(table)
-            writer.close()
+            with ParquetWriter(self._temporary, table.schema, content) as writer:
+                if frame.height:
+                    writer.write(table)
             with self._temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             self._temporary.replace(self._target / SOURCES)
@@ -127,7 +126,7 @@ def _counted(target: Path, frame: pl.DataFrame) -> pl.DataFrame:
     """Count the rows of each source where they are unknown, in the files of the export."""
     unknown = frame.filter(pl.col("rows").is_null())["target"].unique()
     counts = [
-        pl.scan_parquet(target / file, hive_partitioning=False)
+        pl.scan_parquet(target / file, hive_partitioning=False, glob=False)
         .group_by(pl.col("file").cast(pl.String).alias("path"))
         .agg(pl.len().cast(pl.Int64).alias("counted"))
         .with_columns(pl.lit(file).alias("target"))

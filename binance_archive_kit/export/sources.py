@@ -10,17 +10,15 @@ from functools import cached_property
 
 import polars as pl
 
-from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.archive.enums import Interval, rank_of
 from binance_archive_kit.export.month_folders import MonthFolder
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import slack_of
-from binance_archive_kit.storage.inventory import Form, StoredFile, StoredFolder
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder, packed_size
 from binance_archive_kit.storage.store import Store
 
-#: Bytes of csv that take one byte in Parquet.
-_PACKED = 8
 SOURCES_SCHEMA = pl.Schema(
     {
         # The file of the export, and the digest of its sources.
@@ -88,10 +86,7 @@ class MonthSources:
     @property
     def estimate(self) -> int:
         """About how many bytes the rows take: as many as the zips."""
-        return sum(
-            source.size // (_PACKED if source.path.lower().endswith(Form.CSV) else 1)
-            for source in self.sources
-        )
+        return sum(packed_size(source.path, source.size) for source in self.sources)
 
     def frame(self) -> pl.DataFrame:
         """Return the sources with `SOURCES_SCHEMA`, without numbers of rows."""
@@ -111,7 +106,7 @@ def find_sources(engine: Engine, feed: FeedTable, selection: Selection) -> list[
     list of MonthSources
         Interval by interval, in the order of time.
     """
-    folders = engine.folders(feed, selection.folder_may_match)
+    folders = engine.folders(feed, selection.symbol_may_match, selection.folder_may_match)
     known = _identities(engine, feed, folders)
     months: dict[tuple[Interval | None, str], MonthSources] = {}
     for stored in folders:
@@ -132,8 +127,7 @@ def find_sources(engine: Engine, feed: FeedTable, selection: Selection) -> list[
 
 
 def _order(folder: MonthFolder) -> tuple[int, str]:
-    rank = -1 if folder.interval is None else list(Interval).index(folder.interval)
-    return rank, folder.month
+    return rank_of(folder.interval), folder.month
 
 
 def _identities(
@@ -153,7 +147,7 @@ def _identities(
 
 
 def _months(file: StoredFile, before: timedelta, after: timedelta) -> Iterator[str]:
-    """Yield the months of which a file may have rows."""
+    """Yield the months that rows of a file may belong to."""
     midnight = datetime.min.time()
     first = datetime.combine(file.start, midnight) - before
     last = datetime.combine(file.end, midnight) + timedelta(days=1) + after

@@ -10,7 +10,8 @@ import polars as pl
 from binance_archive_kit.archive.enums import Interval, read_names
 from binance_archive_kit.archive.symbols import split_symbols
 from binance_archive_kit.errors import ConfigurationError, field_error, shown
-from binance_archive_kit.planning.selection import is_pattern, matches
+from binance_archive_kit.export.due_rows import LIFETIME_SCHEMA
+from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.polars_scan import parse_selection
 from binance_archive_kit.reading.feed_table import FeedTable
@@ -71,23 +72,16 @@ def choose_symbols(
     return SymbolChoice(sorted(names & stored), sorted(names - stored))
 
 
-def named(given: list[str], stored: set[str]) -> set[str]:
-    """Return the symbols of a list of names and patterns."""
-    names = {name for name in given if not is_pattern(name)}
-    for pattern in filter(is_pattern, given):
-        found = {name for name in stored if matches(pattern, name)}
-        if not found:
-            message = f"{shown(pattern)} matches none of the {len(stored):,} symbols in the store"
-            raise field_error("symbols", message)
-        names |= found
-    return names
-
-
 def _of_universe(universe: object, feed: FeedTable) -> set[str]:
     """Return the symbols of a universe, which is to be one of the feed's market."""
     if not isinstance(universe, pl.DataFrame) or "symbol" not in universe.columns:
         message = "is not a polars.DataFrame with the column symbol, such as bak.universe returns"
         raise field_error("universe", f"{shown(universe)} {message}")
+    has_lifetimes = LIFETIME_SCHEMA.keys() <= universe.schema.keys()
+    for name, dtype in LIFETIME_SCHEMA.items() if has_lifetimes else ():
+        if universe.schema[name] not in (dtype, pl.Null):
+            message = f"its column {name} is of {universe.schema[name]}; cast it to {dtype}"
+            raise field_error("universe", message)
     names = universe["symbol"].drop_nulls()
     if not universe["symbol"].len() or names.dtype not in (pl.String, pl.Categorical):
         raise field_error("universe", "it has no symbols; the column symbol has no text")

@@ -35,7 +35,7 @@ from binance_archive_kit.timestamps import DAY, from_day_number, to_datetime, to
 _TIME = pl.Datetime("us", "UTC")
 #: Rows up to which symbols are read together.
 _ROWS = 2_000_000
-#: A group has at most so many times the symbols of the one before.
+#: Largest growth of the number of symbols from one group to the next.
 _GROWTH = 4
 #: No symbol has rows of an earlier time.
 _BEGINNING = datetime(2017, 1, 1)

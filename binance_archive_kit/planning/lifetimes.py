@@ -168,7 +168,7 @@ def _life(days: Sequence[str], months: Sequence[str], due: date, *, recent: bool
         last = parse_period(days[-1], Partition.DAILY)
         files = f"daily files to {last}"
     if months:
-        begins, ends = (parse_period(months[at], Partition.MONTHLY) for at in (0, -1))
+        begins, ends = (parse_period(months[index], Partition.MONTHLY) for index in (0, -1))
         # The day is exact, unless the daily files begin after the monthly ones.
         first = first if first and first <= period_end(begins, Partition.MONTHLY) else begins
         if last is None or last < ends:

@@ -25,7 +25,7 @@ from binance_archive_kit.planning.selection import (
     SymbolSelection,
     choose,
     is_pattern,
-    nothing_matches,
+    require_matches,
 )
 from binance_archive_kit.storage.records import Records
 
@@ -49,12 +49,15 @@ async def select_symbols(
     Raises
     ------
     ConfigurationError
-        If they match no symbol of any feed.
+        If a pattern matches no symbol of any feed, or none of these has a quote.
     """
     asked = [*_patterns(config, matrix)]
     lists = await gather(list_symbols(archive, feed) for feed, _ in asked)
+    listings = [(*each, listed) for each, listed in zip(asked, lists, strict=True)]
+    if asked:
+        require_matches(listings, config.quote)
     found = []
-    for (feed, patterns), listed in zip(asked, lists, strict=True):
+    for feed, patterns, listed in listings:
         choice = choose(feed.market, listed, patterns, config.quote, feed.symbol_form)
         found.append(
             SymbolSelection(
@@ -69,9 +72,6 @@ async def select_symbols(
                 unknown_quote=choice.unknown_quote,
             )
         )
-    if asked and not any(selection.symbols for selection in found):
-        feed, patterns = asked[0]
-        raise nothing_matches(feed, lists[0], patterns, config.quote)
     return found
 
 
@@ -196,14 +196,14 @@ def without_dead(
     dropped: set[tuple[FeedName, str]] = set()
     found = []
     for selection in selections:
-        places: dict[str, list[str]] = {"before": [], "after": [], "nowhere": []}
+        without: dict[str, list[str]] = {"before": [], "after": [], "nowhere": []}
         for symbol in set(selection.symbols) - set(config.symbols_of(selection.market)):
             name = selection.feed, symbol
-            place = _place({each: listings[each] for each in folders.get(name, ())}, days)
-            if place in places:
-                places[place].append(symbol)
+            position = _position({each: listings[each] for each in folders.get(name, ())}, days)
+            if position in without:
+                without[position].append(symbol)
                 dropped.add(name)
-        ended, later, absent = (tuple(sorted(names)) for names in places.values())
+        ended, later, absent = (tuple(sorted(names)) for names in without.values())
         found.append(replace(selection, ended=ended, later=later, absent=absent))
     kept = [
         request
@@ -213,10 +213,10 @@ def without_dead(
     return kept, found
 
 
-def _place(
+def _position(
     listings: Mapping[Folder, FolderListing], days: DateRange
 ) -> Literal["before", "after", "nowhere", "within"]:
-    """Return where the files of a symbol lie: all before the days, all after, or else."""
+    """Return whether the files of a symbol lie before, after or within the days, or nowhere."""
     if not listings or any(listed.objects or listed.misnamed for listed in listings.values()):
         return "within"
     firsts = {

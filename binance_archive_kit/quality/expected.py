@@ -94,6 +94,12 @@ class ExpectedStream:
         """Count the files that cover any of these days."""
         return sum(map(self.touches, files))
 
+    def absent_objects(self, folders: Sequence[StoredFolder]) -> list[ObjectKey]:
+        """Return the objects that are known to belong to the stream, and have no file."""
+        present = {file.key for stored in folders for file in stored.files}
+        requested = [ObjectKey.parse(key) for key in self.listed if key not in present]
+        return [*dict.fromkeys([*requested, *self.removed])]
+
 
 @dataclass(slots=True)
 class Expected:

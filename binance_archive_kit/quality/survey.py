@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from binance_archive_kit.archive.enums import DataType, Market, Partition
-from binance_archive_kit.archive.keys import Stream, periods
+from binance_archive_kit.archive.keys import ObjectKey, Stream, periods
 from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import FileError
@@ -239,15 +239,24 @@ class Survey:
         counts = {
             stored.folder.partition: expected.count_touched(stored.files) for stored in folders
         }
-        # Missing files are of a partition that is present, or else of one that is published.
+        gaps = [
+            (from_day_number(span.start // DAY), from_day_number((span.end - 1) // DAY))
+            for span in timeline.spans(timeline.start, timeline.end)
+            if isinstance(span.source, Explanation) and span.source.kind.is_missing
+        ]
+        # Other missing files are of a partition that is present, or else of one that is published.
         possible = {partition for partition, count in counts.items() if count}
         published = self._explainer.partitions(timeline.stream)
         partition = min(possible or published, default=Partition.DAILY)
-        timeline.actual_files = timeline.expected_files = sum(counts.values())
-        for span in timeline.spans(timeline.start, timeline.end):
-            if isinstance(span.source, Explanation) and span.source.kind.is_missing:
-                days = from_day_number(span.start // DAY), from_day_number((span.end - 1) // DAY)
-                timeline.expected_files += len([*periods(*days, partition)])
+        known = expected.absent_objects(folders) if gaps else []
+        absent: set[ObjectKey] = set()
+        others = 0
+        for first, last in gaps:
+            found = [key for key in known if key.start <= last and key.end >= first]
+            absent.update(found)
+            others += 0 if found else len([*periods(first, last, partition)])
+        timeline.actual_files = sum(counts.values())
+        timeline.expected_files = timeline.actual_files + len(absent) + others
 
     # Comparisons
 

@@ -342,7 +342,7 @@ def _feed_rows(
         # Of the files that have a row, the first in the order of their names is given.
         rows = rows.aggregate(
             ", ".join(
-                f"min({name}) AS {name}" if name in FILE_COLUMNS else _quoted(name)
+                f"min({name}) AS {name}" if name in FILE_COLUMNS else quoted(name)
                 for name in feed.arrow.names
             )
         )
@@ -354,7 +354,7 @@ def _feed_rows(
 
 def _create_links(connection: duckdb.DuckDBPyConnection, home: str, views: Iterable[str]) -> None:
     """Create views in the user's database file that read the views in memory."""
-    connection.execute(f"USE {_quoted(home)}")
+    connection.execute(f"USE {quoted(home)}")
     for name in views:
         try:
             connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM {_VIEWS}.main.{name}")
@@ -372,13 +372,14 @@ def _comment(
     for view, (comment, columns) in comments.items():
         statements.append(f"COMMENT ON VIEW {view} IS {_literal(comment)}")
         statements += (
-            f"COMMENT ON COLUMN {view}.{_quoted(column)} IS {_literal(text)}"
+            f"COMMENT ON COLUMN {view}.{quoted(column)} IS {_literal(text)}"
             for column, text in columns.items()
         )
     connection.execute(";".join([*statements, "COMMIT"]))
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as an identifier of SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 

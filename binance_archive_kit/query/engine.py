@@ -29,6 +29,7 @@ from binance_archive_kit.errors import (
     shown,
     warn_user,
 )
+from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
 from binance_archive_kit.query.pruning import ArrowPruner, NeededMonths, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner, ScanStep
@@ -45,7 +46,12 @@ from binance_archive_kit.query.tabled_files import TabledFiles
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
-from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.inventory import (
+    StoredFile,
+    StoredFolder,
+    SymbolTest,
+    any_symbol,
+)
 from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
 from binance_archive_kit.storage.store import Store, rehash_moved
 from binance_archive_kit.suggestions import nearest, unknown
@@ -114,7 +120,7 @@ _ATTEMPTS = 5
 _FEW_SYMBOLS = 24
 #: Selections of symbols whose entries are remembered.
 _REMEMBERED = 64
-#: Feeds of single events, of which tables are built only on request or when they are read.
+#: Feeds of single events: their tables are built on request only, or when they are read again.
 _BIG = (
     DataType.TRADES,
     DataType.AGG_TRADES,
@@ -221,13 +227,21 @@ class Engine:
             label="",
         )
 
-    def names(self, feed: FeedTable) -> list[Folder]:
-        """List the folders of a feed that have files; looks at no file."""
-        return self._store.inventory.names(feed.market, feed.data_type)
+    def names(self, feed: FeedTable, symbols: SymbolTest = any_symbol) -> list[Folder]:
+        """List the folders of a feed that have files; looks at no file.
+
+        Parameters
+        ----------
+        feed : FeedTable
+        symbols : callable, optional
+            Returns whether a symbol is needed; all by default.
+        """
+        return self._store.inventory.names(feed.market, feed.data_type, symbols)
 
     def folders(
         self,
         feed: FeedTable,
+        symbols: SymbolTest = any_symbol,
         matches: Callable[[Folder], bool] = lambda folder: True,
         needed: Callable[[Folder], Callable[[str], bool]] | None = None,
     ) -> list[StoredFolder]:
@@ -236,13 +250,15 @@ class Engine:
         Parameters
         ----------
         feed : FeedTable
+        symbols : callable, optional
+            Returns whether a symbol is needed; all by default.
         matches : callable, optional
-            Returns whether a folder is needed; all by default.
+            Returns whether a folder of these symbols is needed; all by default.
         needed : callable, optional
             Returns for a folder the test whether a file in it is needed, by its name; all are by
             default.
         """
-        return self._store.inventory.folders(feed.market, feed.data_type, matches, needed)
+        return self._store.inventory.folders(feed.market, feed.data_type, symbols, matches, needed)
 
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or folder, with advice."""
@@ -304,8 +320,8 @@ class Engine:
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:
             pruner = Selection() if where is None else ArrowPruner(where, feed.arrow, feed.time)
-        folders = self.names(feed)
-        if not folders:
+        folders = self.names(feed, pruner.symbol_may_match)
+        if not folders and not self.names(feed):
             raise self.nothing_of(feed)
         return self._scan(Query(feed, names, pruner, where, in_full), folders)
 
@@ -331,8 +347,13 @@ class Engine:
         feed = query.feed
         # All folders of a stream, since it depends on all which file gives a day.
         names = {each.stream for each in folders if query.pruner.folder_may_match(each)}
-        needed = NeededMonths(query.pruner)
-        streams = self.folders(feed, lambda folder: folder.stream in names, needed)
+        symbols = {stream.symbol for stream in names}
+        streams = self.folders(
+            feed,
+            symbols.__contains__,
+            lambda folder: folder.stream in names,
+            NeededMonths(query.pruner),
+        )
         tally.report.considered = sum(stored.count for stored in streams)
         steps, tabled, snapshot = self._steps(query, streams)
         if query.in_full and query.reads and self._builder.build_if_repeated(feed, steps):
@@ -376,29 +397,31 @@ class Engine:
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> TableUse:
         """Build tables of all files, as `OpenStore.build` describes."""
-        feeds = self._feeds_to_build(market, data_type, symbols)
-        names = None if symbols is None else frozenset(read_names("symbols", symbols))
+        feeds, names = self._files_to_build(market, data_type, symbols)
         self.cache.remove_old()
         missing: list[tuple[FeedTable, list[FileTask]]] = []
         for feed in feeds:
             tabled = self._tabled_of(feed, self.cache.tables.snapshot(feed))
-            streams = self.folders(feed, lambda folder: names is None or folder.symbol in names)
+            streams = self.folders(feed, lambda symbol: names is None or symbol in names)
             missing.append((feed, [task for each in streams for task in tabled.missing(each)]))
         self._builder.build(missing)
         return self.cache.use()
 
-    def _feeds_to_build(
+    def _files_to_build(
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
-    ) -> list[FeedTable]:
-        """Return the feeds of these names; without a data type, not those of single trades."""
+    ) -> tuple[list[FeedTable], set[str] | None]:
+        """Return feeds, without a data type not those of single trades, and symbols (None: all)."""
         feeds = self.matching_feeds(market, data_type)
-        known = sorted({folder.symbol for feed in feeds for folder in self.names(feed)})
-        for name in sorted(() if symbols is None else read_names("symbols", symbols)):
-            if name not in known:
-                guess = nearest(name, known)
-                hint = f"; did you mean {guess!r}?" if guess else ""
-                raise field_error("symbols", f"{shown(name)} is not in the store{hint}")
-        return [feed for feed in feeds if data_type or feed.data_type not in _BIG]
+        small = [feed for feed in feeds if data_type or feed.data_type not in _BIG]
+        if symbols is None:
+            return small, None
+        known = {folder.symbol for feed in feeds for folder in self.names(feed)}
+        names = named(read_names("symbols", symbols), known)
+        for name in sorted(names - known):
+            guess = nearest(name, sorted(known))
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            raise field_error("symbols", f"{shown(name)} is not in the store{hint}")
+        return small, names
 
     # Files
 

@@ -49,6 +49,7 @@ class Proofs:
         #: Since when records are looked up.
         self._as_of = time.time_ns()
         self._found: dict[str, dict[str, ProofRecord]] = {}
+        self._expected: frozenset[str] = frozenset()
 
     def check(self, file: StoredFile) -> None:
         """Check that a file is still the one that was proven, if it ever was.
@@ -121,8 +122,17 @@ class Proofs:
             return None
         prefix = prefix_of(file.key)
         if prefix not in self._found:
-            self._found[prefix] = self._records.proofs(prefix)
+            # Opening the records takes longer than reading those of many folders.
+            folders = {prefix, *self._expected}
+            self._expected = frozenset()
+            self._found.update((folder, {}) for folder in folders)
+            for key, proof in self._records.proofs(*folders).items():
+                self._found[prefix_of(key)][key] = proof
         return self._found[prefix].get(file.key)
+
+    def expect(self, prefixes: Iterable[str]) -> None:
+        """Look these folders up together with the first one that is needed."""
+        self._expected = frozenset(prefixes)
 
 
 Skip = Callable[[FileError], None]
@@ -228,6 +238,10 @@ class FileLookup(Notes):
         if raw_stamp(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
             return replace(file, stamp=stamp)
         return file
+
+    def expect(self, prefixes: Iterable[str]) -> None:
+        """Look up the proofs of these folders together."""
+        self._proofs.expect(prefixes)
 
     def completed(self, task: FileTask, stats: FileStats) -> None:
         """Remember the statistics of a file that was read to its end."""

@@ -163,7 +163,9 @@ class KnownFiles:
                 for key, each in stats.items()
                 if key not in rejected or rejected[key].stamp != each.stamp
             }
-        self.stats(feed).update(stats)
+        with self._lock:
+            # Another thread may be copying the mapping.
+            self.stats(feed).update(stats)
         self._insert(
             _table("facts", feed),
             (

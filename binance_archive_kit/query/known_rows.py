@@ -88,16 +88,14 @@ class FeedRows:
             Whether the caller named the symbols, so that each must be in the store; else it
             is enough that one is.
         """
-        streams = self._engine.folders(self.feed)
-        known = {stored.folder.symbol for stored in streams}
+        folders = self._engine.names(self.feed)
+        known = {folder.symbol for folder in folders}
         strangers = sorted(set(symbols) - known)
         refused = strangers and (named or len(strangers) == len(symbols))
         parse_selection(self._engine, self.feed, strangers if refused else None)
         if self.feed.data_type.has_intervals:
             intervals = {
-                stored.folder.interval
-                for stored in streams
-                if stored.folder.symbol in symbols or not symbols
+                folder.interval for folder in folders if folder.symbol in symbols or not symbols
             }
             if interval is not None and not isinstance(interval, str):
                 raise field_error(
@@ -113,8 +111,8 @@ class FeedRows:
             [self._interval] = intervals
         elif interval is not None:
             raise field_error("interval", f"{self.title} has none; leave it out")
-        for stored in streams:
-            if stored.folder.symbol in symbols and stored.folder.interval == self._interval:
+        for stored in self._engine.folders(self.feed, symbols.__contains__):
+            if stored.folder.interval == self._interval:
                 self._files.setdefault(stored.folder.symbol, []).extend(stored.files)
         for files in self._files.values():
             files.sort(key=lambda file: file.start)

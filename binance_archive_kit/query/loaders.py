@@ -146,7 +146,7 @@ def ohlcv(
     bars: list[pl.DataFrame] = []
     empty = []
     for name in candles.symbols:
-        streams = [stored for stored in engine.folders(feed) if stored.folder.symbol == name]
+        streams = engine.folders(feed, name.__eq__)
         of_symbol = replace(candles.selection, symbols=frozenset([name]))
         candidates = find_candidates(streams, of_symbol, length)
         grid = replace(length, phase=phase_of(rows, feed, streams, length))
@@ -273,8 +273,8 @@ class _Candles:
         self.symbols = sorted(read_names("symbol", symbol))
         self._intervals = intervals or []
         self.selection = parse_selection(self._engine, feed, self.symbols, intervals, start, end)
-        streams = self._engine.folders(feed)
-        known = {(stored.folder.symbol, stored.folder.interval) for stored in streams}
+        folders = self._engine.names(feed, self.symbols.__contains__)
+        known = {(folder.symbol, folder.interval) for folder in folders}
         for name in self.symbols:
             if any((name, each) not in known for each in self._intervals):
                 parse_selection(self._engine, feed, name, intervals, start, end)
@@ -301,8 +301,7 @@ class _Candles:
         """
         files = [
             file
-            for stored in self._engine.folders(self._feed)
-            if stored.folder.symbol in self.symbols
+            for stored in self._engine.folders(self._feed, self.symbols.__contains__)
             if not self._intervals or stored.folder.interval in self._intervals
             for file in stored.files
         ]

@@ -46,6 +46,9 @@ Spans = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 class Pruner(Protocol):
     """Decides which groups of neighbouring files can match."""
 
+    def symbol_may_match(self, symbol: str) -> bool:
+        """Return whether any row of a symbol may match."""
+
     def folder_may_match(self, folder: Folder) -> bool:
         """Return whether any row of a folder may match, whatever its time and file."""
 
@@ -79,10 +82,14 @@ class Selection:
     start: datetime | None = None
     end: datetime | None = None
 
+    def symbol_may_match(self, symbol: str) -> bool:
+        """Return whether the symbol is chosen."""
+        return self.symbols is None or symbol in self.symbols
+
     def folder_may_match(self, folder: Folder) -> bool:
         """Return whether the symbol and the interval are chosen."""
         return (self.symbols is None or folder.symbol in self.symbols) and (
-            self.intervals is None or folder.interval in self.intervals
+            self.intervals is None or folder.interval is None or folder.interval in self.intervals
         )
 
     def spans_may_match(self, spans: Spans) -> npt.NDArray[np.bool_]:
@@ -120,6 +127,10 @@ class And:
     def __init__(self, one: Pruner, other: Pruner) -> None:
         self._one = one
         self._other = other
+
+    def symbol_may_match(self, symbol: str) -> bool:
+        """Return whether both may match."""
+        return self._one.symbol_may_match(symbol) and self._other.symbol_may_match(symbol)
 
     def folder_may_match(self, folder: Folder) -> bool:
         """Return whether both may match."""
@@ -241,7 +252,17 @@ class ArrowPruner:
         self._mixed = "symbol" in self._named and _OTHER_THAN_AND.search(words) is not None
         self._may: dict[_Traits, bool] = {}
         self._spans: dict[tuple[int, int], bool] = {}
+        self._symbols: dict[str, bool] = {}
         self._may_not: dict[_Traits, bool] = {}
+
+    def symbol_may_match(self, symbol: str) -> bool:
+        """Return whether the expression can be true for a symbol."""
+        if "symbol" not in self._named:
+            return True
+        if symbol not in self._symbols:
+            guarantee = ds.field("symbol") == symbol
+            self._symbols[symbol] = bool(self._possible([guarantee], self._where))
+        return self._symbols[symbol]
 
     def folder_may_match(self, folder: Folder) -> bool:
         """Return whether the expression can be true in a folder."""
@@ -363,6 +384,8 @@ class PolarsPruner:
         self._days: list[pl.Expr] = []
         self._times: list[pl.Expr] = []
         self._time = time
+        self._symbol_conditions: list[pl.Expr] = []
+        self._matching_symbols: dict[str, bool] = {}
         self._matching_folders: dict[Folder, bool] = {}
         self._matching_periods: dict[tuple[str | None, date, date], bool] = {}
         for part, tree in _conjuncts(predicate):
@@ -371,10 +394,22 @@ class PolarsPruner:
                 continue
             if roots <= _POLARS_PATHS.keys():
                 (self._files if "file" in roots else self._folders).append(part)
+                if roots == {"symbol"}:
+                    self._symbol_conditions.append(part)
             elif roots == {"date"}:
                 self._days.append(part)
             elif roots == {time}:
                 self._times += _bounds(part, tree)
+
+    def symbol_may_match(self, symbol: str) -> bool:
+        """Return whether no condition on the symbol alone rules it out."""
+        if not self._symbol_conditions:
+            return True
+        if symbol not in self._matching_symbols:
+            row = pl.DataFrame({"symbol": [symbol]}, schema={"symbol": PATH_TYPES["symbol"]})
+            found = (_evaluate(part, row).any() for part in self._symbol_conditions)
+            self._matching_symbols[symbol] = all(found)
+        return self._matching_symbols[symbol]
 
     def folder_may_match(self, folder: Folder) -> bool:
         """Return whether no condition on path columns rules out all rows of a folder."""

@@ -16,7 +16,7 @@ from itertools import chain, groupby
 import numpy as np
 
 from binance_archive_kit.archive.annotations import load_annotations
-from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.archive.enums import rank_of
 from binance_archive_kit.query.file_lookup import (
     FileLookup,
     Part,
@@ -32,15 +32,12 @@ from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.tables.row_reader import Segment
 from binance_archive_kit.timestamps import to_day_number
 
-_RANKS: dict[Interval | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
-
-
 #: Symbol and rank of the interval: how streams are ordered.
 _Name = tuple[str, int]
 
 
 def _name_of(stored: StoredFolder) -> _Name:
-    return stored.folder.symbol, _RANKS.get(stored.folder.interval, -1)
+    return stored.folder.symbol, rank_of(stored.folder.interval)
 
 
 def _by_name(streams: Iterable[StoredFolder]) -> list[tuple[_Name, list[StoredFolder]]]:
@@ -256,7 +253,7 @@ class ScanPlanner:
         matches: Sequence[FolderMatch],
         tasks: Sequence[FileTask],
     ) -> None:
-        """Add a stream of which every file gives all its rows."""
+        """Add a stream whose files each give all their rows."""
         folders = [
             (match.stored, tabled.select(match, self._pruner))
             for match in matches
@@ -303,6 +300,9 @@ class ScanPlanner:
         for _, group in _by_name(streams):
             if any(self._pruner.folder_may_match(stored.folder) for stored in group):
                 self._months += self._matching_months(group)
+        self._lookup.expect(
+            stored.folder.prefix for parts, _ in self._months for stored, _ in parts
+        )
         self._lookup.profile_leads(chain.from_iterable(parts for parts, _ in self._months))
         months = [self._month(parts, before) for parts, before in self._months]
         return [month for month in months if month is not None]

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from binance_archive_kit.errors import field_error, shown
-from binance_archive_kit.query.duckdb_views import original
+from binance_archive_kit.query.duckdb_views import original, quoted
 from binance_archive_kit.query.open_store import Source, connect
 from binance_archive_kit.reading.feed_table import PATH_TYPES
 from binance_archive_kit.suggestions import nearest
@@ -319,7 +319,7 @@ def _words(frame: pl.DataFrame) -> Iterator[pl.Series]:
 
 def _microseconds(name: str) -> str:
     """Return the SQL for the length of an INTERVAL; a frame's durations have no months."""
-    column = '"' + name.replace('"', '""') + '"'
+    column = quoted(name)
     return (
         f"CASE WHEN datepart('year', {column}) = 0 AND datepart('month', {column}) = 0 "
         f"THEN epoch_us({column}) "

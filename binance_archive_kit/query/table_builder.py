@@ -22,7 +22,7 @@ from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.proof import Stamp
-from binance_archive_kit.tables.build import BuildReport, estimate
+from binance_archive_kit.tables.build import BuildReport
 
 #: Files, or bytes of zip, from which tables are built when these are read again.
 _MANY_FILES, _MANY_BYTES = 300, 16 << 20
@@ -77,7 +77,7 @@ class TableBuilder:
         files = [task for task in tasks if not task.without and task.file.path not in self._bad]
         if not _are_many([task for task in files if task.stats is not None]):
             return False
-        sizes = accumulate(map(estimate, files))
+        sizes = accumulate(task.file.packed_size for task in files)
         files = files[: bisect_right([*sizes], self._cache.tables.room())]
         if not _are_many(files):
             return False
@@ -146,7 +146,7 @@ class TableBuilder:
         """Return for entries of tables whether their files are unchanged."""
         symbols = set(entries["symbol"])
         folders = self._context.store.inventory.folders(
-            feed.market, feed.data_type, lambda folder: folder.symbol in symbols
+            feed.market, feed.data_type, symbols.__contains__
         )
         stamps = {file.path: file.stamp for stored in folders for file in stored.files}
         rows = entries.select("path", *Stamp._fields).iter_rows()

@@ -20,7 +20,6 @@ from binance_archive_kit.reading.file_stats import FileTask, Irregularity
 from binance_archive_kit.reading.large_files import LargeFiles
 from binance_archive_kit.reading.parallel import OrderedPool
 from binance_archive_kit.reading.unzip import SMALL_TEXT, LargeText, Unzipper
-from binance_archive_kit.storage.inventory import Form
 
 T = TypeVar("T")
 
@@ -28,8 +27,6 @@ T = TypeVar("T")
 SMALL = 4 << 20
 #: Files that are joined at most, so that there is work for several threads.
 _MOST_FILES = 512
-#: Bytes of csv that count as one byte of zip.
-_PACKED = 8
 #: Irregular files that cannot be joined with others.
 _APART = frozenset(
     [
@@ -200,4 +197,4 @@ def _weight(task: FileTask) -> int:
     """Return the size of a file as a zip, in bytes; estimated for a csv."""
     if task.stats is not None and task.stats.inflated > SMALL_TEXT:
         return SMALL + 1
-    return task.file.size if task.file.form is not Form.CSV else task.file.size // _PACKED
+    return task.file.packed_size

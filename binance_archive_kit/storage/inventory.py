@@ -56,6 +56,8 @@ _SECOND = 1_000_000_000
 #: Whether a file can be found by its name in an open folder.
 _BY_FOLDER = os.stat in os.supports_dir_fd
 _ZIP = ".zip"
+#: Bytes of csv that take about one byte in a zip, or in a Parquet file.
+_PACKED = 8
 #: Columns of `Inventory.frame`: a file, and what was recorded when it was proven.
 INVENTORY_SCHEMA = pl.Schema(
     {
@@ -92,6 +94,15 @@ def form_of(name: str) -> Form:
     return Form.ZIP if ending == Form.ZIP else Form.CSV if ending == Form.CSV else Form.GZIP
 
 
+def packed_size(path: str, size: int) -> int:
+    """Return the size of a file as a zip, in bytes; estimated for a bare csv.
+
+    >>> packed_size("BTCUSDT-1h-2025-07-15.zip", 4_000), packed_size("a.csv", 4_000)
+    (4000, 500)
+    """
+    return size // _PACKED if form_of(path) is Form.CSV else size
+
+
 @dataclass(frozen=True, slots=True)
 class StoredFile:
     """A file of the store.
@@ -118,6 +129,11 @@ class StoredFile:
     def size(self) -> int:
         """Bytes."""
         return self.stamp.size
+
+    @property
+    def packed_size(self) -> int:
+        """Bytes that it takes as a zip; estimated for a bare csv."""
+        return packed_size(self.path, self.size)
 
     @property
     def form(self) -> Form:
@@ -218,6 +234,14 @@ class _Relocated:
     stored: dict[Folder, StoredFolder] = field(default_factory=dict)
 
 
+SymbolTest = Callable[[str], bool]
+
+
+def any_symbol(symbol: str) -> bool:
+    """Return True: every symbol is needed."""
+    return True
+
+
 class Inventory:
     """The files below a store's root, by feed; safe for several threads."""
 
@@ -241,20 +265,31 @@ class Inventory:
                 or any(True for _ in self._walk(market, data_type))
             ]
 
-    def names(self, market: Market, data_type: DataType) -> list[Folder]:
-        """Return the folders of a feed that have files; looks at no file."""
+    def names(
+        self, market: Market, data_type: DataType, symbols: SymbolTest = any_symbol
+    ) -> list[Folder]:
+        """Return the folders of a feed that have files; looks at no file.
+
+        Parameters
+        ----------
+        market : Market
+        data_type : DataType
+        symbols : callable, optional
+            Returns whether a symbol is needed; all by default.
+        """
         with self._lock:
-            walked = self._walk(market, data_type)
+            walked = self._walk(market, data_type, symbols)
             found = dict.fromkeys(
                 folder for folder, path in walked if self._has_files(folder, path)
             )
             relocated = self._read_locations().feeds.get((market, data_type), {})
-        return [*(found | dict.fromkeys(relocated))]
+        return [*(found | dict.fromkeys(folder for folder in relocated if symbols(folder.symbol)))]
 
     def folders(
         self,
         market: Market,
         data_type: DataType,
+        symbols: SymbolTest = any_symbol,
         matches: Callable[[Folder], bool] = lambda folder: True,
         needed: Callable[[Folder], Callable[[str], bool]] | None = None,
     ) -> list[StoredFolder]:
@@ -267,8 +302,10 @@ class Inventory:
         ----------
         market : Market
         data_type : DataType
+        symbols : callable, optional
+            Returns whether a symbol is needed; all by default.
         matches : callable, optional
-            Returns whether a folder is needed; all by default.
+            Returns whether a folder of these symbols is needed; all by default.
         needed : callable, optional
             Returns for a folder the test whether a file in it is needed, by its name; all are by
             default.
@@ -276,12 +313,16 @@ class Inventory:
         with self._lock, paused_collection():
             stored = [
                 self._current(path, needed and needed(folder)).stored_in(folder)
-                for folder, path in self._walk(market, data_type)
+                for folder, path in self._walk(market, data_type, symbols)
                 if matches(folder)
             ]
             if relocated := self._read_locations().feeds.get((market, data_type)):
-                chosen = {folder: files for folder, files in relocated.items() if matches(folder)}
-                stored = self._with_relocated(stored, chosen)
+                moved = {
+                    folder: files
+                    for folder, files in relocated.items()
+                    if symbols(folder.symbol) and matches(folder)
+                }
+                stored = self._with_relocated(stored, moved)
         return [folder for folder in stored if not folder.is_empty]
 
     def frame(self, prefixes: Iterable[str], keys: Iterable[str] = ()) -> pl.DataFrame:
@@ -373,11 +414,15 @@ class Inventory:
 
     # Reading folders
 
-    def _walk(self, market: Market, data_type: DataType) -> Iterator[tuple[Folder, str]]:
-        """Yield the folders of a feed for files, with their paths."""
+    def _walk(
+        self, market: Market, data_type: DataType, symbols: SymbolTest = any_symbol
+    ) -> Iterator[tuple[Folder, str]]:
+        """Yield the folders of a feed for files, with their paths; open none of other symbols."""
         for partition in Partition:
             parent = feed_prefix(market, partition, data_type)
             for symbol in filter(is_symbol, self._read(parent[:-1]).folders):
+                if not symbols(symbol):
+                    continue
                 path = f"{parent}{symbol}"
                 if not data_type.has_intervals:
                     yield Folder(Stream(market, data_type, symbol), partition), path

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.archive.enums import rank_of
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import DiskSpaceError
 from binance_archive_kit.reading.chunks import Chunk, batch_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.storage.inventory import Form, StoredFile, StoredFolder
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.tables.manifest import FeedFolder, Part
 from binance_archive_kit.tables.merging import MOST, due, period_length
@@ -29,10 +29,6 @@ Read = Callable[[Sequence[FileTask]], Iterator[Chunk]]
 IsCurrent = Callable[[pl.DataFrame], pl.Series]
 #: Rows, the files they are from, and whether the last one ends with them.
 _Rows = tuple[pa.RecordBatch, Sequence[tuple[FileTask, int]], bool]
-
-_RANKS: dict[str | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
-#: Bytes of csv that take one byte in a table.
-_PACKED = 8
 
 
 @dataclass(slots=True)
@@ -83,7 +79,7 @@ class Build:
         self, period: str, tasks: Sequence[FileTask], read: Read, done: Callable[[int], None]
     ) -> None:
         """Write the rows of files of one period."""
-        self._check_space(sum(map(estimate, tasks)))
+        self._check_space(sum(task.file.packed_size for task in tasks))
         chunks = read(sorted(tasks, key=_order))
         rows = ((batch_of(each, self._feed.arrow), each.spans, each.ends) for each in chunks)
         for part in self._write(period, rows, done):
@@ -155,7 +151,7 @@ def by_period(tasks: Sequence[FileTask], entries: pl.DataFrame) -> dict[str, lis
     months: dict[str, int] = dict(entries.group_by(month).agg(pl.col("size").sum()).iter_rows())
     for task in tasks:
         name = f"{task.file.start:%Y-%m}"
-        months[name] = months.get(name, 0) + estimate(task)
+        months[name] = months.get(name, 0) + task.file.packed_size
     length = period_length(months)
     periods: dict[str, list[FileTask]] = {}
     for task in sorted(tasks, key=lambda task: task.file.start):
@@ -163,15 +159,10 @@ def by_period(tasks: Sequence[FileTask], entries: pl.DataFrame) -> dict[str, lis
     return periods
 
 
-def estimate(task: FileTask) -> int:
-    """Return about how many bytes the rows of a file take: as many as its zip."""
-    return task.file.size // (_PACKED if task.file.form is Form.CSV else 1)
-
-
 def _order(task: FileTask) -> tuple[object, ...]:
     """Return what files are sorted by within a part."""
     folder, file = task.folder, task.file
-    return folder.symbol, _RANKS.get(folder.interval, -1), file.start, file.path
+    return folder.symbol, rank_of(folder.interval), file.start, file.path
 
 
 def _rows_of(snapshot: Snapshot, entries: pl.DataFrame, feed: FeedTable) -> Iterator[_Rows]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,7 +32,7 @@ _OPTIONS: dict[str, Any] = {
 
 
 class ParquetWriter:
-    """Writes one Parquet file.
+    """Writes one Parquet file; as a context manager, closes it, or aborts after an error.
 
     Parameters
     ----------
@@ -50,6 +50,16 @@ class ParquetWriter:
         self._metadata = metadata
         self._writer: pq.ParquetWriter | None = None
         self.rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.abort()
 
     def close(self) -> None:
         """Write the footer, and close the file."""

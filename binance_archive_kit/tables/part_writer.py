@@ -126,10 +126,9 @@ class PartWriter:
         self._writer.close()
         entries = pl.DataFrame(self._entries, schema=STORED_SCHEMA, orient="row").to_arrow()
         data, path = self._folder.data(self._name), self._folder.entries(self._name)
-        writer = ParquetWriter(path, entries.schema)
-        for start in range(0, len(entries), _ENTRIES):
-            writer.write(entries.slice(start, _ENTRIES))
-        writer.close()
+        with ParquetWriter(path, entries.schema) as writer:
+            for start in range(0, len(entries), _ENTRIES):
+                writer.write(entries.slice(start, _ENTRIES))
         return Part(
             self._name,
             self._period,

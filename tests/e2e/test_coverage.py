@@ -732,6 +732,27 @@ def test_what_came_to_be_is_no_longer_missing(serve: Serve, ask: Ask, store: Pat
     assert kinds_of(bak.coverage(store)) == [("not_collected", FIVE[2], FIVE[3])]
 
 
+def test_deleted_files_are_counted_as_they_were(served: str, tmp_path: Path) -> None:
+    """Three months were collected: not 90 days are missing when they are gone."""
+    config = CollectionConfig(
+        markets=["spot"],
+        symbols=["SOLUSDT", "ADAUSDT"],
+        data_types=["klines"],
+        intervals={"klines": ["1d"]},
+        date_range={"start": "2025-01-01", "end": "2025-03-31"},
+        partition="monthly",
+        output_directory=tmp_path,
+        endpoint_url=served,
+    )
+    bak.collect(config)
+    for path in tmp_path.rglob("SOLUSDT-1d-*.zip"):
+        path.unlink()
+    for source in (config, config.model_copy(update={"listing": False}), tmp_path):
+        streams = bak.coverage(source).streams.sort("symbol")
+        assert streams["expected_files"].to_list() == [3, 3]
+        assert streams["actual_files"].to_list() == [3, 0]
+
+
 # The documented backtest
 
 

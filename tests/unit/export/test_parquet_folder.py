@@ -427,6 +427,25 @@ def test_a_damaged_list_of_sources_is_written_anew(root: Path, lake: Path) -> No
     assert pl.read_parquet(lake / "_sources.parquet").equals(before)
 
 
+@pytest.mark.parametrize("name", ["lake [1]", "lake *"])
+def test_the_name_of_a_target_is_no_pattern(root: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "lake 1").mkdir()
+    lake = tmp_path / name
+    assert bak.to_parquet(root, lake).written == 4
+    assert bak.to_parquet(root, lake).kept == 4
+    sources = pq.read_table(lake / "_sources.parquet")
+    assert set(sources["rows"].to_pylist()) == {6, 24, 288}
+
+
+def test_names_may_come_from_a_generator(root: Path, lake: Path) -> None:
+    bak.to_parquet(root, lake)
+    for date in ("2025-06-30", "2025-07-01", "2025-07-02"):
+        for symbol in ("QQAUSDT", "QQBUSDT"):
+            (root / str(kline(symbol, date))).unlink()
+    result = bak.to_parquet(root, lake, "spot", "klines", intervals=(each for each in ["4h"]))
+    assert (result.kept, result.removed) == (1, 0)
+
+
 def test_two_exports_to_one_target_exclude_each_other(root: Path, lake: Path) -> None:
     lake.mkdir()
     with (
@@ -455,7 +474,20 @@ def test_a_link_out_of_the_target_is_not_followed(root: Path, lake: Path, tmp_pa
     (lake / "market=spot").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(bak.StoreError, match="leads out of"):
         bak.to_parquet(root, lake, "spot")
-    assert not [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
+def test_files_behind_a_link_out_of_the_target_are_not_removed(root: Path, lake: Path) -> None:
+    bak.to_parquet(root, lake, "spot")
+    before = files_of(lake)
+    moved = (lake / "market=spot").rename(lake.parent / "elsewhere")
+    (lake / "market=spot").symlink_to(moved)
+    for symbol in ("QQAUSDT", "QQBUSDT"):
+        (root / str(kline(symbol, "2025-06-30"))).unlink()
+    with pytest.raises(bak.StoreError, match="leads out of"):
+        bak.to_parquet(root, lake, "spot")
+    files = {name.replace("market=spot", "elsewhere") for name in before}
+    assert {*files_of(lake.parent)} >= files - {"_sources.parquet"}
 
 
 def test_a_full_disk_is_noticed_before(

@@ -23,6 +23,9 @@ def month(root: Path, symbol: str, days: list[datetime], price: float = 100, **h
     file_of(root, kline(symbol, "2025-07", "1d"), lines)
 
 
+ENDS = ["symbol", "first", "last", "ended"]
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     month(tmp_path, "QQAUSDT", JULY)
@@ -276,6 +279,10 @@ def test_rows_off_the_grid_are_rows_of_their_own(tmp_path: Path) -> None:
         ({"universe": ["QQAUSDT"]}, "universe: .* is not a polars.DataFrame"),
         ({"universe": pl.DataFrame({"symbol": ["XUSDT"]})}, "universe: .* none of its symbols"),
         ({"universe": pl.DataFrame({"symbol": ["A"], "market": ["options"]})}, "of options"),
+        (
+            {"universe": pl.DataFrame([("A", "2025-06-01", None, False)], ENDS, orient="row")},
+            "universe: its column first is of String; cast it to Date",
+        ),
         ({"start": "2026-01-01"}, "no candle between 2026-01-01"),
         ({"symbols": "QQBUSDT", "min_coverage": 0.99}, "min_coverage: no .* QQBUSDT, has 93.5"),
         ({"cash": True}, "cash"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -18,9 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
+from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.schemas import load_schemas
-from binance_archive_kit.errors import ArchiveKitWarning, FileError
+from binance_archive_kit.errors import ArchiveKitWarning, FileError, file_error
+from binance_archive_kit.query.known_files import KnownFiles
+from binance_archive_kit.reading.feed_table import feed_table
+from binance_archive_kit.reading.file_stats import FileStats
+from binance_archive_kit.storage.inventory import StoredFile
+from binance_archive_kit.storage.proof import Stamp
 from tests.support.dialects import header_of, keys_of, write, zip_of
 from tests.support.pieces import large
 from tests.support.stores import (
@@ -37,6 +44,7 @@ from tests.support.stores import (
     view_rows,
 )
 
+FEED = feed_table(Market.SPOT, DataType.KLINES)
 SORTED = [found for found in load_schemas().values() if found.sorted]
 
 
@@ -269,3 +277,29 @@ def test_coverage_rejects_what_connect_rejects(value: str, at: int, tmp_path: Pa
         bak.scan(tmp_path, "spot", "klines", cache=False).select(pl.all()).collect()
     with bak.connect(tmp_path) as con, pytest.raises(duckdb.Error, match="BADUSDT"):
         con.sql("SELECT count(*) FROM spot_klines").fetchall()
+
+
+def test_statistics_are_remembered_while_other_files_are_rejected(tmp_path: Path) -> None:
+    key = kline("BADUSDT", "2025-07-01")
+    put(tmp_path, key)
+    known = KnownFiles(None)
+    stamp = Stamp(*range(1, 5))
+    stats = FileStats(stamp, 1, 0, 0, sorted=True, inflated=1, checked=True)
+    file = StoredFile(str(key), str(key), key.start, key.end, stamp)
+    known.remember(FEED, {f"{number}": stats for number in range(20_000)})
+    errors: list[Exception] = []
+
+    def remember() -> None:
+        try:
+            for number in range(20_000):
+                known.remember(FEED, {f"new {number}": stats})
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=remember) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        known.reject(FEED, file, file_error("corrupt", str(key), "damaged"))
+    assert not errors
+    assert len(known.stats(FEED)) == 40_000

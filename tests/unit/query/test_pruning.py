@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow.dataset as ds
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import binance_archive_kit as bak
+from binance_archive_kit.archive.schemas import read_feed
+from binance_archive_kit.query.pruning import ArrowPruner, PolarsPruner
+from binance_archive_kit.reading.feed_table import feed_table
 from tests.support import naive
 from tests.support.stores import (
     Rows,
@@ -415,3 +420,29 @@ def test_pruning_keeps_the_whole_of_a_feed_that_has_no_interval(tmp_path: Path) 
         bak.scan(tmp_path, "spot", "trades").filter(pl.col("interval").is_null()).collect().height
         == 48
     )
+
+
+@pytest.mark.parametrize(
+    ("where", "symbols"),
+    [
+        (ds.field("symbol") == "AUSDT", {"AUSDT"}),
+        (ds.field("symbol").isin(["AUSDT", "BUSDT"]), {"AUSDT", "BUSDT"}),
+        ((ds.field("symbol") == "AUSDT") | (ds.field("interval") == "1h"), {"AUSDT", "BUSDT"}),
+        (ds.field("interval") == "1h", {"AUSDT", "BUSDT"}),
+    ],
+)
+def test_symbols_that_cannot_match_are_not_looked_at(where: Any, symbols: set[str]) -> None:
+    feed = feed_table(*read_feed("spot", "klines"))
+    pruner = ArrowPruner(where, feed.arrow, feed.time)
+    assert {name for name in ("AUSDT", "BUSDT") if pruner.symbol_may_match(name)} == symbols
+
+
+def test_conditions_on_symbols_in_polars_choose_symbols() -> None:
+    is_a = pl.col("symbol") == "AUSDT"
+    for predicate, expected in (
+        (is_a & (pl.col("interval") == "1h"), [True, False]),
+        (is_a | (pl.col("interval") == "1h"), [True, True]),
+        (pl.col("close") > 1, [True, True]),
+    ):
+        pruner = PolarsPruner(predicate, "open_time")
+        assert [pruner.symbol_may_match(name) for name in ("AUSDT", "BUSDT")] == expected

@@ -254,6 +254,12 @@ def test_a_locked_or_foreign_folder_fails_no_query(root: Path) -> None:
     assert cached(store) == 0
 
 
+def test_symbols_may_come_from_a_generator(root: Path) -> None:
+    store = bak.store(root)
+    names = [DAYS[0].folder.symbol]
+    assert store.build("spot", symbols=(name for name in names)).parts == 1
+
+
 def test_bad_files_are_tried_once(root: Path) -> None:
     # The bad values are in a column that the queries do not read.
     for key in DAYS[:11]:

@@ -117,7 +117,7 @@ def test_files_of_other_folders_are_not_looked_at(filled: Path) -> None:
         return stat(path, **options)
 
     with mock.patch("os.stat", watched):
-        found = inventory.folders(*KLINES, lambda folder: folder.symbol == "AUSDT")
+        found = inventory.folders(*KLINES, "AUSDT".__eq__)
     assert symbols(found) == ["AUSDT"]
     files = [path for path in looked if path.endswith(".zip")]
     assert [Path(path).name for path in files] == ["AUSDT-1h-2025-07.zip"]
@@ -155,7 +155,7 @@ def test_a_changed_file_has_its_stamp_of_now(filled: Path, change: Callable[[Pat
     path = filled / str(DAYS[1])
     change(path)
     for _ in range(2):
-        [days] = inventory.folders(*KLINES, lambda folder: folder.symbol == "BTCUSDT")
+        [days] = inventory.folders(*KLINES, "BTCUSDT".__eq__)
         stamps = {file.path: file.stamp for file in days.files}
         assert stamps[str(DAYS[1])] == stamp_of(path.stat())
         assert len(stamps) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from binance_archive_kit.reading.chunks import Chunk, batch_of
 from binance_archive_kit.tables.parquet_writer import (
@@ -107,3 +109,18 @@ def test_row_groups_are_not_too_large() -> None:
     assert groups_of(("A", 2 * MOST_ROWS + 7)) == [MOST_ROWS, MOST_ROWS, 7]
     assert groups_of(("A", FEW_ROWS - 1), ("A", MOST_ROWS)) == [MOST_ROWS, FEW_ROWS - 1]
     assert groups_of() == []
+
+
+def interrupted(path: Path) -> None:
+    with ParquetWriter(path, TABLE.schema) as writer:
+        writer.write(TABLE)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_file_has_no_footer(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "a")
+    # A writer that is still open writes its footer when it is deleted.
+    gc.collect()
+    with pytest.raises(pa.ArrowInvalid):
+        pq.read_metadata(tmp_path / "a")
