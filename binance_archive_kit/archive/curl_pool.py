@@ -203,9 +203,11 @@ class CurlPool(Generic[R]):
     async def __aexit__(self, *_: object) -> None:
         self._ended = True
         self._queue.put(None)
-        # Bounded, as libcurl waits for a host name that is being resolved.
-        await asyncio.to_thread(self._thread.join, _PAUSE)
-        self._folder.cleanup()
+        try:
+            # Bounded, as libcurl waits for a host name that is being resolved.
+            await asyncio.to_thread(self._thread.join, _PAUSE)
+        finally:  # also if this is cancelled
+            self._folder.cleanup()
 
     def send(self, requests: Iterable[R]) -> None:
         """Start requests, from any thread; returns at once."""
@@ -230,7 +232,8 @@ class CurlPool(Generic[R]):
                 self._multi.perform()
                 outcomes = [*self._finished(), *self._stalled()]
             except Exception as error:  # unexpected, and no request may wait forever
-                outcomes = list(self._abandoned(repr(error)))
+                # Its text may have the address of a proxy, with its password.
+                outcomes = list(self._abandoned(type(error).__name__))
             if outcomes:
                 with suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._take, outcomes)
