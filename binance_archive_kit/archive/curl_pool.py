@@ -10,6 +10,7 @@ import asyncio
 import http.client
 import math
 import queue
+import string
 import tempfile
 import threading
 import time
@@ -20,12 +21,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pycurl
 
 from binance_archive_kit.archive.endpoint import Route, open_file_limit
 
+USER_AGENT = "binance-archive-kit"
 #: Seconds before the endpoint is asked for more connections after it has refused some.
 _PAUSE = 1.0
 #: Seconds within which new requests are started while others are under way.
@@ -33,7 +35,7 @@ _POLL = 0.02
 #: Seconds between two checks for requests without progress.
 _CHECK = 0.05
 #: Bytes per second that count as progress once an answer has taken longer than its timeout.
-_SLOWEST = 1 << 10
+SLOWEST = 1 << 10
 
 
 class Cause(Enum):
@@ -133,7 +135,7 @@ class _Transfer(Generic[R]):
             self.received, self.progressed = received, now
         return (
             now - self.progressed > limits.patience
-            or now - self.began > limits.timeout + received / _SLOWEST
+            or now - self.began > limits.timeout + received / SLOWEST
         )
 
     @property
@@ -175,7 +177,7 @@ class CurlPool(Generic[R]):
         self._limits = limits
         self._headers = [*headers]
         self._tunnel = tunnel
-        self._endpoint = _ascii(route.endpoint)
+        self._endpoint = encode_host(route.endpoint)
         self._queue: queue.SimpleQueue[list[R] | None] = queue.SimpleQueue()
         self._waiting: deque[R] = deque()
         self._active: dict[pycurl.Curl, _Transfer[R]] = {}
@@ -201,9 +203,11 @@ class CurlPool(Generic[R]):
     async def __aexit__(self, *_: object) -> None:
         self._ended = True
         self._queue.put(None)
-        # Bounded, as libcurl waits for a host name that is being resolved.
-        await asyncio.to_thread(self._thread.join, _PAUSE)
-        self._folder.cleanup()
+        try:
+            # Bounded, as libcurl waits for a host name that is being resolved.
+            await asyncio.to_thread(self._thread.join, _PAUSE)
+        finally:  # also if this is cancelled
+            self._folder.cleanup()
 
     def send(self, requests: Iterable[R]) -> None:
         """Start requests, from any thread; returns at once."""
@@ -228,7 +232,8 @@ class CurlPool(Generic[R]):
                 self._multi.perform()
                 outcomes = [*self._finished(), *self._stalled()]
             except Exception as error:  # unexpected, and no request may wait forever
-                outcomes = list(self._abandoned(repr(error)))
+                # Its text may have the address of a proxy, with its password.
+                outcomes = list(self._abandoned(type(error).__name__))
             if outcomes:
                 with suppress(RuntimeError):  # the loop is closed
                     self._loop.call_soon_threadsafe(self._take, outcomes)
@@ -275,11 +280,11 @@ class CurlPool(Generic[R]):
         for option, value in {
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
-            pycurl.USERAGENT: "binance-archive-kit",
+            pycurl.USERAGENT: USER_AGENT,
             pycurl.HTTPHEADER: self._headers,
             pycurl.CAINFO: self._certificates,
             # Empty: none, whatever the environment says.
-            pycurl.PROXY: _ascii(self._route.proxy or ""),
+            pycurl.PROXY: encode_host(self._route.proxy or ""),
             pycurl.NOPROXY: "",
             pycurl.HTTPPROXYTUNNEL: int(self._tunnel),
             pycurl.CONNECTTIMEOUT_MS: math.ceil(self._limits.patience * 1000),
@@ -342,7 +347,8 @@ class CurlPool(Generic[R]):
         return Failure(cause, message, seconds)
 
 
-def _ascii(url: str) -> str:
-    """Encode the host name of a URL for resolvers."""
+def encode_host(url: str) -> str:
+    """Encode the host name of a URL for resolvers, and other letters as percent signs."""
     host = urlsplit(url).netloc.rpartition("@")[2]
-    return url.replace(host, host.encode("idna").decode(), 1) if host else url
+    url = url.replace(host, host.encode("idna").decode(), 1) if host else url
+    return quote(url, safe=string.punctuation, errors="surrogateescape")

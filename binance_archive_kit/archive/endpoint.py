@@ -236,7 +236,7 @@ def _proxy_of(endpoint: str) -> str | None:
 
 # Advice on network errors
 
-#: Patterns in messages of libcurl and s5cmd, and advice; the first match counts.
+#: Patterns in messages of httpx, libcurl and s5cmd, and advice; the first match counts.
 _ADVICE: tuple[tuple[str, str], ...] = (
     (
         r"(?<![:.\d])407\b|Proxy Authentication",

@@ -147,6 +147,18 @@ class Interval(StrEnum):
     MO1 = "1mo"
 
 
+_RANKS: dict[str | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
+
+
+def rank_of(interval: Interval | None) -> int:
+    """Return the position of an interval, from the shortest to the longest; -1 for none.
+
+    >>> rank_of(None), rank_of(Interval.S1), rank_of(Interval.M1)
+    (-1, 0, 1)
+    """
+    return _RANKS.get(interval, -1)
+
+
 #: Other spellings that configurations may use for an interval.
 INTERVAL_ALIASES = {"1M": Interval.MO1}
 
@@ -195,7 +207,8 @@ def read_names(field: str, words: str | Iterable[str]) -> list[str]:
     except TypeError:
         names = None
     if names is None:
-        raise field_error(field, f"{shown(words)} is neither a name nor several")
+        message = f"{shown(words)} is neither a name nor several; give a name or a list of names"
+        raise field_error(field, message)
     if not names:
         raise field_error(field, "it is empty; give one name or several")
     for name in names:

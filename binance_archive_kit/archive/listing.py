@@ -1,8 +1,8 @@
-"""The objects that the archive lists, and where a symbol begins; read over libcurl.
+"""The objects that the archive lists, and where a symbol begins.
 
 Requests are anonymous ListObjects (version 1) in path style. Every prefix ends in ``/``, and
 is read from the first requested day on, since keys sort by date. Long ranges are split into
-pieces of about a page, which are read concurrently.
+pieces of about a page, which are read concurrently over libcurl; single pages over httpx.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 from itertools import repeat
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from binance_archive_kit.archive.curl_pool import (
@@ -48,6 +48,9 @@ from binance_archive_kit.archive.listing_pages import InvalidPage, Listed, Page,
 from binance_archive_kit.display.background import gather
 from binance_archive_kit.errors import ListingError, shown
 
+if TYPE_CHECKING:
+    from binance_archive_kit.archive.single_requests import SingleRequests
+
 #: Most keys in one page of S3.
 PAGE = 1_000
 #: Requests in flight.
@@ -59,14 +62,6 @@ _PATIENCE = 30.0
 _LARGEST_PAGE = 8 << 20
 #: Pages of one listing: a million objects within the days of one piece, or as many symbols.
 _MOST_PAGES = 2_000
-
-
-@dataclass(slots=True, eq=False)
-class _PageRequest:
-    """A request for a page, and its outcome."""
-
-    path: str
-    outcome: asyncio.Future[Outcome]
 
 
 @dataclass(slots=True)
@@ -104,6 +99,8 @@ class ListingClient:
     bucket : str
     timeout : float
         Seconds without progress after which a request is given up.
+    bulk : bool
+        Whether thousands of requests are to be expected; else httpx is used for a few.
 
     Attributes
     ----------
@@ -116,29 +113,24 @@ class ListingClient:
         If the environment names an invalid proxy or a file without certificates.
     """
 
-    def __init__(self, endpoint: str, bucket: str, timeout: float = 300) -> None:
+    def __init__(
+        self, endpoint: str, bucket: str, timeout: float = 300, *, bulk: bool = True
+    ) -> None:
         self.ignored: dict[str, list[str]] = {}
         route = Route.to(endpoint)
         self._bucket = f"/{bucket}"
         self._address = f"{endpoint}/{bucket}{route.through}"
         self._timeout = timeout
         self._patience = min(timeout, _PATIENCE)
-        self._pool = CurlPool[_PageRequest](
-            route,
-            lambda request: request.path,
-            _deliver,
-            Limits(_CONCURRENCY, self._patience, timeout, _LARGEST_PAGE),
-            # The only coding that is decompressed here, within a limit.
-            ["Accept-Encoding: gzip"],
-            tunnel=False,
-        )
+        limits = Limits(_CONCURRENCY, self._patience, timeout, _LARGEST_PAGE)
+        self._requests = _BulkRequests(route, limits) if bulk else _single_requests(route, limits)
 
     async def __aenter__(self) -> Self:
-        await self._pool.__aenter__()
+        await self._requests.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._pool.__aexit__()
+        await self._requests.__aexit__()
 
     async def list_folders(
         self,
@@ -361,7 +353,7 @@ class ListingClient:
                 # Jitter spreads the repeated requests.
                 pause = 0.2 * 2**attempt * random.uniform(0.5, 1.5)
                 await asyncio.sleep(max(pause, min(wait, self._patience)))
-            outcome = await self._send(path)
+            outcome = await self._requests.send(path)
             if isinstance(outcome, Answer):
                 if outcome.status == http.client.OK:
                     try:
@@ -389,15 +381,52 @@ class ListingClient:
             f"{self._address} did not list {prefix!r} in {attempt + 1} tries: {problem}; {advice}"
         )
 
-    async def _send(self, path: str) -> Outcome:
+
+def _single_requests(route: Route, limits: Limits) -> SingleRequests:
+    """Import httpx only for the catalogue of symbols."""
+    from binance_archive_kit.archive.single_requests import SingleRequests
+
+    return SingleRequests(route, limits)
+
+
+@dataclass(slots=True, eq=False)
+class _PageRequest:
+    """A request for a page, and its outcome."""
+
+    path: str
+    outcome: asyncio.Future[Outcome]
+
+    def end(self, outcome: Outcome) -> None:
+        if not self.outcome.done():  # cancelled
+            self.outcome.set_result(outcome)
+
+
+class _BulkRequests:
+    """Sends requests over libcurl, many at once; an async context manager."""
+
+    def __init__(self, route: Route, limits: Limits) -> None:
+        self._pool = CurlPool[_PageRequest](
+            route,
+            lambda request: request.path,
+            _PageRequest.end,
+            limits,
+            # The only coding that is decompressed here, within a limit.
+            ["Accept-Encoding: gzip"],
+            tunnel=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.__aexit__()
+
+    async def send(self, path: str) -> Outcome:
+        """Request a path and query; return the answer, or why there is none."""
         request = _PageRequest(path, asyncio.get_running_loop().create_future())
         self._pool.send([request])
         return await request.outcome
-
-
-def _deliver(request: _PageRequest, outcome: Outcome) -> None:
-    if not request.outcome.done():  # cancelled
-        request.outcome.set_result(outcome)
 
 
 def _retry_after(answer: Answer) -> float:

@@ -165,7 +165,7 @@ def symbols(
 
     async def listed() -> list[str]:
         endpoint = endpoint_of(endpoint_url, matrix)
-        async with ListingClient(endpoint, matrix.archive.bucket) as archive:
+        async with ListingClient(endpoint, matrix.archive.bucket, bulk=False) as archive:
             return await archive.symbols(prefix)
 
     found = [symbol for symbol in asyncio.run(listed()) if fnmatchcase(symbol, like)]

@@ -177,7 +177,7 @@ def sql(store: str, query: str, as_json: bool) -> Exit:
     "--symbols",
     metavar="WORDS",
     multiple=True,
-    help="Only these symbols, such as BTCUSDT,ETHUSDT. Default: all.",
+    help="Only these symbols, and those like a pattern, such as 'BTCUSDT,*ETH'. Default: all.",
 )
 @json_option
 def build(

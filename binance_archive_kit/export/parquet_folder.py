@@ -42,9 +42,9 @@ from binance_archive_kit.export.result import (
 )
 from binance_archive_kit.export.source_list import SourceList
 from binance_archive_kit.export.sources import MonthSources, find_sources
-from binance_archive_kit.export.symbol_choice import named
 from binance_archive_kit.export.verdicts import judge
 from binance_archive_kit.paths import find_path
+from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, parse_selection
@@ -320,8 +320,8 @@ class _Export:
         folder, footer = job.month.folder, job.footer._replace(rows=rows)
         path = self._target / folder.file
         if rows:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._check_folder(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
             job.path.replace(path)
             self._add(WRITTEN, folder, footer)
         elif path.exists():
@@ -336,6 +336,7 @@ class _Export:
     def _remove(self, folder: MonthFolder, footer: Footer) -> None:
         """Remove a file, and its folders if they are empty then."""
         path = self._target / folder.file
+        self._check_folder(path.parent)
         path.unlink(missing_ok=True)
         for parent in path.parents[: len(folder.levels)]:
             with suppress(OSError):

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.archive.enums import Interval, rank_of
 from binance_archive_kit.export.month_folders import MonthFolder
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import Selection
@@ -127,8 +127,7 @@ def find_sources(engine: Engine, feed: FeedTable, selection: Selection) -> list[
 
 
 def _order(folder: MonthFolder) -> tuple[int, str]:
-    rank = -1 if folder.interval is None else list(Interval).index(folder.interval)
-    return rank, folder.month
+    return rank_of(folder.interval), folder.month
 
 
 def _identities(

@@ -11,7 +11,7 @@ from binance_archive_kit.archive.enums import Interval, read_names
 from binance_archive_kit.archive.symbols import split_symbols
 from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.export.due_rows import LIFETIME_SCHEMA
-from binance_archive_kit.planning.selection import is_pattern, matches
+from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.polars_scan import parse_selection
 from binance_archive_kit.reading.feed_table import FeedTable
@@ -70,18 +70,6 @@ def choose_symbols(
         message = f"the store has {interval} {feed.data_type} of none of its symbols, such as {few}"
         raise field_error("universe", message)
     return SymbolChoice(sorted(names & stored), sorted(names - stored))
-
-
-def named(given: list[str], stored: set[str]) -> set[str]:
-    """Return the symbols of a list of names and patterns."""
-    names = {name for name in given if not is_pattern(name)}
-    for pattern in filter(is_pattern, given):
-        found = {name for name in stored if matches(pattern, name)}
-        if not found:
-            message = f"{shown(pattern)} matches none of the {len(stored):,} symbols in the store"
-            raise field_error("symbols", message)
-        names |= found
-    return names
 
 
 def _of_universe(universe: object, feed: FeedTable) -> set[str]:

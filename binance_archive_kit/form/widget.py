@@ -346,7 +346,7 @@ async def _fetch_symbols(
     bucket, timeout = context.matrix.archive.bucket, context.config.timeout_seconds
     names: dict[str, list[str]] = {}
     try:
-        async with ListingClient(context.endpoint, bucket, timeout) as archive:
+        async with ListingClient(context.endpoint, bucket, timeout, bulk=False) as archive:
             for folder in folders:
                 names[folder] = await archive.symbols(folder)
     except Exception as error:  # the form shows any error, and works without symbols

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -12,8 +12,9 @@ from functools import cache
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.matrix import Feed, SymbolForm
 from binance_archive_kit.archive.symbols import split_symbols
+from binance_archive_kit.display.render import counted
 from binance_archive_kit.display.summary import Fold, State
-from binance_archive_kit.errors import ConfigurationError, field_error
+from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.suggestions import nearest, unknown
 
 #: Characters that make a symbol of a configuration a pattern; no symbol contains them.
@@ -119,16 +120,17 @@ class SymbolSelection:
         """Return what was selected, from which listing, and how many symbols have no such days."""
         given = ", ".join(self.patterns)
         quotes = f" quoted in {', '.join(self.quotes)}" if self.quotes else ""
+        verb = "match" if len(self.patterns) > 1 else "matches"
         text = (
-            f"{given}{quotes} matches {len(self.symbols):,} of {self.listed:,} symbols of "
+            f"{given}{quotes} {verb} {len(self.symbols):,} of {self.listed:,} symbols of "
             f"{self.market} {self.data_type}, listed at {self.listed_at:%Y-%m-%d %H:%M} UTC"
         )
         counts = [
             (len(self.ended), "ended before these days"),
-            (len(self.later), "began after them"),
-            (len(self.absent), "have no files of these intervals"),
-            (len(self.left_out), "others with the same quote are left out"),
-            (len(self.unknown_quote), "others with an unknown quote are left out"),
+            (len(self.later), "began after these days"),
+            (len(self.absent), "without files of these intervals"),
+            (len(self.left_out), "more with the same quote left out"),
+            (len(self.unknown_quote), "more with an unknown quote left out"),
         ]
         return "; ".join([text, *(f"{count:,} {words}" for count, words in counts if count)])
 
@@ -143,7 +145,7 @@ class SymbolSelection:
             ("with an unknown quote, left out", "warn", self.unknown_quote),
         ]
         return [
-            Fold(f"{len(names):,} {feed} symbols {words}", names, state)
+            Fold(f"{counted(len(names), f'{feed} symbol')} {words}", names, state)
             for words, state, names in kinds
             if names
         ]
@@ -187,20 +189,75 @@ def _fits(pattern: str, symbol: str, form: SymbolForm) -> bool:
     )
 
 
-def nothing_matches(
-    feed: Feed, listed: Sequence[str], patterns: Sequence[str], quotes: Sequence[str]
-) -> ConfigurationError:
-    """Return the error for patterns and quotes that no listed symbol has."""
+def require_matches(
+    listings: Iterable[tuple[Feed, Sequence[str], Sequence[str]]], quotes: Sequence[str]
+) -> None:
+    """Raise an error for a pattern or a quote that no listed symbol of any feed has.
+
+    Parameters
+    ----------
+    listings : iterable of (Feed, patterns, symbols)
+        Feeds with the patterns and names that are asked of each, and its listed symbols.
+    quotes : sequence of str
+        Quote assets; none for any.
+    """
+    asked: dict[str, list[tuple[Feed, Sequence[str]]]] = {}
+    found: set[str] = set()
+    known: set[str] = set()
+    places = []
+    for feed, patterns, listed in listings:
+        for pattern in filter(is_pattern, patterns):
+            asked.setdefault(pattern, []).append((feed, listed))
+            if any(_fits(pattern, name, feed.symbol_form) for name in listed):
+                found.add(pattern)
+        if quotes:
+            parts = split_symbols(feed.market, listed)
+            matched = choose(feed.market, listed, patterns, (), feed.symbol_form).symbols
+            known |= {quote for name in matched if (quote := parts[name].quote)}
+            places.append(f"{len(matched):,} matching symbols of {feed.market.title} {feed.type}")
+    for pattern, feeds in asked.items():
+        if pattern not in found:
+            raise _nothing_matches(pattern, *next((f for f in feeds if f[1]), feeds[0]))
+    for quote in quotes:
+        if quote not in known:
+            label = f"quote of the {', '.join(places)}"
+            raise ConfigurationError(unknown("quote", quote, sorted(known), label))
+
+
+def _nothing_matches(pattern: str, feed: Feed, listed: Sequence[str]) -> ConfigurationError:
     name = f"{feed.market.title} {feed.type}"
     if not listed:
         return field_error("symbols", f"the archive lists no symbol of {name}")
-    matched = choose(feed.market, listed, patterns, (), feed.symbol_form).symbols
-    if matched:
-        parts = split_symbols(feed.market, listed)
-        known = {quote for each in matched if (quote := parts[each].quote)}
-        label = f"of the {len(matched):,} matching symbols of {name}"
-        return ConfigurationError(unknown("quote", quotes[0], sorted(known), f"quote {label}"))
-    guess = nearest("".join(c for c in patterns[0] if c not in WILDCARDS), listed)
-    hint = f"the nearest is {guess!r}" if guess else f"one is {listed[0]!r}"
-    given = ", ".join(map(repr, patterns[:5]))
-    return field_error("symbols", f"{given} matches none of {len(listed):,} {name} symbols; {hint}")
+    hint = in_capitals(pattern, listed)
+    if not hint:
+        guess = nearest("".join(c for c in pattern if c not in WILDCARDS), listed)
+        hint = f"; the nearest is {guess!r}" if guess else f"; one is {listed[0]!r}"
+    message = f"{pattern!r} matches none of {len(listed):,} {name} symbols{hint}"
+    return field_error("symbols", message)
+
+
+def in_capitals(pattern: str, symbols: Iterable[str]) -> str:
+    """Return the hint that a pattern matches if it is in capitals, or nothing."""
+    capitals = pattern.upper()
+    found = capitals != pattern and any(matches(capitals, name) for name in symbols)
+    return f"; did you mean {capitals!r}?" if found else ""
+
+
+def named(given: Iterable[str], stored: Set[str]) -> set[str]:
+    """Return the names of a list of names and patterns, with the stored symbols that match.
+
+    Raises
+    ------
+    ConfigurationError
+        If a pattern matches no stored symbol.
+    """
+    names = set()
+    for each in given:
+        if not is_pattern(each):
+            names.add(each)
+        elif found := {name for name in stored if matches(each, name)}:
+            names |= found
+        else:
+            message = f"{shown(each)} matches none of the {len(stored):,} symbols in the store"
+            raise field_error("symbols", message + in_capitals(each, stored))
+    return names

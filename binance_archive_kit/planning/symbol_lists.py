@@ -25,7 +25,7 @@ from binance_archive_kit.planning.selection import (
     SymbolSelection,
     choose,
     is_pattern,
-    nothing_matches,
+    require_matches,
 )
 from binance_archive_kit.storage.records import Records
 
@@ -49,12 +49,15 @@ async def select_symbols(
     Raises
     ------
     ConfigurationError
-        If they match no symbol of any feed.
+        If a pattern matches no symbol of any feed, or none of these has a quote.
     """
     asked = [*_patterns(config, matrix)]
     lists = await gather(list_symbols(archive, feed) for feed, _ in asked)
+    listings = [(*each, listed) for each, listed in zip(asked, lists, strict=True)]
+    if asked:
+        require_matches(listings, config.quote)
     found = []
-    for (feed, patterns), listed in zip(asked, lists, strict=True):
+    for feed, patterns, listed in listings:
         choice = choose(feed.market, listed, patterns, config.quote, feed.symbol_form)
         found.append(
             SymbolSelection(
@@ -69,9 +72,6 @@ async def select_symbols(
                 unknown_quote=choice.unknown_quote,
             )
         )
-    if asked and not any(selection.symbols for selection in found):
-        feed, patterns = asked[0]
-        raise nothing_matches(feed, lists[0], patterns, config.quote)
     return found
 
 

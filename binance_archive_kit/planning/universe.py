@@ -19,7 +19,7 @@ from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.errors import ConfigurationError, field_error
 from binance_archive_kit.planning.lifetimes import Due, Life, PeriodListing, life_of
 from binance_archive_kit.planning.requests import TRADED
-from binance_archive_kit.planning.selection import Choice, choose, is_pattern, nothing_matches
+from binance_archive_kit.planning.selection import choose, is_pattern, require_matches
 from binance_archive_kit.planning.symbol_lists import list_symbols
 from binance_archive_kit.suggestions import unknown
 from binance_archive_kit.timestamps import resolve_day
@@ -82,8 +82,9 @@ def universe(
         A row per symbol, sorted by name. ``market``, ``symbol``; ``base``, ``quote``,
         ``contract`` and ``delivery`` (null where unknown); ``first`` and ``last`` (UTC days of
         the first and last file, both inclusive; whole months where there are only monthly
-        files); ``ended`` (the files end while those of other symbols go on) with its
-        ``evidence``; ``delisted`` (null unless all intervals of the candles were listed);
+        files; null for a symbol without files of the interval); ``ended`` (the files
+        end while those of other symbols go on) with its ``evidence``; ``delisted`` (null unless
+        all intervals of the candles were listed);
         ``changes`` (known renames and reuses of the symbol, with days and sources);
         ``listed_at`` (UTC). The frame, or a part of it, may be given as ``symbols=`` to
         `collect`. Files are not trades: USD-M candles of a settled contract go on without
@@ -92,7 +93,7 @@ def universe(
     Raises
     ------
     ConfigurationError
-        If an argument is invalid, or no symbol of the archive matches.
+        If an argument is invalid, or no symbol matches a pattern or has a quote.
     ListingError
         If the archive's listing cannot be read.
 
@@ -115,7 +116,7 @@ def universe(
     async def work() -> pl.DataFrame:
         async with ListingClient(endpoint, matrix.archive.bucket, timeout_seconds) as archive:
             listed = await list_symbols(archive, feed)
-            names = _choose(feed, listed, patterns, quotes).symbols
+            names = _choose(feed, listed, patterns, quotes)
             due = Due.at(matrix, started)
             lives = await _lives(archive, feed, intervals, names, due, progress)
             others: list[Life] = []
@@ -152,29 +153,31 @@ def _intervals_of(feed: Feed, interval: str | None) -> list[Interval | None]:
 
 
 def _day_of(at: str | date) -> date:
+    today = datetime.now(UTC).date()
     try:
-        return resolve_day(at, datetime.now(UTC).date())
+        day = resolve_day(at, today)
     except ValueError as error:
         raise field_error("at", str(error)) from None
+    if day > today:
+        raise field_error("at", f"{day} is in the future; give a UTC day up to {today}")
+    return day
 
 
 def _choose(
     feed: Feed, listed: Sequence[str], patterns: Sequence[str], quotes: Sequence[str]
-) -> Choice:
+) -> tuple[str, ...]:
     """Choose listed symbols.
 
     Raises
     ------
     ConfigurationError
-        If a name is not listed, or nothing matches.
+        If a name is not listed, or nothing matches a pattern or has a quote.
     """
     for name in patterns:
         if not is_pattern(name) and name not in listed:
             raise ConfigurationError(unknown("symbols", name, listed))
-    choice = choose(feed.market, listed, patterns, quotes, feed.symbol_form)
-    if not choice.symbols:
-        raise nothing_matches(feed, listed, patterns, quotes)
-    return choice
+    require_matches([(feed, patterns, listed)], quotes)
+    return choose(feed.market, listed, patterns, quotes, feed.symbol_form).symbols
 
 
 async def _lives(

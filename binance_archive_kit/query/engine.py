@@ -29,6 +29,7 @@ from binance_archive_kit.errors import (
     shown,
     warn_user,
 )
+from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
 from binance_archive_kit.query.pruning import ArrowPruner, NeededMonths, Pruner, Selection
 from binance_archive_kit.query.scan_planner import MonthTask, ScanPlanner, ScanStep
@@ -396,8 +397,7 @@ class Engine:
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> TableUse:
         """Build tables of all files, as `OpenStore.build` describes."""
-        names = None if symbols is None else read_names("symbols", symbols)
-        feeds = self._feeds_to_build(market, data_type, names or ())
+        feeds, names = self._files_to_build(market, data_type, symbols)
         self.cache.remove_old()
         missing: list[tuple[FeedTable, list[FileTask]]] = []
         for feed in feeds:
@@ -407,18 +407,21 @@ class Engine:
         self._builder.build(missing)
         return self.cache.use()
 
-    def _feeds_to_build(
-        self, market: str | None, data_type: str | None, symbols: Sequence[str]
-    ) -> list[FeedTable]:
-        """Return the feeds of these names; without a data type, not those of single trades."""
+    def _files_to_build(
+        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
+    ) -> tuple[list[FeedTable], set[str] | None]:
+        """Return feeds, without a data type not those of single trades, and symbols (None: all)."""
         feeds = self.matching_feeds(market, data_type)
-        known = sorted({folder.symbol for feed in feeds for folder in self.names(feed)})
-        for name in sorted(symbols):
-            if name not in known:
-                guess = nearest(name, known)
-                hint = f"; did you mean {guess!r}?" if guess else ""
-                raise field_error("symbols", f"{shown(name)} is not in the store{hint}")
-        return [feed for feed in feeds if data_type or feed.data_type not in _BIG]
+        small = [feed for feed in feeds if data_type or feed.data_type not in _BIG]
+        if symbols is None:
+            return small, None
+        known = {folder.symbol for feed in feeds for folder in self.names(feed)}
+        names = named(read_names("symbols", symbols), known)
+        for name in sorted(names - known):
+            guess = nearest(name, sorted(known))
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            raise field_error("symbols", f"{shown(name)} is not in the store{hint}")
+        return small, names
 
     # Files
 

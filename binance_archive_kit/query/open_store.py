@@ -186,7 +186,7 @@ class OpenStore(StorePart):
             Only these feeds. None for all; without a data type, trades and order-book feeds
             are left out, as they are large.
         symbols : str or iterable of str, optional
-            Only these symbols; None for all.
+            Names, and patterns such as ``"*USDT"``; None for all.
 
         Returns
         -------

@@ -16,7 +16,7 @@ from itertools import chain, groupby
 import numpy as np
 
 from binance_archive_kit.archive.annotations import load_annotations
-from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.archive.enums import rank_of
 from binance_archive_kit.query.file_lookup import (
     FileLookup,
     Part,
@@ -32,15 +32,12 @@ from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.tables.row_reader import Segment
 from binance_archive_kit.timestamps import to_day_number
 
-_RANKS: dict[Interval | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
-
-
 #: Symbol and rank of the interval: how streams are ordered.
 _Name = tuple[str, int]
 
 
 def _name_of(stored: StoredFolder) -> _Name:
-    return stored.folder.symbol, _RANKS.get(stored.folder.interval, -1)
+    return stored.folder.symbol, rank_of(stored.folder.interval)
 
 
 def _by_name(streams: Iterable[StoredFolder]) -> list[tuple[_Name, list[StoredFolder]]]:

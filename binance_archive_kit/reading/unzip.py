@@ -498,7 +498,12 @@ def _read_file(path: str) -> bytes:
     """Read a file at once; without a file object, which for thousands of files takes longer."""
     file = os.open(path, os.O_RDONLY | _BINARY)
     try:
-        return os.read(file, os.fstat(file).st_size)
+        size = os.fstat(file).st_size
+        data = os.read(file, size)
+        # Some network file systems return less at once.
+        while len(data) < size and (more := os.read(file, size - len(data))):
+            data += more
+        return data
     finally:
         os.close(file)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from binance_archive_kit.archive.enums import Interval
+from binance_archive_kit.archive.enums import rank_of
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import DiskSpaceError
@@ -29,8 +29,6 @@ Read = Callable[[Sequence[FileTask]], Iterator[Chunk]]
 IsCurrent = Callable[[pl.DataFrame], pl.Series]
 #: Rows, the files they are from, and whether the last one ends with them.
 _Rows = tuple[pa.RecordBatch, Sequence[tuple[FileTask, int]], bool]
-
-_RANKS: dict[str | None, int] = {interval: rank for rank, interval in enumerate(Interval)}
 
 
 @dataclass(slots=True)
@@ -164,7 +162,7 @@ def by_period(tasks: Sequence[FileTask], entries: pl.DataFrame) -> dict[str, lis
 def _order(task: FileTask) -> tuple[object, ...]:
     """Return what files are sorted by within a part."""
     folder, file = task.folder, task.file
-    return folder.symbol, _RANKS.get(folder.interval, -1), file.start, file.path
+    return folder.symbol, rank_of(folder.interval), file.start, file.path
 
 
 def _rows_of(snapshot: Snapshot, entries: pl.DataFrame, feed: FeedTable) -> Iterator[_Rows]:

@@ -26,7 +26,7 @@ from binance_archive_kit.tables.snapshot import Snapshot
 _LATELY = 86_400 * 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TableUse:
     """The size of the tables of a store.
 
@@ -53,6 +53,8 @@ class TableUse:
             f"Tables: {render.counted(self.parts, 'file')}, {render.size(self.bytes)} of at most "
             f"{render.size(self.limit)}, in {self.folder}"
         )
+
+    __repr__ = __str__
 
 
 class Tables:

@@ -26,6 +26,7 @@ HEAVY = [
     "polars",
     "duckdb",
     "pydantic",
+    "httpx",
     "pycurl",
 ]
 
@@ -192,9 +193,12 @@ def test_the_import_loads_nothing_heavy() -> None:
     [
         (
             "import binance_archive_kit as b; b.CollectionConfig",
-            "polars pycurl duckdb matplotlib",
+            "polars httpx pycurl duckdb matplotlib",
         ),
-        ("import binance_archive_kit as b; b.collect", "matplotlib IPython ipywidgets prefect"),
+        (
+            "import binance_archive_kit as b; b.collect",
+            "matplotlib IPython ipywidgets prefect httpx",
+        ),
         ("import binance_archive_kit as b; b.plan", "duckdb jupyterlab httpx"),
     ],
 )

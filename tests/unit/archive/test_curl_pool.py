@@ -63,5 +63,6 @@ def test_an_unexpected_error_ends_the_waiting_requests_and_no_later_ones() -> No
     for _, outcome in ended:
         assert isinstance(outcome, Failure)
         assert outcome.cause is Cause.REFUSED
-        assert "no such path" in outcome.message
+        # Its text could have an address with a password.
+        assert outcome.message == "RuntimeError"
     assert isinstance(later, Answer)

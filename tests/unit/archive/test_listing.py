@@ -30,7 +30,7 @@ from binance_archive_kit.planning.config import CollectionConfig
 from tests.support.answers import Answer, Answers, answer, ok, page
 from tests.support.bucket import FIRST, daily_klines, kline_key
 from tests.support.faults import on_listing
-from tests.support.relay import Relay
+from tests.support.relay import OPENSSL, Relay, certificate
 from tests.support.s3_server import Fault, LocalS3
 
 STREAM = Folder(Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1), Partition.DAILY)
@@ -54,13 +54,19 @@ def answers() -> Iterator[Answers]:
         yield server
 
 
-def listed(endpoint: str, days: int = DAYS, timeout: float = 20) -> tuple[FolderListing, list[str]]:
+#: Both clients: over libcurl, and over httpx.
+both_clients = pytest.mark.parametrize("bulk", [True, False], ids=["libcurl", "httpx"])
+
+
+def listed(
+    endpoint: str, days: int = DAYS, timeout: float = 20, *, bulk: bool = True
+) -> tuple[FolderListing, list[str]]:
     """List some days of one stream; returns the notes too."""
 
     span = FIRST, FIRST + timedelta(days=days - 1)
 
     async def main() -> tuple[FolderListing, list[str]]:
-        async with ListingClient(endpoint, "data.binance.vision", timeout) as it:
+        async with ListingClient(endpoint, "data.binance.vision", timeout, bulk=bulk) as it:
             found = await it.list_folders({STREAM: [span]})
             return found[STREAM], it.notes()
 
@@ -119,11 +125,14 @@ NO_PAGES: dict[str, bytes] = {
 }
 
 
+@both_clients
 @pytest.mark.parametrize("name", NO_PAGES)
-def test_other_answers_than_pages_are_rejected_at_once(answers: Answers, name: str) -> None:
+def test_other_answers_than_pages_are_rejected_at_once(
+    answers: Answers, name: str, bulk: bool
+) -> None:
     answers.reply = lambda _: ok(NO_PAGES[name])
     with pytest.raises(ListingError) as caught:
-        listed(answers.url)
+        listed(answers.url, bulk=bulk)
     said = str(caught.value)
     assert PREFIX in said
     assert f"{answers.url}/data.binance.vision" in said
@@ -133,6 +142,7 @@ def test_other_answers_than_pages_are_rejected_at_once(answers: Answers, name: s
     assert len(answers.asked) == 1
 
 
+@both_clients
 @pytest.mark.parametrize(
     ("body", "coding"),
     [
@@ -145,16 +155,17 @@ def test_other_answers_than_pages_are_rejected_at_once(answers: Answers, name: s
     ],
     ids=["not gzip", "cut", "damaged", "brotli", "odd", "bomb"],
 )
-def test_bad_compression_is_refused(answers: Answers, body: bytes, coding: str) -> None:
+def test_bad_compression_is_refused(answers: Answers, body: bytes, coding: str, bulk: bool) -> None:
     answers.reply = lambda _: ok(body, f"Content-Encoding: {coding}")
     with pytest.raises(ListingError, match=PREFIX):
-        listed(answers.url)
+        listed(answers.url, bulk=bulk)
 
 
-def test_gzip_is_read(answers: Answers) -> None:
+@both_clients
+def test_gzip_is_read(answers: Answers, bulk: bool) -> None:
     zipped = gzip.compress(page(both(0, 1)))
     answers.reply = lambda _: ok(zipped, "Content-Encoding: gzip")
-    assert len(listed(answers.url)[0].objects) == 2
+    assert len(listed(answers.url, bulk=bulk)[0].objects) == 2
 
 
 BOMB = """\
@@ -163,7 +174,7 @@ from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.errors import ListingError
 
 async def main():
-    async with ListingClient(sys.argv[1], "b", 20) as it:
+    async with ListingClient(sys.argv[1], "b", 20, bulk=sys.argv[2] == "True") as it:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             await it.symbols("data/")
@@ -175,7 +186,8 @@ asyncio.run(main())
 """
 
 
-def test_a_bomb_takes_little_memory(answers: Answers) -> None:
+@both_clients
+def test_a_bomb_takes_little_memory(answers: Answers, bulk: bool) -> None:
     head = page()[: -len("</ListBucketResult>")]
     bombs = [
         gzip.compress(head + b"x" * (300 << 20), 9),
@@ -185,7 +197,7 @@ def test_a_bomb_takes_little_memory(answers: Answers) -> None:
     for bomb in bombs:
         answers.reply = lambda _, bomb=bomb: ok(bomb, "Content-Encoding: gzip")  # type: ignore[misc]
         said = subprocess.run(
-            [sys.executable, "-c", BOMB, answers.url],
+            [sys.executable, "-c", BOMB, answers.url, str(bulk)],
             capture_output=True,
             text=True,
             check=True,
@@ -414,8 +426,9 @@ def drip(target: str) -> Iterator[bytes | float]:
         yield 0.05
 
 
+@both_clients
 @pytest.mark.parametrize("kind", ["silent", "in the body", "dripping"])
-def test_a_listing_without_progress_is_given_up(answers: Answers, kind: str) -> None:
+def test_a_listing_without_progress_is_given_up(answers: Answers, kind: str, bulk: bool) -> None:
     answers.reply = {
         "silent": lambda _: [30.0],
         "in the body": lambda _: [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<List", 30.0],
@@ -423,7 +436,7 @@ def test_a_listing_without_progress_is_given_up(answers: Answers, kind: str) -> 
     }[kind]
     began = time.monotonic()
     with pytest.raises(ListingError, match="timeout_seconds") as caught:
-        listed(answers.url, timeout=0.5)
+        listed(answers.url, timeout=0.5, bulk=bulk)
     assert time.monotonic() - began < 5
     assert PREFIX in str(caught.value)
 
@@ -462,15 +475,17 @@ def test_folders_come_in_the_order_of_the_request() -> None:
         assert asyncio.run(main(server.url)) == folders
 
 
-def test_a_slow_page_is_accepted() -> None:
+@both_clients
+def test_a_slow_page_is_accepted(bulk: bool) -> None:
     bucket = daily_klines("BTCUSDT", days=DAYS)
     with LocalS3(bucket, fault=on_listing("", Fault(bytes_per_second=3_000))) as server:
-        assert len(listed(server.url, timeout=0.4)[0].objects) == DAYS
+        assert len(listed(server.url, timeout=0.4, bulk=bulk)[0].objects) == DAYS
 
 
 # The network
 
 
+@both_clients
 @pytest.mark.parametrize(
     ("status", "said"),
     [
@@ -483,14 +498,15 @@ def test_a_slow_page_is_accepted() -> None:
         (204, "check endpoint_url"),
     ],
 )
-def test_a_refusal_is_explained(answers: Answers, status: int, said: str) -> None:
+def test_a_refusal_is_explained(answers: Answers, status: int, said: str, bulk: bool) -> None:
     answers.reply = lambda _: answer(status)
     with pytest.raises(ListingError, match=said) as caught:
-        listed(answers.url)
+        listed(answers.url, bulk=bulk)
     assert answers.url in str(caught.value)
     assert len(answers.asked) == 1
 
 
+@both_clients
 @pytest.mark.parametrize(
     ("endpoint", "said"),
     [
@@ -498,26 +514,28 @@ def test_a_refusal_is_explained(answers: Answers, status: int, said: str) -> Non
         ("http://nosuchhost.invalid", "cannot be resolved"),
     ],
 )
-def test_an_endpoint_that_cannot_be_reached_is_named(endpoint: str, said: str) -> None:
+def test_an_endpoint_that_cannot_be_reached_is_named(endpoint: str, said: str, bulk: bool) -> None:
     with pytest.raises(ListingError, match=said) as caught:
-        listed(endpoint)
+        listed(endpoint, bulk=bulk)
     assert endpoint in str(caught.value)
 
 
-def test_tls_without_tls_is_explained() -> None:
+@both_clients
+def test_tls_without_tls_is_explained(bulk: bool) -> None:
     with LocalS3({}) as server, pytest.raises(ListingError, match="begin with http://"):
-        listed(server.url.replace("http://", "https://"))
+        listed(server.url.replace("http://", "https://"), bulk=bulk)
 
 
+@both_clients
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
 def test_a_dead_proxy_is_named_without_its_password(
-    monkeypatch: pytest.MonkeyPatch, name: str
+    monkeypatch: pytest.MonkeyPatch, name: str, bulk: bool
 ) -> None:
     monkeypatch.setenv(name, "http://me:secret@127.0.0.1:9")
     with pytest.raises(
         ListingError, match=r"through the proxy http://\*\*\*@127\.0\.0\.1:9"
     ) as caught:
-        listed("http://archive.example")
+        listed("http://archive.example", bulk=bulk)
     assert "secret" not in str(caught.value)
 
 
@@ -552,45 +570,59 @@ def test_a_proxy_that_cannot_be_used_is_a_wrong_configuration(
         assert "no_proxy=archive.example" in str(caught.value)
 
 
-def test_a_proxy_that_asks_for_a_password_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+@both_clients
+def test_a_password_may_have_any_letters(monkeypatch: pytest.MonkeyPatch, bulk: bool) -> None:
+    monkeypatch.setenv("http_proxy", "http://ü:ß@127.0.0.1:9")
+    with pytest.raises(ListingError, match="the proxy cannot be reached") as caught:
+        listed("http://archive.example", bulk=bulk)
+    assert "ß" not in str(caught.value)
+
+
+@both_clients
+def test_a_proxy_that_asks_for_a_password_is_explained(
+    monkeypatch: pytest.MonkeyPatch, bulk: bool
+) -> None:
     with Answers(lambda _: answer(407)) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
         with pytest.raises(ListingError, match="the proxy asks for a user") as caught:
-            listed("https://archive.example")
+            listed("https://archive.example", bulk=bulk)
     assert proxy.url in str(caught.value)
 
 
-def test_listings_go_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+@both_clients
+def test_listings_go_through_a_proxy(monkeypatch: pytest.MonkeyPatch, bulk: bool) -> None:
     with Relay() as tunnel:
         monkeypatch.setenv("https_proxy", tunnel.url)
         with pytest.raises(ListingError):
-            listed("https://127.0.0.1:9")
+            listed("https://127.0.0.1:9", bulk=bulk)
         assert tunnel.asked
 
 
+@both_clients
 @pytest.mark.parametrize("status", [200, 407])
 def test_listings_without_tls_are_forwarded_by_a_proxy(
-    monkeypatch: pytest.MonkeyPatch, status: int
+    monkeypatch: pytest.MonkeyPatch, status: int, bulk: bool
 ) -> None:
     """Many proxies let only port 443 be tunnelled to."""
     with Answers(lambda _: answer(status, page(both(0, 1)))) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         if status == 200:
-            assert len(listed("http://archive.example")[0].objects) == 2
+            assert len(listed("http://archive.example", bulk=bulk)[0].objects) == 2
         else:
             with pytest.raises(ListingError, match="the proxy asks for a user"):
-                listed("http://archive.example")
+                listed("http://archive.example", bulk=bulk)
         assert proxy.asked[0].startswith("http://archive.example/data.binance.vision?prefix=")
 
 
+@both_clients
 @pytest.mark.parametrize(("after", "seconds"), [("1", 1.0), ("x", 0.0), ("99999999999", 0.0)])
 def test_a_throttled_listing_waits_as_long_as_it_is_told(
-    answers: Answers, after: str, seconds: float
+    answers: Answers, after: str, seconds: float, bulk: bool
 ) -> None:
     replies = [answer(503, b"", f"Retry-After: {after}"), ok(page(both(0, 1)))]
     answers.reply = lambda _: replies.pop(0) if len(replies) > 1 else replies[0]
     began = time.monotonic()
-    assert len(listed(answers.url)[0].objects) == 2
+    assert len(listed(answers.url, bulk=bulk)[0].objects) == 2
     assert seconds <= time.monotonic() - began < seconds + 5
 
 
@@ -611,11 +643,70 @@ def test_connections_are_reused_and_limited() -> None:
         assert relay.connections <= archive._CONCURRENCY
 
 
-def test_a_cancelled_listing_leaves_nothing_behind(answers: Answers) -> None:
+@both_clients
+def test_requests_one_after_another_use_one_connection(bulk: bool) -> None:
+    async def main(endpoint: str) -> None:
+        async with ListingClient(endpoint, "data.binance.vision", 20, bulk=bulk) as client:
+            for _ in range(5):
+                await client.symbols(PARENT)
+
+    with LocalS3({}) as server, Relay(server.url) as relay:
+        asyncio.run(main(relay.url))
+        assert len(server.requests) == 5
+        assert relay.connections == 1
+
+
+@both_clients
+@pytest.mark.parametrize(
+    "first",
+    [answer(500), answer(429), b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<List"],
+    ids=["error", "throttled", "closed", "cut"],
+)
+def test_a_failed_request_is_repeated(answers: Answers, first: bytes, bulk: bool) -> None:
+    replies = [first, ok(page(both(0, 1)))]
+    answers.reply = lambda _: replies.pop(0) if len(replies) > 1 else replies[0]
+    assert len(listed(answers.url, bulk=bulk)[0].objects) == 2
+    answers.reply = lambda _: first
+    with pytest.raises(ListingError, match="in 2 tries"):
+        listed(answers.url, bulk=bulk)
+
+
+@both_clients
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"])
+def test_certificates_that_the_environment_names_are_trusted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, bulk: bool
+) -> None:
+    if OPENSSL is None:
+        pytest.skip("certificates are made by openssl")
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    path = certificate(tmp_path)
+    with LocalS3(daily_klines("BTCUSDT", days=DAYS)) as server, Relay(server.url, path) as relay:
+        with pytest.raises(ListingError, match=r"in 1 tries.*name its PEM file in SSL_CERT_FILE"):
+            listed(relay.url, bulk=bulk)
+        assert server.requests == []
+        monkeypatch.setenv(variable, str(tmp_path if variable.endswith("DIR") else path))
+        assert len(listed(relay.url, bulk=bulk)[0].objects) == DAYS
+        with pytest.raises(ListingError, match="another host's"):
+            listed(relay.url.replace("localhost", "127.0.0.1"), bulk=bulk)
+
+
+@both_clients
+def test_a_catalogue_is_the_same(bulk: bool) -> None:
+    async def main(endpoint: str) -> list[str]:
+        async with ListingClient(endpoint, "data.binance.vision", 20, bulk=bulk) as client:
+            return await client.symbols(PARENT)
+
+    with LocalS3(daily_klines("BTCUSDT") | daily_klines("币安人生USDT")) as server:
+        assert asyncio.run(main(server.url)) == ["BTCUSDT", "币安人生USDT"]
+
+
+@both_clients
+def test_a_cancelled_listing_leaves_nothing_behind(answers: Answers, bulk: bool) -> None:
     answers.reply = lambda _: [30.0]
 
     async def main() -> None:
-        async with ListingClient(answers.url, "data.binance.vision", 20) as client:
+        async with ListingClient(answers.url, "data.binance.vision", 20, bulk=bulk) as client:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2):
                     await client.symbols(PARENT)

@@ -474,7 +474,20 @@ def test_a_link_out_of_the_target_is_not_followed(root: Path, lake: Path, tmp_pa
     (lake / "market=spot").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(bak.StoreError, match="leads out of"):
         bak.to_parquet(root, lake, "spot")
-    assert not [path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
+def test_files_behind_a_link_out_of_the_target_are_not_removed(root: Path, lake: Path) -> None:
+    bak.to_parquet(root, lake, "spot")
+    before = files_of(lake)
+    moved = (lake / "market=spot").rename(lake.parent / "elsewhere")
+    (lake / "market=spot").symlink_to(moved)
+    for symbol in ("QQAUSDT", "QQBUSDT"):
+        (root / str(kline(symbol, "2025-06-30"))).unlink()
+    with pytest.raises(bak.StoreError, match="leads out of"):
+        bak.to_parquet(root, lake, "spot")
+    files = {name.replace("market=spot", "elsewhere") for name in before}
+    assert {*files_of(lake.parent)} >= files - {"_sources.parquet"}
 
 
 def test_a_full_disk_is_noticed_before(

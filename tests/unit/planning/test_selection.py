@@ -6,12 +6,14 @@ import pytest
 
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.matrix import SymbolForm, load_matrix
+from binance_archive_kit.errors import ConfigurationError
 from binance_archive_kit.planning.selection import (
     Choice,
     choose,
     is_pattern,
     matches,
-    nothing_matches,
+    named,
+    require_matches,
 )
 
 UM = Market.FUTURES_UM
@@ -102,6 +104,27 @@ def test_pairs_are_also_found_by_their_contract() -> None:
         ),
         (
             LISTED,
+            ["*usdt"],
+            [],
+            "symbols: '*usdt' matches none of 9 USD-M futures klines symbols; "
+            "did you mean '*USDT'?",
+        ),
+        # One that matches does not hide one that does not.
+        (
+            LISTED,
+            ["BTC*", "*EUR"],
+            [],
+            "symbols: '*EUR' matches none of 9 USD-M futures klines symbols; one is '1000BONKUSDT'",
+        ),
+        (
+            LISTED,
+            ["BTC*"],
+            ["USDT", "USDD"],
+            "quote of the 3 matching symbols of USD-M futures klines: 'USDD' is not valid; "
+            "did you mean 'USDT'? Valid: USDC, USDT",
+        ),
+        (
+            LISTED,
             ["*"],
             ["USDTT"],
             "quote of the 9 matching symbols of USD-M futures klines: 'USDTT' is not valid; "
@@ -114,5 +137,25 @@ def test_what_matches_nothing_is_an_error(
     listed: list[str], patterns: list[str], quotes: list[str], message: str
 ) -> None:
     assert CANDLES is not None
-    assert not choose(UM, listed, patterns, quotes).symbols
-    assert str(nothing_matches(CANDLES, listed, patterns, quotes)) == message
+    with pytest.raises(ConfigurationError) as error:
+        require_matches([(CANDLES, patterns, listed)], quotes)
+    assert str(error.value) == message
+
+
+def test_one_feed_with_matches_is_enough() -> None:
+    coins = load_matrix().feed(Market.FUTURES_CM, DataType.KLINES)
+    assert CANDLES is not None
+    assert coins is not None
+    patterns = ["*USDT", "*_PERP"]
+    listings = [(CANDLES, patterns, LISTED), (coins, patterns, ["BTCUSD_PERP"])]
+    require_matches(listings, ["USDT", "USD"])
+
+
+def test_names_and_patterns_of_a_store() -> None:
+    stored = {"BTCUSDT", "ETHUSDT", "ETHBTC"}
+    assert named(["ETH*", "NONE"], stored) == {"ETHUSDT", "ETHBTC", "NONE"}
+    with pytest.raises(ConfigurationError) as error:
+        named(["eth*"], stored)
+    assert str(error.value) == (
+        "symbols: 'eth*' matches none of the 3 symbols in the store; did you mean 'ETH*'?"
+    )

@@ -88,7 +88,7 @@ def test_a_pattern_takes_the_listed_symbols_of_the_days(fields: dict[str, Any]) 
     assert plan.config.symbols == ("*USDT",)
     text = str(plan)
     assert "*USDT matches 3 of 7 symbols of futures_um klines, listed at 20" in text
-    assert "1 futures_um klines symbols selected, and ended before these days\n    MATIC" in text
+    assert "1 futures_um klines symbol selected, and ended before these days\n    MATIC" in text
     assert "2 futures_um klines symbols with the same quote, left out (survivorship bias)" in text
 
 

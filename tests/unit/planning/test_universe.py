@@ -157,6 +157,7 @@ def test_delisted_is_said_only_of_all_intervals(server: LocalS3) -> None:
         ({"data_type": "trades"}, "interval: trades files have no intervals"),
         ({"at": "2024-02-30"}, "at: "),
         ({"symbols": "BTCUSTD"}, "did you mean 'BTCUSDT'?"),
+        ({"at": "2099-01-01"}, "at: 2099-01-01 is in the future; give a UTC day up to "),
         ({"symbols": "*BUSD"}, "'*BUSD' matches none of 7 USD-M futures klines symbols"),
         ({"symbols": []}, "symbols: it is empty"),
         ({"quote": "BUSD"}, "did you mean 'USDT'"),

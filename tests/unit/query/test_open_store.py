@@ -21,10 +21,15 @@ from tests.support.stores import assert_same, naive_rows, scan_rows
 
 def test_the_cache_is_filled_for_one_name_or_several(root: Path) -> None:
     assert bak.store(root, cache=False).warm(symbols="AUSDT").parts == 0
+    with pytest.raises(ConfigurationError, match=r"'\*USDC' matches none of the"):
+        bak.store(root).warm(symbols=["AUSDT", "*USDC"])
     with pytest.raises(ConfigurationError, match=r"'AUSD' is not in the store; did you mean 'AU"):
         bak.store(root).warm(symbols=["AUSD"])
     with pytest.raises(ConfigurationError, match="it is empty"):
         bak.store(root).warm(symbols=[])
+    use = bak.store(root).build(symbols="A*")
+    assert use.parts == 2
+    assert repr(use) == str(use)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import zipfile
@@ -23,6 +24,7 @@ from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.schemas import Schema, load_schemas, schema
 from binance_archive_kit.errors import ArchiveKitWarning, FileError
+from binance_archive_kit.reading import unzip
 from binance_archive_kit.reading.reader import SMALL
 from binance_archive_kit.reading.unzip import CHUNK
 from tests.support.dialects import (
@@ -152,6 +154,16 @@ def long_csv(key: ObjectKey, rows: int) -> bytes:
         "True,False\n"
         for at, n in enumerate(numbers)
     ).encode()
+
+
+def test_files_may_be_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems return less than they are asked for."""
+    for number in (1, 2):
+        put(tmp_path, kline("QQAUSDT", f"2025-07-0{number}"))
+    expected = bak.scan(tmp_path, "spot", "klines", cache=False).collect()
+    read = os.read
+    monkeypatch.setattr(unzip.os, "read", lambda file, size: read(file, min(size, 100)))
+    assert bak.scan(tmp_path, "spot", "klines", cache=False).collect().equals(expected)
 
 
 def test_a_large_file_reads_as_by_hand(tmp_path: Path, con: duckdb.DuckDBPyConnection) -> None:
