@@ -6,6 +6,7 @@ import errno
 import random
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -200,11 +201,16 @@ def test_a_read_that_has_begun_survives_the_removal(tables: Tables, files: Files
 
 
 def test_a_dropped_read_ends(tables: Tables, files: Files) -> None:
+    before = set(threading.enumerate())
     snapshot = tables.snapshot(FEED)
     read = snapshot.read([segments(snapshot, *files.tasks)], ["close"], None, no_fallback)
     next(read)
+    assert set(threading.enumerate()) - before
     read.close()
-    assert threading.active_count() < 20
+    deadline = time.monotonic() + 10
+    while set(threading.enumerate()) - before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("where", [None, ds.field("close") > 0])
