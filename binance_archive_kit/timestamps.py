@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
 
 from binance_archive_kit.errors import shown
+
+Day = TypeVar("Day", date, datetime)
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -213,3 +216,12 @@ def format_time(time: int | datetime) -> str:
     time = to_naive(time) if isinstance(time, int) else time.replace(tzinfo=None)
     finest = "milliseconds" if time.microsecond else "seconds" if time.second else "minutes"
     return time.isoformat(" ", finest)
+
+
+def next_month(day: Day) -> Day:
+    """Return the first day of the month after that of a day; a time keeps its hour.
+
+    >>> str(next_month(date(2024, 1, 31))), str(next_month(date(2024, 12, 1)))
+    ('2024-02-01', '2025-01-01')
+    """
+    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from binance_archive_kit.archive.annotations import load_annotations
 from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.cadence import Cadence, Times
-from binance_archive_kit.timestamps import DAY, to_day_number, to_micros
+from binance_archive_kit.timestamps import DAY, next_month, to_day_number, to_micros
 
 #: Columns of a universe that say how long rows of a symbol are due.
 LIFETIME_SCHEMA = pl.Schema({"first": pl.Date, "last": pl.Date, "ended": pl.Boolean})
@@ -55,15 +55,11 @@ def lifetimes_of(universe: pl.DataFrame | None) -> dict[str, Lifetime]:
     for symbol, first, last, ended in (
         universe.select("symbol", *LIFETIME_SCHEMA).drop_nulls().iter_rows()
     ):
-        start = _next_month(first)
+        start = next_month(first)
         end = last.replace(day=1) if ended else last + timedelta(days=1)
         if start < end:
             lifetimes[symbol] = Lifetime(to_day_number(start) * DAY, to_day_number(end) * DAY)
     return lifetimes
-
-
-def _next_month(day: date) -> date:
-    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
 def count_due(

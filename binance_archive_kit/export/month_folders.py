@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.timestamps import next_month
 
 #: The file of each folder.
 FILE = "part-0.parquet"
@@ -69,7 +70,7 @@ class MonthFolder:
     @property
     def end(self) -> datetime:
         """First moment of the next month."""
-        return (self.start + timedelta(days=32)).replace(day=1)
+        return next_month(self.start)
 
 
 def find_folders(target: Path) -> Iterator[MonthFolder]:

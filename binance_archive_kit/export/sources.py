@@ -18,6 +18,7 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import slack_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder, packed_size
 from binance_archive_kit.storage.store import Store
+from binance_archive_kit.timestamps import next_month
 
 SOURCES_SCHEMA = pl.Schema(
     {
@@ -154,7 +155,7 @@ def _months(file: StoredFile, before: timedelta, after: timedelta) -> Iterator[s
     month = first.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     while month < last:
         yield f"{month:%Y-%m}"
-        month = (month + timedelta(days=32)).replace(day=1)
+        month = next_month(month)
 
 
 def _limits(folder: MonthFolder, selection: Selection) -> Selection:
