@@ -54,6 +54,42 @@ endpoint_option = click.option(
 )
 
 
+def part_options(data_types: str) -> Callable[[C], C]:
+    """Return a decorator that adds ``--market``, ``--data-type`` and ``--symbols`` of a store.
+
+    Parameters
+    ----------
+    data_types : str
+        The default of ``--data-type``.
+    """
+
+    def add(command: C) -> C:
+        options = (
+            click.option(
+                "--market",
+                metavar="WORD",
+                help="Only this market. Default: all.",
+                shell_complete=words(Market),
+            ),
+            click.option(
+                "--data-type",
+                metavar="WORD",
+                help=f"Only this data type. Default: {data_types}.",
+                shell_complete=words(DataType),
+            ),
+            click.option(
+                "--symbols",
+                metavar="WORDS",
+                multiple=True,
+                help="Only these symbols, and those like a pattern, such as 'BTCUSDT,*ETH'. "
+                "Default: all.",
+            ),
+        )
+        return reduce(lambda done, option: option(done), reversed(options), command)
+
+    return add
+
+
 def day_options(first: str, last: str) -> Callable[[C], C]:
     """Return a decorator that adds ``--start`` and ``--end``; the arguments name their defaults."""
 

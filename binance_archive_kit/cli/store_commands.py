@@ -13,13 +13,14 @@ from typing import Any
 import click
 
 import binance_archive_kit as bak
-from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.archive.enums import Interval
 from binance_archive_kit.cli.options import (
     FILE,
     FOLDER,
     day_options,
     endpoint_option,
     json_option,
+    part_options,
     split,
     standard_input,
     store_argument,
@@ -161,24 +162,7 @@ def sql(store: str, query: str, as_json: bool) -> Exit:
 
 @click.command
 @store_argument
-@click.option(
-    "--market",
-    metavar="WORD",
-    help="Only this market. Default: all.",
-    shell_complete=words(Market),
-)
-@click.option(
-    "--data-type",
-    metavar="WORD",
-    help="Only this data type. Default: all but trades and order books, which are large.",
-    shell_complete=words(DataType),
-)
-@click.option(
-    "--symbols",
-    metavar="WORDS",
-    multiple=True,
-    help="Only these symbols, and those like a pattern, such as 'BTCUSDT,*ETH'. Default: all.",
-)
+@part_options("all but trades and order books, which are large")
 @json_option
 def build(
     store: str, market: str | None, data_type: str | None, symbols: Sequence[str], as_json: bool
@@ -193,24 +177,7 @@ def build(
 @click.command
 @store_argument
 @click.argument("target", shell_complete=FOLDER)
-@click.option(
-    "--market",
-    metavar="WORD",
-    help="Only this market. Default: all.",
-    shell_complete=words(Market),
-)
-@click.option(
-    "--data-type",
-    metavar="WORD",
-    help="Only this data type. Default: all.",
-    shell_complete=words(DataType),
-)
-@click.option(
-    "--symbols",
-    metavar="WORDS",
-    multiple=True,
-    help="Only these symbols, and those like a pattern, such as 'BTCUSDT,*ETH'. Default: all.",
-)
+@part_options("all")
 @click.option(
     "--intervals",
     metavar="WORDS",
