@@ -97,6 +97,13 @@ def serving(root: Path, latency: float = 0.0, bandwidth: float | None = None) ->
     command += ["--latency", str(latency)]
     if bandwidth:
         command += ["--bandwidth", str(bandwidth)]
+    with started(command) as url:
+        yield url
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[str]:
+    """Run a server that prints its URL first; give the URL."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()

@@ -20,6 +20,7 @@ from pathlib import Path
 import binance_archive_kit as bak
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, Stream, period_end
+from tests.benchmarks.collecting import started
 from tests.benchmarks.market_files import DAYS, MANY, Candles, candles
 from tests.benchmarks.reading import show
 from tests.support.s3_server import LocalS3
@@ -112,13 +113,8 @@ def _objects(name: str, folder: Path) -> Mapping[str, bytes]:
 def serving(name: str, folder: Path, latency: float) -> Iterator[str]:
     """Serve objects from a process of its own; give the endpoint."""
     command = [sys.executable, "-m", __name__, name, str(folder), str(latency)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        url = server.stdout.readline().strip()
-        try:
-            yield url
-        finally:
-            server.terminate()
+    with started(command) as url:
+        yield url
 
 
 def main() -> None:
