@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from binance_archive_kit.query.engine import Engine
+from binance_archive_kit.query.scan_reader import worker_count
 from binance_archive_kit.reading.cadence import Cadence, cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
@@ -119,7 +120,7 @@ def _frames(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of files, in the order of the files."""
     chunks = ZipReader(engine.root, feed).chunks(
-        tasks, columns, lambda chunk: chunk.frame, workers=engine.workers
+        tasks, columns, lambda chunk: chunk.frame, workers=worker_count()
     )
     with closing(chunks):
         yield from chunks

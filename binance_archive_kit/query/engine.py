@@ -484,11 +484,6 @@ class Engine:
         lookup = FileLookup(replace(self._context, skip=skip), feed)
         return profiles | lookup.profile([*unread.values()], workers=worker_count(), done=done)
 
-    @property
-    def workers(self) -> int:
-        """Threads to read with."""
-        return worker_count()
-
     def proven(self, feed: FeedTable, files: Iterable[StoredFile]) -> set[str]:
         """Return the keys of the files whose proof is recorded and valid.
 

@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from binance_archive_kit.archive.keys import Folder, ObjectKey
+from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.query.pruning import Pruner, span_of_days
 from binance_archive_kit.reading.file_stats import FileTask, lead_of
 from binance_archive_kit.storage.inventory import Form, StoredFile, StoredFolder
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.tables.row_reader import Segment
+from binance_archive_kit.tables.snapshot import tasks_of
 from binance_archive_kit.timestamps import DAY
 
 Indices = npt.NDArray[np.int64]
@@ -211,8 +212,5 @@ class TabledFiles:
             pl.col("row") < segment.row + segment.rows,
             pl.col("row") + pl.col("rows") > segment.row,
         )
-        for entry in found.sort("row").iter_rows(named=True):
-            stamp = Stamp(*(entry[name] for name in Stamp._fields))
-            key = ObjectKey.parse(entry["key"])
-            file = StoredFile(entry["key"], entry["path"], entry["start"], entry["end"], stamp)
-            yield FileTask(file, StoredFolder(key.folder, (file,))), entry["row"]
+        for task, of_file in tasks_of(found.sort("row")):
+            yield task, of_file.row

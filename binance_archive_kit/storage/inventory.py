@@ -166,8 +166,6 @@ class StoredFolder:
     ) -> None:
         self.folder = folder
         self.listing = listing or []
-        #: Cached by queries: the guarantees of groups of files, by their first and last file.
-        self.guarantees: dict[tuple[StoredFile, StoredFile], Any] = {}
         #: Cached by queries: the files chosen for a month, by its first file.
         self.choices: dict[StoredFile, Any] = {}
         if files is not None:

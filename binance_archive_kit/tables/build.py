@@ -11,19 +11,16 @@ import polars as pl
 import pyarrow as pa
 
 from binance_archive_kit.archive.enums import rank_of
-from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import DiskSpaceError
 from binance_archive_kit.reading.chunks import Chunk, batch_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.tables.manifest import FeedFolder, Part
 from binance_archive_kit.tables.merging import MOST, due, period_length
 from binance_archive_kit.tables.part_writer import PartWriter
 from binance_archive_kit.tables.row_reader import Segment
-from binance_archive_kit.tables.snapshot import Snapshot, StaleSnapshot
+from binance_archive_kit.tables.snapshot import Snapshot, StaleSnapshot, tasks_of
 
 Read = Callable[[Sequence[FileTask]], Iterator[Chunk]]
 IsCurrent = Callable[[pl.DataFrame], pl.Series]
@@ -167,13 +164,7 @@ def _order(task: FileTask) -> tuple[object, ...]:
 
 def _rows_of(snapshot: Snapshot, entries: pl.DataFrame, feed: FeedTable) -> Iterator[_Rows]:
     """Yield the rows of files in several parts, in the order of a part."""
-    columns = ["key", "path", "start", "end", *Stamp._fields, *Segment._fields]
-    files = []
-    for key, path, start, end, *others in entries.select(columns).iter_rows():
-        file = StoredFile(key, path, start, end, Stamp(*others[:4]))
-        task = FileTask(file, StoredFolder(ObjectKey.parse(key).folder, (file,)))
-        files.append((task, Segment(*others[4:])))
-    files.sort(key=lambda pair: _order(pair[0]))
+    files = sorted(tasks_of(entries), key=lambda pair: _order(pair[0]))
 
     def damaged(segment: Segment) -> Iterator[pa.RecordBatch]:
         raise StaleSnapshot(f"{segment} is damaged")

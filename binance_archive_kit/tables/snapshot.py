@@ -9,6 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
+from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.tables.manifest import FeedFolder, Part
 from binance_archive_kit.tables.row_reader import (
     OpenFile,
@@ -188,3 +192,14 @@ class Snapshot:
         if frame["path"].n_unique() < frame.height:
             frame = frame.sort("part").unique("path", keep="last")
         return frame.sort("path")
+
+
+def tasks_of(entries: pl.DataFrame) -> Iterator[tuple[FileTask, Segment]]:
+    """Yield the file of each entry, and its rows."""
+    columns = ["key", "path", "start", "end", *Stamp._fields, *Segment._fields]
+    for key, path, start, end, *others in entries.select(columns).iter_rows():
+        file = StoredFile(key, path, start, end, Stamp(*others[:4]))
+        yield (
+            FileTask(file, StoredFolder(ObjectKey.parse(key).folder, (file,))),
+            Segment(*others[4:]),
+        )
