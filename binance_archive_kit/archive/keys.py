@@ -281,6 +281,11 @@ def key_range(prefix: str) -> tuple[str, str]:
     return prefix, f"{prefix[:-1]}0"
 
 
+def range_of_one(key: str) -> tuple[str, str]:
+    """Return the range of keys that has one key only: start inclusive, end exclusive."""
+    return key, f"{key}\0"
+
+
 def prefix_of(key: str) -> str:
     """Return the prefix of the folder of a key; it ends in ``/``.
 

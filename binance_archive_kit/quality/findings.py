@@ -252,10 +252,11 @@ def _defects(timeline: Timeline) -> Iterator[Finding]:
 
 def _is_present(timeline: Timeline, defect: KnownDefect, start: int, end: int) -> bool:
     """Return whether files of [start, end) have a defect, as far as their gaps show."""
-    partitions = {file.partition for file in _files_of(timeline, start, end)}
-    if defect.partitions and partitions.isdisjoint(defect.partitions):
-        # Files of the other partition are correct.
-        return False
+    if defect.partitions:
+        partitions = {file.partition for file in _files_of(timeline, start, end)}
+        if partitions.isdisjoint(defect.partitions):
+            # Files of the other partition are correct.
+            return False
     return defect.fixed_on is None or any(
         gap.kind.is_missing and gap.overlaps(start, end) for gap in timeline.gaps
     )

@@ -53,9 +53,12 @@ def _runs(timeline: Timeline) -> Runs:
     taken = (days >= 0) & (days < len(timeline.sources))
     is_long = timeline.cadence.is_long
     if not is_long:
-        sources = np.fromiter(map(id, timeline.sources), np.int64, len(timeline.sources))
+        spans = [*timeline.spans(timeline.start, timeline.end)]
+        starts = [span.start // DAY - timeline.first_day for span in spans]
+        sources = np.array([id(span.source) for span in spans])
         owners = np.repeat([id(file) for file, _ in files], [len(runs) for _, runs in files])
-        taken[taken] = sources[days[taken]] == owners[taken]
+        of_day = np.searchsorted(starts, days[taken], "right") - 1
+        taken[taken] = sources[of_day] == owners[taken]
     runs = runs[taken]
     runs = runs[np.argsort(runs[:, 0], kind="stable")]
     if is_long and len(runs):
@@ -309,7 +312,7 @@ def _split_at_delivery(timeline: Timeline, start: int, end: int) -> Iterator[Day
     delivered = _delivered(timeline)
     for span in timeline.spans(start, end):
         if delivered is not None and span.start < delivered < span.end:
-            yield replace(span, end=delivered)
-            yield replace(span, start=delivered)
+            yield span._replace(end=delivered)
+            yield span._replace(start=delivered)
         else:
             yield span

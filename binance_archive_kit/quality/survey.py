@@ -84,12 +84,14 @@ class Survey:
                 for timeline in timelines:
                     find_gaps(timeline)
             classify_halts(timelines, known_halts, self._nothing_traded)
-        for timeline in timelines:
-            self._findings += known_findings(timeline)
-        findings = sorted(self._findings, key=lambda finding: finding.start)
+        with paused_collection():
+            for timeline in timelines:
+                self._findings += known_findings(timeline)
+            findings = sorted(self._findings, key=lambda finding: finding.start)
+            frames = frames_of(timelines, findings)
         return CoverageReport(
             title,
-            *frames_of(timelines, findings),
+            *frames,
             tuple(self._expected.unavailable),
             self._problems,
             self._expected.nothing,
@@ -108,11 +110,13 @@ class Survey:
         folders: dict[Stream, list[StoredFolder]] = {stream: [] for stream in streams}
         for folder in self._folders_of(engine, feed):
             folders.get(folder.folder.stream, []).append(folder)
-        timelines = []
-        for stream, stored in folders.items():
-            timeline = self._timeline(stream, expected[stream], files[stream].values(), stored)
-            timelines.append(timeline)
-            self._compare_months(engine, feed, timeline, stored)
+        with paused_collection():
+            timelines = [
+                self._timeline(stream, expected[stream], files[stream].values(), stored)
+                for stream, stored in folders.items()
+            ]
+        for timeline in timelines:
+            self._compare_months(engine, feed, timeline, folders[timeline.stream])
             self._findings += file_findings(timeline)
             self._compare_neighbours(engine, feed, timeline)
         return timelines
@@ -173,15 +177,16 @@ class Survey:
         needed = [served for month in months for served in month.needed]
         proven = engine.proven(feed, (served.file for served in needed))
         files: dict[Stream, dict[str, DaySource]] = {stream: {} for stream in expected}
-        for served in needed:
-            file, stream = served.file, served.folder.stream
-            was_read = file.key in tasks or file.path in self._problems
-            if stream not in files or not was_read:
-                continue
-            problem, profile = str(self._problems.get(file.path, "")), profiles.get(file.key)
-            source = DaySource(file, profile, problem, file.key in proven, served.without)
-            # A file whose days lie before and after those of another one is needed twice.
-            files[stream].setdefault(file.key, source).without &= served.without
+        with paused_collection():
+            for served in needed:
+                file, stream = served.file, served.folder.stream
+                was_read = file.key in tasks or file.path in self._problems
+                if stream not in files or not was_read:
+                    continue
+                problem, profile = str(self._problems.get(file.path, "")), profiles.get(file.key)
+                source = DaySource(file, profile, problem, file.key in proven, served.without)
+                # A file whose days lie before and after those of another one is needed twice.
+                files[stream].setdefault(file.key, source).without &= served.without
         return files
 
     def _skip(self, error: FileError) -> None:

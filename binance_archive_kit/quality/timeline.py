@@ -8,7 +8,7 @@ from datetime import date
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -202,8 +202,7 @@ class DaySource:
         return f"{path.rpartition('/')[2]}{' (checksum right)' if self.proven else ''}"
 
 
-@dataclass(frozen=True, slots=True)
-class DaySpan:
+class DaySpan(NamedTuple):
     """A range of time with one file, or without a file for one reason.
 
     Attributes
@@ -325,10 +324,9 @@ class Timeline:
         """Split a range of time where the source of its days changes."""
         day = start // DAY
         days = self.sources[self.slice_of(day, (end - 1) // DAY + 1)]
-        for _, group in groupby(days, id):
-            same = list(group)
-            until = day + len(same)
-            yield DaySpan(max(start, day * DAY), min(end, until * DAY), same[0])
+        for source, group in groupby(days):
+            until = day + len(list(group))
+            yield DaySpan(max(start, day * DAY), min(end, until * DAY), source)
             day = until
 
 

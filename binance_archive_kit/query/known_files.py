@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from binance_archive_kit.archive.keys import key_range
+from binance_archive_kit.archive.keys import key_range, range_of_one
 from binance_archive_kit.errors import ArchiveKitError, FileError, file_error
 from binance_archive_kit.garbage import paused_collection
 from binance_archive_kit.query.packed_runs import (
@@ -44,6 +44,8 @@ from binance_archive_kit.storage.proof import Stamp
 #: Changes when files are read differently than before, so that nothing old is used.
 VERSION = 3
 _DECIMAL = "decimal_"
+#: Up to so many files, statistics are read one by one.
+_FEW = 2000
 _NONE: frozenset[Irregularity] = frozenset()
 #: Returns the fields of statistics as they are; `dataclasses.astuple` would copy each deeply.
 #: Without the first and the last one, the stamp and the irregularities, which are converted.
@@ -111,6 +113,8 @@ class KnownFiles:
     def __init__(self, folder: Path | None) -> None:
         #: By the name of a feed's table: as decimals, other files can be read.
         self._stats: dict[str, dict[str, FileStats]] = {}
+        #: The keys whose statistics were read from the database; None stands for all.
+        self._loaded: dict[str, set[str] | None] = {}
         self._rejected: dict[str, dict[str, Rejection]] = {}
         #: The stamp of the database when rejections were last read from it.
         self._seen: dict[str, Stamp | None] = {}
@@ -124,24 +128,32 @@ class KnownFiles:
     # Statistics and rejections
 
     def stats(self, feed: FeedTable) -> dict[str, FileStats]:
-        """Return the statistics of the files of a feed, by their keys; the mapping grows."""
+        """Return the loaded statistics of the files of a feed, by their keys; the mapping grows.
+
+        Those of all files, unless `refresh` was told which ones are needed.
+        """
         if feed.table not in self._stats:
             self.refresh(feed)
         return self._stats[feed.table]
 
     @paused_collection()
-    def refresh(self, feed: FeedTable) -> None:
-        """Read which files of a feed were rejected meanwhile, by any process."""
+    def refresh(self, feed: FeedTable, needed: Sequence[str] | None = None) -> None:
+        """Load statistics, and which files of a feed were rejected meanwhile, by any process.
+
+        Parameters
+        ----------
+        feed : FeedTable
+        needed : sequence of str, optional
+            Keys of the files whose statistics are needed; all by default.
+        """
         with self._lock:
             seen = None if self._database is None else self._database.stamp()
-            if feed.table in self._stats and seen == self._seen.get(feed.table):
-                return
-            self._seen[feed.table] = seen
-            if feed.table not in self._stats:
-                self._stats[feed.table] = dict(self._read_stats(feed))
-            stats = self._stats[feed.table]
-            rejected = self._rejected.get(feed.table, {}) | dict(self._read_rejections(feed))
-            self._rejected[feed.table] = rejected
+            rejected = self._rejected.get(feed.table, {})
+            if feed.table not in self._seen or seen != self._seen[feed.table]:
+                self._seen[feed.table] = seen
+                rejected = rejected | dict(self._read_rejections(feed))
+                self._rejected[feed.table] = rejected
+            stats = self._load(feed, needed)
             # Statistics from a part of a file are invalid once it is rejected.
             if bad := {
                 key
@@ -151,6 +163,21 @@ class KnownFiles:
                 # Another mapping: choices of files made with the old one are made again.
                 good = {key: each for key, each in stats.items() if key not in bad}
                 self._stats[feed.table] = good
+
+    def _load(self, feed: FeedTable, needed: Sequence[str] | None) -> dict[str, FileStats]:
+        """Read statistics that were not read yet: a few by their keys, more all at once."""
+        stats = self._stats.setdefault(feed.table, {})
+        loaded = self._loaded.setdefault(feed.table, set())
+        if loaded is None:
+            return stats
+        missing = None if needed is None else [key for key in needed if key not in loaded]
+        if missing is None or len(missing) > _FEW:
+            self._loaded[feed.table] = None
+            stats.update(dict(self._read_stats(feed)) | stats)
+        elif missing:
+            loaded.update(missing)
+            stats.update(dict(self._read_stats(feed, missing)) | stats)
+        return stats
 
     def remember(self, feed: FeedTable, stats: Mapping[str, FileStats]) -> None:
         """Remember statistics of files that are not rejected."""
@@ -196,8 +223,10 @@ class KnownFiles:
         for key, *stamp, reason, path, detail in self._select(_table("rejections", feed), feed):
             yield key, Rejection(Stamp(*stamp), file_error(reason, path, detail))
 
-    def _read_stats(self, feed: FeedTable) -> Iterator[tuple[str, FileStats]]:
-        for row in self._select(_table("facts", feed), feed):
+    def _read_stats(
+        self, feed: FeedTable, keys: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, FileStats]]:
+        for row in self._select(_table("facts", feed), feed, keys):
             key, size, mtime, ctime, inode, rows, first, last, *flags, words = row
             in_order, inflated, checked, full = flags
             try:
@@ -294,6 +323,7 @@ class KnownFiles:
         """Forget what is in memory."""
         for remembered in (
             self._stats,
+            self._loaded,
             self._rejected,
             self._seen,
             self._profiles,
@@ -322,10 +352,13 @@ class KnownFiles:
                 )
             )
 
-    def _select(self, table: str, feed: FeedTable) -> list[tuple[Any, ...]]:
+    def _select(
+        self, table: str, feed: FeedTable, keys: Iterable[str] | None = None
+    ) -> list[tuple[Any, ...]]:
         if self._database is not None:
+            ranges = map(key_range, feed.prefixes) if keys is None else map(range_of_one, keys)
             with suppress(ArchiveKitError):
-                return self._database.rows(table, ranges=map(key_range, feed.prefixes))
+                return self._database.rows(table, ranges=ranges)
         return []
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import chain, groupby
+from itertools import chain, compress, groupby
 
 import numpy as np
 
@@ -296,13 +296,13 @@ class ScanPlanner:
         list of MonthTask
             Symbol by symbol, interval by interval, in the order of time.
         """
-        self._context.known.refresh(self._feed)
         for _, group in _by_name(streams):
             if any(self._pruner.folder_may_match(stored.folder) for stored in group):
                 self._months += self._matching_months(group)
-        self._lookup.expect(
-            stored.folder.prefix for parts, _ in self._months for stored, _ in parts
-        )
+        folders = list(chain.from_iterable(chain.from_iterable(self._months)))
+        keys = dict.fromkeys(file.key for _, files in folders for file in files)
+        self._context.known.refresh(self._feed, list(keys))
+        self._lookup.expect({stored.folder.prefix for stored, _ in folders})
         self._lookup.profile_leads(chain.from_iterable(parts for parts, _ in self._months))
         months = [self._month(parts, before) for parts, before in self._months]
         return [month for month in months if month is not None]
@@ -310,7 +310,16 @@ class ScanPlanner:
     def _matching_months(
         self, streams: Sequence[StoredFolder]
     ) -> Iterator[tuple[list[Part], list[Part]]]:
-        """Yield the files of each month of one symbol and interval that may match."""
+        """Yield the files of each month of one symbol and interval that may match.
+
+        Months are taken together where no file can have the days of another one.
+        """
+        if len(streams) == 1 and not lead_of(streams[0].folder):
+            [stored] = streams
+            matches = self._pruner.may_match(stored, stored.months)
+            if files := tuple(chain.from_iterable(compress(stored.months, matches))):
+                yield [(stored, files)], []
+            return
         parts: dict[tuple[int, int], list[Part]] = {}
         matching: set[tuple[int, int]] = set()
         for stored in streams:

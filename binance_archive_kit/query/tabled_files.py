@@ -116,12 +116,16 @@ class TabledFiles:
         found = self._matches.get(stored.folder)
         if found is None or found[0] is not stored:
             # A folder whose files are unchanged is the same object as before.
-            found = self._matches[stored.folder] = stored, self._match(stored)
+            match = self._match(stored, found and found[1])
+            found = self._matches[stored.folder] = stored, match
         return found[1]
 
-    def _match(self, stored: StoredFolder) -> FolderMatch | None:
+    def _match(self, stored: StoredFolder, before: FolderMatch | None) -> FolderMatch | None:
         start, end = self._folders.get(stored.folder.prefix, (0, 0))
-        known = self._listed(start, end)
+        if before is not None and before.others is None and len(before.indices) == end - start:
+            known = before.stored.listing
+        else:
+            known = self._listed(start, end)
         if not stored.listing or stored.folder.prefix in self._irregular:
             return None
         indices = np.arange(start, end)
@@ -130,11 +134,11 @@ class TabledFiles:
         stem = stored.folder.stem
         if not all(name.startswith(stem) and name.endswith(Form.ZIP) for name, _ in stored.listing):
             return None
-        valid = set(known).intersection(stored.listing)
-        others = [each for each in stored.listing if each not in valid]
-        is_valid = np.fromiter((each in valid for each in known), bool, len(known))
-        if not valid:
+        now, tabled = dict(stored.listing), dict(known)
+        others = [(name, stamp) for name, stamp in stored.listing if tabled.get(name) != stamp]
+        if len(others) == len(now):
             return FolderMatch(stored, indices[:0], stored)
+        is_valid = np.array([now.get(name) == stamp for name, stamp in known])
         rest = StoredFolder(stored.folder, listing=others) if others else None
         if rest is not None and any(file.path != file.key for file in rest.files):
             # It may be another form of a file that has an entry.

@@ -15,11 +15,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -53,8 +53,8 @@ from binance_archive_kit.storage.records import Locations, Records
 
 INTERVALS = frozenset(Interval)
 _SECOND = 1_000_000_000
-#: Whether a file can be found by its name in an open folder.
-_BY_FOLDER = os.stat in os.supports_dir_fd
+#: Whether a file can be found by its name in an open folder, and this one be listed.
+_BY_FOLDER = os.stat in os.supports_dir_fd and os.scandir in os.supports_fd
 _ZIP = ".zip"
 #: Bytes of csv that take about one byte in a zip, or in a Parquet file.
 _PACKED = 8
@@ -188,16 +188,21 @@ class StoredFolder:
         return len(self.__dict__.get("files", self.listing))
 
     @cached_property
-    def is_empty(self) -> bool:
-        """Whether it has no file."""
+    def any_path(self) -> str | None:
+        """The path of one of the files; None if there is none."""
         if self.listing and "files" not in self.__dict__:
             name, _ = self.listing[0]
             period = name.removeprefix(self.folder.stem).removesuffix(_ZIP)
             if len(name) == len(self.folder.stem) + len(period) + len(_ZIP):
                 with suppress(ValueError):
                     parse_period(period, self.folder.partition)
-                    return False
-        return not self.files
+                    return f"{self.folder.prefix}{name}"
+        return self.files[0].path if self.files else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no file."""
+        return self.any_path is None
 
 
 @dataclass
@@ -448,8 +453,12 @@ class Inventory:
         """Return whether a folder has files, from their names alone."""
         known, full = self._listings.get(path), f"{self.root}/{path}"
         try:
-            if known is not None and known.settled and known.mtime == os.stat(full).st_mtime_ns:  # noqa: PTH116
-                return not known.stored_in(folder).is_empty
+            if known is not None:
+                some = known.stored_in(folder).any_path
+                if known.settled and known.mtime == os.stat(full).st_mtime_ns:  # noqa: PTH116
+                    return some is not None
+                if some is not None and os.path.exists(f"{self.root}/{some}"):  # noqa: PTH110
+                    return True
             with os.scandir(full) as entries:
                 names = (entry.name for entry in entries if entry.name.endswith(_ENDINGS))
                 return any(_own_files(folder, [(name, Stamp(0, 0))]) for name in names)
@@ -460,17 +469,13 @@ class Inventory:
         """Return whether files have these stamps; no if one of them is gone."""
         path = f"{self.root}/{folder}"
         try:
-            # In an open folder a name is found faster than by its path.
-            opened = os.open(path, os.O_RDONLY) if _BY_FOLDER else None
-            prefix = "" if _BY_FOLDER else f"{path}/"
-            try:
+            with _opened(path) as opened:
+                place = opened if isinstance(opened, int) else None
+                prefix = f"{path}/" if place is None else ""
                 for name, stamp in files:
-                    stat = os.stat(f"{prefix}{name}", dir_fd=opened)
+                    stat = os.stat(f"{prefix}{name}", dir_fd=place)
                     if raw_stamp(stat) != stamp and stamp_of(stat) != stamp:
                         return False
-            finally:
-                if opened is not None:
-                    os.close(opened)
         except OSError:
             return False
         return True
@@ -500,7 +505,7 @@ class Inventory:
             mtime = os.stat(path).st_mtime_ns  # noqa: PTH116 -- called for every folder
             settled = time.time_ns() - mtime > _clock_tick(mtime)
             listing = _Listing(mtime, settled, [], [])
-            with os.scandir(path) as entries:
+            with _opened(path) as opened, os.scandir(opened) as entries:
                 for entry in entries:
                     try:
                         if not entry.name.endswith(_ENDINGS):
@@ -521,6 +526,19 @@ class Inventory:
         return listing
 
 
+@contextmanager
+def _opened(path: str) -> Iterator[int | str]:
+    """Open a folder, in which names are found faster than paths; yield its path on Windows."""
+    if not _BY_FOLDER:
+        yield path
+        return
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
 def _clock_tick(mtime: int) -> int:
     """Return the nanoseconds during which a folder may change without a new time.
 
@@ -528,6 +546,13 @@ def _clock_tick(mtime: int) -> int:
     seconds only tick every second or two.
     """
     return 2 * _SECOND if mtime % _SECOND == 0 else _SECOND // 10
+
+
+@lru_cache(10_000)
+def _period(text: str, partition: Partition) -> tuple[date, date]:
+    """Return the first and the last day of a period; very many files have the same ones."""
+    start = parse_period(text, partition)
+    return start, period_end(start, partition)
 
 
 def _own_files(folder: Folder, found: list[tuple[str, Stamp]]) -> list[StoredFile]:
@@ -540,12 +565,12 @@ def _own_files(folder: Folder, found: list[tuple[str, Stamp]]) -> list[StoredFil
             try:
                 if not name.endswith(_ZIP):
                     raise ValueError
-                start = parse_period(name[len(stem) : -len(_ZIP)], partition)
+                start, end = _period(name[len(stem) : -len(_ZIP)], partition)
             except ValueError:
                 others.append((_FORMS.index(form_of(name)), name, stamp))
                 continue
             key = f"{prefix}{name}"
-            files[key] = StoredFile(key, key, start, period_end(start, partition), stamp)
+            files[key] = StoredFile(key, key, start, end, stamp)
     # Of several forms of a file, the zip comes first.
     for _, name, stamp in sorted(others):
         begin = parse_loose_period(name[len(stem) : -len(form_of(name))], partition)

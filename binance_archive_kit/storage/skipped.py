@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
@@ -49,7 +50,7 @@ def find_skipped(inventory: Inventory) -> list[SkippedFile]:
     stored = [
         file
         for feed in inventory.feeds()
-        for folder in inventory.folders(*feed)
+        for folder in inventory.folders(*feed, needed=_by_name)
         for file in folder.files
     ]
     keys = {file.key for file in stored}
@@ -67,6 +68,11 @@ def find_skipped(inventory: Inventory) -> list[SkippedFile]:
                 if found is not None and found.key not in keys:
                     skipped.append(SkippedFile(path, found.reason, found.advice))
     return skipped
+
+
+def _by_name(_folder: Folder) -> Callable[[str], bool]:
+    """Need no file of a folder as it is now: only names are compared."""
+    return lambda name: False
 
 
 def diagnose(folder: str, name: str) -> Diagnosis | None:

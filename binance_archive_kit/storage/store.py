@@ -35,11 +35,11 @@ from filelock import FileLock, Timeout
 
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.display.progress import Bar, Progress
-from binance_archive_kit.errors import ObjectError, field_error, shown
+from binance_archive_kit.errors import ObjectError, disk_error, field_error, shown
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.storage.inventory import Inventory, StoredFile
 from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
-from binance_archive_kit.storage.proof import Expected, Proof, hash_file, stamp_of
+from binance_archive_kit.storage.proof import NOT_THERE, Expected, Proof, hash_file, stamp_of
 from binance_archive_kit.storage.records import Locations, ProofRecord, Records
 
 #: The phase of `rehash`, for its progress.
@@ -191,11 +191,15 @@ class Store:
 
     def quarantined(self, prefix: str) -> dict[str, str]:
         """Return the reasons why objects below a prefix have bytes in quarantine, by key."""
-        found = {}
-        for path in sorted((self.root / QUARANTINE / prefix).glob("*.bad")):
-            if name := _QUARANTINED.fullmatch(path.name):
-                found[f"{prefix}{name[1]}"] = _read_reason(path)
-        return found
+        folder = self.root / QUARANTINE / prefix
+        try:
+            names = sorted(os.listdir(folder))  # noqa: PTH208 -- called for every folder
+        except OSError as error:
+            if error.errno in NOT_THERE:
+                return {}
+            raise disk_error(error, folder) from None
+        matches = filter(None, map(_QUARANTINED.fullmatch, names))
+        return {f"{prefix}{match[1]}": _read_reason(folder / match[0]) for match in matches}
 
     def collected(self) -> set[str]:
         """Return the keys of all files that were ever proven or quarantined in this store.
