@@ -191,7 +191,8 @@ class Snapshot:
             frame = frame.filter(pl.col("symbol").is_in(list(symbols)))
         if frame["path"].n_unique() < frame.height:
             frame = frame.sort("part").unique("path", keep="last")
-        return frame.sort("path")
+        # Sorting copies the frame.
+        return frame if frame["path"].is_sorted() else frame.sort("path")
 
 
 def tasks_of(entries: pl.DataFrame) -> Iterator[tuple[FileTask, Segment]]:
