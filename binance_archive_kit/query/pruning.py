@@ -180,6 +180,8 @@ def span_of_days(
 #: Symbol, interval, partition, first and last day, and the path of a single file, as far as they
 #: may decide whether rows match.
 _Traits = tuple[str | None, str | None, str | None, date | None, date | None, str | None]
+#: Spans of time that are first compared as one.
+_NEIGHBOURS = 16
 _OTHER_THAN_AND = re.compile(r" or |invert\(")
 
 
@@ -273,10 +275,22 @@ class ArrowPruner:
         if not self._timed:
             return np.ones(len(spans[0]), bool)
         keys = list(zip(*(limits.tolist() for limits in spans), strict=True))
-        if new := list({key for key in keys if key not in self._spans}):
-            possible = self._possible([self._guarantee_of_times(*key) for key in new], self._where)
-            self._spans.update((key, index in possible) for index, key in enumerate(new))
+        if new := sorted({key for key in keys if key not in self._spans}):
+            self._compare_spans(new)
         return np.array([self._spans[key] for key in keys], bool)
+
+    def _compare_spans(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Compare spans of time; first many neighbours at once, as most queries need few days."""
+        runs = [spans[start : start + _NEIGHBOURS] for start in range(0, len(spans), _NEIGHBOURS)]
+        wholes = [
+            self._guarantee_of_times(min(first for first, _ in run), max(end for _, end in run))
+            for run in runs
+        ]
+        possible = self._possible(wholes, self._where)
+        near = [span for index, run in enumerate(runs) if index in possible for span in run]
+        possible = self._possible([self._guarantee_of_times(*span) for span in near], self._where)
+        found = {near[index] for index in possible}
+        self._spans.update((span, span in found) for span in spans)
 
     def may_match(self, stored: StoredFolder, groups: Sequence[Group]) -> list[bool]:
         """Return whether the expression can be true in each group."""

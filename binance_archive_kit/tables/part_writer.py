@@ -52,7 +52,7 @@ class PartWriter:
         self._folder = folder
         self._period = period
         self._time = feed.time
-        self._writer = ParquetWriter(folder.data(self._name), feed.arrow)
+        self._writer = ParquetWriter(folder.data(self._name), feed.arrow, fast=True)
         self._groups = RowGroups(feed.arrow)
         self._entries: list[tuple[object, ...]] = []
         self._days: set[str] = set()
