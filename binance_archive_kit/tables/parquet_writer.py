@@ -147,7 +147,7 @@ def _options(schema: pa.Schema, chosen: Mapping[str, str], *, fast: bool) -> dic
 
 
 def _is_decimal(kind: pa.DataType) -> bool:
-    return types.is_floating(kind) or types.is_decimal(kind)
+    return bool(types.is_floating(kind) or types.is_decimal(kind))
 
 
 def _sizes(sample: pa.Table, attempt: Mapping[str, str], *, fast: bool) -> dict[str, int]:
