@@ -1,6 +1,8 @@
 from .archive.absence import Absence, Reason
 from .archive.enums import DataType, Interval, Market, Partition
 from .archive.schemas import Column, Schema, schema
+from .charts.candle_chart import candles
+from .charts.line_chart import lines
 from .demo.archive import DemoArchive, demo_archive, demo_config
 from .download.collect import acollect, collect
 from .download.events import MetricsCollector
@@ -86,6 +88,7 @@ __all__ = [
     "acollect",
     "aplan",
     "backtest_coverage",
+    "candles",
     "collect",
     "connect",
     "coverage",
@@ -94,6 +97,7 @@ __all__ = [
     "join_known",
     "klines_with_funding",
     "known_at",
+    "lines",
     "load_klines",
     "ohlcv",
     "panel",

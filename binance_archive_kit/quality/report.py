@@ -34,6 +34,7 @@ from binance_archive_kit.timestamps import format_time
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from binance_archive_kit.display.inline_figure import InlineFigure
     from binance_archive_kit.storage.skipped import SkippedFile
 
 #: The columns that name a symbol.
@@ -272,9 +273,7 @@ class CoverageReport:
         data = {"text/html": self._repr_html_(), "text/plain": str(self)}
         display(data, raw=True)  # type: ignore[no-untyped-call]
         if self.days.height:
-            image, alt = self._picture()
-            data = {"image/png": image, "text/plain": alt}
-            display(data, raw=True, metadata={"image/png": {"alt": alt}})  # type: ignore[no-untyped-call]
+            display(self._picture())  # type: ignore[no-untyped-call]
 
     @overload
     def to_html(self, path: None = None) -> str: ...
@@ -295,9 +294,10 @@ class CoverageReport:
         """
         picture = ""
         if self.days.height:
-            image, alt = self._picture()
-            source = f"data:image/png;base64,{image}"
-            picture = f'<img alt="{escape(alt)}" style="max-width:100%" src="{source}">'
+            drawn = self._picture()
+            image = base64.b64encode(drawn.png()).decode()
+            alt, style = escape(drawn.description), "max-width:100%"
+            picture = f'<img alt="{alt}" style="{style}" src="data:image/png;base64,{image}">'
         title = escape(f"Coverage of {self.title}")
         gaps = self._gaps_table().to_html() or "<p>None.</p>"
         page = _PAGE.format(title=title, body=f"{self._repr_html_()}{picture}<h2>Gaps</h2>{gaps}")
@@ -347,10 +347,9 @@ class CoverageReport:
         """
         return self._heatmap().plot(axes)
 
-    def _picture(self) -> tuple[str, str]:
-        """Return the heatmap as a PNG in Base64, and its text."""
-        image = base64.b64encode(self._heatmap().png()).decode()
-        return image, f"Days of each stream: {self.verdict}"
+    def _picture(self) -> InlineFigure:
+        """Return the heatmap as a figure that notebooks display."""
+        return self._heatmap().figure(f"Days of each stream: {self.verdict}")
 
     def _heatmap(self) -> Heatmap:
         names = [name_of(row) for row in self.streams.iter_rows(named=True)]
