@@ -230,9 +230,12 @@ def test_a_notebook_shows_a_bar_that_disappears(outputs: list[dict[str, Any]]) -
 
 
 def test_a_notebook_keeps_the_line_of_work_that_failed(outputs: list[dict[str, Any]]) -> None:
-    bar = Bar(Progress(total=2), _NotebookLine())
-    with pytest.raises(RuntimeError), bar:
-        bar.update()
-        raise RuntimeError
+    def fail() -> None:
+        with Bar(Progress(total=2), _NotebookLine()) as bar:
+            bar.update()
+            raise RuntimeError("on its way")
+
+    with pytest.raises(RuntimeError, match="on its way"):
+        fail()
     line = '<div style="font-size:90%">starting: 0 of 2 objects</div>'
     assert outputs[-1]["data"] == {"text/html": line}
