@@ -19,6 +19,7 @@ from binance_archive_kit.charts.time_axis import (
     describe_range,
     show_prices,
     show_times,
+    to_number,
     to_numbers,
 )
 from binance_archive_kit.display import render
@@ -176,7 +177,8 @@ def _draw(
     for axes in {upper, lower}:
         _shade(axes, rows.gaps, kinds)
         dress(axes, grid=True)
-    show_times(lower, rows.start, rows.end)
+    # The first and the last bar may reach beyond the limits.
+    show_times(lower, min(to_number(rows.start), starts[0]), max(to_number(rows.end), ends[-1]))
     _label_gaps(upper, rows.gaps, size[0])
     set_title(upper, *title, pad=_PAD if kinds else 6)
     drawn = [name for name, which in ((_RISE, rises), (_FALL, ~rises)) if which.any()]

@@ -9,12 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from binance_archive_kit.archive.enums import DataType, read_interval
+from binance_archive_kit.archive.enums import DataType, Interval, Market, read_interval
 from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.archive.symbols import split_symbol
-from binance_archive_kit.errors import ConfigurationError, field_error
+from binance_archive_kit.charts.time_axis import is_time, to_utc
+from binance_archive_kit.errors import ConfigurationError, arguments, field_error
 from binance_archive_kit.quality.expected import Expected
 from binance_archive_kit.quality.frames import TIME
 from binance_archive_kit.quality.survey import Survey
@@ -23,6 +24,7 @@ from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.loaders import load_klines
 from binance_archive_kit.query.open_store import OpenStore, Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, first_few, parse_limits
+from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.suggestions import unknown
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, WEEK, to_micros
 
@@ -189,10 +191,11 @@ def from_frame(
         symbol = frame["symbol"][0] if frame.height else symbol
     volume = ["volume"] if "volume" in frame.columns else []
     prices = pl.col(*_PRICES, *volume).cast(pl.Float64)
-    time = pl.col("open_time").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    if frame.schema["open_time"] == pl.Datetime and frame["open_time"].dt.time_zone():
-        time = pl.col("open_time").dt.convert_time_zone("UTC").dt.cast_time_unit("us")
-    candles = frame.select(time, prices).filter(pl.all_horizontal(pl.col(*_PRICES).is_finite()))
+    if not is_time(frame.schema["open_time"]):
+        raise field_error("source", "open_time of the frame is not a time", label="")
+    candles = frame.select(to_utc(frame["open_time"]), prices).filter(
+        pl.all_horizontal(pl.col(*_PRICES).is_finite())
+    )
     first, until = parse_limits(*limits)
     start = pl.lit(True) if first is None else pl.col("open_time") >= _utc(first)
     end = pl.lit(True) if until is None else pl.col("open_time") < _utc(until)
@@ -204,7 +207,8 @@ def from_frame(
         raise field_error(
             "source", "the frame has several candles of one time; choose a symbol", label=""
         )
-    length = read_length(interval) if interval else _length_between(times)
+    with arguments(every="interval"):
+        length = read_length(interval) if interval else _length_between(times)
     begins = _utc(first) if first else times[0]
     ends = _utc(until) if until else times.tail(1).dt.offset_by(length.every)[0]
     gaps = pl.DataFrame(schema=_GAPS)
@@ -247,20 +251,26 @@ def _utc(time: datetime) -> datetime:
 def _coverage(
     engine: Engine, stream: Stream, start: datetime | None, end: datetime | None
 ) -> tuple[pl.DataFrame, date, date]:
-    """Return the gaps of a stream, and the first and the last day of the report.
+    """Return the gaps of a stream, and the first and the last of the days to draw.
 
-    Other symbols of its feed are examined too: they tell a halt from a hole.
+    Other symbols of its feed are examined too: they tell a halt from a hole. So are the days beside
+    those to draw: they tell whether the symbol was listed.
     """
-    last = (end - timedelta(microseconds=1)).date() if end else None
-    expected = Expected.of_folder(engine, (start.date() if start else None, last))
+    stored = Expected.of_folder(engine, (None, None))
+    first = start.date() if start else stored.streams[stream].first
+    last = (end - timedelta(microseconds=1)).date() if end else stored.streams[stream].last
+    margin = timedelta(0) if cadence_of(*_feed(stream)).is_long else timedelta(days=1)
+    streams = {
+        other: replace(known, first=first - margin, last=last + margin)
+        for other, known in stored.streams.items()
+        if _feed(other) == _feed(stream)
+    }
+    report = Survey(engine, load_matrix(), replace(stored, streams=streams)).report("")
+    return report.gaps.filter(symbol=stream.symbol), first, last
 
-    def key(other: Stream) -> tuple[object, ...]:
-        return other.market, other.data_type, other.interval
 
-    days = expected.streams[stream]
-    streams = {each: span for each, span in expected.streams.items() if key(each) == key(stream)}
-    report = Survey(engine, load_matrix(), replace(expected, streams=streams)).report("")
-    return report.gaps.filter(symbol=stream.symbol), days.first, days.last
+def _feed(stream: Stream) -> tuple[Market, DataType, Interval | None]:
+    return stream.market, stream.data_type, stream.interval
 
 
 def _empty_times(times: pl.Series, length: Length, start: datetime, end: datetime) -> list[Span]:

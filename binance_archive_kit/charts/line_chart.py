@@ -17,9 +17,11 @@ from matplotlib.text import Annotation
 from binance_archive_kit.charts.symbol_colours import LineStyle, line_styles
 from binance_archive_kit.charts.time_axis import (
     Numbers,
+    is_time,
     show_prices,
     show_times,
     to_numbers,
+    to_utc,
 )
 from binance_archive_kit.display.inline_figure import InlineFigure
 from binance_archive_kit.display.theme import (
@@ -157,7 +159,7 @@ def _parse(frame: object) -> _Lines:
     """Check a wide frame; return its lines, without rows and columns that have no value."""
     if not isinstance(frame, pl.DataFrame):
         raise field_error("frame", f"{shown(frame)} is not a Polars frame, such as panel(...)")
-    dated = [name for name, dtype in frame.schema.items() if dtype in (pl.Datetime, pl.Date)]
+    dated = [name for name, dtype in frame.schema.items() if is_time(dtype)]
     if not dated:
         raise field_error("frame", "it has no column of times")
     time = "open_time" if "open_time" in dated else dated[0]
@@ -171,11 +173,9 @@ def _parse(frame: object) -> _Lines:
     if not names:
         raise field_error("frame", "it has no column of numbers")
     frame = frame.select(time, pl.col(names).cast(pl.Float64)).drop_nulls(time).sort(time)
-    times = frame[time].cast(pl.Datetime("us")) if frame.schema[time] == pl.Date else frame[time]
+    times = to_utc(frame[time])
     if times.n_unique() < len(times):
         raise field_error("frame", f"{time} has times more than once")
-    zone = getattr(times.dtype, "time_zone", None)
-    times = times.dt.convert_time_zone("UTC") if zone else times.dt.replace_time_zone("UTC")
     values = frame.select(names).to_numpy().astype(float)
     values[~np.isfinite(values)] = np.nan
     known = np.isfinite(values)
@@ -235,7 +235,7 @@ def _draw(
     for line in sorted(drawn, key=lambda line: line.style is not None):
         _draw_line(axes, line)
     show_prices(axes, log=log)
-    show_times(axes, table.times[0], table.times[-1])
+    show_times(axes, *to_numbers(table.times)[[0, -1]])
     set_label(axes.xaxis, f"{table.time}, UTC")
     set_title(axes, *headings)
     _name_lines(figure, axes, [line for line in drawn if line.style is not None])

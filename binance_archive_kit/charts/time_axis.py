@@ -22,6 +22,18 @@ _ConciseDateFormatter: Any = dates.ConciseDateFormatter
 Numbers = npt.NDArray[np.float64]
 
 
+def is_time(dtype: pl.DataType) -> bool:
+    """Return whether a column is of dates or times."""
+    return dtype in (pl.Date, pl.Datetime)
+
+
+def to_utc(times: pl.Series) -> pl.Series:
+    """Convert dates and times to UTC, in microseconds; without a time zone they are UTC."""
+    times = times.cast(pl.Datetime("us", getattr(times.dtype, "time_zone", None)))
+    is_naive = times.dtype == pl.Datetime("us")
+    return times.dt.replace_time_zone("UTC") if is_naive else times.dt.convert_time_zone("UTC")
+
+
 def to_numbers(times: pl.Series) -> Numbers:
     """Return times as the numbers by which Matplotlib places them."""
     naive = times.dt.cast_time_unit("us").dt.replace_time_zone(None)
@@ -34,9 +46,10 @@ def to_number(time: datetime) -> float:
     return float(_date2num(time))
 
 
-def show_times(axes: Axes, start: datetime, end: datetime) -> None:
-    """Limit the axis to [start, end), with dates in UTC."""
-    axes.set_xlim(to_number(start), to_number(end))
+def show_times(axes: Axes, start: float, end: float) -> None:
+    """Limit the axis to times, given as numbers, with dates in UTC."""
+    # One time alone is in the middle of a day.
+    axes.set_xlim((start, end) if start < end else (start - 0.5, end + 0.5))
     locator = _AutoDateLocator(tz=UTC, minticks=3, maxticks=8)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(_ConciseDateFormatter(locator, tz=UTC))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -33,7 +33,17 @@ class InlineFigure(Figure):
         self.savefig(buffer, format="png")
         return buffer.getvalue()
 
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the picture and its description, which IPython prefers to its own formats."""
-        data = {"image/png": self.png(), "text/plain": self.description}
-        return data, {"image/png": {"alt": self.description}}
+    def base64(self) -> str:
+        """Return the picture as a PNG in Base64."""
+        return base64.b64encode(self.png()).decode()
+
+    def _ipython_display_(self) -> None:
+        """Show the picture in a notebook, with its description.
+
+        The formats that IPython knows of a figure have no description, and depend on pyplot.
+        """
+        from IPython.display import display
+
+        data = {"image/png": self.base64(), "text/plain": self.description}
+        metadata = {"image/png": {"alt": self.description}}
+        display(data, raw=True, metadata=metadata)  # type: ignore[no-untyped-call]

@@ -153,7 +153,7 @@ def legible(texts: Iterable[str]) -> tuple[list[str], list[str]]:
     families, known = _fonts()
 
     def escaped(character: str) -> str:
-        drawable = character in known or " " <= character <= "~"
+        drawable = character in known and character.isprintable()
         return character if drawable else ascii(character)[1:-1]
 
     return list(families), ["".join(map(escaped, text)) for text in texts]

@@ -5,7 +5,6 @@ A report without streams is never complete, and a share is never rounded up to 1
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -295,9 +294,9 @@ class CoverageReport:
         picture = ""
         if self.days.height:
             drawn = self._picture()
-            image = base64.b64encode(drawn.png()).decode()
             alt, style = escape(drawn.description), "max-width:100%"
-            picture = f'<img alt="{alt}" style="{style}" src="data:image/png;base64,{image}">'
+            source = f"data:image/png;base64,{drawn.base64()}"
+            picture = f'<img alt="{alt}" style="{style}" src="{source}">'
         title = escape(f"Coverage of {self.title}")
         gaps = self._gaps_table().to_html() or "<p>None.</p>"
         page = _PAGE.format(title=title, body=f"{self._repr_html_()}{picture}<h2>Gaps</h2>{gaps}")
