@@ -274,6 +274,7 @@ class KnownFiles:
         self._insert("contents", rows)
 
     def _read_profiles(self, feed: FeedTable) -> Iterator[tuple[str, FileProfile]]:
+        self.refresh(feed)
         known = self.stats(feed)
         found = self._select("contents", feed)
         unpacked = unpack_runs([row[-2] for row in found])
