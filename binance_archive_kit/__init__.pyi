@@ -19,6 +19,8 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.engine_export import EngineExport
+from .export.freqtrade_files import to_freqtrade
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
 from .export.wide_frames import panel
@@ -59,6 +61,7 @@ __all__ = [
     "DateRange",
     "DemoArchive",
     "DiskSpaceError",
+    "EngineExport",
     "FieldProblem",
     "FileError",
     "FindingKind",
@@ -102,6 +105,7 @@ __all__ = [
     "schema",
     "sql",
     "store",
+    "to_freqtrade",
     "to_parquet",
     "universe",
     "verify",
