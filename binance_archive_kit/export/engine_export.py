@@ -130,7 +130,7 @@ class EngineExport:
         below = f"… and {more:,} more" if more > 0 else ""
         head = ("file", "rows", "first (UTC)", "last (UTC)", "coverage")
         tables = [
-            Table(head, rows, {1, 4}, {2, 3}, below=below),
+            Table(head, rows, {1, 4}, below=below),
             Table((), (), below=self.verdict),
         ]
         counts = f"{self.target}: {count}; {self.rows:,} rows, {size}"
