@@ -28,6 +28,7 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "complete": pl.Boolean,
     "verdict": pl.String,
 }
+FILES_SCHEMA = pl.Schema(_COLUMNS)
 #: Files in a table before the others are only counted.
 _ROWS = 25
 
@@ -71,7 +72,7 @@ class EngineExport:
             )
             for file, found, times in written
         ]
-        return cls(engine, target, pl.DataFrame(rows, _COLUMNS, orient="row"))
+        return cls(engine, target, pl.DataFrame(rows, FILES_SCHEMA, orient="row"))
 
     @property
     def rows(self) -> int:
