@@ -21,6 +21,7 @@ from .errors import (
 )
 from .export.engine_export import EngineExport
 from .export.freqtrade_files import to_freqtrade
+from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
 from .export.wide_frames import panel
@@ -106,6 +107,7 @@ __all__ = [
     "sql",
     "store",
     "to_freqtrade",
+    "to_pandas",
     "to_parquet",
     "universe",
     "verify",
