@@ -22,6 +22,7 @@ from .errors import (
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
 from .export.wide_frames import panel
+from .form.archive_catalog import Catalog, catalog
 from .form.widget import ConfigForm
 from .planning.config import CollectionConfig
 from .planning.date_range import DateRange
@@ -48,6 +49,7 @@ __all__ = [
     "ArchiveKitWarning",
     "BacktestCoverage",
     "BaseStorage",
+    "Catalog",
     "CollectionConfig",
     "CollectionResult",
     "Column",
@@ -86,6 +88,7 @@ __all__ = [
     "acollect",
     "aplan",
     "backtest_coverage",
+    "catalog",
     "collect",
     "connect",
     "coverage",
