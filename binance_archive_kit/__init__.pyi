@@ -19,6 +19,7 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
 from .export.wide_frames import panel
@@ -105,6 +106,7 @@ __all__ = [
     "schema",
     "sql",
     "store",
+    "to_pandas",
     "to_parquet",
     "universe",
     "verify",

@@ -1,7 +1,8 @@
 """Progress of long work: a bar in notebooks, a line on terminals, nothing in pipes.
 
 The work counts on a `Progress`, from any thread; its caller shows it. The bar is plain HTML
-under one display id, so a saved notebook keeps its last line and no widget state.
+under one display id: it disappears when the work has succeeded, and a saved notebook has no
+widget state.
 """
 
 from __future__ import annotations
@@ -167,6 +168,8 @@ class Bar:
             error._render_traceback_ = lambda: short_traceback(error)  # type: ignore[union-attr]
         elif self._last:
             self.update(final=True)
+            if error is None and isinstance(self._show, _NotebookLine):
+                self._show.clear()
 
 
 Show = Callable[[str, float, bool], None]
@@ -175,32 +178,37 @@ Show = Callable[[str, float, bool], None]
 def _default_show() -> Show | None:
     """Return the function that shows progress in a notebook or on a terminal, or None."""
     if hasattr(running_shell(), "kernel"):
-        return _notebook()
+        return _NotebookLine()
     return _terminal if sys.stderr is not None and sys.stderr.isatty() else None
 
 
-def _notebook() -> Show:
-    from IPython import display
+class _NotebookLine:
+    """Shows a bar and a line in one output of a notebook."""
 
-    # IPython's functions carry no types.
-    make_html: Any = display.HTML
-    show_html: Any = display.display
-    handle: Any = None
+    def __init__(self) -> None:
+        self._handle: Any = None
 
-    def show(line: str, share: float, final: bool) -> None:
-        nonlocal handle
+    def __call__(self, line: str, share: float, final: bool) -> None:
         bar = (
             ""
             if final
             else f'<progress value="{share:.3f}" max="1" aria-label="progress"></progress> '
         )
-        content = make_html(f'<div style="font-size:90%">{bar}{escape(line)}</div>')
-        if handle is None:
-            handle = show_html(content, display_id=True)
-        else:
-            handle.update(content)
+        self._show({"text/html": f'<div style="font-size:90%">{bar}{escape(line)}</div>'})
 
-    return show
+    def clear(self) -> None:
+        """Empty the output; notebooks give it no height then."""
+        self._show({})
+
+    def _show(self, data: dict[str, str]) -> None:
+        from IPython import display
+
+        # IPython's functions carry no types.
+        show: Any = display.display
+        if self._handle is None:
+            self._handle = show(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
 
 
 def _terminal(line: str, share: float, final: bool) -> None:

@@ -25,6 +25,8 @@ _COLOURS = {
     "idle": "#9ca3af",
     "later": "#8b5cf6",
 }
+#: Characters of a cell that HTML keeps on one line.
+_SHORT = 40
 #: Lines of a fold that text and HTML show, and Markdown.
 _LINES = 6
 _MARKDOWN_LINES = 20
@@ -40,8 +42,8 @@ class Table:
         Names of the columns.
     rows : sequence of sequences of str
         The cells.
-    numeric, unbroken : collection of int
-        Columns that HTML aligns to the right, and keeps on one line.
+    numeric : collection of int
+        Columns that HTML aligns to the right.
     below : str
         A line below the table, such as a count of further rows.
     """
@@ -49,7 +51,6 @@ class Table:
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     numeric: Collection[int] = ()
-    unbroken: Collection[int] = ()
     below: str = ""
 
     def to_text(self) -> str:
@@ -69,26 +70,28 @@ class Table:
         return "\n".join(filter(None, (*(text if self.rows else ()), self.below)))
 
     def to_html(self) -> str:
-        """Return a ``table`` element, and a paragraph for the line below it."""
+        """Return a ``table`` element, and a paragraph for the line below it.
+
+        Cells of up to `_SHORT` characters stay on one line; wide tables scroll.
+        """
         below = f"<p>{escape(self.below)}</p>" if self.below else ""
         if not self.rows:
             return below
-        styles = [
-            f"text-align:{'right' if index in self.numeric else 'left'};padding:2px 10px 2px 0"
-            + (";white-space:nowrap" if index in self.unbroken else "")
-            for index in range(len(self.head))
-        ]
+        sides = ["right" if index in self.numeric else "left" for index in range(len(self.head))]
 
         def cells(tag: str, row: Sequence[str]) -> str:
             return "".join(
-                f'<{tag} style="{style}">{escape(str(cell))}</{tag}>'
-                for style, cell in zip(styles, row, strict=True)
+                f'<{tag} style="text-align:{side};padding:2px 10px 2px 0;{_width(str(cell))}">'
+                f"{escape(str(cell))}</{tag}>"
+                for side, cell in zip(sides, row, strict=True)
             )
 
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
         return (
+            '<div style="overflow-x:auto">'
             '<table style="border-collapse:collapse;margin:4px 0">'
-            f"<thead><tr>{cells('th', self.head)}</tr></thead><tbody>{body}</tbody></table>{below}"
+            f"<thead><tr>{cells('th', self.head)}</tr></thead><tbody>{body}</tbody></table></div>"
+            f"{below}"
         )
 
     def to_markdown(self) -> str:
@@ -201,6 +204,11 @@ class Summary:
         """Yield the tables and folds that are not empty."""
         yield from (table for table in self.tables if table.rows or table.below)
         yield from (fold for fold in self.folds if fold.lines)
+
+
+def _width(cell: str) -> str:
+    """Return the style that keeps a short cell on one line, and a long one legible."""
+    return "white-space:nowrap" if len(cell) <= _SHORT else "min-width:24em"
 
 
 def first_lines(lines: Sequence[object], most: int = _LINES) -> list[str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from filelock import FileLock, Timeout
 
 from binance_archive_kit.archive.enums import Interval, read_interval, read_names
 from binance_archive_kit.display import render
@@ -22,7 +20,6 @@ from binance_archive_kit.errors import (
     arguments,
     disk_error,
     field_error,
-    shown,
 )
 from binance_archive_kit.export.footers import (
     Footer,
@@ -42,8 +39,8 @@ from binance_archive_kit.export.result import (
 )
 from binance_archive_kit.export.source_list import SourceList
 from binance_archive_kit.export.sources import MonthSources, find_sources
+from binance_archive_kit.export.target_folder import check_target, locked, temporary_in
 from binance_archive_kit.export.verdicts import judge
-from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source, open_engine
@@ -51,9 +48,6 @@ from binance_archive_kit.query.polars_scan import Moment, parse_selection
 from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.suggestions import unknown
-
-#: Files in the root of a target, besides the list of sources.
-_LOCK, _TEMPORARY = ".export.lock", ".export.tmp"
 
 
 @arguments(store="source", interval="intervals")
@@ -126,7 +120,7 @@ def to_parquet(
     >>> bak.to_parquet("data/research", "lake")  # doctest: +SKIP
     """
     engine = open_engine(source, options)
-    folder = _check_target(target, engine.root)
+    folder = check_target("target", target, engine.root)
     lengths = (
         None if intervals is None else {*map(read_interval, read_names("intervals", intervals))}
     )
@@ -148,23 +142,10 @@ def to_parquet(
         )
 
     try:
-        with _locked(folder), _temporary(folder) as temporary:
+        with locked(folder), temporary_in(folder) as temporary:
             return _Export(engine, folder, temporary).run(months, in_scope)
     except OSError as error:
         raise disk_error(error, folder) from None
-
-
-def _check_target(target: str | Path, root: Path) -> Path:
-    """Return the target; raise if it is in the store, or not a folder."""
-    path = find_path("target", target)
-    if path.exists() and not path.is_dir():
-        raise field_error("target", f"{shown(str(path))} is not a folder")
-    real = Path(os.path.realpath(path))
-    for parent in (real, *real.parents):
-        if parent.exists() and parent.samefile(root):
-            what = "is the store itself" if parent == real else f"is inside the store {root}"
-            raise field_error("target", f"{shown(str(path))} {what}; give another folder")
-    return path
 
 
 def _select(
@@ -202,31 +183,6 @@ def _select(
     if not selections:
         raise field_error("symbols", "the store has no such files of these symbols and intervals")
     return selections
-
-
-@contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    """Be the only export to a target."""
-    target.mkdir(parents=True, exist_ok=True)
-    try:
-        # The system frees it when its process ends, in whatever way.
-        with FileLock(target / _LOCK, timeout=0):
-            yield
-    except Timeout:
-        message = f"{target}: another export is at work; wait for it, or choose another folder"
-        raise StoreError(message) from None
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """Give an empty folder in a target; an export that was killed may have left its own."""
-    path = target / _TEMPORARY
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 class _Export:

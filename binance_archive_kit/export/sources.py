@@ -108,7 +108,7 @@ def find_sources(engine: Engine, feed: FeedTable, selection: Selection) -> list[
         Interval by interval, in the order of time.
     """
     folders = engine.folders(feed, selection.symbol_may_match, selection.folder_may_match)
-    known = _identities(engine, feed, folders)
+    known = identify(engine, feed, folders)
     months: dict[tuple[Interval | None, str], MonthSources] = {}
     for stored in folders:
         interval = stored.folder.interval
@@ -131,9 +131,7 @@ def _order(folder: MonthFolder) -> tuple[int, str]:
     return rank_of(folder.interval), folder.month
 
 
-def _identities(
-    engine: Engine, feed: FeedTable, folders: Sequence[StoredFolder]
-) -> dict[str, Source]:
+def identify(engine: Engine, feed: FeedTable, folders: Sequence[StoredFolder]) -> dict[str, Source]:
     """Return each file by its path, with its digest if its proof is valid."""
     files = [file for stored in folders for file in stored.files]
     proven = engine.proven(feed, files)

@@ -66,6 +66,14 @@ def _verdict(report: CoverageReport, folder: MonthFolder) -> Verdict:
     start, end = (day.replace(tzinfo=UTC) for day in (folder.start, folder.end))
     day = pl.col("date")
     days = _of_feed(report.days, folder).filter(day >= start.date(), day < end.date())
+    gaps = overlapping(_of_feed(report.gaps, folder), start, end)
+    findings = overlapping(_of_feed(report.findings, folder), start, end)
+    # The number of rows is that of the whole gap, which may lie in several months.
+    return verdict_of(days, gaps.with_columns(missing=pl.lit(0)), findings)
+
+
+def verdict_of(days: pl.DataFrame, gaps: pl.DataFrame, findings: pl.DataFrame) -> Verdict:
+    """Return the verdict on some days, gaps and findings of a report."""
     due = days.filter(pl.col("expected") > 0)
     unit = "rows"
     present, expected = due.select(pl.col("present", "expected").sum()).row(0)
@@ -76,10 +84,8 @@ def _verdict(report: CoverageReport, folder: MonthFolder) -> Verdict:
         present = days.filter(pl.col("present") > 0, ~missing).height
     if not expected:
         return _NOTHING
-    gaps = missing_of(_between(_of_feed(report.gaps, folder), start, end))
-    # The number of rows is that of the whole gap, which may lie in several months.
-    counted = count_gaps(gaps.with_columns(missing=pl.lit(0)))
-    findings = _between(_of_feed(report.findings, folder), start, end)
+    gaps = missing_of(gaps)
+    counted = count_gaps(gaps)
     doubtful = doubts_of(findings).height > 0
     begins = "Incomplete" if gaps.height else "Flawed" if doubtful else "Complete"
     text = (
@@ -100,5 +106,6 @@ def _of_feed(frame: pl.DataFrame, folder: MonthFolder) -> pl.DataFrame:
     return frame.filter(*conditions)
 
 
-def _between(frame: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+def overlapping(frame: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+    """Return the gaps or findings of a time; `end` is exclusive."""
     return frame.filter(pl.col("start") < end, pl.col("end") > start)

@@ -70,7 +70,7 @@ def coverage(
     >>> report = bak.coverage("data/research")  # doctest: +SKIP
     >>> report.gaps  # doctest: +SKIP
     """
-    days = _parse_day("start", start), _parse_day("end", end)
+    days = read_day("start", start), read_day("end", end)
     if days[0] and days[1] and days[0] > days[1]:
         raise field_error("start", f"{start} is after end: {end}")
     if isinstance(source, str | Path) and find_path("source", source).is_file():
@@ -146,7 +146,20 @@ def check_share(min_coverage: float) -> float:
     return min_coverage
 
 
-def _parse_day(name: str, value: str | date | None) -> date | None:
+def read_day(name: str, value: str | date | None) -> date | None:
+    """Read a UTC day, such as ``"2025-07-01"``, ``"yesterday"`` or ``"-7d"``; None stays None.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : str or date, optional
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not a day.
+    """
     if isinstance(value, datetime):
         raise field_error(name, f"{value} has a time; give a whole UTC day")
     try:

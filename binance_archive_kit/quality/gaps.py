@@ -277,16 +277,19 @@ def _classify_edge(timeline: Timeline, file: DaySource, start: int, end: int) ->
     runs = timeline.runs if file.profile is None else file.profile.runs
     first, last = int(runs[0, 0]), int(runs[-1, 1])
     begins = first >= end
+    neighbour = timeline.source(file.start // DAY - 1 if begins else file.end // DAY)
+    neighbour_kind = neighbour.kind if isinstance(neighbour, Explanation) else None
     # The profile states only the step of an off-grid row.
     off_grid = file.profile is not None and file.profile.off_grid
     where = "is in the step of" if off_grid else "is of"
     if begins:
-        beside, outside, side = file.start // DAY - 1, GapKind.BEFORE_LISTING, "before"
+        outside, side = GapKind.BEFORE_LISTING, "before"
         evidence = f"{file.name}: its first row {where} {format_time(first)}"
-        if beside < timeline.first_day:
+        unknown = neighbour is None or neighbour_kind is GapKind.NOT_COLLECTED
+        if unknown and not (timeline.runs[:, 0] < start).any():
             evidence += "; if the symbol was only listed then, nothing is missing"
     else:
-        beside, outside, side = file.end // DAY, GapKind.AFTER_DELISTING, "after"
+        outside, side = GapKind.AFTER_DELISTING, "after"
         evidence = f"{file.name}: its last row {where} {format_time(last)}"
         delivered = _delivered(timeline)
         if delivered is not None and file.end > delivered:
@@ -295,8 +298,7 @@ def _classify_edge(timeline: Timeline, file: DaySource, start: int, end: int) ->
             if start >= delivered - (0 if timeline.cadence.kind == "regular" else HOUR):
                 return Explanation(outside, f"{evidence}; the contract was delivered at {time}")
             return Explanation(GapKind.SHORT_FILE, f"{evidence}; the contract went on to {time}")
-    neighbour = timeline.source(beside)
-    if isinstance(neighbour, Explanation) and neighbour.kind is outside:
+    if neighbour_kind is outside:
         return Explanation(outside, f"{evidence}, without a file {side} it")
     return Explanation(GapKind.SHORT_FILE, evidence)
 

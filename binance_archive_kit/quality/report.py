@@ -234,7 +234,7 @@ class CoverageReport:
         what = "stream" if keys == STREAM_FIELDS else "symbol"
         below = count_more(parts.height - streams, what)
         rows = [*self._rows(parts.head(streams), keys)]
-        table = Table((what, *_HEAD), rows, {2, 3, 4}, range(6), below)
+        table = Table((what, *_HEAD), rows, {2, 3, 4}, below)
         return Summary("Coverage", self.verdict, state, [table], folds=folds)
 
     def _rows(self, parts: pl.DataFrame, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:

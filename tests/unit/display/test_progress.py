@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
 
-from binance_archive_kit.display.progress import Bar, Progress
+from binance_archive_kit.display.progress import Bar, Progress, _NotebookLine
 
 
 class Clock:
@@ -201,3 +204,38 @@ def test_a_pipe_gets_nothing(
     assert not isinstance(stream, io.StringIO) or stream.getvalue() == ""
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.fixture
+def outputs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """Collect what a notebook displays and updates."""
+    publisher = CapturingDisplayPublisher()
+    shell = InteractiveShell.instance(history_manager=None)
+    monkeypatch.setattr(shell, "display_pub", publisher)
+    yield publisher.outputs
+    InteractiveShell.clear_instance()
+
+
+def test_a_notebook_shows_a_bar_that_disappears(outputs: list[dict[str, Any]]) -> None:
+    progress = Progress(total=2)
+    with Bar(progress, _NotebookLine()) as bar:
+        bar.update()
+        progress.done = 2
+    first, *_, last = outputs
+    assert '<progress value="0.000"' in first["data"]["text/html"]
+    assert "starting: 0 of 2 objects" in first["data"]["text/html"]
+    assert last["data"] == {}
+    assert last["update"]
+    assert len({each["transient"]["display_id"] for each in outputs}) == 1
+
+
+def test_a_notebook_keeps_the_line_of_work_that_failed(outputs: list[dict[str, Any]]) -> None:
+    def fail() -> None:
+        with Bar(Progress(total=2), _NotebookLine()) as bar:
+            bar.update()
+            raise RuntimeError("on its way")
+
+    with pytest.raises(RuntimeError, match="on its way"):
+        fail()
+    line = '<div style="font-size:90%">starting: 0 of 2 objects</div>'
+    assert outputs[-1]["data"] == {"text/html": line}

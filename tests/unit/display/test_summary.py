@@ -9,7 +9,7 @@ SUMMARY = Summary(
     "2 objects <to> fetch",
     "good",
     [
-        Table(("feed", "size"), [("spot klines", "1 KB"), ("<b>", "12 KB")], {1}, {0}, "… and 3"),
+        Table(("feed", "size"), [("spot klines", "1 KB"), ("<b>", "12 KB")], {1}, "… and 3"),
         Table(("nothing",), []),
     ],
     folds=[
@@ -37,14 +37,22 @@ def test_text_is_indented_below_the_verdict() -> None:
 def test_html_escapes_and_leaves_out_what_is_empty() -> None:
     html = SUMMARY.to_html()
     assert "<strong>Plan</strong> · 2 objects &lt;to&gt; fetch" in html
-    assert '<td style="text-align:right;padding:2px 10px 2px 0">12 KB</td>' in html
-    assert '<td style="text-align:left;padding:2px 10px 2px 0;white-space:nowrap">&lt;b&gt;' in html
+    style = "padding:2px 10px 2px 0;white-space:nowrap"
+    assert f'<td style="text-align:right;{style}">12 KB</td>' in html
+    assert f'<td style="text-align:left;{style}">&lt;b&gt;</td>' in html
     assert "<p>… and 3</p>" in html
     assert "8 missing</summary>" in html
     assert "1 note</summary>" in html
     assert "none" not in html
     assert "nothing" not in html
     assert html.endswith(f"{SUMMARY.body_html()}</div>")
+
+
+def test_html_keeps_short_cells_on_one_line_and_wide_tables_scroll() -> None:
+    html = Table(("day", "evidence"), [("2025-06-24", "no symbol has it " * 3)]).to_html()
+    assert html.startswith('<div style="overflow-x:auto"><table')
+    assert 'white-space:nowrap">2025-06-24</td>' in html
+    assert 'min-width:24em">no symbol has it' in html
 
 
 def test_markdown_escapes_and_lists() -> None:

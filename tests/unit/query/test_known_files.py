@@ -9,10 +9,12 @@ import threading
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -24,8 +26,10 @@ from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.errors import ArchiveKitWarning, FileError, file_error
 from binance_archive_kit.query.known_files import KnownFiles
+from binance_archive_kit.reading.cadence import Run
 from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.file_stats import FileStats
+from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.proof import Stamp
 from tests.support.dialects import header_of, keys_of, write, zip_of
@@ -303,3 +307,25 @@ def test_statistics_are_remembered_while_other_files_are_rejected(tmp_path: Path
         known.reject(FEED, file, file_error("corrupt", str(key), "damaged"))
     assert not errors
     assert len(known.stats(FEED)) == 40_000
+
+
+def test_statistics_of_a_few_files_are_loaded_alone(tmp_path: Path) -> None:
+    keys = [str(kline("BTCUSDT", f"2025-07-0{day}")) for day in range(1, 6)]
+    stamp = Stamp(*range(1, 5))
+    stats = FileStats(stamp, 1, 0, 0, sorted=True, inflated=1, checked=True)
+    profile = FileProfile(stats, 0, 0, 0, np.zeros((1, len(Run._fields)), np.int64))
+    KnownFiles(tmp_path).remember_profiles(FEED, dict.fromkeys(keys, profile))
+    known = KnownFiles(tmp_path)
+    known.refresh(FEED, keys[1:3])
+    assert set(known.stats(FEED)) == set(keys[1:3])
+    # Newer ones stay, and those of a rejected file are not loaded later.
+    newer = replace(stats, rows=2)
+    known.remember(FEED, {keys[0]: newer})
+    day = ObjectKey.parse(keys[3])
+    file = StoredFile(keys[3], keys[3], day.start, day.end, stamp)
+    known.reject(FEED, file, file_error("corrupt", keys[3], "damaged"))
+    known.refresh(FEED, keys)
+    assert known.stats(FEED) == {keys[0]: newer, **dict.fromkeys(keys[1:3] + keys[4:], stats)}
+    few = KnownFiles(tmp_path)
+    few.refresh(FEED, keys[:1])
+    assert set(few.profiles(FEED)) == {*keys[:3], keys[4]}
