@@ -25,6 +25,7 @@ from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
 from .export.wide_frames import panel
+from .form.archive_catalog import Catalog, catalog
 from .form.widget import ConfigForm
 from .planning.config import CollectionConfig
 from .planning.date_range import DateRange
@@ -51,6 +52,7 @@ __all__ = [
     "ArchiveKitWarning",
     "BacktestCoverage",
     "BaseStorage",
+    "Catalog",
     "CollectionConfig",
     "CollectionResult",
     "Column",
@@ -90,6 +92,7 @@ __all__ = [
     "acollect",
     "aplan",
     "backtest_coverage",
+    "catalog",
     "collect",
     "connect",
     "coverage",
