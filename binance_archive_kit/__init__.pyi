@@ -19,9 +19,13 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.engine_export import EngineExport
+from .export.freqtrade_files import to_freqtrade
+from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
 from .export.wide_frames import panel
+from .form.archive_catalog import Catalog, catalog
 from .form.widget import ConfigForm
 from .planning.config import CollectionConfig
 from .planning.date_range import DateRange
@@ -50,6 +54,7 @@ __all__ = [
     "ArchiveKitWarning",
     "BacktestCoverage",
     "BaseStorage",
+    "Catalog",
     "CollectionConfig",
     "CollectionResult",
     "Column",
@@ -61,6 +66,7 @@ __all__ = [
     "DateRange",
     "DemoArchive",
     "DiskSpaceError",
+    "EngineExport",
     "FieldProblem",
     "FileError",
     "FindingKind",
@@ -89,6 +95,7 @@ __all__ = [
     "aplan",
     "backtest_coverage",
     "basis",
+    "catalog",
     "collect",
     "connect",
     "coverage",
@@ -106,6 +113,8 @@ __all__ = [
     "schema",
     "sql",
     "store",
+    "to_freqtrade",
+    "to_pandas",
     "to_parquet",
     "universe",
     "verify",
