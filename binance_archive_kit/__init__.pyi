@@ -43,6 +43,7 @@ from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.scan_reader import ScanReport
 from .query.spot_basis import basis
 from .query.sql import sql
+from .query.trade_bars import dollar_bars, volume_bars
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
@@ -101,6 +102,7 @@ __all__ = [
     "coverage",
     "demo_archive",
     "demo_config",
+    "dollar_bars",
     "forward_returns",
     "join_known",
     "klines_with_funding",
@@ -118,6 +120,7 @@ __all__ = [
     "to_parquet",
     "universe",
     "verify",
+    "volume_bars",
 ]
 
 __version__: str
