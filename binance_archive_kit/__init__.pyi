@@ -41,6 +41,7 @@ from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
 from .tables.tables import TableUse
+from .upkeep.updating import update
 
 __all__ = [
     "Absence",
@@ -104,6 +105,7 @@ __all__ = [
     "store",
     "to_parquet",
     "universe",
+    "update",
     "verify",
 ]
 
