@@ -41,6 +41,8 @@ from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
 from .tables.tables import TableUse
+from .upkeep.deletion import prune
+from .upkeep.deletion_result import Pruning
 from .upkeep.updating import update
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "ParquetExport",
     "Partition",
     "Plan",
+    "Pruning",
     "Reason",
     "ScanReport",
     "Schema",
@@ -99,6 +102,7 @@ __all__ = [
     "ohlcv",
     "panel",
     "plan",
+    "prune",
     "scan",
     "schema",
     "sql",

@@ -60,6 +60,7 @@ COMMANDS = (
     store_commands.build,
     store_commands.export,
     store_commands.cache,
+    upkeep_commands.prune,
     archive_commands.demo,
 )
 

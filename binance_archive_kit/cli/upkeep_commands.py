@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 import binance_archive_kit as bak
+from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.cli.archive_commands import print_plan, print_result
 from binance_archive_kit.cli.options import (
+    day_options,
     intervals_option,
     json_option,
     part_options,
@@ -22,7 +24,7 @@ from binance_archive_kit.cli.options import (
     store_argument,
     words,
 )
-from binance_archive_kit.cli.output import Exit
+from binance_archive_kit.cli.output import Exit, to_json
 from binance_archive_kit.errors import WorkflowError
 from binance_archive_kit.planning.config import SETTINGS, PartitionChoice
 
@@ -70,3 +72,41 @@ def update(
     if isinstance(done, bak.Plan):
         return print_plan(done, as_json=as_json)
     return print_result(done, as_json=as_json)
+
+
+@click.command
+@store_argument
+@part_options("all")
+@intervals_option
+@click.option(
+    "--partition",
+    metavar="WORD",
+    help="Only files of this partition: daily or monthly. Default: both.",
+    shell_complete=words(Partition),
+)
+@day_options("the first", "the last")
+@click.option("--yes", is_flag=True, help="Delete the files. Without it they are only shown.")
+@json_option
+def prune(
+    store: str,
+    symbols: Sequence[str],
+    intervals: Sequence[str],
+    yes: bool,
+    as_json: bool,
+    **options: Any,
+) -> Exit:
+    """Delete files of a store; without --yes only show which ones.
+
+    STORE is a folder in the archive's layout. At least one condition is required.
+    """
+    options |= {"symbols": split(symbols) or None, "intervals": split(intervals) or None}
+    done = bak.prune(store, dry_run=not yes, **options)
+    if as_json:
+        values = ("deleted", "files", "bytes", "partial", "outside", "failed")
+        frame = {"streams": done.frame.to_dicts()}
+        print(to_json({name: getattr(done, name) for name in values} | frame))
+    else:
+        print(done)
+    if done.failed:
+        return Exit.PARTIAL
+    return Exit.COMPLETE if done.files else Exit.NOTHING
