@@ -30,7 +30,7 @@ The packages, from the ground up; each imports only from lower ones::
     tables       the rows of many files in a few Parquet files
     download     carry out a plan: copy with s5cmd, prove, retry, report
     query        rows on demand, from tables and files: scan, SQL, loaders
-    form         the form in a notebook
+    form         the form and the catalogue in a notebook
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest
     export       wide frames of many symbols, folders of Parquet for other engines

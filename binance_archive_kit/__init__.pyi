@@ -19,9 +19,13 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.engine_export import EngineExport
+from .export.freqtrade_files import to_freqtrade
+from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
 from .export.wide_frames import panel
+from .form.archive_catalog import Catalog, catalog
 from .form.widget import ConfigForm
 from .planning.config import CollectionConfig
 from .planning.date_range import DateRange
@@ -33,9 +37,11 @@ from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
 from .query.joins import join_known, known_at
+from .query.labels import forward_returns
 from .query.loaders import klines_with_funding, load_klines, ohlcv
 from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.scan_reader import ScanReport
+from .query.spot_basis import basis
 from .query.sql import sql
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
@@ -51,6 +57,7 @@ __all__ = [
     "ArchiveKitWarning",
     "BacktestCoverage",
     "BaseStorage",
+    "Catalog",
     "CollectionConfig",
     "CollectionResult",
     "Column",
@@ -62,6 +69,7 @@ __all__ = [
     "DateRange",
     "DemoArchive",
     "DiskSpaceError",
+    "EngineExport",
     "FieldProblem",
     "FileError",
     "FindingKind",
@@ -90,11 +98,14 @@ __all__ = [
     "acollect",
     "aplan",
     "backtest_coverage",
+    "basis",
+    "catalog",
     "collect",
     "connect",
     "coverage",
     "demo_archive",
     "demo_config",
+    "forward_returns",
     "join_known",
     "klines_with_funding",
     "known_at",
@@ -107,6 +118,8 @@ __all__ = [
     "schema",
     "sql",
     "store",
+    "to_freqtrade",
+    "to_pandas",
     "to_parquet",
     "universe",
     "update",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
-from binance_archive_kit.archive.keys import Span, Stream, key_range
+from binance_archive_kit.archive.keys import Span, Stream, key_range, range_of_one
 from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, DiskSpaceError
 from binance_archive_kit.storage.databases import (
     COUNT,
@@ -102,12 +102,12 @@ class Records:
 
     # Proofs
 
-    def proofs(self, *prefixes: str) -> dict[str, ProofRecord]:
-        """Return the proofs of the files whose keys begin with one of the prefixes.
+    def proofs(self, *prefixes: str, keys: Iterable[str] = ()) -> dict[str, ProofRecord]:
+        """Return the proofs of the files whose keys begin with a prefix, or are among `keys`.
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        rows = self.proof_rows(prefixes, "sha256", "proven_by")
+        rows = self.proof_rows(prefixes, "sha256", "proven_by", keys=keys)
         return {
             key: ProofRecord(
                 Stamp(size, mtime, ctime or 0, inode or 0), sha256, by == ProvenBy.SHA256
@@ -115,10 +115,12 @@ class Records:
             for key, size, mtime, ctime, inode, sha256, by in rows
         }
 
-    def proof_rows(self, prefixes: Iterable[str], *columns: str) -> list[Row]:
-        """Return key, stamp and further columns of the proofs below some prefixes."""
+    def proof_rows(
+        self, prefixes: Iterable[str], *columns: str, keys: Iterable[str] = ()
+    ) -> list[Row]:
+        """Return key, stamp and further columns of the proofs below some prefixes, or of `keys`."""
         names = ("key", *Stamp._fields, *columns)
-        ranges = map(key_range, prefixes)
+        ranges = [*map(key_range, prefixes), *map(range_of_one, keys)]
         restamped = _RESTAMPED.get(str(self.root))
         if not restamped:
             return self._database.rows("proofs", names, ranges)
