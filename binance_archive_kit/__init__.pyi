@@ -48,6 +48,9 @@ from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
 from .tables.tables import TableUse
+from .upkeep.deletion import prune
+from .upkeep.deletion_result import Pruning
+from .upkeep.updating import update
 
 __all__ = [
     "Absence",
@@ -82,6 +85,7 @@ __all__ = [
     "ParquetExport",
     "Partition",
     "Plan",
+    "Pruning",
     "Reason",
     "ScanReport",
     "Schema",
@@ -111,6 +115,7 @@ __all__ = [
     "ohlcv",
     "panel",
     "plan",
+    "prune",
     "scan",
     "schema",
     "sql",
@@ -119,6 +124,7 @@ __all__ = [
     "to_pandas",
     "to_parquet",
     "universe",
+    "update",
     "verify",
     "volume_bars",
 ]
