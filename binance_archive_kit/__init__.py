@@ -30,11 +30,12 @@ The packages, from the ground up; each imports only from lower ones::
     tables       the rows of many files in a few Parquet files
     download     carry out a plan: copy with s5cmd, prove, retry, report
     query        rows on demand, from tables and files: scan, SQL, loaders
-    form         the form in a notebook
+    form         the form and the catalogue in a notebook
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest
     charts       candles with their gaps, lines of many symbols
     export       wide frames of many symbols, folders of Parquet for other engines
+    upkeep       bring a store up to date, free its space
     workflow     the documented names, and a Prefect flow
     cli          the command ``binance-archive``; ``__main__`` runs it by ``python -m``
 """

@@ -21,9 +21,13 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.engine_export import EngineExport
+from .export.freqtrade_files import to_freqtrade
+from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
 from .export.wide_frames import panel
+from .form.archive_catalog import Catalog, catalog
 from .form.widget import ConfigForm
 from .planning.config import CollectionConfig
 from .planning.date_range import DateRange
@@ -35,14 +39,20 @@ from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
 from .query.joins import join_known, known_at
+from .query.labels import forward_returns
 from .query.loaders import klines_with_funding, load_klines, ohlcv
 from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.scan_reader import ScanReport
+from .query.spot_basis import basis
 from .query.sql import sql
+from .query.trade_bars import dollar_bars, volume_bars
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
 from .tables.tables import TableUse
+from .upkeep.deletion import prune
+from .upkeep.deletion_result import Pruning
+from .upkeep.updating import update
 
 __all__ = [
     "Absence",
@@ -50,6 +60,7 @@ __all__ = [
     "ArchiveKitWarning",
     "BacktestCoverage",
     "BaseStorage",
+    "Catalog",
     "CollectionConfig",
     "CollectionResult",
     "Column",
@@ -61,6 +72,7 @@ __all__ = [
     "DateRange",
     "DemoArchive",
     "DiskSpaceError",
+    "EngineExport",
     "FieldProblem",
     "FileError",
     "FindingKind",
@@ -75,6 +87,7 @@ __all__ = [
     "ParquetExport",
     "Partition",
     "Plan",
+    "Pruning",
     "Reason",
     "ScanReport",
     "Schema",
@@ -88,12 +101,16 @@ __all__ = [
     "acollect",
     "aplan",
     "backtest_coverage",
+    "basis",
     "candles",
+    "catalog",
     "collect",
     "connect",
     "coverage",
     "demo_archive",
     "demo_config",
+    "dollar_bars",
+    "forward_returns",
     "join_known",
     "klines_with_funding",
     "known_at",
@@ -102,13 +119,18 @@ __all__ = [
     "ohlcv",
     "panel",
     "plan",
+    "prune",
     "scan",
     "schema",
     "sql",
     "store",
+    "to_freqtrade",
+    "to_pandas",
     "to_parquet",
     "universe",
+    "update",
     "verify",
+    "volume_bars",
 ]
 
 __version__: str

@@ -15,7 +15,7 @@ from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.archive.symbols import split_symbol
 from binance_archive_kit.charts.time_axis import is_time, to_utc
-from binance_archive_kit.errors import ConfigurationError, arguments, field_error
+from binance_archive_kit.errors import ConfigurationError, field_error
 from binance_archive_kit.quality.expected import Expected
 from binance_archive_kit.quality.frames import TIME
 from binance_archive_kit.quality.survey import Survey
@@ -207,8 +207,7 @@ def from_frame(
         raise field_error(
             "source", "the frame has several candles of one time; choose a symbol", label=""
         )
-    with arguments(every="interval"):
-        length = read_length(interval) if interval else _length_between(times)
+    length = read_length(interval, "interval") if interval else _length_between(times)
     begins = _utc(first) if first else times[0]
     ends = _utc(until) if until else times.tail(1).dt.offset_by(length.every)[0]
     gaps = pl.DataFrame(schema=_GAPS)

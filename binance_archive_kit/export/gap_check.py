@@ -44,7 +44,7 @@ _ONE_DAY = timedelta(days=1)
 _DESCRIBED = 3
 _ADVICE = (
     "collect(…) fetches what the archive has and the store does not, start= and end= choose other "
-    f'days, and on_gap="warn" exports what is there, with the gaps in *{SUFFIX}'
+    'days, and on_gap="warn" exports what is there, with the gaps in '
 )
 
 
@@ -79,6 +79,7 @@ def check_gaps(
     start: str | date | None = None,
     end: str | date | None = None,
     on_gap: OnGap = "raise",
+    beside: str = f"*{SUFFIX}",
 ) -> dict[Stream, StreamCoverage]:
     """Check the coverage of streams on the days that are exported.
 
@@ -94,6 +95,8 @@ def check_gaps(
         of each stream.
     on_gap : {"raise", "warn", "mark"}
         What to do about data that are missing, invalid or doubtful: raise an error, or warn.
+    beside : str
+        Where a user will find the coverage, for the messages.
 
     Returns
     -------
@@ -117,11 +120,11 @@ def check_gaps(
         count = render.counted(len(found), "stream")
         raise CoverageError(
             f"data are missing or doubtful in {len(blocked):,} of {count}, so nothing is exported: "
-            f"{_described(blocked)}. {_ADVICE}"
+            f"{_described(blocked)}. {_ADVICE}{beside}"
         )
     others = [each for each in found.values() if each.is_noteworthy and not each.blocks]
     if blocked or others:
-        warn_user(f"exported with gaps or flaws, see *{SUFFIX}: {_described([*blocked, *others])}")
+        warn_user(f"exported with gaps or flaws, see {beside}: {_described([*blocked, *others])}")
     return found
 
 

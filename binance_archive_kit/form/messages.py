@@ -29,6 +29,7 @@ class Level(StrEnum):
     """The severity of a message."""
 
     WRONG = "wrong"  #: invalid: no configuration until it is corrected
+    NEEDED = "needed"  #: nothing is entered yet, and something has to be
     CANNOT = "cannot"  #: requested, and cannot exist
     NOTE = "note"
 
@@ -44,6 +45,13 @@ class FieldMessage:
 #: Messages by field; ``""`` for messages without a field.
 Messages = dict[str, list[FieldMessage]]
 
+#: What to enter in the fields that a configuration needs.
+_NEEDED = {
+    "markets": "a market",
+    "symbols": "a symbol, or a pattern such as *USDT",
+    "data_types": "a data type",
+    "output_directory": "a folder for the files",
+}
 #: Messages of one level shown beside a field; further ones are counted.
 _SHOWN = 4
 #: Fields beside which problems of other names are shown: short forms, and the environment.
@@ -97,6 +105,9 @@ def read_fields(
         except ConfigurationError as error:
             before = dict(valid)
             found = _problem_messages(error)
+            for name in set(_NEEDED) & set(found):
+                if fields.get(name) in (None, [], (), {}):
+                    found[name] = [FieldMessage(Level.NEEDED, _NEEDED[name])]
             for name in found:
                 _replace_invalid(valid, name, matrix)
             messages = {**found, **messages}

@@ -54,6 +54,15 @@ def last_month(today: date) -> dict[str, str]:
     return {"start": str(end.replace(day=1)), "end": str(end)}
 
 
+def shortcuts(today: date) -> dict[str, dict[str, str]]:
+    """Return ranges of days to choose with one click, by their names."""
+    return {
+        "Last 7 days": last_days(7, today),
+        "Last 30 days": last_days(30, today),
+        "Last month": last_month(today),
+    }
+
+
 def chosen_markets(fields: Fields) -> list[Market]:
     """Return the chosen markets, in the order of the choices."""
     return [Market(word) for word in _words(fields, "markets") if word in set(Market)]

@@ -1,11 +1,7 @@
 // The form of ConfigForm: draws the view that Python sends, and sends each edit to Python.
 // All decisions are made in Python; only the search for symbols runs in the browser.
+// Joined with pieces.js.
 
-const LEVELS = {
-  wrong: ["✕", "Wrong"],
-  cannot: ["⊘", "Cannot exist"],
-  note: ["ℹ", "Note"],
-};
 const STATES = {
   open: ["○", "Not complete"],
   held: ["◔", "Not planned"],
@@ -26,133 +22,8 @@ const FILES = [
   ["monthly", "Monthly", "one file a month"],
   ["auto", "Automatic", "monthly files for whole months if published, daily files elsewhere"],
 ];
-// Matches and chips to draw; the others are only counted.
+// Matches to draw; the others are only counted.
 const MATCHES = 60;
-const CHIPS = 40;
-// Milliseconds without a key press before typed text is sent.
-const PAUSE = 250;
-
-// Several forms may share a page, and ids must be unique.
-const module = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
-let ids = 0;
-const fresh = () => `bak-${module}-${++ids}`;
-
-// Create an element. Properties that begin with "on" add listeners; text is never HTML.
-function make(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (value === undefined || value === null || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "class") element.className = value;
-    else if (["checked", "value", "disabled", "hidden", "open"].includes(name)) element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
-  }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
-  return element;
-}
-
-const sign = (text) => make("span", { class: "bak-sign", "aria-hidden": "true" }, text);
-const formatted = (count) => count.toLocaleString("en");
-const button = (text, onclick, look = "bak-button") =>
-  make("button", { type: "button", class: look, onclick }, text);
-const link = (text, onclick) => button(text, onclick, "bak-link");
-
-// Draw only changed data, so that the focus does not move.
-function redrawer(draw) {
-  let before;
-  return (data) => {
-    const now = JSON.stringify(data);
-    if (now === before) return;
-    before = now;
-    draw(data);
-  };
-}
-
-// Keep one child for each item, by key, and update existing children in place.
-function keyed(parent, items, key, create, update) {
-  const present = new Map([...parent.children].map((child) => [child.dataset.key, child]));
-  const wanted = items.map((item) => {
-    const child = present.get(key(item)) ?? create(item);
-    child.dataset.key = key(item);
-    update(child, item);
-    return child;
-  });
-  const keep = new Set(wanted);
-  for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
-  wanted.forEach((child, index) => {
-    const current = parent.children[index] ?? null;
-    if (current !== child) parent.insertBefore(child, current);
-  });
-}
-
-// The messages of a field.
-function messages(field) {
-  const id = fresh();
-  const element = make("div", { id, class: "bak-messages", "aria-live": "polite" });
-  const refresh = redrawer((found) => {
-    element.replaceChildren(
-      ...found.map(({ level, text }) =>
-        make(
-          "p",
-          { class: `bak-message bak-${level}` },
-          sign(LEVELS[level][0]),
-          make("strong", {}, `${LEVELS[level][1]}: `),
-          text,
-        ),
-      ),
-    );
-  });
-  return { id, element, refresh: (view) => refresh(view.messages[field] ?? []) };
-}
-
-// A labelled row of the form, with the messages of its field below its children.
-function row(title, field, children, update = () => {}) {
-  const label = fresh();
-  const below = messages(field);
-  const element = make(
-    "div",
-    { class: "bak-row", role: "group", "aria-labelledby": label, "aria-describedby": below.id },
-    make("div", { class: "bak-label", id: label }, title),
-    make("div", { class: "bak-field" }, ...children, below.element),
-  );
-  const refresh = (view) => {
-    below.refresh(view);
-    update(view);
-  };
-  return { element, refresh };
-}
-
-// A checkbox that looks like a chip. A tick and a frame show its state, not only a colour.
-function tick(text, about, onchange) {
-  const box = make("input", { type: "checkbox", onchange: () => onchange(box.checked) });
-  const small = make("small", {}, about);
-  return make("label", { class: "bak-tick" }, box, make("span", {}, text, small));
-}
-
-// A text field that sends typed text after a pause, and is not overwritten while focused.
-function typed(properties, send) {
-  let timer;
-  let last;
-  const flush = () => {
-    clearTimeout(timer);
-    if (input.value !== last) send((last = input.value));
-  };
-  const input = make("input", {
-    autocomplete: "off",
-    spellcheck: "false",
-    ...properties,
-    oninput: () => {
-      clearTimeout(timer);
-      timer = setTimeout(flush, PAUSE);
-    },
-    onchange: flush,
-  });
-  input.show = (value) => {
-    if (document.activeElement === input) return;
-    input.value = last = value;
-  };
-  return input;
-}
 
 // ---------------------------------------------------------------------------------------
 // Symbols: search while typing, choose by key or mouse, or paste a list
@@ -315,8 +186,12 @@ function symbolField(market, title, known, send) {
     }
   }
 
-  const chips = make("div", { class: "bak-chips" });
-  const more = link("", () => edit(true));
+  const chips = chipBox(
+    input,
+    (symbol) => send({ do: "remove", market, text: symbol }),
+    () => send({ do: "replace", market, text: "" }),
+    () => edit(true),
+  );
   const area = make("textarea", { id: areaId, rows: "4", spellcheck: "false" });
   const editor = make(
     "div",
@@ -335,56 +210,22 @@ function symbolField(market, title, known, send) {
     area.value = [...chosen].join("\n");
     area.focus();
   }
-  const clear = link("Remove all", () => send({ do: "replace", market, text: "" }));
   const element = make(
     "div",
     { class: "bak-symbols" },
     make("label", { for: inputId, class: "bak-sublabel" }, title || "Add a symbol"),
     make("div", { class: "bak-search" }, input, popup),
     button("Paste a list …", () => edit(editor.hidden)),
-    chips,
+    chips.element,
     editor,
   );
-
-  const draw = redrawer((names) => {
-    const shown = names.slice(0, CHIPS);
-    more.textContent = `… and ${formatted(names.length - shown.length)} more`;
-    more.hidden = names.length <= CHIPS;
-    clear.hidden = names.length < 2;
-    const focused = [...chips.children].indexOf(document.activeElement?.closest(".bak-chip"));
-    chips.replaceChildren(
-      ...shown.map((symbol) =>
-        make(
-          "span",
-          { class: "bak-chip" },
-          symbol,
-          make(
-            "button",
-            {
-              type: "button",
-              "aria-label": `Remove ${symbol}`,
-              title: `Remove ${symbol}`,
-              onclick: () => send({ do: "remove", market, text: symbol }),
-            },
-            "✕",
-          ),
-        ),
-      ),
-      more,
-      clear,
-    );
-    // After a removal by key, focus the next chip.
-    if (focused >= 0) {
-      (chips.children[Math.min(focused, shown.length - 1)]?.querySelector("button") ?? input).focus();
-    }
-  });
 
   return {
     element,
     refresh(names) {
       chosen.clear();
       for (const name of names) chosen.add(name);
-      draw(names);
+      chips.draw(names);
       if (!popup.hidden && document.activeElement === input) {
         [...list.children].forEach((option, index) => {
           const on = chosen.has(options[index].symbol);
@@ -474,38 +315,6 @@ function symbols(model, send) {
 // ---------------------------------------------------------------------------------------
 // The other fields
 
-// One box for each option of a field.
-function boxes(title, field, look, send, update = () => {}) {
-  const ticks = make("div", { class: look });
-  return row(title, field, [ticks], (view) =>
-    keyed(
-      ticks,
-      view[field],
-      (item) => item.value,
-      (item) =>
-        tick(item.title ?? item.value, "", (on) =>
-          send({ do: "check", field, value: item.value, on }),
-        ),
-      (element, item) => {
-        element.querySelector("input").checked = item.on;
-        update(element, item);
-      },
-    ),
-  );
-}
-
-function markets(send) {
-  return boxes("Markets", "markets", "bak-ticks", send);
-}
-
-function dataTypes(send) {
-  return boxes("Data types", "data_types", "bak-cards", send, (element, item) => {
-    element.classList.toggle("bak-impossible", !item.possible);
-    const about = [item.about, item.hint && `(${item.hint})`].filter(Boolean).join(" ");
-    element.querySelector("small").textContent = about;
-  });
-}
-
 function intervals(send) {
   const rows = make("div", {});
   const body = row("Intervals", "intervals", [rows], (view) => {
@@ -552,56 +361,6 @@ function intervals(send) {
   return body;
 }
 
-function days(send) {
-  const group = fresh();
-  const set = (value) => send({ do: "set", field: "date_range", value });
-  const day = (label) => {
-    const id = fresh();
-    const input = typed({ id, type: "date" }, () => set({ start: from.input.value, end: to.input.value }));
-    return { input, element: make("label", { for: id, class: "bak-day" }, `${label} `, input) };
-  };
-  const from = day("from");
-  const to = day("to");
-  let shortcuts = {};
-  const range = make("input", {
-    type: "radio",
-    name: group,
-    onchange: () => set(shortcuts["Last 7 days"]),
-  });
-  const yesterday = make("input", { type: "radio", name: group, onchange: () => set(null) });
-  const quick = make("div", { class: "bak-quick" });
-  const count = make("p", { class: "bak-state" });
-  const drawQuick = redrawer((found) => {
-    const links = Object.entries(found).map(([title, value]) => link(title, () => set(value)));
-    quick.replaceChildren(...links);
-  });
-  const children = [
-    make(
-      "div",
-      { class: "bak-line" },
-      make("label", { class: "bak-plain" }, range, "Fixed"),
-      from.element,
-      to.element,
-      quick,
-    ),
-    make("label", { class: "bak-plain" }, yesterday, "Always yesterday (UTC), relative to the day of the run"),
-    count,
-  ];
-  return row("Days", "date_range", children, (view) => {
-    shortcuts = view.shortcuts;
-    drawQuick(shortcuts);
-    const chosen = view.fields.date_range ?? null;
-    range.checked = chosen !== null;
-    yesterday.checked = chosen === null;
-    for (const [part, name] of [[from, "start"], [to, "end"]]) {
-      part.input.disabled = chosen === null;
-      if (chosen) part.input.show(chosen[name]);
-    }
-    count.textContent = view.days;
-    count.hidden = !view.days;
-  });
-}
-
 function files(send) {
   const group = fresh();
   const boxes = FILES.map(([value, title, about]) => {
@@ -618,17 +377,6 @@ function files(send) {
     const chosen = view.fields.partition ?? "daily";
     for (const [value, box] of boxes) box.checked = value === chosen;
   });
-}
-
-function folder(send) {
-  const id = fresh();
-  const input = typed({ id, type: "text", class: "bak-wide" }, (value) =>
-    send({ do: "set", field: "output_directory", value }),
-  );
-  const label = make("label", { for: id }, "Output folder");
-  return row(label, "output_directory", [input], (view) =>
-    input.show(view.fields.output_directory ?? ""),
-  );
 }
 
 function engine(send) {
@@ -737,7 +485,7 @@ function keep(model, send) {
   const show = (mark, ...words) => state.replaceChildren(sign(mark), ...words);
   return {
     ...row("Save or copy", "keep", [buttons, state, shown]),
-    async replied() {
+    replied() {
       const reply = model.get("reply");
       unsure(Boolean(reply.unsure));
       if (reply.error) show("✕", make("strong", {}, "Not done: "), reply.error);
@@ -749,14 +497,7 @@ function keep(model, send) {
         text.value = reply.text;
         text.setAttribute("aria-label", `The configuration as ${language}`);
         shown.hidden = false;
-        try {
-          await navigator.clipboard.writeText(reply.text);
-          show("✓", `Copied as ${language}`);
-        } catch {
-          text.focus();
-          text.select();
-          show("ℹ", "Selected: press Ctrl+C or ⌘C to copy it");
-        }
+        copy(reply.text, text, state, `Copied as ${language}`);
       }
     },
   };
@@ -764,48 +505,28 @@ function keep(model, send) {
 
 // ---------------------------------------------------------------------------------------
 
-function render({ model, el }) {
-  const formId = fresh();
-  let turn = 0;
-  const send = (message) => model.send({ ...message, turn: [formId, ++turn] });
-  const archive = make("small", {});
-  const symbolRow = symbols(model, send);
-  const planRow = plan(model, send);
-  const keepRow = keep(model, send);
-  const parts = [
-    markets(send), dataTypes(send), intervals(send), symbolRow, days(send), files(send),
-    folder(send), engine(send), planRow, keepRow,
-  ];
-  const form = make(
-    "div",
-    // The shortcuts of the notebook do not apply to keys pressed in the form.
-    { class: "bak-form", role: "form", "aria-label": "What to collect", "data-lm-suppress-shortcuts": "true" },
-    make("div", { class: "bak-head" }, make("strong", {}, "What to collect"), archive),
-    ...parts.map((part) => part.element),
-  );
-  el.append(form);
-
-  const refresh = () => {
-    const view = model.get("view");
-    const [sender, answered] = view.answered ?? [];
-    // The view is older than the latest edit, whose answer follows.
-    if (sender === formId && answered < turn) return;
-    archive.textContent = view.archive ? `from ${view.archive}` : "";
-    for (const part of parts) part.refresh(view);
-  };
-  const listeners = {
-    "change:view": refresh,
-    "change:listed": symbolRow.listed,
-    "change:estimate": planRow.estimated,
-    "change:reply": keepRow.replied,
-  };
-  symbolRow.listed();
-  refresh();
-  planRow.estimated();
-  for (const [event, listener] of Object.entries(listeners)) model.on(event, listener);
-  return () => {
-    for (const [event, listener] of Object.entries(listeners)) model.off(event, listener);
-  };
+function render(context) {
+  const { model } = context;
+  return assemble(context, "What to collect", (send) => {
+    const symbolRow = symbols(model, send);
+    const planRow = plan(model, send);
+    const keepRow = keep(model, send);
+    const parts = [
+      markets("Markets", send), dataTypes("Data types", send), intervals(send), symbolRow,
+      days(send), files(send), folder(send), engine(send), planRow,
+      nextCell("Replace form by the name that you gave it, if it is another:"), keepRow,
+    ];
+    const drawn = () => {
+      symbolRow.listed();
+      planRow.estimated();
+    };
+    const listeners = {
+      "change:listed": symbolRow.listed,
+      "change:estimate": planRow.estimated,
+      "change:reply": keepRow.replied,
+    };
+    return { parts, listeners, drawn };
+  });
 }
 
 export default { render };

@@ -9,28 +9,22 @@ works while a cell runs.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, date, datetime
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import traitlets
 
 from binance_archive_kit.archive.endpoint import check_endpoint
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.archive.listing import ListingClient
-from binance_archive_kit.archive.matrix import load_matrix
-from binance_archive_kit.display.background import Worker
+from binance_archive_kit.archive.matrix import Matrix
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.errors import ArchiveKitError, ConfigurationError
-from binance_archive_kit.form import messages, model
+from binance_archive_kit.form import model
 from binance_archive_kit.form.edits import edited
-from binance_archive_kit.form.messages import Level, Messages
+from binance_archive_kit.form.field_widget import FieldWidget, script, today, watch
 from binance_archive_kit.planning.config import CollectionConfig, Config, read_config
 from binance_archive_kit.planning.planner import PlanningContext, check
 from binance_archive_kit.storage.store import Store
@@ -43,7 +37,7 @@ _UPDATE_INTERVAL = 0.3
 _MOST_FOLDERS = 500
 
 
-class ConfigForm(anywidget.AnyWidget):
+class ConfigForm(FieldWidget):
     """A notebook form that builds a configuration; it never downloads.
 
     The form offers only data that can exist, searches the symbols that the archive lists, and
@@ -80,36 +74,20 @@ class ConfigForm(anywidget.AnyWidget):
     >>> form.close()
     """
 
-    _esm = Path(__file__).with_name("widget.js")
-    _css = Path(__file__).with_name("widget.css")
+    _esm = script("widget.js")
 
-    fields = traitlets.Dict()
-    #: The data to draw: fields, options and messages.
-    view = traitlets.Dict().tag(sync=True)
-    #: The symbols that the archive lists, by market, and the state of the listing.
-    listed = traitlets.Dict().tag(sync=True)
     #: The plan of the configuration.
     estimate = traitlets.Dict().tag(sync=True)
     #: The result of the latest button.
     reply = traitlets.Dict().tag(sync=True)
 
     def __init__(self, config: Config | None = None, *, endpoint_url: str | None = None) -> None:
-        # Edits, answers of the archive, and the user's code run on several threads.
-        self._lock = threading.RLock()
-        self._matrix = load_matrix()
         self._names: dict[tuple[str, str], list[str]] = {}
-        self._listing: Worker[None] | None = None
         self._refused: dict[tuple[str, str], str] = {}
-        self._planning: Worker[None] | None = None
-        self._context: PlanningContext | None = None
-        self._answered: list[Any] = []
-        fields = model.starting_fields(_today()) if config is None else read_config(config).chosen()
+        fields = model.starting_fields(today()) if config is None else read_config(config).chosen()
         if endpoint_url is not None:
             fields["endpoint_url"] = check_endpoint(endpoint_url)
-        super().__init__()
-        self.on_msg(self._on_message)
-        self.observe(self._on_change, "fields")
-        self.fields = fields
+        super().__init__(fields)
 
     # The configuration
 
@@ -150,15 +128,6 @@ class ConfigForm(anywidget.AnyWidget):
         """
         self.config = CollectionConfig.from_json(Path(path))
 
-    def close(self) -> None:
-        """Stop asking the archive, and close the widget."""
-        with self._lock:
-            for worker in (self._listing, self._planning):
-                if worker is not None:
-                    worker.cancel()
-            self._listing = self._planning = None
-        super().close()
-
     def __repr__(self) -> str:
         if invalid := self.view.get("invalid"):
             return f"ConfigForm(not complete: {', '.join(invalid)})"
@@ -166,27 +135,21 @@ class ConfigForm(anywidget.AnyWidget):
 
     # Messages of the browser
 
-    def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
-        """Handle a message of the browser: an edit, or a button."""
-        with self._lock:
-            self._answered = message.get("turn", [])
-            match message:
-                case {"do": "copy", "as": "python" | "json" as language}:
-                    self._reply(lambda: {"copy": language, "text": self._text(language)})
-                case {"do": "save", "path": str() as path}:
-                    self._reply(lambda: self._save(path, sure=bool(message.get("sure"))))
-                case {"do": "load", "path": str() as path}:
-                    self._reply(lambda: self._load(path))
-                case {"do": "plan"}:
-                    self._plan_soon(requested=True)
-                case {"do": "list"}:
-                    self._refused.clear()
-                    self._refresh()
-                case _:
-                    fields = edited(self.fields, message)
-                    if fields == self.fields:
-                        self._refresh()
-                    self.fields = fields
+    def _act(self, message: Mapping[str, Any]) -> None:
+        match message:
+            case {"do": "copy", "as": "python" | "json" as language}:
+                self._reply(lambda: {"copy": language, "text": self._text(language)})
+            case {"do": "save", "path": str() as path}:
+                self._reply(lambda: self._save(path, sure=bool(message.get("sure"))))
+            case {"do": "load", "path": str() as path}:
+                self._reply(lambda: self._load(path))
+            case {"do": "plan"}:
+                self._plan_soon(requested=True)
+            case {"do": "list"}:
+                self._refused.clear()
+                self._refresh()
+            case _:
+                self._edit(edited(self.fields, message))
 
     def _reply(self, answer: Callable[[], dict[str, Any]]) -> None:
         try:
@@ -222,52 +185,24 @@ class ConfigForm(anywidget.AnyWidget):
             self._refresh()
             self._plan_soon()
 
-    def _refresh(self) -> None:
-        """Validate the fields, and send the browser the options and messages."""
-        read = partial(PlanningContext.read, warn=False)
-        context, found = messages.read_fields(self.fields, self._matrix, read)
-        matrix = context.matrix if context else self._matrix
-        invalid = _invalid_fields(found)
-        self._context = context
-        if context is not None:
-            known = self._known_symbols(context)
-            self._list_symbols(context, known)
-            _add(found, messages.request_messages(context.requests, invalid))
-            if "symbols" not in invalid:
-                unlisted = messages.unlisted_symbols(self.fields, known, matrix)
-                _add(found, {"symbols": unlisted} if unlisted else {})
-        # Messages without a field are shown beside the first one.
-        if general := found.pop("", []):
-            found["markets"] = [*general, *found.get("markets", ())]
-        today = _today()
-        self.view = {
-            "fields": self.fields,
+    def _options(self, matrix: Matrix) -> dict[str, Any]:
+        return {
             "markets": model.market_choices(self.fields),
             "data_types": model.type_choices(self.fields, matrix),
             "intervals": model.interval_choices(self.fields, matrix),
             "engine": model.engine_choices(self.fields),
-            "messages": {name: [*map(asdict, some)] for name, some in found.items()},
-            "invalid": invalid,
-            "days": model.days_in_words(self.fields),
-            "shortcuts": {
-                "Last 7 days": model.last_days(7, today),
-                "Last 30 days": model.last_days(30, today),
-                "Last month": model.last_month(today),
-            },
-            "archive": context.endpoint if context else "",
-            "titles": {market.value: market.title for market in Market},
-            "answered": self._answered,
+            "next": "result = bak.collect(form.config)",
         }
 
     # Symbols, in the background
 
     def _known_symbols(self, context: PlanningContext) -> dict[Market, list[str]]:
-        """Return the symbols of the markets whose folders are all listed."""
         known = {}
         for market, folders in model.symbol_folders(self.fields, context.matrix).items():
             lists = [self._names.get((context.endpoint, folder)) for folder in folders]
             if None not in lists:
                 known[market] = sorted({name for names in lists for name in names or ()})
+        self._list_symbols(context, known)
         return known
 
     def _list_symbols(
@@ -292,7 +227,7 @@ class ConfigForm(anywidget.AnyWidget):
             "text": text,
             "symbols": {market.value: names for market, names in known.items()},
         }
-        if state != "loading" or self._listing is not None:
+        if state != "loading" or "listing" in self._workers:
             return
 
         async def work() -> None:
@@ -301,20 +236,17 @@ class ConfigForm(anywidget.AnyWidget):
             with self._lock:
                 self._names |= found
                 self._refused |= dict.fromkeys(unknown - set(found), reason)
-                if self._listing is worker:
-                    self._listing = None
+                if self._workers.get("listing") is worker:
+                    del self._workers["listing"]
                     self._refresh()
 
-        worker = self._listing = Worker(work)
-        worker.start()
+        worker = self._start("listing", work)
 
     # The plan, in the background
 
     def _plan_soon(self, *, requested: bool = False) -> None:
         """Start planning, unless edits follow soon or the plan would ask for many folders."""
-        if self._planning is not None:
-            self._planning.cancel()
-            self._planning = None
+        self._stop("planning")
         context = self._context
         if self.view["invalid"] or context is None:
             self._estimate("open", "The plan is made when no field is missing or invalid.")
@@ -329,11 +261,10 @@ class ConfigForm(anywidget.AnyWidget):
 
         def show(state: str, text: str, html: str = "") -> None:
             with self._lock:
-                if self._planning is worker:  # no newer plan has replaced this one
+                if self._workers.get("planning") is worker:  # no newer plan has replaced this one
                     self._estimate(state, text, html)
 
-        worker = self._planning = Worker(lambda: _plan(context, show))
-        worker.start()
+        worker = self._start("planning", lambda: _plan(context, show))
 
     def _estimate(self, state: str, text: str, html: str = "") -> None:
         self.estimate = {"state": state, "text": text, "html": html}
@@ -358,29 +289,11 @@ async def _plan(context: PlanningContext, show: Callable[..., None]) -> None:
     """Plan after a pause, and show the progress and the outcome."""
     await asyncio.sleep(_PAUSE)
     progress = Progress()
-    planning = asyncio.ensure_future(context.plan(progress))
     try:
-        while not (await asyncio.wait({planning}, timeout=_UPDATE_INTERVAL))[0]:
-            show("asking", progress.line())
+        plan = await watch(
+            context.plan(progress), lambda: show("asking", progress.line()), _UPDATE_INTERVAL
+        )
         free = Store(context.config.output_directory).free_bytes()
-        show(**model.estimate_of(planning.result(), free))
+        show(**model.estimate_of(plan, free))
     except (ArchiveKitError, OSError) as error:
         show("failed", f"The plan cannot be made: {error}")
-    finally:
-        # Waiting for the cancelled task lets it close its connections.
-        planning.cancel()
-        await asyncio.gather(planning, return_exceptions=True)
-
-
-def _today() -> date:
-    return datetime.now(UTC).date()
-
-
-def _invalid_fields(found: Messages) -> list[str]:
-    return [name for name, some in found.items() if any(m.level is Level.WRONG for m in some)]
-
-
-def _add(found: Messages, more: Messages) -> None:
-    """Append messages to those of each field."""
-    for name, some in more.items():
-        found[name] = [*found.get(name, ()), *some]

@@ -14,7 +14,7 @@ from itertools import chain
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import prefix_of
 from binance_archive_kit.errors import ArchiveKitError, ChangedFile, FileError, file_error
-from binance_archive_kit.query.known_files import KnownFiles
+from binance_archive_kit.query.known_files import FEW, KnownFiles
 from binance_archive_kit.reading.chunks import Chunk, Notes
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
@@ -48,7 +48,9 @@ class Proofs:
         self._files = files
         #: Since when records are looked up.
         self._as_of = time.time_ns()
-        self._found: dict[str, dict[str, ProofRecord]] = {}
+        self._found: dict[str, ProofRecord] = {}
+        #: Keys, and prefixes of folders, whose proofs were looked up.
+        self._looked_up: set[str] = set()
         self._expected: frozenset[str] = frozenset()
 
     def check(self, file: StoredFile) -> None:
@@ -65,6 +67,7 @@ class Proofs:
             # A collection may have put it in place, and not recorded its proof yet.
             time.sleep(COMMIT_DELAY)
             self._as_of = time.time_ns()
+            self._looked_up.clear()
             self._found.clear()
             if self._is_unchanged(file):
                 return
@@ -95,7 +98,7 @@ class Proofs:
             return error
         with suppress(ArchiveKitError, OSError):
             self._records.forget([file.key])
-        self._found.clear()
+        self._found.pop(file.key, None)
         return ChangedFile(
             file.path,
             "its bytes are no longer the proven ones, though its size and times are unchanged "
@@ -113,7 +116,7 @@ class Proofs:
         files = {each.key: each for each in (*others, file)}
         proofs = {key: self._proof(each) for key, each in files.items()}
         for key, proven in rehash_moved(self._records, files.values(), proofs).items():
-            self._found[prefix_of(key)][key] = proven
+            self._found[key] = proven
         proof = self._proof(file)
         return proof is None or proof.is_of(file.stamp)
 
@@ -121,18 +124,22 @@ class Proofs:
         if not file.is_zip:
             return None
         prefix = prefix_of(file.key)
-        if prefix not in self._found:
+        if self._looked_up.isdisjoint((file.key, prefix)):
             # Opening the records takes longer than reading those of many folders.
-            folders = {prefix, *self._expected}
-            self._expected = frozenset()
-            self._found.update((folder, {}) for folder in folders)
-            for key, proof in self._records.proofs(*folders).items():
-                self._found[prefix_of(key)][key] = proof
-        return self._found[prefix].get(file.key)
+            expected, self._expected = self._expected, frozenset()
+            if file.key in expected and len(expected) <= FEW:
+                self._read((), expected)
+            else:
+                self._read({prefix, *map(prefix_of, expected)}, ())
+        return self._found.get(file.key)
 
-    def expect(self, prefixes: Iterable[str]) -> None:
-        """Look these folders up together with the first one that is needed."""
-        self._expected = frozenset(prefixes)
+    def _read(self, prefixes: Collection[str], keys: Collection[str]) -> None:
+        self._found |= self._records.proofs(*prefixes, keys=keys)
+        self._looked_up.update(prefixes, keys)
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Look these files up together with the first one that is needed."""
+        self._expected = frozenset(keys)
 
 
 Skip = Callable[[FileError], None]
@@ -239,9 +246,9 @@ class FileLookup(Notes):
             return replace(file, stamp=stamp)
         return file
 
-    def expect(self, prefixes: Iterable[str]) -> None:
-        """Look up the proofs of these folders together."""
-        self._proofs.expect(prefixes)
+    def expect(self, keys: Iterable[str]) -> None:
+        """Look up the proofs of these files together."""
+        self._proofs.expect(keys)
 
     def completed(self, task: FileTask, stats: FileStats) -> None:
         """Remember the statistics of a file that was read to its end."""

@@ -44,8 +44,8 @@ from binance_archive_kit.storage.proof import Stamp
 #: Changes when files are read differently than before, so that nothing old is used.
 VERSION = 3
 _DECIMAL = "decimal_"
-#: Up to so many files, statistics are read one by one.
-_FEW = 2000
+#: Up to this number, files are looked up one by one in a database.
+FEW = 2000
 _NONE: frozenset[Irregularity] = frozenset()
 #: Returns the fields of statistics as they are; `dataclasses.astuple` would copy each deeply.
 #: Without the first and the last one, the stamp and the irregularities, which are converted.
@@ -171,7 +171,7 @@ class KnownFiles:
         if loaded is None:
             return stats
         missing = None if needed is None else [key for key in needed if key not in loaded]
-        if missing is None or len(missing) > _FEW:
+        if missing is None or len(missing) > FEW:
             self._loaded[feed.table] = None
             stats.update(dict(self._read_stats(feed)) | stats)
         elif missing:

@@ -299,10 +299,10 @@ class ScanPlanner:
         for _, group in _by_name(streams):
             if any(self._pruner.folder_may_match(stored.folder) for stored in group):
                 self._months += self._matching_months(group)
-        folders = list(chain.from_iterable(chain.from_iterable(self._months)))
-        keys = dict.fromkeys(file.key for _, files in folders for file in files)
+        parts = chain.from_iterable(chain.from_iterable(self._months))
+        keys = dict.fromkeys(file.key for _, files in parts for file in files)
         self._context.known.refresh(self._feed, list(keys))
-        self._lookup.expect({stored.folder.prefix for stored, _ in folders})
+        self._lookup.expect(keys)
         self._lookup.profile_leads(chain.from_iterable(parts for parts, _ in self._months))
         months = [self._month(parts, before) for parts, before in self._months]
         return [month for month in months if month is not None]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
-from binance_archive_kit.archive.keys import Span, Stream, key_range
+from binance_archive_kit.archive.keys import Span, Stream, key_range, range_of_one
 from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, DiskSpaceError
 from binance_archive_kit.storage.databases import (
     COUNT,
@@ -63,6 +63,7 @@ _TABLES = {
     "places": Table({"key": TEXT, "place": TEXT}, unique="place"),
     "selections": Table({"name": TEXT, "value": JSON}),
     "selected": Table({"stream": TEXT, "first": TEXT, "last": TEXT}),
+    "unfinished": Table({"stream": TEXT, "since": TEXT}),
 }
 #: Nanoseconds during which a file may change again without a new modification time.
 _UNSETTLED = 2_000_000_000
@@ -101,12 +102,12 @@ class Records:
 
     # Proofs
 
-    def proofs(self, *prefixes: str) -> dict[str, ProofRecord]:
-        """Return the proofs of the files whose keys begin with one of the prefixes.
+    def proofs(self, *prefixes: str, keys: Iterable[str] = ()) -> dict[str, ProofRecord]:
+        """Return the proofs of the files whose keys begin with a prefix, or are among `keys`.
 
         Reads no file; the files may have changed, or gone, since they were proven.
         """
-        rows = self.proof_rows(prefixes, "sha256", "proven_by")
+        rows = self.proof_rows(prefixes, "sha256", "proven_by", keys=keys)
         return {
             key: ProofRecord(
                 Stamp(size, mtime, ctime or 0, inode or 0), sha256, by == ProvenBy.SHA256
@@ -114,10 +115,12 @@ class Records:
             for key, size, mtime, ctime, inode, sha256, by in rows
         }
 
-    def proof_rows(self, prefixes: Iterable[str], *columns: str) -> list[Row]:
-        """Return key, stamp and further columns of the proofs below some prefixes."""
+    def proof_rows(
+        self, prefixes: Iterable[str], *columns: str, keys: Iterable[str] = ()
+    ) -> list[Row]:
+        """Return key, stamp and further columns of the proofs below some prefixes, or of `keys`."""
         names = ("key", *Stamp._fields, *columns)
-        ranges = map(key_range, prefixes)
+        ranges = [*map(key_range, prefixes), *map(range_of_one, keys)]
         restamped = _RESTAMPED.get(str(self.root))
         if not restamped:
             return self._database.rows("proofs", names, ranges)
@@ -257,8 +260,7 @@ class Records:
         """
         rows = [(name, json.dumps(value)) for name, value in selections.items()]
         days = [
-            ("/".join((*astuple(stream)[:3], stream.interval or "")), str(first), str(last))
-            for stream, (first, last) in streams.items()
+            (_name_of(stream), str(first), str(last)) for stream, (first, last) in streams.items()
         ]
 
         def write(connection: sqlite3.Connection) -> None:
@@ -281,10 +283,43 @@ class Records:
         for text, first, last in self._database.rows("selected"):
             # A damaged record may name no stream.
             with suppress(ValueError):
-                market, data_type, symbol, interval = text.split("/")
-                kind = Interval(interval) if interval else None
-                stream = Stream(Market(market), DataType(data_type), symbol, kind)
-                found[stream] = date.fromisoformat(first), date.fromisoformat(last)
+                found[_stream_of(text)] = date.fromisoformat(first), date.fromisoformat(last)
+        return found
+
+    # Unfinished updates
+
+    def record_unfinished(self, streams: Mapping[Stream, date | None]) -> None:
+        """Record from which UTC day on streams lack files that an update requested.
+
+        Parameters
+        ----------
+        streams : mapping of Stream to date or None
+            None if a stream lacks none.
+        """
+        recorded = self.unfinished()
+        done = [(_name_of(each),) for each, day in streams.items() if not day and each in recorded]
+        rows = [
+            (_name_of(each), str(day))
+            for each, day in streams.items()
+            if day and recorded.get(each) != day
+        ]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM unfinished WHERE stream = ?", done)
+            connection.executemany(
+                "INSERT OR REPLACE INTO unfinished (stream, since) VALUES (?,?)", rows
+            )
+
+        if done or rows:
+            self._database.write(write)
+
+    def unfinished(self) -> dict[Stream, date]:
+        """Return the first UTC day that an unfinished update requested of each stream."""
+        found = {}
+        for text, since in self._database.rows("unfinished"):
+            # A damaged record may name no stream.
+            with suppress(ValueError):
+                found[_stream_of(text)] = date.fromisoformat(since)
         return found
 
     # Locations
@@ -349,6 +384,24 @@ class Records:
 
     def _write_rows(self, statement: str, rows: Sequence[Row]) -> None:
         self._database.write(lambda connection: connection.executemany(statement, rows))
+
+
+def _name_of(stream: Stream) -> str:
+    """Return the name of a stream in the records."""
+    return "/".join((*astuple(stream)[:3], stream.interval or ""))
+
+
+def _stream_of(name: str) -> Stream:
+    """Return the stream of a name in the records.
+
+    Raises
+    ------
+    ValueError
+        If it names none.
+    """
+    market, data_type, symbol, interval = name.split("/")
+    kind = Interval(interval) if interval else None
+    return Stream(Market(market), DataType(data_type), symbol, kind)
 
 
 def _with_new_stamp(row: Row, restamped: ProofRecord | None) -> Row:

@@ -23,6 +23,8 @@ HEAVY = [
     "anywidget",
     "jupyterlab",
     "prefect",
+    "pandas",
+    "nautilus_trader",
     "polars",
     "duckdb",
     "pydantic",

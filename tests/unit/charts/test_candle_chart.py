@@ -389,7 +389,7 @@ def test_invalid_arguments(root: Path, given: dict[str, Any], message: str) -> N
         (pl.concat([walk(9), walk(9)]), {}, "several candles of one time"),
         (walk(9).with_columns(symbol=pl.lit("X")), {"symbol": "Y"}, "symbol: 'Y' is not valid"),
         (walk(9), {"on_error": "skip"}, "on_error: a frame takes no options"),
-        (walk(9), {"interval": "1x"}, "'1x' is not a length of time"),
+        (walk(9), {"interval": "1x"}, "interval: '1x' is not a length of time"),
         (
             walk(99_000, timedelta(seconds=1)),
             {"every": "1s"},

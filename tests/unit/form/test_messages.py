@@ -40,10 +40,7 @@ def test_nothing_is_wrong_with_a_complete_form() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "words"),
     [
-        ({"markets": []}, "markets", "the list is empty; name at least one"),
-        ({"data_types": []}, "data_types", "the list is empty"),
         ({"data_types": ["kline"]}, "data_types", "did you mean 'klines'"),
-        ({"symbols": []}, "symbols", "the list is empty"),
         ({"symbols": ["a/b"]}, "symbols", "'a/b' cannot be a symbol"),
         ({"symbols": {"spot": ["x"]}}, "symbols", "symbols[spot]: 'x' is not valid"),
         ({"intervals": {"klines": ["2m"]}}, "intervals", "'2m' is not valid"),
@@ -53,7 +50,7 @@ def test_nothing_is_wrong_with_a_complete_form() -> None:
             "date_range",
             "is after end",
         ),
-        ({"output_directory": None}, "output_directory", "required, and not given"),
+        ({"output_directory": ""}, "output_directory", "is empty"),
         ({"partition": "weekly"}, "partition", "Valid: daily, monthly, auto"),
         ({"batch_size": "many"}, "batch_size", "'many' is not valid"),
         ({"timeout_seconds": -1}, "timeout_seconds", "-1 is not valid"),
@@ -67,6 +64,23 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert list(found) == [field]
     assert words in found[field][0].text
     assert found[field][0].level is Level.WRONG
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"markets": []}, "markets", "a market"),
+        ({"data_types": []}, "data_types", "a data type"),
+        ({"symbols": []}, "symbols", "a symbol, or a pattern such as *USDT"),
+        ({"symbols": None}, "symbols", "a symbol, or a pattern such as *USDT"),
+        ({"output_directory": None}, "output_directory", "a folder for the files"),
+    ],
+)
+def test_what_is_not_entered_yet_is_needed_and_not_wrong(
+    changes: dict[str, Any], field: str, words: str
+) -> None:
+    _, found = read_fields(fields_of(**changes), MATRIX, as_given)
+    assert found == {field: [messages.FieldMessage(Level.NEEDED, words)]}
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

@@ -94,6 +94,10 @@ def test_a_new_form_wants_symbols(show: Show, server: LocalS3) -> None:
     with pytest.raises(ConfigurationError, match="symbols: the list is empty"):
         _ = form.config
     assert form.estimate["state"] == "open"
+    # Nothing was entered that could be wrong.
+    assert [*form.view["messages"]] == ["symbols"]
+    assert [each["level"] for each in form.view["messages"]["symbols"]] == ["needed"]
+    assert form.view["next"] == "result = bak.collect(form.config)"
     told(form, do="add", market=None, text="btcusdt ethusdt")
     assert form.config.symbols == ("BTCUSDT", "ETHUSDT")
     assert form.config.endpoint_url == server.url
