@@ -34,6 +34,7 @@ The packages, from the ground up; each imports only from lower ones::
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest
     export       wide frames of many symbols, folders of Parquet for other engines
+    upkeep       bring a store up to date, free its space
     workflow     the documented names, and a Prefect flow
     cli          the command ``binance-archive``; ``__main__`` runs it by ``python -m``
 """

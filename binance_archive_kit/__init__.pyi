@@ -37,14 +37,20 @@ from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
 from .query.joins import join_known, known_at
+from .query.labels import forward_returns
 from .query.loaders import klines_with_funding, load_klines, ohlcv
 from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.scan_reader import ScanReport
+from .query.spot_basis import basis
 from .query.sql import sql
+from .query.trade_bars import dollar_bars, volume_bars
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
 from .tables.tables import TableUse
+from .upkeep.deletion import prune
+from .upkeep.deletion_result import Pruning
+from .upkeep.updating import update
 
 __all__ = [
     "Absence",
@@ -79,6 +85,7 @@ __all__ = [
     "ParquetExport",
     "Partition",
     "Plan",
+    "Pruning",
     "Reason",
     "ScanReport",
     "Schema",
@@ -92,12 +99,15 @@ __all__ = [
     "acollect",
     "aplan",
     "backtest_coverage",
+    "basis",
     "catalog",
     "collect",
     "connect",
     "coverage",
     "demo_archive",
     "demo_config",
+    "dollar_bars",
+    "forward_returns",
     "join_known",
     "klines_with_funding",
     "known_at",
@@ -105,6 +115,7 @@ __all__ = [
     "ohlcv",
     "panel",
     "plan",
+    "prune",
     "scan",
     "schema",
     "sql",
@@ -113,7 +124,9 @@ __all__ = [
     "to_pandas",
     "to_parquet",
     "universe",
+    "update",
     "verify",
+    "volume_bars",
 ]
 
 __version__: str

@@ -168,6 +168,16 @@ def scan_feed(
     return frame if rows is selection else frame.filter(*_conditions(feed, selection))
 
 
+def read_batches(
+    engine: Engine, feed: FeedTable, selection: Selection, columns: Sequence[str]
+) -> Iterator[pl.DataFrame]:
+    """Yield some columns of the selected rows, in order, in parts that fit in memory."""
+    where = [*_conditions(feed, selection)]
+    names = [*columns, *(name for name in ("symbol", feed.time) if name not in columns)]
+    for frame in _frames(engine, feed, selection, names, None, None):
+        yield frame.filter(where).select(columns)
+
+
 def _conditions(feed: FeedTable, selection: Selection) -> Iterator[pl.Expr]:
     """Yield a selection as conditions on rows."""
     if selection.symbols is not None:
@@ -267,12 +277,22 @@ class UniqueRows:
         if falls:
             frame = frame.sort(*names, feed.time, maintain_order=True)
             _, has_duplicates = _steps(frame, names, feed.time)
-        return self._unique(feed, lazy, frame, [*names, feed.time]) if has_duplicates else frame
+        return self.unique(feed, lazy, frame, [*names, feed.time]) if has_duplicates else frame
 
-    def _unique(
+    def unique(
         self, feed: FeedTable, lazy: pl.LazyFrame, frame: pl.DataFrame, key: list[str]
     ) -> pl.DataFrame:
-        """Drop exact duplicates, and reject different rows with one key."""
+        """Drop exact duplicates, and reject different rows with one key.
+
+        Parameters
+        ----------
+        feed : FeedTable
+        lazy : polars.LazyFrame
+            A scan that has the rows of the frame, from which copies are compared.
+        frame : polars.DataFrame
+        key : list of str
+            Columns that identify a row; the last one is its time.
+        """
         duplicated = frame.group_by(key).len().filter(pl.col("len") > 1)
         times = duplicated[feed.time].unique()
         rows = (

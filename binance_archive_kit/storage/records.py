@@ -63,6 +63,7 @@ _TABLES = {
     "places": Table({"key": TEXT, "place": TEXT}, unique="place"),
     "selections": Table({"name": TEXT, "value": JSON}),
     "selected": Table({"stream": TEXT, "first": TEXT, "last": TEXT}),
+    "unfinished": Table({"stream": TEXT, "since": TEXT}),
 }
 #: Nanoseconds during which a file may change again without a new modification time.
 _UNSETTLED = 2_000_000_000
@@ -259,8 +260,7 @@ class Records:
         """
         rows = [(name, json.dumps(value)) for name, value in selections.items()]
         days = [
-            ("/".join((*astuple(stream)[:3], stream.interval or "")), str(first), str(last))
-            for stream, (first, last) in streams.items()
+            (_name_of(stream), str(first), str(last)) for stream, (first, last) in streams.items()
         ]
 
         def write(connection: sqlite3.Connection) -> None:
@@ -283,10 +283,43 @@ class Records:
         for text, first, last in self._database.rows("selected"):
             # A damaged record may name no stream.
             with suppress(ValueError):
-                market, data_type, symbol, interval = text.split("/")
-                kind = Interval(interval) if interval else None
-                stream = Stream(Market(market), DataType(data_type), symbol, kind)
-                found[stream] = date.fromisoformat(first), date.fromisoformat(last)
+                found[_stream_of(text)] = date.fromisoformat(first), date.fromisoformat(last)
+        return found
+
+    # Unfinished updates
+
+    def record_unfinished(self, streams: Mapping[Stream, date | None]) -> None:
+        """Record from which UTC day on streams lack files that an update requested.
+
+        Parameters
+        ----------
+        streams : mapping of Stream to date or None
+            None if a stream lacks none.
+        """
+        recorded = self.unfinished()
+        done = [(_name_of(each),) for each, day in streams.items() if not day and each in recorded]
+        rows = [
+            (_name_of(each), str(day))
+            for each, day in streams.items()
+            if day and recorded.get(each) != day
+        ]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM unfinished WHERE stream = ?", done)
+            connection.executemany(
+                "INSERT OR REPLACE INTO unfinished (stream, since) VALUES (?,?)", rows
+            )
+
+        if done or rows:
+            self._database.write(write)
+
+    def unfinished(self) -> dict[Stream, date]:
+        """Return the first UTC day that an unfinished update requested of each stream."""
+        found = {}
+        for text, since in self._database.rows("unfinished"):
+            # A damaged record may name no stream.
+            with suppress(ValueError):
+                found[_stream_of(text)] = date.fromisoformat(since)
         return found
 
     # Locations
@@ -351,6 +384,24 @@ class Records:
 
     def _write_rows(self, statement: str, rows: Sequence[Row]) -> None:
         self._database.write(lambda connection: connection.executemany(statement, rows))
+
+
+def _name_of(stream: Stream) -> str:
+    """Return the name of a stream in the records."""
+    return "/".join((*astuple(stream)[:3], stream.interval or ""))
+
+
+def _stream_of(name: str) -> Stream:
+    """Return the stream of a name in the records.
+
+    Raises
+    ------
+    ValueError
+        If it names none.
+    """
+    market, data_type, symbol, interval = name.split("/")
+    kind = Interval(interval) if interval else None
+    return Stream(Market(market), DataType(data_type), symbol, kind)
 
 
 def _with_new_stamp(row: Row, restamped: ProofRecord | None) -> Row:
