@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from binance_archive_kit.charts.candle_rows import NO_CANDLE, CandleRows, from_frame, from_store
 from binance_archive_kit.charts.time_axis import (
     Numbers,
     describe_range,
+    format_amount,
     show_prices,
     show_times,
     to_number,
@@ -38,6 +40,7 @@ from binance_archive_kit.display.theme import (
 )
 from binance_archive_kit.errors import arguments, check_flag, field_error
 from binance_archive_kit.quality.heatmap import KIND_COLOURS
+from binance_archive_kit.quality.timeline import GapKind
 from binance_archive_kit.query.bars import Length
 from binance_archive_kit.query.open_store import Source
 from binance_archive_kit.query.polars_scan import Moment
@@ -46,6 +49,8 @@ from binance_archive_kit.query.polars_scan import Moment
 _BARS, _MOST_BARS = 36, 100
 #: Share of a bar's time that its body is wide.
 _BODY = 0.7
+#: Gaps of a kind that are named.
+_NAMED = 3
 #: Inches of a letter of a label.
 _LETTER = 0.6 * TEXT_SIZE / 72
 #: Points between axes and title if there are labels of gaps between them.
@@ -171,7 +176,7 @@ def _draw(
     if volume:
         set_label(lower.yaxis, "volume", rows.volume_unit)
         lower.yaxis.set_major_locator(MaxNLocator(3))
-        lower.yaxis.set_major_formatter(EngFormatter(sep=" "))
+        lower.yaxis.set_major_formatter(FuncFormatter(format_amount))
         lower.set_ylim(0, max(1.05 * float(bars["volume"].max() or 0), 1e-9))  # type: ignore[arg-type]
     kinds = [kind for kind in (*KIND_COLOURS, NO_CANDLE) if (rows.gaps["kind"] == kind).any()]
     for axes in {upper, lower}:
@@ -236,8 +241,16 @@ def _shade(axes: Axes, gaps: pl.DataFrame, kinds: Iterable[str]) -> None:
 
 
 def _style(kind: str) -> dict[str, Any]:
+    """Return the look of a kind: faint where no row was due, hatched without a known reason."""
     colour = KIND_COLOURS.get(kind, INK)
-    return {"facecolor": (colour, 0.3), "edgecolor": (colour, 0.8), "linewidth": 0.6}
+    hatch = "////" if kind == NO_CANDLE else ""
+    alpha = 0.3 if kind == NO_CANDLE or GapKind(kind).is_missing else 0.15
+    return {
+        "facecolor": (colour, alpha),
+        "edgecolor": (colour, 0.6),
+        "linewidth": 0.6,
+        "hatch": hatch,
+    }
 
 
 def _patch(kind: str) -> Patch:
@@ -245,18 +258,21 @@ def _patch(kind: str) -> Patch:
 
 
 def _label_gaps(axes: Axes, gaps: pl.DataFrame, width: float) -> None:
-    """Name gaps above the axes, the longest first, as far as there is room."""
+    """Name the longest gaps of each kind above the axes, as far as there is room."""
     left, right = axes.get_xlim()
     families, names = legible(map(render.plain, gaps["kind"]))
     starts, ends = to_numbers(gaps["start"]), to_numbers(gaps["end"])
     taken: list[tuple[float, float]] = []
+    named: Counter[str] = Counter()
     for index in np.argsort(starts - ends, kind="stable").tolist():
         half = len(names[index]) * _LETTER / width / 2
         middle = ((starts[index] + ends[index]) / 2 - left) / (right - left)
         middle = min(max(middle, half), 1 - half)
-        if any(middle - half < two and middle + half > one for one, two in taken):
+        overlaps = any(middle - half < two and middle + half > one for one, two in taken)
+        if overlaps or named[names[index]] == _NAMED:
             continue
         taken.append((middle - half, middle + half))
+        named[names[index]] += 1
         axes.text(
             middle, 1.01, names[index], transform=axes.transAxes, color=INK, fontsize=TEXT_SIZE - 1,
             ha="center", va="bottom", fontfamily=families,
