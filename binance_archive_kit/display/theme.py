@@ -50,11 +50,14 @@ def check_size(size: object) -> None:
         )
 
 
-def new_axes(size: tuple[float, float]) -> Axes:
-    """Return the axes of a new figure of pyplot, which notebooks display by themselves."""
+def new_axes(size: tuple[float, float], description: str) -> Axes:
+    """Return the axes of a new figure that pyplot knows, so that it is shown after the cell."""
     from matplotlib import pyplot
 
-    _, axes = pyplot.subplots(figsize=size, layout="constrained", facecolor="none")
+    from binance_archive_kit.display.inline_figure import InlineFigure
+
+    figure = pyplot.figure(FigureClass=InlineFigure, figsize=size, description=description)
+    axes: Axes = figure.subplots()
     return axes
 
 

@@ -82,9 +82,9 @@ class Heatmap:
         """Width and height at which the names are legible."""
         return 10.0, 1.1 + 0.19 * len(self.names)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
+    def plot(self, axes: Axes | None = None, description: str = "") -> Axes:
         """Draw the heatmap, by default on a new figure of pyplot."""
-        axes = theme.new_axes(self.inches) if axes is None else axes
+        axes = theme.new_axes(self.inches, description) if axes is None else axes
         self.draw(axes)
         return axes
 
