@@ -1,6 +1,8 @@
 from .archive.absence import Absence, Reason
 from .archive.enums import DataType, Interval, Market, Partition
 from .archive.schemas import Column, Schema, schema
+from .charts.candle_chart import candles
+from .charts.line_chart import lines
 from .demo.archive import DemoArchive, demo_archive, demo_config
 from .download.collect import acollect, collect
 from .download.events import MetricsCollector
@@ -43,6 +45,7 @@ from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.scan_reader import ScanReport
 from .query.spot_basis import basis
 from .query.sql import sql
+from .query.trade_bars import dollar_bars, volume_bars
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
@@ -99,16 +102,19 @@ __all__ = [
     "aplan",
     "backtest_coverage",
     "basis",
+    "candles",
     "catalog",
     "collect",
     "connect",
     "coverage",
     "demo_archive",
     "demo_config",
+    "dollar_bars",
     "forward_returns",
     "join_known",
     "klines_with_funding",
     "known_at",
+    "lines",
     "load_klines",
     "ohlcv",
     "panel",
@@ -124,6 +130,7 @@ __all__ = [
     "universe",
     "update",
     "verify",
+    "volume_bars",
 ]
 
 __version__: str
