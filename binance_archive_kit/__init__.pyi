@@ -1,6 +1,8 @@
 from .archive.absence import Absence, Reason
 from .archive.enums import DataType, Interval, Market, Partition
 from .archive.schemas import Column, Schema, schema
+from .charts.candle_chart import candles
+from .charts.line_chart import lines
 from .demo.archive import DemoArchive, demo_archive, demo_config
 from .download.collect import acollect, collect
 from .download.events import MetricsCollector
@@ -101,6 +103,7 @@ __all__ = [
     "aplan",
     "backtest_coverage",
     "basis",
+    "candles",
     "catalog",
     "collect",
     "connect",
@@ -113,6 +116,7 @@ __all__ = [
     "klines_with_derivatives",
     "klines_with_funding",
     "known_at",
+    "lines",
     "load_klines",
     "ohlcv",
     "panel",

@@ -74,12 +74,27 @@ def parse_selection(
     for interval in sorted(chosen_intervals or ()):
         if interval not in known_intervals:
             raise _not_in_store(feed, "intervals", interval, known_intervals, chosen_symbols)
+    return Selection(chosen_symbols, chosen_intervals, *parse_limits(start, end))
+
+
+def parse_limits(
+    start: Moment | None, end: Moment | None
+) -> tuple[datetime | None, datetime | None]:
+    """Parse the limits of times; return them as naive UTC, the end exclusive.
+
+    A day as `end` is included.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is invalid, or the start is not before the end.
+    """
     first, until = _time("start", start), _time("end", end)
     if until is not None and is_whole_day(end):
         until = until + _DAY if until < _LAST_DAY else None
     if first is not None and until is not None and first >= until:
         raise field_error("start", f"{start} is not before end: {end}")
-    return Selection(chosen_symbols, chosen_intervals, first, until)
+    return first, until
 
 
 def _names(field: str, names: str | Iterable[str] | None) -> frozenset[str] | None:

@@ -159,14 +159,14 @@ def test_labels_lie_within_the_picture_and_do_not_overlap(
 def test_symbols_are_legible() -> None:
     """No font here may have the characters; drawing them would warn."""
     for symbol in (EVIL, "币安人生USDT", "$\\bad{"):
-        assert small(symbol)._heatmap().png().startswith(b"\x89PNG")
+        assert small(symbol)._heatmap().figure("").png().startswith(b"\x89PNG")
         years = large(1, date(2024, 1, 1), 500, 4)
         renamed = replace(
             years,
             streams=years.streams.with_columns(symbol=pl.lit(symbol)),
             days=years.days.with_columns(symbol=pl.lit(symbol)),
         )
-        assert renamed._heatmap().png().startswith(b"\x89PNG")
+        assert renamed._heatmap().figure("").png().startswith(b"\x89PNG")
 
 
 def test_an_empty_report_has_no_picture() -> None:
