@@ -34,7 +34,7 @@ The packages, from the ground up; each imports only from lower ones::
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest
     charts       candles with their gaps, lines of many symbols
-    export       wide frames of many symbols, folders of Parquet for other engines
+    export       wide frames of many symbols, Parquet and backtest engines, checked for gaps
     upkeep       bring a store up to date, free its space
     workflow     the documented names, and a Prefect flow
     cli          the command ``binance-archive``; ``__main__`` runs it by ``python -m``

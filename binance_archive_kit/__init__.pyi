@@ -38,6 +38,7 @@ from .quality.backtest import BacktestCoverage
 from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
+from .query.derivatives import klines_with_derivatives
 from .query.joins import join_known, known_at
 from .query.labels import forward_returns
 from .query.loaders import klines_with_funding, load_klines, ohlcv
@@ -112,6 +113,7 @@ __all__ = [
     "dollar_bars",
     "forward_returns",
     "join_known",
+    "klines_with_derivatives",
     "klines_with_funding",
     "known_at",
     "lines",

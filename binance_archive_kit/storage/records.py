@@ -18,7 +18,12 @@ from typing import Any, NamedTuple
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import Span, Stream, key_range, range_of_one
-from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, DiskSpaceError
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    ArchiveKitWarning,
+    DiskSpaceError,
+    warn_user,
+)
 from binance_archive_kit.storage.databases import (
     COUNT,
     DIGEST,
@@ -46,6 +51,8 @@ from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp, stamp_of
 COMMIT_DELAY = 1.0
 #: Seconds to wait for the database once another process has kept it locked for long.
 _SHORT_PATIENCE = 1.0
+#: Of the tables; to be raised whenever they change.
+_VERSION = 1
 _TABLES = {
     "proofs": Table(
         {
@@ -98,7 +105,9 @@ class Records:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.path = root / PRIVATE / "proofs.sqlite"
-        self._database = Database(self.path, _TABLES, rebuilt=self._rebuilt)
+        self._database = Database(
+            self.path, _TABLES, self._rebuilt, version=_VERSION, upgraded=self._upgraded
+        )
 
     # Proofs
 
@@ -350,7 +359,14 @@ class Records:
 
         self._database.write(write)
 
-    # Damage
+    # Other versions, and damage
+
+    def _upgraded(self, added: list[str]) -> None:
+        """Tell that the records of an older version were upgraded."""
+        warn_user(
+            f"{self.path}: these records are from an older version of this package and were "
+            f"upgraded (added: {', '.join(added)}). Nothing was lost: all proofs are kept"
+        )
 
     def _rebuilt(self, why: str, moved: Path | None) -> None:
         """Warn of a damaged database, and save the locations in it.
