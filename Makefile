@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Tests start many processes: what one has compiled, the next is not to compile again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test browser check bench notebooks clean
+.PHONY: demo test browser interop check bench notebooks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/binance-archive demo
@@ -16,6 +16,10 @@ test: $(VENV)/.dev
 
 browser: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/browser
+
+# Each tool is installed once, into an environment of its own below .venv-interop.
+interop: $(VENV)/.dev
+	$(BIN)/python -m tests.interop $(TOOLS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -51,4 +55,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	touch "$@"
 
 clean:
-	rm -rf "$(VENV)"
+	rm -rf "$(VENV)" .venv-interop

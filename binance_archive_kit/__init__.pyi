@@ -1,6 +1,8 @@
 from .archive.absence import Absence, Reason
 from .archive.enums import DataType, Interval, Market, Partition
 from .archive.schemas import Column, Schema, schema
+from .charts.candle_chart import candles
+from .charts.line_chart import lines
 from .demo.archive import DemoArchive, demo_archive, demo_config
 from .download.collect import acollect, collect
 from .download.events import MetricsCollector
@@ -19,6 +21,8 @@ from .errors import (
     StoreError,
     WorkflowError,
 )
+from .export.engine_export import EngineExport
+from .export.freqtrade_files import to_freqtrade
 from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
@@ -34,15 +38,22 @@ from .quality.backtest import BacktestCoverage
 from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
+from .query.derivatives import klines_with_derivatives
 from .query.joins import join_known, known_at
+from .query.labels import forward_returns
 from .query.loaders import klines_with_funding, load_klines, ohlcv
 from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.scan_reader import ScanReport
+from .query.spot_basis import basis
 from .query.sql import sql
+from .query.trade_bars import dollar_bars, volume_bars
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
 from .tables.tables import TableUse
+from .upkeep.deletion import prune
+from .upkeep.deletion_result import Pruning
+from .upkeep.updating import update
 
 __all__ = [
     "Absence",
@@ -62,6 +73,7 @@ __all__ = [
     "DateRange",
     "DemoArchive",
     "DiskSpaceError",
+    "EngineExport",
     "FieldProblem",
     "FileError",
     "FindingKind",
@@ -76,6 +88,7 @@ __all__ = [
     "ParquetExport",
     "Partition",
     "Plan",
+    "Pruning",
     "Reason",
     "ScanReport",
     "Schema",
@@ -89,27 +102,37 @@ __all__ = [
     "acollect",
     "aplan",
     "backtest_coverage",
+    "basis",
+    "candles",
     "catalog",
     "collect",
     "connect",
     "coverage",
     "demo_archive",
     "demo_config",
+    "dollar_bars",
+    "forward_returns",
     "join_known",
+    "klines_with_derivatives",
     "klines_with_funding",
     "known_at",
+    "lines",
     "load_klines",
     "ohlcv",
     "panel",
     "plan",
+    "prune",
     "scan",
     "schema",
     "sql",
     "store",
+    "to_freqtrade",
     "to_pandas",
     "to_parquet",
     "universe",
+    "update",
     "verify",
+    "volume_bars",
 ]
 
 __version__: str

@@ -18,6 +18,7 @@ from binance_archive_kit.export.footers import Verdict
 from binance_archive_kit.export.sources import Source
 from binance_archive_kit.quality.report import count_gaps, doubts_of, flaws_of
 from binance_archive_kit.quality.timeline import STREAM_FIELDS, FindingKind, GapKind
+from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.timestamps import format_time
 
@@ -66,8 +67,18 @@ class StreamCoverage:
     @property
     def name(self) -> str:
         """The stream and the days, in words."""
-        words = (str(value) for name in STREAM_FIELDS if (value := getattr(self.stream, name)))
-        return f"{' '.join(words)}, {self.first} to {self.last}"
+        return f"{self.stream}, {self.first} to {self.last}"
+
+    @property
+    def selection(self) -> Selection:
+        """The rows that are exported, for `UniqueRows.read`."""
+        stream = self.stream
+        return Selection(
+            frozenset([stream.symbol]),
+            None if stream.interval is None else frozenset([stream.interval]),
+            datetime.combine(self.first, time()),
+            datetime.combine(self.last + timedelta(days=1), time()),
+        )
 
     @property
     def blocks(self) -> bool:

@@ -37,12 +37,12 @@ class SymbolChoice:
 def choose_symbols(
     engine: Engine,
     feed: FeedTable,
-    interval: Interval,
+    interval: Interval | None,
     symbols: str | Iterable[str] | None,
     quote: str | Iterable[str] | None,
     universe: pl.DataFrame | None,
 ) -> SymbolChoice:
-    """Choose symbols with files of a feed and an interval.
+    """Choose symbols with files of a feed and an interval; None is any interval.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def choose_symbols(
     """
     # Raises if the store has nothing of the feed or the interval.
     parse_selection(engine, feed, None, interval)
-    stored = {each.symbol for each in engine.names(feed) if each.interval == interval}
+    stored = {each.symbol for each in engine.names(feed) if interval in (None, each.interval)}
     if universe is not None:
         if symbols is not None:
             raise field_error("universe", "give either symbols or a universe, not both")
@@ -67,7 +67,9 @@ def choose_symbols(
         names = _with_quote(feed, names, stored, read_names("quote", quote))
     if not names & stored:
         few = ", ".join(sorted(names)[:3])
-        message = f"the store has {interval} {feed.data_type} of none of its symbols, such as {few}"
+        message = (
+            f"the store has {interval or ''} {feed.data_type} of none of its symbols, such as {few}"
+        )
         raise field_error("universe", message)
     return SymbolChoice(sorted(names & stored), sorted(names - stored))
 

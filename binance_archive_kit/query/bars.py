@@ -96,8 +96,8 @@ class Length:
         return "write " + " or ".join(f"{number * n}{unit}" for n in (times, times + 1) if n)
 
 
-def read_length(every: str) -> Length:
-    """Parse the length of a bar.
+def read_length(every: str, field: str = "every") -> Length:
+    """Parse the length of a bar, or of an argument of another name.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def read_length(every: str) -> Length:
         guess = respell_length(text)
     hint = f"; did you mean {guess!r}?" if guess and guess != text else "."
     raise field_error(
-        "every",
+        field,
         f"{shown(every)} is not a length of time{hint} Write a number above 0 and s, m, h, d, w, "
         "mo, q or y, such as 90m, 4h, 1d, 1w or 1mo",
     )
@@ -228,14 +228,29 @@ def _whole_days(candles: pl.DataFrame, interval: Interval) -> set[date]:
 
 def _bars(candles: pl.DataFrame, interval: Interval, length: Length) -> pl.DataFrame:
     """Make the bars of one symbol from its candles of one interval."""
+    bars = resample(candles, length).with_columns(
+        length.expected(pl.col("open_time"), interval).alias("expected_candles"),
+        pl.lit(interval.value, _INTERVALS).alias("interval"),
+    )
+    return bars.select(pl.lit(candles["symbol"][0]).alias("symbol"), pl.all())
+
+
+def resample(candles: pl.DataFrame, length: Length) -> pl.DataFrame:
+    """Make bars from the sorted candles of one symbol; ``candles`` is the number of each.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``open_time``, ``open``, ``high``, ``low``, ``close``, the sums of volumes and counts, and
+        ``candles``.
+    """
     sums = [name for name in candles.columns if name.endswith("volume") or name == "count"]
     start = length.starts(pl.col("open_time")).alias("open_time")
-    bars = (
+    return (
         candles.with_columns(start)
         .set_sorted("open_time")
         .group_by("open_time", maintain_order=True)
         .agg(
-            pl.col("symbol").first(),
             pl.col("open").first(),
             pl.col("high").max(),
             pl.col("low").min(),
@@ -243,9 +258,4 @@ def _bars(candles: pl.DataFrame, interval: Interval, length: Length) -> pl.DataF
             pl.col(sums).sum(),
             pl.len().cast(pl.Int64).alias("candles"),
         )
-        .with_columns(
-            length.expected(pl.col("open_time"), interval).alias("expected_candles"),
-            pl.lit(interval.value, _INTERVALS).alias("interval"),
-        )
     )
-    return bars.select("symbol", pl.exclude("symbol"))
