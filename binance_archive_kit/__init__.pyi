@@ -38,9 +38,11 @@ from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
 from .query.joins import join_known, known_at
+from .query.labels import forward_returns
 from .query.loaders import klines_with_funding, load_klines, ohlcv
 from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.scan_reader import ScanReport
+from .query.spot_basis import basis
 from .query.sql import sql
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
@@ -93,12 +95,14 @@ __all__ = [
     "acollect",
     "aplan",
     "backtest_coverage",
+    "basis",
     "catalog",
     "collect",
     "connect",
     "coverage",
     "demo_archive",
     "demo_config",
+    "forward_returns",
     "join_known",
     "klines_with_funding",
     "known_at",

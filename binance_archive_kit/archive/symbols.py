@@ -286,6 +286,19 @@ def asset_of(market: Market, symbol: str) -> str | None:
     return base and load_symbols().multiplier.sub("", base)
 
 
+def multiplier_of(market: Market, symbol: str) -> int | None:
+    """Return the number of units of the asset in one of the base; None if the base is unknown.
+
+    >>> [multiplier_of(Market.FUTURES_UM, name) for name in ("1000BONKUSDT", "1INCHUSDT")]
+    [1000, 1]
+    """
+    base = split_symbol(market, symbol).base
+    if base is None:
+        return None
+    found = load_symbols().multiplier.match(base)
+    return int(found[1].replace("M", "000000")) if found else 1
+
+
 def events_of(market: Market, symbol: str) -> list[SymbolEvent]:
     """Return the known changes of a symbol and its asset.
 

@@ -96,8 +96,8 @@ class Length:
         return "write " + " or ".join(f"{number * n}{unit}" for n in (times, times + 1) if n)
 
 
-def read_length(every: str) -> Length:
-    """Parse the length of a bar.
+def read_length(every: str, field: str = "every") -> Length:
+    """Parse the length of a bar, or of an argument of another name.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def read_length(every: str) -> Length:
         guess = respell_length(text)
     hint = f"; did you mean {guess!r}?" if guess and guess != text else "."
     raise field_error(
-        "every",
+        field,
         f"{shown(every)} is not a length of time{hint} Write a number above 0 and s, m, h, d, w, "
         "mo, q or y, such as 90m, 4h, 1d, 1w or 1mo",
     )
