@@ -146,8 +146,6 @@ def to_nautilus(
     ... )  # doctest: +SKIP
     >>> ParquetDataCatalog("catalog").bars()  # doctest: +SKIP
     """
-    if find_spec("nautilus_trader") is None:
-        raise MissingExtraError("nautilus", "to_nautilus (on Python 3.12 or later)")
     known_market = read_market(market)
     if known_market not in _MARKETS:
         raise ConfigurationError(unknown("market", market, _MARKETS))
@@ -164,6 +162,8 @@ def to_nautilus(
         feed = engine.feed(known_market, stream.data_type)
         parse_selection(engine, feed, stream.symbol, stream.interval)
     definitions = _define(engine, known_market, names)
+    if find_spec("nautilus_trader") is None:
+        raise MissingExtraError("nautilus", "to_nautilus (on Python 3.12 or later)")
     checked = check_gaps(engine, streams, start, end, on_gap)
     try:
         with locked(folder), temporary_in(folder) as temporary:
