@@ -33,7 +33,9 @@ The packages, from the ground up; each imports only from lower ones::
     form         the form and the catalogue in a notebook
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest
-    export       wide frames of many symbols, folders of Parquet for other engines
+    charts       candles with their gaps, lines of many symbols
+    export       wide frames of many symbols, Parquet and backtest engines, checked for gaps
+    upkeep       bring a store up to date, free its space
     workflow     the documented names, and a Prefect flow
     cli          the command ``binance-archive``; ``__main__`` runs it by ``python -m``
 """

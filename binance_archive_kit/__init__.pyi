@@ -1,6 +1,8 @@
 from .archive.absence import Absence, Reason
 from .archive.enums import DataType, Interval, Market, Partition
 from .archive.schemas import Column, Schema, schema
+from .charts.candle_chart import candles
+from .charts.line_chart import lines
 from .demo.archive import DemoArchive, demo_archive, demo_config
 from .download.collect import acollect, collect
 from .download.events import MetricsCollector
@@ -37,6 +39,7 @@ from .quality.backtest import BacktestCoverage
 from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
+from .query.derivatives import klines_with_derivatives
 from .query.joins import join_known, known_at
 from .query.labels import forward_returns
 from .query.loaders import klines_with_funding, load_klines, ohlcv
@@ -44,10 +47,14 @@ from .query.open_store import OpenStore, StorePart, connect, scan, store
 from .query.scan_reader import ScanReport
 from .query.spot_basis import basis
 from .query.sql import sql
+from .query.trade_bars import dollar_bars, volume_bars
 from .storage.layout import BaseStorage
 from .storage.skipped import SkippedFile
 from .storage.verify import Verification, verify
 from .tables.tables import TableUse
+from .upkeep.deletion import prune
+from .upkeep.deletion_result import Pruning
+from .upkeep.updating import update
 
 __all__ = [
     "Absence",
@@ -82,6 +89,7 @@ __all__ = [
     "ParquetExport",
     "Partition",
     "Plan",
+    "Pruning",
     "Reason",
     "ScanReport",
     "Schema",
@@ -96,20 +104,25 @@ __all__ = [
     "aplan",
     "backtest_coverage",
     "basis",
+    "candles",
     "catalog",
     "collect",
     "connect",
     "coverage",
     "demo_archive",
     "demo_config",
+    "dollar_bars",
     "forward_returns",
     "join_known",
+    "klines_with_derivatives",
     "klines_with_funding",
     "known_at",
+    "lines",
     "load_klines",
     "ohlcv",
     "panel",
     "plan",
+    "prune",
     "scan",
     "schema",
     "sql",
@@ -119,7 +132,9 @@ __all__ = [
     "to_pandas",
     "to_parquet",
     "universe",
+    "update",
     "verify",
+    "volume_bars",
 ]
 
 __version__: str

@@ -47,12 +47,11 @@ def plan(as_json: bool, keys: bool, **options: Any) -> Exit:
     fields; without CONFIG they are the whole configuration.
     """
     found = bak.plan(config_from_options(**options))
-    if keys:
-        for key, action in found.frame.select("key", "action").iter_rows():
-            if action != "keep":
-                print(key)
-    else:
-        print(_plan_json(found) if as_json else found)
+    if not keys:
+        return print_plan(found, as_json=as_json)
+    for key, action in found.frame.select("key", "action").iter_rows():
+        if action != "keep":
+            print(key)
     return Exit.COMPLETE if len(found) else Exit.NOTHING
 
 
@@ -66,13 +65,23 @@ def collect(as_json: bool, **options: Any) -> Exit:
     fields; without CONFIG they are the whole configuration.
     """
     try:
-        result = bak.collect(config_from_options(**options))
+        return print_result(bak.collect(config_from_options(**options)), as_json=as_json)
     except WorkflowError as error:
         if isinstance(error.result, bak.CollectionResult):
-            print(_result_json(error.result) if as_json else error.result)
+            print_result(error.result, as_json=as_json)
         raise
+
+
+def print_result(result: bak.CollectionResult, *, as_json: bool) -> Exit:
+    """Print the result of a collection; return the exit code."""
     print(_result_json(result) if as_json else result)
     return _exit_of(result)
+
+
+def print_plan(found: bak.Plan, *, as_json: bool) -> Exit:
+    """Print a plan; return the exit code."""
+    print(_plan_json(found) if as_json else found)
+    return Exit.COMPLETE if len(found) else Exit.NOTHING
 
 
 def _exit_of(result: bak.CollectionResult) -> Exit:

@@ -1,7 +1,7 @@
 """Run a command line: ``binance-archive COMMAND``, and turn errors into exit codes.
 
-`archive_commands` and `store_commands` define the commands. Progress is shown on a terminal
-only, and never on standard output.
+`archive_commands`, `store_commands` and `upkeep_commands` define the commands. Progress is shown on
+a terminal only, and never on standard output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ try:
     import click
     from click.shell_completion import get_completion_class, shell_complete
 
-    from binance_archive_kit.cli import archive_commands, store_commands
+    from binance_archive_kit.cli import archive_commands, store_commands, upkeep_commands
     from binance_archive_kit.cli.output import Exit
 except KeyboardInterrupt:
     sys.stderr.write("binance-archive: interrupted before the start; run it again\n")
@@ -50,6 +50,7 @@ _COMPLETE_VARIABLE = "_BINANCE_ARCHIVE_COMPLETE"
 COMMANDS = (
     archive_commands.plan,
     archive_commands.collect,
+    upkeep_commands.update,
     store_commands.verify,
     store_commands.coverage,
     store_commands.sql,
@@ -59,6 +60,7 @@ COMMANDS = (
     store_commands.build,
     store_commands.export,
     store_commands.cache,
+    upkeep_commands.prune,
     archive_commands.demo,
 )
 

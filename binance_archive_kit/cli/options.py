@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 from pydantic.fields import FieldInfo
 
-from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.errors import field_error, shown
 from binance_archive_kit.planning.config import CollectionConfig, PartitionChoice, read_config
 
@@ -90,6 +90,15 @@ def part_options(data_types: str) -> Callable[[C], C]:
     return add
 
 
+intervals_option = click.option(
+    "--intervals",
+    metavar="WORDS",
+    multiple=True,
+    help="Only these intervals of candles, such as 1h,1d. Default: all.",
+    shell_complete=words(Interval),
+)
+
+
 def day_options(first: str, last: str) -> Callable[[C], C]:
     """Return a decorator that adds ``--start`` and ``--end``; the arguments name their defaults."""
 
@@ -131,27 +140,43 @@ def config_options(command: C) -> C:
     """Add the argument and the options of a configuration to a command."""
     decorators = [click.argument("config", required=False, shell_complete=FILE)]
     for name, field in CollectionConfig.model_fields.items():
-        flag = f"--{name.replace('_', '-')}"
-        metavar, more = _LISTS.get(name, ("VALUE", ""))
-        if name == "workflow_type":
-            continue
         if name == "date_range":
             decorators.append(day_options("yesterday", "yesterday"))
-        elif field.annotation is bool:
-            no = flag.replace("--", "--no-")
-            text = f"{field.description} Default: {flag if field.default else no}."
-            decorators.append(click.option(f"{flag}/{no}", default=None, help=text))
-        else:
-            decorators.append(
-                click.option(
-                    flag,
-                    metavar=metavar,
-                    multiple=name in _LISTS,
-                    help=f"{field.description} {more or _default_text(field)}".rstrip(),
-                    shell_complete=_COMPLETIONS.get(name),
-                )
-            )
+        elif name != "workflow_type":
+            decorators.append(_field_option(name, field))
     return reduce(lambda function, decorator: decorator(function), reversed(decorators), command)
+
+
+def setting_options(names: Iterable[str]) -> Callable[[C], C]:
+    """Return a decorator that adds the options of some fields of a configuration."""
+    options = [_field_option(name, CollectionConfig.model_fields[name]) for name in names]
+    return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
+
+
+def settings_from_options(**options: Any) -> dict[str, Any]:
+    """Return the values of the options of fields that were given."""
+    return {
+        name: _READERS[name](value) if name in _READERS else value
+        for name, value in options.items()
+        if value is not None and value != ()
+    }
+
+
+def _field_option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
+    """Return the option of a field."""
+    flag = f"--{name.replace('_', '-')}"
+    metavar, more = _LISTS.get(name, ("VALUE", ""))
+    if field.annotation is bool:
+        no = flag.replace("--", "--no-")
+        text = f"{field.description} Default: {flag if field.default else no}."
+        return click.option(f"{flag}/{no}", default=None, help=text)
+    return click.option(
+        flag,
+        metavar=metavar,
+        multiple=name in _LISTS,
+        help=f"{field.description} {more or _default_text(field)}".rstrip(),
+        shell_complete=_COMPLETIONS.get(name),
+    )
 
 
 def _default_text(field: FieldInfo) -> str:
@@ -175,11 +200,7 @@ def config_from_options(config: str | None, **options: Any) -> CollectionConfig:
     ConfigurationError
         If there is neither a file nor an option, or a value is invalid.
     """
-    changes = {
-        name: _READERS[name](value) if name in _READERS else value
-        for name, value in options.items()
-        if value is not None and value != ()
-    }
+    changes = settings_from_options(**options)
     if config is None and not changes:
         raise field_error(
             "config",

@@ -13,18 +13,17 @@ from typing import Any
 import click
 
 import binance_archive_kit as bak
-from binance_archive_kit.archive.enums import Interval
 from binance_archive_kit.cli.options import (
     FILE,
     FOLDER,
     day_options,
     endpoint_option,
+    intervals_option,
     json_option,
     part_options,
     split,
     standard_input,
     store_argument,
-    words,
 )
 from binance_archive_kit.cli.output import Exit, to_json
 from binance_archive_kit.errors import ConfigurationError, FieldProblem, field_error
@@ -178,13 +177,7 @@ def build(
 @store_argument
 @click.argument("target", shell_complete=FOLDER)
 @part_options("all")
-@click.option(
-    "--intervals",
-    metavar="WORDS",
-    multiple=True,
-    help="Only these intervals of candles, such as 1h,1d. Default: all.",
-    shell_complete=words(Interval),
-)
+@intervals_option
 @day_options("the first of STORE", "the last of STORE")
 @json_option
 def export(

@@ -23,6 +23,7 @@ from binance_archive_kit.errors import (
 from binance_archive_kit.planning.config import Config, read_config
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import PlanningContext
+from binance_archive_kit.planning.requests import Requests
 from binance_archive_kit.storage.layout import BaseStorage
 
 
@@ -121,7 +122,8 @@ def _prepare(
                     f"{', '.join(changes)}: a plan is executed as it is; "
                     "change its configuration and plan again"
                 )
-            context = PlanningContext.read(config.config, warn=False)
+            # The plan has its requests already.
+            context = PlanningContext.read(config.config, requests=Requests())
         else:
             context = PlanningContext.read(read_config(config, **fields), storage)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 import polars as pl
 
 from binance_archive_kit.archive.absence import absence_folds
-from binance_archive_kit.display import render
+from binance_archive_kit.display import render, theme
 from binance_archive_kit.display.summary import State as Tone
 from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.download.ledger import Clock, Ledger, State
@@ -304,26 +304,30 @@ class CollectionResult(Mapping[str, Any]):
             MB/s of zips over seconds since the start of the run.
         """
         import numpy as np
-        from matplotlib import pyplot
 
-        if axes is None:
-            _, axes = pyplot.subplots(figsize=(9, 2.6), layout="constrained")
-        axes.set(title=f"Collection {self.outcome}", xlabel="seconds", ylabel="MB/s")
+        title = f"Collection {self.outcome}"
+        axes = theme.new_axes((9, 2.6), f"{title}: speed over time") if axes is None else axes
+        theme.dress(axes, grid=True)
+        theme.set_title(axes, title)
+        axes.set(xlabel="seconds", ylabel="MB/s")
         total, points = self._ledger.downloaded_bytes, self._ledger.arrivals.points
         if not total or len(points) < 2:
             kept = self.collection_stats["skipped_tasks"]
-            message = f"nothing was downloaded: {kept:,} objects kept"
-            axes.text(0.5, 0.5, message, transform=axes.transAxes, ha="center", va="center")
+            axes.text(
+                0.5, 0.5, f"nothing was downloaded: {kept:,} objects kept",
+                transform=axes.transAxes, ha="center", va="center", color=theme.INK,
+            )  # fmt: skip
             axes.set(xticks=[], yticks=[])
             return axes
         seconds, count = np.array(points, dtype=float).T
         edges = np.linspace(0, seconds[-1], min(_STEPS, len(seconds) - 1) + 1)
         speed = np.diff(np.interp(edges, seconds, count)) / np.diff(edges) / 2**20
         mean = total / seconds[-1] / 2**20
-        axes.stairs(speed, edges, fill=True, alpha=0.45, label="measured")
-        axes.axhline(mean, color="tab:orange", linestyle="--", label=f"average, {mean:.2f} MB/s")
+        axes.stairs(speed, edges, fill=True, alpha=0.6, color=theme.BLUE, label="measured")
+        label = f"average, {mean:.2f} MB/s"
+        axes.axhline(mean, color=theme.ORANGE, linestyle="--", label=label)
         axes.set(xlim=(0, seconds[-1]), ylim=(0, None))
-        axes.legend(loc="upper left")
+        theme.add_legend(axes, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
         return axes
 
     def _repr_html_(self) -> str:

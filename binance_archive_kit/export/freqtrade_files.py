@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 from pyarrow import feather
@@ -46,11 +46,8 @@ _MARK, _FUNDING, _EXTRA_INTERVAL = "-mark", "-funding_rate", Interval.H1
 _PRICES = ("open", "high", "low", "close", "volume")
 
 
-class _File(NamedTuple):
-    """A file of freqtrade, and the stream that it has the rows of."""
-
-    path: str
-    stream: Stream
+#: A stream, and the path of the file with its rows.
+_File = tuple[Stream, str]
 
 
 @arguments(store="source", interval="intervals", universe="symbols")
@@ -150,15 +147,20 @@ def to_freqtrade(
     )
     chosen = _choose(engine, known_market, given, lengths, quote)
     pairs = _pairs(engine, known_market, chosen, given or [])
-    files = [*_candles(known_market, chosen, pairs)]
+    files = dict(_candles(known_market, chosen, pairs))
     if known_market is Market.FUTURES_UM:
-        files += _mark_and_funding(engine, pairs)
-    checked = check_gaps(engine, [file.stream for file in files], start, end, on_gap)
+        files |= _mark_and_funding(engine, pairs)
+    # Not all symbols of a store exist at any time, and funding of a month is published after it.
+    optional = {
+        stream
+        for stream in files
+        if stream.data_type is not DataType.KLINES or stream.symbol not in (given or [])
+    }
+    checked = check_gaps(engine, files, start, end, on_gap, optional=optional)
     try:
         with locked(folder), temporary_in(folder) as temporary:
-            return _write(
-                engine, folder, temporary, [(file, checked[file.stream]) for file in files]
-            )
+            written = [(files[stream], found) for stream, found in checked.items()]
+            return _write(engine, folder, temporary, written)
     except OSError as error:
         raise disk_error(error, folder) from None
 
@@ -250,7 +252,7 @@ def _candles(
         for symbol in symbols:
             if symbol in pairs:
                 path = f"{place}{pairs[symbol]}-{timeframe}{kind}.feather"
-                yield _File(path, Stream(market, DataType.KLINES, symbol, interval))
+                yield Stream(market, DataType.KLINES, symbol, interval), path
 
 
 def _mark_and_funding(engine: Engine, pairs: Mapping[str, str]) -> Iterator[_File]:
@@ -263,7 +265,7 @@ def _mark_and_funding(engine: Engine, pairs: Mapping[str, str]) -> Iterator[_Fil
         stored = {each.symbol for each in engine.names(feed) if each.interval == interval}
         for symbol in sorted(stored & pairs.keys()):
             path = f"futures/{pairs[symbol]}-{_EXTRA_INTERVAL}{kind}.feather"
-            yield _File(path, Stream(Market.FUTURES_UM, data_type, symbol, interval))
+            yield Stream(Market.FUTURES_UM, data_type, symbol, interval), path
         if lacking := sorted(pairs.keys() - stored):
             what = f"{interval} {data_type}" if interval else str(data_type)
             warn_user(
@@ -276,7 +278,7 @@ def _mark_and_funding(engine: Engine, pairs: Mapping[str, str]) -> Iterator[_Fil
 
 
 def _write(
-    engine: Engine, target: Path, temporary: Path, files: list[tuple[_File, StreamCoverage]]
+    engine: Engine, target: Path, temporary: Path, files: Sequence[tuple[str, StreamCoverage]]
 ) -> EngineExport:
     """Write files, and put each in place of the one before."""
     rows = UniqueRows(engine)
@@ -288,11 +290,11 @@ def _write(
             frame = _frame(rows, found)
             staged = temporary / "part.feather"
             feather.write_feather(frame.to_arrow(), str(staged), compression="lz4")
-            path = target / file.path
+            path = target / file
             path.parent.mkdir(exist_ok=True)
             found.put(staged, path, frame.height)
             dates = frame["date"]
-            written.append(Written(file.path, found, frame.height, dates[0], dates[-1]))
+            written.append(Written(file, found, frame.height, dates[0], dates[-1]))
             progress.done += 1
             bar.update()
     return EngineExport.of("freqtrade", target, written)

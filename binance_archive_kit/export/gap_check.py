@@ -6,7 +6,7 @@ which no row is due, do not. Nothing is filled in either way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
@@ -80,6 +80,7 @@ def check_gaps(
     end: str | date | None = None,
     on_gap: OnGap = "raise",
     beside: str = f"*{SUFFIX}",
+    optional: Set[Stream] = frozenset(),
 ) -> dict[Stream, StreamCoverage]:
     """Check the coverage of streams on the days that are exported.
 
@@ -97,23 +98,26 @@ def check_gaps(
         What to do about data that are missing, invalid or doubtful: raise an error, or warn.
     beside : str
         Where a user will find the coverage, for the messages.
+    optional : set of Stream
+        Streams that are left out, with a warning, if they have no row on these days.
 
     Returns
     -------
     dict of Stream to StreamCoverage
-        In the order of `streams`.
+        In the order of `streams`; at least one.
 
     Raises
     ------
     ConfigurationError
         If a day is invalid.
     CoverageError
-        If a stream has no row on these days, whatever `on_gap` is; or if data of any stream are
-        missing, invalid or doubtful, and `on_gap` is "raise". It describes the worst streams.
+        If a stream that is not optional has no row on these days, or none has, whatever `on_gap`
+        is; or if data of any stream are missing, invalid or doubtful, and `on_gap` is "raise". It
+        describes some of the streams.
     """
     found = _Check(engine, streams, start, end).run()
     empty = [each for each in found.values() if not each.present]
-    if empty:
+    if len(empty) == len(found) or {each.stream for each in empty} - optional:
         raise CoverageError(f"nothing to export: no row of {_described(empty)}")
     blocked = [each for each in found.values() if each.blocks]
     if blocked and on_gap == "raise":
@@ -122,6 +126,10 @@ def check_gaps(
             f"data are missing or doubtful in {len(blocked):,} of {count}, so nothing is exported: "
             f"{_described(blocked)}. {_ADVICE}{beside}"
         )
+    if empty:
+        found = {stream: each for stream, each in found.items() if each.present}
+        blocked = [each for each in blocked if each.present]
+        warn_user(f"left out, as they have no row of these days: {_described(empty)}")
     others = [each for each in found.values() if each.is_noteworthy and not each.blocks]
     if blocked or others:
         warn_user(f"exported with gaps or flaws, see {beside}: {_described([*blocked, *others])}")

@@ -510,6 +510,15 @@ def _signature() -> Signature:
 
 CollectionConfig.__signature__ = _signature()
 
+#: Names of the fields that say how to download new files, and not which.
+SETTINGS = tuple(
+    name
+    for name, field in CollectionConfig.model_fields.items()
+    if isinstance(field.json_schema_extra, dict)
+    and field.json_schema_extra.get("group") == "engine"
+    and name not in ("quote", "listing", "enable_resume", "force_redownload")
+)
+
 
 #: A configuration, or anything that `read_config` accepts as one.
 Config = CollectionConfig | Mapping[str, Any] | str | Path

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 
 import polars as pl
 
 from binance_archive_kit.archive.absence import Absence, absence_folds
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
+from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.planning.config import CollectionConfig
@@ -105,6 +107,9 @@ class Plan:
         archive listed them.
     storage : BaseStorage or None
         Chooses folders. Without one, new files go to their key; existing files stay.
+    since : dict of Stream to date
+        The first requested UTC day of streams of which not all days of the configuration are
+        requested: an update continues each stream from its last file.
     """
 
     config: CollectionConfig
@@ -115,6 +120,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     selections: tuple[SymbolSelection, ...] = ()
     storage: BaseStorage | None = field(default=None, repr=False)
+    since: Mapping[Stream, date] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         """Return the number of objects."""

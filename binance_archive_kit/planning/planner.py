@@ -163,9 +163,23 @@ class PlanningContext:
 
     @classmethod
     def read(
-        cls, config: CollectionConfig, storage: BaseStorage | None = None, *, warn: bool = True
+        cls,
+        config: CollectionConfig,
+        storage: BaseStorage | None = None,
+        *,
+        requests: Requests | None = None,
+        warn: bool = True,
     ) -> PlanningContext:
-        """Validate a configuration; with `warn`, warn of its unused parts."""
+        """Validate a configuration; with `warn`, warn of its unused parts.
+
+        Parameters
+        ----------
+        config : CollectionConfig
+        storage : BaseStorage, optional
+        requests : Requests, optional
+            What to request in place of all that the configuration names.
+        warn : bool
+        """
         if storage is not None and not callable(getattr(storage, "get_partition_path", None)):
             raise field_error(
                 "storage",
@@ -176,7 +190,7 @@ class PlanningContext:
         now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
-        requests = expand(config, matrix, now)
+        requests = expand(config, matrix, now) if requests is None else requests
         # Relative days stay the same for the whole collection.
         config = config.settled(now)
         for warning in requests.warnings if warn else ():

@@ -139,14 +139,8 @@ def expand(
             detail = f"the archive has no {market.title} {data_type}"
             absence = Absence(market, data_type, Reason.NO_SUCH_FEED, detail, *days)
             found.unavailable.append(absence)
-    found.notes += [
-        *_months_for_days(config, found.folders, days, matrix),
-        *_known_defects(found.folders),
-        *_known_renames(found.folders, days),
-        *_known_halts(found.folders, days),
-        *_known_changes(found.folders, days),
-        *_doubtful_intervals(found.folders),
-    ]
+    found.notes += _months_for_days(config, found.folders, days, matrix)
+    found.notes += known_notes(found.folders, days)
     return found
 
 
@@ -286,8 +280,8 @@ def resolve_months(request: FolderRequest, published: Iterable[str]) -> list[Fol
         target.append((start, period_end(start, Partition.MONTHLY)))
     days += _better_days(replace(request, spans=tuple(months)))
     resolved = (
-        replace(request, spans=_merge(months), rest=None),
-        replace(request.rest, spans=_merge(days)),
+        replace(request, spans=merge_spans(months), rest=None),
+        replace(request.rest, spans=merge_spans(days)),
     )
     return [part for part in resolved if part.spans]
 
@@ -332,7 +326,7 @@ def partial_months(
             and (start >= first or not known.probed)
         ]
         if months and availability:
-            found.append(FolderRequest(monthly, _merge(months), availability))
+            found.append(FolderRequest(monthly, merge_spans(months), availability))
     return found
 
 
@@ -386,18 +380,18 @@ def replace_days(
         del replaced[daily.folder]
         monthly = replaced.pop(request.folder, replace(request, spans=()))
         spans = [(month, period_end(month, Partition.MONTHLY)) for month in partial]
-        replaced[monthly.folder] = replace(monthly, spans=_merge([*monthly.spans, *spans]))
+        replaced[monthly.folder] = replace(monthly, spans=merge_spans([*monthly.spans, *spans]))
         days = [
             (day, day)
             for day in daily.starts()
             if day >= first or day.replace(day=1) not in partial
         ]
         if days:
-            replaced[daily.folder] = replace(daily, spans=_merge(days))
+            replaced[daily.folder] = replace(daily, spans=merge_spans(days))
     return sorted(replaced.values(), key=lambda request: order[request.folder.stream])
 
 
-def _merge(spans: Iterable[Span]) -> tuple[Span, ...]:
+def merge_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Sort runs of days and merge those that touch."""
     merged: list[Span] = []
     for start, end in sorted(spans):
@@ -446,6 +440,17 @@ def _months_for_days(
         count = folders * len([*periods(*whole, Partition.DAILY)])
         text = f"auto would fetch up to {months:,} monthly files instead of {count:,} daily ones"
         yield Note("partition", text)
+
+
+def known_notes(requests: Sequence[FolderRequest], days: Span) -> list[Note]:
+    """Return notes on what is known of the requested files, and of the days of all of them."""
+    return [
+        *_known_defects(requests),
+        *_known_renames(requests, days),
+        *_known_halts(requests, days),
+        *_known_changes(requests, days),
+        *_doubtful_intervals(requests),
+    ]
 
 
 def _known_defects(requests: Sequence[FolderRequest]) -> Iterator[Note]:

@@ -157,14 +157,17 @@ class Expected:
         streams: dict[Stream, ExpectedStream] = {}
         inside = plan.frame.filter(pl.col("start") <= last, pl.col("end") >= first)
         for keys in inside.group_by(STREAM_FIELDS, maintain_order=True).agg("key")["key"].to_list():
-            streams[ObjectKey.parse(keys[0]).folder.stream] = ExpectedStream(first, last, keys)
+            stream = ObjectKey.parse(keys[0]).folder.stream
+            begins = max(first, plan.since.get(stream, first))
+            streams[stream] = ExpectedStream(begins, last, keys)
         unavailable = []
         for absence in (*plan.missing, *plan.not_published, *plan.unavailable):
-            stream = _stream_of(absence)
-            if stream is None or absence.reason not in GAP_KINDS:
+            absent = _stream_of(absence)
+            if absent is None or absence.reason not in GAP_KINDS:
                 unavailable.append(absence)
             elif absence.start <= last and absence.end >= first:
-                expected = streams.setdefault(stream, ExpectedStream(first, last))
+                begins = max(first, plan.since.get(absent, first))
+                expected = streams.setdefault(absent, ExpectedStream(begins, last))
                 expected.absences.append(absence)
         for stream, expected in [*streams.items()]:
             # The archive has no file of this stream, so no day is missing.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from binance_archive_kit.display import render
+from binance_archive_kit.display import render, theme
 from binance_archive_kit.errors import CoverageError
 from binance_archive_kit.quality.frames import COMPLETE
 from binance_archive_kit.quality.timeline import GapKind
@@ -21,25 +20,27 @@ from binance_archive_kit.quality.timeline import GapKind
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from binance_archive_kit.display.inline_figure import InlineFigure
+
 #: States of a day, the worst last, in colours that also differ for red-green colour-blind
-#: people.
+#: people. Where no row is due, they are faint on light and on dark pages.
 _COLOURS: dict[str, str] = {
-    GapKind.AFTER_DELISTING: "#d4d4d8",
-    GapKind.BEFORE_LISTING: "#d4d4d8",
-    GapKind.ENDED_FEED: "#d4d4d8",
+    GapKind.AFTER_DELISTING: "#9ca3af99",
+    GapKind.BEFORE_LISTING: "#9ca3af33",
+    GapKind.ENDED_FEED: "#9ca3af66",
     GapKind.NOT_PUBLISHED: "#a78bfa",
-    COMPLETE: "#3b82f6",
-    GapKind.HALT: "#0d9488",
+    COMPLETE: theme.BLUE,
+    GapKind.HALT: "#f472b6",
     GapKind.SHORT_FILE: "#fbbf24",
     GapKind.HOLE: "#f97316",
-    GapKind.EMPTY_FILE: "#b45309",
+    GapKind.EMPTY_FILE: "#92400e",
     GapKind.NOT_COLLECTED: "#6b7280",
-    GapKind.MISSING_IN_ARCHIVE: "#7c2d12",
+    GapKind.MISSING_IN_ARCHIVE: "#a21caf",
     GapKind.CORRUPT: "#dc2626",
 }
 _CODES = [*_COLOURS]
-#: Legible on a light and on a dark background.
-_INK = "#808080"
+#: Colour of each kind of gap, in all figures.
+KIND_COLOURS = {kind: colour for kind, colour in _COLOURS.items() if kind != COMPLETE}
 
 #: Streams before only the worst are drawn, and columns before days share a cell.
 _ROWS, _COLUMNS = 100, 400
@@ -81,26 +82,19 @@ class Heatmap:
         """Width and height at which the names are legible."""
         return 10.0, 1.1 + 0.19 * len(self.names)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the heatmap, by default on a new figure."""
-        if axes is None:
-            from matplotlib import pyplot
-
-            _, axes = pyplot.subplots(figsize=self.inches, layout="constrained")
+    def plot(self, axes: Axes | None = None, description: str = "") -> Axes:
+        """Draw the heatmap, by default on a new figure of pyplot."""
+        axes = theme.new_axes(self.inches, description) if axes is None else axes
         self.draw(axes)
         return axes
 
-    def png(self) -> bytes:
-        """Return the heatmap as a PNG with a transparent background, without pyplot."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+    def figure(self, description: str) -> InlineFigure:
+        """Return a figure of the heatmap, without pyplot."""
+        from binance_archive_kit.display.inline_figure import InlineFigure
 
-        figure = Figure(figsize=self.inches, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = InlineFigure(self.inches, description)
         self.draw(figure.subplots())
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, transparent=True)
-        return buffer.getvalue()
+        return figure
 
     def draw(self, axes: Axes) -> None:
         """Draw the grid, its labels, and the legend."""
@@ -118,39 +112,27 @@ class Heatmap:
             rasterized=True,
         )
         rows = np.arange(1, len(self.names))
-        axes.hlines(rows, 0, len(self.starts), color=_INK, linewidth=0.3, alpha=0.6)
+        axes.hlines(rows, 0, len(self.starts), color=theme.INK, linewidth=0.3, alpha=0.6)
         axes.set_xlim(0, len(self.starts))
         axes.set_ylim(len(self.names), 0)
-        families, [note, *names] = _legible([self.note, *self.names])
-        axes.set_yticks(
-            np.arange(len(names)) + 0.5,
-            names,
-            fontsize=8,
-            color=_INK,
-            fontfamily=families,
-            parse_math=False,
-        )
-        ticks, labels = self._ticks()
-        axes.set_xticks(ticks, labels, fontsize=8, color=_INK)
-        axes.tick_params(length=2, color=_INK)
+        theme.dress(axes)
+        families, names = theme.legible(self.names)
+        axes.set_yticks(np.arange(len(names)) + 0.5, names, fontfamily=families, parse_math=False)
+        axes.set_xticks(*self._ticks())
         for spine in axes.spines.values():
             spine.set_visible(False)
         present = [code for index, code in enumerate(_CODES) if (self.codes == index).any()]
         # The distance below the days does not depend on the number of rows.
-        axes.legend(
+        theme.add_legend(
+            axes,
             handles=[Patch(color=_COLOURS[code], label=render.plain(code)) for code in present],
             loc="upper left",
             bbox_to_anchor=(0, 0),
             borderaxespad=3.5,
             ncols=self._legend_columns(names),
-            frameon=False,
-            fontsize=8,
-            labelcolor=_INK,
         )
-        if note:
-            axes.set_title(
-                note, fontsize=9, color=_INK, loc="left", fontfamily=families, parse_math=False
-            )
+        if self.note:
+            theme.set_title(axes, self.note)
 
     def _legend_columns(self, names: Sequence[str]) -> int:
         """Choose the number of columns of the legend: fewer beside long names."""
@@ -187,30 +169,6 @@ class Heatmap:
             labels.append(f"{day:{form}}" if day.year == year else f"{day:{form}}\n{day.year}")
             year = day.year
         return labels
-
-
-#: Fonts with Chinese characters, which the default font lacks.
-_FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei"),
-    *("Microsoft YaHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS"),
-)
-
-
-def _legible(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the font families to use, and the names without characters that they lack."""
-    from matplotlib import font_manager
-
-    # Matplotlib logs a warning for each family that is not installed.
-    installed = {*font_manager.get_font_names()}
-    families = ["DejaVu Sans", *(font for font in _FONTS if font in installed)]
-    fonts = [font_manager.get_font(font_manager.findfont(family)) for family in families]
-    known = {character for font in fonts for character in font.get_charmap()}
-
-    def escaped(character: str) -> str:
-        drawable = ord(character) in known or character.isascii()
-        return character if drawable else ascii(character)[1:-1]
-
-    return families, ["".join(map(escaped, name)) for name in names]
 
 
 def heatmap_of(names: Sequence[str], rows: pl.Series, days: pl.Series, kinds: pl.Series) -> Heatmap:

@@ -5,7 +5,6 @@ A report without streams is never complete, and a share is never rounded up to 1
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -34,6 +33,7 @@ from binance_archive_kit.timestamps import format_time
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from binance_archive_kit.display.inline_figure import InlineFigure
     from binance_archive_kit.storage.skipped import SkippedFile
 
 #: The columns that name a symbol.
@@ -272,9 +272,7 @@ class CoverageReport:
         data = {"text/html": self._repr_html_(), "text/plain": str(self)}
         display(data, raw=True)  # type: ignore[no-untyped-call]
         if self.days.height:
-            image, alt = self._picture()
-            data = {"image/png": image, "text/plain": alt}
-            display(data, raw=True, metadata={"image/png": {"alt": alt}})  # type: ignore[no-untyped-call]
+            display(self._picture())  # type: ignore[no-untyped-call]
 
     @overload
     def to_html(self, path: None = None) -> str: ...
@@ -295,9 +293,10 @@ class CoverageReport:
         """
         picture = ""
         if self.days.height:
-            image, alt = self._picture()
-            source = f"data:image/png;base64,{image}"
-            picture = f'<img alt="{escape(alt)}" style="max-width:100%" src="{source}">'
+            drawn = self._picture()
+            alt, style = escape(drawn.description), "max-width:100%"
+            source = f"data:image/png;base64,{drawn.base64()}"
+            picture = f'<img alt="{alt}" style="{style}" src="{source}">'
         title = escape(f"Coverage of {self.title}")
         gaps = self._gaps_table().to_html() or "<p>None.</p>"
         page = _PAGE.format(title=title, body=f"{self._repr_html_()}{picture}<h2>Gaps</h2>{gaps}")
@@ -345,12 +344,14 @@ class CoverageReport:
         -------
         matplotlib.axes.Axes
         """
-        return self._heatmap().plot(axes)
+        return self._heatmap().plot(axes, self._description())
 
-    def _picture(self) -> tuple[str, str]:
-        """Return the heatmap as a PNG in Base64, and its text."""
-        image = base64.b64encode(self._heatmap().png()).decode()
-        return image, f"Days of each stream: {self.verdict}"
+    def _picture(self) -> InlineFigure:
+        """Return the heatmap as a figure that notebooks display."""
+        return self._heatmap().figure(self._description())
+
+    def _description(self) -> str:
+        return f"Days of each stream: {self.verdict}"
 
     def _heatmap(self) -> Heatmap:
         names = [name_of(row) for row in self.streams.iter_rows(named=True)]

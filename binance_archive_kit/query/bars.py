@@ -228,14 +228,29 @@ def _whole_days(candles: pl.DataFrame, interval: Interval) -> set[date]:
 
 def _bars(candles: pl.DataFrame, interval: Interval, length: Length) -> pl.DataFrame:
     """Make the bars of one symbol from its candles of one interval."""
+    bars = resample(candles, length).with_columns(
+        length.expected(pl.col("open_time"), interval).alias("expected_candles"),
+        pl.lit(interval.value, _INTERVALS).alias("interval"),
+    )
+    return bars.select(pl.lit(candles["symbol"][0]).alias("symbol"), pl.all())
+
+
+def resample(candles: pl.DataFrame, length: Length) -> pl.DataFrame:
+    """Make bars from the sorted candles of one symbol; ``candles`` is the number of each.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``open_time``, ``open``, ``high``, ``low``, ``close``, the sums of volumes and counts, and
+        ``candles``.
+    """
     sums = [name for name in candles.columns if name.endswith("volume") or name == "count"]
     start = length.starts(pl.col("open_time")).alias("open_time")
-    bars = (
+    return (
         candles.with_columns(start)
         .set_sorted("open_time")
         .group_by("open_time", maintain_order=True)
         .agg(
-            pl.col("symbol").first(),
             pl.col("open").first(),
             pl.col("high").max(),
             pl.col("low").min(),
@@ -243,9 +258,4 @@ def _bars(candles: pl.DataFrame, interval: Interval, length: Length) -> pl.DataF
             pl.col(sums).sum(),
             pl.len().cast(pl.Int64).alias("candles"),
         )
-        .with_columns(
-            length.expected(pl.col("open_time"), interval).alias("expected_candles"),
-            pl.lit(interval.value, _INTERVALS).alias("interval"),
-        )
     )
-    return bars.select("symbol", pl.exclude("symbol"))

@@ -407,6 +407,18 @@ class Engine:
         self._builder.build(missing)
         return self.cache.use()
 
+    def compact(self, feeds: Iterable[FeedTable]) -> None:
+        """Rewrite the tables of feeds without the rows of files that are gone, where it is due.
+
+        Raises
+        ------
+        StoreError, DiskSpaceError
+            If the tables cannot be written.
+        """
+        tabled = [feed for feed in feeds if self.cache.tables.snapshot(feed).parts]
+        if tabled:
+            self._builder.build([(feed, []) for feed in tabled])
+
     def _files_to_build(
         self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
     ) -> tuple[list[FeedTable], set[str] | None]:

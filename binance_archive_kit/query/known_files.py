@@ -6,6 +6,7 @@ All of them can be rebuilt from the zips, so its SQLite file may be deleted at a
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -43,6 +44,7 @@ from binance_archive_kit.storage.proof import Stamp
 
 #: Changes when files are read differently than before, so that nothing old is used.
 VERSION = 3
+_VERSIONED = re.compile(r"facts\.(\d+)\.sqlite", re.ASCII)
 _DECIMAL = "decimal_"
 #: Up to this number, files are looked up one by one in a database.
 FEW = 2000
@@ -332,13 +334,21 @@ class KnownFiles:
         ):
             remembered.clear()
 
-    def remove_other_versions(self) -> None:
-        """Delete the databases of other versions; omit what cannot be deleted, such as folders."""
+    def remove_older_versions(self) -> list[str]:
+        """Delete the databases of older versions, and damaged ones; return their names.
+
+        Omits what cannot be deleted, such as folders, and the databases of newer versions.
+        """
+        removed = []
         if self._database is not None:
-            for path in self._database.path.parent.glob("facts.*.sqlite*"):
-                if not path.name.startswith(self._database.path.name):
+            for path in sorted(self._database.path.parent.glob("facts.*.sqlite*")):
+                found = _VERSIONED.match(path.name)
+                is_older = found is not None and int(found[1]) < VERSION
+                if is_older or ".damaged-" in path.name:
                     with suppress(OSError):
                         path.unlink()
+                        removed.append(path.name)
+        return removed
 
     def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         # Rows are built only if they are written.

@@ -74,12 +74,27 @@ def parse_selection(
     for interval in sorted(chosen_intervals or ()):
         if interval not in known_intervals:
             raise _not_in_store(feed, "intervals", interval, known_intervals, chosen_symbols)
+    return Selection(chosen_symbols, chosen_intervals, *parse_limits(start, end))
+
+
+def parse_limits(
+    start: Moment | None, end: Moment | None
+) -> tuple[datetime | None, datetime | None]:
+    """Parse the limits of times; return them as naive UTC, the end exclusive.
+
+    A day as `end` is included.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is invalid, or the start is not before the end.
+    """
     first, until = _time("start", start), _time("end", end)
     if until is not None and is_whole_day(end):
         until = until + _DAY if until < _LAST_DAY else None
     if first is not None and until is not None and first >= until:
         raise field_error("start", f"{start} is not before end: {end}")
-    return Selection(chosen_symbols, chosen_intervals, first, until)
+    return first, until
 
 
 def _names(field: str, names: str | Iterable[str] | None) -> frozenset[str] | None:
@@ -166,6 +181,16 @@ def scan_feed(
     if known_at:
         frame = frame.with_columns(known_at_of(feed))
     return frame if rows is selection else frame.filter(*_conditions(feed, selection))
+
+
+def read_batches(
+    engine: Engine, feed: FeedTable, selection: Selection, columns: Sequence[str]
+) -> Iterator[pl.DataFrame]:
+    """Yield some columns of the selected rows, in order, in parts that fit in memory."""
+    where = [*_conditions(feed, selection)]
+    names = [*columns, *(name for name in ("symbol", feed.time) if name not in columns)]
+    for frame in _frames(engine, feed, selection, names, None, None):
+        yield frame.filter(where).select(columns)
 
 
 def _conditions(feed: FeedTable, selection: Selection) -> Iterator[pl.Expr]:
@@ -267,12 +292,22 @@ class UniqueRows:
         if falls:
             frame = frame.sort(*names, feed.time, maintain_order=True)
             _, has_duplicates = _steps(frame, names, feed.time)
-        return self._unique(feed, lazy, frame, [*names, feed.time]) if has_duplicates else frame
+        return self.unique(feed, lazy, frame, [*names, feed.time]) if has_duplicates else frame
 
-    def _unique(
+    def unique(
         self, feed: FeedTable, lazy: pl.LazyFrame, frame: pl.DataFrame, key: list[str]
     ) -> pl.DataFrame:
-        """Drop exact duplicates, and reject different rows with one key."""
+        """Drop exact duplicates, and reject different rows with one key.
+
+        Parameters
+        ----------
+        feed : FeedTable
+        lazy : polars.LazyFrame
+            A scan that has the rows of the frame, from which copies are compared.
+        frame : polars.DataFrame
+        key : list of str
+            Columns that identify a row; the last one is its time.
+        """
         duplicated = frame.group_by(key).len().filter(pl.col("len") > 1)
         times = duplicated[feed.time].unique()
         rows = (

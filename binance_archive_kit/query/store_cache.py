@@ -11,6 +11,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from binance_archive_kit.archive.enums import Market
+from binance_archive_kit.errors import warn_user
 from binance_archive_kit.query.known_files import KnownFiles
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.tables.tables import Tables, TableUse
@@ -18,6 +20,11 @@ from binance_archive_kit.tables.tables import Tables, TableUse
 #: Bytes that the tables of a store may take.
 DEFAULT_LIMIT = 20 << 30
 _TABLES = "tables"
+#: Beginnings of the names of folders in caches of older versions: months of a feed, and what
+#: lay under the name of a database.
+_OLD_FOLDERS = (*(f"{market}_" for market in Market), "facts.")
+#: Names in a message.
+_NAMED = 3
 
 
 class StoreCache:
@@ -55,11 +62,19 @@ class StoreCache:
         if not self._has_old or self.folder is None:
             return
         self._has_old = False
-        self.known.remove_other_versions()
+        removed = self.known.remove_older_versions()
         with suppress(OSError):
-            for path in [*self.folder.iterdir()]:
-                if path.is_dir() and path.name != _TABLES:
+            for path in sorted(self.folder.iterdir()):
+                if path.is_dir() and path.name.startswith(_OLD_FOLDERS):
                     shutil.rmtree(path, ignore_errors=True)
+                    removed.append(path.name)
+        if removed:
+            more = f" and {len(removed) - _NAMED:,} more" if removed[_NAMED:] else ""
+            warn_user(
+                f"{self.folder}: removed what an older version of this package had cached "
+                f"({', '.join(removed[:_NAMED])}{more}). Nothing was lost: it is read from the "
+                "store's files again"
+            )
 
     def clear(self) -> None:
         """Forget and delete everything."""

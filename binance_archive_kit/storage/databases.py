@@ -2,7 +2,8 @@
 
 A damaged or foreign file under the name of such a database is moved aside (or removed), and a
 new database is created. A sound database that cannot be used now, because it is locked or
-read-only or its disk is full, raises an error that names it.
+read-only or its disk is full, raises an error that names it. So does one that a newer version of
+the package has written; one of an older version is read as it is, and upgraded by the first write.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ Row = tuple[Any, ...]
 _PATIENCE = 60.0
 #: Seconds for which a file without tables may be a database that another process is creating.
 _CREATION = 5.0
+#: No version of the package has a higher format; a damaged file may claim one.
+_LAST_VERSION = 1_000
 #: Endings of the files beside a database during a write, or after a process was killed.
 _SIDES = ("-journal", "-wal", "-shm")
 #: Primary result codes of SQLite for a sound database that cannot be used now. All other codes
@@ -129,6 +132,10 @@ class Database:
     rebuilt : callable, optional
         Called with the reason and the new path of a damaged file; None if the file could not be
         moved. Without this function a damaged file is removed silently.
+    version : int
+        Of the tables; to be raised whenever they change. A database with a higher one is not used.
+    upgraded : callable, optional
+        Called with the names of the tables and columns that were added to an older database.
     """
 
     def __init__(
@@ -136,10 +143,15 @@ class Database:
         path: Path,
         tables: Mapping[str, Table],
         rebuilt: Callable[[str, Path | None], None] | None = None,
+        *,
+        version: int = 0,
+        upgraded: Callable[[list[str]], None] | None = None,
     ) -> None:
         self.path = path
         self._tables = tables
         self._rebuilt = rebuilt
+        self._version = version
+        self._upgraded = upgraded
 
     # Reading
 
@@ -195,6 +207,7 @@ class Database:
     def _select(self, path: Path, mode: str, query: _Query) -> list[Row]:
         name, table = query.table, self._tables[query.table]
         with closing(_open(path, mode)) as connection:
+            self._check_version(connection)
             existing = self._columns(connection, name)
             if not existing:
                 self._check_new(connection)
@@ -235,6 +248,20 @@ class Database:
                 if time.time() - self.path.stat().st_mtime > _CREATION:
                     raise _Damaged("it is empty")
 
+    def _check_version(self, connection: sqlite3.Connection) -> int:
+        """Return the version of the tables; raise if it is newer than ours."""
+        [(version,)] = connection.execute("PRAGMA user_version")
+        if version > self._version:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if version > _LAST_VERSION or not names & set(self._tables):
+                raise _Damaged(f"its format is {version}, and this version knows {self._version}")
+            raise StoreError(
+                f"{self.path} was written by a newer version of this package (its format is "
+                f"{version}, and this version knows {self._version}); update the package. "
+                "Nothing was changed"
+            )
+        return int(version)
+
     # Writing
 
     def write(self, work: Callable[[sqlite3.Connection], object]) -> None:
@@ -263,28 +290,39 @@ class Database:
             raise _Damaged("it is a link to nothing")
         connection = _open(self.path, "mode=rwc", patience)
         try:
+            self._check_version(connection)
             # A killed process loses nothing; a power cut may, and everything can be rebuilt.
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA journal_mode=TRUNCATE")
-            with connection:
-                if all(
-                    table.all.keys() <= self._columns(connection, name)
-                    for name, table in self._tables.items()
-                ):
-                    return connection
-                connection.execute("BEGIN IMMEDIATE")
-                for name, table in self._tables.items():
-                    connection.execute(table.sql(name))
-                    have = self._columns(connection, name)
-                    for column, kind in table.added.items():
-                        if column not in have:
-                            connection.execute(
-                                f"ALTER TABLE {name} ADD COLUMN {column} {kind.type}"
-                            )
+            added = self._upgrade(connection)
         except BaseException:
             connection.close()
             raise
+        if added and self._upgraded is not None:
+            self._upgraded(added)
         return connection
+
+    def _upgrade(self, connection: sqlite3.Connection) -> list[str]:
+        """Create missing tables and columns; return their names if the database is not new."""
+        with connection:
+            is_current = self._check_version(connection) == self._version
+            if is_current and all(
+                table.all.keys() <= self._columns(connection, name)
+                for name, table in self._tables.items()
+            ):
+                return []
+            connection.execute("BEGIN IMMEDIATE")
+            self._check_version(connection)
+            before = {name: self._columns(connection, name) for name in self._tables}
+            added = [name for name, have in before.items() if not have]
+            for name, table in self._tables.items():
+                connection.execute(table.sql(name))
+                for column, kind in table.added.items() if before[name] else ():
+                    if column not in before[name]:
+                        connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} {kind.type}")
+                        added.append(f"{name}.{column}")
+            connection.execute(f"PRAGMA user_version = {self._version}")
+        return added if any(before.values()) else []
 
     # Damage
 
@@ -351,7 +389,7 @@ class Database:
 
     def saved(self, path: Path, table: str) -> list[Row]:
         """Return the rows of a table in a damaged file that was moved to a path."""
-        with suppress(*_ERRORS, _Damaged):
+        with suppress(*_ERRORS, _Damaged, StoreError):
             query = _Query(table, list(self._tables[table].all))
             return self._select(path, "mode=ro&immutable=1", query)
         return []

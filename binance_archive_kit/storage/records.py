@@ -18,7 +18,12 @@ from typing import Any, NamedTuple
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import Span, Stream, key_range, range_of_one
-from binance_archive_kit.errors import ArchiveKitError, ArchiveKitWarning, DiskSpaceError
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    ArchiveKitWarning,
+    DiskSpaceError,
+    warn_user,
+)
 from binance_archive_kit.storage.databases import (
     COUNT,
     DIGEST,
@@ -46,6 +51,8 @@ from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp, stamp_of
 COMMIT_DELAY = 1.0
 #: Seconds to wait for the database once another process has kept it locked for long.
 _SHORT_PATIENCE = 1.0
+#: Of the tables; to be raised whenever they change.
+_VERSION = 1
 _TABLES = {
     "proofs": Table(
         {
@@ -63,6 +70,7 @@ _TABLES = {
     "places": Table({"key": TEXT, "place": TEXT}, unique="place"),
     "selections": Table({"name": TEXT, "value": JSON}),
     "selected": Table({"stream": TEXT, "first": TEXT, "last": TEXT}),
+    "unfinished": Table({"stream": TEXT, "since": TEXT}),
 }
 #: Nanoseconds during which a file may change again without a new modification time.
 _UNSETTLED = 2_000_000_000
@@ -97,7 +105,9 @@ class Records:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.path = root / PRIVATE / "proofs.sqlite"
-        self._database = Database(self.path, _TABLES, rebuilt=self._rebuilt)
+        self._database = Database(
+            self.path, _TABLES, self._rebuilt, version=_VERSION, upgraded=self._upgraded
+        )
 
     # Proofs
 
@@ -259,8 +269,7 @@ class Records:
         """
         rows = [(name, json.dumps(value)) for name, value in selections.items()]
         days = [
-            ("/".join((*astuple(stream)[:3], stream.interval or "")), str(first), str(last))
-            for stream, (first, last) in streams.items()
+            (_name_of(stream), str(first), str(last)) for stream, (first, last) in streams.items()
         ]
 
         def write(connection: sqlite3.Connection) -> None:
@@ -283,10 +292,43 @@ class Records:
         for text, first, last in self._database.rows("selected"):
             # A damaged record may name no stream.
             with suppress(ValueError):
-                market, data_type, symbol, interval = text.split("/")
-                kind = Interval(interval) if interval else None
-                stream = Stream(Market(market), DataType(data_type), symbol, kind)
-                found[stream] = date.fromisoformat(first), date.fromisoformat(last)
+                found[_stream_of(text)] = date.fromisoformat(first), date.fromisoformat(last)
+        return found
+
+    # Unfinished updates
+
+    def record_unfinished(self, streams: Mapping[Stream, date | None]) -> None:
+        """Record from which UTC day on streams lack files that an update requested.
+
+        Parameters
+        ----------
+        streams : mapping of Stream to date or None
+            None if a stream lacks none.
+        """
+        recorded = self.unfinished()
+        done = [(_name_of(each),) for each, day in streams.items() if not day and each in recorded]
+        rows = [
+            (_name_of(each), str(day))
+            for each, day in streams.items()
+            if day and recorded.get(each) != day
+        ]
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM unfinished WHERE stream = ?", done)
+            connection.executemany(
+                "INSERT OR REPLACE INTO unfinished (stream, since) VALUES (?,?)", rows
+            )
+
+        if done or rows:
+            self._database.write(write)
+
+    def unfinished(self) -> dict[Stream, date]:
+        """Return the first UTC day that an unfinished update requested of each stream."""
+        found = {}
+        for text, since in self._database.rows("unfinished"):
+            # A damaged record may name no stream.
+            with suppress(ValueError):
+                found[_stream_of(text)] = date.fromisoformat(since)
         return found
 
     # Locations
@@ -317,7 +359,14 @@ class Records:
 
         self._database.write(write)
 
-    # Damage
+    # Other versions, and damage
+
+    def _upgraded(self, added: list[str]) -> None:
+        """Tell that the records of an older version were upgraded."""
+        warn_user(
+            f"{self.path}: these records are from an older version of this package and were "
+            f"upgraded (added: {', '.join(added)}). Nothing was lost: all proofs are kept"
+        )
 
     def _rebuilt(self, why: str, moved: Path | None) -> None:
         """Warn of a damaged database, and save the locations in it.
@@ -351,6 +400,24 @@ class Records:
 
     def _write_rows(self, statement: str, rows: Sequence[Row]) -> None:
         self._database.write(lambda connection: connection.executemany(statement, rows))
+
+
+def _name_of(stream: Stream) -> str:
+    """Return the name of a stream in the records."""
+    return "/".join((*astuple(stream)[:3], stream.interval or ""))
+
+
+def _stream_of(name: str) -> Stream:
+    """Return the stream of a name in the records.
+
+    Raises
+    ------
+    ValueError
+        If it names none.
+    """
+    market, data_type, symbol, interval = name.split("/")
+    kind = Interval(interval) if interval else None
+    return Stream(Market(market), DataType(data_type), symbol, kind)
 
 
 def _with_new_stamp(row: Row, restamped: ProofRecord | None) -> Row:

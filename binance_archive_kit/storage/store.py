@@ -35,7 +35,7 @@ from filelock import FileLock, Timeout
 
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.display.progress import Bar, Progress
-from binance_archive_kit.errors import ObjectError, disk_error, field_error, shown
+from binance_archive_kit.errors import ObjectError, StoreError, disk_error, field_error, shown
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.storage.inventory import Inventory, StoredFile
 from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
@@ -234,6 +234,30 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Prevent downloads into the store from starting, and make sure that none is running.
+
+        Raises
+        ------
+        StoreError
+            If a collection is running in the store.
+        """
+        home = self.root / PRIVATE / "staging"
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(home / "lock").acquire()
+        except OSError as error:
+            raise disk_error(error, home) from None
+        with lock:
+            _sweep(home)
+            if any(home.glob("*.lock")):
+                raise StoreError(
+                    f"{self.root}: a collection is running in this store; try again when it has "
+                    "ended"
+                )
+            yield
 
 
 def _sweep(home: Path) -> None:

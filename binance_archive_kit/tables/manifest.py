@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from binance_archive_kit.errors import warn_user
 from binance_archive_kit.reading.feed_table import FeedTable
 
 #: Another number if files are read, or tables are written, differently than before. Tables of
@@ -116,13 +117,26 @@ class FeedFolder:
 
     def load(self) -> Manifest:
         """Read the manifest; an empty one if it is missing, damaged or foreign."""
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            content = json.loads((self.path / _MANIFEST).read_bytes())
-            is_whole = content.pop("crc") == _crc(content)
+        with suppress(KeyError, TypeError, AttributeError):
+            content = self._content()
             meaning, parts = content["meaning"], tuple(Part(*part) for part in content["parts"])
-            if is_whole and content["format"] == FORMAT and self._meaning in (None, meaning):
+            if content["format"] == FORMAT and self._meaning in (None, meaning):
                 return Manifest(content["generation"], meaning, parts)
         return Manifest(meaning=self._meaning)
+
+    def _content(self) -> dict[str, Any]:
+        """Return the content of a manifest of any version; empty if it is missing or damaged."""
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            content: dict[str, Any] = json.loads((self.path / _MANIFEST).read_bytes())
+            if content.pop("crc") == _crc(content):
+                return content
+        return {}
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether the tables are those of a newer version, which are neither read nor changed."""
+        found = self._content().get("format")
+        return isinstance(found, int) and found > FORMAT
 
     def replace(self, old: Collection[str], new: Sequence[Part]) -> None:
         """List new parts instead of some old ones, whatever other processes commit meanwhile.
@@ -164,13 +178,16 @@ class FeedFolder:
     def building(self, *, wait: bool) -> Iterator[bool]:
         """Become the only builder, and remove what dead ones have left behind.
 
-        Gives False if another builder is at work, unless `wait` is true.
+        Gives False if the tables are of a newer version, or if another builder is at work,
+        unless `wait` is true.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with self._lock("build").acquire(timeout=-1 if wait else 0):
-                self._sweep()
-                yield True
+                is_ours = not self.is_newer
+                if is_ours:
+                    self._sweep()
+                yield is_ours
         except Timeout:
             yield False
 
@@ -185,6 +202,12 @@ class FeedFolder:
         """Remove files that the manifest does not list."""
         with self._lock("commit"):
             listed = {part.name for part in self.load().parts}
+            if not listed and self._content().get("parts"):
+                warn_user(
+                    f"{self.path.parent}: removed tables that another version of this package had "
+                    "written, as it reads files differently. Nothing was lost: they are built "
+                    "from the store's files again"
+                )
             kept = {*listed, _MANIFEST.partition(".")[0]} if listed else listed
             for path in self.path.iterdir():
                 if path.suffix != ".lock" and path.name.partition(".")[0] not in kept:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from binance_archive_kit.display import render
-from binance_archive_kit.errors import disk_error
+from binance_archive_kit.errors import StoreError, disk_error
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.tables.build import Build, BuildReport, IsCurrent, Read, by_period
@@ -146,6 +146,11 @@ class Tables:
         build = Build(folder, feed, digests)
         if self._folder is None:
             return build.report
+        if wait and folder.is_newer:
+            raise StoreError(
+                f"{folder.path}: these tables were written by a newer version of this package; "
+                "update the package, or delete all tables (store.cache.clear())"
+            )
         is_alone = False
         try:
             with folder.building(wait=wait) as is_alone:

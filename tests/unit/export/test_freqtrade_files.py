@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +294,37 @@ def test_the_first_and_the_last_row_are_in_the_result(root: Path, datadir: Path)
     assert row["last"] - row["first"] == timedelta(hours=47)
     assert row["bytes"] == (datadir / "ETH_BTC-1h.feather").stat().st_size
     assert row["verdict"] == "Complete: 100 % of the rows due are present (48 of 48)"
+
+
+def test_streams_without_a_row_of_these_days_are_left_out(root: Path, datadir: Path) -> None:
+    august = ["2025-08-01", "2025-08-02"]
+    for day in august:
+        plant(root, kline("NEWUSDT", day), hours(day))
+        plant(root, kline("BTCUSDT", day), hours(day))
+    days = {"start": august[0], "end": august[1], "intervals": "1h"}
+    # Nobody asked the archive whether ETHBTC was still traded.
+    with pytest.raises(bak.CoverageError, match=r"in 1 of 3 streams.*ETHBTC.*not collected"):
+        bak.to_freqtrade(root, datadir, **days)
+    with pytest.warns(bak.ArchiveKitWarning, match=r"left out, .*no row of these days: .* ETHBTC"):
+        bak.to_freqtrade(root, datadir, on_gap="warn", **days)
+    assert names(datadir) == ["BTC_USDT-1h.feather", "NEW_USDT-1h.feather"]
+    with pytest.raises(bak.CoverageError, match=r"nothing to export: no row of .*ETHBTC"):
+        bak.to_freqtrade(root, datadir, symbols=["BTCUSDT", "ETHBTC"], on_gap="warn", **days)
+    with pytest.raises(bak.CoverageError, match=r"nothing to export: no row of .*ETHBTC"):
+        bak.to_freqtrade(root, datadir, symbols="*BTC", on_gap="warn", **days)
+
+
+def test_funding_without_a_row_of_these_days_is_left_out_with_consent(
+    root: Path, datadir: Path
+) -> None:
+    today = date.today()
+    for ago in range(5, 1, -1):
+        day = str(today - timedelta(days=ago))
+        plant(root, kline("BTCUSDT", day, market="futures/um"), hours(day))
+        plant(root, family("markPriceKlines", "BTCUSDT", day), hours(day))
+    with pytest.warns(bak.ArchiveKitWarning, match=r"left out, .* fundingRate BTCUSDT"):
+        bak.to_freqtrade(
+            root, datadir, market="futures_um", start="-5d", end="-2d", symbols="BTCUSDT",
+            on_gap="warn",
+        )  # fmt: skip
+    assert len(names(datadir)) == 2

@@ -358,8 +358,18 @@ def test_what_older_versions_have_cached_is_removed_by_a_query(tmp_path: Path) -
     assert old.exists()
     rows_of(bak.store(tmp_path, cache=False), DAYS[0])
     assert old.exists()
+    newer = [cache / "facts.99.sqlite", cache / "figures" / "a.bin"]
+    newer[1].parent.mkdir()
+    for path in newer:
+        path.write_bytes(b"newer")
     store = bak.store(tmp_path)
+    with pytest.warns(bak.ArchiveKitWarning, match="Nothing was lost: it is read") as found:
+        rows_of(store, DAYS[0])
+    assert len(found) == 1
     rows_of(store, DAYS[0])
+    assert [path.read_bytes() for path in newer] == [b"newer", b"newer"]
+    newer[0].unlink()
+    shutil.rmtree(newer[1].parent)
     assert [path.name for path in cache.glob("*.sqlite")] == [f"facts.{VERSION}.sqlite"]
     assert not any(path.is_dir() for path in cache.iterdir())
     store.build()

@@ -42,6 +42,50 @@ def test_a_new_column_is_null_until_the_next_write(
     assert database.rows("words") == [("a", 1, "x")]
 
 
+def test_an_upgrade_is_told_once(path: Path) -> None:
+    Database(path, {"others": Table({"key": TEXT})}).write(lambda c: None)
+    Database(path, {"words": Table({"key": TEXT, "count": COUNT})}).write(lambda c: None)
+    told: list[list[str]] = []
+    for _ in range(2):
+        database = Database(path, TABLES, version=1, upgraded=told.append)
+        assert database.rows("words") == []
+        assert len(told) == min(_, 1), "a question writes nothing"
+        database.write(lambda c: None)
+    assert told == [["words.more"]]
+    new = path.with_name("new.sqlite")
+    Database(new, TABLES, version=1, upgraded=told.append).write(lambda c: None)
+    assert len(told) == 1
+
+
+def test_a_database_of_a_newer_version_is_not_touched(path: Path) -> None:
+    newer = {"words": Table({"word": TEXT, "weight": COUNT}), "more": Table({"key": TEXT})}
+    Database(path, newer, version=7).write(lambda c: c.execute("INSERT INTO words VALUES ('a', 1)"))
+    before = path.read_bytes()
+    database = Database(path, TABLES, version=6)
+    message = "newer version of this package .its format is 7, and this version knows 6.; update"
+    with pytest.raises(StoreError, match=message):
+        database.rows("words")
+    with pytest.raises(StoreError, match=message):
+        database.write(lambda c: c.execute("DELETE FROM words"))
+    assert path.read_bytes() == before
+    assert not [*path.parent.glob("*damaged*")]
+
+
+@pytest.mark.parametrize(("table", "version"), [("theirs", 7), ("words", 1 << 20)])
+def test_another_program_or_damage_is_not_a_newer_version(
+    path: Path, table: str, version: int
+) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute(f"CREATE TABLE {table} (key TEXT)")
+        other.execute(f"PRAGMA user_version = {version}")
+    reasons: list[str] = []
+    database = Database(path, TABLES, rebuilt=lambda why, moved: reasons.append(why), version=1)
+    database.write(lambda c: c.execute("INSERT INTO words VALUES ('a', 1, NULL)"))
+    assert database.rows("words") == [("a", 1, None)]
+    assert reasons == [f"its format is {version}, and this version knows 1"]
+
+
 def test_a_locked_database_is_not_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "_PATIENCE", 0.05)
     database = Database(path, TABLES)

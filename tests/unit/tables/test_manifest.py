@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.errors import ArchiveKitWarning
 from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.tables import manifest
 from binance_archive_kit.tables.manifest import FeedFolder, Manifest, Part
@@ -125,9 +126,26 @@ def test_a_builder_removes_tables_of_another_format(
 ) -> None:
     folder.data("a").write_bytes(b"")
     monkeypatch.setattr(manifest, "FORMAT", manifest.FORMAT + 1)
+    with pytest.warns(ArchiveKitWarning, match="another version .* Nothing was lost"):  # noqa: SIM117
+        with folder.building(wait=True) as is_alone:
+            assert is_alone
     with folder.building(wait=True):
-        pass
+        pass  # tells nothing again
     assert {path.suffix for path in folder.path.iterdir()} <= {".lock"}
+
+
+def test_a_builder_leaves_tables_of_a_newer_version_alone(
+    folder: FeedFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.data("a").write_bytes(b"")
+    folder.replace((), PARTS[:1])
+    before = {path: path.read_bytes() for path in folder.path.iterdir()}
+    monkeypatch.setattr(manifest, "FORMAT", manifest.FORMAT - 1)
+    assert folder.is_newer
+    assert folder.load().parts == ()
+    with folder.building(wait=True) as is_alone:
+        assert not is_alone
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_replaced_parts_are_removed(folder: FeedFolder) -> None:

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.dataset as ds
 import pytest
 
+from binance_archive_kit.errors import ArchiveKitWarning, StoreError
 from binance_archive_kit.reading.chunks import Chunk, batch_of
 from binance_archive_kit.reading.feed_table import feed_table
 from binance_archive_kit.reading.file_stats import FileTask
@@ -218,9 +219,29 @@ def test_tables_of_another_format_are_removed(
     files.fill(["AUSDT"], DAYS)
     files.build(tables)
     monkeypatch.setattr(manifest, "FORMAT", manifest.FORMAT + 1)
-    tables.trim()
+    with pytest.warns(ArchiveKitWarning, match="another version") as found:
+        tables.trim()
+    assert len(found) == 1
     assert not [*tmp_path.rglob("*.parquet")]
     assert files.build(Tables(tmp_path, LIMIT)).files == 10
+
+
+def test_tables_of_a_newer_version_are_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, tables = Files(), Tables(tmp_path, LIMIT)
+    files.fill(["AUSDT"], DAYS)
+    files.build(tables)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with monkeypatch.context() as older:
+        older.setattr(manifest, "FORMAT", manifest.FORMAT - 1)
+        tables = Tables(tmp_path, LIMIT)
+        assert tables.use().parts == 0
+        tables.trim()
+        with pytest.raises(StoreError, match="written by a newer version of this package; update"):
+            files.build(tables)
+    assert {path: path.read_bytes() for path in before} == before
+    assert Tables(tmp_path, LIMIT).use().parts == 1
 
 
 @pytest.mark.parametrize("decimals", [False, True])

@@ -1,0 +1,1 @@
+"""Charts of prices: candles with their gaps, and lines of many symbols."""

@@ -1,0 +1,1 @@
+"""Keep a store: bring it up to date, and free its space."""
