@@ -31,10 +31,10 @@ NO_CANDLE = "no_candle"
 Span = tuple[datetime, datetime]
 _PRICES = ("open", "high", "low", "close")
 _GAPS = pl.Schema([("start", TIME), ("end", TIME), ("kind", pl.String())])
-#: Lengths of bars from which one is chosen.
+#: Lengths of bars from which the first is chosen that fits.
 _LENGTHS = (
     *("5s", "10s", "15s", "30s", "1m", "2m", "3m", "5m", "10m", "15m", "30m", "1h", "2h", "3h"),
-    *("4h", "6h", "8h", "12h", "1d", "2d", "3d", "6d", "1w", "12d", "2w", "30d", "1mo", "13w"),
+    *("4h", "6h", "8h", "12h", "1d", "2d", "3d", "1w", "6d", "2w", "12d", "1mo", "30d", "13w"),
     *("1q", "1y"),
 )
 #: Longest calendar month in microseconds.
