@@ -124,6 +124,8 @@ def candles(
     """
     check_flag("volume", volume)
     check_size(size)
+    if isinstance(source, pl.LazyFrame):
+        raise field_error("source", "it is a lazy frame; give its collect()")
     if isinstance(source, pl.DataFrame):
         if options:
             raise field_error(next(iter(options)), "a frame takes no options of a store")
