@@ -72,7 +72,7 @@ def candles(
     end: Moment | None = None,
     every: str | None = None,
     volume: bool = True,
-    size: tuple[float, float] = (10.0, 5.0),
+    size: tuple[float, float] = (9.0, 4.5),
     **options: Any,
 ) -> Figure:
     """Draw candlesticks with their volume, and shade the times without candles.

@@ -68,7 +68,7 @@ def lines(
     title : str, optional
         By default the names, or their number, and the range of time.
     size : (float, float), optional
-        Width and height in inches; by default 10, and as high as the names need.
+        Width and height in inches; by default 9, and as high as the names need.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def lines(
     base = table.rebase() if rebase else None
     names = len(table.names) if len(table.names) <= _NAMED else 2 * _ENDS
     if size is None:
-        size = 10.0, max(4.0, 1.2 + names * LINE_HEIGHT)
+        size = 9.0, max(4.0, 1.2 + names * LINE_HEIGHT)
     check_size(size)
     return _draw(table, base, log, title, size)
 
