@@ -58,6 +58,7 @@ class FieldWidget(anywidget.AnyWidget):
     def __init__(self, fields: Fields) -> None:
         self._matrix = load_matrix()
         self._context: PlanningContext | None = None
+        self._complete = False
         self._answered: list[Any] = []
         super().__init__()
         self.on_msg(self._on_message)
@@ -112,6 +113,7 @@ class FieldWidget(anywidget.AnyWidget):
         matrix = context.matrix if context else self._matrix
         invalid = _invalid_fields(found)
         self._context = context
+        self._complete = context is not None and not invalid
         if context is not None:
             known = self._known_symbols(context)
             _add(found, messages.request_messages(context.requests, invalid))
