@@ -154,7 +154,7 @@ class _Lines:
 def _parse(frame: object) -> _Lines:
     """Check a wide frame; return its lines, without rows and columns that have no value."""
     if not isinstance(frame, pl.DataFrame):
-        raise field_error("frame", f"{shown(frame)} is not a Polars frame, such as panel(...)")
+        raise field_error("frame", f"{shown(frame)} is not a Polars DataFrame, such as panel(...)")
     dated = [name for name, dtype in frame.schema.items() if is_time(dtype)]
     if not dated:
         raise field_error("frame", "it has no column of times")

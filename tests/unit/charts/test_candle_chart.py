@@ -390,6 +390,8 @@ def test_invalid_arguments(root: Path, given: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize(
     ("frame", "given", "message"),
     [
+        (walk(9).lazy(), {}, "source: it is a lazy frame; give its collect()"),
+        (walk(9).with_columns(open_time="open"), {}, "open_time of the frame is not a time"),
         (walk(9).drop("low"), {}, "the frame has no low"),
         (walk(9).clear(), {}, "the frame has no candle of these times"),
         (walk(9), {"start": "2026-01-01"}, "the frame has no candle of these times"),
