@@ -72,7 +72,7 @@ def candles(
     end: Moment | None = None,
     every: str | None = None,
     volume: bool = True,
-    size: tuple[float, float] = (10.0, 5.0),
+    size: tuple[float, float] = (9.0, 4.5),
     **options: Any,
 ) -> Figure:
     """Draw candlesticks with their volume, and shade the times without candles.
@@ -124,6 +124,8 @@ def candles(
     """
     check_flag("volume", volume)
     check_size(size)
+    if isinstance(source, pl.LazyFrame):
+        raise field_error("source", "it is a lazy frame; give its collect()")
     if isinstance(source, pl.DataFrame):
         if options:
             raise field_error(next(iter(options)), "a frame takes no options of a store")
@@ -154,23 +156,15 @@ def _draw(
     heights = [3, 1] if volume else [1]
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)
     upper, lower = panels[0, 0], panels[-1, 0]
-    starts = to_numbers(bars["open_time"])
-    ends = to_numbers(bars["open_time"].dt.offset_by(length.every))
+    ends = bars["open_time"].dt.offset_by(length.every)
+    times = np.stack([to_numbers(bars["open_time"]), to_numbers(ends)])
     rises = (bars["close"] >= bars["open"]).to_numpy()
     for label, which in ((_RISE, rises), (_FALL, ~rises)):
-        _draw_candles(upper, bars.filter(which), starts[which], ends[which], label)
+        _draw_candles(upper, times[:, which], bars.filter(which), _COLOURS[label])
         if volume:
-            heights_of = bars["volume"].to_numpy()[which]
-            _draw_boxes(
-                lower,
-                starts[which],
-                ends[which],
-                0 * heights_of,
-                heights_of,
-                label,
-                linewidth=0,
-                alpha=0.6,
-            )
+            amounts = bars["volume"].to_numpy()[which]
+            look = {"linewidth": 0, "alpha": 0.6}
+            _draw_boxes(lower, times[:, which], 0 * amounts, amounts, _COLOURS[label], look)
     set_label(upper.yaxis, "price", rows.price_unit)
     show_prices(upper)
     if volume:
@@ -183,7 +177,9 @@ def _draw(
         _shade(axes, rows.gaps, kinds)
         dress(axes, grid=True)
     # The first and the last bar may reach beyond the limits.
-    show_times(lower, min(to_number(rows.start), starts[0]), max(to_number(rows.end), ends[-1]))
+    show_times(
+        lower, min(to_number(rows.start), times[0, 0]), max(to_number(rows.end), times[1, -1])
+    )
     _label_gaps(upper, rows.gaps, size[0])
     set_title(upper, *title, pad=_PAD if kinds else 6)
     drawn = [name for name, which in ((_RISE, rises), (_FALL, ~rises)) if which.any()]
@@ -193,34 +189,25 @@ def _draw(
     return figure
 
 
-def _draw_candles(
-    axes: Axes, bars: pl.DataFrame, starts: Numbers, ends: Numbers, label: str
-) -> None:
-    """Draw wicks and bodies of one colour."""
+def _draw_candles(axes: Axes, times: Numbers, bars: pl.DataFrame, colour: str) -> None:
+    """Draw wicks and bodies; `times` has a row of starts and a row of ends."""
     low, high, opens, closes = bars.select("low", "high", "open", "close").to_numpy().T
-    middles = (starts + ends) / 2
+    middles = times.mean(axis=0)
     wicks = np.stack([np.stack([middles, low], -1), np.stack([middles, high], -1)], 1)
-    axes.add_collection(LineCollection([*wicks], colors=_COLOURS[label], linewidths=0.8))
-    _draw_boxes(
-        axes,
-        starts,
-        ends,
-        np.minimum(opens, closes),
-        np.maximum(opens, closes),
-        label,
-        linewidth=0.6,
-    )
+    axes.add_collection(LineCollection([*wicks], colors=colour, linewidths=0.8))
+    bottom, top = np.minimum(opens, closes), np.maximum(opens, closes)
+    # The edge makes a body without height visible.
+    _draw_boxes(axes, times, bottom, top, colour, {"linewidth": 0.6})
 
 
 def _draw_boxes(
-    axes: Axes, starts: Numbers, ends: Numbers, low: Numbers, high: Numbers, label: str, **look: Any
+    axes: Axes, times: Numbers, bottom: Numbers, top: Numbers, colour: str, look: dict[str, Any]
 ) -> None:
-    """Draw a box for each bar, from one value to another."""
-    middles, half = (starts + ends) / 2, (ends - starts) * _BODY / 2
+    """Draw a box for each bar."""
+    middles, half = times.mean(axis=0), (times[1] - times[0]) * _BODY / 2
     left, right = middles - half, middles + half
-    corners = [(left, low), (left, high), (right, high), (right, low)]
+    corners = [(left, bottom), (left, top), (right, top), (right, bottom)]
     boxes = np.stack([np.stack(corner, -1) for corner in corners], 1)
-    colour = _COLOURS[label]
     axes.add_collection(PolyCollection([*boxes], facecolor=colour, edgecolor=colour, **look))
     axes.autoscale_view()
 

@@ -68,7 +68,7 @@ def lines(
     title : str, optional
         By default the names, or their number, and the range of time.
     size : (float, float), optional
-        Width and height in inches; by default 10, and as high as the names need.
+        Width and height in inches; by default 9, and as high as the names need.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def lines(
     base = table.rebase() if rebase else None
     names = len(table.names) if len(table.names) <= _NAMED else 2 * _ENDS
     if size is None:
-        size = 10.0, max(4.0, 1.2 + names * LINE_HEIGHT)
+        size = 9.0, max(4.0, 1.2 + names * LINE_HEIGHT)
     check_size(size)
     return _draw(table, base, log, title, size)
 
@@ -154,7 +154,7 @@ class _Lines:
 def _parse(frame: object) -> _Lines:
     """Check a wide frame; return its lines, without rows and columns that have no value."""
     if not isinstance(frame, pl.DataFrame):
-        raise field_error("frame", f"{shown(frame)} is not a Polars frame, such as panel(...)")
+        raise field_error("frame", f"{shown(frame)} is not a Polars DataFrame, such as panel(...)")
     dated = [name for name, dtype in frame.schema.items() if is_time(dtype)]
     if not dated:
         raise field_error("frame", "it has no column of times")

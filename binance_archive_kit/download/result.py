@@ -317,7 +317,7 @@ class CollectionResult(Mapping[str, Any]):
                 0.5, 0.5, f"nothing was downloaded: {kept:,} objects kept",
                 transform=axes.transAxes, ha="center", va="center", color=theme.INK,
             )  # fmt: skip
-            axes.set(xticks=[], yticks=[])
+            axes.set_axis_off()
             return axes
         seconds, count = np.array(points, dtype=float).T
         edges = np.linspace(0, seconds[-1], min(_STEPS, len(seconds) - 1) + 1)

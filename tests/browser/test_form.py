@@ -175,7 +175,7 @@ def test_a_newcomer_collects_what_was_clicked(
     archive.fault = None
     result = notebook.run_through("bak.collect(config)")
     expect(result).to_contain_text("Collection complete")
-    chart = notebook.run_through("plt.show()")
+    chart = notebook.run_through("bak.lines(")
     expect(chart.locator("img")).to_be_visible()
     chart.screenshot(path=screenshots / "chart.png")
     notebook.run_through("headline()")

@@ -204,7 +204,11 @@ LONG = pl.DataFrame({"open_time": [START], "symbol": ["X"], "close": [1.0]})
 @pytest.mark.parametrize(
     ("frame", "options", "message"),
     [
-        ("data/research", {}, "frame: 'data/research' is not a Polars frame, such as panel(...)"),
+        (
+            "data/research",
+            {},
+            "frame: 'data/research' is not a Polars DataFrame, such as panel(...)",
+        ),
         (LONG, {}, "frame: it has a row for each time and symbol; use panel(...), or frame.pivot("),
         (wide(A=[1]).drop("open_time"), {}, "frame: it has no column of times"),
         (wide(A=[1]).drop("A"), {}, "frame: it has no column of numbers"),
