@@ -23,6 +23,7 @@ from .errors import (
 )
 from .export.engine_export import EngineExport
 from .export.freqtrade_files import to_freqtrade
+from .export.nautilus_catalog import to_nautilus
 from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
@@ -38,6 +39,7 @@ from .quality.backtest import BacktestCoverage
 from .quality.coverage import backtest_coverage, coverage
 from .quality.report import CoverageReport
 from .quality.timeline import FindingKind, GapKind
+from .query.derivatives import klines_with_derivatives
 from .query.joins import join_known, known_at
 from .query.labels import forward_returns
 from .query.loaders import klines_with_funding, load_klines, ohlcv
@@ -112,6 +114,7 @@ __all__ = [
     "dollar_bars",
     "forward_returns",
     "join_known",
+    "klines_with_derivatives",
     "klines_with_funding",
     "known_at",
     "lines",
@@ -125,6 +128,7 @@ __all__ = [
     "sql",
     "store",
     "to_freqtrade",
+    "to_nautilus",
     "to_pandas",
     "to_parquet",
     "universe",

@@ -30,8 +30,8 @@ _AMOUNTS = {
 }
 #: Decimal places of the exact decimals of a store, and most places of floats.
 _PLACES = 18
-#: Floats below it hold each whole number.
-_EXACT = 2**53
+#: Below it, no two numbers with equally many decimal places are the same float.
+_EXACT = 2**51
 #: Sums below it fit into 64 bits, and all sums below the other into 128.
 _SMALL, _LARGE = 2**62, 2**126
 
@@ -151,11 +151,10 @@ class BarBuilder:
 
     def _close(self, bars: pl.DataFrame, *, complete: bool) -> None:
         """Keep bars, their amounts as the nearest floats."""
-        floats = [
-            pl.Series(name, [value / 10 ** self._scale(name) for value in bars[name]], pl.Float64)
-            for name in _AMOUNTS
-            if name in bars.columns
-        ]
+        floats = []
+        for name in (name for name in _AMOUNTS if name in bars.columns):
+            unit = 10 ** self._scale(name)
+            floats.append(pl.Series(name, [whole / unit for whole in bars[name]], pl.Float64))
         self._closed.append(bars.with_columns(*floats, pl.lit(complete).alias("complete")))
 
 
@@ -210,12 +209,14 @@ def _exact(values: pl.Series, places: int) -> tuple[pl.Series, int]:
                 return whole // unit, places
             places += 1
         return whole, places
+    # The division of Polars is not exact: it multiplies by the reciprocal.
+    floats = values.to_numpy()
     for more in range(places, _PLACES + 1):
-        scaled = (values * 10.0**more).round()
-        if (scaled.max() or 0) >= _EXACT:  # type: ignore[operator]
+        scaled = np.rint(floats * 10.0**more)
+        if scaled.max() >= _EXACT:
             break
-        if (scaled / 10.0**more == values).all():
-            return scaled.cast(pl.Int128), more
+        if (scaled / 10.0**more == floats).all():
+            return pl.Series(scaled.astype(np.int64)).cast(pl.Int128), more
     decimals = [Decimal(repr(value)) for value in values]
     places = max(places, *(-int(value.as_tuple().exponent) for value in decimals))
     return pl.Series([int(value * 10**places) for value in decimals], dtype=pl.Int128), places

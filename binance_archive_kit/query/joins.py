@@ -35,7 +35,7 @@ from binance_archive_kit.reading.known_times import KNOWN_AT, columns_needed, kn
 STATUSES: Final = ("known", "not_yet_known", "too_old", "no_rows", "no_time")
 KNOWN_STATUS: Final = "known_status"
 #: Names of temporary columns.
-_ROW, _AT, _SLOT = "__row", "__at", "__slot"
+_ROW, _AT, _SLOT, _EXPIRES = "__row", "__at", "__slot", "__expires"
 #: Longer than the age of the archive; None allows any age.
 _LONGEST = timedelta(days=366_000)
 _LENGTH = re.compile(r"([0-9]{1,7})(ms|s|m|h|d|w)")
@@ -150,7 +150,8 @@ def join_known(
         The largest age of a row, as ``"90m"`` or a timedelta; None for any age. Older rows
         are not joined. ``"due"`` depends on the feed:
 
-        - regular feeds, such as candles: one step plus a minute (funding: 8 h plus a minute)
+        - regular feeds, such as candles: one step plus a minute (funding: the hours that its
+          row states, plus a minute)
         - ``bookDepth``, ``BVOLIndex``: 20 steps
         - others: one day
     suffix : str, optional
@@ -217,8 +218,10 @@ def join_known(
     )
     symbols = decisions[SYMBOL].drop_nulls().unique().to_list()
     rows.choose(symbols, interval, named=symbol is not None)
-    age = rows.age if tolerance == "due" else _parse_tolerance(tolerance)
-    found = _joined(decisions, rows, [SYMBOL, *groups], columns, age)
+    is_due = tolerance == "due"
+    age = rows.age if is_due else _parse_tolerance(tolerance)
+    expires = rows.expires if is_due else None
+    found = _joined(decisions, rows, [SYMBOL, *groups], columns, age, expires)
     new = found.select(KNOWN_AT, KNOWN_STATUS, *columns)
     return _appended(frame, new, rows.suffix if suffix is None else suffix)
 
@@ -237,11 +240,13 @@ def _joined(
     keys: list[str],
     columns: list[str],
     age: timedelta | None,
+    expires: pl.Expr | None,
 ) -> pl.DataFrame:
     """Return the row that each decision saw, in the order of the decisions, with its status."""
+    ends = pl.lit(None, TIME) if expires is None else expires
     timed = decisions.drop_nulls(_AT).sort(_AT)
     times = timed[_AT].unique().sort()
-    names = dict.fromkeys([*keys, KNOWN_AT, *columns, *rows.order])
+    names = dict.fromkeys([*keys, KNOWN_AT, *columns, *rows.order, *ends.meta.root_names()])
     if isinstance(rows, FeedRows):
         names |= dict.fromkeys([*rows.feed.schema.series, "file"])
     # Of the rows known between two decisions only the last can be seen, so few are kept.
@@ -256,7 +261,8 @@ def _joined(
             .unique([*keys, _SLOT], keep="last", maintain_order=True)
             .drop(_SLOT)
         )
-    latest = pl.concat(kept).sort(KNOWN_AT, maintain_order=True).select(*keys, KNOWN_AT, *columns)
+    latest = pl.concat(kept).sort(KNOWN_AT, maintain_order=True)
+    latest = latest.select(*keys, KNOWN_AT, *columns, ends.alias(_EXPIRES))
     seen = timed.join_asof(
         latest,
         left_on=_AT,
@@ -266,7 +272,8 @@ def _joined(
         coalesce=False,
         check_sortedness=False,
     )
-    found = decisions.join(seen.select(_ROW, KNOWN_AT, *columns), on=_ROW, how="left").sort(_ROW)
+    fresh = seen.filter((pl.col(_AT) <= pl.col(_EXPIRES)).fill_null(True))
+    found = decisions.join(fresh.select(_ROW, KNOWN_AT, *columns), on=_ROW, how="left").sort(_ROW)
     return found.with_columns(_status(found, rows))
 
 

@@ -134,6 +134,12 @@ class FeedRows:
         return step + _LATE if cadence.kind == "regular" else _USUAL_STEPS * step
 
     @property
+    def expires(self) -> pl.Expr | None:
+        """When each row is too old, where rows say when the next one is due; else None."""
+        hours = cadence_of(self.feed.market, self.feed.data_type, None).hours_column
+        return pl.col(KNOWN_AT) + pl.duration(hours=hours) + _LATE if hours else None
+
+    @property
     def order(self) -> list[str]:
         """Columns that order rows known at the same time."""
         return [self.feed.time, *(key for key in self.feed.schema.key if key in self.columns)]
@@ -254,6 +260,7 @@ class FrameRows:
     title = "the frame of rows"
     suffix = "_known"
     order: Sequence[str] = ()
+    expires: None = None
     symbols: list[str]
 
     def __init__(self, frame: pl.LazyFrame, where: pl.Expr | None) -> None:

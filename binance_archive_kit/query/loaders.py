@@ -193,7 +193,8 @@ def klines_with_funding(
     polars.DataFrame
         As `load_klines`, with ``calc_time``, ``funding_interval_hours`` and
         ``last_funding_rate`` of the symbol's latest funding at or before ``open_time``. They
-        are null if the store has no earlier funding, or if a later one was due and is missing.
+        are null if the store has no earlier funding, or if a later one was due after
+        ``funding_interval_hours`` and is missing.
 
     Raises
     ------
@@ -211,9 +212,7 @@ def klines_with_funding(
     feed = engine.feed(market, DataType.FUNDING_RATE)
     fundings = rows.read(feed, parse_selection(engine, feed, read_names("symbol", symbol)))
     rows.warn()
-    hours = pl.col("funding_interval_hours")
-    hours = pl.max_horizontal(hours, hours.shift(-1).over("symbol"))
-    stale = pl.col("calc_time") + pl.duration(hours=hours) + _LATE
+    stale = pl.col("calc_time") + pl.duration(hours="funding_interval_hours") + _LATE
     joined = (
         candles.with_row_index(_ROW)
         .sort("open_time")

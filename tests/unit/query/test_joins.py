@@ -676,3 +676,29 @@ def test_nothing_to_join_joins_nothing(futures: Path) -> None:
     lazy = bak.join_known(hours("BTCUSDT").lazy(), bak.store(futures), "um", "metrics")
     assert len(lazy) == 24
     assert set(lazy["known_status"].cast(pl.String)) <= set(STATUSES)
+
+
+def test_a_funding_lasts_for_the_hours_that_it_states(tmp_path: Path) -> None:
+    key = ObjectKey.parse(
+        "data/futures/um/monthly/fundingRate/BTCUSDT/BTCUSDT-fundingRate-2025-07.zip"
+    )
+    start = int(utc("2025-07-01").timestamp() * 1_000)
+    # The funding of 12:00 is missing: nobody knows that at 13:00 but by the hours of the last.
+    rows = [f"{start + hours * 3_600_000 + 5},4,0.01\n" for hours in (0, 4, 8, 16)]
+    head = "calc_time,funding_interval_hours,last_funding_rate\n"
+    write(tmp_path, key, zip_of(key, "".join([head, *rows]).encode()))
+    times = [utc("2025-07-01") + timedelta(hours=hour) for hour in range(22)]
+    left = pl.DataFrame({"open_time": times})
+    found = bak.join_known(left, tmp_path, "um", "fundingRate", symbol="BTCUSDT")
+    # A funding is late by some milliseconds, so the hour itself knows the one before.
+    known = [hour for hour in range(22) if 0 < hour <= 12 or 16 < hour <= 20]
+    statuses = found["known_status"].to_list()
+    assert [hour for hour in range(22) if statuses[hour] == "known"] == known
+    assert statuses[0] == "not_yet_known"
+    assert {statuses[hour] for hour in (13, 14, 15, 16, 21)} == {"too_old"}
+    assert found["last_funding_rate"].is_not_null().sum() == len(known)
+    columns = ["last_funding_rate"]
+    part = bak.join_known(left, tmp_path, "um", "fundingRate", symbol="BTCUSDT", columns=columns)
+    assert part["last_funding_rate"].equals(found["last_funding_rate"])
+    longer = bak.join_known(left, tmp_path, "um", "fundingRate", symbol="BTCUSDT", tolerance="9h")
+    assert longer["known_status"].to_list()[1:] == ["known"] * 21

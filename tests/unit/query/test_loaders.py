@@ -187,6 +187,22 @@ def test_funding_is_not_carried_on_beyond_the_next_that_was_due(
     assert found["calc_time"].null_count() == found["funding_interval_hours"].null_count() == 15
 
 
+def test_when_a_funding_is_too_old_does_not_depend_on_the_next(
+    funded: tuple[Path, ObjectKey, ObjectKey],
+) -> None:
+    root, _, funding = funded
+    begin = int(at("2025-07-01").timestamp() * 1_000)
+    head = "calc_time,funding_interval_hours,last_funding_rate\n"
+    rows = [f"{begin + 7},4,0.01\n", f"{begin + 8 * 3_600_000 + 7},8,0.02\n"]
+    found = []
+    for count in (1, 2):
+        file_of(root, funding, [head, *rows[:count]])
+        frame = bak.klines_with_funding(root, "BTCUSDT", "1h")
+        found.append(frame["last_funding_rate"].to_list()[:9])
+    # At 05:00 nothing shows that the next one comes after eight hours, not after four.
+    assert found == [[None, *[0.01] * 4, *[None] * 4]] * 2
+
+
 def test_funding_that_is_not_there_is_told(halted: Path) -> None:
     put(halted, kline("BTCUSDT", "2025-07-01", market="futures/um"), 5)
     with pytest.raises(ConfigurationError, match=r"has no USD.*fundingRate"):
