@@ -23,6 +23,7 @@ from .errors import (
 )
 from .export.engine_export import EngineExport
 from .export.freqtrade_files import to_freqtrade
+from .export.nautilus_catalog import to_nautilus
 from .export.pandas_frames import to_pandas
 from .export.parquet_folder import to_parquet
 from .export.result import ParquetExport
@@ -127,6 +128,7 @@ __all__ = [
     "sql",
     "store",
     "to_freqtrade",
+    "to_nautilus",
     "to_pandas",
     "to_parquet",
     "universe",

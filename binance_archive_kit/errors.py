@@ -318,10 +318,11 @@ class FileError(ArchiveKitError):
 
     def __str__(self) -> str:
         """Return the problem, and what to do."""
-        return (
-            f"{self.file}: {self.reason}: {self.detail}; {self._advice()}, "
-            'or leave such files out with on_error="skip"'
-        )
+        return f'{self.problem()}, or leave such files out with on_error="skip"'
+
+    def problem(self) -> str:
+        """Return the problem, and what to do about the file."""
+        return f"{self.file}: {self.reason}: {self.detail}; {self._advice()}"
 
     def _advice(self) -> str:
         """Return what to do about the file."""

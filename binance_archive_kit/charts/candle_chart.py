@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,12 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from binance_archive_kit.charts.candle_rows import NO_CANDLE, CandleRows, from_frame, from_store
 from binance_archive_kit.charts.time_axis import (
     Numbers,
     describe_range,
+    format_amount,
     show_prices,
     show_times,
     to_number,
@@ -38,6 +40,7 @@ from binance_archive_kit.display.theme import (
 )
 from binance_archive_kit.errors import arguments, check_flag, field_error
 from binance_archive_kit.quality.heatmap import KIND_COLOURS
+from binance_archive_kit.quality.timeline import GapKind
 from binance_archive_kit.query.bars import Length
 from binance_archive_kit.query.open_store import Source
 from binance_archive_kit.query.polars_scan import Moment
@@ -46,6 +49,8 @@ from binance_archive_kit.query.polars_scan import Moment
 _BARS, _MOST_BARS = 36, 100
 #: Share of a bar's time that its body is wide.
 _BODY = 0.7
+#: Gaps of a kind that are named.
+_NAMED = 3
 #: Inches of a letter of a label.
 _LETTER = 0.6 * TEXT_SIZE / 72
 #: Points between axes and title if there are labels of gaps between them.
@@ -67,7 +72,7 @@ def candles(
     end: Moment | None = None,
     every: str | None = None,
     volume: bool = True,
-    size: tuple[float, float] = (10.0, 5.0),
+    size: tuple[float, float] = (9.0, 4.5),
     **options: Any,
 ) -> Figure:
     """Draw candlesticks with their volume, and shade the times without candles.
@@ -119,6 +124,8 @@ def candles(
     """
     check_flag("volume", volume)
     check_size(size)
+    if isinstance(source, pl.LazyFrame):
+        raise field_error("source", "it is a lazy frame; give its collect()")
     if isinstance(source, pl.DataFrame):
         if options:
             raise field_error(next(iter(options)), "a frame takes no options of a store")
@@ -149,36 +156,30 @@ def _draw(
     heights = [3, 1] if volume else [1]
     panels = figure.subplots(len(heights), sharex=True, height_ratios=heights, squeeze=False)
     upper, lower = panels[0, 0], panels[-1, 0]
-    starts = to_numbers(bars["open_time"])
-    ends = to_numbers(bars["open_time"].dt.offset_by(length.every))
+    ends = bars["open_time"].dt.offset_by(length.every)
+    times = np.stack([to_numbers(bars["open_time"]), to_numbers(ends)])
     rises = (bars["close"] >= bars["open"]).to_numpy()
     for label, which in ((_RISE, rises), (_FALL, ~rises)):
-        _draw_candles(upper, bars.filter(which), starts[which], ends[which], label)
+        _draw_candles(upper, times[:, which], bars.filter(which), _COLOURS[label])
         if volume:
-            heights_of = bars["volume"].to_numpy()[which]
-            _draw_boxes(
-                lower,
-                starts[which],
-                ends[which],
-                0 * heights_of,
-                heights_of,
-                label,
-                linewidth=0,
-                alpha=0.6,
-            )
+            amounts = bars["volume"].to_numpy()[which]
+            look = {"linewidth": 0, "alpha": 0.6}
+            _draw_boxes(lower, times[:, which], 0 * amounts, amounts, _COLOURS[label], look)
     set_label(upper.yaxis, "price", rows.price_unit)
     show_prices(upper)
     if volume:
         set_label(lower.yaxis, "volume", rows.volume_unit)
         lower.yaxis.set_major_locator(MaxNLocator(3))
-        lower.yaxis.set_major_formatter(EngFormatter(sep=" "))
+        lower.yaxis.set_major_formatter(FuncFormatter(format_amount))
         lower.set_ylim(0, max(1.05 * float(bars["volume"].max() or 0), 1e-9))  # type: ignore[arg-type]
     kinds = [kind for kind in (*KIND_COLOURS, NO_CANDLE) if (rows.gaps["kind"] == kind).any()]
     for axes in {upper, lower}:
         _shade(axes, rows.gaps, kinds)
         dress(axes, grid=True)
     # The first and the last bar may reach beyond the limits.
-    show_times(lower, min(to_number(rows.start), starts[0]), max(to_number(rows.end), ends[-1]))
+    show_times(
+        lower, min(to_number(rows.start), times[0, 0]), max(to_number(rows.end), times[1, -1])
+    )
     _label_gaps(upper, rows.gaps, size[0])
     set_title(upper, *title, pad=_PAD if kinds else 6)
     drawn = [name for name, which in ((_RISE, rises), (_FALL, ~rises)) if which.any()]
@@ -188,34 +189,25 @@ def _draw(
     return figure
 
 
-def _draw_candles(
-    axes: Axes, bars: pl.DataFrame, starts: Numbers, ends: Numbers, label: str
-) -> None:
-    """Draw wicks and bodies of one colour."""
+def _draw_candles(axes: Axes, times: Numbers, bars: pl.DataFrame, colour: str) -> None:
+    """Draw wicks and bodies; `times` has a row of starts and a row of ends."""
     low, high, opens, closes = bars.select("low", "high", "open", "close").to_numpy().T
-    middles = (starts + ends) / 2
+    middles = times.mean(axis=0)
     wicks = np.stack([np.stack([middles, low], -1), np.stack([middles, high], -1)], 1)
-    axes.add_collection(LineCollection([*wicks], colors=_COLOURS[label], linewidths=0.8))
-    _draw_boxes(
-        axes,
-        starts,
-        ends,
-        np.minimum(opens, closes),
-        np.maximum(opens, closes),
-        label,
-        linewidth=0.6,
-    )
+    axes.add_collection(LineCollection([*wicks], colors=colour, linewidths=0.8))
+    bottom, top = np.minimum(opens, closes), np.maximum(opens, closes)
+    # The edge makes a body without height visible.
+    _draw_boxes(axes, times, bottom, top, colour, {"linewidth": 0.6})
 
 
 def _draw_boxes(
-    axes: Axes, starts: Numbers, ends: Numbers, low: Numbers, high: Numbers, label: str, **look: Any
+    axes: Axes, times: Numbers, bottom: Numbers, top: Numbers, colour: str, look: dict[str, Any]
 ) -> None:
-    """Draw a box for each bar, from one value to another."""
-    middles, half = (starts + ends) / 2, (ends - starts) * _BODY / 2
+    """Draw a box for each bar."""
+    middles, half = times.mean(axis=0), (times[1] - times[0]) * _BODY / 2
     left, right = middles - half, middles + half
-    corners = [(left, low), (left, high), (right, high), (right, low)]
+    corners = [(left, bottom), (left, top), (right, top), (right, bottom)]
     boxes = np.stack([np.stack(corner, -1) for corner in corners], 1)
-    colour = _COLOURS[label]
     axes.add_collection(PolyCollection([*boxes], facecolor=colour, edgecolor=colour, **look))
     axes.autoscale_view()
 
@@ -236,8 +228,16 @@ def _shade(axes: Axes, gaps: pl.DataFrame, kinds: Iterable[str]) -> None:
 
 
 def _style(kind: str) -> dict[str, Any]:
+    """Return the look of a kind: faint where no row was due, hatched without a known reason."""
     colour = KIND_COLOURS.get(kind, INK)
-    return {"facecolor": (colour, 0.3), "edgecolor": (colour, 0.8), "linewidth": 0.6}
+    hatch = "////" if kind == NO_CANDLE else ""
+    alpha = 0.3 if kind == NO_CANDLE or GapKind(kind).is_missing else 0.15
+    return {
+        "facecolor": (colour, alpha),
+        "edgecolor": (colour, 0.6),
+        "linewidth": 0.6,
+        "hatch": hatch,
+    }
 
 
 def _patch(kind: str) -> Patch:
@@ -245,18 +245,21 @@ def _patch(kind: str) -> Patch:
 
 
 def _label_gaps(axes: Axes, gaps: pl.DataFrame, width: float) -> None:
-    """Name gaps above the axes, the longest first, as far as there is room."""
+    """Name the longest gaps of each kind above the axes, as far as there is room."""
     left, right = axes.get_xlim()
     families, names = legible(map(render.plain, gaps["kind"]))
     starts, ends = to_numbers(gaps["start"]), to_numbers(gaps["end"])
     taken: list[tuple[float, float]] = []
+    named: Counter[str] = Counter()
     for index in np.argsort(starts - ends, kind="stable").tolist():
         half = len(names[index]) * _LETTER / width / 2
         middle = ((starts[index] + ends[index]) / 2 - left) / (right - left)
         middle = min(max(middle, half), 1 - half)
-        if any(middle - half < two and middle + half > one for one, two in taken):
+        overlaps = any(middle - half < two and middle + half > one for one, two in taken)
+        if overlaps or named[names[index]] == _NAMED:
             continue
         taken.append((middle - half, middle + half))
+        named[names[index]] += 1
         axes.text(
             middle, 1.01, names[index], transform=axes.transAxes, color=INK, fontsize=TEXT_SIZE - 1,
             ha="center", va="bottom", fontfamily=families,

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from binance_archive_kit.archive.enums import DataType, Interval, Market, read_interval
+from binance_archive_kit.archive.enums import DataType, read_interval
 from binance_archive_kit.archive.keys import Stream
-from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.archive.symbols import split_symbol
 from binance_archive_kit.charts.time_axis import is_time, to_utc
 from binance_archive_kit.errors import ConfigurationError, field_error
 from binance_archive_kit.quality.expected import Expected
 from binance_archive_kit.quality.frames import TIME
-from binance_archive_kit.quality.survey import Survey
+from binance_archive_kit.quality.stream_survey import survey_streams
 from binance_archive_kit.query.bars import Length, read_length, resample
-from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.loaders import load_klines
 from binance_archive_kit.query.open_store import OpenStore, Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, first_few, parse_limits
-from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.suggestions import unknown
 from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, WEEK, to_micros
 
@@ -34,10 +31,10 @@ NO_CANDLE = "no_candle"
 Span = tuple[datetime, datetime]
 _PRICES = ("open", "high", "low", "close")
 _GAPS = pl.Schema([("start", TIME), ("end", TIME), ("kind", pl.String())])
-#: Lengths of bars from which one is chosen.
+#: Lengths of bars from which the first is chosen that fits.
 _LENGTHS = (
     *("5s", "10s", "15s", "30s", "1m", "2m", "3m", "5m", "10m", "15m", "30m", "1h", "2h", "3h"),
-    *("4h", "6h", "8h", "12h", "1d", "2d", "3d", "6d", "1w", "12d", "2w", "30d", "1mo", "13w"),
+    *("4h", "6h", "8h", "12h", "1d", "2d", "3d", "1w", "6d", "2w", "12d", "1mo", "30d", "13w"),
     *("1q", "1y"),
 )
 #: Longest calendar month in microseconds.
@@ -149,10 +146,13 @@ def from_store(
     )
     stream = Stream(feed.market, feed.data_type, symbol, read_interval(interval))
     start, end = parse_limits(*limits)
-    known, first, last = _coverage(engine, stream, start, end)
+    stored = Expected.of_folder(engine, (None, None))
+    first, last = stored.streams[stream].first, stored.streams[stream].last
+    begins = _utc(start or datetime.combine(first, datetime.min.time()))
+    ends = _utc(end or datetime.combine(last + timedelta(days=1), datetime.min.time()))
+    days = begins.date(), (ends - timedelta(microseconds=1)).date()
+    known = survey_streams(engine, stored, {stream: days}).gaps.filter(symbol=symbol)
     length = read_length(interval)
-    begins = _utc(start) if start else datetime.combine(first, datetime.min.time(), UTC)
-    ends = _utc(end) if end else datetime.combine(last, datetime.min.time(), UTC) + timedelta(1)
     parts = split_symbol(feed.market, symbol)
     units = {column.name: column.unit for column in schema(feed.market, feed.data_type).columns}
     volume = {"base asset": parts.base, "contracts": "contracts"}.get(units.get("volume") or "")
@@ -245,31 +245,6 @@ def _length_between(times: pl.Series) -> Length:
 
 def _utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC)
-
-
-def _coverage(
-    engine: Engine, stream: Stream, start: datetime | None, end: datetime | None
-) -> tuple[pl.DataFrame, date, date]:
-    """Return the gaps of a stream, and the first and the last of the days to draw.
-
-    Other symbols of its feed are examined too: they tell a halt from a hole. So are the days beside
-    those to draw: they tell whether the symbol was listed.
-    """
-    stored = Expected.of_folder(engine, (None, None))
-    first = start.date() if start else stored.streams[stream].first
-    last = (end - timedelta(microseconds=1)).date() if end else stored.streams[stream].last
-    margin = timedelta(0) if cadence_of(*_feed(stream)).is_long else timedelta(days=1)
-    streams = {
-        other: replace(known, first=first - margin, last=last + margin)
-        for other, known in stored.streams.items()
-        if _feed(other) == _feed(stream)
-    }
-    report = Survey(engine, load_matrix(), replace(stored, streams=streams)).report("")
-    return report.gaps.filter(symbol=stream.symbol), first, last
-
-
-def _feed(stream: Stream) -> tuple[Market, DataType, Interval | None]:
-    return stream.market, stream.data_type, stream.interval
 
 
 def _empty_times(times: pl.Series, length: Length, start: datetime, end: datetime) -> list[Span]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation
 
+from binance_archive_kit.charts.line_names import LINE_HEIGHT, LineEnd, name_lines
 from binance_archive_kit.charts.symbol_colours import LineStyle, line_styles
 from binance_archive_kit.charts.time_axis import (
     Numbers,
@@ -26,10 +26,8 @@ from binance_archive_kit.charts.time_axis import (
 from binance_archive_kit.display.inline_figure import InlineFigure
 from binance_archive_kit.display.theme import (
     INK,
-    TEXT_SIZE,
     check_size,
     dress,
-    legible,
     set_label,
     set_title,
 )
@@ -43,8 +41,6 @@ _NAMED, _ENDS = 40, 10
 _FEW = 6
 #: A step that is longer than this many usual steps is a gap.
 _LONG_STEP = 1.5
-#: Inches between the names of lines.
-_LINE_HEIGHT = 1.35 * TEXT_SIZE / 72
 
 
 def lines(
@@ -72,7 +68,7 @@ def lines(
     title : str, optional
         By default the names, or their number, and the range of time.
     size : (float, float), optional
-        Width and height in inches; by default 10, and as high as the names need.
+        Width and height in inches; by default 9, and as high as the names need.
 
     Returns
     -------
@@ -100,7 +96,7 @@ def lines(
     base = table.rebase() if rebase else None
     names = len(table.names) if len(table.names) <= _NAMED else 2 * _ENDS
     if size is None:
-        size = 10.0, max(4.0, 1.2 + names * _LINE_HEIGHT)
+        size = 9.0, max(4.0, 1.2 + names * LINE_HEIGHT)
     check_size(size)
     return _draw(table, base, log, title, size)
 
@@ -158,7 +154,7 @@ class _Lines:
 def _parse(frame: object) -> _Lines:
     """Check a wide frame; return its lines, without rows and columns that have no value."""
     if not isinstance(frame, pl.DataFrame):
-        raise field_error("frame", f"{shown(frame)} is not a Polars frame, such as panel(...)")
+        raise field_error("frame", f"{shown(frame)} is not a Polars DataFrame, such as panel(...)")
     dated = [name for name, dtype in frame.schema.items() if is_time(dtype)]
     if not dated:
         raise field_error("frame", "it has no column of times")
@@ -186,10 +182,6 @@ def _parse(frame: object) -> _Lines:
         warn_user(f"no value of {first_few(empty)}, so no line")
     used = [name for name in names if name not in empty]
     return _Lines(time, times, used, values[:, has_value])
-
-
-#: Share of the width from which on a line ends near the right side, and where its name begins.
-_NEAR, _BESIDE = 0.1, 1.03
 
 
 class _Line(NamedTuple):
@@ -238,7 +230,8 @@ def _draw(
     show_times(axes, *to_numbers(table.times)[[0, -1]])
     set_label(axes.xaxis, f"{table.time}, UTC")
     set_title(axes, *headings)
-    _name_lines(figure, axes, [line for line in drawn if line.style is not None])
+    ends = [LineEnd(*line.last, line.name, line.style.color) for line in drawn if line.style]
+    name_lines(figure, axes, ends)
     return figure
 
 
@@ -251,70 +244,6 @@ def _draw_line(axes: Axes, line: _Line) -> None:
     alone = known[1:-1] & ~known[:-2] & ~known[2:]
     points = line.numbers[alone], line.values[alone]
     axes.plot(*points, ".", color=colour, alpha=alpha, markersize=2 * width)
-
-
-def _name_lines(figure: InlineFigure, axes: Axes, drawn: Sequence[_Line]) -> None:
-    """Name each line: in the margin if it ends near the right side, else beside its end."""
-    left, right = axes.get_xlim()
-    in_margin: list[tuple[Annotation, _Line]] = []
-    for line in drawn:
-        if line.last[0] < right - _NEAR * (right - left):
-            _name(axes, line, (4, 0), textcoords="offset points")
-        else:
-            label = _name(axes, line, (_BESIDE, 0.5), textcoords="axes fraction", arrowprops={})
-            in_margin.append((label, line))
-    if not in_margin:
-        return
-    # The layout depends on the widths of the names, and their heights on the layout.
-    figure.draw_without_rendering()
-    box = axes.get_window_extent()
-    ends = axes.transData.transform([line.last for _, line in in_margin])[:, 1]
-    gap = _LINE_HEIGHT * figure.dpi / box.height
-    heights = spread((ends - box.y0) / box.height, gap)
-    for (label, _), height in zip(in_margin, heights, strict=True):
-        label.set_position((_BESIDE, height))
-
-
-def _name(axes: Axes, line: _Line, place: tuple[float, float], **how: Any) -> Annotation:
-    """Write the name of a line at a place."""
-    families, [name] = legible([line.name])
-    colour, _ = line.style or (INK, 0)
-    if "arrowprops" in how:
-        how["arrowprops"] = {"arrowstyle": "-", "color": colour, "linewidth": 0.5,
-                             "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}  # fmt: skip
-    return axes.annotate(
-        name,
-        line.last,
-        place,
-        va="center",
-        color=colour,
-        fontsize=TEXT_SIZE,
-        fontfamily=families,
-        parse_math=False,
-        annotation_clip=False,
-        **how,
-    )
-
-
-def spread(heights: Numbers, gap: float) -> Numbers:
-    """Return heights between 0 and 1 that are at least a gap apart, near the given ones.
-
-    >>> spread(np.array([0.5, 0.5, 0.9]), 0.1).round(2).tolist()
-    [0.45, 0.55, 0.9]
-    """
-    order = np.argsort(heights, kind="stable")
-    steps = gap * np.arange(len(heights))
-    blocks: list[tuple[float, int]] = []
-    for height in (heights[order] - steps).tolist():
-        block = height, 1
-        while blocks and blocks[-1][0] > block[0]:
-            (one, count), (two, more) = blocks.pop(), block
-            block = (one * count + two * more) / (count + more), count + more
-        blocks.append(block)
-    flat = np.repeat([mean for mean, _ in blocks], [count for _, count in blocks])
-    found = np.empty(len(heights))
-    found[order] = flat.clip(0, max(1 - gap * (len(heights) - 1), 0)) + steps
-    return found
 
 
 def _title(table: _Lines, base: datetime | None) -> list[str]:

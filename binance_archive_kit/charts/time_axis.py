@@ -75,6 +75,18 @@ def format_price(price: float, _: object = None) -> str:
     return f"{int(whole):,}{point}{rest}" if abs(price) >= 1 else text
 
 
+def format_amount(amount: float, _: object = None) -> str:
+    """Format an amount, with a letter for thousands (k), millions (M) or billions (G).
+
+    >>> format_amount(1_500_000), format_amount(250), format_amount(0.4)
+    ('1.5 M', '250', '0.4')
+    """
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(amount) >= size:
+            return f"{format_price(amount / size)}{letter}"
+    return format_price(amount)
+
+
 def describe_range(start: datetime, end: datetime) -> str:
     """Format a range of times; `end` is exclusive, and whole days are named by the last one.
 

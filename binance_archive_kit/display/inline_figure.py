@@ -1,4 +1,7 @@
-"""A figure of Matplotlib that notebooks display as a picture with a description, without pyplot."""
+"""A figure of Matplotlib that notebooks display as a picture with a description.
+
+Pyplot is not needed, and may be used: its own figures get a white background on dark pages.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,16 @@ class InlineFigure(Figure):
 
     Parameters
     ----------
-    size : (float, float)
+    figsize : (float, float)
         Width and height in inches.
     description : str
         What the picture shows, for people who cannot see it.
+    **_
+        Pyplot gives its own defaults, which are for white pages.
     """
 
-    def __init__(self, size: tuple[float, float], description: str = "") -> None:
-        super().__init__(figsize=size, dpi=110, facecolor="none", layout="constrained")
+    def __init__(self, figsize: tuple[float, float], description: str = "", **_: object) -> None:
+        super().__init__(figsize=figsize, dpi=110, facecolor="none", layout="constrained")
         FigureCanvasAgg(self)
         self.description = description
 

@@ -25,13 +25,13 @@ INK = "#797979"
 #: Colours that red-green colour-blind people can tell apart.
 BLUE, ORANGE = "#3b82f6", "#f08c00"
 #: Points of the text of titles, and of all other text.
-TITLE_SIZE, TEXT_SIZE = 10, 8
+TITLE_SIZE, TEXT_SIZE = 11, 9
 #: Letters of the longest unit beside an axis.
 _LONGEST_UNIT = 10
 #: Letters for which there is room to the left of axes.
 _MARGIN = 10
 #: Inches of a letter of text, and of the coloured handle of an entry of a legend.
-_LETTER, _HANDLE = 0.6 * TEXT_SIZE / 72, 0.55
+_LETTER, _HANDLE = 0.6 * TEXT_SIZE / 72, 5 * TEXT_SIZE / 72
 
 #: Fonts with Chinese characters, which the default font lacks.
 _FONTS = (
@@ -50,11 +50,14 @@ def check_size(size: object) -> None:
         )
 
 
-def new_axes(size: tuple[float, float]) -> Axes:
-    """Return the axes of a new figure of pyplot, which notebooks display by themselves."""
+def new_axes(size: tuple[float, float], description: str) -> Axes:
+    """Return the axes of a new figure that pyplot knows, so that it is shown after the cell."""
     from matplotlib import pyplot
 
-    _, axes = pyplot.subplots(figsize=size, layout="constrained", facecolor="none")
+    from binance_archive_kit.display.inline_figure import InlineFigure
+
+    figure = pyplot.figure(FigureClass=InlineFigure, figsize=size, description=description)
+    axes: Axes = figure.subplots()
     return axes
 
 
@@ -133,7 +136,9 @@ def add_legend(place: Axes | Figure, **where: Any) -> Legend:
 
 def add_legend_below(figure: Figure, handles: Sequence[Artist]) -> Legend:
     """Add a legend below all axes of a figure, in as many columns as fit."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
+    _, names = legible(str(handle.get_label()) for handle in handles)
+    # Characters with escapes are long, and Chinese ones are wide.
+    longest = max(len(name) + sum(not letter.isascii() for letter in name) for name in names)
     columns = int(figure.get_figwidth() / (longest * _LETTER + _HANDLE))
     return add_legend(
         figure,

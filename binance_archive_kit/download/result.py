@@ -305,9 +305,10 @@ class CollectionResult(Mapping[str, Any]):
         """
         import numpy as np
 
-        axes = theme.new_axes((9, 2.6)) if axes is None else axes
+        title = f"Collection {self.outcome}"
+        axes = theme.new_axes((9, 2.6), f"{title}: speed over time") if axes is None else axes
         theme.dress(axes, grid=True)
-        theme.set_title(axes, f"Collection {self.outcome}")
+        theme.set_title(axes, title)
         axes.set(xlabel="seconds", ylabel="MB/s")
         total, points = self._ledger.downloaded_bytes, self._ledger.arrivals.points
         if not total or len(points) < 2:
@@ -316,7 +317,7 @@ class CollectionResult(Mapping[str, Any]):
                 0.5, 0.5, f"nothing was downloaded: {kept:,} objects kept",
                 transform=axes.transAxes, ha="center", va="center", color=theme.INK,
             )  # fmt: skip
-            axes.set(xticks=[], yticks=[])
+            axes.set_axis_off()
             return axes
         seconds, count = np.array(points, dtype=float).T
         edges = np.linspace(0, seconds[-1], min(_STEPS, len(seconds) - 1) + 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -33,6 +35,31 @@ FILES_SCHEMA = pl.Schema(_COLUMNS)
 _ROWS = 25
 
 
+class Written(NamedTuple):
+    """A stream that was exported.
+
+    Attributes
+    ----------
+    path : str
+        Of its file, or of the folder of its files, inside the target.
+    coverage : StreamCoverage
+    rows : int
+    first, last : datetime
+        Times of the first and the last row.
+    """
+
+    path: str
+    coverage: StreamCoverage
+    rows: int
+    first: datetime
+    last: datetime
+
+    def size(self, target: Path) -> int:
+        """Return the bytes of its files."""
+        path = target / self.path
+        return sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+
+
 @dataclass(frozen=True, repr=False)
 class EngineExport:
     """The files that an export has written for a backtest engine.
@@ -54,23 +81,21 @@ class EngineExport:
     files: pl.DataFrame
 
     @classmethod
-    def of(
-        cls, engine: str, target: Path, written: Sequence[tuple[str, StreamCoverage, pl.Series]]
-    ) -> EngineExport:
-        """Build the result from the files: path inside the target, coverage, and times of rows."""
+    def of(cls, engine: str, target: Path, written: Iterable[Written]) -> EngineExport:
+        """Build the result from what was written to a target."""
         rows = [
             (
-                file,
-                *(value and str(value) for value in stream_values(found.stream)),
-                len(times),
-                (target / file).stat().st_size,
-                times.min(),
-                times.max(),
-                found.verdict.coverage,
-                found.verdict.complete,
-                found.verdict.text,
+                each.path,
+                *(value and str(value) for value in stream_values(each.coverage.stream)),
+                each.rows,
+                each.size(target),
+                each.first,
+                each.last,
+                each.coverage.verdict.coverage,
+                each.coverage.verdict.complete,
+                each.coverage.verdict.text,
             )
-            for file, found, times in written
+            for each in written
         ]
         return cls(engine, target, pl.DataFrame(rows, FILES_SCHEMA, orient="row"))
 

@@ -30,7 +30,7 @@ from binance_archive_kit.errors import (
     shown,
     warn_user,
 )
-from binance_archive_kit.export.engine_export import EngineExport
+from binance_archive_kit.export.engine_export import EngineExport, Written
 from binance_archive_kit.export.gap_check import OnGap, check_gaps, open_source
 from binance_archive_kit.export.sidecar import StreamCoverage
 from binance_archive_kit.export.symbol_choice import choose_symbols
@@ -293,7 +293,8 @@ def _write(
             path = target / file
             path.parent.mkdir(exist_ok=True)
             found.put(staged, path, frame.height)
-            written.append((file, found, frame["date"]))
+            dates = frame["date"]
+            written.append(Written(file, found, frame.height, dates[0], dates[-1]))
             progress.done += 1
             bar.update()
     return EngineExport.of("freqtrade", target, written)

@@ -15,7 +15,6 @@ import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import Stream
-from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.archive.symbols import crossings
 from binance_archive_kit.display import render
 from binance_archive_kit.errors import ConfigurationError, CoverageError, field_error, warn_user
@@ -23,10 +22,9 @@ from binance_archive_kit.export.sidecar import SUFFIX, StreamCoverage
 from binance_archive_kit.export.sources import Source, identify
 from binance_archive_kit.export.verdicts import overlapping, verdict_of
 from binance_archive_kit.quality.coverage import read_day
-from binance_archive_kit.quality.expected import Expected, ExpectedStream
-from binance_archive_kit.quality.report import CoverageReport
-from binance_archive_kit.quality.survey import Survey
-from binance_archive_kit.quality.timeline import STREAM_FIELDS, GapKind
+from binance_archive_kit.quality.expected import Expected
+from binance_archive_kit.quality.stream_survey import survey_streams
+from binance_archive_kit.quality.timeline import STREAM_FIELDS
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source as StoreSource
 from binance_archive_kit.query.open_store import open_engine
@@ -37,8 +35,6 @@ from binance_archive_kit.timestamps import DAY, to_datetime, to_day_number, to_m
 
 OnGap = Literal["raise", "warn", "mark"]
 _MODES: tuple[OnGap, ...] = ("raise", "warn", "mark")
-#: Gaps that may turn out to be halts when other symbols are compared.
-_MAY_BE_HALTS = (GapKind.HOLE, GapKind.SHORT_FILE)
 _ONE_DAY = timedelta(days=1)
 #: Streams that a message describes.
 _DESCRIBED = 3
@@ -174,9 +170,7 @@ class _Check:
 
     def run(self) -> dict[Stream, StreamCoverage]:
         """Check all streams."""
-        report = self._survey({})
-        if others := self._neighbours(report.gaps):
-            report = self._survey(others)
+        report = survey_streams(self._engine, self._stored, self._days)
         self._sources = self._find_sources()
         days, gaps, findings = map(_by_stream, (report.days, report.gaps, report.findings))
         return {
@@ -188,48 +182,6 @@ class _Check:
             )
             for stream in self._days
         }
-
-    def _survey(self, others: Mapping[Stream, tuple[date, date]]) -> CoverageReport:
-        """Survey the streams and some others, with the days beside theirs.
-
-        The day before the first one tells whether the symbol was listed on the first one.
-        """
-        expected = {
-            stream: self._expected(stream, first, last) for stream, (first, last) in others.items()
-        }
-        for stream, (first, last) in self._days.items():
-            cadence = _cadence(stream)
-            # Whether a candle of a week is due depends on the last day.
-            has_steps = cadence.kind in ("regular", "approximate") and not cadence.is_long
-            margin = _ONE_DAY if has_steps else timedelta()
-            expected[stream] = self._expected(stream, first - margin, last + margin)
-        streams = Expected(
-            {stream: days for stream, days in expected.items() if days.first <= days.last},
-            [],
-            listed=False,
-            folders=self._stored.folders,
-        )
-        return Survey(self._engine, load_matrix(), streams).report("")
-
-    def _expected(self, stream: Stream, first: date, last: date) -> ExpectedStream:
-        return replace(self._stored.streams[stream], first=first, last=last)
-
-    def _neighbours(self, gaps: pl.DataFrame) -> dict[Stream, tuple[date, date]]:
-        """Return other streams in the store that tell whether gaps of candles are halts."""
-        kinds = pl.col("kind").is_in(_MAY_BE_HALTS)
-        feed = ["market", "data_type", "interval"]
-        spans = (
-            gaps.filter(kinds, pl.col("interval").is_not_null())
-            .group_by(feed)
-            .agg(pl.col("start").min().dt.date(), pl.col("end").max().dt.date())
-        )
-        days = {tuple(row[:3]): row[3:] for row in spans.iter_rows()}
-        found = {}
-        for stream, known in self._stored.streams.items():
-            span = days.get((stream.market, stream.data_type, stream.interval))
-            if span and stream not in self._days:
-                found[stream] = max(known.first, span[0]), min(known.last, span[1])
-        return {stream: days for stream, days in found.items() if days[0] <= days[1]}
 
     def _judge(
         self, stream: Stream, days: pl.DataFrame, gaps: pl.DataFrame, findings: pl.DataFrame

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -168,9 +170,12 @@ class StreamCoverage:
             "version": binance_archive_kit.__version__,
         }
 
-    def write(self, path: Path, rows: int | None = None) -> None:
-        """Write the JSON of `to_dict` to a new file, down to the disk."""
-        text = json.dumps(self.to_dict(rows), indent=1, ensure_ascii=False, allow_nan=False)
+    def write(
+        self, path: Path, rows: int | None = None, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """Write the JSON of `to_dict`, with more fields, to a new file, down to the disk."""
+        fields = self.to_dict(rows) | dict(more)
+        text = json.dumps(fields, indent=1, ensure_ascii=False, allow_nan=False)
         with path.open("w", encoding="utf-8") as file:
             file.write(f"{text}\n")
             file.flush()

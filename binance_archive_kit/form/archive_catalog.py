@@ -38,6 +38,8 @@ from binance_archive_kit.suggestions import unknown
 _PER_SECOND = 3_000
 #: The shortcut to the range of days of the chosen symbols.
 _ALL_DAYS = "All their days"
+#: Fields with a row of their own.
+_ROWS = ("markets", "data_types", "intervals", "symbols", "date_range", "output_directory")
 
 
 def catalog(
@@ -120,7 +122,7 @@ class Catalog(FieldWidget):
     dates = traitlets.Dict().tag(sync=True)
 
     def __init__(self, fields: Fields) -> None:
-        self._names: dict[tuple[Market, DataType], list[str]] = {}
+        self._rows: dict[tuple[Market, DataType], list[list[str]]] = {}
         self._refused: dict[tuple[Market, DataType], str] = {}
         self._days: dict[tuple[Market, DataType, Interval | None], dict[str, Days]] = {}
         self._chosen: dict[Market, list[str]] = {}
@@ -144,9 +146,8 @@ class Catalog(FieldWidget):
         """Add a table of the feeds and symbols, for readers without the widget."""
         bundle = super()._repr_mimebundle_(**options)
         if bundle is not None:
-            feed, chosen = self._feed[0], self._chosen_symbols()
-            names = self._names.get((feed.market, feed.type), [])
-            symbols = list(dict.fromkeys([*chosen, *names]))
+            feed = self._feed[0]
+            symbols = list(dict.fromkeys([*self._chosen_symbols(), *(self._listed() or ())]))
             summary = catalog_model.summary_of(
                 feed, self._matrix, f"{self._label()}: {self._verdict()}", symbols, self._known()
             )
@@ -164,13 +165,18 @@ class Catalog(FieldWidget):
         return catalog_model.label_of(feed, interval)
 
     def _verdict(self) -> str:
-        feed, _ = self._feed
-        names = self._names.get((feed.market, feed.type))
+        names = self._listed()
         listed = "symbols not listed yet" if names is None else counted(len(names), "symbol")
         return f"{listed}; {len(self._chosen_symbols()) or 'none'} chosen"
 
     def _chosen_symbols(self) -> list[str]:
         return model.symbols_of(self.fields, self._feed[0].market)
+
+    def _listed(self) -> list[str] | None:
+        """Return the listed symbols of the feed; None as long as they are not known."""
+        feed, _ = self._feed
+        rows = self._rows.get((feed.market, feed.type))
+        return None if rows is None else [name for name, *_ in rows]
 
     def _known(self) -> dict[str, Days]:
         """Return the known days of the feed's symbols; extended as they arrive."""
@@ -204,9 +210,18 @@ class Catalog(FieldWidget):
 
     def _browse(self, fields: Fields) -> None:
         """Show another feed or interval."""
-        self._stop("days")
         self._edit(catalog_model.with_feed(fields, *catalog_model.feed_of(fields, self._matrix)))
-        self._show_days("idle")
+
+    def _on_change(self, change: object) -> None:
+        with self._lock:
+            super()._on_change(change)
+            if self.dates.get("feed") != self._label():
+                self._stop("days")
+                self._show_days("idle")
+
+    def _row_of(self, field: str) -> str:
+        row = "date_range" if field == "partition" else field
+        return row if row in _ROWS else "markets"
 
     def _own_messages(self) -> Messages:
         return catalog_model.day_messages(self.fields, self._chosen_symbols(), self._known())
@@ -214,7 +229,6 @@ class Catalog(FieldWidget):
     def _options(self, matrix: Matrix) -> dict[str, Any]:
         feed, interval = self._feed
         chosen = self._chosen_symbols()
-        config = self.config
         options: dict[str, Any] = {
             "markets": model.market_choices({"markets": [feed.market.value]}),
             "data_types": catalog_model.type_choices(feed, matrix),
@@ -226,7 +240,8 @@ class Catalog(FieldWidget):
             "chosen": chosen,
             "next": "",
         }
-        if isinstance(config, CollectionConfig):
+        if self._complete:
+            config = CollectionConfig(**self.fields)
             options["next"] = f"config = {config.to_python()}\nresult = bak.collect(config)"
         if days := catalog_model.all_days(chosen, self._known()):
             options["shortcuts"] = {**model.shortcuts(today()), _ALL_DAYS: days}
@@ -237,14 +252,13 @@ class Catalog(FieldWidget):
     def _known_symbols(self, context: PlanningContext) -> dict[Market, list[str]]:
         feed, _ = self._feed
         name = feed.market, feed.type
-        names = self._names.get(name)
+        rows, names = self._rows.get(name, []), self._listed()
         if names is not None:
             state, text = "ready", counted(len(names), "symbol")
         elif name in self._refused:
             state, text = "offline", self._refused[name]
         else:
             state, text = "loading", f"requesting the symbols from {context.endpoint} …"
-        rows = catalog_model.symbol_rows(feed.market, names or [])
         self.listed = {"feed": self._label(), "state": state, "text": text, "symbols": rows}
         if state == "loading":
             self._list_symbols(context, feed)
@@ -252,6 +266,9 @@ class Catalog(FieldWidget):
 
     def _list_symbols(self, context: PlanningContext, feed: Feed) -> None:
         name = feed.market, feed.type
+        task = f"symbols of {feed.market} {feed.type}"
+        if task in self._workers:
+            return
 
         async def work() -> None:
             names, reason = None, ""
@@ -264,19 +281,19 @@ class Catalog(FieldWidget):
                 if names is None:
                     self._refused[name] = reason
                 else:
-                    self._names[name] = names
-                if self._workers.get("listing") is worker:
-                    del self._workers["listing"]
+                    self._rows[name] = catalog_model.symbol_rows(feed.market, names)
+                if self._workers.get(task) is worker:
+                    del self._workers[task]
                     self._refresh()
 
-        worker = self._start("listing", work)
+        worker = self._start(task, work)
 
     # First and last days, in the background
 
     def _read_days(self, symbols: Sequence[str]) -> None:
         """Load the days of symbols, the first ones first; give up those of an earlier request."""
         context, (feed, interval) = self._context, self._feed
-        listed = set(self._names.get((feed.market, feed.type), ()))
+        listed = set(self._listed() or ())
         known = self._known()
         wanted = [each for each in dict.fromkeys(symbols) if each in listed and each not in known]
         self._stop("days")
@@ -313,10 +330,10 @@ class Catalog(FieldWidget):
         progress()
 
     def _show_days(self, state: str, text: str = "") -> None:
-        known = self._known()
-        self.dates = {"feed": self._label(), "state": state, "text": text, "known": dict(known)}
         if state != "reading":
-            self._refresh()
+            self._refresh()  # what is said of the chosen symbols
+        known = dict(self._known())
+        self.dates = {"feed": self._label(), "state": state, "text": text, "known": known}
 
 
 def _archive(context: PlanningContext, *, bulk: bool) -> ListingClient:

@@ -12,6 +12,8 @@ const NO_FILES = "no files";
 // Height of a row in pixels, rows drawn above and below the visible ones.
 const HEIGHT = 26;
 const MARGIN = 8;
+// Chips to draw; the others are only counted.
+const CHIPS = 12;
 // Milliseconds without scrolling before the days of the visible symbols are requested.
 const REST = 150;
 // Chosen symbols whose days are loaded without a request.
@@ -117,6 +119,7 @@ function symbolTable(model, send) {
   loading.append(loaded, " ", loadAll, stop);
   const chips = chipBox(
     search,
+    CHIPS,
     (symbol) => choose([symbol], false),
     () => replace([]),
     () => {
@@ -141,7 +144,10 @@ function symbolTable(model, send) {
   ];
 
   // The cells of a row: the symbol, its parts, and its days.
-  const days = () => model.get("dates").known ?? {};
+  const days = () => {
+    const { feed: shown, known } = model.get("dates");
+    return shown === feed ? known : {};
+  };
   function cells([symbol, base, quote, contract]) {
     const [first, last] = days()[symbol] ?? ["", ""];
     return [symbol, base, quote, contract, first ?? NO_FILES, last ?? NO_FILES];
@@ -330,6 +336,8 @@ function symbolTable(model, send) {
       }
       drawListing({ state, text });
       grid.hidden = !symbols.length;
+      // As high as the table if it is short, whatever is searched.
+      grid.style.height = `calc(${(symbols.length + 1) * HEIGHT}px + 2px)`;
       filter();
       drawDays();
     },

@@ -58,6 +58,7 @@ class FieldWidget(anywidget.AnyWidget):
     def __init__(self, fields: Fields) -> None:
         self._matrix = load_matrix()
         self._context: PlanningContext | None = None
+        self._complete = False
         self._answered: list[Any] = []
         super().__init__()
         self.on_msg(self._on_message)
@@ -112,6 +113,7 @@ class FieldWidget(anywidget.AnyWidget):
         matrix = context.matrix if context else self._matrix
         invalid = _invalid_fields(found)
         self._context = context
+        self._complete = context is not None and not invalid
         if context is not None:
             known = self._known_symbols(context)
             _add(found, messages.request_messages(context.requests, invalid))
@@ -119,12 +121,12 @@ class FieldWidget(anywidget.AnyWidget):
                 unlisted = messages.unlisted_symbols(self.fields, known, matrix)
                 _add(found, {"symbols": unlisted} if unlisted else {})
         _add(found, self._own_messages())
-        # Messages without a field are shown beside the first one.
-        if general := found.pop("", []):
-            found["markets"] = [*general, *found.get("markets", ())]
+        placed: Messages = {}
+        for name, some in found.items():
+            _add(placed, {self._row_of(name): some})
         self.view = {
             "fields": self.fields,
-            "messages": {name: [*map(asdict, some)] for name, some in found.items()},
+            "messages": {name: [*map(asdict, some)] for name, some in placed.items()},
             "invalid": invalid,
             "days": model.days_in_words(self.fields),
             "shortcuts": model.shortcuts(today()),
@@ -137,6 +139,10 @@ class FieldWidget(anywidget.AnyWidget):
     def _known_symbols(self, context: PlanningContext) -> Mapping[Market, list[str]]:
         """Return the symbols of the markets that are listed, and start listing the others."""
         raise NotImplementedError
+
+    def _row_of(self, field: str) -> str:
+        """Return the field beside which messages of another one are shown."""
+        return field or "markets"
 
     def _own_messages(self) -> Messages:
         """Return the messages that only this widget has."""

@@ -6,8 +6,6 @@ const LEVELS = {
   cannot: ["⊘", "Cannot exist"],
   note: ["ℹ", "Note"],
 };
-// Chips to draw; the others are only counted.
-const CHIPS = 40;
 // Milliseconds without a key press before typed text is sent.
 const PAUSE = 250;
 
@@ -35,6 +33,9 @@ const formatted = (count) => count.toLocaleString("en");
 const button = (text, onclick, look = "bak-button") =>
   make("button", { type: "button", class: look, onclick }, text);
 const link = (text, onclick) => button(text, onclick, "bak-link");
+
+// Return the element that has the focus, also where the widget is in a shadow tree.
+const focusedIn = (element) => element.getRootNode().activeElement;
 
 // Draw only changed data, so that the focus does not move.
 function redrawer(draw) {
@@ -127,7 +128,7 @@ function typed(properties, send) {
     onchange: flush,
   });
   input.show = (value) => {
-    if (document.activeElement === input) return;
+    if (focusedIn(input) === input) return;
     input.value = last = value;
   };
   return input;
@@ -204,8 +205,8 @@ function days(send) {
   });
 }
 
-// The chosen symbols, each with a button that removes it.
-function chipBox(elsewhere, remove, clear, all) {
+// The chosen symbols, each with a button that removes it; more than `most` are only counted.
+function chipBox(elsewhere, most, remove, clear, all) {
   const chips = make("div", { class: "bak-chips" });
   const more = link("", all);
   const none = link("Remove all", clear);
@@ -216,11 +217,11 @@ function chipBox(elsewhere, remove, clear, all) {
     return make("span", { class: "bak-chip" }, symbol, cross);
   };
   const draw = redrawer((names) => {
-    const shown = names.slice(0, CHIPS);
+    const shown = names.slice(0, most);
     more.textContent = `… and ${formatted(names.length - shown.length)} more`;
-    more.hidden = names.length <= CHIPS;
+    more.hidden = names.length <= most;
     none.hidden = names.length < 2;
-    const focused = [...chips.children].indexOf(document.activeElement?.closest(".bak-chip"));
+    const focused = [...chips.children].indexOf(focusedIn(chips)?.closest(".bak-chip"));
     chips.replaceChildren(...shown.map(chip), more, none);
     // After a removal by key, focus the next chip.
     if (focused < 0) return;
@@ -265,7 +266,9 @@ function markets(title, send, kind) {
 function dataTypes(title, send, kind) {
   const update = (element, item) => {
     element.classList.toggle("bak-impossible", !item.possible);
-    const about = [item.about, item.hint && `(${item.hint})`].filter(Boolean).join(" ");
+    // A date stays on one line.
+    const hint = item.hint && `(${item.hint.replaceAll("-", "\u2011")})`;
+    const about = [item.about, hint].filter(Boolean).join(" ");
     element.querySelector("small").textContent = about;
   };
   return boxes(title, "data_types", "bak-cards", send, update, kind);

@@ -22,8 +22,9 @@ const FILES = [
   ["monthly", "Monthly", "one file a month"],
   ["auto", "Automatic", "monthly files for whole months if published, daily files elsewhere"],
 ];
-// Matches to draw; the others are only counted.
+// Matches and chips to draw; the others are only counted.
 const MATCHES = 60;
+const CHIPS = 40;
 
 // ---------------------------------------------------------------------------------------
 // Symbols: search while typing, choose by key or mouse, or paste a list
@@ -188,6 +189,7 @@ function symbolField(market, title, known, send) {
 
   const chips = chipBox(
     input,
+    CHIPS,
     (symbol) => send({ do: "remove", market, text: symbol }),
     () => send({ do: "replace", market, text: "" }),
     () => edit(true),
@@ -226,7 +228,7 @@ function symbolField(market, title, known, send) {
       chosen.clear();
       for (const name of names) chosen.add(name);
       chips.draw(names);
-      if (!popup.hidden && document.activeElement === input) {
+      if (!popup.hidden && focusedIn(input) === input) {
         [...list.children].forEach((option, index) => {
           const on = chosen.has(options[index].symbol);
           option.setAttribute("aria-selected", String(on));

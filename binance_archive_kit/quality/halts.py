@@ -14,7 +14,8 @@ from binance_archive_kit.quality.gaps import slice_gap
 from binance_archive_kit.quality.timeline import DaySource, Gap, GapKind, Timeline, merge
 from binance_archive_kit.timestamps import DAY, SECOND
 
-_MAY_BE_HALTS = (GapKind.HOLE, GapKind.SHORT_FILE)
+#: Gaps that may turn out to be halts when other symbols are compared.
+MAY_BE_HALTS = (GapKind.HOLE, GapKind.SHORT_FILE)
 
 
 class Halt(NamedTuple):
@@ -67,7 +68,7 @@ def _common_gaps(timelines: Sequence[Timeline], vague: Sequence[Halt]) -> list[H
     Candles must follow within a file, because files that end together before midnight may be
     cut off together. On a day with a known halt, this is not required.
     """
-    gaps = [gap for timeline in timelines for gap in timeline.gaps if gap.kind in _MAY_BE_HALTS]
+    gaps = [gap for timeline in timelines for gap in timeline.gaps if gap.kind in MAY_BE_HALTS]
     if len(timelines) < 2 or not gaps:
         return []
     points = np.unique([time for gap in gaps for time in (gap.start, gap.end, *_midnights(gap))])
@@ -82,7 +83,7 @@ def _common_gaps(timelines: Sequence[Timeline], vague: Sequence[Halt]) -> list[H
         with_rows[inside] += np.array(rows)[days[inside]]
         for gap in timeline.gaps:
             touched = slice(*np.searchsorted(points, [gap.start, gap.end]))
-            if gap.kind in _MAY_BE_HALTS:
+            if gap.kind in MAY_BE_HALTS:
                 missing[touched] += 1
                 closed[touched] |= _rows_follow(timeline, gap)
             elif not gap.kind.is_missing:
@@ -120,7 +121,7 @@ def _split_at_halts(
     """Split gaps at halts, and mark the parts inside them."""
     exact = [whole for halt in known if halt.exact and (whole := _whole_candles(timeline, halt))]
     for gap in timeline.gaps:
-        if gap.kind not in _MAY_BE_HALTS:
+        if gap.kind not in MAY_BE_HALTS:
             yield gap
             continue
         for part in _mark(timeline, gap, exact):

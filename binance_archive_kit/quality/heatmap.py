@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 
     from binance_archive_kit.display.inline_figure import InlineFigure
 
-#: Where no row is due; faint on light and on dark pages.
-_NOT_DUE = "#9ca3af66"
 #: States of a day, the worst last, in colours that also differ for red-green colour-blind
-#: people.
+#: people. Where no row is due, they are faint on light and on dark pages.
 _COLOURS: dict[str, str] = {
-    GapKind.AFTER_DELISTING: _NOT_DUE,
-    GapKind.BEFORE_LISTING: _NOT_DUE,
-    GapKind.ENDED_FEED: _NOT_DUE,
+    GapKind.AFTER_DELISTING: "#9ca3af99",
+    GapKind.BEFORE_LISTING: "#9ca3af33",
+    GapKind.ENDED_FEED: "#9ca3af66",
     GapKind.NOT_PUBLISHED: "#a78bfa",
     COMPLETE: theme.BLUE,
     GapKind.HALT: "#f472b6",
@@ -84,9 +82,9 @@ class Heatmap:
         """Width and height at which the names are legible."""
         return 10.0, 1.1 + 0.19 * len(self.names)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
+    def plot(self, axes: Axes | None = None, description: str = "") -> Axes:
         """Draw the heatmap, by default on a new figure of pyplot."""
-        axes = theme.new_axes(self.inches) if axes is None else axes
+        axes = theme.new_axes(self.inches, description) if axes is None else axes
         self.draw(axes)
         return axes
 

@@ -344,11 +344,14 @@ class CoverageReport:
         -------
         matplotlib.axes.Axes
         """
-        return self._heatmap().plot(axes)
+        return self._heatmap().plot(axes, self._description())
 
     def _picture(self) -> InlineFigure:
         """Return the heatmap as a figure that notebooks display."""
-        return self._heatmap().figure(f"Days of each stream: {self.verdict}")
+        return self._heatmap().figure(self._description())
+
+    def _description(self) -> str:
+        return f"Days of each stream: {self.verdict}"
 
     def _heatmap(self) -> Heatmap:
         names = [name_of(row) for row in self.streams.iter_rows(named=True)]

@@ -513,7 +513,7 @@ class Engine:
         first = error.file not in self.problems
         self.problems[error.file] = error
         if first:
-            warn_user(f"left out: {error}")
+            warn_user(f"left out: {error.problem()}")
 
     def reject(self, error: FileError) -> None:
         """Raise an error, or leave its file out, according to ``on_error``."""

@@ -130,10 +130,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """Open a window, 1,280 px wide, that may use the clipboard."""
+    from playwright import sync_api
+
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
     page.set_default_timeout(20_000)
+    sync_api.expect.set_options(timeout=20_000)
     yield page
     context.close()
 
@@ -237,3 +240,43 @@ def open_notebook(lab: Lab, page: Page) -> Open:
         return notebook
 
     return make
+
+
+def fits(form: Locator) -> list[str]:
+    """Name what does not fit: what is cut off, and what lies over something else."""
+    found: list[str] = form.evaluate(
+        """form => {
+          const seen = [...form.querySelectorAll(
+            'label, button, input, summary, strong, small, .bak-label, .bak-message, .bak-state,'
+            + '.bak-plan')]
+            .filter(each => each.checkVisibility());
+          const text = each => (each.textContent || each.value || '').slice(0, 40);
+          const name = each => `${each.tagName} ${text(each)}`;
+          const cut = seen.filter(each => !['INPUT', 'SMALL', 'STRONG'].includes(each.tagName)
+              && each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0)
+            .map(each => `cut off: ${name(each)}`);
+          const edge = form.getBoundingClientRect();
+          const out = seen.filter(each => each.getBoundingClientRect().right > edge.right + 1)
+            .map(each => `outside: ${name(each)}`);
+          const over = [];
+          for (const a of seen) for (const b of seen) {
+            if (a === b || a.contains(b) || b.contains(a)) continue;
+            const [p, q] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
+            if (p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 1
+                && q.top < p.bottom - 1) over.push(`over each other: ${name(a)} / ${name(b)}`);
+          }
+          return [...cut, ...out, ...over];
+        }"""
+    )
+    return found
+
+
+def unlabelled(form: Locator) -> list[str]:
+    """Name the fields that no label tells of."""
+    found: list[str] = form.evaluate(
+        """form => [...form.querySelectorAll('input, textarea, button, [role=listbox]')]
+          .filter(each => each.checkVisibility())
+          .filter(each => !(each.labels?.length || each.ariaLabel || each.textContent.trim()))
+          .map(each => each.outerHTML.slice(0, 120))"""
+    )
+    return found

@@ -13,7 +13,7 @@ import pytest
 
 from binance_archive_kit.demo.synthetic import build
 from binance_archive_kit.planning.config import CollectionConfig
-from tests.browser.conftest import NOTEBOOKS, Lab, Open
+from tests.browser.conftest import NOTEBOOKS, Lab, Open, fits, unlabelled
 from tests.support.faults import on_zip
 from tests.support.s3_server import Fault, LocalS3
 
@@ -61,46 +61,6 @@ def ready(form: Locator, words: str) -> None:
 
     summary = form.locator(".bak-summary.bak-is-ready")
     expect(summary).to_contain_text(re.compile(words), timeout=20_000)
-
-
-def fits(form: Locator) -> list[str]:
-    """Name what does not fit: what is cut off, and what lies over something else."""
-    found: list[str] = form.evaluate(
-        """form => {
-          const seen = [...form.querySelectorAll(
-            'label, button, input, summary, strong, small, .bak-label, .bak-message, .bak-state,'
-            + '.bak-plan')]
-            .filter(each => each.checkVisibility());
-          const text = each => (each.textContent || each.value || '').slice(0, 40);
-          const name = each => `${each.tagName} ${text(each)}`;
-          const cut = seen.filter(each => !['INPUT', 'SMALL', 'STRONG'].includes(each.tagName)
-              && each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0)
-            .map(each => `cut off: ${name(each)}`);
-          const edge = form.getBoundingClientRect();
-          const out = seen.filter(each => each.getBoundingClientRect().right > edge.right + 1)
-            .map(each => `outside: ${name(each)}`);
-          const over = [];
-          for (const a of seen) for (const b of seen) {
-            if (a === b || a.contains(b) || b.contains(a)) continue;
-            const [p, q] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
-            if (p.left < q.right - 1 && q.left < p.right - 1 && p.top < q.bottom - 1
-                && q.top < p.bottom - 1) over.push(`over each other: ${name(a)} / ${name(b)}`);
-          }
-          return [...cut, ...out, ...over];
-        }"""
-    )
-    return found
-
-
-def unlabelled(form: Locator) -> list[str]:
-    """Name the fields that no label tells of."""
-    found: list[str] = form.evaluate(
-        """form => [...form.querySelectorAll('input, textarea, button, [role=listbox]')]
-          .filter(each => each.checkVisibility())
-          .filter(each => !(each.labels?.length || each.ariaLabel || each.textContent.trim()))
-          .map(each => each.outerHTML.slice(0, 120))"""
-    )
-    return found
 
 
 def test_a_newcomer_collects_what_was_clicked(
@@ -215,7 +175,7 @@ def test_a_newcomer_collects_what_was_clicked(
     archive.fault = None
     result = notebook.run_through("bak.collect(config)")
     expect(result).to_contain_text("Collection complete")
-    chart = notebook.run_through("plt.show()")
+    chart = notebook.run_through("bak.lines(")
     expect(chart.locator("img")).to_be_visible()
     chart.screenshot(path=screenshots / "chart.png")
     notebook.run_through("headline()")

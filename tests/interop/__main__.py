@@ -30,7 +30,7 @@ def run(tool: Tool, store: Path, work: Path, environments: Path) -> str:
     folder.mkdir()
     tool.export(store, folder)
     check = CHECKS / f"check_{tool.name.replace('-', '_')}.py"
-    # The tools see neither this repository nor this package.
+    # No tool sees this repository, and this package only if it is among its requirements.
     done = subprocess.run([python, "-I", str(check), str(folder)], cwd=folder, check=False)
     return f"its check ended with {done.returncode}" if done.returncode else ""
 

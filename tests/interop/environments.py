@@ -32,7 +32,7 @@ def environment(folder: Path, requirements: Sequence[str], pythons: Sequence[str
         return python
     problems = []
     for name in pythons:
-        if (base := shutil.which(name)) is None:
+        if (base := _find(name)) is None:
             problems.append(f"{name}: not on this machine")
             continue
         commands = (
@@ -50,3 +50,13 @@ def environment(folder: Path, requirements: Sequence[str], pythons: Sequence[str
             stamp.write_text(wanted)
             return python
     raise NotInstallable("; ".join(problems))
+
+
+def _find(name: str) -> str | None:
+    """Return an interpreter that runs: on the path, or one that pyenv has installed."""
+    installed = sorted(Path.home().glob(f".pyenv/versions/*/bin/{name}"))
+    for path in filter(None, (shutil.which(name), *map(str, installed))):
+        # pyenv has a command for each interpreter, also for those that are switched off.
+        if not subprocess.run([path, "--version"], capture_output=True, check=False).returncode:
+            return path
+    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import statistics
 import warnings
 import zipfile
@@ -17,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby, pairwise
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -24,6 +26,7 @@ import nbformat
 import polars as pl
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from matplotlib import pyplot
 
 from binance_archive_kit.demo import archive as demo
 from binance_archive_kit.demo import synthetic
@@ -37,8 +40,19 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: First and last day of the notebooks' range, both included, and its exclusive end.
 FIRST, LAST, END = date(2025, 6, 15), date(2025, 7, 15), datetime(2025, 7, 16, tzinfo=UTC)
+FIRST_TIME = datetime(2025, 6, 15, tzinfo=UTC)
 
 Names = Mapping[str, Any]
+
+
+def cells_of(stem: str) -> list[nbformat.NotebookNode]:
+    [path] = [path for path in NOTEBOOKS if path.stem == stem]
+    cells: list[nbformat.NotebookNode] = nbformat.read(path, as_version=4).cells
+    return cells
+
+
+def texts_of(stem: str) -> list[str]:
+    return [cell.source for cell in cells_of(stem) if cell.cell_type == "markdown"]
 
 
 # -- running a notebook -----------------------------------------------------------------
@@ -56,14 +70,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Na
         shell = InteractiveShell.instance(history_manager=None)
 
         def execute(stem: str) -> Names:
-            [path] = [path for path in NOTEBOOKS if path.stem == stem]
             patch.chdir(tmp_path_factory.mktemp(stem))
             shell.reset()
             with warnings.catch_warnings(), mpl.rc_context(), pl.Config():
                 warnings.simplefilter("ignore")
-                for cell in nbformat.read(path, as_version=4).cells:
+                for cell in cells_of(stem):
                     if cell.cell_type == "code":
                         shell.run_cell(cell.source, silent=True).raise_error()
+                pyplot.close("all")
             return dict(shell.user_ns)
 
         yield execute
@@ -175,12 +189,18 @@ def test_the_quickstart(run: Callable[[str], Names]) -> None:
 
 def test_a_clicked_config(run: Callable[[str], Names]) -> None:
     names = run("02_build_a_config")
-    assert names["again"] == names["config"]
-    closes = [row["close"] for row in candles_of("spot/daily/klines/ETHUSDT/1h")]
-    # The variables of the loop are those of the last symbol.
-    assert names["symbol"] == "ETHUSDT"
-    expected = [(100 * (close / closes[0] - 1),) for close in closes]
-    same(names["change"].to_frame("change"), ["change"], expected)
+    # The file has no address of the demo archive, which ends with the kernel.
+    assert names["again"] == names["config"].replace(endpoint_url=None)
+    assert "endpoint" not in Path("data/clicked.json").read_text(encoding="utf-8")
+    found = {
+        symbol: candles_of(f"spot/daily/klines/{symbol}/1h") for symbol in ("BTCUSDT", "ETHUSDT")
+    }
+    closes = {symbol: {row["time"]: row["close"] for row in rows} for symbol, rows in found.items()}
+    times = [FIRST_TIME + at * HOUR for at in range(31 * 24)]
+    expected = [(time, *(closes[symbol].get(time) for symbol in closes)) for time in times]
+    same(names["closes"], ["open_time", *closes], expected)
+    # During the halt no symbol has a close.
+    assert [row[1:] for row in expected].count((None, None)) == 2
 
 
 # -- 03 ---------------------------------------------------------------------------------
@@ -218,7 +238,7 @@ def test_long_candles_are_made_of_minutes(queries: Names) -> None:
         bars = list(group)
         high, low = max(bar["high"] for bar in bars), min(bar["low"] for bar in bars)
         expected.append((start, bars[0]["open"], high, low, bars[-1]["close"], len(bars)))
-    same(queries["candles"], ["t", "open", "high", "low", "close", "minutes"], expected)
+    same(queries["candles"], ["open_time", "open", "high", "low", "close", "minutes"], expected)
     assert set(queries["candles"]["minutes"]) == {360}
 
 
@@ -261,6 +281,23 @@ def test_taker_buying_is_bought_less_sold(queries: Names) -> None:
             total += float(trade[3]) * (-1 if trade[5] == "True" else 1)
             expected.append((total,))
         same(queries["pressure"].filter(symbol=symbol), ["bought"], expected)
+
+
+def test_the_sql_cells_that_the_text_shows(queries: Names) -> None:
+    [text] = [text for text in texts_of("03_query_with_duckdb") if "%%sql" in text]
+    magics, query = re.findall(r"^```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    shell = InteractiveShell.instance()
+    shell.push({"con": queries["con"]})
+    with warnings.catch_warnings():
+        # Of jupysql's own code, while it is compiled.
+        warnings.simplefilter("ignore")
+        for code in (magics, query):
+            shell.run_cell(code, silent=True).raise_error()
+    trades = {
+        symbol: len(rows_of(f"spot/daily/trades/{symbol}", days=(FIRST, LAST)))
+        for symbol in ("BTCUSDT", "ETHUSDT")
+    }
+    same(shell.user_ns["counts"], ["symbol", "trades"], [*trades.items()])
 
 
 # -- 04 ---------------------------------------------------------------------------------

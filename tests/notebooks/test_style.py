@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -31,6 +32,15 @@ def test_a_notebook_is_committed_without_outputs(path: Path) -> None:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
     assert not {"widgets"} & set(notebook.metadata)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_ends_with_the_next_step(path: Path) -> None:
+    last = nbformat.read(path, as_version=4).cells[-1]
+    assert last.source.startswith("## Next\n")
+    links = re.findall(r"\]\((.*?)\)", last.source)
+    assert links
+    assert all((path.parent / link).is_file() for link in links)
 
 
 def test_the_notebooks_are_numbered() -> None:

@@ -174,6 +174,14 @@ def test_the_length_of_bars_can_be_chosen(every: str, count: int) -> None:
     assert all(left <= box[0] and box[1] <= right for box in boxes)
 
 
+@pytest.mark.parametrize(
+    ("days", "length"), [(360, ""), (700, "2d"), (1_111, "1w"), (4_000, "2w"), (9_000, "1mo")]
+)
+def test_days_are_drawn_as_common_lengths(days: int, length: str) -> None:
+    title = bak.candles(walk(days, timedelta(days=1))).axes[0].get_title(loc="left")
+    assert f" bars of {length} with" in title if length else "bars" not in title
+
+
 def test_long_candles_begin_where_they_begin() -> None:
     steps = timedelta(days=3)
     frame = walk(600, steps).with_columns(pl.col("open_time") + timedelta(days=1))
@@ -382,6 +390,8 @@ def test_invalid_arguments(root: Path, given: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize(
     ("frame", "given", "message"),
     [
+        (walk(9).lazy(), {}, "source: it is a lazy frame; give its collect()"),
+        (walk(9).with_columns(open_time="open"), {}, "open_time of the frame is not a time"),
         (walk(9).drop("low"), {}, "the frame has no low"),
         (walk(9).clear(), {}, "the frame has no candle of these times"),
         (walk(9), {"start": "2026-01-01"}, "the frame has no candle of these times"),

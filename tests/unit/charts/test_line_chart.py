@@ -10,13 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib import dates
 from matplotlib.text import Text
 
 import binance_archive_kit as bak
-from binance_archive_kit.charts.line_chart import spread
 from binance_archive_kit.charts.symbol_colours import colour_of
 from binance_archive_kit.display.theme import legible
 from binance_archive_kit.errors import ConfigurationError
@@ -207,7 +204,11 @@ LONG = pl.DataFrame({"open_time": [START], "symbol": ["X"], "close": [1.0]})
 @pytest.mark.parametrize(
     ("frame", "options", "message"),
     [
-        ("data/research", {}, "frame: 'data/research' is not a Polars frame, such as panel(...)"),
+        (
+            "data/research",
+            {},
+            "frame: 'data/research' is not a Polars DataFrame, such as panel(...)",
+        ),
         (LONG, {}, "frame: it has a row for each time and symbol; use panel(...), or frame.pivot("),
         (wide(A=[1]).drop("open_time"), {}, "frame: it has no column of times"),
         (wide(A=[1]).drop("A"), {}, "frame: it has no column of numbers"),
@@ -224,18 +225,3 @@ def test_invalid_arguments(frame: Any, options: dict[str, Any], message: str) ->
     with pytest.raises(ConfigurationError) as caught:
         bak.lines(frame, **options)
     assert message in str(caught.value)
-
-
-@given(st.lists(st.floats(-1, 2), min_size=1, max_size=20), st.floats(0.001, 0.1))
-def test_spread_heights_keep_their_order_and_their_distance(
-    heights: list[float], gap: float
-) -> None:
-    found = spread(np.array(heights), gap)
-    order = np.argsort(heights, kind="stable")
-    assert (np.diff(found[order]) >= gap - 1e-9).all()
-    if gap * (len(heights) - 1) <= 1:
-        assert found.min() >= -1e-9
-        assert found.max() <= 1 + 1e-9
-    apart = np.diff(np.sort(heights), prepend=-np.inf) >= gap
-    if apart.all() and min(heights) >= 0 and max(heights) <= 1 - gap * (len(heights) - 1):
-        assert found == pytest.approx(heights)

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib import rcParams, style
 
+from binance_archive_kit.charts import symbol_colours
 from binance_archive_kit.charts.symbol_colours import colour_of, line_styles
 
 WELL_KNOWN = ["BTC", "ETH", "BNB", "SOL", "XRP", "DOGE", "ADA", "TRX", "LINK", "AVAX", "DOT", "LTC"]
+
+
+def test_the_style_of_notebooks_has_the_same_colours() -> None:
+    with style.context("binance_archive_kit.figures"):
+        cycle = rcParams["axes.prop_cycle"].by_key()["color"]
+    assert cycle[:2] == [colour_of("BTCUSDT"), colour_of("ETHUSDT")]
+    assert set(cycle) <= set(symbol_colours._PALETTE)
 
 
 def test_the_well_known_differ() -> None:

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from binance_archive_kit.charts import symbol_colours
 from binance_archive_kit.display import theme
+from binance_archive_kit.display.inline_figure import InlineFigure
 from binance_archive_kit.errors import ConfigurationError
 
 #: White, and the background of JupyterLab's dark theme.
@@ -89,6 +90,21 @@ def test_installed_fonts_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     theme._fonts.cache_clear()
     assert "cmr10" in font_manager.get_font_names()
     assert (families, name) == (["DejaVu Sans", "cmr10"], "BTC")
+
+
+def test_a_figure_of_pyplot_has_no_background_of_its_own() -> None:
+    from matplotlib import pyplot
+
+    with pyplot.rc_context({"figure.facecolor": "white", "figure.dpi": 72}):
+        axes = theme.new_axes((4, 2), "nothing yet")
+    figure = axes.figure
+    assert isinstance(figure, InlineFigure)
+    assert pyplot.gcf() is figure
+    assert figure.description == "nothing yet"
+    assert figure.get_facecolor()[3] == 0
+    theme.dress(axes, grid=True)
+    assert colors.to_rgba(axes.get_facecolor())[3] == 0
+    assert {label.get_color() for label in axes.get_xticklabels()} == {theme.INK}
 
 
 def test_a_title_is_broken_into_lines_that_fit() -> None:

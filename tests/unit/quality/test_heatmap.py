@@ -10,8 +10,11 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.colors import to_rgb
 
+from binance_archive_kit.display import theme
 from binance_archive_kit.errors import CoverageError
+from binance_archive_kit.quality.heatmap import KIND_COLOURS
 from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.timeline import (
     GapKind,
@@ -167,6 +170,22 @@ def test_symbols_are_legible() -> None:
             days=years.days.with_columns(symbol=pl.lit(symbol)),
         )
         assert renamed._heatmap().figure("").png().startswith(b"\x89PNG")
+
+
+def test_a_halt_does_not_look_like_good_data() -> None:
+    def distance(one: str, two: str) -> float:
+        return float(np.linalg.norm(np.subtract(to_rgb(one), to_rgb(two))))
+
+    for good in (theme.BLUE, "green", "teal", "limegreen"):
+        assert distance(KIND_COLOURS[GapKind.HALT], good) > 0.5
+    assert set(KIND_COLOURS) == set(GapKind)
+    assert len(set(KIND_COLOURS.values())) == len(GapKind)
+
+
+def test_a_plot_has_a_description() -> None:
+    report = small()
+    figure = report.plot().figure
+    assert figure.description == f"Days of each stream: {report.verdict}"  # type: ignore[union-attr]
 
 
 def test_an_empty_report_has_no_picture() -> None:
