@@ -80,6 +80,8 @@ function symbolTable(model, send) {
   const body = make("div", {
     class: "bak-grid-body",
     role: "rowgroup",
+    // A range of rows is chosen, and not their text.
+    onmousedown: (event) => event.shiftKey && event.preventDefault(),
     onclick: (event) => {
       const index = Math.floor((event.clientY - body.getBoundingClientRect().top) / HEIGHT);
       if (!found[index]) return;
@@ -144,7 +146,10 @@ function symbolTable(model, send) {
   ];
 
   // The cells of a row: the symbol, its parts, and its days.
-  const days = () => model.get("dates").known ?? {};
+  const days = () => {
+    const { feed: shown, known } = model.get("dates");
+    return shown === feed ? known : {};
+  };
   function cells([symbol, base, quote, contract]) {
     const [first, last] = days()[symbol] ?? ["", ""];
     return [symbol, base, quote, contract, first ?? NO_FILES, last ?? NO_FILES];
