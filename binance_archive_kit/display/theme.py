@@ -136,7 +136,8 @@ def add_legend(place: Axes | Figure, **where: Any) -> Legend:
 
 def add_legend_below(figure: Figure, handles: Sequence[Artist]) -> Legend:
     """Add a legend below all axes of a figure, in as many columns as fit."""
-    longest = max(len(str(handle.get_label())) for handle in handles)
+    _, names = legible(str(handle.get_label()) for handle in handles)
+    longest = max(map(len, names))
     columns = int(figure.get_figwidth() / (longest * _LETTER + _HANDLE))
     return add_legend(
         figure,
