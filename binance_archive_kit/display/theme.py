@@ -137,7 +137,8 @@ def add_legend(place: Axes | Figure, **where: Any) -> Legend:
 def add_legend_below(figure: Figure, handles: Sequence[Artist]) -> Legend:
     """Add a legend below all axes of a figure, in as many columns as fit."""
     _, names = legible(str(handle.get_label()) for handle in handles)
-    longest = max(map(len, names))
+    # Characters with escapes are long, and Chinese ones are wide.
+    longest = max(len(name) + sum(not letter.isascii() for letter in name) for name in names)
     columns = int(figure.get_figwidth() / (longest * _LETTER + _HANDLE))
     return add_legend(
         figure,

@@ -38,6 +38,8 @@ from binance_archive_kit.suggestions import unknown
 _PER_SECOND = 3_000
 #: The shortcut to the range of days of the chosen symbols.
 _ALL_DAYS = "All their days"
+#: Fields with a row of their own.
+_ROWS = ("markets", "data_types", "intervals", "symbols", "date_range", "output_directory")
 
 
 def catalog(
@@ -208,9 +210,18 @@ class Catalog(FieldWidget):
 
     def _browse(self, fields: Fields) -> None:
         """Show another feed or interval."""
-        self._stop("days")
         self._edit(catalog_model.with_feed(fields, *catalog_model.feed_of(fields, self._matrix)))
-        self._show_days("idle")
+
+    def _on_change(self, change: object) -> None:
+        with self._lock:
+            super()._on_change(change)
+            if self.dates.get("feed") != self._label():
+                self._stop("days")
+                self._show_days("idle")
+
+    def _row_of(self, field: str) -> str:
+        row = "date_range" if field == "partition" else field
+        return row if row in _ROWS else "markets"
 
     def _own_messages(self) -> Messages:
         return catalog_model.day_messages(self.fields, self._chosen_symbols(), self._known())
@@ -255,6 +266,9 @@ class Catalog(FieldWidget):
 
     def _list_symbols(self, context: PlanningContext, feed: Feed) -> None:
         name = feed.market, feed.type
+        task = f"symbols of {feed.market} {feed.type}"
+        if task in self._workers:
+            return
 
         async def work() -> None:
             names, reason = None, ""
@@ -268,11 +282,11 @@ class Catalog(FieldWidget):
                     self._refused[name] = reason
                 else:
                     self._rows[name] = catalog_model.symbol_rows(feed.market, names)
-                if self._workers.get("listing") is worker:
-                    del self._workers["listing"]
+                if self._workers.get(task) is worker:
+                    del self._workers[task]
                     self._refresh()
 
-        worker = self._start("listing", work)
+        worker = self._start(task, work)
 
     # First and last days, in the background
 
@@ -316,10 +330,10 @@ class Catalog(FieldWidget):
         progress()
 
     def _show_days(self, state: str, text: str = "") -> None:
-        known = self._known()
-        self.dates = {"feed": self._label(), "state": state, "text": text, "known": dict(known)}
         if state != "reading":
-            self._refresh()
+            self._refresh()  # what is said of the chosen symbols
+        known = dict(self._known())
+        self.dates = {"feed": self._label(), "state": state, "text": text, "known": known}
 
 
 def _archive(context: PlanningContext, *, bulk: bool) -> ListingClient:

@@ -144,7 +144,10 @@ function symbolTable(model, send) {
   ];
 
   // The cells of a row: the symbol, its parts, and its days.
-  const days = () => model.get("dates").known ?? {};
+  const days = () => {
+    const { feed: shown, known } = model.get("dates");
+    return shown === feed ? known : {};
+  };
   function cells([symbol, base, quote, contract]) {
     const [first, last] = days()[symbol] ?? ["", ""];
     return [symbol, base, quote, contract, first ?? NO_FILES, last ?? NO_FILES];

@@ -121,12 +121,12 @@ class FieldWidget(anywidget.AnyWidget):
                 unlisted = messages.unlisted_symbols(self.fields, known, matrix)
                 _add(found, {"symbols": unlisted} if unlisted else {})
         _add(found, self._own_messages())
-        # Messages without a field are shown beside the first one.
-        if general := found.pop("", []):
-            found["markets"] = [*general, *found.get("markets", ())]
+        placed: Messages = {}
+        for name, some in found.items():
+            _add(placed, {self._row_of(name): some})
         self.view = {
             "fields": self.fields,
-            "messages": {name: [*map(asdict, some)] for name, some in found.items()},
+            "messages": {name: [*map(asdict, some)] for name, some in placed.items()},
             "invalid": invalid,
             "days": model.days_in_words(self.fields),
             "shortcuts": model.shortcuts(today()),
@@ -139,6 +139,10 @@ class FieldWidget(anywidget.AnyWidget):
     def _known_symbols(self, context: PlanningContext) -> Mapping[Market, list[str]]:
         """Return the symbols of the markets that are listed, and start listing the others."""
         raise NotImplementedError
+
+    def _row_of(self, field: str) -> str:
+        """Return the field beside which messages of another one are shown."""
+        return field or "markets"
 
     def _own_messages(self) -> Messages:
         """Return the messages that only this widget has."""

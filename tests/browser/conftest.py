@@ -130,10 +130,13 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """Open a window, 1,280 px wide, that may use the clipboard."""
+    from playwright import sync_api
+
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
     page.set_default_timeout(20_000)
+    sync_api.expect.set_options(timeout=20_000)
     yield page
     context.close()
 

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import binance_archive_kit as bak
 from tests.e2e.conftest import Served
-from tests.support.bucket import zips_of
+from tests.support.bucket import daily_klines, zips_of
 from tests.support.checks import assert_holds
 from tests.support.examples import assert_gives, example
 from tests.support.existed import bucket
@@ -25,6 +27,7 @@ from tests.support.prefect_server import BUCKET, PRELUDE, ROOT, ask, config_for
 from tests.support.s3_server import Fault, LocalS3, Request
 
 Script = Callable[..., str]
+README = ROOT / "README.md"
 
 
 @pytest.fixture
@@ -177,6 +180,46 @@ def test_the_documented_deployment_gives_what_existed(
         said = example("prefect_deployment", tmp_path, server, **prefect_env)
     assert_gives(said, 12)
     assert "Deployment: 0 6 * * * ['crypto', 'daily', 'archive']" in said.printed
+
+
+_KEEP = """
+from keep import keep_store
+
+state = keep_store.with_options(retry_delay_seconds=0)("store", return_state=True)
+print(state.type.value)
+"""
+
+
+def test_the_documented_flow_keeps_a_store_up_to_date(
+    script: Script, tmp_path: Path, prefect_env: dict[str, str]
+) -> None:
+    """The archive refuses a file at first: Prefect runs the flow again."""
+    [documented] = [part for part in README.read_text().split("```") if "# keep.py" in part]
+    (tmp_path / "keep.py").write_text(documented.removeprefix("python\n"))
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    days = daily_klines("BTCUSDT", yesterday - timedelta(days=4))
+
+    def refuse(request: Request) -> Fault | None:
+        is_last = str(yesterday) in request.key and request.key.endswith(".zip")
+        return Fault(status=403) if is_last and request.attempt == 1 else None
+
+    with LocalS3(days, fault=refuse) as server:
+        bak.collect(
+            markets=["spot"],
+            symbols=["BTCUSDT"],
+            data_types=["klines"],
+            intervals={"klines": ["1h"]},
+            start=yesterday - timedelta(days=4),
+            end=yesterday - timedelta(days=4),
+            output_directory=tmp_path / "store",
+            endpoint_url=server.url,
+        )
+        said = script(_KEEP, {}, S3_ENDPOINT_URL=server.url, **prefect_env)
+        asked = [key for method, key in server.requests if method == "GET" and key[-4:] == ".zip"]
+    assert said.splitlines()[-1] == "COMPLETED"
+    # Each file once, and the last one again.
+    assert sorted(asked) == sorted([*zips_of(days), max(asked)])
+    assert_holds(tmp_path / "store", zips_of(days))
 
 
 # Without Prefect

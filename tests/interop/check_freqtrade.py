@@ -1,18 +1,22 @@
-"""List and load an export with freqtrade, and sum up funding as its backtest does."""
+"""List and load an export with freqtrade, and run its backtest over it."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import freqtrade
 from freqtrade.configuration import TimeRange
 from freqtrade.data.history import load_data, load_pair_history
-from freqtrade.enums import CandleType
+from freqtrade.enums import CandleType, RunMode
 from freqtrade.exchange import Exchange
+from freqtrade.exchange.binance import Binance
+from freqtrade.optimize.backtesting import Backtesting
 
 FOLDER = Path(sys.argv[1])
 DATA = FOLDER / "data"
@@ -69,6 +73,111 @@ def check_funding(pair: str) -> None:
     print(f"  {pair}: {len(joined):,} fundings have their mark price")
 
 
+def offline(config: dict, pair: str) -> Binance:
+    """Return freqtrade's Binance with one market, of which nobody has to be asked."""
+    exchange = Binance(config, validate=False)
+    is_future = pair.endswith(":USDT")
+    kind = "swap" if is_future else "spot"
+    market = {
+        "id": "BTCUSDT",
+        "symbol": pair,
+        "base": "BTC",
+        "quote": "USDT",
+        "settle": "USDT" if is_future else None,
+        "type": kind,
+        "spot": not is_future,
+        "swap": is_future,
+        "contract": is_future,
+        "linear": is_future or None,
+        "contractSize": 1.0 if is_future else None,
+        "active": True,
+        "precision": {"amount": 1e-5, "price": 0.1},
+        "limits": {
+            "amount": {"min": 1e-5, "max": 1e5},
+            "price": {"min": 0.1, "max": 1e7},
+            "cost": {"min": 5, "max": None},
+            "leverage": {"min": 1, "max": 10},
+        },
+        "maker": 0.0,
+        "taker": 0.0,
+    }
+    market = exchange._api.safe_market_structure(market)
+    exchange._markets = {pair: market}
+    exchange._api.set_markets([market])
+    exchange._leverage_tiers = {
+        pair: [
+            {
+                "minNotional": 0,
+                "maxNotional": 1e9,
+                "maintenanceMarginRate": 0.004,
+                "maxLeverage": 10,
+                "maintAmt": 0.0,
+            }
+        ]
+    }
+    return exchange
+
+
+def check_backtest(pair: str, mode: str) -> None:
+    """Hold a position between two candles: prices are those of the next opens, funding is paid."""
+    side = {"price_side": "same", "use_order_book": False}
+    config = {
+        "exchange": {"name": "binance", "pair_whitelist": [pair], "pair_blacklist": []},
+        "stake_currency": "USDT",
+        "stake_amount": 1000,
+        "dry_run": True,
+        "dry_run_wallet": 10_000,
+        "max_open_trades": 1,
+        "timeframe": "1h",
+        "timerange": "20250713-20250715",
+        "datadir": DATA,
+        "user_data_dir": FOLDER / "user_data",
+        "dataformat_ohlcv": "feather",
+        "dataformat_trades": "feather",
+        "runmode": RunMode.BACKTEST,
+        "strategy": "Holding",
+        "strategy_path": str(Path(__file__).with_name("freqtrade_strategies")),
+        "entry_pricing": side,
+        "exit_pricing": side,
+        "trading_mode": mode,
+        "margin_mode": "isolated" if mode == "futures" else "",
+        "export": "none",
+        "fee": 0.0,
+        "pairlists": [{"method": "StaticPairList"}],
+        "tradable_balance_ratio": 0.99,
+        "original_config": {},
+    }
+    backtest = Backtesting(config, exchange=offline(config, pair))
+    [strategy] = backtest.strategylist
+    backtest.backtest_one_strategy(strategy, *backtest.load_bt_data())
+    trades = backtest.all_bt_content["Holding"]["results"]
+    [trade] = trades.to_dict("records")
+    opens = by_time(f"{pair} 1h {mode}", "open_time", "open")
+    hour = 3_600_000
+    enters, exits = (
+        int(datetime.fromisoformat(signal).timestamp()) * 1000 + hour
+        for signal in (strategy.enter_at, strategy.exit_at)
+    )
+    assert trade["open_date"].timestamp() * 1000 == enters
+    assert trade["close_date"].timestamp() * 1000 == exits
+    assert (trade["open_rate"], trade["close_rate"]) == (opens[enters], opens[exits])
+    paid = 0.0
+    if mode == "futures":
+        marks = by_time(f"{pair} 1h mark", "open_time", "open")
+        rates = by_time(f"{pair} 1h funding_rate", "calc_time", "last_funding_rate")
+        due = [time for time in rates if enters <= time // hour * hour <= exits]
+        assert len(due) == 4
+        paid = -trade["amount"] * sum(marks[time // hour * hour] * rates[time] for time in due)
+    assert math.isclose(trade["funding_fees"], paid, rel_tol=1e-9), (trade["funding_fees"], paid)
+    print(
+        f"  backtest of {pair}: entered and left at the open after each signal; funding {paid:.6f}"
+    )
+
+
+def by_time(name: str, times: str, values: str) -> dict[int, float]:
+    return dict(zip(EXPECTED[name][times], EXPECTED[name][values], strict=True))
+
+
 print(f"  freqtrade {freqtrade.__version__}")
 (FOLDER / "user_data").mkdir()
 names = listed("spot") | listed("futures")
@@ -78,3 +187,5 @@ for stream, rows in EXPECTED.items():
     check_candles(stream, rows)
 for future in ("BTC/USDT:USDT", "ETH/USDT:USDT"):
     check_funding(future)
+check_backtest("BTC/USDT", "spot")
+check_backtest("BTC/USDT:USDT", "futures")

@@ -189,6 +189,45 @@ def test_another_market_has_its_own_symbols_and_choice(show: Show) -> None:
     assert catalog.fields["markets"] == ["spot"]
 
 
+def test_days_of_another_feed_are_never_shown(show: Show) -> None:
+    catalog = show()
+    listed(catalog)
+    days(catalog, "BTCUSDT")
+    catalog.fields = catalog.fields | {"markets": ["futures_um"], "data_types": ["metrics"]}
+    assert catalog.dates == {
+        "feed": "futures_um metrics", "state": "idle", "text": "", "known": {}
+    }  # fmt: skip
+    listed(catalog)
+    assert days(catalog, "BTCUSDT") == {"BTCUSDT": ("2025-07-01", "2025-07-01")}
+
+
+def test_an_edit_does_not_list_the_symbols_anew(show: Show, server: LocalS3) -> None:
+    server.latency = 0.3
+    catalog = show()
+    told(catalog, do="set", field="output_directory", value="elsewhere")
+    listed(catalog)
+    told(catalog, do="check", field="data_types", value="trades", on=True)
+    told(catalog, do="check", field="data_types", value="klines", on=True)
+    listed(catalog)
+    assert server.requests.count(("LIST", "data/spot/daily/klines/")) == 1
+
+
+def test_what_has_no_row_is_said_beside_the_markets(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = show()
+    told(catalog, do="set", field="matrix_path", value="none.json")
+    [(level, text)] = texts(catalog)["markets"]
+    assert level == "wrong"
+    assert "neither a file here nor a shipped one" in text
+    monkeypatch.setenv("S3_ENDPOINT_URL", "nowhere")
+    other = bak.catalog()
+    assert "'nowhere' is not" in texts(other)["markets"][0][1]
+    assert other.config == other.fields
+    assert "S3_ENDPOINT_URL" in texts(other)["markets"][0][1]
+    other.close()
+
+
 def test_a_symbol_that_the_feed_does_not_have_is_named(show: Show) -> None:
     catalog = show()
     listed(catalog)
