@@ -29,7 +29,7 @@ The packages, from the ground up; each imports only from lower ones::
     reading      zips to checked rows; statistics and profiles of files
     tables       the rows of many files in a few Parquet files
     download     carry out a plan: copy with s5cmd, prove, retry, report
-    query        rows on demand, from tables and files: scan, SQL, loaders
+    query        rows on demand, from tables and files: scan, SQL, loaders, bars, labels
     form         the form and the catalogue in a notebook
     demo         an archive on this machine, with known flaws
     quality      gaps, coverage and fitness for a backtest

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from binance_archive_kit.archive.enums import DataType, Market, read_interval, read_names
+from binance_archive_kit.archive.enums import DataType, Interval, Market, read_interval, read_names
 from binance_archive_kit.archive.symbols import asset_of, multiplier_of, split_symbol
 from binance_archive_kit.errors import (
     ConfigurationError,
@@ -78,7 +78,8 @@ def basis(
         candle of the contract to its delivery, sorted by symbol and time:
 
         - ``open_time``, ``Datetime("us", "UTC")``; ``known_at``: when all values of the row were
-          known, which is when the candles close
+          known, which is when the later candle closes; where one is missing, not before it would
+          have closed
         - ``spot_symbol``; ``spot_close`` and ``futures_close``: the last prices of the two
           candles, as published; null where there is no candle
         - ``multiplier``: units of the spot symbol's base in one of the contract's (1,000 for
@@ -110,16 +111,16 @@ def basis(
     feed = engine.feed(market, DataType.KLINES)
     if feed.market not in _FUTURES:
         raise ConfigurationError(unknown("market", market, _FUTURES))
-    interval = read_interval(interval)
+    length = read_interval(interval)
     names = sorted(read_names("symbol", symbol))
     pairs = [_pair_of(engine, feed.market, name, spot_symbol) for name in names]
     if annualize and (endless := [pair.symbol for pair in pairs if pair.delivery is None]):
         raise field_error("annualize", f"{endless[0]} has no delivery day in its symbol")
     opened = OpenStore(engine)
-    futures = load_klines(opened, names, interval, market=market, start=start, end=end)
+    futures = load_klines(opened, names, length, market=market, start=start, end=end)
     with arguments(symbol="spot_symbol"):
         others = sorted({pair.spot_symbol for pair in pairs})
-        spot = load_klines(opened, others, interval, start=start, end=end)
+        spot = load_klines(opened, others, length, start=start, end=end)
     found = _joined(
         futures.select("symbol", "open_time", known_at_of(feed), futures_close="close"),
         spot.select(
@@ -127,7 +128,7 @@ def basis(
         ),
         pl.DataFrame(pairs, schema=_PAIRS, orient="row"),
     )
-    found = _with_basis(found)
+    found = _with_basis(found, length)
     return found.select(
         *([] if isinstance(symbol, str) else ["symbol"]),
         *("open_time", KNOWN_AT, "spot_symbol", "spot_close", "futures_close", "multiplier"),
@@ -225,9 +226,12 @@ def _joined(futures: pl.DataFrame, spot: pl.DataFrame, pairs: pl.DataFrame) -> p
     return joined.filter(pl.col("open_time") >= first, pl.col("open_time") < ends)
 
 
-def _with_basis(joined: pl.DataFrame) -> pl.DataFrame:
+def _with_basis(joined: pl.DataFrame, interval: Interval) -> pl.DataFrame:
     """Compute the basis where both candles close at the same time, and before the delivery."""
     known = pl.col(KNOWN_AT)
+    # That there is no candle is known only when it would have closed.
+    misses_one = pl.any_horizontal(pl.col("spot_close", "futures_close").is_null())
+    due = pl.when(misses_one).then(pl.col("open_time").dt.offset_by(interval))
     at_once = (known == pl.col(_SPOT_KNOWN)) & (known <= pl.col("delivery").fill_null(_NEVER))
     spot = pl.col("multiplier") * pl.col("spot_close").cast(pl.Float64)
     difference = pl.col("futures_close").cast(pl.Float64) - spot
@@ -240,5 +244,5 @@ def _with_basis(joined: pl.DataFrame) -> pl.DataFrame:
     return found.with_columns(
         relative.alias("relative_basis"),
         (relative / pl.col(_YEARS)).alias("annualized_basis"),
-        pl.max_horizontal(known, _SPOT_KNOWN).alias(KNOWN_AT),
+        pl.max_horizontal(known, _SPOT_KNOWN, due).alias(KNOWN_AT),
     )

@@ -97,6 +97,18 @@ def test_a_candle_cut_short_by_a_halt_has_no_basis(tmp_path: Path) -> None:
     assert found["known_at"].to_list() == [START + n * HOUR for n in (1, 2, 3)]
 
 
+def test_a_missing_candle_is_known_to_be_missing_when_it_would_have_closed(tmp_path: Path) -> None:
+    def cut(hour: int, text: str) -> str:
+        fields = text.split(",")
+        fields[6] = str(int(fields[6]) - 20 * MINUTE // timedelta(milliseconds=1))
+        return ",".join(fields)
+
+    hours(tmp_path, "spot", "BTCUSDT", {0: 100})
+    hours(tmp_path, "futures/um", "BTCUSDT", {0: 101, 1: 101}, edit=cut)
+    found = bak.basis(tmp_path, "BTCUSDT", "1h")
+    assert found["known_at"].to_list() == [START + n * HOUR for n in (1, 2)]
+
+
 @pytest.mark.parametrize(
     ("contract", "stored", "multiplier"),
     [
