@@ -24,6 +24,7 @@ from binance_archive_kit.archive.symbols import Contract, SymbolParts, split_sym
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import (
     ConfigurationError,
+    CoverageError,
     arguments,
     disk_error,
     field_error,
@@ -193,7 +194,7 @@ def _choose(
 def _pairs(
     engine: Engine, market: Market, chosen: Mapping[Interval, Sequence[str]], given: Sequence[str]
 ) -> dict[str, str]:
-    """Return the pair of each chosen symbol, as the names of files spell it."""
+    """Return the pair of each chosen symbol, as in the names of files."""
     feed = engine.feed(market, DataType.KLINES)
     # All symbols help to divide an ambiguous one.
     parts = split_symbols(market, {folder.symbol for folder in engine.names(feed)})
@@ -226,7 +227,7 @@ def _problem(parts: SymbolParts) -> str:
 
 
 def pair_of(market: Market, parts: SymbolParts) -> str:
-    """Spell a pair as freqtrade does in the names of files.
+    """Format a pair as freqtrade does in the names of files.
 
     >>> pair_of(Market.SPOT, SymbolParts("BTC", "USDT"))
     'BTC_USDT'
@@ -234,11 +235,11 @@ def pair_of(market: Market, parts: SymbolParts) -> str:
     '1000PEPE_USDC_USDC'
     """
     words = [parts.base, parts.quote, *([parts.quote] if market is Market.FUTURES_UM else [])]
-    return "_".join(map(str, words)).translate(_SPELLED)
+    return "_".join(map(str, words)).translate(_REPLACED)
 
 
 #: Characters of a pair that freqtrade does not put into names of files.
-_SPELLED = str.maketrans(dict.fromkeys("/ .@$+:", "_"))
+_REPLACED = str.maketrans(dict.fromkeys("/ .@$+:", "_"))
 
 
 def _candles(
@@ -266,10 +267,10 @@ def _mark_and_funding(engine: Engine, pairs: Mapping[str, str]) -> Iterator[_Fil
         for symbol in sorted(stored & pairs.keys()):
             path = f"futures/{pairs[symbol]}-{_EXTRA_INTERVAL}{kind}.feather"
             yield Stream(Market.FUTURES_UM, data_type, symbol, interval), path
-        if lacking := sorted(pairs.keys() - stored):
+        if absent := sorted(pairs.keys() - stored):
             what = f"{interval} {data_type}" if interval else str(data_type)
             warn_user(
-                f"the store has no {what} of {first_few(lacking)}; freqtrade needs them to "
+                f"the store has no {what} of {first_few(absent)}; freqtrade needs them to "
                 "count the funding of a backtest"
             )
 
@@ -309,6 +310,8 @@ def _frame(rows: UniqueRows, found: StreamCoverage) -> pl.DataFrame:
     else:
         values = {name: name for name in _PRICES}
     frame = rows.read(feed, found.selection, columns=[*values.values()])
+    if frame.is_empty():
+        raise CoverageError(f"nothing to export: no row of {found.describe()} can be trusted")
     return frame.select(
         pl.col(feed.time).dt.cast_time_unit("ms").alias("date"),
         *(

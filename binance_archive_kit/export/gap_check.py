@@ -165,7 +165,8 @@ class _Check:
         self._days = {}
         for stream in streams:
             known = self._stored.streams[stream]
-            self._days[stream] = first or known.first, last or known.last
+            begins = first or min(known.first, last or known.first)
+            self._days[stream] = begins, last or max(known.last, begins)
         self._sources: dict[Stream, tuple[Source, ...]] = {}
 
     def run(self) -> dict[Stream, StreamCoverage]:

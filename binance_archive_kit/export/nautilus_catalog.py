@@ -33,6 +33,7 @@ from binance_archive_kit.errors import (
     arguments,
     disk_error,
     field_error,
+    warn_user,
 )
 from binance_archive_kit.export.engine_export import EngineExport, Written
 from binance_archive_kit.export.exact_rows import ExactRows, Observed, observe, time_of
@@ -46,10 +47,11 @@ from binance_archive_kit.export.nautilus_objects import (
     maker_of,
 )
 from binance_archive_kit.export.sidecar import SUFFIX, StreamCoverage
+from binance_archive_kit.export.symbol_choice import choose_symbols
 from binance_archive_kit.export.target_folder import check_target, locked, temporary_in
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source
-from binance_archive_kit.query.polars_scan import parse_selection
+from binance_archive_kit.query.polars_scan import first_few
 from binance_archive_kit.suggestions import unknown
 from binance_archive_kit.timestamps import to_datetime
 
@@ -85,6 +87,8 @@ def to_nautilus(
         The folder of a ``ParquetDataCatalog``; created if need be.
     market : {"spot", "futures_um", "futures_cm"}
     symbols : str or iterable of str
+        Names, and patterns such as ``"*USDT"``. Symbols that match a pattern, and whose base asset
+        is unknown, are left out with a warning.
     interval : str or iterable of str, optional
         Of the candles to write as bars. nautilus_trader has none of ``3d``.
     trades : {"trades", "aggTrades"}, optional
@@ -151,19 +155,18 @@ def to_nautilus(
         raise ConfigurationError(unknown("market", market, _MARKETS))
     engine = _exact(open_source(source, on_gap, options))
     folder = check_target("catalog_path", catalog_path, engine.root)
-    names = list(dict.fromkeys(read_names("symbols", symbols)))
-    feeds = _feeds(known_market, interval, trades)
+    given = read_names("symbols", symbols)
     streams = [
         Stream(known_market, data_type, name, length)
-        for name in names
-        for data_type, length in feeds
+        for data_type, length in _feeds(known_market, interval, trades)
+        for name in choose_symbols(
+            engine, engine.feed(known_market, data_type), length, given, None, None
+        ).stored
     ]
-    for stream in streams:
-        feed = engine.feed(known_market, stream.data_type)
-        parse_selection(engine, feed, stream.symbol, stream.interval)
-    definitions = _define(engine, known_market, names)
+    definitions = _define(engine, known_market, streams, given)
     if find_spec("nautilus_trader") is None:
         raise MissingExtraError("nautilus", "to_nautilus (on Python 3.12 or later)")
+    streams = [stream for stream in streams if stream.symbol in definitions]
     checked = check_gaps(engine, streams, start, end, on_gap)
     try:
         with locked(folder), temporary_in(folder) as temporary:
@@ -202,19 +205,36 @@ def _feeds(
     return list(dict.fromkeys(feeds))
 
 
-def _define(engine: Engine, market: Market, names: Sequence[str]) -> dict[str, Definition]:
-    """Return the definition of each symbol's instrument; raise if one has none."""
-    # All symbols help to divide an ambiguous one.
+def _define(
+    engine: Engine, market: Market, streams: Iterable[Stream], given: Sequence[str]
+) -> dict[str, Definition]:
+    """Return the definition of each symbol's instrument; leave out symbols without one.
+
+    Raises
+    ------
+    ConfigurationError
+        If a symbol that is given by name has none.
+    """
     stored = {
         folder.symbol
         for data_type in (DataType.KLINES, *_TRADES)
         for folder in engine.names(engine.feed(market, data_type))
     }
+    # All symbols help to divide an ambiguous one.
     parts = split_symbols(market, stored)
-    definitions = {name: Definition(market, name, parts[name]) for name in names}
-    for name, definition in definitions.items():
-        if problem := definition.problem:
+    definitions, left_out = {}, []
+    for name in sorted({stream.symbol for stream in streams}):
+        definition = Definition(market, name, parts[name])
+        if not (problem := definition.problem):
+            definitions[name] = definition
+        elif name in given:
             raise field_error("symbols", f"nautilus_trader has no place for it: {problem}", name)
+        else:
+            left_out.append(f"{name} ({problem})")
+    if not definitions:
+        raise field_error("symbols", f"nautilus_trader has no place for {first_few(left_out)}")
+    if left_out:
+        warn_user(f"left out {first_few(left_out)}")
     return definitions
 
 

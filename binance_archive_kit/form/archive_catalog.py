@@ -170,7 +170,7 @@ class Catalog(FieldWidget):
         return f"{listed}; {len(self._chosen_symbols()) or 'none'} chosen"
 
     def _chosen_symbols(self) -> list[str]:
-        return model.symbols_of(self.fields, self._feed[0].market)
+        return catalog_model.chosen_symbols(self.fields, self._feed[0].market)
 
     def _listed(self) -> list[str] | None:
         """Return the listed symbols of the feed; None as long as they are not known."""

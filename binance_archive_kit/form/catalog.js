@@ -80,6 +80,8 @@ function symbolTable(model, send) {
   const body = make("div", {
     class: "bak-grid-body",
     role: "rowgroup",
+    // A range of rows is chosen, and not their text.
+    onmousedown: (event) => event.shiftKey && event.preventDefault(),
     onclick: (event) => {
       const index = Math.floor((event.clientY - body.getBoundingClientRect().top) / HEIGHT);
       if (!found[index]) return;

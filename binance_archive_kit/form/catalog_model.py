@@ -59,14 +59,28 @@ def with_feed(fields: Fields, feed: Feed, interval: Interval | None) -> Fields:
     return fields
 
 
+def chosen_symbols(fields: Fields, market: Market) -> list[str]:
+    """Return the symbols and patterns of the fields for a market, whatever else they hold.
+
+    >>> chosen_symbols({"symbols": {"spot": ["BTCUSDT", 5]}}, Market.SPOT)
+    ['BTCUSDT']
+    """
+    symbols = fields.get("symbols")
+    if isinstance(symbols, Mapping):
+        symbols = symbols.get(market.value)
+    given = [symbols] if isinstance(symbols, str) else symbols
+    return [each for each in given if isinstance(each, str)] if isinstance(given, list) else []
+
+
 def type_choices(feed: Feed, matrix: Matrix) -> list[dict[str, Any]]:
     """Return the data types of the feed's market as options, with their files and days."""
     return [
         {
             "value": data_type.value,
             "about": re.split(r"[.;]", other.notes)[0],
-            "hint": files_of(other),
-            "on": other is feed,
+            "hint": "",
+            "files": files_of(other),
+            "on": data_type is feed.type,
             "possible": True,
         }
         for data_type in matrix.data_types(feed.market)
@@ -177,7 +191,7 @@ def summary_of(
         The days of the symbols for which they are loaded.
     """
     kinds = [
-        (choice["value"], choice["about"], choice["hint"]) for choice in type_choices(feed, matrix)
+        (choice["value"], choice["about"], choice["files"]) for choice in type_choices(feed, matrix)
     ]
     rows = [
         (symbol, *(day or "no files" for day in known.get(symbol, ("not loaded", "not loaded"))))

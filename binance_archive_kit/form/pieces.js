@@ -266,10 +266,10 @@ function markets(title, send, kind) {
 function dataTypes(title, send, kind) {
   const update = (element, item) => {
     element.classList.toggle("bak-impossible", !item.possible);
+    const about = [item.about, item.hint && `(${item.hint})`].filter(Boolean).join(" ");
     // A date stays on one line.
-    const hint = item.hint && `(${item.hint.replaceAll("-", "\u2011")})`;
-    const about = [item.about, hint].filter(Boolean).join(" ");
-    element.querySelector("small").textContent = about;
+    const files = (item.files ?? "").replaceAll("-", "\u2011");
+    element.querySelector("small").replaceChildren(about, make("span", {}, files));
   };
   return boxes(title, "data_types", "bak-cards", send, update, kind);
 }

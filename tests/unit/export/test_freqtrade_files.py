@@ -328,3 +328,14 @@ def test_funding_without_a_row_of_these_days_is_left_out_with_consent(
             on_gap="warn",
         )  # fmt: skip
     assert len(names(datadir)) == 2
+
+
+def test_a_file_of_conflicts_alone_is_no_empty_export(tmp_path: Path, datadir: Path) -> None:
+    root = tmp_path / "conflicts"
+    twice = [at(DAYS[0])] * 2
+    plant(root, kline("BTCUSDT", DAYS[0], "1d"), twice, value=[1, 2])
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        with pytest.raises(bak.CoverageError, match=r"nothing to export: no row of .* be trusted"):
+            bak.to_freqtrade(root, datadir, on_gap="warn")
+    assert not names(datadir)

@@ -173,8 +173,12 @@ def test_a_range_without_rows_is_an_error_in_any_case(tmp_path: Path, on_gap: On
     for start in ("2025-08-01", "2100-01-01"):
         with pytest.raises(bak.CoverageError, match="nothing to export: no row of spot klines"):
             check(tmp_path, start=start, end="2100-01-02", on_gap=on_gap)
-    with pytest.raises(bak.CoverageError, match="nothing to export"):
-        check(tmp_path, start="2025-08-01", on_gap=on_gap)
+    for choice, words in (
+        ({"start": "2025-08-01"}, "2025-08-01 to 2025-08-01"),
+        ({"end": "2025-06-01"}, "2025-06-01 to 2025-06-01"),
+    ):
+        with pytest.raises(bak.CoverageError, match=f"nothing to export: .* {words}: "):
+            check(tmp_path, **choice, on_gap=on_gap)
 
 
 def test_days_that_are_not_published_yet_are_only_told(tmp_path: Path) -> None:

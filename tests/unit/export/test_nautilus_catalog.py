@@ -80,6 +80,12 @@ def test_symbols_without_an_instrument_are_refused(root: Path, catalog: Path) ->
         export(root, catalog, ["QQAUSDT", "WHATISIT"])
 
 
+def test_a_pattern_may_match_no_instrument(root: Path, catalog: Path) -> None:
+    day(root, "WHATISIT", "2025-07-01", "1h")
+    with pytest.raises(ConfigurationError, match="symbols: nautilus_trader has no place for WHAT"):
+        export(root, catalog, "WHAT*")
+
+
 def test_without_nautilus_the_extra_is_named(
     root: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +117,17 @@ def test_bars_are_those_of_the_store(root: Path, catalog: Path, load: Any) -> No
     assert (row["first"], row["last"]) == (at("2025-07-01 01:00"), at("2025-07-03"))
     assert row["bytes"] > 1_000
     assert sorted(path.name for path in catalog.iterdir()) == [".export.lock", "data"]
+
+
+def test_patterns_choose_symbols(root: Path, catalog: Path, load: Any) -> None:
+    day(root, "QQWHATISIT", "2025-07-01", "1h")
+    with pytest.warns(ArchiveKitWarning) as told:
+        done = export(root, catalog, "QQ*", end="2025-07-01")
+    assert "left out QQWHATISIT (its base and quote asset are not known)" in str(told[0].message)
+    assert done.files["symbol"].to_list() == ["QQAUSDT", "QQBUSDT"]
+    assert len(load(catalog).instruments()) == 2
+    with pytest.raises(ConfigurationError, match=r"'X.' matches none of the 3 symbols"):
+        export(root, catalog, "X*")
 
 
 def test_the_coverage_lies_beside_the_bars(root: Path, catalog: Path, load: Any) -> None:

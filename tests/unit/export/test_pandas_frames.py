@@ -82,7 +82,7 @@ def test_the_plain_frame_has_all_columns(root: Path) -> None:
     assert [frame.index.name, *frame.columns] == rows.columns
     assert frame["close"].tolist() == rows["close"].to_list()
     assert frame["count"].dtype == "int64"
-    assert frame["close_time"].dt.to_pydatetime().tolist() == rows["close_time"].to_list()
+    assert frame["close_time"].tolist() == rows["close_time"].to_list()
 
 
 def test_days_are_whole_utc_days(root: Path) -> None:

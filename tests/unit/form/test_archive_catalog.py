@@ -127,6 +127,18 @@ def test_chosen_symbols_are_a_configuration(show: Show, server: LocalS3, tmp_pat
     assert bak.collect(config).outcome == "complete"
 
 
+@pytest.mark.parametrize(
+    "symbols", [5, None, "BTCUSDT", [["BTCUSDT"], 7], {"spot": ["BTCUSDT"]}, {"spot": 3}, {"x": []}]
+)
+def test_fields_set_in_code_may_be_anything(show: Show, symbols: object) -> None:
+    catalog = show()
+    listed(catalog)
+    catalog.fields = catalog.fields | {"symbols": symbols}
+    assert set(catalog.view["chosen"]) <= {"BTCUSDT"}
+    days(catalog, "BTCUSDT")
+    assert repr(catalog).startswith("Catalog(spot klines 1h: 4 symbols; ")
+
+
 def test_a_pattern_is_a_configuration(show: Show) -> None:
     catalog = show()
     listed(catalog)
