@@ -110,7 +110,7 @@ def instant(text: str) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
-def candles_of(folder: str, days: tuple[date, date] = (FIRST, LAST)) -> list[dict[str, Any]]:
+def candles_of(folder: str, days: tuple[date, date] | None = (FIRST, LAST)) -> list[dict[str, Any]]:
     names = ("open", "high", "low", "close", "volume")
     return [
         {
