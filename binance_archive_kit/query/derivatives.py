@@ -185,13 +185,19 @@ def _check_stored(
 ) -> None:
     """Raise one ConfigurationError for all feeds that the store lacks."""
     problems: list[FieldProblem] = []
+    stored: list[str] = []
     for data_type, names in symbols.items():
+        before = len(problems)
         feed = engine.feed(market, data_type)
         for name in dict.fromkeys(names.values()):
             try:
                 parse_selection(engine, feed, name, interval if data_type.has_intervals else None)
             except ConfigurationError as error:
                 problems += error.problems
+        if len(problems) == before:
+            stored.append(data_type.value)
     if problems:
-        advice = "join fewer feeds, or collect these first"
+        advice = "the store has none of them; collect them first"
+        if stored:
+            advice = f"join what the store has, data_types={stored}, or collect the others first"
         raise ConfigurationError(*problems, FieldProblem("data_types", advice))

@@ -18,6 +18,7 @@ from binance_archive_kit.download.collect import collect
 from binance_archive_kit.download.events import MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import (
+    ArchiveKitError,
     ConfigurationError,
     WorkflowError,
     arguments,
@@ -197,7 +198,13 @@ def _settle(store: Store, plan: Plan, result: CollectionResult) -> None:
         if absence.key and absence.reason is Reason.ABSENT and absence.end >= late
     ]
     done: dict[Stream, date | None] = dict.fromkeys(plan.since)
-    store.records.record_unfinished({**done, **_earliest(map(ObjectKey.parse, keys))})
+    try:
+        store.records.record_unfinished({**done, **_earliest(map(ObjectKey.parse, keys))})
+    except ArchiveKitError as error:
+        warn_user(
+            f"the end of the update could not be recorded ({error}); the next one requests more "
+            "than is needed"
+        )
 
 
 def _earliest(keys: Iterable[ObjectKey]) -> dict[Stream, date]:

@@ -34,7 +34,13 @@ def days(symbol: str, count: int, start: date = FIRST, interval: str = "1h") -> 
 
 
 def stored(store: Path) -> set[str]:
-    return {path.relative_to(store).as_posix() for path in store.rglob("*.zip")}
+    """Name the zips; folders may go meanwhile."""
+    return {
+        (Path(folder) / name).relative_to(store).as_posix()
+        for folder, _, names in os.walk(store)
+        for name in names
+        if name.endswith(".zip")
+    }
 
 
 @pytest.fixture
