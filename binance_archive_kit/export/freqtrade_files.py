@@ -23,7 +23,6 @@ from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.archive.symbols import Contract, SymbolParts, split_symbols
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import (
-    ConfigurationError,
     CoverageError,
     arguments,
     disk_error,
@@ -39,7 +38,7 @@ from binance_archive_kit.export.target_folder import check_target, locked, tempo
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source
 from binance_archive_kit.query.polars_scan import UniqueRows, first_few
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word
 
 _MARKETS = (Market.SPOT, Market.FUTURES_UM)
 #: The names of candles in files of futures, and the only interval that freqtrade asks for.
@@ -138,8 +137,7 @@ def to_freqtrade(
     ... )  # doctest: +SKIP
     """
     known_market = read_market(market)
-    if known_market not in _MARKETS:
-        raise ConfigurationError(unknown("market", market, _MARKETS))
+    check_word("market", known_market, _MARKETS)
     engine = open_source(source, on_gap, options)
     folder = check_target("datadir", datadir, engine.root)
     given = None if symbols is None else read_names("symbols", symbols)

@@ -16,7 +16,7 @@ from binance_archive_kit.query.loaders import load_klines
 from binance_archive_kit.query.open_store import OpenStore, Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, parse_selection
 from binance_archive_kit.reading.known_times import KNOWN_AT
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word, unknown
 
 _FUTURES = (Market.FUTURES_UM, Market.FUTURES_CM)
 
@@ -124,8 +124,7 @@ def klines_with_derivatives(
     """
     engine = open_engine(source, options)
     owner = engine.feed(market, DataType.KLINES).market
-    if owner not in _FUTURES:
-        raise ConfigurationError(unknown("market", market, _FUTURES))
+    check_word("market", owner, _FUTURES)
     length = read_interval(interval)
     names = read_names("symbol", symbol)
     wanted = [_joinable(owner, each) for each in read_names("data_types", data_types)]
