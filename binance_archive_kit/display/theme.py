@@ -26,6 +26,8 @@ INK = "#797979"
 BLUE, ORANGE = "#3b82f6", "#f08c00"
 #: Points of the text of titles, and of all other text.
 TITLE_SIZE, TEXT_SIZE = 11, 9
+#: Inches of the smallest chart that has room for its title and its legend.
+_SMALLEST = 4, 3
 #: Letters of the longest unit beside an axis.
 _LONGEST_UNIT = 10
 #: Letters for which there is room to the left of axes.
@@ -42,12 +44,14 @@ _FONTS = (
 
 
 def check_size(size: object) -> None:
-    """Raise unless a value is a width and a height in inches."""
-    is_pair = isinstance(size, Sequence) and len(size) == 2
-    if not is_pair or not all(isinstance(n, int | float) and 1 <= n <= 100 for n in size):  # type: ignore[attr-defined]
+    """Raise unless a value is a width and a height in inches that have room for a chart."""
+    pair = size if isinstance(size, Sequence) and len(size) == 2 else (0, 0)
+    limits = zip(pair, _SMALLEST, strict=True)
+    if not all(isinstance(n, int | float) and least <= n <= 100 for n, least in limits):
         raise field_error(
-            "size", f"{shown(size)} is not a width and a height in inches, such as (10, 5)"
-        )
+            "size", f"{shown(size)} is not a width and a height in inches; give (4, 3) or more, "
+            "up to (100, 100)"
+        )  # fmt: skip
 
 
 def new_axes(size: tuple[float, float], description: str) -> Axes:

@@ -232,7 +232,9 @@ def _bars(candles: pl.DataFrame, interval: Interval, length: Length) -> pl.DataF
         length.expected(pl.col("open_time"), interval).alias("expected_candles"),
         pl.lit(interval.value, _INTERVALS).alias("interval"),
     )
-    return bars.select(pl.lit(candles["symbol"][0]).alias("symbol"), pl.all())
+    return bars.select(
+        pl.lit(candles["symbol"][0], candles.schema["symbol"]).alias("symbol"), pl.all()
+    )
 
 
 def resample(candles: pl.DataFrame, length: Length) -> pl.DataFrame:

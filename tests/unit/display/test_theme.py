@@ -144,7 +144,7 @@ def test_a_long_unit_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "size", [None, 3, (1, 2, 3), (0, 3), (3, 1e9), ("3", 3), (float("nan"), 3)]
+    "size", [None, 3, (1, 2, 3), (0, 3), (4, 2), (4, 1e9), ("3", 3), (float("nan"), 3), {4, 3}]
 )
 def test_invalid_sizes(size: object) -> None:
     with pytest.raises(ConfigurationError, match=r"size: .* is not a width and a height in inches"):
