@@ -33,7 +33,6 @@ from binance_archive_kit.errors import (
     arguments,
     disk_error,
     field_error,
-    warn_user,
 )
 from binance_archive_kit.export.engine_export import EngineExport, Written
 from binance_archive_kit.export.exact_rows import ExactRows, Observed, observe, time_of
@@ -47,11 +46,10 @@ from binance_archive_kit.export.nautilus_objects import (
     maker_of,
 )
 from binance_archive_kit.export.sidecar import SUFFIX, StreamCoverage
-from binance_archive_kit.export.symbol_choice import choose_symbols
+from binance_archive_kit.export.symbol_choice import choose_symbols, leave_out
 from binance_archive_kit.export.target_folder import check_target, locked, temporary_in
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source
-from binance_archive_kit.query.polars_scan import first_few
 from binance_archive_kit.suggestions import check_word, unknown
 from binance_archive_kit.timestamps import to_datetime
 
@@ -221,20 +219,11 @@ def _define(
     }
     # All symbols help to divide an ambiguous one.
     parts = split_symbols(market, stored)
-    definitions, left_out = {}, []
-    for name in sorted({stream.symbol for stream in streams}):
-        definition = Definition(market, name, parts[name])
-        if not (problem := definition.problem):
-            definitions[name] = definition
-        elif name in given:
-            raise field_error("symbols", f"nautilus_trader has no place for it: {problem}", name)
-        else:
-            left_out.append(f"{name} ({problem})")
-    if not definitions:
-        raise field_error("symbols", f"nautilus_trader has no place for {first_few(left_out)}")
-    if left_out:
-        warn_user(f"left out {first_few(left_out)}")
-    return definitions
+    names = sorted({stream.symbol for stream in streams})
+    definitions = {name: Definition(market, name, parts[name]) for name in names}
+    problems = {name: each.problem for name, each in definitions.items()}
+    kept = leave_out(problems, given, "nautilus_trader")
+    return {name: definitions[name] for name in kept}
 
 
 class _Place(NamedTuple):

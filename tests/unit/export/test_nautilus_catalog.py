@@ -76,13 +76,13 @@ def test_a_catalogue_is_not_in_the_store(root: Path) -> None:
 
 def test_symbols_without_an_instrument_are_refused(root: Path, catalog: Path) -> None:
     day(root, "WHATISIT", "2025-07-01", "1h")
-    with pytest.raises(ConfigurationError, match=r"WHATISIT: .*base and quote asset are not known"):
+    with pytest.raises(ConfigurationError, match=r"'WHATISIT': its base and quote asset"):
         export(root, catalog, ["QQAUSDT", "WHATISIT"])
 
 
 def test_a_pattern_may_match_no_instrument(root: Path, catalog: Path) -> None:
     day(root, "WHATISIT", "2025-07-01", "1h")
-    with pytest.raises(ConfigurationError, match="symbols: nautilus_trader has no place for WHAT"):
+    with pytest.raises(ConfigurationError, match=r"symbols: .* no place for them: WHATISIT"):
         export(root, catalog, "WHAT*")
 
 
