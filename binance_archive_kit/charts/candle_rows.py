@@ -14,7 +14,7 @@ from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.archive.symbols import split_symbol
 from binance_archive_kit.charts.time_axis import is_time, to_utc
-from binance_archive_kit.errors import ConfigurationError, field_error
+from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.quality.expected import Expected
 from binance_archive_kit.quality.frames import TIME
 from binance_archive_kit.quality.stream_survey import survey_streams
@@ -23,7 +23,16 @@ from binance_archive_kit.query.loaders import load_klines
 from binance_archive_kit.query.open_store import OpenStore, Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, first_few, parse_limits
 from binance_archive_kit.suggestions import unknown
-from binance_archive_kit.timestamps import DAY, HOUR, MINUTE, SECOND, WEEK, to_micros
+from binance_archive_kit.timestamps import (
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    WEEK,
+    to_day_number,
+    to_micros,
+    to_naive,
+)
 
 #: The kind of a time without candles for which coverage has no reason.
 NO_CANDLE = "no_candle"
@@ -135,21 +144,22 @@ def from_store(
     if not feed.data_type.has_intervals:
         families = [each for each in DataType if each.has_intervals]
         raise ConfigurationError(unknown("data_type", feed.data_type, families))
+    start, end = limits
     frame = load_klines(
         OpenStore(engine),
         symbol,
         interval,
         market=market,
         data_type=data_type,
-        start=limits[0],
-        end=limits[1],
+        start=start,
+        end=end,
     )
     stream = Stream(feed.market, feed.data_type, symbol, read_interval(interval))
-    start, end = parse_limits(*limits)
+    first, until = parse_limits(start, end)
     stored = Expected.of_folder(engine, (None, None))
-    first, last = stored.streams[stream].first, stored.streams[stream].last
-    begins = _utc(start or datetime.combine(first, datetime.min.time()))
-    ends = _utc(end or datetime.combine(last + timedelta(days=1), datetime.min.time()))
+    own = stored.streams[stream]
+    begins = _utc(first or to_naive(to_day_number(own.first) * DAY))
+    ends = _utc(until or to_naive((to_day_number(own.last) + 1) * DAY))
     days = begins.date(), (ends - timedelta(microseconds=1)).date()
     known = survey_streams(engine, stored, {stream: days}).gaps.filter(symbol=symbol)
     length = read_length(interval)
@@ -160,9 +170,7 @@ def from_store(
     return CandleRows(
         frame.select("open_time", *_PRICES, *(["volume"] if has_volume else [])),
         length,
-        _clipped(
-            known, _empty_times(frame["open_time"], length, begins, ends), begins, ends, length
-        ),
+        _gaps_within(known, frame["open_time"], length, begins, ends),
         begins,
         ends,
         f"{feed.market} {feed.data_type} {symbol} {interval}",
@@ -186,6 +194,8 @@ def from_frame(
     """
     if missing := [name for name in ("open_time", *_PRICES) if name not in frame.columns]:
         raise field_error("source", f"the frame has no {', '.join(missing)}", label="")
+    if symbol is not None and not isinstance(symbol, str):
+        raise field_error("symbol", f"{shown(symbol)} is not the name of one symbol")
     if "symbol" in frame.columns:
         frame = _of_symbol(frame, symbol)
         symbol = frame["symbol"][0] if frame.height else symbol
@@ -207,11 +217,10 @@ def from_frame(
         raise field_error(
             "source", "the frame has several candles of one time; choose a symbol", label=""
         )
-    length = read_length(interval, "interval") if interval else _length_between(times)
+    length = _length_between(times) if interval is None else read_length(interval, "interval")
     begins = _utc(first) if first else times[0]
     ends = _utc(until) if until else times.tail(1).dt.offset_by(length.every)[0]
-    gaps = pl.DataFrame(schema=_GAPS)
-    gaps = _clipped(gaps, _empty_times(times, length, begins, ends), begins, ends, length)
+    gaps = _gaps_within(pl.DataFrame(schema=_GAPS), times, length, begins, ends)
     name = " ".join(filter(None, (symbol, length.text)))
     return CandleRows(candles, length, gaps, begins, ends, name)
 
@@ -247,28 +256,25 @@ def _utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC)
 
 
-def _empty_times(times: pl.Series, length: Length, start: datetime, end: datetime) -> list[Span]:
-    """Return the times between candles, and between them and the limits."""
-    ends = times.dt.offset_by(length.every)
-    begins, until = [start, *ends], [*times, end]
-    return [(one, two) for one, two in zip(begins, until, strict=True) if one < two]
-
-
-def _clipped(
-    known: pl.DataFrame,
-    empty: Sequence[Span],
-    start: datetime,
-    end: datetime,
-    length: Length,
+def _gaps_within(
+    known: pl.DataFrame, times: pl.Series, length: Length, start: datetime, end: datetime
 ) -> pl.DataFrame:
     """Return the known gaps within limits, and the other times of a candle or more without one."""
     begins, ends = pl.col("start").clip(start), pl.col("end").clip(upper_bound=end)
     gaps = known.select(begins, ends, pl.col("kind").cast(pl.String))
     gaps = gaps.filter(pl.col("start") < pl.col("end")).sort("start")
+    limits = pl.Series([start, end], dtype=TIME)
+    between = pl.DataFrame(
+        {
+            "start": pl.concat([limits[:1], times.dt.offset_by(length.every)]),
+            "end": pl.concat([times, limits[1:]]),
+        }
+    )
+    empty = between.filter(pl.col("start") < pl.col("end")).rows()
     rest = [(*span, NO_CANDLE) for span in _without(empty, gaps.select("start", "end").rows())]
-    others = pl.DataFrame(rest, _GAPS, orient="row")
     whole = pl.col("start").dt.offset_by(length.every) <= pl.col("end")
-    return pl.concat([gaps, others.filter(whole)]).sort("start")
+    others = pl.DataFrame(rest, _GAPS, orient="row").filter(whole)
+    return pl.concat([gaps, others]).sort("start")
 
 
 def _without(spans: Sequence[Span], others: Sequence[Span]) -> Iterator[Span]:

@@ -37,6 +37,8 @@ from binance_archive_kit.timestamps import format_time
 
 #: Symbols up to which each line is named; of more, so many of the highest and of the lowest are.
 _NAMED, _ENDS = 40, 10
+#: Inches above and below the names.
+_REST = 1.2
 #: Symbols up to which the title names each.
 _FEW = 6
 #: A step that is longer than this many usual steps is a gap.
@@ -90,13 +92,15 @@ def lines(
     """
     for name, value in (("rebase", rebase), ("log", log)):
         check_flag(name, value)
+    if title is not None and not isinstance(title, str):
+        raise field_error("title", f"{shown(title)} is not text")
     table = _parse(frame)
     if log or rebase:
         table.check_positive()
     base = table.rebase() if rebase else None
     names = len(table.names) if len(table.names) <= _NAMED else 2 * _ENDS
     if size is None:
-        size = 9.0, max(4.0, 1.2 + names * LINE_HEIGHT)
+        size = 9.0, max(4.0, _REST + names * LINE_HEIGHT)
     check_size(size)
     return _draw(table, base, log, title, size)
 
@@ -180,7 +184,7 @@ def _parse(frame: object) -> _Lines:
     has_value = known.any(axis=0)
     if empty := [name for name, has in zip(names, has_value, strict=True) if not has]:
         warn_user(f"no value of {first_few(empty)}, so no line")
-    used = [name for name in names if name not in empty]
+    used = [name for name, has in zip(names, has_value, strict=True) if has]
     return _Lines(time, times, used, values[:, has_value])
 
 
@@ -199,14 +203,21 @@ class _Line(NamedTuple):
         return float(self.numbers[at]), float(self.values[at])
 
 
-def _styled(table: _Lines) -> list[_Line]:
-    """Return the lines with their styles; of very many, only the highest and lowest have one."""
+def _count_ends(table: _Lines, height: float) -> int:
+    """Return how many of the highest and of the lowest lines are named; 0 for all lines."""
+    # The height may have been computed from their number.
+    room = round((height - _REST) / LINE_HEIGHT)
+    return 0 if len(table.names) <= min(room, _NAMED) else max(min(room // 2, _ENDS), 1)
+
+
+def _styled(table: _Lines, count: int) -> list[_Line]:
+    """Return the lines with their styles; if `count` is not 0, the highest and lowest have one."""
     numbers, values = table.broken()
     plain = [_Line(*each, None) for each in zip(table.names, repeat(numbers), values.T)]
     named: Sequence[int] = range(len(plain))
-    if len(plain) > _NAMED:
+    if count:
         ranks = np.argsort([line.last[1] for line in plain], kind="stable")
-        named = sorted([*ranks[:_ENDS].tolist(), *ranks[-_ENDS:].tolist()])
+        named = sorted({*ranks[:count].tolist(), *ranks[-count:].tolist()})
     styles = dict(zip(named, line_styles(table.names[index] for index in named), strict=True))
     return [line._replace(style=styles.get(index)) for index, line in enumerate(plain)]
 
@@ -219,11 +230,12 @@ def _draw(
     size: tuple[float, float],
 ) -> Figure:
     """Draw the lines, their names and the title."""
-    headings = _title(table, base) if title is None else [title]
+    count = _count_ends(table, size[1])
+    headings = _title(table, base, count) if title is None else [title]
     figure = InlineFigure(size, f"Lines: {', '.join(headings)}")
     axes = figure.subplots()
     dress(axes, grid=True)
-    drawn = _styled(table)
+    drawn = _styled(table, count)
     for line in sorted(drawn, key=lambda line: line.style is not None):
         _draw_line(axes, line)
     show_prices(axes, log=log)
@@ -246,11 +258,11 @@ def _draw_line(axes: Axes, line: _Line) -> None:
     axes.plot(*points, ".", color=colour, alpha=alpha, markersize=2 * width)
 
 
-def _title(table: _Lines, base: datetime | None) -> list[str]:
+def _title(table: _Lines, base: datetime | None, ends: int) -> list[str]:
     """Return the lines of the title: the names, or their number, the times, and the base."""
     count = len(table.names)
     what = ", ".join(table.names) if count <= _FEW else f"{count:,} symbols"
-    if count > _NAMED:
-        what += f", of which the {_ENDS} highest and the {_ENDS} lowest at their end are named"
+    if ends:
+        what += f", of which the {ends} highest and the {ends} lowest at their end are named"
     times = f"{format_time(table.times[0])} to {format_time(table.times[-1])} UTC"
     return [what, times if base is None else f"{times}; {format_time(base)} is 100"]

@@ -17,8 +17,8 @@ _ASSETS = (
 #: Colours that are legible on light and on dark pages. Red-green colour-blind people can tell them
 #: apart: of those on which it was searched, this list has the largest smallest difference.
 _PALETTE = (
-    *("#f08c00", "#3b82f6", "#afad89", "#d82bc0", "#37759e", "#d2764a", "#4f7715"),
-    *("#e31705", "#4ebdf7", "#a1516c", "#ea9bc7", "#a98080", "#7a97fb", "#da76bb"),
+    *("#f08c00", "#3b82f6", "#8ca97d", "#ad2ca7", "#28acdf", "#9e829b", "#237356"),
+    *("#cc1a0a", "#a867c3", "#fd6cd4", "#a15883", "#2c965d", "#dc631e", "#1961d4"),
 )
 #: The first colours are for the first assets alone, which are in most figures.
 _OWN = 2

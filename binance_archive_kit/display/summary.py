@@ -81,7 +81,7 @@ class Table:
 
         def cells(tag: str, row: Sequence[str]) -> str:
             return "".join(
-                f'<{tag} style="text-align:{side};padding:2px 10px 2px 0{_width(str(cell))}">'
+                f'<{tag} style="text-align:{side};padding:2px 5px;{_width(str(cell))}">'
                 f"{escape(str(cell))}</{tag}>"
                 for side, cell in zip(sides, row, strict=True)
             )
@@ -89,7 +89,7 @@ class Table:
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.rows)
         return (
             '<div style="overflow-x:auto">'
-            '<table style="border-collapse:collapse;margin:4px 0;white-space:nowrap">'
+            '<table style="border-collapse:collapse;margin:4px 0">'
             f"<thead><tr>{cells('th', self.head)}</tr></thead><tbody>{body}</tbody></table></div>"
             f"{below}"
         )
@@ -207,8 +207,9 @@ class Summary:
 
 
 def _width(cell: str) -> str:
-    """Return the style that lets a long cell have several lines."""
-    return ";white-space:normal;min-width:24em" if len(cell) > _SHORT else ""
+    """Return the style that keeps a short cell on one line, and a long one legible."""
+    # JupyterLab has a style for each cell, so that none is inherited from the table.
+    return "white-space:nowrap" if len(cell) <= _SHORT else "min-width:24em"
 
 
 def first_lines(lines: Sequence[object], most: int = _LINES) -> list[str]:

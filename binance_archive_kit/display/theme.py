@@ -26,12 +26,14 @@ INK = "#797979"
 BLUE, ORANGE = "#3b82f6", "#f08c00"
 #: Points of the text of titles, and of all other text.
 TITLE_SIZE, TEXT_SIZE = 11, 9
+#: Inches of the smallest chart that has room for its title and its legend.
+_SMALLEST = 4, 3
 #: Letters of the longest unit beside an axis.
 _LONGEST_UNIT = 10
 #: Letters for which there is room to the left of axes.
 _MARGIN = 10
 #: Inches of a letter of text, and of the coloured handle of an entry of a legend.
-_LETTER, _HANDLE = 0.6 * TEXT_SIZE / 72, 5 * TEXT_SIZE / 72
+LETTER, _HANDLE = 0.6 * TEXT_SIZE / 72, 5 * TEXT_SIZE / 72
 
 #: Fonts with Chinese characters, which the default font lacks.
 _FONTS = (
@@ -42,12 +44,14 @@ _FONTS = (
 
 
 def check_size(size: object) -> None:
-    """Raise unless a value is a width and a height in inches."""
-    is_pair = isinstance(size, Sequence) and len(size) == 2
-    if not is_pair or not all(isinstance(n, int | float) and 1 <= n <= 100 for n in size):  # type: ignore[attr-defined]
+    """Raise unless a value is a width and a height in inches that have room for a chart."""
+    pair = size if isinstance(size, Sequence) and len(size) == 2 else (0, 0)
+    limits = zip(pair, _SMALLEST, strict=True)
+    if not all(isinstance(n, int | float) and least <= n <= 100 for n, least in limits):
         raise field_error(
-            "size", f"{shown(size)} is not a width and a height in inches, such as (10, 5)"
-        )
+            "size", f"{shown(size)} is not a width and a height in inches; give (4, 3) or more, "
+            "up to (100, 100)"
+        )  # fmt: skip
 
 
 def new_axes(size: tuple[float, float], description: str) -> Axes:
@@ -139,7 +143,7 @@ def add_legend_below(figure: Figure, handles: Sequence[Artist]) -> Legend:
     _, names = legible(str(handle.get_label()) for handle in handles)
     # Characters with escapes are long, and Chinese ones are wide.
     longest = max(len(name) + sum(not letter.isascii() for letter in name) for name in names)
-    columns = int(figure.get_figwidth() / (longest * _LETTER + _HANDLE))
+    columns = int(figure.get_figwidth() / (longest * LETTER + _HANDLE))
     return add_legend(
         figure,
         handles=handles,

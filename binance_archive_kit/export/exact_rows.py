@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -39,6 +39,8 @@ _PRICES = ("open", "high", "low", "close", "price")
 _SIZES = ("volume", "size")
 #: Rounding of base amounts, as a share.
 _ROUNDING = 1e-3
+#: How far the clocks of trades are apart at most.
+_JITTER = timedelta(minutes=1)
 
 
 class ExactRows:
@@ -100,27 +102,35 @@ class ExactRows:
         names["is_buyer_maker"] = "is_buyer_maker"
         if "base_qty" in self._feed.columns:
             names["base_qty"] = "base"
-        day: date | None = None
-        held: list[pl.DataFrame] = []
-        for piece in self._pieces([*names]):
-            if piece["date"][0] != day and held:
-                yield self._sorted(held, names)
-                held = []
-            day = piece["date"][0]
-            held.append(piece)
-        if held:
-            yield self._sorted(held, names)
+        held: dict[date, list[pl.DataFrame]] = {}
+        done: date | None = None
+        for day, piece in self._pieces([*names]):
+            if done is not None and day <= done:
+                raise CoverageError(
+                    f"{self.stream}: trades of {day} come after others of a later day; its files "
+                    "are out of order"
+                )
+            held.setdefault(day, []).append(piece)
+            # The clocks of trades differ by milliseconds, also at midnight.
+            newest: Any = piece[self._feed.time].max()
+            current = (newest - _JITTER).date()
+            for complete in sorted(each for each in held if each < current):
+                yield self._sorted(held.pop(complete), names)
+                done = complete
+        for day in sorted(held):
+            yield self._sorted(held[day], names)
 
-    def _pieces(self, names: list[str]) -> Iterator[pl.DataFrame]:
-        """Yield rows as they are read, those of one day together."""
-        time = pc.field(self._feed.time)
-        limits = (pa.scalar(each, pa.timestamp("us")) for each in _limits(self._selection))
-        where = (time >= next(limits)) & (time < next(limits))
+    def _pieces(self, names: list[str]) -> Iterator[tuple[date, pl.DataFrame]]:
+        """Yield rows as they are read, those of one day together, with the day."""
+        time, (start, end) = pc.field(self._feed.time), _limits(self._selection)
+        naive = pa.timestamp("us")
+        where = (time >= pa.scalar(start, naive)) & (time < pa.scalar(end, naive))
         columns = ["date", "file", *names]
         batches = self._engine.scan(self._feed, columns, self._selection, where, in_full=False)
         with closing(batches):
             for batch in batches:
-                yield from pl.DataFrame(batch).partition_by("date", maintain_order=True)
+                for piece in pl.DataFrame(batch).partition_by("date", maintain_order=True):
+                    yield piece["date"][0], piece
 
     def _sorted(self, pieces: list[pl.DataFrame], names: dict[str, str]) -> pl.DataFrame:
         """Return the trades of a day, each once."""

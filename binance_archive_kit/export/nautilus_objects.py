@@ -30,6 +30,7 @@ STREAM_FOLDERS = (_BARS, _TICKS)
 _UNITS = {"s": "SECOND", "m": "MINUTE", "h": "HOUR", "d": "DAY", "w": "WEEK", "mo": "MONTH"}
 #: When Binance settles contracts with a delivery day, UTC.
 _DELIVERY = time(8)
+_VALUES = ("open", "high", "low", "close", "volume")
 _PERPETUALS = (Contract.PERPETUAL, Contract.SETTLED)
 #: Makes a list of bars or ticks from a frame of `ExactRows`.
 Maker = Callable[[pl.DataFrame], list[Any]]
@@ -221,20 +222,13 @@ def _bars(frame: pl.DataFrame, bar_type: str, interval: Interval, instrument: An
     from nautilus_trader.model.data import Bar, BarType
     from nautilus_trader.model.objects import FIXED_PRECISION
 
-    kind, places, sizes = (
-        BarType.from_str(bar_type),
-        instrument.price_precision,
-        instrument.size_precision,
-    )
-    opened, *prices, volumes = (
-        raw_of(frame[name], FIXED_PRECISION)
-        if name != "open_time"
-        else frame["open_time"].dt.offset_by(str(interval)).dt.epoch("ns").to_list()
-        for name in ("open_time", "open", "high", "low", "close", "volume")
-    )
+    kind = BarType.from_str(bar_type)
+    places, sizes = instrument.price_precision, instrument.size_precision
+    closes = frame["open_time"].dt.offset_by(str(interval)).dt.epoch("ns").to_list()
+    values = [raw_of(frame[name], FIXED_PRECISION) for name in _VALUES]
     return [
-        Bar.from_raw(kind, *ohlc, places, volume, sizes, closed, closed)
-        for closed, volume, *ohlc in zip(opened, volumes, *prices, strict=True)
+        Bar.from_raw(kind, *prices, places, volume, sizes, close, close)
+        for close, *prices, volume in zip(closes, *values, strict=True)
     ]
 
 

@@ -56,7 +56,11 @@ def _survey(engine: Engine, stored: Expected, days: Days, others: Days) -> Cover
         # Whether a candle of a week is due depends on the last day.
         has_steps = cadence.kind in ("regular", "approximate") and not cadence.is_long
         margin = timedelta(days=1 if has_steps and stream in days else 0)
-        expected[stream] = replace(stored.streams[stream], first=first - margin, last=last + margin)
+        expected[stream] = replace(
+            stored.streams[stream],
+            first=max(first, date.min + margin) - margin,
+            last=min(last, date.max - margin) + margin,
+        )
     streams = {stream: each for stream, each in expected.items() if each.first <= each.last}
     surveyed = Expected(streams, [], listed=False, folders=stored.folders)
     return Survey(engine, load_matrix(), surveyed).report("")

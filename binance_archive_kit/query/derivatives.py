@@ -18,7 +18,7 @@ from binance_archive_kit.query.open_store import OpenStore, Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, parse_selection
 from binance_archive_kit.reading import cadence
 from binance_archive_kit.reading.known_times import KNOWN_AT
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word, unknown
 
 _FUTURES = (Market.FUTURES_UM, Market.FUTURES_CM)
 
@@ -127,8 +127,7 @@ def klines_with_derivatives(
     """
     engine = open_engine(source, options)
     owner = engine.feed(market, DataType.KLINES).market
-    if owner not in _FUTURES:
-        raise ConfigurationError(unknown("market", market, _FUTURES))
+    check_word("market", owner, _FUTURES)
     length = read_interval(interval)
     names = read_names("symbol", symbol)
     wanted = [_joinable(owner, each) for each in read_names("data_types", data_types)]
@@ -196,13 +195,19 @@ def _check_stored(
 ) -> None:
     """Raise one ConfigurationError for all feeds that the store lacks."""
     problems: list[FieldProblem] = []
+    stored: list[str] = []
     for data_type, names in symbols.items():
+        before = len(problems)
         feed = engine.feed(market, data_type)
         for name in dict.fromkeys(names.values()):
             try:
                 parse_selection(engine, feed, name, interval if data_type.has_intervals else None)
             except ConfigurationError as error:
                 problems += error.problems
+        if len(problems) == before:
+            stored.append(data_type.value)
     if problems:
-        advice = "join fewer feeds, or collect these first"
+        advice = "the store has none of them; collect them first"
+        if stored:
+            advice = f"join what the store has, data_types={stored}, or collect the others first"
         raise ConfigurationError(*problems, FieldProblem("data_types", advice))

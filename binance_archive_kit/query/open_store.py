@@ -108,7 +108,7 @@ class StorePart:
         return list(self)
 
     def __repr__(self) -> str:
-        return f"StorePart({' '.join(self.words)}: {self.frame().height:,} streams)"
+        return f"StorePart({' '.join(self.words)}: {render.counted(self.frame().height, 'stream')})"
 
     def _repr_html_(self) -> str:
         """Show the streams, feed by feed."""
@@ -265,7 +265,8 @@ def _amount(streams: pl.DataFrame) -> str:
     if not streams.height:
         return "no file of the archive found"
     files, size = int(streams["files"].sum()), render.size(int(streams["bytes"].sum()))
-    return f"{streams.height:,} streams, {files:,} files, {size}"
+    counts = render.counted(streams.height, "stream"), render.counted(files, "file")
+    return ", ".join((*counts, size))
 
 
 @arguments(store="folder")

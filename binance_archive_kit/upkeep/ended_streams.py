@@ -25,6 +25,8 @@ from binance_archive_kit.upkeep.newer_files import KeptStream, NewerFiles
 #: Days without a file after which a stream may have ended: with daily files, and without.
 LATE = timedelta(days=35)
 _LATE_MONTHS = timedelta(days=66)
+#: Days by which another stream must go on longer: files come late.
+_GRACE = timedelta(days=7)
 #: Keys of a page that shows whether anything follows a zip and its checksum.
 _KEYS = 3
 _DAY = timedelta(days=1)
@@ -55,13 +57,15 @@ class EndedStreams:
         """Return why a stream is known to have ended; empty if it may go on. Uses no network."""
         stream = kept.stream
         known = self._newer.partitions(stream)
-        if not known or stream.symbol != stream.symbol.upper():
-            return "the archive does not publish them any more"
+        if stream.symbol != stream.symbol.upper():
+            return "symbols of the archive are in capitals"
+        if not known:
+            return "the archive does not publish such files any more"
         lasts = [self._newer.last_day(stream, each) for each in known.keys() & kept.files or known]
         if max(lasts) <= kept.last < self._newer.end:
             return "their feed has ended, or the contract was delivered"
         if self._is_late(kept) and self._asked_until(kept) >= self._due - LATE:
-            return "the archive had no later file within the last weeks"
+            return "the archive had no later file when it was asked, within the last 35 days"
         return ""
 
     def _is_late(self, kept: KeptStream) -> bool:
@@ -106,7 +110,7 @@ class EndedStreams:
         return [
             self._absence(each)
             for each, goes_on in zip(late, alive, strict=True)
-            if not goes_on and self._latest[_feed(each)] - each.last > LATE
+            if not goes_on and self._latest[_feed(each)] - each.last > _GRACE
         ]
 
     async def _goes_on(self, archive: ListingClient, kept: KeptStream) -> bool:

@@ -110,7 +110,7 @@ def instant(text: str) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
-def candles_of(folder: str, days: tuple[date, date] = (FIRST, LAST)) -> list[dict[str, Any]]:
+def candles_of(folder: str, days: tuple[date, date] | None = (FIRST, LAST)) -> list[dict[str, Any]]:
     names = ("open", "high", "low", "close", "volume")
     return [
         {
@@ -581,3 +581,30 @@ def test_survivors_do_better_by_the_same_rule(run: Callable[[str], Names]) -> No
             ends.append(expected[-1][1])
         # The claim of the text.
         assert ends[1] > 1.4 * ends[0]
+
+
+# -- 10 ---------------------------------------------------------------------------------
+
+
+def test_the_verdict_travels_with_the_data(run: Callable[[str], Names]) -> None:
+    pytest.importorskip("pandas", reason="no pandas: pip install 'binance-archive-kit[pandas]'")
+    names = run("10_into_your_backtester")
+    assert "short file" in names["stopped"].replace("\n", " ")
+    hours = candles_of("spot/daily/klines/BTCUSDT/1h")
+    halt = datetime(2025, 6, 24, 2, tzinfo=UTC)
+    assert {halt - HOUR, halt, halt + HOUR, halt + 2 * HOUR} - {row["time"] for row in hours} == {
+        halt,
+        halt + HOUR,
+    }
+    [gap] = names["coverage"]["gaps"]
+    assert (gap["kind"], gap["missing"], gap["blocks"]) == ("halt", 2, False)
+    assert datetime.fromisoformat(gap["start"]) == halt
+    expected = [(row["time"], row["close"]) for row in hours]
+    same(pl.read_ipc(names["file"]), ["date", "close"], expected)
+    # Only the candle after the halt has a return over more than one hour.
+    marked = names["marked"]
+    assert marked["Close"].tolist() == [row["close"] for row in hours]
+    [late] = marked.index[~marked["covered"]]
+    assert late.to_pydatetime().replace(tzinfo=UTC) == halt + 2 * HOUR
+    july = [row["close"] for row in hours if row["time"] >= datetime(2025, 7, 1, tzinfo=UTC)]
+    assert names["wide"]["Close"]["BTCUSDT"].tolist() == july

@@ -33,7 +33,7 @@ from binance_archive_kit.planning.requests import (
     replace_days,
     resolve_months,
 )
-from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
+from binance_archive_kit.storage.proven_files import INVENTORY_SCHEMA
 
 NOW = datetime(2025, 8, 20, 9, 0, tzinfo=UTC)
 NOTHING = pl.DataFrame(schema=INVENTORY_SCHEMA)

@@ -158,8 +158,7 @@ def test_many_candles_are_drawn_as_bars_that_keep_highs_and_lows() -> None:
     boxes = [*boxes_of(figure.axes[1], theme.BLUE), *boxes_of(figure.axes[1], theme.ORANGE)]
     assert [box[3] for box in sorted(boxes)] == pytest.approx(bars["volume"].to_list())
     narrow = bak.candles(frame, "BTCUSDT", size=(4, 3))
-    assert "105 bars of 16h" not in narrow.axes[0].get_title(loc="left")
-    assert len(wicks_of(narrow.axes[0])) <= 4 * 36
+    assert "139 bars of 12h" in " ".join(narrow.axes[0].get_title(loc="left").split())
 
 
 @pytest.mark.parametrize(
@@ -178,7 +177,8 @@ def test_the_length_of_bars_can_be_chosen(every: str, count: int) -> None:
     ("days", "length"), [(360, ""), (700, "2d"), (1_111, "1w"), (4_000, "2w"), (9_000, "1mo")]
 )
 def test_days_are_drawn_as_common_lengths(days: int, length: str) -> None:
-    title = bak.candles(walk(days, timedelta(days=1))).axes[0].get_title(loc="left")
+    figure = bak.candles(walk(days, timedelta(days=1)), size=(10, 5))
+    title = figure.axes[0].get_title(loc="left")
     assert f" bars of {length} with" in title if length else "bars" not in title
 
 

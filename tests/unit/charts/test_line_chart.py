@@ -146,6 +146,20 @@ def test_of_very_many_lines_the_highest_and_the_lowest_are_named() -> None:
     assert len(axes.lines) == 200
 
 
+def test_no_more_lines_are_named_than_fit() -> None:
+    for size in ((4, 3), (20, 3), (6, 5)):
+        figure = bak.lines(market(40), log=True, size=size)
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        count = len(axes.texts)
+        assert 10 <= count < 40
+        assert f"the {count // 2} highest and the {count // 2} lowest" in " ".join(
+            axes.get_title(loc="left").split()
+        )
+        boxes = [Text.get_window_extent(label) for label in axes.texts]
+        assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in boxes)
+
+
 def test_a_symbol_has_one_colour_in_all_figures() -> None:
     frame = market(30)
     colours = {label.get_text(): label.get_color() for label in bak.lines(frame).axes[0].texts}

@@ -37,7 +37,7 @@ def test_text_is_indented_below_the_verdict() -> None:
 def test_html_escapes_and_leaves_out_what_is_empty() -> None:
     html = SUMMARY.to_html()
     assert "<strong>Plan</strong> · 2 objects &lt;to&gt; fetch" in html
-    style = "padding:2px 10px 2px 0"
+    style = "padding:2px 5px;white-space:nowrap"
     assert f'<td style="text-align:right;{style}">12 KB</td>' in html
     assert f'<td style="text-align:left;{style}">&lt;b&gt;</td>' in html
     assert "<p>… and 3</p>" in html
@@ -51,9 +51,8 @@ def test_html_escapes_and_leaves_out_what_is_empty() -> None:
 def test_html_keeps_short_cells_on_one_line_and_wide_tables_scroll() -> None:
     html = Table(("day", "evidence"), [("2025-06-24", "no symbol has it " * 3)]).to_html()
     assert html.startswith('<div style="overflow-x:auto"><table')
-    assert html.count("white-space:nowrap") == html.count("<table") == 1
-    assert '2px 0">2025-06-24</td>' in html
-    assert ';white-space:normal;min-width:24em">no symbol has it' in html
+    assert 'white-space:nowrap">2025-06-24</td>' in html
+    assert 'min-width:24em">no symbol has it' in html
 
 
 def test_markdown_escapes_and_lists() -> None:

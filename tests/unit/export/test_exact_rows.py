@@ -6,6 +6,7 @@ import warnings
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
-from binance_archive_kit.archive.keys import Stream
+from binance_archive_kit.archive.keys import ObjectKey, Stream
 from binance_archive_kit.errors import ArchiveKitWarning, ConflictingRows, CoverageError
 from binance_archive_kit.export.exact_rows import ExactRows, Observed, observe, places_of, raw_of
 from binance_archive_kit.export.gap_check import check_gaps
@@ -94,6 +95,34 @@ def test_trades_come_day_by_day_by_time(tmp_path: Path) -> None:
     assert one["is_buyer_maker"].to_list() == [True, False, True]
     assert one.schema["time"] == pl.Datetime("us", "UTC")
     assert two["size"].to_list() == [Decimal("0.001")]
+
+
+def put_month(root: Path, lines: list[str]) -> None:
+    folder = "data/spot/monthly/trades/QQAUSDT"
+    file_of(root, ObjectKey.parse(f"{folder}/QQAUSDT-trades-2025-07.zip"), lines)
+
+
+def test_clocks_may_differ_at_midnight(tmp_path: Path) -> None:
+    times = ["01 23:59:58", "02 00:00:00.001", "01 23:59:59.999", "02 00:00:01", "03 12:00:00"]
+    put_month(tmp_path, [trade(n, f"2025-07-{time}") for n, time in enumerate(times)])
+    frames = list(exact(tmp_path, TRADES))
+    assert [frame["id"].to_list() for frame in frames] == [[0, 2], [1, 3], [4]]
+    assert [frame["time"][0].day for frame in frames] == [1, 2, 3]
+
+
+def test_days_out_of_order_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    days = ("01", "02", "03")
+    put_month(tmp_path, [trade(n, f"2025-07-{day} 12:00:00") for n, day in enumerate(days)])
+    in_order = ExactRows._pieces
+
+    def out_of_order(rows: ExactRows, names: list[str]) -> Any:
+        first, *later = in_order(rows, names)
+        return [*later, first]
+
+    # Rows that are read together come in order whatever their file is like.
+    monkeypatch.setattr(ExactRows, "_pieces", out_of_order)
+    with pytest.raises(CoverageError, match="trades of 2025-07-01 come after others"):
+        list(exact(tmp_path, TRADES))
 
 
 def test_a_trade_that_stands_twice_comes_once(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_bars_are_those_of_a_loop(
 
 def test_the_trade_that_reaches_the_amount_is_not_split() -> None:
     trades = [(1, 0, "10", "3", True), (2, 1, "11", "50", False), (3, 2, "12", "1", False)]
-    found = built([frame_of(trades)], "volume", "4")  # type: ignore[arg-type]
+    found = built([frame_of(trades)], "volume", "4")
     assert found["volume"].to_list() == [53, 1]
     assert found["complete"].to_list() == [True, False]
     assert found["taker_buy_volume"].to_list() == [50, 1]
@@ -149,7 +149,7 @@ def test_the_trade_that_reaches_the_amount_is_not_split() -> None:
 
 def test_aggregates_without_trades_are_no_trades_and_not_missing() -> None:
     trades = [(1, 0, "10", "3", True), (2, 1, "0", "0", False), (3, 2, "12", "1", False)]
-    found = built([frame_of(trades[:2]), frame_of(trades[2:])], "volume", "4")  # type: ignore[arg-type]
+    found = built([frame_of(trades[:2]), frame_of(trades[2:])], "volume", "4")
     assert found["low"].to_list() == [10]
     assert found["trades"].to_list() == [2]
     assert found["missing_ids"].to_list() == [0]
@@ -158,7 +158,7 @@ def test_aggregates_without_trades_are_no_trades_and_not_missing() -> None:
 def test_ids_that_begin_again_say_nothing_of_missing_ones() -> None:
     ids = [7, 8, 1, 2, 5, 6]
     trades = [(number, n, "10", "1", True) for n, number in enumerate(ids)]
-    found = built([frame_of(trades)], "volume", "2")  # type: ignore[arg-type]
+    found = built([frame_of(trades)], "volume", "2")
     assert found["missing_ids"].to_list() == [0, None, 2]
 
 
@@ -170,4 +170,4 @@ def test_no_trades_are_no_bars() -> None:
 def test_sums_beyond_128_bits_are_refused() -> None:
     trades = [(1, 0, "0.123456789012345678", "1e30", True)]
     with pytest.raises(ConfigurationError, match="too many digits"):
-        built([frame_of(trades)], "quote_volume", "1")  # type: ignore[arg-type]
+        built([frame_of(trades)], "quote_volume", "1")

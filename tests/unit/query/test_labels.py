@@ -226,7 +226,7 @@ def test_no_return_reaches_across_the_reuse_of_a_symbol() -> None:
         (candles.with_columns(symbol=pl.lit("LUNAUSDT")), {}),
         (candles.with_columns(symbol=pl.lit("LUNAUSDT"), market=pl.lit("spot")), {"market": "um"}),
     ):
-        found = bak.forward_returns(frame, **known, **more)  # type: ignore[arg-type]
+        found = bak.forward_returns(frame, **known, **more)
         assert found["forward_return_1d"].is_not_null().to_list() == across
     other = bak.forward_returns(candles, "1d", "BTCUSDT", "1d")
     assert other["forward_return_1d"].null_count() == 1

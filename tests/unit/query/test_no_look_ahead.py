@@ -252,7 +252,7 @@ def ohlcv(root: Path, now: datetime) -> list[pl.DataFrame]:
 @past
 def panel(root: Path, now: datetime) -> list[pl.DataFrame]:
     ways = ({}, {"returns": True}, {"returns": True, "across_gaps": True})
-    frames = [bak.panel(root, "spot", "1h", "close", **way) for way in ways]  # type: ignore[call-overload]
+    frames = [bak.panel(root, "spot", "1h", "close", **way) for way in ways]
     # A row of missing candles ends where the last candle of any symbol does.
     return [
         frame.filter(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +14,8 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, FileError
+from binance_archive_kit.query import trade_bars
+from binance_archive_kit.query.polars_scan import read_batches
 from tests.support.candles import EPOCH, at, file_of
 from tests.support.stores import other
 
@@ -167,6 +169,24 @@ def test_trades_are_in_the_order_of_time_and_id(tmp_path: Path) -> None:
     assert bak.volume_bars(tmp_path / "mixed", "BTCUSDT", 20).equals(found)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_bars_do_not_depend_on_the_parts_in_which_a_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    def read_in_parts(*arguments: Any) -> Iterator[pl.DataFrame]:
+        for frame in read_batches(*arguments):
+            yield from frame.iter_slices(rows)
+
+    # Of one time, the highest id comes first.
+    trades = sorted(invented(1), key=lambda trade: (trade[1], -trade[0]))
+    day(tmp_path, "2025-07-01", trades, edit=lambda lines: lines[:90] + lines[80:])
+    monkeypatch.setattr(trade_bars, "read_batches", read_in_parts)
+    with pytest.warns(ArchiveKitWarning, match="dropped 10 rows that repeat"):
+        found = bak.volume_bars(tmp_path, "BTCUSDT", 20)
+    assert found.select(NAMES).rows() == slow({"2025-07-01": trades}, Decimal(20), by_value=False)
+    assert found["missing_ids"].sum() == 0
+
+
 def test_a_start_and_an_end_limit_the_trades(tmp_path: Path) -> None:
     days = {f"2025-07-0{n}": invented(200 * n) for n in (1, 2)}
     for date, trades in days.items():
@@ -209,7 +229,7 @@ def test_files_that_are_left_out_are_missing_days(tmp_path: Path) -> None:
             f"2025-07-0{number}",
             invented(200 * number),
             edit=lambda lines, bad=bad: [*lines, *["1,2\n"] * bad],
-        )  # type: ignore[misc]
+        )
     with pytest.raises(FileError, match="2025-07-02"):
         bak.volume_bars(tmp_path, "BTCUSDT", 40)
     with pytest.warns(ArchiveKitWarning, match="2025-07-02"):

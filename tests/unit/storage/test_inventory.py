@@ -11,8 +11,9 @@ from unittest import mock
 import pytest
 
 from binance_archive_kit.archive.enums import DataType, Market
-from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA, StoredFolder
+from binance_archive_kit.storage.inventory import StoredFolder
 from binance_archive_kit.storage.proof import stamp_of
+from binance_archive_kit.storage.proven_files import INVENTORY_SCHEMA
 from binance_archive_kit.storage.store import Store
 from tests.support.stores import kline, put
 from tests.support.zip_forms import (

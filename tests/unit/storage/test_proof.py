@@ -13,7 +13,6 @@ import binance_archive_kit as bak
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.errors import BadChecksum, BadZip, Corrupt, StaleChecksum
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.storage.inventory import _agrees
 from binance_archive_kit.storage.proof import (
     Expected,
     Proof,
@@ -24,6 +23,7 @@ from binance_archive_kit.storage.proof import (
     read_checksum,
     stamp_of,
 )
+from binance_archive_kit.storage.proven_files import _agrees
 from binance_archive_kit.storage.store import Store
 from tests.support.proven import (
     KEYS,

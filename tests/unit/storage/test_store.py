@@ -28,9 +28,9 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.query import file_lookup
 from binance_archive_kit.storage import databases
-from binance_archive_kit.storage.inventory import INVENTORY_SCHEMA
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.proof import Expected, stamp_of
+from binance_archive_kit.storage.proven_files import INVENTORY_SCHEMA
 from binance_archive_kit.storage.records import Records
 from binance_archive_kit.storage.store import Store
 from tests.support.checks import flip

@@ -42,7 +42,7 @@ def ends(root: Path, *streams: KeptStream) -> EndedStreams:
         (klines("BTCUSDT_250627", Market.FUTURES_UM), "2025-06-27", "delivered"),
         (klines("BTCUSDT_250627", Market.FUTURES_UM), "2025-06-25", ""),
         (klines("BTCUSDT_250926", Market.FUTURES_UM), "2025-08-01", ""),
-        (klines("btcusdt"), "2025-07-01", "does not publish them"),
+        (klines("btcusdt"), "2025-07-01", "symbols of the archive are in capitals"),
     ],
 )
 def test_what_is_known_without_the_archive(
