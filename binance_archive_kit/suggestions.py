@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from binance_archive_kit.errors import FieldProblem, masked, shown
+from binance_archive_kit.errors import ConfigurationError, FieldProblem, masked, shown
 from binance_archive_kit.timestamps import parse_length, respell_length
 
 #: Largest number of valid values in a message.
@@ -60,3 +60,14 @@ def unknown(
     more = f" and {len(words) - _MOST:,} more" if len(words) > _MOST else ""
     message = f"{text} is not valid{hint} Valid: {', '.join(words[:_MOST])}{more}"
     return FieldProblem(field, message, label)
+
+
+def check_word(field: str, value: object, valid: Collection[str]) -> None:
+    """Raise a ConfigurationError unless a value is one of the valid words.
+
+    >>> check_word("on_gap", ["warn"], ["raise", "mark"])
+    Traceback (most recent call last):
+    binance_archive_kit.errors.ConfigurationError: on_gap: ['warn'] is not valid. Valid: raise, mark
+    """
+    if not isinstance(value, str) or value not in valid:
+        raise ConfigurationError(unknown(field, value, valid))

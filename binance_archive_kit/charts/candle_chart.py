@@ -29,6 +29,7 @@ from binance_archive_kit.display.inline_figure import InlineFigure
 from binance_archive_kit.display.theme import (
     BLUE,
     INK,
+    LETTER,
     ORANGE,
     TEXT_SIZE,
     add_legend_below,
@@ -51,8 +52,6 @@ _BARS, _MOST_BARS = 36, 100
 _BODY = 0.7
 #: Gaps of a kind that are named.
 _NAMED = 3
-#: Inches of a letter of a label.
-_LETTER = 0.6 * TEXT_SIZE / 72
 #: Points between axes and title if there are labels of gaps between them.
 _PAD = 16
 #: Labels of bodies, with their colours.
@@ -252,7 +251,7 @@ def _label_gaps(axes: Axes, gaps: pl.DataFrame, width: float) -> None:
     taken: list[tuple[float, float]] = []
     named: Counter[str] = Counter()
     for index in np.argsort(starts - ends, kind="stable").tolist():
-        half = len(names[index]) * _LETTER / width / 2
+        half = len(names[index]) * LETTER / width / 2
         middle = ((starts[index] + ends[index]) / 2 - left) / (right - left)
         middle = min(max(middle, half), 1 - half)
         overlaps = any(middle - half < two and middle + half > one for one, two in taken)

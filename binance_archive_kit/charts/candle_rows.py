@@ -14,7 +14,7 @@ from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.archive.schemas import schema
 from binance_archive_kit.archive.symbols import split_symbol
 from binance_archive_kit.charts.time_axis import is_time, to_utc
-from binance_archive_kit.errors import ConfigurationError, field_error
+from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.quality.expected import Expected
 from binance_archive_kit.quality.frames import TIME
 from binance_archive_kit.quality.stream_survey import survey_streams
@@ -194,6 +194,8 @@ def from_frame(
     """
     if missing := [name for name in ("open_time", *_PRICES) if name not in frame.columns]:
         raise field_error("source", f"the frame has no {', '.join(missing)}", label="")
+    if symbol is not None and not isinstance(symbol, str):
+        raise field_error("symbol", f"{shown(symbol)} is not the name of one symbol")
     if "symbol" in frame.columns:
         frame = _of_symbol(frame, symbol)
         symbol = frame["symbol"][0] if frame.height else symbol
@@ -215,7 +217,7 @@ def from_frame(
         raise field_error(
             "source", "the frame has several candles of one time; choose a symbol", label=""
         )
-    length = read_length(interval, "interval") if interval else _length_between(times)
+    length = _length_between(times) if interval is None else read_length(interval, "interval")
     begins = _utc(first) if first else times[0]
     ends = _utc(until) if until else times.tail(1).dt.offset_by(length.every)[0]
     gaps = _gaps_within(pl.DataFrame(schema=_GAPS), times, length, begins, ends)

@@ -92,6 +92,8 @@ def lines(
     """
     for name, value in (("rebase", rebase), ("log", log)):
         check_flag(name, value)
+    if title is not None and not isinstance(title, str):
+        raise field_error("title", f"{shown(title)} is not text")
     table = _parse(frame)
     if log or rebase:
         table.check_positive()
@@ -182,7 +184,7 @@ def _parse(frame: object) -> _Lines:
     has_value = known.any(axis=0)
     if empty := [name for name, has in zip(names, has_value, strict=True) if not has]:
         warn_user(f"no value of {first_few(empty)}, so no line")
-    used = [name for name in names if name not in empty]
+    used = [name for name, has in zip(names, has_value, strict=True) if has]
     return _Lines(time, times, used, values[:, has_value])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, date, datetime
 from typing import Any
 
 import click
@@ -26,9 +25,9 @@ from binance_archive_kit.cli.options import (
     store_argument,
 )
 from binance_archive_kit.cli.output import Exit, to_json
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, field_error
+from binance_archive_kit.errors import ConfigurationError, FieldProblem
 from binance_archive_kit.paths import find_path
-from binance_archive_kit.timestamps import resolve_day
+from binance_archive_kit.planning.date_range import read_day
 
 # Commands import some modules themselves, so that errors in arguments are reported quickly.
 
@@ -192,19 +191,12 @@ def export(
 
     TARGET is a folder outside the store. Files that are up to date are kept.
     """
-    options |= {name: _day(name, options[name]) for name in ("start", "end")}
+    options |= {name: read_day(name, options[name]) for name in ("start", "end")}
     done = bak.to_parquet(
         store, target, symbols=split(symbols) or None, intervals=split(intervals) or None, **options
     )
     print(_export_json(done) if as_json else done)
     return Exit.COMPLETE if done.rows else Exit.NOTHING
-
-
-def _day(field: str, value: str | None) -> date | None:
-    try:
-        return None if value is None else resolve_day(value, datetime.now(UTC).date())
-    except ValueError as error:
-        raise field_error(field, str(error)) from None
 
 
 def _export_json(done: bak.ParquetExport) -> str:

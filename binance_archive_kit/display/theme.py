@@ -33,7 +33,7 @@ _LONGEST_UNIT = 10
 #: Letters for which there is room to the left of axes.
 _MARGIN = 10
 #: Inches of a letter of text, and of the coloured handle of an entry of a legend.
-_LETTER, _HANDLE = 0.6 * TEXT_SIZE / 72, 5 * TEXT_SIZE / 72
+LETTER, _HANDLE = 0.6 * TEXT_SIZE / 72, 5 * TEXT_SIZE / 72
 
 #: Fonts with Chinese characters, which the default font lacks.
 _FONTS = (
@@ -143,7 +143,7 @@ def add_legend_below(figure: Figure, handles: Sequence[Artist]) -> Legend:
     _, names = legible(str(handle.get_label()) for handle in handles)
     # Characters with escapes are long, and Chinese ones are wide.
     longest = max(len(name) + sum(not letter.isascii() for letter in name) for name in names)
-    columns = int(figure.get_figwidth() / (longest * _LETTER + _HANDLE))
+    columns = int(figure.get_figwidth() / (longest * LETTER + _HANDLE))
     return add_legend(
         figure,
         handles=handles,

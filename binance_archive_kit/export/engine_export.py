@@ -105,6 +105,11 @@ class EngineExport:
         return int(self.files["rows"].sum())
 
     @property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        return int(self.files["bytes"].sum())
+
+    @property
     def is_complete(self) -> bool:
         """Whether there are files, and no due row of any is missing or doubtful."""
         return self.files.height > 0 and self.files["complete"].all()
@@ -140,7 +145,7 @@ class EngineExport:
 
     def _summary(self) -> Summary:
         state: State = "good" if self.is_complete else "warn" if self.files.height else "idle"
-        size = render.size(int(self.files["bytes"].sum()))
+        size = render.size(self.bytes)
         count = render.counted(self.files.height, "file")
         rows = [
             (

@@ -136,7 +136,8 @@ class ExactRows:
         """Return the trades of a day, each once."""
         rows = pl.concat(pieces).rename(names)
         frame = rows.select(names.values())
-        if not _rises(frame["id"]):
+        rises = _rises(frame["id"])
+        if not rises:
             frame = frame.unique(maintain_order=True)
             twice = frame.filter(pl.col("id").is_duplicated())
             if twice.height:
@@ -147,7 +148,7 @@ class ExactRows:
                 frame = frame.filter(~pl.col("id").is_duplicated())
         frame = frame.with_columns(pl.col("time").dt.replace_time_zone("UTC"))
         # Trades are numbered; the clocks of their times may be some milliseconds apart.
-        return frame if frame["time"].is_sorted() else frame.sort("time", "id")
+        return frame if rises and frame["time"].is_sorted() else frame.sort("time", "id")
 
 
 def time_of(stream: Stream) -> str:

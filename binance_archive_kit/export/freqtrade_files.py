@@ -23,23 +23,20 @@ from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.archive.symbols import Contract, SymbolParts, split_symbols
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import (
-    ConfigurationError,
     CoverageError,
     arguments,
     disk_error,
-    field_error,
-    shown,
     warn_user,
 )
 from binance_archive_kit.export.engine_export import EngineExport, Written
 from binance_archive_kit.export.gap_check import OnGap, check_gaps, open_source
 from binance_archive_kit.export.sidecar import StreamCoverage
-from binance_archive_kit.export.symbol_choice import choose_symbols
+from binance_archive_kit.export.symbol_choice import choose_symbols, leave_out
 from binance_archive_kit.export.target_folder import check_target, locked, temporary_in
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source
 from binance_archive_kit.query.polars_scan import UniqueRows, first_few
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word
 
 _MARKETS = (Market.SPOT, Market.FUTURES_UM)
 #: The names of candles in files of futures, and the only interval that freqtrade asks for.
@@ -138,8 +135,7 @@ def to_freqtrade(
     ... )  # doctest: +SKIP
     """
     known_market = read_market(market)
-    if known_market not in _MARKETS:
-        raise ConfigurationError(unknown("market", market, _MARKETS))
+    check_word("market", known_market, _MARKETS)
     engine = open_source(source, on_gap, options)
     folder = check_target("datadir", datadir, engine.root)
     given = None if symbols is None else read_names("symbols", symbols)
@@ -198,19 +194,10 @@ def _pairs(
     feed = engine.feed(market, DataType.KLINES)
     # All symbols help to divide an ambiguous one.
     parts = split_symbols(market, {folder.symbol for folder in engine.names(feed)})
-    pairs, left_out = {}, []
-    for symbol in sorted({symbol for symbols in chosen.values() for symbol in symbols}):
-        if not (problem := _problem(parts[symbol])):
-            pairs[symbol] = pair_of(market, parts[symbol])
-        elif symbol in given:
-            raise field_error("symbols", f"{shown(symbol)}: {problem}")
-        else:
-            left_out.append(f"{symbol} ({problem})")
-    if not pairs:
-        raise field_error("symbols", f"freqtrade has no place for them: {first_few(left_out)}")
-    if left_out:
-        warn_user(f"left out {first_few(left_out)}")
-    return pairs
+    symbols = sorted({symbol for symbols in chosen.values() for symbol in symbols})
+    problems = {symbol: _problem(parts[symbol]) for symbol in symbols}
+    kept = leave_out(problems, given, "freqtrade")
+    return {symbol: pair_of(market, parts[symbol]) for symbol in kept}
 
 
 def _problem(parts: SymbolParts) -> str:

@@ -17,11 +17,11 @@ from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.archive.symbols import crossings
 from binance_archive_kit.display import render
-from binance_archive_kit.errors import ConfigurationError, CoverageError, field_error, warn_user
+from binance_archive_kit.errors import CoverageError, field_error, warn_user
 from binance_archive_kit.export.sidecar import SUFFIX, StreamCoverage
 from binance_archive_kit.export.sources import Source, identify
 from binance_archive_kit.export.verdicts import overlapping, verdict_of
-from binance_archive_kit.quality.coverage import read_day
+from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.quality.expected import Expected
 from binance_archive_kit.quality.stream_survey import survey_streams
 from binance_archive_kit.quality.timeline import STREAM_FIELDS
@@ -30,7 +30,7 @@ from binance_archive_kit.query.open_store import Source as StoreSource
 from binance_archive_kit.query.open_store import open_engine
 from binance_archive_kit.reading.cadence import Cadence, cadence_of
 from binance_archive_kit.reading.file_stats import lead_of
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word
 from binance_archive_kit.timestamps import DAY, to_datetime, to_day_number, to_micros
 
 OnGap = Literal["raise", "warn", "mark"]
@@ -62,8 +62,7 @@ def open_source(source: StoreSource, on_gap: str, options: Mapping[str, Any]) ->
     ConfigurationError
         If `on_gap` or an option is invalid.
     """
-    if on_gap not in _MODES:
-        raise ConfigurationError(unknown("on_gap", on_gap, _MODES))
+    check_word("on_gap", on_gap, _MODES)
     engine = open_engine(source, options)
     lenient = replace(engine.options, on_error="skip")
     return engine if on_gap == "raise" else Engine(engine.root, lenient)

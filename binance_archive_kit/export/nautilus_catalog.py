@@ -34,7 +34,6 @@ from binance_archive_kit.errors import (
     arguments,
     disk_error,
     field_error,
-    warn_user,
 )
 from binance_archive_kit.export.engine_export import EngineExport, Written
 from binance_archive_kit.export.exact_rows import ExactRows, Observed, observe, time_of
@@ -48,12 +47,11 @@ from binance_archive_kit.export.nautilus_objects import (
     maker_of,
 )
 from binance_archive_kit.export.sidecar import SUFFIX, StreamCoverage
-from binance_archive_kit.export.symbol_choice import choose_symbols
+from binance_archive_kit.export.symbol_choice import choose_symbols, leave_out
 from binance_archive_kit.export.target_folder import check_target, locked, temporary_in
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.open_store import Source
-from binance_archive_kit.query.polars_scan import first_few
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word, unknown
 from binance_archive_kit.timestamps import to_datetime
 
 _MARKETS = (Market.SPOT, Market.FUTURES_UM, Market.FUTURES_CM)
@@ -63,14 +61,14 @@ _ROWS = 500_000
 _ONE_DAY = timedelta(days=1)
 
 
-@arguments(store="source", intervals="interval")
+@arguments(store="source", interval="intervals", universe="symbols")
 def to_nautilus(
     source: Source,
     catalog_path: str | Path,
     *,
-    market: str,
+    market: str = "spot",
     symbols: str | Iterable[str],
-    interval: str | Iterable[str] | None = None,
+    intervals: str | Iterable[str] | None = None,
     trades: str | None = None,
     start: str | date | None = None,
     end: str | date | None = None,
@@ -90,10 +88,10 @@ def to_nautilus(
     symbols : str or iterable of str
         Names, and patterns such as ``"*USDT"``. Symbols that match a pattern, and whose base asset
         is unknown, are left out with a warning.
-    interval : str or iterable of str, optional
+    intervals : str or iterable of str, optional
         Of the candles to write as bars. nautilus_trader has none of ``3d``.
     trades : {"trades", "aggTrades"}, optional
-        Which trades to write as ticks. One of `interval` and `trades` is needed.
+        Which trades to write as ticks. One of `intervals` and `trades` is needed.
     start, end : str or date, optional
         First and last UTC day, both inclusive; by default those of each stream in the store.
     on_gap : {"raise", "warn", "mark"}
@@ -147,19 +145,18 @@ def to_nautilus(
     --------
     >>> import binance_archive_kit as bak
     >>> bak.to_nautilus(
-    ...     "data/research", "catalog", market="spot", symbols="BTCUSDT", interval="1m"
+    ...     "data/research", "catalog", symbols="BTCUSDT", intervals="1m"
     ... )  # doctest: +SKIP
     >>> ParquetDataCatalog("catalog").bars()  # doctest: +SKIP
     """
     known_market = read_market(market)
-    if known_market not in _MARKETS:
-        raise ConfigurationError(unknown("market", market, _MARKETS))
+    check_word("market", known_market, _MARKETS)
     engine = _exact(open_source(source, on_gap, options))
     folder = check_target("catalog_path", catalog_path, engine.root)
     given = read_names("symbols", symbols)
     streams = [
         Stream(known_market, data_type, name, length)
-        for data_type, length in _feeds(known_market, interval, trades)
+        for data_type, length in _feeds(known_market, intervals, trades)
         for name in choose_symbols(
             engine, engine.feed(known_market, data_type), length, given, None, None
         ).stored
@@ -188,13 +185,13 @@ def _exact(engine: Engine) -> Engine:
 
 
 def _feeds(
-    market: Market, interval: str | Iterable[str] | None, trades: str | None
+    market: Market, intervals: str | Iterable[str] | None, trades: str | None
 ) -> list[tuple[DataType, Interval | None]]:
     """Return the data types and intervals to export."""
     feeds: list[tuple[DataType, Interval | None]] = []
-    for word in () if interval is None else read_names("interval", interval):
+    for word in () if intervals is None else read_names("intervals", intervals):
         if (length := read_interval(word)) is Interval.D3:
-            raise field_error("interval", "nautilus_trader has no bars of 3d; choose 1d or 1w")
+            raise field_error("intervals", "nautilus_trader has no bars of 3d; choose 1d or 1w")
         feeds.append((DataType.KLINES, length))
     if trades is not None:
         try:
@@ -205,7 +202,7 @@ def _feeds(
             raise ConfigurationError(unknown("trades", trades, _TRADES))
         feeds.append((data_type, None))
     if not feeds:
-        raise field_error("interval", "give interval= for bars, trades= for ticks, or both")
+        raise field_error("intervals", "give intervals= for bars, trades= for ticks, or both")
     return list(dict.fromkeys(feeds))
 
 
@@ -226,20 +223,11 @@ def _define(
     }
     # All symbols help to divide an ambiguous one.
     parts = split_symbols(market, stored)
-    definitions, left_out = {}, []
-    for name in sorted({stream.symbol for stream in streams}):
-        definition = Definition(market, name, parts[name])
-        if not (problem := definition.problem):
-            definitions[name] = definition
-        elif name in given:
-            raise field_error("symbols", f"nautilus_trader has no place for it: {problem}", name)
-        else:
-            left_out.append(f"{name} ({problem})")
-    if not definitions:
-        raise field_error("symbols", f"nautilus_trader has no place for {first_few(left_out)}")
-    if left_out:
-        warn_user(f"left out {first_few(left_out)}")
-    return definitions
+    names = sorted({stream.symbol for stream in streams})
+    definitions = {name: Definition(market, name, parts[name]) for name in names}
+    problems = {name: each.problem for name, each in definitions.items()}
+    kept = leave_out(problems, given, "nautilus_trader")
+    return {name: definitions[name] for name in kept}
 
 
 class _Place(NamedTuple):
@@ -367,6 +355,33 @@ def _catalog(folder: Path) -> Any:
     return ParquetDataCatalog(str(folder.absolute()))
 
 
+class _Note(NamedTuple):
+    """What an earlier export has noted of a stream: its UTC days, both inclusive, and its files."""
+
+    first: date
+    last: date
+    files: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> _Note:
+        """Read the JSON beside the files of a stream.
+
+        Raises
+        ------
+        StoreError
+            If it is damaged.
+        """
+        try:
+            note = json.loads(path.read_bytes())
+            first, end = (datetime.fromisoformat(note[name]).date() for name in ("start", "end"))
+            return cls(first, end - _ONE_DAY, tuple(note["files"]))
+        except (ValueError, TypeError, KeyError):
+            raise StoreError(
+                f"{path} is damaged, so the days beside it are not known; move its folder away, or "
+                "choose another one"
+            ) from None
+
+
 def _check_replaced(folder: Path, coverage: StreamCoverage) -> None:
     """Raise an error if files would be lost that this export does not write again.
 
@@ -379,23 +394,21 @@ def _check_replaced(folder: Path, coverage: StreamCoverage) -> None:
     """
     if not folder.exists():
         return
-    notes = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(f"*{SUFFIX}")]
-    listed = {name for note in notes for name in note.get("files", ())}
+    notes = [_Note.read(path) for path in folder.glob(f"*{SUFFIX}")]
+    listed = {name for note in notes for name in note.files}
     if strange := sorted(path.name for path in folder.glob("*.parquet") if path.name not in listed):
         raise StoreError(
             f"{folder / strange[0]} is not a file of an export; move it away, or choose another "
             "folder"
         )
-    new = coverage.to_dict()
     for note in notes:
-        first, last = min(note["start"], new["start"]), max(note["end"], new["end"])
-        if (first, last) != (new["start"], new["end"]):
-            days = date.fromisoformat(first[:10]), date.fromisoformat(last[:10]) - _ONE_DAY
+        first, last = min(note.first, coverage.first), max(note.last, coverage.last)
+        if (first, last) != (coverage.first, coverage.last):
             raise field_error(
                 "start",
-                f"the catalogue has {coverage.stream} of {note['start'][:10]} until "
-                f"{note['end'][:10]}, and this export would replace it; for all days give "
-                f'start="{days[0]}", end="{days[1]}", or choose another folder',
+                f"the catalogue has {coverage.stream} of {note.first} to {note.last}, and this "
+                f'export would replace it; for all days give start="{first}", end="{last}", or '
+                "choose another folder",
             )
 
 

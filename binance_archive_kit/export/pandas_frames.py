@@ -12,7 +12,6 @@ import polars as pl
 from binance_archive_kit.archive.enums import DataType, Interval, read_interval, read_names
 from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.errors import (
-    ConfigurationError,
     MissingExtraError,
     arguments,
     field_error,
@@ -24,7 +23,7 @@ from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.loaders import load_klines
 from binance_archive_kit.query.open_store import OpenStore, Source
 from binance_archive_kit.query.polars_scan import parse_selection
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,10 +198,9 @@ def to_pandas(
     >>> frame = bak.to_pandas("data/research", "BTCUSDT", "1h")  # doctest: +SKIP
     >>> Backtest(frame, MyStrategy, cash=1_000_000).run()  # doctest: +SKIP
     """
-    if tool not in _SHAPES:
-        if isinstance(tool, str) and (other := _OTHER_TOOLS.get(tool.casefold())):
-            raise field_error("tool", f"{tool} reads files: use {other}(…)")
-        raise ConfigurationError(unknown("tool", tool, _SHAPES))
+    if isinstance(tool, str) and (other := _OTHER_TOOLS.get(tool.casefold())):
+        raise field_error("tool", f"{tool} reads files: use {other}(…)")
+    check_word("tool", tool, _SHAPES)
     shape, length = _SHAPES[tool], read_interval(interval)
     if shape.intervals and length not in shape.intervals:
         known = ", ".join(shape.intervals)

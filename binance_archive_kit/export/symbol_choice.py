@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from binance_archive_kit.archive.enums import Interval, read_names
 from binance_archive_kit.archive.symbols import split_symbols
-from binance_archive_kit.errors import ConfigurationError, field_error, shown
+from binance_archive_kit.errors import ConfigurationError, field_error, shown, warn_user
 from binance_archive_kit.export.due_rows import LIFETIME_SCHEMA
 from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.engine import Engine
-from binance_archive_kit.query.polars_scan import parse_selection
+from binance_archive_kit.query.polars_scan import first_few, parse_selection
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.suggestions import unknown
 
@@ -72,6 +72,33 @@ def choose_symbols(
         )
         raise field_error("universe", message)
     return SymbolChoice(sorted(names & stored), sorted(names - stored))
+
+
+def leave_out(problems: Mapping[str, str], given: Collection[str], engine: str) -> list[str]:
+    """Return the symbols that have a place in a backtest engine; warn of the others.
+
+    Parameters
+    ----------
+    problems : mapping of str to str
+        Why each symbol has none; empty if it has one.
+    given : collection of str
+        Names that must have one, and patterns.
+    engine : str
+
+    Raises
+    ------
+    ConfigurationError
+        If a symbol that is given by name has none, or none has one.
+    """
+    left_out = [f"{name} ({problem})" for name, problem in problems.items() if problem]
+    for name, problem in problems.items():
+        if problem and name in given:
+            raise field_error("symbols", f"{shown(name)}: {problem}")
+    if len(left_out) == len(problems):
+        raise field_error("symbols", f"{engine} has no place for them: {first_few(left_out)}")
+    if left_out:
+        warn_user(f"left out {first_few(left_out)}")
+    return [name for name, problem in problems.items() if not problem]
 
 
 def _of_universe(universe: object, feed: FeedTable) -> set[str]:

@@ -23,10 +23,13 @@ from binance_archive_kit.quality.report import (
     missing_of,
 )
 from binance_archive_kit.quality.survey import Survey
+from binance_archive_kit.quality.timeline import GapKind
 from binance_archive_kit.query.engine import Engine
 
 _NOTHING = Verdict("Nothing is due", None, False)
 _FEED = ["market", "data_type", "interval"]
+#: Kinds of gaps in which rows were due.
+_MISSING = [kind for kind in GapKind if kind.is_missing]
 
 
 def judge(engine: Engine, months: Sequence[MonthSources]) -> dict[MonthFolder, Verdict]:
@@ -79,7 +82,7 @@ def verdict_of(days: pl.DataFrame, gaps: pl.DataFrame, findings: pl.DataFrame) -
     present, expected = due.select(pl.col("present", "expected").sum()).row(0)
     if not expected:
         # Where rows cannot be counted, days are.
-        missing = pl.col("kind").is_not_null()
+        missing = pl.col("kind").is_in(_MISSING).fill_null(False)
         unit, expected = "days", days.filter((pl.col("present") > 0) | missing).height
         present = days.filter(pl.col("present") > 0, ~missing).height
     if not expected:

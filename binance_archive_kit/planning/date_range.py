@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from inspect import Parameter, Signature
-from typing import Annotated
+from typing import Annotated, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_validator
 
@@ -126,3 +126,29 @@ def check_range(value: object) -> object:
         f"{shown(value)} is not a range of days; "
         "write date_range={'start': '2025-07-01', 'end': '2025-07-15'}",
     )
+
+
+@overload
+def read_day(name: str, value: str | date) -> date: ...
+@overload
+def read_day(name: str, value: str | date | None) -> date | None: ...
+def read_day(name: str, value: str | date | None) -> date | None:
+    """Parse a UTC day, such as ``"2025-07-01"``, ``"yesterday"`` or ``"-7d"``; None stays None.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : str or date, optional
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not a day.
+    """
+    if isinstance(value, datetime):
+        raise field_error(name, f"{value} has a time; give a whole UTC day")
+    try:
+        return None if value is None else resolve_day(value, datetime.now(UTC).date())
+    except ValueError as error:
+        raise field_error(name, str(error)) from None

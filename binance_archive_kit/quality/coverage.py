@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.errors import field_error
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig
+from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.planning.symbol_lists import UnknownSymbolsError
@@ -19,7 +20,6 @@ from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.survey import Survey
 from binance_archive_kit.query.engine import Engine, Prefer, ReadOptions
 from binance_archive_kit.query.open_store import OpenStore
-from binance_archive_kit.timestamps import resolve_day
 
 Source = str | Path | OpenStore | CollectionConfig | Plan
 
@@ -144,25 +144,3 @@ def check_share(min_coverage: float) -> float:
             f"{min_coverage!r} is not a share of rows; give one above 0, up to 1, such as 0.999",
         )
     return min_coverage
-
-
-def read_day(name: str, value: str | date | None) -> date | None:
-    """Read a UTC day, such as ``"2025-07-01"``, ``"yesterday"`` or ``"-7d"``; None stays None.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the message.
-    value : str or date, optional
-
-    Raises
-    ------
-    ConfigurationError
-        If it is not a day.
-    """
-    if isinstance(value, datetime):
-        raise field_error(name, f"{value} has a time; give a whole UTC day")
-    try:
-        return None if value is None else resolve_day(value, datetime.now(UTC).date())
-    except ValueError as error:
-        raise field_error(name, str(error)) from None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from binance_archive_kit.archive.enums import Market
+from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.quality.gaps import slice_gap
 from binance_archive_kit.quality.timeline import DaySource, Gap, GapKind, Timeline, merge
 from binance_archive_kit.timestamps import DAY, SECOND
@@ -40,6 +40,9 @@ def classify_halts(
 ) -> None:
     """Mark gaps of candles as halts if trading in the whole market was halted.
 
+    That is known, or follows from other symbols: none has these candles, nor shorter ones of
+    this time.
+
     Parameters
     ----------
     timelines : sequence of Timeline
@@ -54,10 +57,23 @@ def classify_halts(
         return stream.market, stream.data_type, stream.interval or ""
 
     candles = [timeline for timeline in timelines if timeline.stream.data_type.has_intervals]
-    for _, group in groupby(sorted(candles, key=group_key), key=group_key):
+    for (market, data_type, _), group in groupby(sorted(candles, key=group_key), key=group_key):
         members = list(group)
-        halts = known(members[0].stream.market)
-        common = _common_gaps(members, [halt for halt in halts if not halt.exact])
+        halts = known(Market(market))
+        common: list[Halt] = []
+        # Prices that are computed may be missing for all symbols while these are traded.
+        if data_type == DataType.KLINES:
+            step = members[0].cadence.step
+            shorter = [
+                each
+                for each in candles
+                if group_key(each)[:2] == (market, data_type) and each.cadence.step < step
+            ]
+            common = [
+                halt
+                for halt in _common_gaps(members, [halt for halt in halts if not halt.exact])
+                if not any(_has_candle(each, halt.start, halt.end) for each in shorter)
+            ]
         for timeline in members:
             timeline.gaps = merge(_split_at_halts(timeline, common, halts, nothing_traded))
 
@@ -100,6 +116,16 @@ def _common_gaps(timelines: Sequence[Timeline], vague: Sequence[Halt]) -> list[H
         )
         for index in np.flatnonzero(halted[:-1]).tolist()
     ]
+
+
+def _has_candle(timeline: Timeline, start: int, end: int) -> bool:
+    """Return whether a candle, such as one of a shorter interval, lies within a time."""
+    step, runs = timeline.cadence.step, timeline.runs
+    if not 0 < step <= DAY:
+        return False
+    first, last = runs[:, 0], runs[:, 1]
+    first = first + -(-np.maximum(start - first, 0) // step) * step
+    return bool((first <= np.minimum(last, end - step)).any())
 
 
 def _rows_follow(timeline: Timeline, gap: Gap) -> bool:

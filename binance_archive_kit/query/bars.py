@@ -109,15 +109,15 @@ def read_length(every: str, field: str = "every") -> Length:
     >>> read_length("90m").micros, read_length("1M").months
     (5400000000, 1)
     """
-    text = "1mo" if every == "1M" else every
     guess = None
-    if isinstance(text, str):
+    if isinstance(every, str):
+        text = "1mo" if every == "1M" else every
         micros, months = parse_length(text) or (0, 0)
         # Beyond a thousand years there are no candles, and soon no microseconds.
         if months or 0 < micros < 366_000 * DAY:
             return Length(every, micros, months)
         guess = respell_length(text)
-    hint = f"; did you mean {guess!r}?" if guess and guess != text else "."
+    hint = f"; did you mean {guess!r}?" if guess and guess != every else "."
     raise field_error(
         field,
         f"{shown(every)} is not a length of time{hint} Write a number above 0 and s, m, h, d, w, "

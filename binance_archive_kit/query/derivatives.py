@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -15,8 +16,9 @@ from binance_archive_kit.query.joins import KNOWN_STATUS, join_known, known_at
 from binance_archive_kit.query.loaders import load_klines
 from binance_archive_kit.query.open_store import OpenStore, Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, parse_selection
+from binance_archive_kit.reading import cadence
 from binance_archive_kit.reading.known_times import KNOWN_AT
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word, unknown
 
 _FUTURES = (Market.FUTURES_UM, Market.FUTURES_CM)
 
@@ -47,6 +49,7 @@ _JOINS = {
     DataType.METRICS: _Join("metrics", _same("sum_open_interest", "sum_open_interest_value")),
     DataType.FUNDING_RATE: _Join("funding", _same("last_funding_rate", "funding_interval_hours")),
 }
+_SHORTEST_MONTH = timedelta(days=28)
 #: Name of a temporary column.
 _AT = "__decision"
 
@@ -91,10 +94,10 @@ def klines_with_derivatives(
     polars.DataFrame
         As `load_klines`, with ``known_at`` and the columns of each feed:
 
-        - ``mark_close``, ``index_close``: last mark price and last index price of their latest
-          closed candle, in the quote asset
-        - ``premium_close``: last premium index of its latest closed candle, as a fraction of
-          the index price
+        - ``mark_close``, ``index_close``: last mark price and last index price of the candle
+          that closed with this one, in the quote asset; null if it is missing
+        - ``premium_close``: last premium index of the candle that closed with this one, as a
+          fraction of the index price; null if it is missing
         - ``sum_open_interest``, ``sum_open_interest_value``: the latest measured open interest,
           in the base and the quote asset; on COIN-M in contracts and the base asset. Measured
           every five minutes
@@ -104,9 +107,9 @@ def klines_with_derivatives(
 
         ``mark_known_at``, ``index_known_at``, ``premium_known_at``, ``metrics_known_at`` and
         ``funding_known_at`` are the times at which the values were known, and ``mark_known_status``
-        … ``funding_known_status`` say why values are null: as for `join_known`, with its ages of
-        ``tolerance="due"``. Nothing is carried on beyond the time at which the next value was
-        due.
+        … ``funding_known_status`` say why values are null, as for `join_known`. A candle that
+        closed an interval ago or more is ``too_old``; the latest open interest and funding count
+        as long as with its ``tolerance="due"``: until the next one was due, and a minute more.
 
     Raises
     ------
@@ -124,8 +127,7 @@ def klines_with_derivatives(
     """
     engine = open_engine(source, options)
     owner = engine.feed(market, DataType.KLINES).market
-    if owner not in _FUTURES:
-        raise ConfigurationError(unknown("market", market, _FUTURES))
+    check_word("market", owner, _FUTURES)
     length = read_interval(interval)
     names = read_names("symbol", symbol)
     wanted = [_joinable(owner, each) for each in read_names("data_types", data_types)]
@@ -145,6 +147,7 @@ def klines_with_derivatives(
             symbol=symbols[data_type],
             interval=length if data_type.has_intervals else None,
             columns=list(_JOINS[data_type].columns),
+            tolerance=_age_of_candles(length) if data_type.has_intervals else "due",
         ).select(
             *(pl.col(name).alias(ours) for name, ours in _JOINS[data_type].columns.items()),
             *(
@@ -156,6 +159,13 @@ def klines_with_derivatives(
     ]
     frame = pl.concat([candles, *joined], how="horizontal")
     return frame.drop("symbol") if isinstance(symbol, str) else frame
+
+
+def _age_of_candles(interval: Interval) -> timedelta:
+    """Return the largest age of a candle: less than the time between two of them."""
+    step = cadence.length(interval)
+    shortest = _SHORTEST_MONTH if step == cadence.MONTH else timedelta(microseconds=step)
+    return shortest - timedelta(microseconds=1)
 
 
 def _joinable(market: Market, data_type: str) -> DataType:

@@ -43,7 +43,7 @@ from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.proof import Stamp
 
 #: Changes when files are read differently than before, so that nothing old is used.
-VERSION = 3
+VERSION = 4
 _VERSIONED = re.compile(r"facts\.(\d+)\.sqlite", re.ASCII)
 _DECIMAL = "decimal_"
 #: Up to this number, files are looked up one by one in a database.

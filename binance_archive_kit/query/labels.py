@@ -169,6 +169,8 @@ class _Candles:
 
     def __init__(self, frame: pl.DataFrame, column: str, symbol: str | None, market: str) -> None:
         check_column("source", "open_time", frame.columns, "the frame")
+        if not isinstance(column, str):
+            raise field_error("column", f"{shown(column)} is not the name of a column")
         if column == "open":
             raise field_error(
                 "column", "open is known before the candle; choose a price at its end"

@@ -22,7 +22,7 @@ from binance_archive_kit.query.loaders import load_klines
 from binance_archive_kit.query.open_store import OpenStore, Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment
 from binance_archive_kit.reading.known_times import KNOWN_AT, known_at_of
-from binance_archive_kit.suggestions import unknown
+from binance_archive_kit.suggestions import check_word
 
 _FUTURES = (Market.FUTURES_UM, Market.FUTURES_CM)
 #: The time of day (UTC) at which contracts are delivered.
@@ -109,8 +109,7 @@ def basis(
     check_flag("annualize", annualize)
     engine = open_engine(source, options)
     feed = engine.feed(market, DataType.KLINES)
-    if feed.market not in _FUTURES:
-        raise ConfigurationError(unknown("market", market, _FUTURES))
+    check_word("market", feed.market, _FUTURES)
     length = read_interval(interval)
     names = sorted(read_names("symbol", symbol))
     pairs = [_pair_of(engine, feed.market, name, spot_symbol) for name in names]

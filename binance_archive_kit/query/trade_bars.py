@@ -272,7 +272,7 @@ class _Trades:
                 if not rows.height:
                     continue
                 # Trades of the last time may go on in the next batch.
-                last = rows[time][-1]
+                last: datetime = rows.select(pl.max(time)).item()
                 held = rows.filter(pl.col(time) == last)
                 yield self._prepared(selection, rows.filter(pl.col(time) < last))
                 progress.done = sum(day < last.date() for day in days)

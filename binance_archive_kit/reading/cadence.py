@@ -314,6 +314,8 @@ def find_runs(cadence: Cadence, rows: RowColumns) -> tuple[Runs, Times]:
         case _ if cadence.hours_column:
             # A row may give the hours since the one before it, or those to the next.
             breaks = (rows.time_steps != rows.step[1:]) & (rows.time_steps != rows.step[:-1])
+            # The neighbours of a run are compared with its hours, which are those of each row.
+            breaks |= changes(rows.step)
         case _:
             breaks = rows.time_steps != cadence.step
     breaks |= changes(rows.time // DAY) | rows.other_file

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -19,12 +19,19 @@ import polars as pl
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, Stream
 from binance_archive_kit.display.progress import Bar, Progress
-from binance_archive_kit.errors import arguments, check_flag, disk_advice, field_error
+from binance_archive_kit.errors import (
+    ArchiveKitError,
+    arguments,
+    check_flag,
+    disk_advice,
+    field_error,
+    warn_user,
+)
+from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.query.engine import Engine, ReadOptions
 from binance_archive_kit.query.open_store import Source
 from binance_archive_kit.storage.inventory import Form, StoredFile
 from binance_archive_kit.storage.store import Store
-from binance_archive_kit.timestamps import resolve_day
 from binance_archive_kit.upkeep.deletion_result import PRUNED_SCHEMA, Pruning
 from binance_archive_kit.upkeep.stream_choice import StreamChoice, open_store
 
@@ -92,7 +99,7 @@ def prune(
     """
     check_flag("dry_run", dry_run)
     choice = StreamChoice(market, data_type, symbols, intervals, partition)
-    days = _read_day("start", start), _read_day("end", end)
+    days = read_day("start", start), read_day("end", end)
     if choice.is_everything and days == (None, None):
         raise field_error(
             "prune",
@@ -116,13 +123,6 @@ def prune(
         outside=found.outside,
         failed=tuple(f"{path}: {why}" for path, why in work.failed.items()),
     )
-
-
-def _read_day(name: str, value: str | date | None) -> date | None:
-    try:
-        return None if value is None else resolve_day(value, datetime.now(UTC).date())
-    except ValueError as error:
-        raise field_error(name, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,13 @@ class _Deletion:
         self._forget_unfinished()
         self._remove_folders()
         feeds = {(each.folder.market, each.folder.data_type) for each in self.deleted}
-        _compact(self.store.root, feeds)
+        try:
+            _compact(self.store.root, feeds)
+        except ArchiveKitError as error:
+            warn_user(
+                f"the tables could not be rewritten without the rows of deleted files ({error}); "
+                "no query returns these rows, but they still take space"
+            )
 
     def _unlink(self, each: _File) -> None:
         try:

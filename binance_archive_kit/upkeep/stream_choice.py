@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from binance_archive_kit.archive.enums import (
     DataType,
@@ -20,7 +20,7 @@ from binance_archive_kit.query.open_store import OpenStore, Source
 from binance_archive_kit.storage.inventory import Inventory, StoredFolder
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.store import Store
-from binance_archive_kit.suggestions import nearest, unknown
+from binance_archive_kit.suggestions import check_word, nearest, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class StreamChoice:
     @property
     def is_everything(self) -> bool:
         """Whether nothing is left out."""
-        return self == StreamChoice()
+        return all(getattr(self, each.name) is None for each in fields(self))
 
     def folders(self, inventory: Inventory) -> list[StoredFolder]:
         """Return the chosen folders, with their files.
@@ -59,8 +59,8 @@ class StreamChoice:
         intervals = None
         if self.intervals is not None:
             intervals = {read_interval(word) for word in read_names("intervals", self.intervals)}
-        if self.partition is not None and self.partition not in set(Partition):
-            raise ConfigurationError(unknown("partition", self.partition, Partition))
+        if self.partition is not None:
+            check_word("partition", self.partition, [*Partition])
         found = [
             folder
             for feed in self._feeds(inventory.feeds())
@@ -80,6 +80,9 @@ class StreamChoice:
         """Return the chosen feeds of those in the store."""
         market = None if self.market is None else read_market(self.market)
         data_type = self.data_type
+        if data_type is not None and not isinstance(data_type, str):
+            kinds = sorted({kind for _, kind in stored})
+            raise ConfigurationError(unknown("data_type", data_type, kinds))
         if market is not None and data_type is not None:
             data_type = read_feed(market, data_type)[1]
         found = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Literal, overload
 
 from binance_archive_kit.archive.absence import Reason
@@ -27,7 +28,7 @@ from binance_archive_kit.errors import (
     warn_user,
 )
 from binance_archive_kit.planning.config import SETTINGS, CollectionConfig, PartitionChoice
-from binance_archive_kit.planning.date_range import DateRange
+from binance_archive_kit.planning.date_range import DateRange, read_day
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import PlanningContext
 from binance_archive_kit.planning.requests import FolderRequest, Note, Requests, known_notes
@@ -35,8 +36,7 @@ from binance_archive_kit.query.open_store import Source
 from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.store import Store
-from binance_archive_kit.suggestions import unknown
-from binance_archive_kit.timestamps import resolve_day
+from binance_archive_kit.suggestions import check_word, unknown
 from binance_archive_kit.upkeep.ended_streams import LATE, EndedStreams, stream_of
 from binance_archive_kit.upkeep.newer_files import KeptStream, NewerFiles
 from binance_archive_kit.upkeep.stream_choice import StreamChoice, open_store
@@ -131,8 +131,8 @@ def update(
     for name in settings:
         if name not in SETTINGS:
             raise ConfigurationError(unknown(name, name, SETTINGS, "setting"))
-    if partition is not None and partition not in set(PartitionChoice):
-        raise ConfigurationError(unknown("partition", partition, PartitionChoice))
+    if partition is not None:
+        check_word("partition", partition, [*PartitionChoice])
     store = open_store(source, storage)
     choice = StreamChoice(market, data_type, symbols, intervals)
     kept = _streams(store, choice)
@@ -143,20 +143,13 @@ def update(
             "storage: a storage placed files of this store elsewhere; without it, update puts "
             "new files at their archive key. Give update the same storage"
         )
-    now = datetime.now(UTC)
-    newer = NewerFiles(load_matrix(settings.get("matrix_path")), now, _read_day(end, now))
+    last = read_day("end", "yesterday" if end is None else end)
+    newer = NewerFiles(load_matrix(settings.get("matrix_path")), datetime.now(UTC), last)
     chosen = None if partition is None else PartitionChoice(partition)
     work = _Update(store, newer, kept, chosen, holes=holes)
     progress = Progress()
     plan = run(lambda: work.plan(settings, progress), progress)
     return plan if dry_run else _collect(store, plan, metrics)
-
-
-def _read_day(end: str | date, now: datetime) -> date:
-    try:
-        return resolve_day(end, now.date())
-    except ValueError as error:
-        raise field_error("end", str(error)) from None
 
 
 def _streams(store: Store, choice: StreamChoice) -> list[KeptStream]:
@@ -175,9 +168,10 @@ def _rank(item: tuple[Stream, object]) -> tuple[Any, ...]:
 def _collect(store: Store, plan: Plan, metrics: MetricsCollector | None) -> CollectionResult:
     """Execute a plan; record which days a later update has to request again."""
     fetched = plan.rows_to_fetch()
-    store.records.record_unfinished(
-        _earliest(ObjectKey.parse(key) for key in fetched["key"]) if len(fetched) else {}
-    )
+    if len(fetched):
+        # Days that an earlier update could not get stay recorded if this one is killed.
+        keys = map(ObjectKey.parse, fetched["key"])
+        store.records.record_unfinished(_earliest(keys, store.records.unfinished()))
     try:
         result = collect(plan, metrics=metrics)
     except WorkflowError as error:
@@ -207,9 +201,11 @@ def _settle(store: Store, plan: Plan, result: CollectionResult) -> None:
         )
 
 
-def _earliest(keys: Iterable[ObjectKey]) -> dict[Stream, date]:
-    """Return the first day of the objects of each stream."""
-    days: dict[Stream, date] = {}
+def _earliest(
+    keys: Iterable[ObjectKey], known: Mapping[Stream, date] = MappingProxyType({})
+) -> dict[Stream, date]:
+    """Return the first day of the objects of each stream, and of the known days."""
+    days = dict(known)
     for key in keys:
         stream = key.folder.stream
         days[stream] = min(key.start, days.get(stream, key.start))

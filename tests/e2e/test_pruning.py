@@ -129,6 +129,18 @@ def test_rows_are_gone_at_once_and_tables_shrink(small: Path) -> None:
     assert not (small / "data").exists()
 
 
+def test_tables_that_cannot_be_rewritten_do_not_hide_what_was_deleted(small: Path) -> None:
+    opened = bak.store(small)
+    opened.build()
+    [lock] = small.rglob("build.lock")
+    lock.unlink()
+    lock.mkdir()
+    with pytest.warns(bak.ArchiveKitWarning, match="tables could not be rewritten"):
+        done = bak.prune(small, end="2025-07-03", dry_run=False)
+    assert (done.deleted, done.failed) == (True, ())
+    assert bak.scan(small, "spot", "klines").collect()["date"].min() == FIRST + 3 * DAY
+
+
 # Nothing else
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.cli.main import main
+from binance_archive_kit.upkeep import updating
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import (
     FIRST,
@@ -163,6 +164,26 @@ def test_a_file_that_is_published_late_is_requested_again(
     assert stored(store) == days("BTCUSDT", 6)
 
 
+def test_a_killed_update_keeps_what_an_earlier_one_lacked(
+    serve: Serve, ask: Ask, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = kline_key("BTCUSDT", FIRST + 3 * DAY)
+    bucket = daily_klines("BTCUSDT", days=8)
+    without = serve({key: body for key, body in bucket.items() if not key.startswith(late)})
+    bak.collect(ask(without, days=2))
+    bak.update(store, end="2025-07-06", endpoint_url=without.url)
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(updating, "collect", die)
+        with pytest.raises(KeyboardInterrupt):
+            bak.update(store, end="2025-07-08", endpoint_url=without.url)
+    bak.update(store, end="2025-07-08", endpoint_url=serve(bucket).url)
+    assert stored(store) == days("BTCUSDT", 8)
+
+
 CHILD = """\
 import sys
 import binance_archive_kit as bak
@@ -305,6 +326,8 @@ def test_the_coverage_of_an_update_is_about_what_it_requested(
         ({"end": "soon"}, "end: 'soon' is not a day"),
         ({"symbols": "BTCUSDC"}, "has no file of 'BTCUSDC'; did you mean 'BTCUSDT'"),
         ({"partition": "weekly"}, "partition: 'weekly' is not valid"),
+        ({"partition": ["daily"]}, "partition: .* is not valid"),
+        ({"end": datetime(2025, 7, 1, 12)}, "end: .* has a time"),
         ({"data_type": "trades"}, "the store has no trades; it has spot klines"),
         ({"intervals": "4h"}, "intervals: the store has no file with the interval 4h"),
         ({"output_directory": "x"}, "setting: 'output_directory' is not valid"),

@@ -121,7 +121,7 @@ for market in CLASSES:
         FOLDER / "catalog",
         market=market,
         symbols=sorted({symbol for _, symbol, _ in own}),
-        interval=sorted({interval for *_, interval in own if interval != "trades"}),
+        intervals=sorted({interval for *_, interval in own if interval != "trades"}),
         trades="trades",
         **next(iter(EXPECTED.values()))["days"],
     )

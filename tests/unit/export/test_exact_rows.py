@@ -55,6 +55,13 @@ def coin_line(hour: int, contracts: int, size: int, price: int = 50_000) -> str:
     return f"{begin},{prices},{contracts},{begin + 3_599_999},{base:.8f},5,0,0,0\n"
 
 
+def test_trades_of_one_time_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    lines = [trade(number, "2025-07-01 10:00") for number in (2, 1, 3)]
+    put_trades(tmp_path, "2025-07-01", lines)
+    [frame] = exact(tmp_path, TRADES)
+    assert frame["id"].to_list() == [1, 2, 3]
+
+
 def test_candles_come_month_by_month(tmp_path: Path) -> None:
     for name in ("2025-06-30", "2025-07-01"):
         day(tmp_path, "QQAUSDT", name, "1h")

@@ -126,6 +126,14 @@ def test_other_symbols_of_the_store_tell_a_halt_from_a_hole(tmp_path: Path) -> N
         check(tmp_path, BTC)
 
 
+def test_shorter_candles_of_the_store_tell_a_halt_from_a_hole(tmp_path: Path) -> None:
+    days(tmp_path, "BTCUSDT", second=(5, 6))
+    days(tmp_path, "ETHUSDT", second=(5, 6))
+    plant(tmp_path, kline("BTCUSDT", SECOND, "15m"), every(HOUR // 4, SECOND, THIRD))
+    with pytest.raises(bak.CoverageError, match="1 hole"):
+        check(tmp_path, BTC)
+
+
 def test_a_file_that_is_not_there_blocks(tmp_path: Path) -> None:
     days(tmp_path)[1].unlink()
     with pytest.raises(bak.CoverageError, match="1 period not collected") as caught:

@@ -42,7 +42,7 @@ def catalog(tmp_path: Path) -> Path:
 
 def export(root: Path, catalog: Path, symbols: Any = "QQAUSDT", **how: Any) -> bak.EngineExport:
     return bak.to_nautilus(
-        root, catalog, **{"market": "spot", "symbols": symbols, "interval": "1h", **how}
+        root, catalog, **{"market": "spot", "symbols": symbols, "intervals": "1h", **how}
     )
 
 
@@ -52,9 +52,9 @@ def export(root: Path, catalog: Path, symbols: Any = "QQAUSDT", **how: Any) -> b
         ({"market": "options"}, r"market: 'options' is not valid.*futures_cm"),
         ({"symbols": "QQAUSD"}, "'QQAUSD' is not in the store; did you mean 'QQAUSDT'"),
         ({"symbols": []}, "symbols: it is empty"),
-        ({"interval": "1min"}, "interval: .*did you mean '1m'"),
-        ({"interval": "3d"}, "interval: nautilus_trader has no bars of 3d"),
-        ({"interval": None}, "interval: give interval= for bars, trades= for ticks"),
+        ({"intervals": "1min"}, "interval: .*did you mean '1m'"),
+        ({"intervals": "3d"}, "intervals: nautilus_trader has no bars of 3d"),
+        ({"intervals": None}, "intervals: give intervals= for bars, trades= for ticks"),
         ({"trades": "trade"}, "trades: 'trade' is not valid; did you mean 'trades'"),
         ({"trades": "klines"}, "trades: 'klines' is not valid"),
         ({"on_gap": "rise"}, "on_gap: .*did you mean 'raise'"),
@@ -76,13 +76,13 @@ def test_a_catalogue_is_not_in_the_store(root: Path) -> None:
 
 def test_symbols_without_an_instrument_are_refused(root: Path, catalog: Path) -> None:
     day(root, "WHATISIT", "2025-07-01", "1h")
-    with pytest.raises(ConfigurationError, match=r"WHATISIT: .*base and quote asset are not known"):
+    with pytest.raises(ConfigurationError, match=r"'WHATISIT': its base and quote asset"):
         export(root, catalog, ["QQAUSDT", "WHATISIT"])
 
 
 def test_a_pattern_may_match_no_instrument(root: Path, catalog: Path) -> None:
     day(root, "WHATISIT", "2025-07-01", "1h")
-    with pytest.raises(ConfigurationError, match="symbols: nautilus_trader has no place for WHAT"):
+    with pytest.raises(ConfigurationError, match=r"symbols: .* no place for them: WHATISIT"):
         export(root, catalog, "WHAT*")
 
 
@@ -169,6 +169,15 @@ def test_files_of_others_are_left_alone(root: Path, catalog: Path, load: Any) ->
     assert path.exists()
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"start": 5, "end": 6, "files": []}'])
+def test_a_damaged_note_is_named(root: Path, catalog: Path, load: Any, content: str) -> None:
+    export(root, catalog)
+    [note] = (catalog / BARS).glob("*.json")
+    note.write_text(content)
+    with pytest.raises(StoreError, match=r"coverage.json is damaged.* move its folder away"):
+        export(root, catalog)
+
+
 def test_a_more_precise_instrument_is_kept(root: Path, catalog: Path, load: Any) -> None:
     from nautilus_trader.model.identifiers import InstrumentId, Symbol
     from nautilus_trader.model.instruments import CurrencyPair
@@ -194,7 +203,7 @@ def test_a_more_precise_instrument_is_kept(root: Path, catalog: Path, load: Any)
     # It is not ours to replace.
     _put_day(root, "2025-07-02", 100.00025)
     with pytest.raises(StoreError, match="these rows have 5 and 0"):
-        export(root, catalog, interval=["1h", "1d"])
+        export(root, catalog, intervals=["1h", "1d"])
 
 
 def _put_day(root: Path, name: str, price: float) -> None:
@@ -207,8 +216,8 @@ def test_precisions_do_not_differ_within_an_instrument(
     export(root, catalog)
     _put_day(root, "2025-07-02", 100.25)
     with pytest.raises(StoreError, match="export all of its streams together"):
-        export(root, catalog, interval="1d")
-    export(root, catalog, interval=["1d", "1h"])
+        export(root, catalog, intervals="1d")
+    export(root, catalog, intervals=["1d", "1h"])
     found = load(catalog)
     [instrument] = found.instruments()
     assert instrument.price_precision == 2
@@ -217,7 +226,7 @@ def test_precisions_do_not_differ_within_an_instrument(
     # Less precise rows of another day are written as precisely.
     _put_day(root, "2025-07-01", 100)
     _put_day(root, "2025-07-02", 100)
-    export(root, catalog, interval="1d")
+    export(root, catalog, intervals="1d")
     assert {bar.open.precision for bar in load(catalog).bars()} == {2}
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from pathlib import Path
+
+import polars as pl
+import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.export.footers import Verdict
 from binance_archive_kit.export.sources import find_sources
-from binance_archive_kit.export.verdicts import judge
+from binance_archive_kit.export.verdicts import judge, verdict_of
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import Selection
 from tests.support.planted import plant
 from tests.support.reports import hours
-from tests.support.stores import kline
+from tests.support.stores import kline, other, put
 
 
 def verdicts(root: Path) -> dict[str, Verdict]:
@@ -39,3 +43,35 @@ def test_each_month_has_its_own_verdict(tmp_path: Path) -> None:
 
 def test_no_month_has_no_verdict(tmp_path: Path) -> None:
     assert judge(Engine(tmp_path), []) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "complete"),
+    [
+        ("before_listing", "Complete: 100 % of the days due are present (2 of 2)", True),
+        (
+            "not_collected",
+            "Incomplete: 40.00 % of the days due are present (2 of 5); 1 period",
+            False,
+        ),
+    ],
+)
+def test_days_count_only_if_rows_were_due(
+    kind: str, text: str, complete: bool, tmp_path: Path
+) -> None:
+    keys = [other("trades", "BTCUSDT", f"2025-07-0{day}") for day in (4, 5)]
+    for number, key in enumerate(keys):
+        put(tmp_path, key, 50, seed=number)
+    report = bak.coverage(tmp_path)
+    same = report.days.row(0, named=True) | {"present": 0, "kind": kind}
+    empty = pl.DataFrame(
+        [same | {"date": date(2025, 7, day)} for day in (1, 2, 3)], report.days.schema
+    )
+    gaps = report.gaps.clear()
+    if kind == "not_collected":
+        times = {"start": datetime(2025, 7, 1, tzinfo=UTC), "end": datetime(2025, 7, 4, tzinfo=UTC)}
+        row = dict.fromkeys(gaps.columns) | times | {"kind": kind, "evidence": ""}
+        gaps = pl.DataFrame([row], gaps.schema)
+    found = verdict_of(pl.concat([empty, report.days]), gaps, report.findings.clear())
+    assert found.text.startswith(text)
+    assert found.complete == complete

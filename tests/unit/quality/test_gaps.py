@@ -202,6 +202,17 @@ def test_a_missing_rate_is_found_whatever_its_interval(lacking: int) -> None:
     assert (gap.kind, gap.start, gap.end, gap.missing) == ("hole", gone, gone + step, 1)
 
 
+@pytest.mark.parametrize("lacking", [7, 8, 9])
+def test_a_rate_is_missing_also_on_a_day_on_which_the_hours_change(lacking: int) -> None:
+    """The hours of rows after the hole are not those of the next one."""
+    times, own = funding([(1, 12), (4, 1), (8, 91)])
+    gone = times.pop(lacking)
+    del own[lacking]
+    line = with_gaps(timeline_of([(FUNDING, examined(FUNDING, times, hours=own))]))
+    [gap] = line.gaps
+    assert (gap.kind, gap.start, gap.end, gap.missing) == ("hole", gone, gone + HOUR, 1)
+
+
 def test_snapshots_may_come_anywhere_within_their_step() -> None:
     keys = [other("bookDepth", "BTCUSDT", day) for day in DAYS[:2]]
     times = [[at(day) + offset * SECOND for offset in range(14, 86_400, 31)] for day in DAYS[:2]]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binance_archive_kit.archive.enums import Market
+from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.quality.halts import Halt, classify_halts
 from binance_archive_kit.quality.timeline import (
     Timeline,
@@ -65,6 +66,29 @@ def test_candles_present_for_one_symbol_are_no_halt() -> None:
         [("hole", "07-01 02:00", "07-01 04:00", 2)],
         [],
     ]
+
+
+@pytest.mark.parametrize("minute", [0, 30])
+def test_shorter_candles_of_the_time_disprove_a_halt(minute: int) -> None:
+    """Those of another symbol, too: a halt is one of the whole market."""
+    lines = market([2, 3], [2, 3])
+    key = kline("S2", DAYS[0], "30m")
+    present = [at(DAYS[0]) + 3 * HOUR + minute * MINUTE]
+    lines.append(with_gaps(timeline_of([(key, examined(key, present))])))
+    classify_halts(lines, nothing_known, unknown)
+    for line in lines[:2]:
+        assert told(line) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
+
+
+def test_missing_prices_that_are_computed_are_no_halt() -> None:
+    lines = []
+    for name in ("S0", "S1"):
+        folder = f"data/futures/um/daily/markPriceKlines/{name}/1h"
+        key = ObjectKey.parse(f"{folder}/{name}-1h-{DAYS[0]}.zip")
+        lines.append(with_gaps(timeline_of([(key, examined(key, hours(DAYS[0], 2, 3)))])))
+    classify_halts(lines, nothing_known, unknown)
+    for line in lines:
+        assert told(line) == [("hole", "07-01 02:00", "07-01 04:00", 2)]
 
 
 def test_one_symbol_alone_is_no_evidence() -> None:
@@ -142,10 +166,12 @@ def test_the_hours_before_a_new_symbol_do_not_count() -> None:
 def test_halts_are_found_for_each_market_and_interval() -> None:
     hourly = market([2, 3], [2, 3])
     key = kline("S0", DAYS[0], "30m")
-    half = [time for time in every(30 * MINUTE, DAYS[0], DAYS[1]) if time // HOUR % 24 != 2]
+    half = [
+        time for time in every(30 * MINUTE, DAYS[0], DAYS[1]) if time // HOUR % 24 not in (2, 3)
+    ]
     other_interval = with_gaps(timeline_of([(key, examined(key, half))]))
     classify_halts([*hourly, other_interval], nothing_known, unknown)
-    assert told(other_interval) == [("hole", "07-01 02:00", "07-01 03:00", 2)]
+    assert told(other_interval) == [("hole", "07-01 02:00", "07-01 04:00", 4)]
     assert told(hourly[0]) == [("halt", "07-01 02:00", "07-01 04:00", 2)]
 
 

@@ -126,7 +126,8 @@ class Futures:
 
 
 AGES = {
-    **dict.fromkeys(("mark", "index", "premium"), HOUR + MINUTE),
+    # The candle before is not the one that closed now.
+    **dict.fromkeys(("mark", "index", "premium"), HOUR - MILLI),
     "metrics": STEP + MINUTE,
     "funding": 8 * HOUR + MINUTE,
 }

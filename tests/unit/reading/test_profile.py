@@ -245,8 +245,9 @@ def test_funding_follows_at_the_hours_it_says() -> None:
         late = [time + 3_000 for time in times]
         profile = examined(FUNDING, late, hours=hours)
         assert sum(rows for *_, rows in spans(profile)) == len(times)
-        days = len({time // DAY for time in times})
-        assert len(profile.runs) == days, "no break but at midnight"
+        kinds = [(time // DAY, own) for time, own in zip(times, hours, strict=True)]
+        breaks = sum(one != two for one, two in pairwise(kinds))
+        assert len(profile.runs) == breaks + 1, "no break but at midnight and new hours"
         assert profile.off_grid == 0
 
 

@@ -63,6 +63,8 @@ def test_all_that_is_given_must_hold(root: Path, choice: dict[str, Any], expecte
         ({"intervals": "7h"}, "interval: '7h' is not valid"),
         ({"intervals": "1d"}, "intervals: the store has no file with the interval 1d"),
         ({"partition": "auto"}, "partition: 'auto' is not valid"),
+        ({"partition": ["daily"]}, "partition: .* is not valid"),
+        ({"data_type": ["klines"]}, "data_type: .* is not valid; .* Valid: klines, metrics"),
     ],
 )
 def test_what_is_not_there_is_named(root: Path, choice: dict[str, Any], message: str) -> None:
