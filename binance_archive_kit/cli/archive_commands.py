@@ -177,11 +177,18 @@ def symbols(
         async with ListingClient(endpoint, matrix.archive.bucket, bulk=False) as archive:
             return await archive.symbols(prefix)
 
-    found = [symbol for symbol in asyncio.run(listed()) if fnmatchcase(symbol, like)]
+    known = asyncio.run(listed())
+    found = [symbol for symbol in known if fnmatchcase(symbol, like)]
     if found or as_json:
         print(to_json(found) if as_json else "\n".join(found))
     if not found:
-        click.echo(f"binance-archive: no symbol matches {like!r}", err=True)
+        guess = like.upper()
+        hint = (
+            f"; did you mean {guess!r}?"
+            if any(fnmatchcase(symbol, guess) for symbol in known)
+            else ""
+        )
+        click.echo(f"binance-archive: no symbol matches {like!r}{hint}", err=True)
     return Exit.COMPLETE if found else Exit.NOTHING
 
 

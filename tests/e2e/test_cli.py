@@ -379,7 +379,9 @@ def test_nothing_to_do_ends_with_3(tmp_path: Path, archive: LocalS3) -> None:
     assert (said.returncode, said.stdout) == (3, "Store empty · it has no files of the archive\n")
     said = run("symbols", "spot", "--like", "NOSUCH*", cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
     assert (said.returncode, said.stdout) == (3, "")
-    assert "no symbol matches 'NOSUCH*'" in said.stderr
+    assert said.stderr.endswith("no symbol matches 'NOSUCH*'\n")
+    said = run("symbols", "spot", "--like", "btc*", cwd=tmp_path, S3_ENDPOINT_URL=archive.url)
+    assert "no symbol matches 'btc*'; did you mean 'BTC*'?" in said.stderr
 
 
 def test_a_path_that_cannot_be_is_a_wrong_question(tmp_path: Path, archive: LocalS3) -> None:
