@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
 from binance_archive_kit.archive.enums import Partition
-from binance_archive_kit.archive.keys import Folder
-from binance_archive_kit.archive.matrix import load_matrix
+from binance_archive_kit.archive.keys import Folder, Stream
 from binance_archive_kit.display import render
 from binance_archive_kit.export.footers import Verdict
 from binance_archive_kit.export.month_folders import MonthFolder
@@ -22,8 +22,8 @@ from binance_archive_kit.quality.report import (
     doubts_of,
     missing_of,
 )
-from binance_archive_kit.quality.survey import Survey
-from binance_archive_kit.quality.timeline import GapKind
+from binance_archive_kit.quality.stream_survey import survey_streams
+from binance_archive_kit.quality.timeline import STREAM_FIELDS, GapKind, stream_values
 from binance_archive_kit.query.engine import Engine
 
 _NOTHING = Verdict("Nothing is due", None, False)
@@ -44,16 +44,36 @@ def judge(engine: Engine, months: Sequence[MonthSources]) -> dict[MonthFolder, V
     for month in months:
         folder = month.folder
         by_feed.setdefault((folder.market, folder.data_type, folder.interval), []).append(month)
-    streams = {}
-    for stream, days in Expected.of_folder(engine, (None, None)).streams.items():
+    stored = Expected.of_folder(engine, (None, None))
+    limits = {}
+    for stream, days in stored.streams.items():
         due = by_feed.get((stream.market, stream.data_type, stream.interval), [])
         if due and due[0].selection.folder_may_match(Folder(stream, Partition.DAILY)):
-            days.first = max(days.first, min(_start(month) for month in due))
-            days.last = min(days.last, max(_last(month) for month in due))
-            if days.first <= days.last:
-                streams[stream] = days
-    report = Survey(engine, load_matrix(), Expected(streams, [], listed=False)).report("")
+            first = max(days.first, min(_start(month) for month in due))
+            last = min(days.last, max(_last(month) for month in due))
+            if first <= last:
+                limits[stream] = first, last
+    report = _limited(survey_streams(engine, stored, limits), limits)
     return {month.folder: _verdict(report, month.folder) for month in months}
+
+
+def _limited(report: CoverageReport, limits: Mapping[Stream, tuple[date, date]]) -> CoverageReport:
+    """Return a report without other streams, and without days beside those of each stream."""
+    schema = {name: report.days.schema[name] for name in STREAM_FIELDS}
+    rows = [(*stream_values(stream), *days) for stream, days in limits.items()]
+    own = pl.DataFrame(rows, schema | {"first": pl.Date, "last": pl.Date}, orient="row")
+
+    def joined(frame: pl.DataFrame, start: pl.Expr, end: pl.Expr) -> pl.DataFrame:
+        found = frame.join(own, on=STREAM_FIELDS, nulls_equal=True, maintain_order="left")
+        return found.filter(start <= pl.col("last"), end >= pl.col("first")).drop("first", "last")
+
+    start, end = pl.col("start").dt.date(), pl.col("end").dt.offset_by("-1us").dt.date()
+    return replace(
+        report,
+        days=joined(report.days, pl.col("date"), pl.col("date")),
+        gaps=joined(report.gaps, start, end),
+        findings=joined(report.findings, start, end),
+    )
 
 
 def _start(month: MonthSources) -> date:

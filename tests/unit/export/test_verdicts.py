@@ -41,6 +41,24 @@ def test_each_month_has_its_own_verdict(tmp_path: Path) -> None:
     assert found["2025-07"].coverage == report.coverage
 
 
+def test_symbols_that_are_not_exported_tell_a_halt(tmp_path: Path) -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        for day in ("2025-06-30", "2025-07-01", "2025-07-02"):
+            rows = hours(day)
+            halted = day == "2025-07-01"
+            plant(tmp_path, kline(symbol, day), rows[:5] + rows[7:] if halted else rows)
+    engine = Engine(tmp_path)
+    chosen = Selection(symbols=frozenset({"BTCUSDT"}))
+    [june, july] = judge(
+        engine, find_sources(engine, engine.feed("spot", "klines"), chosen)
+    ).values()
+    assert june.text == "Complete: 100 % of the rows due are present (24 of 24)"
+    assert july.text == "Incomplete: 95.83 % of the rows due are present (46 of 48); 1 halt"
+    only = Selection(frozenset({"BTCUSDT"}), start=datetime(2025, 7, 2))
+    [july] = judge(engine, find_sources(engine, engine.feed("spot", "klines"), only)).values()
+    assert july.text == "Complete: 100 % of the rows due are present (24 of 24)"
+
+
 def test_no_month_has_no_verdict(tmp_path: Path) -> None:
     assert judge(Engine(tmp_path), []) == {}
 
