@@ -40,13 +40,25 @@ The packages, from the ground up; each imports only from lower ones::
     cli          the command ``binance-archive``; ``__main__`` runs it by ``python -m``
 """
 
+from typing import Any
+
 from lazy_loader import attach_stub
 
 __version__ = "0.1.0"
 
 # The names are listed in __init__.pyi, for type checkers too.
-__getattr__, _, __all__ = attach_stub(__name__, __file__)
+_load, _, __all__ = attach_stub(__name__, __file__)
 __all__ += ["__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return _load(name)
+    from binance_archive_kit.suggestions import nearest
+
+    guess = None if name.startswith("_") else nearest(name, __all__)
+    hint = f"; did you mean {guess!r}?" if guess else ""
+    raise AttributeError(f"{__name__} has no attribute {name}{hint}")
 
 
 def __dir__() -> list[str]:

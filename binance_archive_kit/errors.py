@@ -548,7 +548,8 @@ def warn_user(message: str) -> None:
         ArchiveKitWarning,
         frame.f_code.co_filename,
         line,
-        module=frame.f_globals.get("__name__"),
+        # Python drops a warning whose module is None, as in code run by exec.
+        module=frame.f_globals.get("__name__") or "<unknown>",
         registry=frame.f_globals.setdefault("__warningregistry__", {}),
     )
 

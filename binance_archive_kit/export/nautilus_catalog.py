@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -162,7 +163,10 @@ def to_nautilus(
     ]
     definitions = _define(engine, known_market, streams, given)
     if find_spec("nautilus_trader") is None:
-        raise MissingExtraError("nautilus", "to_nautilus (on Python 3.12 or later)")
+        this = ".".join(map(str, sys.version_info[:2]))
+        raise MissingExtraError(
+            "nautilus", f"to_nautilus (on Python 3.12 or later, this is {this})"
+        )
     streams = [stream for stream in streams if stream.symbol in definitions]
     checked = check_gaps(engine, streams, start, end, on_gap)
     try:

@@ -65,6 +65,12 @@ _SHAPES: Mapping[str, _Shape] = {
     "mplfinance": _Shape(titles=True, index_name="Date"),
     _ZIPLINE: _Shape(index_name="date", intervals=(Interval.M1, Interval.D1)),
 }
+_OTHER_TOOLS: Mapping[str, str] = {
+    "freqtrade": "to_freqtrade",
+    "nautilus": "to_nautilus",
+    "nautilus_trader": "to_nautilus",
+    "nautilustrader": "to_nautilus",
+}
 Tool = Literal["pandas", "backtesting.py", "vectorbt", "backtrader", "mplfinance", "zipline"]
 
 
@@ -192,6 +198,8 @@ def to_pandas(
     >>> frame = bak.to_pandas("data/research", "BTCUSDT", "1h")  # doctest: +SKIP
     >>> Backtest(frame, MyStrategy, cash=1_000_000).run()  # doctest: +SKIP
     """
+    if isinstance(tool, str) and (other := _OTHER_TOOLS.get(tool.casefold())):
+        raise field_error("tool", f"{tool} reads files: use {other}(…)")
     check_word("tool", tool, _SHAPES)
     shape, length = _SHAPES[tool], read_interval(interval)
     if shape.intervals and length not in shape.intervals:

@@ -159,6 +159,8 @@ def _select(
 ) -> dict[FeedTable, Selection]:
     """Return the selected rows of each feed that has any files of them."""
     feeds = engine.matching_feeds(market, data_type)
+    if not feeds:
+        raise field_error("store", f"{engine.root} has no file of the archive; collect some first")
     folders = {feed: engine.names(feed) for feed in feeds}
     known = {folder.symbol for names in folders.values() for folder in names}
     chosen = known if symbols is None else named(read_names("symbols", symbols), known)

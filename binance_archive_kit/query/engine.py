@@ -59,6 +59,8 @@ from binance_archive_kit.tables.snapshot import Snapshot, StaleSnapshot
 from binance_archive_kit.tables.tables import TableUse
 
 Prefer = Literal["daily", "monthly"]
+#: Arguments that some functions take in the singular and others in the plural.
+_SELECTIONS = ("market", "data_type", "symbols", "intervals")
 OnError = Literal["raise", "skip"]
 
 
@@ -109,6 +111,11 @@ class ReadOptions:
         names = [field.name for field in fields(cls)]
         for name in options:
             if name not in names:
+                other = name[:-1] if name.endswith("s") else f"{name}s"
+                if other in _SELECTIONS or name in _SELECTIONS:
+                    raise field_error(
+                        name, f"no such argument here; it may be {other!r}, see its help"
+                    )
                 raise ConfigurationError(unknown(name, name, names, "option"))
         return cls(**options)
 

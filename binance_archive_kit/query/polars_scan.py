@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
 
-from binance_archive_kit.archive.enums import Interval, read_interval, read_names
+from binance_archive_kit.archive.enums import DataType, Interval, read_interval, read_names
 from binance_archive_kit.errors import (
     ConfigurationError,
     ConflictingRows,
@@ -25,7 +25,7 @@ from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selecti
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
 from binance_archive_kit.suggestions import nearest
-from binance_archive_kit.timestamps import format_time, is_whole_day, parse_time
+from binance_archive_kit.timestamps import format_time, is_whole_day, parse_length, parse_time
 
 Moment = str | date | datetime
 _DAY = timedelta(days=1)
@@ -122,8 +122,24 @@ def _not_in_store(
     message = (
         f"{shown(str(name))} is not in the store{hint} It has: {', '.join(known[:_FEW])}{more}."
     )
-    advice = "" if len(name) > _LONG else f" To add it: collect({wanted}, …)"
+    misspelled = guess is not None and _letters(name) == _letters(guess)
+    advice = "" if misspelled or len(name) > _LONG else f" To add it: collect({wanted}, …)"
+    if field == "intervals" and (parts := _parts_of(feed, name, known)):
+        advice += f'; ohlcv(…, "{name}") builds such candles from {parts}'
     return field_error(field, f"{message}{advice}{skipped_hint}", f"{field} of {feed.view}{of}")
+
+
+def _parts_of(feed: FeedTable, name: str, known: Sequence[str]) -> str | None:
+    """Return the longest stored interval of which a longer candle is made."""
+    length, _ = parse_length(name) or (0, 0)
+    fixed = [(parse_length(each) or (0, 0))[0] for each in known]
+    parts = [each for each, part in zip(known, fixed, strict=True) if part and length % part == 0]
+    return parts[-1] if parts and length and feed.data_type is DataType.KLINES else None
+
+
+def _letters(symbol: str) -> str:
+    """Return the letters and digits of a symbol, which others write BTC/USDT:USDT or btc-usdt."""
+    return "".join(filter(str.isalnum, symbol.partition(":")[0])).casefold()
 
 
 def _listed(names: Sequence[str]) -> str:

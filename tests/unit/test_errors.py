@@ -6,8 +6,15 @@ import pickle
 
 import pytest
 
+import binance_archive_kit as bak
 from binance_archive_kit import errors
-from binance_archive_kit.errors import ConfigurationError, FieldProblem, ObjectError
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    ConfigurationError,
+    FieldProblem,
+    ObjectError,
+    warn_user,
+)
 from binance_archive_kit.paths import read_path
 
 
@@ -49,3 +56,14 @@ def test_a_missing_extra_can_be_pickled() -> None:
     error = errors.MissingExtraError("prefect", "a deployment")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (errors.MissingExtraError, str(error))
+
+
+def test_code_run_by_exec_is_warned_too() -> None:
+    with pytest.warns(ArchiveKitWarning, match="look here"):
+        exec("warn_user('look here')", {"warn_user": warn_user})
+
+
+def test_an_unknown_public_name_is_answered_by_the_nearest() -> None:
+    with pytest.raises(AttributeError, match=r"attribute to_panda; did you mean 'to_pandas'\?"):
+        _ = bak.to_panda  # type: ignore[attr-defined]
+    assert not hasattr(bak, "__wrapped__")

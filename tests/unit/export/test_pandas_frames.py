@@ -209,6 +209,9 @@ def test_decimals_become_numbers_for_tools(root: Path) -> None:
         ({"market": "sport"}, "market: .*did you mean 'spot'"),
         ({"on_gap": "rise"}, "on_gap: .*did you mean 'raise'"),
         ({"decimal": True}, "decimal"),
+        ({"intervals": "1h"}, "intervals: no such argument here; it may be 'interval'"),
+        ({"tool": "freqtrade"}, r"tool: freqtrade reads files: use to_freqtrade"),
+        ({"tool": "NautilusTrader"}, r"use to_nautilus"),
     ],
 )
 def test_invalid_arguments_are_named(root: Path, changes: dict[str, Any], said: str) -> None:

@@ -532,6 +532,13 @@ def test_invalid_arguments_are_errors(
     assert not lake.exists()
 
 
+def test_a_folder_without_files_is_not_exported(tmp_path: Path, lake: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with pytest.raises(bak.ConfigurationError, match="has no file of the archive; collect some"):
+        bak.to_parquet(tmp_path / "store", lake)
+    assert not lake.exists()
+
+
 def test_an_empty_selection_exports_nothing(root: Path, lake: Path) -> None:
     result = bak.to_parquet(root, lake, start="2030-01-01")
     assert result.files.height == 0

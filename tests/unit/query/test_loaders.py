@@ -79,6 +79,13 @@ def test_names_that_are_none_are_refused(root: Path, load: Any, names: Any, said
         load(root, names, "1h", market="futures_um")
 
 
+@pytest.mark.parametrize("name", ["ausdt", "A/USDT", "A/USDT:USDT", "a-usdt"])
+def test_another_spelling_of_a_symbol_is_not_to_be_collected(root: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"did you mean 'AUSDT'\?") as caught:
+        bak.load_klines(root, name, "1h")
+    assert "To add it" not in str(caught.value)
+
+
 def test_what_one_of_several_lacks_is_not_left_out_silently(root: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"'DUSDT' is not in the store.*To add it: coll"):
         bak.load_klines(root, ["AUSDT", "DUSDT"], "1h")

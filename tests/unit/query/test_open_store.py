@@ -50,6 +50,7 @@ def test_the_cache_is_filled_for_one_name_or_several(root: Path) -> None:
             lambda root: bak.scan(root, "spot", "klines", symbols=["btcusdt"]),
             "did you mean 'BTCUSDT'",
         ),
+        (lambda root: bak.load_klines(root, "BTCUSDT", "1d"), "from 4h"),
         (
             lambda root: bak.scan(root, "spot", "klines", intervals="2h"),
             "not in the store. It has: 1h, 4h, 1d. To add it",
