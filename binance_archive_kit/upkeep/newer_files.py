@@ -137,7 +137,7 @@ class NewerFiles:
 
         def request(partition: Partition, rest: FolderRequest | None = None) -> FolderRequest:
             folder, spans = Folder(kept.stream, partition), merge_spans(wanted[partition])
-            return FolderRequest(folder, spans, known[partition], rest)
+            return FolderRequest(folder, spans, known[partition], rest, begin)
 
         if whole:
             return [request(Partition.MONTHLY, rest=request(Partition.DAILY))]
