@@ -107,7 +107,7 @@ class CandleRows:
         return resample(self.frame, length), length
 
     def _choose(self, most: int) -> Length:
-        """Return the shortest length of which at most so many bars fit."""
+        """Return the shortest length that makes at most `most` bars."""
         span = (self.end - self.start) // timedelta(microseconds=1)
         if span / _micros(self.length) <= most:
             return self.length

@@ -35,7 +35,7 @@ from binance_archive_kit.errors import check_flag, field_error, shown, warn_user
 from binance_archive_kit.query.polars_scan import first_few
 from binance_archive_kit.timestamps import format_time
 
-#: Symbols up to which each line is named; of more, so many of the highest and of the lowest are.
+#: Most lines that are all named; of more, only some of the highest and of the lowest are.
 _NAMED, _ENDS = 40, 10
 #: Inches above and below the names.
 _REST = 1.2

@@ -35,14 +35,14 @@ def to_utc(times: pl.Series) -> pl.Series:
 
 
 def to_numbers(times: pl.Series) -> Numbers:
-    """Return times as the numbers by which Matplotlib places them."""
+    """Convert times to the date numbers of Matplotlib."""
     naive = times.dt.cast_time_unit("us").dt.replace_time_zone(None)
     numbers: Numbers = _date2num(naive.to_numpy())
     return numbers
 
 
 def to_number(time: datetime) -> float:
-    """Return the number by which Matplotlib places a time."""
+    """Convert a time to a date number of Matplotlib."""
     return float(_date2num(time))
 
 

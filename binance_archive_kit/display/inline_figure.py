@@ -22,7 +22,7 @@ class InlineFigure(Figure):
     figsize : (float, float)
         Width and height in inches.
     description : str
-        What the picture shows, for people who cannot see it.
+        Alternative text of the picture.
     **_
         Pyplot gives its own defaults, which are for white pages.
     """

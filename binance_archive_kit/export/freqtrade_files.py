@@ -78,7 +78,7 @@ def to_freqtrade(
     ----------
     source : str, Path or OpenStore
     datadir : str or Path
-        The folder that freqtrade calls so, such as ``user_data/data/binance``; created if need be.
+        freqtrade's data folder, such as ``user_data/data/binance``; created if it is missing.
     market : {"spot", "futures_um"}
         freqtrade does not trade contracts that are settled in coins.
     symbols : str or iterable of str, optional

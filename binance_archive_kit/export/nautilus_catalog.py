@@ -83,7 +83,7 @@ def to_nautilus(
     ----------
     source : str, Path or OpenStore
     catalog_path : str or Path
-        The folder of a ``ParquetDataCatalog``; created if need be.
+        The folder of a ``ParquetDataCatalog``; created if it is missing.
     market : {"spot", "futures_um", "futures_cm"}
     symbols : str or iterable of str
         Names, and patterns such as ``"*USDT"``. Symbols that match a pattern, and whose base asset
@@ -132,8 +132,8 @@ def to_nautilus(
     Instruments are called as by nautilus_trader's adapter (``BTCUSDT.BINANCE``,
     ``BTCUSDT-PERP.BINANCE``): spot symbols are a ``CurrencyPair``, perpetuals a
     ``CryptoPerpetual``, contracts with a delivery day a ``CryptoFuture``. Those of COIN-M are
-    inverse; their volume is in contracts, and ``multiplier`` is the dollars in one. Nobody
-    publishes the tick sizes of the past: precisions and increments are as *observed* in the
+    inverse; their volume is in contracts, and ``multiplier`` is the dollars in one. Tick
+    sizes of the past are not published: precisions and increments are as *observed* in the
     exported rows, and ``info`` of the instrument says so. Fees, margins and limits are not
     set. An instrument that is in the catalogue already is kept if it is as precise as the rows.
 

@@ -79,7 +79,7 @@ def to_parquet(
     ----------
     source : str, Path or OpenStore
     target : str or Path
-        A folder outside the store; created if need be.
+        A folder outside the store; created if it is missing.
     market, data_type : str, optional
         Only these feeds; all by default.
     symbols : str or iterable of str, optional

@@ -108,8 +108,8 @@ class Plan:
     storage : BaseStorage or None
         Chooses folders. Without one, new files go to their key; existing files stay.
     since : dict of Stream to date
-        The first requested UTC day of streams of which not all days of the configuration are
-        requested: an update continues each stream from its last file.
+        The first requested UTC day of each stream that does not begin with the configuration's
+        days: an update continues each stream from its last file.
     """
 
     config: CollectionConfig

@@ -59,12 +59,15 @@ class FolderRequest:
     rest : FolderRequest or None
         The daily folder of the same stream, with the days around whole months. Its files
         also replace months that are not in the archive.
+    since : date
+        The first day on which daily files replace such months.
     """
 
     folder: Folder
     spans: tuple[Span, ...]
     availability: PartitionAvailability
     rest: FolderRequest | None = None
+    since: date = date.min
 
     def parts(self) -> list[FolderRequest]:
         """Return this request, and the one for the rest."""
@@ -276,8 +279,11 @@ def resolve_months(request: FolderRequest, published: Iterable[str]) -> list[Fol
     months: list[Span] = []
     days = list(request.rest.spans)
     for start in request.starts():
-        target = months if format_period(start, Partition.MONTHLY) in have else days
-        target.append((start, period_end(start, Partition.MONTHLY)))
+        end = period_end(start, Partition.MONTHLY)
+        if format_period(start, Partition.MONTHLY) in have:
+            months.append((start, end))
+        elif end >= request.since:
+            days.append((max(start, request.since), end))
     days += _better_days(replace(request, spans=tuple(months)))
     resolved = (
         replace(request, spans=merge_spans(months), rest=None),

@@ -179,7 +179,7 @@ def _joinable(market: Market, data_type: str) -> DataType:
 def _symbols_of(
     engine: Engine, market: Market, data_type: DataType, symbols: list[str]
 ) -> dict[str, str]:
-    """Return for each contract the symbol by which a feed files it: COIN-M indexes by the pair."""
+    """Map contracts to their symbols in a feed: index prices of COIN-M are stored by pair."""
     pairs = {symbol: symbol for symbol in symbols}
     if (market, data_type) == (Market.FUTURES_CM, DataType.INDEX_PRICE_KLINES):
         stored = {folder.symbol for folder in engine.names(engine.feed(market, data_type))}

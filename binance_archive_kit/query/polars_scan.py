@@ -130,7 +130,7 @@ def _not_in_store(
 
 
 def _parts_of(feed: FeedTable, name: str, known: Sequence[str]) -> str | None:
-    """Return the longest stored interval of which a longer candle is made."""
+    """Return the longest stored interval that divides a longer candle."""
     length, _ = parse_length(name) or (0, 0)
     fixed = [(parse_length(each) or (0, 0))[0] for each in known]
     parts = [each for each, part in zip(known, fixed, strict=True) if part and length % part == 0]

@@ -57,7 +57,7 @@ def prune(
 
     At least one condition is required; all that are given must hold. Deletes the archive's zips,
     their csv forms and the ``.CHECKSUM`` files beside them, with their proofs, and folders that
-    are empty then. A file of which only some days are chosen stays. Quarantine, other files,
+    are empty then. A file stays if only some of its days are chosen. Quarantine, other files,
     and files outside the store to which symbolic links lead, are never touched.
 
     The rows of deleted files are gone from all queries at once; columnar tables are rewritten as

@@ -20,7 +20,7 @@ from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.display.background import gather
 from binance_archive_kit.planning.lifetimes import Due
 from binance_archive_kit.storage.records import Records
-from binance_archive_kit.upkeep.newer_files import KeptStream, NewerFiles
+from binance_archive_kit.upkeep.newer_files import NewerFiles, StoredStream
 
 #: Days without a file after which a stream may have ended: with daily files, and without.
 LATE = timedelta(days=35)
@@ -39,10 +39,10 @@ class EndedStreams:
     ----------
     records : Records
     newer : NewerFiles
-    kept : sequence of KeptStream
+    kept : sequence of StoredStream
     """
 
-    def __init__(self, records: Records, newer: NewerFiles, kept: Sequence[KeptStream]) -> None:
+    def __init__(self, records: Records, newer: NewerFiles, kept: Sequence[StoredStream]) -> None:
         self._records = records
         self._newer = newer
         due = Due.at(newer.matrix, newer.now)
@@ -53,7 +53,7 @@ class EndedStreams:
             self._latest[_feed(each)] = max(each.last, self._latest.get(_feed(each), each.last))
         self._asked: dict[str, dict[str, date]] = {}
 
-    def why(self, kept: KeptStream) -> str:
+    def why(self, kept: StoredStream) -> str:
         """Return why a stream is known to have ended; empty if it may go on. Uses no network."""
         stream = kept.stream
         known = self._newer.partitions(stream)
@@ -68,11 +68,11 @@ class EndedStreams:
             return "the archive had no later file when it was asked, within the last 35 days"
         return ""
 
-    def _is_late(self, kept: KeptStream) -> bool:
+    def _is_late(self, kept: StoredStream) -> bool:
         late = LATE if Partition.DAILY in kept.files else _LATE_MONTHS
         return self._due - kept.last > late
 
-    def _asked_until(self, kept: KeptStream) -> date:
+    def _asked_until(self, kept: StoredStream) -> date:
         """Return the last day for which the archive is recorded to have no file after the last."""
         found = date.min
         for partition in kept.files:
@@ -91,7 +91,7 @@ class EndedStreams:
                 latest[prefix_of(key)] = max(key, latest.get(prefix_of(key), key))
         return {prefix: ObjectKey.parse(key).end for prefix, key in latest.items()}
 
-    async def ask(self, archive: ListingClient, kept: Sequence[KeptStream]) -> list[Absence]:
+    async def ask(self, archive: ListingClient, kept: Sequence[StoredStream]) -> list[Absence]:
         """Ask the archive about streams without a recent file.
 
         If no other stream of the feed goes on either, the archive may have stopped publishing:
@@ -113,7 +113,7 @@ class EndedStreams:
             if not goes_on and self._latest[_feed(each)] - each.last > _GRACE
         ]
 
-    async def _goes_on(self, archive: ListingClient, kept: KeptStream) -> bool:
+    async def _goes_on(self, archive: ListingClient, kept: StoredStream) -> bool:
         for partition, files in kept.files.items():
             last = format_period(files[-1].start, partition)
             folder = Folder(kept.stream, partition)
@@ -122,7 +122,7 @@ class EndedStreams:
                 return True
         return False
 
-    def _absence(self, kept: KeptStream) -> Absence:
+    def _absence(self, kept: StoredStream) -> Absence:
         partition = min(kept.files)  # daily before monthly
         start, end = kept.last + _DAY, self._due
         if partition is Partition.MONTHLY:
@@ -132,7 +132,7 @@ class EndedStreams:
         return Absence.of(folder, Reason.AFTER_LAST, detail, start, end)
 
 
-def _feed(kept: KeptStream) -> tuple[Market, DataType]:
+def _feed(kept: StoredStream) -> tuple[Market, DataType]:
     return kept.stream.market, kept.stream.data_type
 
 

@@ -25,7 +25,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class KeptStream:
+class StoredStream:
     """A stream of a store, with its files.
 
     Attributes
@@ -107,13 +107,13 @@ class NewerFiles:
         return min(days)
 
     def requests(
-        self, kept: KeptStream, choice: PartitionChoice, begin: date, *, again: bool
+        self, kept: StoredStream, choice: PartitionChoice, begin: date, *, again: bool
     ) -> list[FolderRequest]:
         """Return the requests for the days of a stream that no file covers.
 
         Parameters
         ----------
-        kept : KeptStream
+        kept : StoredStream
         choice : PartitionChoice
             A partition that the archive has for the stream, or ``auto``.
         begin : date
@@ -137,13 +137,13 @@ class NewerFiles:
 
         def request(partition: Partition, rest: FolderRequest | None = None) -> FolderRequest:
             folder, spans = Folder(kept.stream, partition), merge_spans(wanted[partition])
-            return FolderRequest(folder, spans, known[partition], rest)
+            return FolderRequest(folder, spans, known[partition], rest, begin)
 
         if whole:
             return [request(Partition.MONTHLY, rest=request(Partition.DAILY))]
         return [request(partition) for partition, spans in wanted.items() if spans]
 
-    def _months(self, kept: KeptStream, choice: PartitionChoice, begin: date) -> list[Span]:
+    def _months(self, kept: StoredStream, choice: PartitionChoice, begin: date) -> list[Span]:
         """Return the whole months to request as one file each."""
         uncovered = set(_days_of(kept.uncovered(begin, self.end)))
         monthly = kept.files.get(Partition.MONTHLY, ())
@@ -165,7 +165,7 @@ class NewerFiles:
                 found.append((month, end))
         return found
 
-    def _days(self, kept: KeptStream, begin: date, months: Sequence[Span]) -> list[Span]:
+    def _days(self, kept: StoredStream, begin: date, months: Sequence[Span]) -> list[Span]:
         """Return the days to request outside of some months."""
         last = self.last_day(kept.stream, Partition.DAILY)
         in_months = set(_days_of(months))

@@ -38,7 +38,7 @@ from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.store import Store
 from binance_archive_kit.suggestions import check_word, unknown
 from binance_archive_kit.upkeep.ended_streams import LATE, EndedStreams, stream_of
-from binance_archive_kit.upkeep.newer_files import KeptStream, NewerFiles
+from binance_archive_kit.upkeep.newer_files import NewerFiles, StoredStream
 from binance_archive_kit.upkeep.stream_choice import StreamChoice, open_store
 
 _DAY = timedelta(days=1)
@@ -152,12 +152,12 @@ def update(
     return plan if dry_run else _collect(store, plan, metrics)
 
 
-def _streams(store: Store, choice: StreamChoice) -> list[KeptStream]:
+def _streams(store: Store, choice: StreamChoice) -> list[StoredStream]:
     """Return the chosen streams of a store, with their files."""
     found: dict[Stream, dict[Partition, Sequence[StoredFile]]] = {}
     for stored in choice.folders(store.inventory):
         found.setdefault(stored.folder.stream, {})[stored.folder.partition] = stored.files
-    return [KeptStream(stream, files) for stream, files in sorted(found.items(), key=_rank)]
+    return [StoredStream(stream, files) for stream, files in sorted(found.items(), key=_rank)]
 
 
 def _rank(item: tuple[Stream, object]) -> tuple[Any, ...]:
@@ -220,7 +220,7 @@ class _Update:
     ----------
     store : Store
     newer : NewerFiles
-    kept : list of KeptStream
+    kept : list of StoredStream
     choice : PartitionChoice or None
         None for that of each stream.
     holes : bool
@@ -229,7 +229,7 @@ class _Update:
 
     store: Store
     newer: NewerFiles
-    kept: list[KeptStream]
+    kept: list[StoredStream]
     choice: PartitionChoice | None
     holes: bool
 
@@ -259,7 +259,7 @@ class _Update:
         plan = await replace(context, config=config, requests=requests).plan(progress)
         return replace(plan, since=since)
 
-    def _requests(self, kept: KeptStream, unfinished: date | None) -> list[FolderRequest]:
+    def _requests(self, kept: StoredStream, unfinished: date | None) -> list[FolderRequest]:
         """Return the requests for the days of a stream without a file."""
         begin = kept.first if self.holes else kept.last + _DAY
         if unfinished is not None:

@@ -115,6 +115,21 @@ def test_a_month_that_is_not_there_is_replaced_by_its_days(
     assert stored(store) == {*zips_of(months("BTCUSDT", "2025-07")), *zips_of(daily)}
 
 
+def test_a_deleted_day_does_not_come_back_for_a_month_that_is_not_there(
+    serve: Serve, ask: Ask, store: Path
+) -> None:
+    daily, july = daily_klines("BTCUSDT", date(2025, 8, 1), days=20), months("BTCUSDT", "2025-07")
+    server = serve(july | daily)
+    bak.collect(ask(server, days=31, partition="monthly"))
+    bak.collect(ask(server, start=date(2025, 8, 1), days=5))
+    bak.prune(store, start="2025-08-02", end="2025-08-03", dry_run=False)
+    deleted = days("BTCUSDT", 2, date(2025, 8, 2))
+    bak.update(store, end="2025-08-31", endpoint_url=server.url)
+    assert stored(store) == {*zips_of(july), *zips_of(daily)} - deleted
+    bak.update(store, end="2025-08-31", holes=True, endpoint_url=server.url)
+    assert stored(store) == {*zips_of(july), *zips_of(daily)}
+
+
 def test_holes_are_filled_on_request(serve: Serve, ask: Ask, store: Path) -> None:
     server = serve(daily_klines("BTCUSDT", days=10))
     bak.collect(ask(server, days=2))

@@ -15,7 +15,7 @@ from binance_archive_kit.archive.listing import ListingClient
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.storage.store import Store
 from binance_archive_kit.upkeep.ended_streams import EndedStreams, stream_of
-from binance_archive_kit.upkeep.newer_files import KeptStream, NewerFiles
+from binance_archive_kit.upkeep.newer_files import NewerFiles, StoredStream
 from tests.support.bucket import daily_klines
 from tests.support.s3_server import LocalS3
 from tests.unit.upkeep.test_newer_files import kept
@@ -28,7 +28,7 @@ def klines(symbol: str, market: Market = Market.SPOT) -> Stream:
     return Stream(market, DataType.KLINES, symbol, Interval.H1)
 
 
-def ends(root: Path, *streams: KeptStream) -> EndedStreams:
+def ends(root: Path, *streams: StoredStream) -> EndedStreams:
     records = Store(root).records
     with records.recorder():
         pass
@@ -64,7 +64,7 @@ def test_what_was_asked_lately_is_known(tmp_path: Path, asked: date, is_known: b
     assert ("no later file" in checked.why(some)) == is_known
 
 
-def ask(root: Path, url: str, *streams: KeptStream) -> list[Absence]:
+def ask(root: Path, url: str, *streams: StoredStream) -> list[Absence]:
     async def run() -> list[Absence]:
         async with ListingClient(url, "data.binance.vision") as archive:
             return await ends(root, *streams).ask(archive, streams)

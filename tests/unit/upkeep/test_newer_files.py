@@ -13,14 +13,14 @@ from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.planning.config import PartitionChoice
 from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.proof import Stamp
-from binance_archive_kit.upkeep.newer_files import KeptStream, NewerFiles
+from binance_archive_kit.upkeep.newer_files import NewerFiles, StoredStream
 
 KLINES = Stream(Market.SPOT, DataType.KLINES, "BTCUSDT", Interval.H1)
 #: The monthly files of July are published, those of August are not.
 NOW = datetime(2025, 9, 1, 12, tzinfo=UTC)
 
 
-def kept(*periods: str, stream: Stream = KLINES) -> KeptStream:
+def kept(*periods: str, stream: Stream = KLINES) -> StoredStream:
     """Make a stream with files of these days (``2025-07-01``) and months (``2025-07``)."""
     files: dict[Partition, list[StoredFile]] = {}
     for text in sorted(periods):
@@ -28,11 +28,11 @@ def kept(*periods: str, stream: Stream = KLINES) -> KeptStream:
         start, key = parse_period(text, partition), Folder(stream, partition).key(text)
         file = StoredFile(key, key, start, period_end(start, partition), Stamp(1, 1))
         files.setdefault(partition, []).append(file)
-    return KeptStream(stream, files)
+    return StoredStream(stream, files)
 
 
 def wanted(
-    stream: KeptStream,
+    stream: StoredStream,
     end: str,
     *,
     begin: str | None = None,
