@@ -89,7 +89,8 @@ class ParquetExport:
         bad = files.filter(~pl.col("complete"))
         worst = bad.sort("coverage", nulls_last=True).row(0, named=True)
         return (
-            f"Incomplete: {bad.height:,} of {render.counted(files.height, 'file')} have gaps or "
+            f"Incomplete: {bad.height:,} of {render.counted(files.height, 'file')} "
+            f"{'has' if files.height == 1 else 'have'} gaps or "
             f"doubtful rows; the worst, {worst['file'].rpartition('/')[0]}: {worst['verdict']}"
         )
 

@@ -54,6 +54,7 @@ def test_the_worst_file_is_named_and_escaped() -> None:
         "Incomplete: 2 of 3 files have gaps or doubtful rows; "
         "the worst, <b>.feather: Incomplete: <i>"
     )
+    assert "1 of 1 file has gaps or doubtful rows" in result(bad).verdict
     html = found._repr_html_()
     assert "<b>" not in html
     assert "&lt;b&gt;.feather" in html
