@@ -91,6 +91,8 @@ def _order_and_duplicates(
     timeline: Timeline, file: DaySource, profile: FileProfile
 ) -> Iterator[Finding]:
     """Yield the rows of a file that are repeated, unsorted or off the grid."""
+    if profile.stats.sorted and not (profile.duplicates or profile.off_grid):
+        return
     rows = profile.stats.rows
     of_rows = f"of its {rows:,} rows"
     conflicts = (f.rows for f in profile.flaws if FindingKind(f.kind) is FindingKind.CONFLICT)
