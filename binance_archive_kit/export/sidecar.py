@@ -89,7 +89,7 @@ class StreamCoverage:
 
     @property
     def is_noteworthy(self) -> bool:
-        """Whether a user is to be told of a gap, a flaw or a change of the symbol."""
+        """Whether there is a gap, a flaw or a change of the symbol to warn of."""
         return bool(self.gaps.height or flaws_of(self.findings).height or self.changes)
 
     def describe(self) -> str:
