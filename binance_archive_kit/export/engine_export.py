@@ -12,6 +12,7 @@ import polars as pl
 
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import State, Summary, Table
+from binance_archive_kit.export.result import are_complete, describe_coverage
 from binance_archive_kit.export.sidecar import StreamCoverage
 from binance_archive_kit.quality.timeline import stream_values
 
@@ -112,23 +113,12 @@ class EngineExport:
     @property
     def is_complete(self) -> bool:
         """Whether there are files, and no due row of any is missing or doubtful."""
-        return self.files.height > 0 and self.files["complete"].all()
+        return are_complete(self.files)
 
     @property
     def verdict(self) -> str:
         """The coverage of all files in one sentence."""
-        files = self.files
-        if not files.height:
-            return "Nothing exported"
-        if self.is_complete:
-            return f"Complete: no due row of {render.counted(files.height, 'file')} is missing"
-        bad = files.filter(~pl.col("complete"))
-        worst = bad.sort("coverage", nulls_last=True).row(0, named=True)
-        return (
-            f"Incomplete: {bad.height:,} of {render.counted(files.height, 'file')} "
-            f"{'has' if files.height == 1 else 'have'} gaps or "
-            f"doubtful rows; the worst, {worst['file']}: {worst['verdict']}"
-        )
+        return describe_coverage(self.files)
 
     def to_frame(self) -> pl.DataFrame:
         """Return `files`."""

@@ -31,6 +31,34 @@ FILES_SCHEMA = pl.Schema(_COLUMNS)
 _ROWS = 25
 
 
+def are_complete(files: pl.DataFrame) -> bool:
+    """Return whether there are files, and all of them are complete."""
+    return files.height > 0 and files["complete"].all()
+
+
+def describe_coverage(files: pl.DataFrame, nothing: str = "") -> str:
+    """Describe the coverage of exported files in one sentence.
+
+    Parameters
+    ----------
+    files : polars.DataFrame
+        ``file`` (the name to show), ``coverage``, ``complete`` and ``verdict`` of each.
+    nothing : str
+        Why there may be no file.
+    """
+    if not files.height:
+        return f"Nothing exported: {nothing}" if nothing else "Nothing exported"
+    count = render.counted(files.height, "file")
+    if are_complete(files):
+        return f"Complete: no due row of {count} is missing"
+    bad = files.filter(~pl.col("complete"))
+    worst = bad.sort("coverage", nulls_last=True).row(0, named=True)
+    return (
+        f"Incomplete: {bad.height:,} of {count} {'has' if files.height == 1 else 'have'} gaps or "
+        f"doubtful rows; the worst, {worst['file']}: {worst['verdict']}"
+    )
+
+
 @dataclass(frozen=True, repr=False)
 class ParquetExport:
     """The files of an export, as `to_parquet` left them.
@@ -76,23 +104,13 @@ class ParquetExport:
     @property
     def is_complete(self) -> bool:
         """Whether there are files, and no due row of any is missing or doubtful."""
-        return self._present.height > 0 and self._present["complete"].all()
+        return are_complete(self._present)
 
     @property
     def verdict(self) -> str:
         """The coverage of all files in one sentence."""
-        files = self._present
-        if not files.height:
-            return "Nothing exported: the store has no rows of this selection"
-        if self.is_complete:
-            return f"Complete: no due row of {render.counted(files.height, 'file')} is missing"
-        bad = files.filter(~pl.col("complete"))
-        worst = bad.sort("coverage", nulls_last=True).row(0, named=True)
-        return (
-            f"Incomplete: {bad.height:,} of {render.counted(files.height, 'file')} "
-            f"{'has' if files.height == 1 else 'have'} gaps or "
-            f"doubtful rows; the worst, {worst['file'].rpartition('/')[0]}: {worst['verdict']}"
-        )
+        files = self._present.with_columns(pl.col("file").str.replace(r"/[^/]*$", ""))
+        return describe_coverage(files, "the store has no rows of this selection")
 
     @property
     def _present(self) -> pl.DataFrame:

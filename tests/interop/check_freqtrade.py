@@ -74,7 +74,7 @@ def check_funding(pair: str) -> None:
 
 
 def offline(config: dict, pair: str) -> Binance:
-    """Return freqtrade's Binance with one market, of which nobody has to be asked."""
+    """Return freqtrade's Binance with one market, which needs no network."""
     exchange = Binance(config, validate=False)
     is_future = pair.endswith(":USDT")
     kind = "swap" if is_future else "spot"

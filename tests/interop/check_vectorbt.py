@@ -27,7 +27,7 @@ for name, rows in EXPECTED.items():
     wide = bak.to_pandas(FOLDER / "store", [symbol, other], interval, "vectorbt", **how)
     held = vbt.Portfolio.from_holding(wide["Close"], freq=interval)
     close = rows["close"]
-    # A return of the first candle would be one that nobody could have had.
+    # The position is bought at the first close.
     assert abs(held.total_return()[symbol] - (close[-1] / close[0] - 1)) < 1e-12, name
     assert list(held.total_return().index) == [symbol, other]
     print(f"  {name}: {len(close):,} candles, each equal; {held.total_return()[symbol]:.4%} held")

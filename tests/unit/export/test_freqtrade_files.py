@@ -302,7 +302,7 @@ def test_streams_without_a_row_of_these_days_are_left_out(root: Path, datadir: P
         plant(root, kline("NEWUSDT", day), hours(day))
         plant(root, kline("BTCUSDT", day), hours(day))
     days = {"start": august[0], "end": august[1], "intervals": "1h"}
-    # Nobody asked the archive whether ETHBTC was still traded.
+    # No collection asked the archive whether ETHBTC was still traded.
     with pytest.raises(bak.CoverageError, match=r"in 1 of 3 streams.*ETHBTC.*not collected"):
         bak.to_freqtrade(root, datadir, **days)
     with pytest.warns(bak.ArchiveKitWarning, match=r"left out, .*no row of these days: .* ETHBTC"):
