@@ -99,7 +99,7 @@ class Build:
             with suppress(DiskSpaceError, StaleSnapshot):
                 self._check_space(sum(part.bytes for part in merged))
                 kept = entries.filter(pl.col("part").is_in(indices))
-                self._digests |= dict(kept.select("path", "sha256").drop_nulls().iter_rows())
+                self._digests |= snapshot.digests(kept)
                 rows = _rows_of(snapshot, kept, self._feed)
                 new = list(self._write(merged[0].period, rows, lambda files: None))
                 self._folder.replace([part.name for part in merged], new)

@@ -48,8 +48,10 @@ STORED_SCHEMA = pl.Schema(
         "row": pl.Int64,
     }
 )
-#: Columns of `Snapshot.entries`; ``part`` is the index of the part in the snapshot.
-ENTRY_SCHEMA = pl.Schema([*STORED_SCHEMA.items(), ("part", pl.Int32())])
+_READ_SCHEMA = pl.Schema({name: dtype for name, dtype in STORED_SCHEMA.items() if name != "sha256"})
+#: Columns of `Snapshot.entries`; ``part`` is the index of the part in the snapshot. Digests take
+#: much memory, and only a merge needs them.
+ENTRY_SCHEMA = pl.Schema([*_READ_SCHEMA.items(), ("part", pl.Int32())])
 #: Selections of symbols whose entries are remembered.
 _SELECTIONS = 32
 _ANY_COLUMN = "market"
@@ -109,6 +111,22 @@ class Snapshot:
                 self._entries[wanted] = self._read_entries(wanted)
             return self._entries[wanted]
 
+    def digests(self, entries: pl.DataFrame) -> dict[str, str]:
+        """Return the SHA-256 of files in hex, by their paths, as far as it is known.
+
+        Parameters
+        ----------
+        entries : polars.DataFrame
+            Some rows of `entries`.
+        """
+        digests: dict[str, str] = {}
+        for part in entries["part"].unique():
+            paths = entries.filter(pl.col("part") == part).select("path")
+            for group in self._decode(part, ["path", "sha256"]):
+                known = group.join(paths, on="path", how="semi").drop_nulls()
+                digests |= dict(known.iter_rows())
+        return digests
+
     def read(
         self,
         groups: Sequence[Sequence[Segment]],
@@ -167,24 +185,30 @@ class Snapshot:
             self._discard(name, error)
             raise StaleSnapshot(str(error)) from None
 
+    def _decode(
+        self, part: int, columns: Sequence[str], where: ds.Expression | None = None
+    ) -> list[pl.DataFrame]:
+        """Return columns of the stored entries of a part, by row group."""
+        name, *_, size, crc = self.parts[part]
+        try:
+            file = OpenFile(self._folder.entries(name), size, crc)
+            return [
+                pl.DataFrame(file.decode(group, columns)) for group in sorted(file.matching(where))
+            ]
+        except UnreadableFile as error:
+            self._discard(name, error)
+            return []
+
     def _read_entries(self, symbols: frozenset[str] | None) -> pl.DataFrame:
         frames = [ENTRY_SCHEMA.to_frame()]
         if symbols is not None and not symbols:
             return frames[0]
         where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
-        for index, (name, *_, size, crc) in enumerate(self.parts):
-            try:
-                file = OpenFile(self._folder.entries(name), size, crc)
-                groups = [
-                    file.decode(group, STORED_SCHEMA.names())
-                    for group in sorted(file.matching(where))
-                ]
-            except UnreadableFile as error:
-                self._discard(name, error)
-                continue
+        for index in range(len(self.parts)):
             part = pl.lit(index, pl.Int32)
             frames += [
-                pl.DataFrame(group).cast(STORED_SCHEMA).with_columns(part=part) for group in groups
+                group.cast(_READ_SCHEMA).with_columns(part=part)
+                for group in self._decode(index, _READ_SCHEMA.names(), where)
             ]
         frame = pl.concat(frames)
         if symbols is not None:

@@ -296,8 +296,7 @@ def test_tables_record_the_digests_of_proven_files(tmp_path: Path) -> None:
         put(root, key)
     store = bak.store(root)
     store.build()
-    entries = store.cache.tables.snapshot(store.engine.feed("spot", "klines")).entries()
-    assert entries.height == 4
+    snapshot = store.cache.tables.snapshot(store.engine.feed("spot", "klines"))
+    assert snapshot.entries().height == 4
     digest = hashlib.sha256((root / str(proven)).read_bytes()).hexdigest()
-    found = dict(entries.select("path", "sha256").drop_nulls().iter_rows())
-    assert found == {str(proven): digest}
+    assert snapshot.digests(snapshot.entries()) == {str(proven): digest}
