@@ -18,7 +18,7 @@ def paused_collection() -> Iterator[None]:
 
     Objects that nothing refers to are freed as always. For code that creates very many objects
     that stay: the collector would look at all of them several times, which may take longer than
-    to create them. Not for code that waits, or that runs for many seconds.
+    to create them. Not for code that drops many circles.
     """
     with _LOCK:
         if not _state["pauses"]:

@@ -73,6 +73,8 @@ class Survey:
         self._folders = dict(expected.folders)
         self._tasks: dict[str, FileTask] = {}
 
+    # A market has very many files, and what is known of them stays until the end.
+    @paused_collection()
     def report(self, title: str) -> CoverageReport:
         """Profile all files, and build the report."""
         timelines: list[Timeline] = []
@@ -80,15 +82,13 @@ class Survey:
         with Bar(self._progress) as self._bar:
             for _, group in groupby(self._expected.streams, _feed_of):
                 timelines += self._timelines([*group])
-            with paused_collection():
-                for timeline in timelines:
-                    find_gaps(timeline)
-            classify_halts(timelines, known_halts, self._nothing_traded)
-        with paused_collection():
             for timeline in timelines:
-                self._findings += known_findings(timeline)
-            findings = sorted(self._findings, key=lambda finding: finding.start)
-            frames = frames_of(timelines, findings)
+                find_gaps(timeline)
+            classify_halts(timelines, known_halts, self._nothing_traded)
+        for timeline in timelines:
+            self._findings += known_findings(timeline)
+        findings = sorted(self._findings, key=lambda finding: finding.start)
+        frames = frames_of(timelines, findings)
         return CoverageReport(
             title,
             *frames,
@@ -110,11 +110,10 @@ class Survey:
         folders: dict[Stream, list[StoredFolder]] = {stream: [] for stream in streams}
         for folder in self._folders_of(engine, feed):
             folders.get(folder.folder.stream, []).append(folder)
-        with paused_collection():
-            timelines = [
-                self._timeline(stream, expected[stream], files[stream].values(), stored)
-                for stream, stored in folders.items()
-            ]
+        timelines = [
+            self._timeline(stream, expected[stream], files[stream].values(), stored)
+            for stream, stored in folders.items()
+        ]
         for timeline in timelines:
             self._compare_months(engine, feed, timeline, folders[timeline.stream])
             self._findings += file_findings(timeline)
@@ -169,24 +168,22 @@ class Survey:
             to_naive(min(to_day_number(days.first) for days in expected.values()) * DAY),
             to_naive(max(to_day_number(days.last) + 1 for days in expected.values()) * DAY),
         )
-        with paused_collection():
-            months = engine.plan(feed, self._folders_of(engine, feed), selection, self._skip)
-            tasks = {task.file.key: task for month in months for task in month.tasks}
+        months = engine.plan(feed, self._folders_of(engine, feed), selection, self._skip)
+        tasks = {task.file.key: task for month in months for task in month.tasks}
         self._tasks |= tasks
         profiles = engine.profiles(feed, tasks.values(), self._skip, self._done)
         needed = [served for month in months for served in month.needed]
         proven = engine.proven(feed, (served.file for served in needed))
         files: dict[Stream, dict[str, DaySource]] = {stream: {} for stream in expected}
-        with paused_collection():
-            for served in needed:
-                file, stream = served.file, served.folder.stream
-                was_read = file.key in tasks or file.path in self._problems
-                if stream not in files or not was_read:
-                    continue
-                problem, profile = str(self._problems.get(file.path, "")), profiles.get(file.key)
-                source = DaySource(file, profile, problem, file.key in proven, served.without)
-                # A file whose days lie before and after those of another one is needed twice.
-                files[stream].setdefault(file.key, source).without &= served.without
+        for served in needed:
+            file, stream = served.file, served.folder.stream
+            was_read = file.key in tasks or file.path in self._problems
+            if stream not in files or not was_read:
+                continue
+            problem, profile = str(self._problems.get(file.path, "")), profiles.get(file.key)
+            source = DaySource(file, profile, problem, file.key in proven, served.without)
+            # A file whose days lie before and after those of another one is needed twice.
+            files[stream].setdefault(file.key, source).without &= served.without
         return files
 
     def _skip(self, error: FileError) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import NamedTuple, Self
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import (
@@ -15,9 +16,10 @@ from binance_archive_kit.archive.keys import (
     is_symbol,
     parse_loose_period,
 )
-from binance_archive_kit.storage.inventory import INTERVALS, Form, Inventory
+from binance_archive_kit.storage.inventory import INTERVALS, Form, Inventory, StoredFolder
 from binance_archive_kit.storage.layout import QUARANTINE
 
+_ENDINGS = tuple(Form)
 _NAME = re.compile(
     r"(?P<symbol>.+)-(?P<middle>[A-Za-z0-9]+)-(?P<period>\d{4}-\d{1,2}(-\d{1,2})?)"
     r"(?P<ending>\.zip|\.csv|\.csv\.gz)",
@@ -41,6 +43,22 @@ class Diagnosis(NamedTuple):
     advice: str
 
 
+class _ReadFiles(NamedTuple):
+    """The files of a store that are read."""
+
+    keys: frozenset[str]
+    paths: frozenset[str]
+
+    @classmethod
+    def of(cls, inventory: Inventory, stored: Iterable[StoredFolder]) -> Self:
+        files = [file for folder in stored for file in folder.files]
+        recorded = inventory.locations.recorded().values()
+        return cls(
+            frozenset(file.key for file in files),
+            frozenset(chain((file.path for file in files), recorded)),
+        )
+
+
 def find_skipped(inventory: Inventory) -> list[SkippedFile]:
     """Return the files that are not read because of their name or folder, and what to do.
 
@@ -48,24 +66,24 @@ def find_skipped(inventory: Inventory) -> list[SkippedFile]:
     foreign folder are left out, and so are those that are read in another form.
     """
     stored = [
-        file
-        for feed in inventory.feeds()
-        for folder in inventory.folders(*feed, needed=_by_name)
-        for file in folder.files
+        folder for feed in inventory.feeds() for folder in inventory.folders(*feed, needed=_by_name)
     ]
-    keys = {file.key for file in stored}
-    paths = {file.path for file in stored} | set(inventory.locations.recorded().values())
-    endings = tuple(Form)
+    # Where all files are read, as in most folders, no name has to be looked at.
+    counts = {each.folder.prefix: len(each.files) for each in stored if each.listing}
+    read: _ReadFiles | None = None
     skipped = []
     for folder, folders, names in os.walk(inventory.root):
         folders[:] = sorted(name for name in folders if name[0] != "." and name != QUARANTINE)
         relative = os.path.relpath(folder, inventory.root).replace(os.sep, "/")
         prefix = "" if relative == "." else f"{relative}/"
+        names = [name for name in names if name.lower().endswith(_ENDINGS)]
+        if len(names) == counts.get(prefix, 0):
+            continue
+        read = read or _ReadFiles.of(inventory, stored)
         for name in sorted(names):
-            path = f"{prefix}{name}"
-            if name.lower().endswith(endings) and path not in paths:
+            if (path := f"{prefix}{name}") not in read.paths:
                 found = diagnose(prefix, name)
-                if found is not None and found.key not in keys:
+                if found is not None and found.key not in read.keys:
                     skipped.append(SkippedFile(path, found.reason, found.advice))
     return skipped
 
