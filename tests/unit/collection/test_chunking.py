@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from binance_archive_kit.collection.chunking import MOST_BYTES, Chunk, make_chunks
 from binance_archive_kit.download.batches import make_batches
-from binance_archive_kit.planning.plan import Action, Plan, PlanReason
+from binance_archive_kit.planning.plan import Plan, PlanReason
 from tests.support.planning import config_of, days, plan_of
 
 MIB = 1 << 20
