@@ -69,7 +69,9 @@ def make_chunks(plan: Plan) -> list[Chunk]:
     groups = _groups(plan.frame)
     if not groups.height:
         return []
-    workers = choose_workers(plan.rows_to_fetch()["size"], plan.config.max_parallel_downloads)
+    workers = choose_workers(
+        plan.rows_to_fetch()["size"].to_list(), plan.config.max_parallel_downloads
+    )
     fair = -(-int(groups["count"].sum()) // _FEWEST_CHUNKS)
     most = max(min(_PER_WORKER * workers, fair), _FEWEST_OBJECTS)
     return [*_fill(_pieces(groups, plan.frame, most), most)]
