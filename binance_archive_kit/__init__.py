@@ -32,6 +32,7 @@ The packages, from the ground up; each imports only from lower ones::
     query        rows on demand, from tables and files: scan, SQL, loaders, bars, labels
     form         the form and the catalogue in a notebook
     demo         an archive on this machine, with known flaws
+    collection   collect a request, on this machine or spread over workers
     quality      gaps, coverage and fitness for a backtest
     charts       candles with their gaps, lines of many symbols
     export       wide frames of many symbols, Parquet and backtest engines, checked for gaps

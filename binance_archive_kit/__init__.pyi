@@ -3,8 +3,8 @@ from .archive.enums import DataType, Interval, Market, Partition
 from .archive.schemas import Column, Schema, schema
 from .charts.candle_chart import candles
 from .charts.line_chart import lines
+from .collection.collect import acollect, collect
 from .demo.archive import DemoArchive, demo_archive, demo_config
-from .download.collect import acollect, collect
 from .download.events import MetricsCollector
 from .download.result import CollectionResult
 from .errors import (

@@ -12,10 +12,10 @@ from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import ObjectKey, Stream
 from binance_archive_kit.archive.matrix import load_matrix
+from binance_archive_kit.collection.collect import collect
 from binance_archive_kit.display.background import run
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.display.render import counted
-from binance_archive_kit.download.collect import collect
 from binance_archive_kit.download.events import MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import (

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from binance_archive_kit.download.collect import acollect
+from binance_archive_kit.collection.collect import acollect
 from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import (

@@ -29,7 +29,7 @@ from prefect.runtime import flow_run
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.annotations import quote
 
-from binance_archive_kit.download.collect import acollect
+from binance_archive_kit.collection.collect import acollect
 from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.ledger import Clock
 from binance_archive_kit.download.result import CollectionResult

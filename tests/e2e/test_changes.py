@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.download.collect import collect
+from binance_archive_kit.collection.collect import collect
 from binance_archive_kit.planning.planner import plan
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import (

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.download.collect import collect
+from binance_archive_kit.collection.collect import collect
 from binance_archive_kit.errors import (
     ArchiveKitError,
     ArchiveKitWarning,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.download.collect import collect
+from binance_archive_kit.collection.collect import collect
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ListingError, WorkflowError
 from binance_archive_kit.planning.config import CollectionConfig

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit
+from binance_archive_kit.collection.collect import acollect, collect
 from binance_archive_kit.download import s5cmd
-from binance_archive_kit.download.collect import acollect, collect
 from binance_archive_kit.planning.config import CollectionConfig
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import DAYS, SYMBOLS, Bucket, many_klines, zips_of
@@ -41,7 +41,7 @@ LONG = 60.0
 CHILD = """\
 import signal, sys
 from binance_archive_kit.download import s5cmd
-from binance_archive_kit.download.collect import collect
+from binance_archive_kit.collection.collect import collect
 from binance_archive_kit.planning.config import CollectionConfig
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it was ignored before

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from binance_archive_kit.download.collect import collect
+from binance_archive_kit.collection.collect import collect
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import FIRST, daily_klines, kline_key, zips_of
 from tests.support.checks import assert_holds

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from binance_archive_kit.archive.keys import ObjectKey
-from binance_archive_kit.download.collect import collect
+from binance_archive_kit.collection.collect import collect
 from binance_archive_kit.planning.config import CollectionConfig
 from tests.support.checks import assert_holds, assert_nothing_staged, files_of
 from tests.support.s3_server import LocalS3

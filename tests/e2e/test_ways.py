@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from binance_archive_kit.archive import endpoint as environment
-from binance_archive_kit.download.collect import collect
+from binance_archive_kit.collection.collect import collect
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import daily_klines, zips_of
 from tests.support.checks import assert_holds, assert_no_downloader, reasons_of

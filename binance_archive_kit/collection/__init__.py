@@ -1,0 +1,1 @@
+"""Collect a request: on this machine, or spread over many workers."""
