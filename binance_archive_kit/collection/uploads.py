@@ -147,4 +147,4 @@ def prefixes_of(keys: Iterable[str]) -> list[str]:
     folders: dict[str, list[str]] = {}
     for key in keys:
         folders.setdefault(prefix_of(key), []).append(key)
-    return [commonprefix([min(each), max(each)]) for each in folders.values()]
+    return [commonprefix([min(each), max(each)]) for each in folders.values()]  # noqa: RUF071

@@ -88,9 +88,9 @@ class Proofs:
         if proof is None:
             return error
         try:
-            with self._store.open_file(file.path) as opened:
+            with self._store.open_file(file) as opened:
                 same = hash_file(opened) == proof.sha256
-            replaced = not proof.is_of(self._store.stamp(file.path))
+            replaced = not proof.is_of(self._store.stamp(file))
         except OSError:
             return error
         if same or replaced:
@@ -239,7 +239,7 @@ class FileLookup(Notes):
     def _look(self, file: StoredFile) -> StoredFile | None:
         """Return a file as it is on disk now; None if it is gone."""
         try:
-            stamp = self._context.store.stamp(file.path)
+            stamp = self._context.store.stamp(file)
         except OSError:
             return None
         return file if stamp == file.stamp else replace(file, stamp=stamp)

@@ -242,7 +242,7 @@ class Unzipper:
         if not task.file.is_zip:
             return self._text(task, self._bare(task.file))
         try:
-            packed = self._store.read_file(name)
+            packed = self._store.read_file(task.file)
             member = _member(packed, len(packed), task.file)
             if member.size > SMALL_TEXT:
                 raise LargeText
@@ -311,7 +311,7 @@ class Unzipper:
         """Yield the bytes of a file's csv."""
         name = file.path
         try:
-            with self._store.open_file(name) as opened:
+            with self._store.open_file(file) as opened:
                 length = opened.seek(0, os.SEEK_END)
                 opened.seek(0)
                 if file.form is Form.ZIP:

@@ -128,8 +128,8 @@ class Store:
         """Return the final path of the object with this key."""
         return self.root / self.locations.location(key)
 
-    def read_file(self, location: str) -> bytes:
-        """Read a file at once, by its path inside the store.
+    def read_file(self, file: StoredFile) -> bytes:
+        """Read a file at once.
 
         Raises
         ------
@@ -137,24 +137,24 @@ class Store:
             If it is gone, or cannot be read.
         """
         # Without a file object, which for thousands of files takes longer.
-        file = os.open(f"{self.root}/{location}", os.O_RDONLY | _BINARY)
+        number = os.open(f"{self.root}/{file.path}", os.O_RDONLY | _BINARY)
         try:
-            size = os.fstat(file).st_size
-            data = os.read(file, size)
+            size = os.fstat(number).st_size
+            data = os.read(number, size)
             # Some network file systems return less at once.
-            while len(data) < size and (more := os.read(file, size - len(data))):
+            while len(data) < size and (more := os.read(number, size - len(data))):
                 data += more
             return data
         finally:
-            os.close(file)
+            os.close(number)
 
-    def open_file(self, location: str) -> BinaryIO:
+    def open_file(self, file: StoredFile) -> BinaryIO:
         """Open a file for reading at any place, without a buffer; an OSError if it is gone."""
-        return cast(BinaryIO, io.FileIO(f"{self.root}/{location}"))
+        return cast(BinaryIO, io.FileIO(f"{self.root}/{file.path}"))
 
-    def stamp(self, location: str) -> Stamp:
+    def stamp(self, file: StoredFile) -> Stamp:
         """Return the stamp that a file has now; an OSError if it is gone."""
-        return stamp_of(os.stat(f"{self.root}/{location}"))  # noqa: PTH116 -- of many
+        return stamp_of(os.stat(f"{self.root}/{file.path}"))  # noqa: PTH116 -- of many
 
     def free_bytes(self) -> int:
         """Return the bytes free on the disk of the store."""
