@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import DataType, Partition, read_market, read_names
+from binance_archive_kit.archive.enums import Partition, read_market, read_names
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.errors import (
