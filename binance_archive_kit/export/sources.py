@@ -17,7 +17,6 @@ from binance_archive_kit.query.pruning import Selection
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import slack_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder, packed_size
-from binance_archive_kit.storage.store import Store
 from binance_archive_kit.timestamps import next_month
 
 SOURCES_SCHEMA = pl.Schema(
@@ -135,7 +134,7 @@ def identify(engine: Engine, feed: FeedTable, folders: Sequence[StoredFolder]) -
     """Return each file by its path, with its digest if its proof is valid."""
     files = [file for stored in folders for file in stored.files]
     proven = engine.proven(feed, files)
-    proofs = Store(engine.root).records.proofs(*feed.prefixes) if proven else {}
+    proofs = engine.store.records.proofs(*feed.prefixes) if proven else {}
     found = {}
     for file in files:
         sha256 = proofs[file.key].sha256 if file.is_zip and file.key in proven else None

@@ -192,7 +192,7 @@ class Expected:
         for stored in folders:
             last = max(file.end for file in stored.files)
             expect(stored.folder.stream, stored.files[0].start, last)
-        for stream, span in Store(engine.root).records.selected_streams().items():
+        for stream, span in engine.store.records.selected_streams().items():
             expect(stream, *span).selected = True
         for key in _removed(engine, folders):
             expect(key.folder.stream, key.start, key.end).removed.append(key)
@@ -206,7 +206,7 @@ class Expected:
 def _removed(engine: Engine, folders: Sequence[StoredFolder]) -> Iterator[ObjectKey]:
     """Yield the objects that were collected and whose files are missing now."""
     present = {file.key for stored in folders for file in stored.files}
-    for key in sorted(Store(engine.root).collected() - present):
+    for key in sorted(engine.store.collected() - present):
         # A damaged record may name no object.
         with suppress(ValueError):
             yield ObjectKey.parse(key)

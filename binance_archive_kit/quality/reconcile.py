@@ -119,7 +119,7 @@ def _frames(
     engine: Engine, feed: FeedTable, tasks: Sequence[FileTask], columns: Sequence[str]
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of files, in the order of the files."""
-    chunks = ZipReader(engine.root, feed).chunks(
+    chunks = ZipReader(engine.store, feed).chunks(
         tasks, columns, lambda chunk: chunk.frame, workers=worker_count()
     )
     with closing(chunks):

@@ -43,7 +43,6 @@ from binance_archive_kit.reading.cadence import cadence_of
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.inventory import StoredFolder
-from binance_archive_kit.storage.store import Store
 from binance_archive_kit.timestamps import DAY, from_day_number, to_day_number, to_naive
 
 #: Source of a day before it is explained.
@@ -64,7 +63,7 @@ class Survey:
     def __init__(self, engine: Engine | None, matrix: Matrix, expected: Expected) -> None:
         self._engine = engine
         self._expected = expected
-        store = None if engine is None else Store(engine.root)
+        store = None if engine is None else engine.store
         self._explainer = DayExplainer(expected, matrix, store, self._last_day)
         self._progress = Progress()
         self._bar: Bar | None = None

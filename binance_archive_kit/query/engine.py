@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import DataType, Partition, read_market, read_names
+from binance_archive_kit.archive.enums import Partition, read_market, read_names
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.errors import (
@@ -127,13 +127,6 @@ _ATTEMPTS = 5
 _FEW_SYMBOLS = 24
 #: Selections of symbols whose entries are remembered.
 _REMEMBERED = 64
-#: Feeds of single events: their tables are built on request only, or when they are read again.
-_BIG = (
-    DataType.TRADES,
-    DataType.AGG_TRADES,
-    DataType.BOOK_TICKER,
-    DataType.BOOK_DEPTH,
-)
 STREAMS: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(("view", "market", "data_type", "partition", "symbol", "interval"), pl.String),
     **dict.fromkeys(("first", "last"), pl.Date),
@@ -161,6 +154,7 @@ class Engine:
 
     Attributes
     ----------
+    store : Store
     cache : StoreCache
     known : KnownFiles
     problems : dict of str to FileError
@@ -170,15 +164,15 @@ class Engine:
     """
 
     def __init__(self, root: str | Path, options: ReadOptions = _DEFAULTS) -> None:
-        self._store = Store.open(root)
-        self.root = self._store.root
+        self.store = Store.open(root)
+        self.root = self.store.root
         self.options = options
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
         self.cache = StoreCache(self.root, keep=options.cache, limit=options.cache_limit)
         self.known = self.cache.known
         skip = self._leave_out if options.on_error == "skip" else None
-        self._context = ScanContext(self._store, self.known, Partition(options.prefer), skip)
+        self._context = ScanContext(self.store, self.known, Partition(options.prefer), skip)
         #: The entries of tables that were last used, by table and symbols.
         self._tabled: dict[tuple[str, frozenset[str] | None], TabledFiles] = {}
         self._builder = TableBuilder(self._context, self.cache)
@@ -191,9 +185,7 @@ class Engine:
 
     def feeds(self) -> list[FeedTable]:
         """List the feeds that the store has files of."""
-        return [
-            self.feed(*name) for name in self._store.inventory.feeds() if name in load_schemas()
-        ]
+        return [self.feed(*name) for name in self.store.inventory.feeds() if name in load_schemas()]
 
     def matching_feeds(self, market: str | None, data_type: str | None) -> list[FeedTable]:
         """List the feeds of these names that the store has files of; None matches any.
@@ -243,7 +235,7 @@ class Engine:
         symbols : callable, optional
             Returns whether a symbol is needed; all by default.
         """
-        return self._store.inventory.names(feed.market, feed.data_type, symbols)
+        return self.store.inventory.names(feed.market, feed.data_type, symbols)
 
     def folders(
         self,
@@ -265,11 +257,11 @@ class Engine:
             Returns for a folder the test whether a file in it is needed, by its name; all are by
             default.
         """
-        return self._store.inventory.folders(feed.market, feed.data_type, symbols, matches, needed)
+        return self.store.inventory.folders(feed.market, feed.data_type, symbols, matches, needed)
 
     def skipped(self) -> list[SkippedFile]:
         """List the files that are not read because of their name or folder, with advice."""
-        return find_skipped(self._store.inventory)
+        return find_skipped(self.store.inventory)
 
     def skipped_hint(self, symbol: str = "") -> str:
         """Return a hint for a message about missing files; empty if no file is skipped.
@@ -401,9 +393,17 @@ class Engine:
     # Tables
 
     def build(
-        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
+        self,
+        market: str | None = None,
+        data_type: str | None = None,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        quiet: bool = False,
     ) -> TableUse:
-        """Build tables of all files, as `OpenStore.build` describes."""
+        """Build tables of all files, as `OpenStore.build` describes.
+
+        With `quiet`, shows no progress, and does not warn of bad files.
+        """
         feeds, names = self._files_to_build(market, data_type, symbols)
         self.cache.remove_old()
         missing: list[tuple[FeedTable, list[FileTask]]] = []
@@ -411,7 +411,7 @@ class Engine:
             tabled = self._tabled_of(feed, self.cache.tables.snapshot(feed))
             streams = self.folders(feed, lambda symbol: names is None or symbol in names)
             missing.append((feed, [task for each in streams for task in tabled.missing(each)]))
-        self._builder.build(missing)
+        self._builder.build(missing, quiet=quiet)
         return self.cache.use()
 
     def compact(self, feeds: Iterable[FeedTable]) -> None:
@@ -431,7 +431,7 @@ class Engine:
     ) -> tuple[list[FeedTable], set[str] | None]:
         """Return feeds, without a data type not those of single trades, and symbols (None: all)."""
         feeds = self.matching_feeds(market, data_type)
-        small = [feed for feed in feeds if data_type or feed.data_type not in _BIG]
+        small = [feed for feed in feeds if data_type or not feed.data_type.has_events]
         if symbols is None:
             return small, None
         known = {folder.symbol for feed in feeds for folder in self.names(feed)}
@@ -508,12 +508,12 @@ class Engine:
 
         Those that were moved since they were proven are hashed again, once, with progress.
         """
-        proofs = self._store.records.proofs(*feed.prefixes)
+        proofs = self.store.records.proofs(*feed.prefixes)
         # The proof of a zip says nothing about a csv file in its place.
         zips = [file for file in files if file.key in proofs and file.is_zip]
         proven = {file.key for file in zips if proofs[file.key].is_of(file.stamp)}
         moved = [file for file in zips if file.key not in proven]
-        return proven | rehash_moved(self._store.records, moved, proofs).keys()
+        return proven | rehash_moved(self.store.records, moved, proofs).keys()
 
     def _leave_out(self, error: FileError) -> None:
         """Leave a file out, with a warning."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -21,8 +20,8 @@ from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.proof import hash_file, raw_stamp, stamp_of
-from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord, Records
+from binance_archive_kit.storage.proof import hash_file
+from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
 from binance_archive_kit.storage.store import Store, rehash_moved
 from binance_archive_kit.timestamps import DAY, to_day_number
 
@@ -35,16 +34,17 @@ class Proofs:
 
     Parameters
     ----------
-    records : Records
+    store : Store
     files : callable, optional
         Returns all files that the scan needs. If one of them was moved since it was proven,
         so were the others, and they are hashed again together.
     """
 
     def __init__(
-        self, records: Records, files: Callable[[], Iterable[StoredFile]] | None = None
+        self, store: Store, files: Callable[[], Iterable[StoredFile]] | None = None
     ) -> None:
-        self._records = records
+        self._store = store
+        self._records = store.records
         self._files = files
         #: Since when records are looked up.
         self._as_of = time.time_ns()
@@ -88,9 +88,9 @@ class Proofs:
         if proof is None:
             return error
         try:
-            with (self._records.root / file.path).open("rb") as opened:
-                replaced = not proof.is_of(stamp_of(os.fstat(opened.fileno())))
+            with self._store.open_file(file) as opened:
                 same = hash_file(opened) == proof.sha256
+            replaced = not proof.is_of(self._store.stamp(file))
         except OSError:
             return error
         if same or replaced:
@@ -195,7 +195,7 @@ class FileLookup(Notes):
         self._known = context.known
         self._context = context
         self._feed = feed
-        self._proofs = Proofs(context.store.records, files)
+        self._proofs = Proofs(context.store, files)
         self._judging = threading.Lock()
 
     def current(
@@ -239,12 +239,10 @@ class FileLookup(Notes):
     def _look(self, file: StoredFile) -> StoredFile | None:
         """Return a file as it is on disk now; None if it is gone."""
         try:
-            stat = os.stat(f"{self._context.store.root}/{file.path}")  # noqa: PTH116 -- of many
+            stamp = self._context.store.stamp(file)
         except OSError:
             return None
-        if raw_stamp(stat) != file.stamp and (stamp := stamp_of(stat)) != file.stamp:
-            return replace(file, stamp=stamp)
-        return file
+        return file if stamp == file.stamp else replace(file, stamp=stamp)
 
     def expect(self, keys: Iterable[str]) -> None:
         """Look up the proofs of these files together."""
@@ -269,7 +267,7 @@ class FileLookup(Notes):
 
     def reader(self) -> ZipReader:
         """Return a reader of the feed."""
-        return ZipReader(self._context.store.root, self._feed, notes=self)
+        return ZipReader(self._context.store, self._feed, notes=self)
 
     def _check(self, file: StoredFile) -> None:
         """Raise if a file was rejected, or is no longer the proven one."""
@@ -390,7 +388,7 @@ class FileLookup(Notes):
         profiles: dict[str, FileProfile] = {}
         skip = self._context.skip or skip
         found = profile_files(
-            self._context.store.root, self._feed, tasks, workers=workers, skip=skip, notes=self
+            self._context.store, self._feed, tasks, workers=workers, skip=skip, notes=self
         )
         with closing(found):
             for group in found:

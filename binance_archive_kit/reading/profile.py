@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby, pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +46,7 @@ from binance_archive_kit.reading.values import (
     join_standing,
     merge_flaws,
 )
+from binance_archive_kit.storage.store import Store
 from binance_archive_kit.timestamps import DAY, HOUR, from_day_number
 
 #: Names of columns that no feed has.
@@ -268,7 +268,7 @@ class Profiler:
 
 
 def profile_files(
-    root: Path,
+    store: Store,
     feed: FeedTable,
     tasks: Sequence[FileTask],
     *,
@@ -280,8 +280,7 @@ def profile_files(
 
     Parameters
     ----------
-    root : Path
-        Root of the store.
+    store : Store
     feed : FeedTable
     tasks : sequence of FileTask
     workers : int
@@ -301,7 +300,7 @@ def profile_files(
     profiler = Profiler(feed)
     for interval, group in groupby(tasks, lambda task: task.folder.interval):
         cadence = cadence_of(feed.market, feed.data_type, interval)
-        reader = ZipReader(root, feed, profiler.filled, full=True, in_order=False, notes=notes)
+        reader = ZipReader(store, feed, profiler.filled, full=True, in_order=False, notes=notes)
         chunks = reader.chunks(
             list(group), profiler.columns, profiler.profile_chunk, workers=workers, skip=skip
         )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any, TypeVar
 
 from binance_archive_kit.errors import FileError
@@ -20,6 +19,7 @@ from binance_archive_kit.reading.file_stats import FileTask, Irregularity
 from binance_archive_kit.reading.large_files import LargeFiles
 from binance_archive_kit.reading.parallel import OrderedPool
 from binance_archive_kit.reading.unzip import SMALL_TEXT, LargeText, Unzipper
+from binance_archive_kit.storage.store import Store
 
 T = TypeVar("T")
 
@@ -50,8 +50,7 @@ class ZipReader:
 
     Parameters
     ----------
-    root : Path
-        Root of the store.
+    store : Store
     feed : FeedTable
     filled : collection of str
         Columns without empty fields, among those that are read; the time always is one.
@@ -67,7 +66,7 @@ class ZipReader:
 
     def __init__(
         self,
-        root: Path,
+        store: Store,
         feed: FeedTable,
         filled: Collection[str] = (),
         *,
@@ -80,7 +79,7 @@ class ZipReader:
         self._full = full
         self._in_order = in_order and feed.schema.sorted
         self._notes = notes or Notes()
-        self._unzipper = Unzipper(root, feed.schema)
+        self._unzipper = Unzipper(store, feed.schema)
 
     def chunks(
         self,

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -26,6 +25,7 @@ from binance_archive_kit.archive.schemas import Schema, load_schemas
 from binance_archive_kit.errors import NoAccess, UnreadableZip, WrongColumns
 from binance_archive_kit.reading.file_stats import FileTask, Irregularity
 from binance_archive_kit.storage.inventory import Form, StoredFile
+from binance_archive_kit.storage.store import Store
 from binance_archive_kit.storage.zips import (
     BadMemberError,
     Member,
@@ -70,8 +70,6 @@ _READ = 1 << 20
 _LARGE = 24 << 20
 #: Bytes that are counted at once, so that they stay in the processor's cache.
 _BLOCK = 1 << 18
-#: Flag of files whose bytes are not to be changed; only Windows has it.
-_BINARY = getattr(os, "O_BINARY", 0)
 _NEWLINE, _COMMA, _NINE, _LETTER_E = b"\n,9e"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_ENDS = (b"\n\n", b"\n\r\n")
@@ -216,14 +214,13 @@ class Unzipper:
 
     Parameters
     ----------
-    root : Path
-        Root of the store.
+    store : Store
     schema : Schema
         Of the feed.
     """
 
-    def __init__(self, root: Path, schema: Schema) -> None:
-        self._root = root
+    def __init__(self, store: Store, schema: Schema) -> None:
+        self._store = store
         self._schema = schema
         dtypes = [column.dtype for column in schema.kept]
         #: How many columns hold True and False; None if another column holds text.
@@ -245,7 +242,7 @@ class Unzipper:
         if not task.file.is_zip:
             return self._text(task, self._bare(task.file))
         try:
-            packed = _read_file(f"{self._root}/{name}")
+            packed = self._store.read_file(task.file)
             member = _member(packed, len(packed), task.file)
             if member.size > SMALL_TEXT:
                 raise LargeText
@@ -314,8 +311,9 @@ class Unzipper:
         """Yield the bytes of a file's csv."""
         name = file.path
         try:
-            with (self._root / name).open("rb", buffering=0) as opened:
-                length = os.fstat(opened.fileno()).st_size
+            with self._store.open_file(file) as opened:
+                length = opened.seek(0, os.SEEK_END)
+                opened.seek(0)
                 if file.form is Form.ZIP:
                     yield from inflated(opened, _member(opened, length, file))
                 elif file.form is Form.GZIP:
@@ -492,20 +490,6 @@ def _count(body: bytes, letter: int) -> int:
 
 def _letters(body: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(body, np.uint8)
-
-
-def _read_file(path: str) -> bytes:
-    """Read a file at once; without a file object, which for thousands of files takes longer."""
-    file = os.open(path, os.O_RDONLY | _BINARY)
-    try:
-        size = os.fstat(file).st_size
-        data = os.read(file, size)
-        # Some network file systems return less at once.
-        while len(data) < size and (more := os.read(file, size - len(data))):
-            data += more
-        return data
-    finally:
-        os.close(file)
 
 
 def _member(file: BinaryIO | bytes, length: int, stored: StoredFile) -> Member:

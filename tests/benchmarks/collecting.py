@@ -32,7 +32,7 @@ from pathlib import Path
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, Stream
-from binance_archive_kit.download.batches import binary
+from binance_archive_kit.storage.s5cmd_process import binary
 
 BUCKET = "data.binance.vision"
 START, DAYS = date(2023, 1, 1), 400

@@ -15,7 +15,10 @@ from tests.support.bucket import FIRST
 from tests.support.checks import assert_no_downloader, assert_nothing_staged
 from tests.support.faults import Rule
 from tests.support.prefect_server import prefect_server, served_minutely
+from tests.support.s3_bucket import bucket, s3_endpoint, s3_url
 from tests.support.s3_server import LocalS3
+
+__all__ = ["bucket", "prefect_server", "s3_endpoint", "s3_url", "served_minutely"]
 
 Serve = Callable[..., LocalS3]
 Ask = Callable[..., CollectionConfig]

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support.s3_bucket import bucket, s3_endpoint, s3_url
+
+__all__ = ["bucket", "s3_endpoint", "s3_url"]
+
 settings.register_profile("unit", deadline=None, derandomize=True, database=None)
 settings.load_profile("unit")
 

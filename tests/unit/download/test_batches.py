@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import shlex
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -22,7 +21,6 @@ from binance_archive_kit.download.batches import (
     MOST_WORKERS,
     Command,
     Copy,
-    binary,
     choose_workers,
     make_batches,
 )
@@ -342,15 +340,3 @@ def test_workers_are_within_bounds(sizes: list[int | None], wanted: int | None) 
 )
 def test_workers(sizes: list[int | None], wanted: int | None, workers: int) -> None:
     assert choose_workers(sizes, wanted) == workers
-
-
-# The binary
-
-
-def test_the_binary_is_not_the_wrapper() -> None:
-    path = binary()
-    assert path.is_absolute()
-    assert os.access(path, os.X_OK)
-    assert path.read_bytes()[:2] != b"#!"
-    said = subprocess.run([path, "version"], capture_output=True, text=True, timeout=20, check=True)
-    assert said.stdout.startswith("v2.")

@@ -261,7 +261,7 @@ def test_real_readers_and_every_type(tmp_path: Path, name: str, decimals: bool) 
     feed = feed_table(keys[0].folder.market, keys[0].folder.data_type, decimals=decimals)
     folders = Store.open(tmp_path).inventory.folders(feed.market, feed.data_type)
     tasks = [FileTask(file, held) for held in folders for file in held.files]
-    reader = ZipReader(tmp_path, feed)
+    reader = ZipReader(Store(tmp_path), feed)
 
     def read(some: Sequence[FileTask]) -> Iterator[Chunk]:
         return reader.chunks(some, feed.arrow.names, lambda chunk: chunk, workers=1)

@@ -1,0 +1,213 @@
+"""A prefix of a bucket: every operation against a server, odd names, and errors with advice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from binance_archive_kit.errors import ConfigurationError, StoreError
+from binance_archive_kit.storage.bucket import Bucket, BucketObject, object_of, stamp_of_object
+from tests.support.s3_bucket import BUCKET
+
+ODD = [
+    "a b/c'd.txt",
+    "ä/币安 人生.txt",
+    "[x]/{y}$(z)&.txt",
+    'q"uote/`tick`;rm.txt',
+    "per%20cent+plus",
+]
+
+
+def test_write_read_list(bucket: Bucket) -> None:
+    assert bucket.list("") == []
+    for number, key in enumerate(ODD):
+        bucket.write(key, b"x" * number)
+        assert bucket.read(key) == b"x" * number
+    expected = sorted((key, number) for number, key in enumerate(ODD))
+    assert [(found.key, found.size) for found in bucket.list("")] == expected
+    assert [(found.key, found.size) for found in bucket.list_etags("")] == expected
+    assert bucket.list("[x]/") == [BucketObject("[x]/{y}$(z)&.txt", 2)]
+
+
+def test_etags(bucket: Bucket) -> None:
+    bucket.write("a", b"hello")
+    [found] = bucket.list_etags("")
+    # One PUT: the ETag is an MD5.
+    assert found == ("a", 5, hashlib.md5(b"hello", usedforsecurity=False).hexdigest())
+    assert bucket.stat(["a", "b"]) == {"a": found}
+    with bucket.open("a") as file:
+        assert object_of("a", file) == found
+        assert file.seek(3) == 3
+        assert file.read() == b"lo"
+    bucket.write("a", b"olleh")
+    [other] = bucket.list_etags("")
+    assert stamp_of_object(found).size == stamp_of_object(other).size
+    assert not stamp_of_object(found).agrees(stamp_of_object(other))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "p", "with space/and 'quotes'", "ä/币", "[a]/{b}", "a//", "~"]
+)
+def test_prefixes(s3_url: str, prefix: str, tmp_path: Path) -> None:
+    bucket = Bucket.parse(f"{s3_url}/{prefix}")
+    source = tmp_path / "so*rce 'x'"
+    source.write_bytes(b"bytes")
+    assert bucket.upload(dict.fromkeys(ODD, source)) == {}
+    assert [found.key for found in bucket.list_etags("")] == sorted(ODD)
+    targets = {key: tmp_path / f"{number}" for number, key in enumerate(ODD)}
+    assert bucket.download(targets) == {}
+    assert {path.read_bytes() for path in targets.values()} == {b"bytes"}
+    bucket.remove([*ODD, "never"])
+    assert bucket.list("") == []
+    bucket.remove([])
+
+
+def test_a_sibling_is_not_below_the_prefix(s3_url: str) -> None:
+    Bucket.parse(f"{s3_url}/ab").write("x", b"1")
+    assert Bucket.parse(f"{s3_url}/a").list("") == []
+    assert Bucket.parse(f"{s3_url}/a").list_etags("") == []
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("s3://", "URL of a bucket"),
+        ("s3://ab", "URL of a bucket"),
+        ("gs://bucket/x", "URL of a bucket"),
+        ("s3://bucket/a*b", "wildcard"),
+        ("s3://bucket/a?b", "wildcard"),
+        ("s3://bucket/a/../b", "'..'"),
+        ("s3://bucket//a", "empty part"),
+        ("s3://bucket/a\nrm x", "control characters"),
+        ("s3://KEY:hunter2@bucket/a", "credentials"),
+        ("s3://bu cket/a", "URL of a bucket"),
+    ],
+)
+def test_invalid_urls(url: str, word: str) -> None:
+    with pytest.raises(ConfigurationError, match="output_directory") as raised:
+        Bucket.parse(url)
+    assert word in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_pickle_has_only_the_url(bucket: Bucket) -> None:
+    data = pickle.dumps(bucket)
+    assert b"secret" not in data
+    assert b"tester" not in data
+    assert pickle.loads(data) == bucket
+    assert repr(bucket) == f"Bucket({bucket.url!r})"
+
+
+def test_absent_objects(bucket: Bucket, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such object"):
+        bucket.read("none")
+    [(key, reason)] = bucket.download({"none": tmp_path / "x"}).items()
+    assert key == "none"
+    assert "404" in reason
+    [(key, reason)] = bucket.upload({"a": tmp_path / "none"}).items()
+    assert key == "a"
+    assert str(tmp_path) in reason
+
+
+# Errors
+
+
+def failures(bucket: Bucket, path: Path) -> list[str]:
+    """Return the messages of all ways to fail."""
+    path.write_bytes(b"x")
+    messages = [*bucket.upload({"a": path}).values()]
+    for call in (
+        lambda: bucket.list(""),
+        lambda: bucket.list_etags("data/"),
+        lambda: bucket.write("a", b"x"),
+        lambda: bucket.remove(["a"]),
+    ):
+        with pytest.raises(StoreError) as raised:
+            call()
+        messages.append(str(raised.value))
+    assert len(messages) == 5
+    assert all(message.startswith(bucket.url) for message in messages)
+    assert not any("not-a-real-secret" in message for message in messages)
+    return messages
+
+
+def test_no_such_bucket(s3_url: str, tmp_path: Path) -> None:
+    for message in failures(Bucket.parse("s3://absent-bucket/x"), tmp_path / "a"):
+        assert "there is no such bucket; create it" in message
+
+
+def test_nothing_answers(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        for message in failures(bucket, tmp_path / "a"):
+            assert f"{url}: nothing answers there" in message
+            assert "AWS_ENDPOINT_URL_S3" in message
+
+
+def test_no_credentials(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    # This server takes unsigned requests, so that only s5cmd, which sends none, complains.
+    file = tmp_path / "a"
+    file.write_bytes(b"x")
+    [uploading] = bucket.upload({"a": file}).values()
+    with pytest.raises(StoreError) as raised:
+        bucket.list_etags("")
+    for message in (uploading, str(raised.value)):
+        assert "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET" in message
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+def test_invalid_endpoints(name: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    monkeypatch.setenv(name, "http://me:hunter2@127.0.0.1:1")
+    with pytest.raises(ConfigurationError, match=name) as raised:
+        bucket.list("")
+    assert "hunter2" not in str(raised.value)
+
+
+def test_the_endpoint_of_the_archive_is_another(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_ENDPOINT_URL", "http://127.0.0.1:1")
+    bucket.write("a", b"x")
+    assert [found.key for found in bucket.list_etags("")] == ["a"]
+
+
+# Processes
+
+_USE = """
+import os, sys
+from binance_archive_kit.storage.bucket import Bucket
+bucket = Bucket.parse(sys.argv[1])
+bucket.write("parent", b"p")
+child = os.fork()
+if not child:
+    bucket.write("child", bucket.read("parent") * 2)
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+assert bucket.read("child") == b"pp"
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_can_use_the_bucket_and_the_end_is_silent(s3_url: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", _USE, s3_url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert Bucket.parse(s3_url).name == BUCKET
