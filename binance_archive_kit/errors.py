@@ -33,7 +33,8 @@
         ├── BadChecksum         checksum_unreadable  the ``.CHECKSUM`` object has no digest
         ├── BadZip              bad_zip              not a zip with one intact csv member
         ├── DiskFull            disk_full            no space left to write
-        └── TransferFailed      transfer_failed      any other error of s5cmd
+        ├── TransferFailed      transfer_failed      any other error of s5cmd
+        └── NotUploaded         upload_failed        the bucket of the store did not take it
 
     ArchiveKitWarning (UserWarning)       the work continues, but not quite as asked
 """
@@ -283,6 +284,10 @@ class DiskFull(ObjectError, reason="disk_full"):
 
 class TransferFailed(ObjectError, reason="transfer_failed"):
     """s5cmd reported another error."""
+
+
+class NotUploaded(ObjectError, reason="upload_failed", retryable=True):
+    """The bucket of the store did not take the proven bytes; the next collection tries again."""
 
 
 class FileError(ArchiveKitError):

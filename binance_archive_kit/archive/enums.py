@@ -112,7 +112,19 @@ class DataType(StrEnum):
         """
         return self in _KLINE_FAMILY
 
+    @property
+    def has_events(self) -> bool:
+        """Whether files have single events, and so very many rows, instead of regular values.
 
+        >>> DataType.TRADES.has_events, DataType.METRICS.has_events
+        (True, False)
+        """
+        return self in _EVENTS
+
+
+_EVENTS = frozenset(
+    {DataType.TRADES, DataType.AGG_TRADES, DataType.BOOK_TICKER, DataType.BOOK_DEPTH}
+)
 _KLINE_FAMILY = frozenset(
     {
         DataType.KLINES,

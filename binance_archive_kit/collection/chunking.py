@@ -21,15 +21,7 @@ _PER_WORKER = 4
 _FEWEST_CHUNKS, _FEWEST_OBJECTS = 4, 128
 #: Bytes of an object whose size is not listed: of single events, and of others.
 _LARGE, _SMALL = 16 << 20, 64 << 10
-_EVENTS = [
-    kind.value
-    for kind in (
-        DataType.TRADES,
-        DataType.AGG_TRADES,
-        DataType.BOOK_TICKER,
-        DataType.BOOK_DEPTH,
-    )
-]
+_EVENTS = [kind.value for kind in DataType if kind.has_events]
 #: The end of a key that wildcards replace: see `download.batches`.
 _TAIL = len("01.zip")
 
@@ -43,18 +35,23 @@ class Chunk:
     rows : list of int
         Rows of the plan. Where a wildcard could match objects that are kept, these are among
         them, so that it is not used.
-    count : int
-        Number of objects to fetch or to prove.
+    needed : list of int
+        Those of them to fetch or to prove.
     size : int
-        Their bytes; estimated for objects that were not listed.
+        Bytes of the needed objects; estimated for those that were not listed.
     days : DateRange or None
         Their days, if a wildcard for a longer period would match objects of other chunks.
     """
 
     rows: list[int]
-    count: int
+    needed: list[int]
     size: int
     days: DateRange | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of needed objects."""
+        return len(self.needed)
 
     def plan(self, whole: Plan) -> Plan:
         """Return the plan of the chunk."""
@@ -75,11 +72,6 @@ def make_chunks(plan: Plan) -> list[Chunk]:
     fair = -(-int(groups["count"].sum()) // _FEWEST_CHUNKS)
     most = max(min(_PER_WORKER * workers, fair), _FEWEST_OBJECTS)
     return [*_fill(_pieces(groups, plan.frame, most), most)]
-
-
-def largest(chunks: list[Chunk]) -> int:
-    """Return the bytes of the largest chunk; 0 without chunks."""
-    return max((chunk.size for chunk in chunks), default=0)
 
 
 def _groups(frame: pl.DataFrame) -> pl.DataFrame:
@@ -114,13 +106,13 @@ def _pieces(groups: pl.DataFrame, frame: pl.DataFrame, most: int) -> Iterator[Ch
     columns = ("first", "length", "count", "bytes", "sizes")
     for first, length, count, size, sizes in groups.select(columns).iter_rows():
         rows = [*range(first, first + length)]
-        if size <= MOST_BYTES and count <= most:
-            yield Chunk(rows, count, size)
-            continue
         needed = [(row, each) for row, each in zip(rows, sizes, strict=True) if each is not None]
+        if size <= MOST_BYTES and count <= most:
+            yield Chunk(rows, [row for row, _ in needed], size)
+            continue
         for row, each in needed:
             days = DateRange(start=frame["start"][row], end=frame["end"][row])
-            yield Chunk([row], 1, each, days)
+            yield Chunk([row], [row], each, days)
 
 
 def _fill(pieces: Iterator[Chunk], most: int) -> Iterator[Chunk]:
@@ -149,4 +141,4 @@ def _join(a: Chunk, b: Chunk) -> Chunk:
     days = a.days
     if a.days is not None and b.days is not None:
         days = DateRange(start=a.days.start, end=b.days.end)
-    return Chunk([*a.rows, *b.rows], a.count + b.count, a.size + b.size, days)
+    return Chunk([*a.rows, *b.rows], [*a.needed, *b.needed], a.size + b.size, days)

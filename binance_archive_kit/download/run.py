@@ -6,6 +6,9 @@ import asyncio
 import errno
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from binance_archive_kit.archive.absence import Reason
 from binance_archive_kit.archive.keys import prefix_of
@@ -28,6 +31,7 @@ from binance_archive_kit.errors import (
 from binance_archive_kit.planning.plan import Action, Plan, PlanReason
 from binance_archive_kit.planning.planner import PlanningContext
 from binance_archive_kit.planning.symbol_lists import record_symbols
+from binance_archive_kit.storage.records import Records
 from binance_archive_kit.storage.store import HASHING, MovedFile, Store, rehash
 
 
@@ -69,22 +73,8 @@ class Run:
         ConfigurationError, DiskSpaceError, StoreError
             If the store cannot be written.
         """
-        try:
+        with disk_errors(self._store.root, self._plan.config.output_directory):
             return await self._run()
-        except OSError as error:
-            root = self._store.root
-            if error.errno in NO_ROOM:
-                raise DiskSpaceError(
-                    f"output_directory: the disk of {root} is full, in bytes or in files "
-                    "(inodes); free some space"
-                ) from None
-            if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-                folder = str(self._plan.config.output_directory)
-                raise ConfigurationError(
-                    f"output_directory: {folder!r} cannot be written: {error.filename}: "
-                    f"{disk_advice(error.errno)}"
-                ) from None
-            raise disk_error(error, root) from None
 
     async def _run(self) -> CollectionResult:
         plan = self._plan
@@ -98,12 +88,7 @@ class Run:
         await self._hash_moved()
         if len(plan.rows_to_fetch()) or len(self._ledger.pending(plan.rows_to_prove())):
             await self._transfer()
-        self._ledger.close()
-        result = CollectionResult(plan, self._ledger)
-        self._record_missing(result)
-        if result.outcome == "failed":
-            raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
-        return result
+        return finish(plan, self._ledger, self._store.records)
 
     async def _transfer(self) -> None:
         watch = asyncio.ensure_future(self._watch_arrivals())
@@ -170,17 +155,54 @@ class Run:
         except FileNotFoundError:  # removed since the plan was made
             return 0
 
-    def _record_missing(self, result: CollectionResult) -> None:
-        present = self._ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)
-        begins = (a for a in result.unavailable if a.reason is Reason.BEFORE_FIRST)
-        try:
-            self._store.records.record_missing(
-                (*result.missing, *begins), self._plan.frame["key"].filter(present)
-            )
-        except ArchiveKitError as error:
-            warnings.warn(
-                f"the objects missing from the archive could not be recorded ({error}); reports "
-                "without a listing do not show them as missing",
-                ArchiveKitWarning,
-                stacklevel=2,
-            )
+
+@contextmanager
+def disk_errors(root: Path, folder: object) -> Iterator[None]:
+    """Convert errors of the disk that holds a store.
+
+    Parameters
+    ----------
+    root : Path
+    folder : object
+        As the user named it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskSpaceError(
+                f"output_directory: the disk of {root} is full, in bytes or in files "
+                "(inodes); free some space"
+            ) from None
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise ConfigurationError(
+                f"output_directory: {str(folder)!r} cannot be written: {error.filename}: "
+                f"{disk_advice(error.errno)}"
+            ) from None
+        raise disk_error(error, root) from None
+
+
+def finish(plan: Plan, ledger: Ledger, records: Records) -> CollectionResult:
+    """Close the ledger of a run, record what the archive lacks, and return the result.
+
+    Raises
+    ------
+    WorkflowError
+        If every object failed, and there was one at least.
+    """
+    ledger.close()
+    result = CollectionResult(plan, ledger)
+    present = ledger.rows_in(State.DOWNLOADED, State.KEPT, State.FAILED)
+    begins = (a for a in result.unavailable if a.reason is Reason.BEFORE_FIRST)
+    try:
+        records.record_missing((*result.missing, *begins), plan.frame["key"].filter(present))
+    except ArchiveKitError as error:
+        warnings.warn(
+            f"the objects missing from the archive could not be recorded ({error}); reports "
+            "without a listing do not show them as missing",
+            ArchiveKitWarning,
+            stacklevel=2,
+        )
+    if result.outcome == "failed":
+        raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
+    return result

@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from binance_archive_kit.archive.enums import DataType, Partition, read_market, read_names
+from binance_archive_kit.archive.enums import Partition, read_market, read_names
 from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.archive.schemas import load_schemas, read_feed
 from binance_archive_kit.errors import (
@@ -127,13 +127,6 @@ _ATTEMPTS = 5
 _FEW_SYMBOLS = 24
 #: Selections of symbols whose entries are remembered.
 _REMEMBERED = 64
-#: Feeds of single events: their tables are built on request only, or when they are read again.
-_BIG = (
-    DataType.TRADES,
-    DataType.AGG_TRADES,
-    DataType.BOOK_TICKER,
-    DataType.BOOK_DEPTH,
-)
 STREAMS: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(("view", "market", "data_type", "partition", "symbol", "interval"), pl.String),
     **dict.fromkeys(("first", "last"), pl.Date),
@@ -400,9 +393,17 @@ class Engine:
     # Tables
 
     def build(
-        self, market: str | None, data_type: str | None, symbols: str | Iterable[str] | None
+        self,
+        market: str | None = None,
+        data_type: str | None = None,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        quiet: bool = False,
     ) -> TableUse:
-        """Build tables of all files, as `OpenStore.build` describes."""
+        """Build tables of all files, as `OpenStore.build` describes.
+
+        With `quiet`, shows no progress, and does not warn of bad files.
+        """
         feeds, names = self._files_to_build(market, data_type, symbols)
         self.cache.remove_old()
         missing: list[tuple[FeedTable, list[FileTask]]] = []
@@ -410,7 +411,7 @@ class Engine:
             tabled = self._tabled_of(feed, self.cache.tables.snapshot(feed))
             streams = self.folders(feed, lambda symbol: names is None or symbol in names)
             missing.append((feed, [task for each in streams for task in tabled.missing(each)]))
-        self._builder.build(missing)
+        self._builder.build(missing, quiet=quiet)
         return self.cache.use()
 
     def compact(self, feeds: Iterable[FeedTable]) -> None:
@@ -430,7 +431,7 @@ class Engine:
     ) -> tuple[list[FeedTable], set[str] | None]:
         """Return feeds, without a data type not those of single trades, and symbols (None: all)."""
         feeds = self.matching_feeds(market, data_type)
-        small = [feed for feed in feeds if data_type or feed.data_type not in _BIG]
+        small = [feed for feed in feeds if data_type or not feed.data_type.has_events]
         if symbols is None:
             return small, None
         known = {folder.symbol for feed in feeds for folder in self.names(feed)}

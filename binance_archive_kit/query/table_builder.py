@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -45,8 +45,12 @@ class TableBuilder:
         #: Files that cannot be read, by their path; nor are these tried again.
         self._bad: dict[str, FileError] = {}
 
-    def build(self, missing: Sequence[tuple[FeedTable, Sequence[FileTask]]]) -> None:
+    def build(
+        self, missing: Sequence[tuple[FeedTable, Sequence[FileTask]]], *, quiet: bool = False
+    ) -> None:
         """Build tables of files, feed by feed; show the progress. Warn of bad files.
+
+        With `quiet`, only builds.
 
         Raises
         ------
@@ -54,10 +58,11 @@ class TableBuilder:
             If the tables cannot be written.
         """
         self._bad.clear()
-        with self._shown(sum(len(files) for _, files in missing)) as done:
+        count = sum(len(files) for _, files in missing)
+        with nullcontext(_uncounted) if quiet else self._shown(count) as done:
             for feed, files in missing:
                 self._build(feed, files, done, wait=True)
-        for error in [*self._bad.values()][:1]:
+        for error in [] if quiet else [*self._bad.values()][:1]:
             warn_user(f"{counted(len(self._bad), 'invalid file')} left out of the tables: {error}")
 
     def build_if_repeated(self, feed: FeedTable, steps: Iterable[ScanStep]) -> bool:
@@ -168,3 +173,7 @@ def _are_many(files: Sequence[FileTask]) -> bool:
 
 def _same(chunk: Chunk) -> Chunk:
     return chunk
+
+
+def _uncounted(count: int) -> None:
+    """Count nothing."""

@@ -28,7 +28,7 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _REGION = "us-east-1"
 #: Seconds for a connection to be made.
 _CONNECT = 10.0
-_RETRIES = 5
+_RETRIES = 2
 _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 #: Patterns in messages of s5cmd and Arrow, and advice; the first match counts.

@@ -50,13 +50,14 @@ def check(plan: Plan) -> list[Chunk]:
     chunks = make_chunks(plan)
     rows = [row for chunk in chunks for row in chunk.rows]
     assert len(set(rows)) == len(rows)
-    assert set(needed(plan)) <= set(rows)
+    assert sorted(needed(plan)) == [row for chunk in chunks for row in chunk.needed]
     assert rows == sorted(rows)
     everything = plan.frame["key"].to_list()
     for chunk in chunks:
         part = chunk.plan(plan)
         assert part.frame.equals(plan.frame[chunk.rows])
-        assert chunk.count == len(needed(part)) > 0
+        assert chunk.needed == sorted(chunk.rows[row] for row in needed(part))
+        assert chunk.count > 0
         assert chunk.size <= MOST_BYTES or chunk.count == 1
         fetched = set(part.rows_to_fetch()["key"])
         objects = zip(part.frame["key"], part.frame["key"].is_in(list(fetched)), strict=True)
