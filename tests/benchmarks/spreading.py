@@ -210,6 +210,7 @@ def kill_half_way(setting: Setting, output: str, pids: list[int]) -> dict[str, s
     got = set(setting.fetched())
     flight = got - proven(output)
     os.kill(pids[0], signal.SIGKILL)
+    time.sleep(1)  # until a pool of processes has ended the others, too
     for pid in pids[1:]:
         os.kill(pid, signal.SIGCONT)
     print(f"  killed after {len(got):,} objects", flush=True)
@@ -350,7 +351,7 @@ count = int(sys.argv[1])
 config = bak.CollectionConfig(
     markets=["spot"], symbols=[f"C{at:05d}USDT" for at in range(count)], data_types=["klines"],
     intervals={"klines": ["1m", "5m"]}, date_range={"start": "2020-01-01", "end": "2024-12-31"},
-    output_directory="s3://bucket/prefix", endpoint_url="http://127.0.0.1:9",
+    output_directory="nowhere", endpoint_url="http://127.0.0.1:9",
 )
 started = time.perf_counter()
 shards = objects = longest = 0
