@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from binance_archive_kit.collection.bucket_run import BucketRun
 from binance_archive_kit.display.background import run, run_async
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog, MetricsCollector
@@ -38,7 +39,9 @@ def collect(
     """Download the requested files that the archive has, and prove every one.
 
     A file gets its final name, ``output_directory`` / its archive key, only when it is proven.
-    If a run is interrupted at any moment, the next call continues where it stopped.
+    On their way to a bucket (``s3://bucket/prefix``), files are proven on the local disk, of which
+    a few hundred megabytes are used; listing the bucket confirms that they have arrived. If a run
+    is interrupted at any moment, the next call continues where it stopped.
 
     Parameters
     ----------
@@ -132,7 +135,8 @@ def _prepare(
             clock = Clock()
             plan = given if given is not None else await context.plan(progress)
             events.tasks_planned(plan)
-            result = await Run(plan, context, progress, events, clock).run()
+            kind = BucketRun if isinstance(plan.config.output_directory, str) else Run
+            result = await kind(plan, context, progress, events, clock).run()
             events.run_finished(result)
         return result
 

@@ -49,6 +49,8 @@ from binance_archive_kit.planning.symbol_lists import (
     select_symbols,
     without_dead,
 )
+from binance_archive_kit.storage.base_store import BaseStore
+from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.store import Store
 
@@ -115,14 +117,16 @@ def check(config: CollectionConfig) -> None:
     PlanningContext.read(config, warn=False)
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a folder exists or can be created, without creating it.
+def check_folder(folder: Path | str) -> None:
+    """Check that a folder exists or can be created, without creating it. Accepts any URL.
 
     Raises
     ------
     ConfigurationError
         If it cannot be a folder.
     """
+    if isinstance(folder, str):
+        return
     # The path of the working directory is part of s5cmd's commands.
     whole = read_path("output_directory", find_path("output_directory", folder).absolute())
     for path in (whole, *whole.parents):
@@ -186,6 +190,12 @@ class PlanningContext:
                 f"{storage!r} has no get_partition_path(zone=, exchange=, data_type=, "
                 "trade_type=, symbol=, partition_date=)",
             )
+        if storage is not None and isinstance(config.output_directory, str):
+            raise field_error(
+                "storage",
+                f"it chooses folders of a local disk, and {config.output_directory!r} is in object "
+                "storage, where files lie at their archive key; leave it out",
+            )
         check_folder(config.output_directory)
         now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
@@ -200,6 +210,13 @@ class PlanningContext:
         Route.to(endpoint)
         return cls(config, matrix, flags, endpoint, requests, storage)
 
+    def store(self) -> BaseStore:
+        """Return the store, in a folder or in object storage."""
+        folder = self.config.output_directory
+        if isinstance(folder, str):
+            return BucketStore(folder)
+        return Store(folder, self.storage)
+
     def listing_client(self) -> ListingClient:
         """Return a client for the archive's listing, not entered yet."""
         bucket, timeout = self.matrix.archive.bucket, self.config.timeout_seconds
@@ -208,7 +225,7 @@ class PlanningContext:
     async def plan(self, progress: Progress) -> Plan:
         """Read the listing and the inventory, and make the plan."""
         now = datetime.now(UTC)
-        store = Store(self.config.output_directory, self.storage)
+        store = self.store()
         listing: ArchiveListing | None = None
         if self.config.listing:
             async with self.listing_client() as archive:
