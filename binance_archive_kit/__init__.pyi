@@ -4,6 +4,7 @@ from .archive.schemas import Column, Schema, schema
 from .charts.candle_chart import candles
 from .charts.line_chart import lines
 from .collection.collect import acollect, collect
+from .collection.sharding import shards
 from .demo.archive import DemoArchive, demo_archive, demo_config
 from .download.events import MetricsCollector
 from .download.result import CollectionResult
@@ -125,6 +126,7 @@ __all__ = [
     "prune",
     "scan",
     "schema",
+    "shards",
     "sql",
     "store",
     "to_freqtrade",

@@ -22,6 +22,7 @@ from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.layout import QUARANTINE
 from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp
 from binance_archive_kit.storage.store import Store
+from binance_archive_kit.tables.bucket_tables import publish_tables
 
 #: Bytes of zips that wait in a spool for their tables; two spools may be in use.
 MOST_WAITING = 128 << 20

@@ -128,7 +128,7 @@ def expand(
     """
     resolved = config.days(now)
     days = resolved.start, resolved.end
-    found = Requests(notes=[*_resolved_days(config, days)], warnings=[*_unused(config)])
+    found = Requests(notes=[*_resolved_days(config, days)], warnings=[*unused_parts(config)])
     for market in config.markets:
         for data_type in config.data_types if config.symbols_of(market) else ():
             if (market, data_type) in matrix.corrections:
@@ -164,8 +164,8 @@ def _expand_feed(
         except WrongSymbolError as error:
             absence = absence_of(Reason.WRONG_SYMBOL, str(error), *days, symbol)
             found.unavailable.append(absence)
-    for interval in _intervals(config, feed) if symbols or config.has_patterns else ():
-        problem = _unavailable(config.partition, feed, interval, days)
+    for interval in requested_intervals(config, feed) if symbols or config.has_patterns else ():
+        problem = unavailable(config.partition, feed, interval, days)
         if problem is not None:
             absence = absence_of(*problem, *days, interval=interval and interval.value)
             found.unavailable.append(absence)
@@ -176,7 +176,7 @@ def _expand_feed(
             found.folders.append(_request(stream, partitions, config.partition, days))
 
 
-def _intervals(config: CollectionConfig, feed: Feed) -> list[Interval | None]:
+def requested_intervals(config: CollectionConfig, feed: Feed) -> list[Interval | None]:
     """Return the requested intervals of a feed; by default all of the chosen partition."""
     if not feed.type.has_intervals:
         return [None]
@@ -195,7 +195,7 @@ def _published_intervals(feed: Feed, partitions: Iterable[Partition]) -> list[In
     return [word for word in Interval if word in published]
 
 
-def _unavailable(
+def unavailable(
     choice: PartitionChoice, feed: Feed, interval: Interval | None, days: Span
 ) -> tuple[Reason, str] | None:
     """Return why no file of this feed and interval can exist for these days; None if one can."""
@@ -210,21 +210,46 @@ def _unavailable(
     if choice is PartitionChoice.MONTHLY and Partition.MONTHLY not in partitions:
         detail = f"{name} has daily files only; use partition='daily' or 'auto'"
         return Reason.NOT_IN_PARTITION, detail
+    begins, ends, last = known_days(choice, partitions)
+    if ends is not None and days[0] > ends:
+        return Reason.ENDED, f"{name} ended on {last}"
+    if begins is not None and days[1] < begins:
+        return Reason.NOT_BEGUN, f"{name} begins on {begins}"
+    return None
+
+
+def known_days(
+    choice: PartitionChoice, partitions: Mapping[Partition, PartitionAvailability]
+) -> tuple[date | None, date | None, date | None]:
+    """Return the days outside of which no file exists, as far as they are known for certain.
+
+    Parameters
+    ----------
+    choice : PartitionChoice
+    partitions : mapping of Partition to PartitionAvailability
+        The partitions that have the interval.
+
+    Returns
+    -------
+    begins, ends : date or None
+        First and last UTC day of any file.
+    last : date or None
+        First day of the last file.
+    """
     if choice is not PartitionChoice.AUTO:
         # The other partition may have ended on another day.
         chosen = Partition(choice.value)
         partitions = {chosen: partitions[chosen]} if chosen in partitions else partitions
     # A doubtful date does not rule out files.
     if any(known.confidence is Confidence.HEARSAY for known in partitions.values()):
-        return None
+        return None, None, None
     firsts = [known.first for known in partitions.values() if known.first]
     lasts = {partition: known.last for partition, known in partitions.items() if known.last}
-    ends = [period_end(last, partition) for partition, last in lasts.items()]
-    if len(lasts) == len(partitions) and days[0] > max(ends):
-        return Reason.ENDED, f"{name} ended on {max(lasts.values())}"
-    if len(firsts) == len(partitions) and days[1] < min(firsts):
-        return Reason.NOT_BEGUN, f"{name} begins on {min(firsts)}"
-    return None
+    begins = min(firsts) if len(firsts) == len(partitions) else None
+    if len(lasts) < len(partitions):
+        return begins, None, None
+    ends = max(period_end(last, partition) for partition, last in lasts.items())
+    return begins, ends, max(lasts.values())
 
 
 def _request(
@@ -418,7 +443,7 @@ def _resolved_days(config: CollectionConfig, days: Span) -> Iterator[Note]:
         yield Note("date_range", f"{start} to {end} means {days[0]} to {days[1]} today")
 
 
-def _unused(config: CollectionConfig) -> Iterator[Note]:
+def unused_parts(config: CollectionConfig) -> Iterator[Note]:
     """Yield notes on unused intervals and markets."""
     for name, words in config.intervals.items():
         if name in config.data_types and not name.has_intervals:

@@ -5,7 +5,6 @@ All of it can be rebuilt from the zips, so the folder may be deleted at any time
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.errors import warn_user
+from binance_archive_kit.paths import user_cache
 from binance_archive_kit.query.known_files import KnownFiles
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.tables.tables import Tables, TableUse
@@ -92,6 +92,4 @@ def _folder_of(root: Path) -> Path:
         folder = folder.parent
     if os.access(folder, os.W_OK):
         return beside
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = hashlib.sha256(str(root).encode()).hexdigest()[:16]
-    return Path(home) / "binance_archive_kit" / name
+    return user_cache(str(root))

@@ -197,6 +197,13 @@ class Bucket:
             if info.type is FileType.File
         )
 
+    def has(self, prefix: str) -> bool:
+        """Return whether there is any object below a prefix that ends in ``/``."""
+        access = Access.of_environment()
+        path = f"{self.path}{prefix}".rstrip("/")
+        with access_errors(access, self.uri(prefix)):
+            return access.filesystem().get_file_info(path).type is FileType.Directory
+
     def list_etags(self, *prefixes: str) -> Objects:
         """Return the objects below some prefixes, sorted by key, with ETags, in one process.
 
