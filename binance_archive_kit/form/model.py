@@ -295,13 +295,15 @@ def days_in_words(fields: Fields) -> str:
     return f"{dates}: {count:,} day{'s' * (count > 1)} (UTC), both ends included"
 
 
-def estimate_of(plan: Plan, free: int) -> dict[str, str]:
+def estimate_of(plan: Plan, free: int | None) -> dict[str, str]:
     """Summarize a plan for the form: a sentence, with the free space in bytes, and its tables."""
-    need = plan.download_bytes
-    space = f"{render.size(free)} free on the disk"
+    need, text = plan.download_bytes, plan.headline()
     state = "ready" if len(plan) else "empty"
-    if need is not None and need > free:
-        state, space = "full", f"does not fit: only {space}"
-    elif need:
-        space += f", {render.size(free - need)} left afterwards"
-    return {"state": state, "text": f"{plan.headline()}; {space}", "html": plan.tables_html()}
+    if free is not None:
+        space = f"{render.size(free)} free on the disk"
+        if need is not None and need > free:
+            state, space = "full", f"does not fit: only {space}"
+        elif need:
+            space += f", {render.size(free - need)} left afterwards"
+        text = f"{text}; {space}"
+    return {"state": state, "text": text, "html": plan.tables_html()}

@@ -129,9 +129,9 @@ class CollectionConfig(BaseModel):
     start, end : str or date, optional
         Short form of `date_range`. `start` alone ends yesterday; `end` alone is invalid.
     output_directory : str or Path
-        The store: the folder below which files are stored at their archive key. A URL such as
-        ``"s3://bucket/research"`` is a store in object storage; credentials and endpoint are
-        those of the environment (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL_S3``, …).
+        The store: the folder, or the s3:// URL, below which files are stored at their archive key.
+        With ``"s3://bucket/research"`` credentials and endpoint of the bucket are those of the
+        environment (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL_S3``, …).
     partition : {"daily", "monthly", "auto"}
         Daily or monthly files; ``auto`` requests monthly files for whole months where they are
         published, and daily files elsewhere. It also requests the monthly file for part of a month

@@ -561,8 +561,6 @@ def test_ends_that_are_wrong(fields: dict[str, Any], said: str) -> None:
 NOT_PATHS = [
     "",
     "  ",
-    "s3://bucket/data",
-    " S3://bucket",
     "gs://b",
     "https://x.org/a",
     "file:///tmp/x",
@@ -610,9 +608,29 @@ def test_what_is_not_a_local_path_is_refused_everywhere(
     assert [each.name for each in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/data", " S3://bucket/data/ "])
+def test_only_a_store_may_be_in_object_storage(url: str, tmp_path: Path) -> None:
+    assert make(output_directory=url).output_directory == "s3://bucket/data"
+    ways: dict[str, Callable[[], object]] = {
+        "matrix_path": lambda: make(matrix_path=url),
+        "path": lambda: make().to_json(url),
+        "database": lambda: bak.connect(tmp_path, database=url),
+    }
+    for field, way in ways.items():
+        with pytest.raises(ConfigurationError, match=f"^{field}: .*is a URL"):
+            way()
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3://b", "s3://bucket/a*", "s3://me:secret@bucket/x"])
+def test_a_url_that_names_no_prefix_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^output_directory: 's3://") as caught:
+        make(output_directory=url)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_url_for_a_folder_says_what_to_give_instead() -> None:
     with pytest.raises(ConfigurationError, match="such as 'data/research'"):
-        make(output_directory="s3://bucket/data")
+        make(output_directory="gs://bucket/data")
     with pytest.raises(ConfigurationError, match="such as '/tmp/x'"):
         make(output_directory="file:///tmp/x")
     with pytest.raises(ConfigurationError) as caught:
