@@ -296,14 +296,15 @@ def days_in_words(fields: Fields) -> str:
 
 
 def estimate_of(plan: Plan, free: int | None) -> dict[str, str]:
-    """Summarize a plan for the form: a sentence, with the free space in bytes, and its tables."""
-    need, text = plan.download_bytes, plan.headline()
+    """Summarize a plan for the form: a sentence, with the free space in bytes, and its tables.
+
+    `free` is None for a store without a limit.
+    """
+    need = plan.download_bytes
     state = "ready" if len(plan) else "empty"
-    if free is not None:
-        space = f"{render.size(free)} free on the disk"
-        if need is not None and need > free:
-            state, space = "full", f"does not fit: only {space}"
-        elif need:
-            space += f", {render.size(free - need)} left afterwards"
-        text = f"{text}; {space}"
-    return {"state": state, "text": text, "html": plan.tables_html()}
+    space = "into object storage" if free is None else f"{render.size(free)} free on the disk"
+    if free is not None and need is not None and need > free:
+        state, space = "full", f"does not fit: only {space}"
+    elif free is not None and need:
+        space += f", {render.size(free - need)} left afterwards"
+    return {"state": state, "text": f"{plan.headline()}; {space}", "html": plan.tables_html()}

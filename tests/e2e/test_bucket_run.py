@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from binance_archive_kit.storage.bucket_store import BucketStore
 
 import binance_archive_kit
 from binance_archive_kit.collection import chunking, spool, uploads
@@ -28,6 +27,7 @@ from binance_archive_kit.errors import ConfigurationError, DiskSpaceError, Store
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.storage.bucket import Bucket
+from binance_archive_kit.storage.bucket_store import BucketStore
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import (
     DAYS,
@@ -279,7 +279,7 @@ def test_a_storage_has_no_place_in_a_bucket(serve: Serve, into: Ask, archive: Ar
         def get_partition_path(self, **names: Any) -> str:
             return str(names["partition_date"])
 
-    with pytest.raises(ConfigurationError, match=r"storage: .*object storage.*leave it out"):
+    with pytest.raises(ConfigurationError, match=r"storage: .*object storage.*leave storage out"):
         collect(into(serve(archive)), storage=ByDay())
 
 
