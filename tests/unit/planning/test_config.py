@@ -613,6 +613,13 @@ def test_what_is_not_a_local_path_is_refused_everywhere(
     assert [each.name for each in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.parametrize("url", ["s3://", "s3://b", "s3://bucket/a*", "s3://me:secret@bucket/x"])
+def test_a_url_that_names_no_prefix_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^output_directory: 's3://") as caught:
+        make(output_directory=url)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_url_for_a_folder_says_what_to_give_instead() -> None:
     with pytest.raises(ConfigurationError, match="such as 'data/research'"):
         make(output_directory="gs://bucket/data")
