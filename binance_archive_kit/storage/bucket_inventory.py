@@ -15,7 +15,7 @@ from binance_archive_kit.garbage import paused_collection
 from binance_archive_kit.storage.base_store import BaseInventory
 from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
 from binance_archive_kit.storage.bucket_records import BucketRecords
-from binance_archive_kit.storage.inventory import StoredFolder, SymbolTest, any_symbol
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder, SymbolTest, any_symbol
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.proven_files import compare_with_proofs
 
@@ -95,6 +95,14 @@ class BucketInventory(BaseInventory):
         listed = self.listed(dict.fromkeys(prefix_of(key) for key, *_ in proofs))
         frame = compare_with_proofs([*listed.items()], proofs)
         return frame.filter("unchanged")
+
+    def present(self) -> tuple[list[StoredFile], set[str]]:
+        """Return all zips in the bucket, as of now, and the keys of all objects below ``data/``."""
+        listed = self.listed(["data/"])
+        rows = ((key, *listed[key]) for key in sorted(listed))
+        return [file for folder in _folders(rows) for file in folder.files if file.is_zip], {
+            *listed
+        }
 
     def listed(self, prefixes: Iterable[str]) -> dict[str, Stamp]:
         """Return the stamps of the objects below some prefixes, by key, as of now."""

@@ -37,7 +37,7 @@ from binance_archive_kit.storage.databases import (
     Row,
     Table,
 )
-from binance_archive_kit.storage.proof import Proof
+from binance_archive_kit.storage.proof import Proof, ProvenBy
 from binance_archive_kit.storage.record_objects import (
     RECORDS,
     RUNS,
@@ -177,7 +177,18 @@ class BucketRecords(Records):
                 self._merge(names)
 
     def restamp(self, proofs: Mapping[str, ProofRecord]) -> None:
-        """Do nothing: an object does not get another stamp while its bytes stay."""
+        """Record the new stamps of proven objects."""
+        if not proofs:
+            return
+        rows = self.proof_rows([], "sha256", "etag", "proven_by", "proven_at", keys=proofs)
+        with self.recorder() as record:
+            record(
+                [
+                    Proof(key, proofs[key].stamp, sha256, etag, ProvenBy(by), at)
+                    for key, _, _, _, _, sha256, etag, by, at in rows
+                    if sha256 == proofs[key].sha256
+                ]
+            )
 
     def forget(self, keys: Iterable[str]) -> None:
         """Delete the proofs of objects, so that these are fetched again."""

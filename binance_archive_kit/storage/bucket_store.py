@@ -240,4 +240,8 @@ def _index_folder(bucket: Bucket) -> Path:
         home = home.parent
     if os.access(home, os.W_OK):
         return folder
-    return Path(tempfile.gettempdir()) / f"binance_archive_kit-{os.getuid()}" / folder.name
+    return (
+        Path(tempfile.gettempdir())
+        / f"binance_archive_kit-{getattr(os, 'getuid', int)()}"
+        / folder.name
+    )

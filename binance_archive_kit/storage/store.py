@@ -50,6 +50,7 @@ from binance_archive_kit.storage.proof import (
 from binance_archive_kit.storage.quarantine import QUARANTINED, reason_in
 from binance_archive_kit.storage.records import Locations, ProofRecord, Records
 from binance_archive_kit.storage.staging import staging_folder, sweep
+from binance_archive_kit.storage.urls import is_url
 
 #: The phase of `rehash`, for its progress.
 HASHING = "hashing files that were moved since they were proven"
@@ -100,6 +101,11 @@ class Store(BaseStore):
         ConfigurationError
             If there is no such folder, or it is a part of the bucket's layout.
         """
+        if is_url(folder):
+            raise field_error(
+                "store",
+                f"{shown(str(folder))} is in object storage, and this works on a local folder only",
+            )
         root = find_path("store", folder).absolute()
         if not root.is_dir():
             raise field_error(
