@@ -20,8 +20,8 @@ from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.survey import Survey
 from binance_archive_kit.query.engine import Engine, Prefer, ReadOptions
 from binance_archive_kit.query.open_store import OpenStore
-from binance_archive_kit.storage.bucket import is_url
 from binance_archive_kit.storage.places import has_store
+from binance_archive_kit.storage.urls import is_url
 
 Source = str | Path | OpenStore | CollectionConfig | Plan
 
