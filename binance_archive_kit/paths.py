@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,16 @@ def has_controls(text: str) -> bool:
     """
     # `isprintable` settles nearly all texts, much faster than the categories.
     return not text.isprintable() and any(unicodedata.category(c) in _UNPRINTABLE for c in text)
+
+
+def url_scheme(text: str) -> str | None:
+    """Return the scheme of a URL, in lower case; None for a path.
+
+    >>> url_scheme("S3://bucket/a"), url_scheme("data/a")
+    ('s3', None)
+    """
+    found = _URL.match(text)
+    return found[1].lower() if found else None
 
 
 def read_path(field: str, value: object) -> Path:
@@ -110,6 +121,19 @@ def find_path(field: str, value: object) -> Path:
     except ValueError as error:  # a character that the file system's encoding does not have
         raise field_error(field, f"{name} is not valid in the file system: {error}") from None
     return path
+
+
+def user_cache(identity: str) -> Path:
+    """Return the folder in the user's own cache for what belongs to a store; it need not exist.
+
+    Parameters
+    ----------
+    identity : str
+        Whatever identifies the store.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:16]
+    return Path(home) / "binance_archive_kit" / name
 
 
 def _suggest_local(text: str) -> str:

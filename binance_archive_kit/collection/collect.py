@@ -37,7 +37,9 @@ def collect(
     """Download the requested files that the archive has, and prove every one.
 
     A file gets its final name, ``output_directory`` / its archive key, only when it is proven.
-    If a run is interrupted at any moment, the next call continues where it stopped.
+    On their way to a bucket (``s3://bucket/prefix``), files are proven on the local disk, of which
+    a few hundred megabytes are used; listing the bucket confirms that they have arrived. If a run
+    is interrupted at any moment, the next call continues where it stopped.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from binance_archive_kit.collection.bucket_run import BucketRun
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Clock
@@ -45,7 +46,8 @@ def prepare(
             clock = Clock()
             plan = given if given is not None else await context.plan(progress)
             events.tasks_planned(plan)
-            result = await Run(plan, context, progress, events, clock).run()
+            kind = BucketRun if isinstance(plan.config.output_directory, str) else Run
+            result = await kind(plan, context, progress, events, clock).run()
             events.run_finished(result)
         return result
 

@@ -121,12 +121,12 @@ class CollectionResult(Mapping[str, Any]):
         requested object is in the archive.
     collection_stats : dict
         ``total_tasks`` (objects in the archive) = ``successful_tasks`` (downloaded) +
-        ``skipped_tasks`` (kept) + ``failed_tasks``; ``total_size_bytes`` (proven on disk),
+        ``skipped_tasks`` (kept) + ``failed_tasks``; ``total_size_bytes`` (proven),
         ``downloaded_bytes``, ``processing_time_seconds``.
     success_rate : float
         Percentage of downloaded and kept objects; 0 without objects.
     output_files : sequence of str
-        Paths of all proven zips, downloaded or kept.
+        Paths, or URLs, of all proven zips, downloaded or kept.
     failures : sequence of ObjectError
         Each with ``key``, ``reason`` and ``detail``.
     missing : sequence of Absence
@@ -286,7 +286,10 @@ class CollectionResult(Mapping[str, Any]):
         if self.outcome == "empty":
             return "Nothing collected: the archive has none of the requested objects"
         proven = stats["successful_tasks"] + stats["skipped_tasks"]
-        words = [f"{proven:,} of {stats['total_tasks']:,} objects proven on disk"]
+        where = (
+            "in the bucket" if isinstance(self._plan.config.output_directory, str) else "on disk"
+        )
+        words = [f"{proven:,} of {stats['total_tasks']:,} objects proven {where}"]
         words.append(
             f"{stats['successful_tasks']:,} downloaded, {stats['skipped_tasks']:,} kept"
             + (f", {stats['failed_tasks']:,} failed" if stats["failed_tasks"] else "")
@@ -328,7 +331,7 @@ class CollectionResult(Mapping[str, Any]):
                 ),
             ],
             folds=absence_folds(self.missing, self.not_published, self.unavailable),
-            notes=[*([stale_note] if stale else []), *self.plan.notes],
+            notes=[*([stale_note] if stale else []), *self._plan.notes],
         )
 
     def to_markdown(self) -> str:

@@ -50,7 +50,7 @@ _NEEDED = {
     "markets": "a market",
     "symbols": "a symbol, or a pattern such as *USDT",
     "data_types": "a data type",
-    "output_directory": "a folder for the files",
+    "output_directory": "a folder for the files, or a URL such as s3://bucket/research",
 }
 #: Messages of one level shown beside a field; further ones are counted.
 _SHOWN = 4

@@ -295,13 +295,16 @@ def days_in_words(fields: Fields) -> str:
     return f"{dates}: {count:,} day{'s' * (count > 1)} (UTC), both ends included"
 
 
-def estimate_of(plan: Plan, free: int) -> dict[str, str]:
-    """Summarize a plan for the form: a sentence, with the free space in bytes, and its tables."""
+def estimate_of(plan: Plan, free: int | None) -> dict[str, str]:
+    """Summarize a plan for the form: a sentence, with the free space in bytes, and its tables.
+
+    `free` is None for a store without a limit.
+    """
     need = plan.download_bytes
-    space = f"{render.size(free)} free on the disk"
     state = "ready" if len(plan) else "empty"
-    if need is not None and need > free:
+    space = "into object storage" if free is None else f"{render.size(free)} free on the disk"
+    if free is not None and need is not None and need > free:
         state, space = "full", f"does not fit: only {space}"
-    elif need:
+    elif free is not None and need:
         space += f", {render.size(free - need)} left afterwards"
     return {"state": state, "text": f"{plan.headline()}; {space}", "html": plan.tables_html()}

@@ -27,7 +27,7 @@ from binance_archive_kit.form.edits import edited
 from binance_archive_kit.form.field_widget import FieldWidget, script, today, watch
 from binance_archive_kit.planning.config import CollectionConfig, Config, read_config
 from binance_archive_kit.planning.planner import PlanningContext, check
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.places import store_at
 
 #: Seconds without an edit before the archive is asked.
 _PAUSE = 0.4
@@ -293,7 +293,7 @@ async def _plan(context: PlanningContext, show: Callable[..., None]) -> None:
         plan = await watch(
             context.plan(progress), lambda: show("asking", progress.line()), _UPDATE_INTERVAL
         )
-        free = Store(context.config.output_directory).free_bytes()
+        free = store_at(context.config.output_directory).free_bytes()
         show(**model.estimate_of(plan, free))
     except (ArchiveKitError, OSError) as error:
         show("failed", f"The plan cannot be made: {error}")

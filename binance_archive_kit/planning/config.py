@@ -51,6 +51,7 @@ from binance_archive_kit.planning.field_values import (
     read_word,
 )
 from binance_archive_kit.planning.selection import is_pattern
+from binance_archive_kit.storage.urls import Place, read_place
 from binance_archive_kit.suggestions import nearest
 
 #: Seconds without progress: a month. Timers overflow far beyond it.
@@ -81,8 +82,8 @@ def _field(description: str, *, label: str = "", hint: str = "", **options: Any)
     return Field(description=description, json_schema_extra={**words}, **options)
 
 
-def _read_folder(value: object) -> Path:
-    return read_path("output_directory", value)
+def _read_folder(value: object) -> Place:
+    return read_place("output_directory", value)
 
 
 def _read_matrix_path(value: object) -> str:
@@ -124,7 +125,10 @@ class CollectionConfig(BaseModel):
     start, end : str or date, optional
         Short form of `date_range`. `start` alone ends yesterday; `end` alone is invalid.
     output_directory : str or Path
-        The store: the folder below which files are stored at their archive key.
+        The store: the folder below which files are stored at their archive key, or a URL of
+        object storage such as ``s3://bucket/research``. A URL is text; its credentials and
+        endpoint are those of the environment (``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
+        ``AWS_PROFILE``, ``AWS_REGION``, ``AWS_ENDPOINT_URL_S3``), apart from the archive's.
     partition : {"daily", "monthly", "auto"}
         Daily or monthly files; ``auto`` requests monthly files for whole months where they are
         published, and daily files elsewhere. It also requests the monthly file for part of a month
@@ -204,8 +208,9 @@ class CollectionConfig(BaseModel):
     date_range: Annotated[AnyRange | None, BeforeValidator(check_range)] = _field(
         "Whole UTC days from start to end, both inclusive; by default yesterday.", default=None
     )
-    output_directory: Annotated[Path, BeforeValidator(_read_folder)] = _field(
-        "The store: the folder below which files are stored at their archive key."
+    output_directory: Annotated[Place, BeforeValidator(_read_folder)] = _field(
+        "The store: the folder below which files are stored at their archive key, or a URL of "
+        "object storage such as s3://bucket/research."
     )
     partition: Annotated[PartitionChoice, BeforeValidator(_read_partition)] = _field(
         "Daily or monthly files; auto requests monthly files for whole months where they are "
@@ -350,8 +355,8 @@ class CollectionConfig(BaseModel):
         return self
 
     @field_serializer("output_directory")
-    def _format_path(self, path: Path) -> str:
-        return path.as_posix()
+    def _format_place(self, place: Place) -> str:
+        return place.as_posix() if isinstance(place, Path) else place
 
     def symbols_of(self, market: Market) -> tuple[str, ...]:
         """Return the symbols requested for a market; empty if a dict of symbols omits it."""
@@ -467,7 +472,7 @@ class CollectionConfig(BaseModel):
         period = "yesterday" if days is None else f"{days.start} to {days.end}"
         feeds = f"{', '.join(self.markets)}: {', '.join(self.data_types)}"
         quotes = f" quoted in {_few(self.quote, 3)}" if self.quote else ""
-        folder = self.output_directory.as_posix()
+        folder = self._format_place(self.output_directory)
         return f"{feeds} of {_few(symbols, 3)}{quotes}, {period}, into {folder!r}"
 
     def __repr__(self) -> str:

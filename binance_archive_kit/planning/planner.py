@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from binance_archive_kit.archive.endpoint import Route, endpoint_of
@@ -49,8 +48,10 @@ from binance_archive_kit.planning.symbol_lists import (
     select_symbols,
     without_dead,
 )
+from binance_archive_kit.storage.bucket_access import Access
 from binance_archive_kit.storage.layout import BaseStorage
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.places import check_storage, store_at
+from binance_archive_kit.storage.urls import Place
 
 
 def plan(
@@ -115,14 +116,17 @@ def check(config: CollectionConfig) -> None:
     PlanningContext.read(config, warn=False)
 
 
-def check_folder(folder: Path) -> None:
-    """Check that a folder exists or can be created, without creating it.
+def check_folder(folder: Place) -> None:
+    """Check that a folder exists or can be created, without creating it; no bucket is asked.
 
     Raises
     ------
     ConfigurationError
-        If it cannot be a folder.
+        If it cannot be a folder, or the environment's endpoint of object storage is invalid.
     """
+    if isinstance(folder, str):
+        Access.of_environment()
+        return
     # The path of the working directory is part of s5cmd's commands.
     whole = read_path("output_directory", find_path("output_directory", folder).absolute())
     for path in (whole, *whole.parents):
@@ -187,6 +191,7 @@ class PlanningContext:
                 "trade_type=, symbol=, partition_date=)",
             )
         check_folder(config.output_directory)
+        check_storage(config.output_directory, storage)
         now = datetime.now(UTC)
         matrix = load_matrix(config.matrix_path)
         flags = Flags.read(config.s5cmd_extra_args)
@@ -208,7 +213,7 @@ class PlanningContext:
     async def plan(self, progress: Progress) -> Plan:
         """Read the listing and the inventory, and make the plan."""
         now = datetime.now(UTC)
-        store = Store(self.config.output_directory, self.storage)
+        store = store_at(self.config.output_directory, self.storage)
         listing: ArchiveListing | None = None
         if self.config.listing:
             async with self.listing_client() as archive:

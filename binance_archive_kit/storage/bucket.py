@@ -17,16 +17,13 @@ from typing import NamedTuple, Self
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileType
 
-from binance_archive_kit.errors import StoreError, field_error, shown
+from binance_archive_kit.errors import StoreError, shown
 from binance_archive_kit.paths import has_controls
 from binance_archive_kit.storage.bucket_access import Access, access_errors
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.s5cmd_process import Messages, run_commands
+from binance_archive_kit.storage.urls import SCHEME, parse_url
 
-SCHEME = "s3://"
-_EXAMPLE = "'s3://bucket/research'"
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-_WILDCARDS = "*?"
 #: Seconds without an answer after which s5cmd counts as stalled, and bytes a second at least.
 _TIMEOUT = 120.0
 _SLOWEST = 100_000
@@ -84,15 +81,6 @@ def stamp_of_object(found: BucketObject) -> Stamp:
     return Stamp(found.size, 0, 0, int(digits, 16) or 1)
 
 
-def is_url(value: object) -> bool:
-    """Return whether a folder or URL is one of object storage.
-
-    >>> is_url("s3://bucket/research"), is_url("data/research")
-    (True, False)
-    """
-    return isinstance(value, str) and value.strip().lower().startswith(SCHEME)
-
-
 class Bucket:
     """A prefix of a bucket; safe for several threads.
 
@@ -130,21 +118,7 @@ class Bucket:
         ConfigurationError
             If it is not such a URL, or an object below it could not be named safely.
         """
-        text = url.strip() if isinstance(url, str) else ""
-        name, _, prefix = text[len(SCHEME) :].rstrip("/").partition("/")
-        if not is_url(url) or not _BUCKET.fullmatch(name):
-            why = f"is not the URL of a bucket, such as {_EXAMPLE}"
-            if "@" in name or ":" in name:
-                why += "; set credentials and endpoint in the environment (AWS_ACCESS_KEY_ID, …)"
-        elif has_controls(text):
-            why = "has control characters or line ends; give a URL without"
-        elif found := [each for each in _WILDCARDS if each in prefix]:
-            why = f"has {' and '.join(found)}, a wildcard for s5cmd; give a URL without"
-        elif any(part in ("", ".", "..") for part in prefix.split("/")) and prefix:
-            why = "has an empty part, '.' or '..' between its slashes; give a URL without"
-        else:
-            return cls(name, prefix)
-        raise field_error(field, f"{shown(url)} {why}")
+        return cls(*parse_url(url, field))
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
         """Pickle the URL; credentials are those of the process that reads it."""
@@ -196,6 +170,13 @@ class Bucket:
             for info in found
             if info.type is FileType.File
         )
+
+    def has(self, prefix: str) -> bool:
+        """Return whether there is any object below a prefix that ends in ``/``."""
+        access = Access.of_environment()
+        path = f"{self.path}{prefix}".rstrip("/")
+        with access_errors(access, self.uri(prefix)):
+            return access.filesystem().get_file_info(path).type is FileType.Directory
 
     def list_etags(self, *prefixes: str) -> Objects:
         """Return the objects below some prefixes, sorted by key, with ETags, in one process.

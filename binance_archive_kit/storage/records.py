@@ -102,6 +102,9 @@ class MissingRecord(NamedTuple):
 class Records:
     """The records of the store in a folder; safe for several threads and processes."""
 
+    root: Path | str
+    path: Path
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.path = root / PRIVATE / "proofs.sqlite"
@@ -269,7 +272,8 @@ class Records:
         """
         rows = [(name, json.dumps(value)) for name, value in selections.items()]
         days = [
-            (_name_of(stream), str(first), str(last)) for stream, (first, last) in streams.items()
+            (name_of_stream(stream), str(first), str(last))
+            for stream, (first, last) in streams.items()
         ]
 
         def write(connection: sqlite3.Connection) -> None:
@@ -292,7 +296,7 @@ class Records:
         for text, first, last in self._database.rows("selected"):
             # A damaged record may name no stream.
             with suppress(ValueError):
-                found[_stream_of(text)] = date.fromisoformat(first), date.fromisoformat(last)
+                found[stream_of_name(text)] = date.fromisoformat(first), date.fromisoformat(last)
         return found
 
     # Unfinished updates
@@ -306,9 +310,11 @@ class Records:
             None if a stream lacks none.
         """
         recorded = self.unfinished()
-        done = [(_name_of(each),) for each, day in streams.items() if not day and each in recorded]
+        done = [
+            (name_of_stream(each),) for each, day in streams.items() if not day and each in recorded
+        ]
         rows = [
-            (_name_of(each), str(day))
+            (name_of_stream(each), str(day))
             for each, day in streams.items()
             if day and recorded.get(each) != day
         ]
@@ -328,7 +334,7 @@ class Records:
         for text, since in self._database.rows("unfinished"):
             # A damaged record may name no stream.
             with suppress(ValueError):
-                found[_stream_of(text)] = date.fromisoformat(since)
+                found[stream_of_name(text)] = date.fromisoformat(since)
         return found
 
     # Locations
@@ -402,12 +408,12 @@ class Records:
         self._database.write(lambda connection: connection.executemany(statement, rows))
 
 
-def _name_of(stream: Stream) -> str:
+def name_of_stream(stream: Stream) -> str:
     """Return the name of a stream in the records."""
     return "/".join((*astuple(stream)[:3], stream.interval or ""))
 
 
-def _stream_of(name: str) -> Stream:
+def stream_of_name(name: str) -> Stream:
     """Return the stream of a name in the records.
 
     Raises
@@ -440,7 +446,7 @@ class Locations:
     """
 
     def __init__(self, records: Records, storage: BaseStorage | None = None) -> None:
-        self.root = records.root
+        self.root = Path(records.root)
         self.storage = storage
         self._records = records
         #: Decided by the storage.

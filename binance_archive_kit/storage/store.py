@@ -21,9 +21,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -32,12 +30,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self, cast
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ObjectError, StoreError, disk_error, field_error, shown
 from binance_archive_kit.paths import find_path
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.inventory import Inventory, StoredFile
 from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
 from binance_archive_kit.storage.proof import (
@@ -48,7 +47,10 @@ from binance_archive_kit.storage.proof import (
     hash_file,
     stamp_of,
 )
+from binance_archive_kit.storage.quarantine import QUARANTINED, reason_in
 from binance_archive_kit.storage.records import Locations, ProofRecord, Records
+from binance_archive_kit.storage.staging import staging_folder, sweep
+from binance_archive_kit.storage.urls import is_url
 
 #: The phase of `rehash`, for its progress.
 HASHING = "hashing files that were moved since they were proven"
@@ -56,11 +58,9 @@ HASHING = "hashing files that were moved since they were proven"
 _FILES_PER_JOB = 32
 #: Flag of files whose bytes are not to be changed; only Windows has it.
 _BINARY = getattr(os, "O_BINARY", 0)
-#: A name in quarantine: that of the object, and the first digits of the bytes' SHA-256.
-_QUARANTINED = re.compile(r"(.+)\.[0-9a-f]{12}\.bad")
 
 
-class Store:
+class Store(BaseStore):
     """A local folder in the archive's layout.
 
     Parameters
@@ -81,8 +81,12 @@ class Store:
         Files in the store.
     """
 
+    root: Path
+    inventory: Inventory
+
     def __init__(self, root: str | Path, storage: BaseStorage | None = None) -> None:
         self.root = Path(root).absolute()
+        self.private = self.root / PRIVATE
         self.records = Records(self.root)
         self.locations = Locations(self.records, storage)
         self.inventory = Inventory(self.locations, self.records)
@@ -97,6 +101,11 @@ class Store:
         ConfigurationError
             If there is no such folder, or it is a part of the bucket's layout.
         """
+        if is_url(folder):
+            raise field_error(
+                "store",
+                f"{shown(str(folder))} is in object storage, and this works on a local folder only",
+            )
         root = find_path("store", folder).absolute()
         if not root.is_dir():
             raise field_error(
@@ -236,7 +245,7 @@ class Store:
             if error.errno in NOT_THERE:
                 return {}
             raise disk_error(error, folder) from None
-        matches = filter(None, map(_QUARANTINED.fullmatch, names))
+        matches = filter(None, map(QUARANTINED.fullmatch, names))
         return {f"{prefix}{match[1]}": _read_reason(folder / match[0]) for match in matches}
 
     def collected(self) -> set[str]:
@@ -248,7 +257,7 @@ class Store:
         return self.records.proven_keys() | {
             f"{path.parent.relative_to(quarantine).as_posix()}/{name[1]}"
             for path in quarantine.rglob("*.bad")
-            if (name := _QUARANTINED.fullmatch(path.name))
+            if (name := QUARANTINED.fullmatch(path.name))
         }
 
     @contextmanager
@@ -258,20 +267,8 @@ class Store:
         Removes the folders of killed runs first: their locks are free. Removes the new
         folder at the end.
         """
-        home = self.root / PRIVATE / "staging"
-        home.mkdir(parents=True, exist_ok=True)
-        folder = home / uuid.uuid4().hex[:12]
-        lock = FileLock(f"{folder}.lock")
-        with FileLock(home / "lock"):
-            _sweep(home)
-            lock.acquire()
-            folder.mkdir()
-        try:
+        with staging_folder(self.root / PRIVATE / "staging") as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -289,7 +286,7 @@ class Store:
         except OSError as error:
             raise disk_error(error, home) from None
         with lock:
-            _sweep(home)
+            sweep(home)
             if any(home.glob("*.lock")):
                 raise StoreError(
                     f"{self.root}: a collection is running in this store; try again when it has "
@@ -298,29 +295,13 @@ class Store:
             yield
 
 
-def _sweep(home: Path) -> None:
-    """Remove staging folders whose run has ended."""
-    for path in home.glob("*.lock"):
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-        lock.release()
-        path.unlink(missing_ok=True)
-
-
 def _read_reason(path: Path) -> str:
     """Return why a file is in quarantine, from the note beside it."""
     try:
-        note = json.loads(path.with_name(f"{path.name}.json").read_text(encoding="utf-8"))
-        reason, detail = note["reason"], note["detail"]
-        if isinstance(reason, str) and isinstance(detail, str):
-            return f"{reason}: {detail}"
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        pass
-    return "reason unknown: the note beside the bytes is missing or damaged"
+        note = path.with_name(f"{path.name}.json").read_bytes()
+    except OSError:
+        note = b""
+    return reason_in(note)
 
 
 # Files that were copied, linked, restored or renamed: same bytes, new stamp
@@ -358,7 +339,7 @@ def rehash(
     def hash_some(start: int) -> dict[str, ProofRecord]:
         unchanged = {}
         for key, location, proof in files[start : start + _FILES_PER_JOB]:
-            with suppress(OSError), (records.root / location).open("rb") as file:
+            with suppress(OSError), (Path(records.root) / location).open("rb") as file:
                 stamp = stamp_of(os.fstat(file.fileno()))
                 if stamp.size == proof.stamp.size and hash_file(file) == proof.sha256:
                     unchanged[key] = proof._replace(stamp=stamp)

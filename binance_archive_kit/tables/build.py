@@ -91,9 +91,8 @@ class Build:
         entries = snapshot.entries()
         entries = entries.filter(is_current(entries))
         live: dict[int, int] = dict(entries.group_by("part").agg(pl.col("rows").sum()).iter_rows())
-        for indices in due(
-            snapshot.parts, [live.get(index, 0) for index in range(len(snapshot.parts))]
-        ):
+        rows_left = [live.get(index, 0) for index in range(len(snapshot.parts))]
+        for indices in due(snapshot.parts, rows_left, merges_all=self._folder.merges_all):
             merged = [snapshot.parts[index] for index in indices]
             # What cannot be merged now can be read as it is.
             with suppress(DiskSpaceError, StaleSnapshot):

@@ -14,6 +14,7 @@ import uuid
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +23,17 @@ from filelock import FileLock, Timeout
 
 from binance_archive_kit.errors import warn_user
 from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.tables.row_reader import OpenFile
 
 #: Another number if files are read, or tables are written, differently than before. Tables of
 #: another format are ignored and removed.
 FORMAT = 1
 _MANIFEST = "manifest.json"
+
+
+def unique_id() -> str:
+    """Return an id that is never used again, and begins with the time in UTC."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
 
 
 class Part(NamedTuple):
@@ -89,7 +96,17 @@ class FeedFolder:
     path : Path
     meaning : str or None
         Of the feed. None accepts any.
+
+    Attributes
+    ----------
+    requests : int
+        Parts that are opened at the same time.
+    merges_all : bool
+        Whether a build merges all small parts, and not only many of a similar size.
     """
+
+    requests = 1
+    merges_all = False
 
     def __init__(self, path: Path, meaning: str | None) -> None:
         self.path = path
@@ -108,7 +125,15 @@ class FeedFolder:
         """Return the path of a part's entries."""
         return self.path / f"{name}.entries.parquet"
 
-    def stamp(self) -> tuple[int, ...] | None:
+    def open_data(self, part: Part) -> OpenFile:
+        """Open the rows of a part; an `UnreadableFile` if they are damaged or gone."""
+        return OpenFile(self.data(part.name), part.data_size, part.data_crc)
+
+    def open_entries(self, part: Part) -> OpenFile:
+        """Open the entries of a part; an `UnreadableFile` if they are damaged or gone."""
+        return OpenFile(self.entries(part.name), part.entries_size, part.entries_crc)
+
+    def stamp(self) -> object:
         """Return what changes with each commit; None without a manifest."""
         with suppress(OSError):
             stat = (self.path / _MANIFEST).stat()

@@ -11,6 +11,8 @@ LARGE, MOST = 64 << 20, 256 << 20
 #: Parts of similar size that are merged: in the latest period, and in those before, to which
 #: little is added.
 _MANY, _FEW = 32, 8
+#: Parts that are merged at once at most, as a row group of each is in memory.
+_MOST_PARTS = 64
 #: Lengths of ``""``, a year and a month in a date ``yyyy-mm-dd``.
 _PERIODS = (0, 4, 7)
 
@@ -44,7 +46,7 @@ def period_length(months: Mapping[str, int]) -> int:
     return _PERIODS[-1]
 
 
-def due(parts: Sequence[Part], live: Sequence[int]) -> list[list[int]]:
+def due(parts: Sequence[Part], live: Sequence[int], *, merges_all: bool = False) -> list[list[int]]:
     """Return the indices of the parts to merge, each list into one.
 
     Small parts are merged once there are many of the same tier in a period. The merged part is
@@ -56,23 +58,45 @@ def due(parts: Sequence[Part], live: Sequence[int]) -> list[list[int]]:
     parts : sequence of Part
     live : sequence of int
         Rows of each part whose files are unchanged, and that no newer part has.
+    merges_all : bool
+        Merge all small parts of a period instead, whatever their number.
     """
+    merges = _small(parts, live) if merges_all else _similar(parts, live)
+    merged = {index for indices in merges for index in indices}
+    return merges + [
+        [index]
+        for index, part in enumerate(parts)
+        if (part.rows - live[index]) * 3 > part.rows and index not in merged
+    ]
+
+
+def _small(parts: Sequence[Part], live: Sequence[int]) -> list[list[int]]:
+    """Group the small parts of each period, so that each group gives about one part."""
+    groups: dict[str, list[list[int]]] = {}
+    room: dict[str, int] = {}
+    for index, part in enumerate(parts):
+        if part.bytes < LARGE and live[index]:
+            period = groups.setdefault(part.period, [])
+            if not period or part.bytes > room[part.period] or len(period[-1]) == _MOST_PARTS:
+                period.append([])
+                room[part.period] = MOST
+            period[-1].append(index)
+            room[part.period] -= part.bytes
+    return [group for period in groups.values() for group in period if len(group) > 1]
+
+
+def _similar(parts: Sequence[Part], live: Sequence[int]) -> list[list[int]]:
+    """Group the small parts of a period and a tier, if they are many."""
     latest = max((part.period for part in parts), default="")
     tiers: dict[tuple[str, int], list[int]] = {}
     for index, part in enumerate(parts):
         if part.bytes < LARGE and live[index]:
             tier = _tier(live[index], _MANY if part.period == latest else _FEW)
             tiers.setdefault((part.period, tier), []).append(index)
-    merges = [
+    return [
         indices
         for (period, _), indices in tiers.items()
         if len(indices) >= (_MANY if period == latest else _FEW)
-    ]
-    merged = {index for indices in merges for index in indices}
-    return merges + [
-        [index]
-        for index, part in enumerate(parts)
-        if (part.rows - live[index]) * 3 > part.rows and index not in merged
     ]
 
 

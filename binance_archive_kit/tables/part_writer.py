@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.tables.manifest import FeedFolder, Part
+from binance_archive_kit.tables.manifest import FeedFolder, Part, unique_id
 from binance_archive_kit.tables.parquet_writer import ParquetWriter, RowGroups
 from binance_archive_kit.tables.row_reader import footer_crc
 from binance_archive_kit.tables.snapshot import STORED_SCHEMA
@@ -48,7 +48,7 @@ class PartWriter:
     ) -> None:
         self._digests = digests
         self.rows = 0
-        self._name = f"{period or 'all'}-{uuid.uuid4().hex[:12]}"
+        self._name = f"{period or 'all'}-{unique_id()}"
         self._folder = folder
         self._period = period
         self._time = feed.time
@@ -124,11 +124,9 @@ class PartWriter:
         for group in self._groups.rest():
             self._writer.write(group)
         self._writer.close()
-        entries = pl.DataFrame(self._entries, schema=STORED_SCHEMA, orient="row").to_arrow()
+        entries = pl.DataFrame(self._entries, schema=STORED_SCHEMA, orient="row")
         data, path = self._folder.data(self._name), self._folder.entries(self._name)
-        with ParquetWriter(path, entries.schema) as writer:
-            for start in range(0, len(entries), _ENTRIES):
-                writer.write(entries.slice(start, _ENTRIES))
+        write_entries(path, entries)
         return Part(
             self._name,
             self._period,
@@ -146,3 +144,11 @@ class PartWriter:
         """Remove the files."""
         self._writer.abort()
         self._folder.remove(self._name)
+
+
+def write_entries(path: Path, entries: pl.DataFrame) -> None:
+    """Write the entries of a part, with the columns of `STORED_SCHEMA`."""
+    table = entries.to_arrow()
+    with ParquetWriter(path, table.schema) as writer:
+        for start in range(0, len(table), _ENTRIES):
+            writer.write(table.slice(start, _ENTRIES))

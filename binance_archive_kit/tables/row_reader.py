@@ -28,6 +28,7 @@ _BATCH = 16_384
 _NUMBER = "__number"
 #: Bytes at the end of a Parquet file: the length of its footer, and a magic number.
 _TAIL = 8
+OTHER_FOOTER = "it has another footer"
 _FORM = ds.ParquetFileFormat()
 _SYSTEM = pafs.LocalFileSystem()
 
@@ -77,14 +78,15 @@ class UnreadableFile(Exception):
         Whether the file may be sound: the system has too few resources, or denies access.
     """
 
-    def __init__(self, path: Path, error: Exception) -> None:
+    def __init__(self, path: Path | str, error: Exception) -> None:
         super().__init__(f"{path}: {error}")
         number = error.errno if isinstance(error, OSError) else None
         self.is_passing = number not in (None, errno.ENOENT) or isinstance(error, MemoryError)
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path | str) -> Iterator[None]:
+    """Convert errors of a file that is damaged or gone to an `UnreadableFile`."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
@@ -107,15 +109,19 @@ class OpenFile:
         The footer.
     starts : tuple of int
         First row of each row group, and the number of rows.
+    threads : int
+        Threads that read it best.
 
     Raises
     ------
     UnreadableFile
     """
 
+    threads = min(os.cpu_count() or 1, 8)
+
     def __init__(self, path: Path, size: int, crc: int) -> None:
-        self._path = path
-        with _reading(path):
+        self._path: Path | str = path
+        with reading(path):
             self._file = pa.OSFile(str(path))
             if self._file.size() != size:
                 raise pa.ArrowInvalid(f"it has {self._file.size():,} bytes, not {size:,}")
@@ -131,10 +137,10 @@ class OpenFile:
         UnreadableFile
         """
         rows = self.starts[row_group + 1] - self.starts[row_group]
-        with _reading(self._path):
+        with reading(self._path):
             # A reader is for one thread. Making one is cheap, as the footer is parsed.
             reader = pq.ParquetFile(
-                self._file,
+                self._source(row_group, columns),
                 metadata=self.fragment.metadata,
                 pre_buffer=False,
                 page_checksum_verification=True,
@@ -146,6 +152,10 @@ class OpenFile:
                 if len(column) != rows:
                     raise pa.ArrowInvalid(f"a column has {len(column):,} values, not {rows:,}")
         return table.select(columns)
+
+    def _source(self, row_group: int, columns: Sequence[str]) -> pa.NativeFile:
+        """Return a file that has at least these columns of a row group."""
+        return self._file
 
     def matching(self, where: ds.Expression | None) -> frozenset[int]:
         """Return the row groups that may have rows for which a condition is true."""
@@ -169,10 +179,15 @@ def footer_crc(path: Path) -> int:
 def _footer(path: Path, crc: int) -> tuple[ds.Fragment, tuple[int, ...]]:
     """Parse the footer of a part. Files never change, and their names are never used again."""
     if footer_crc(path) != crc:
-        raise pa.ArrowInvalid("it has another footer")
+        raise pa.ArrowInvalid(OTHER_FOOTER)
     fragment = _FORM.make_fragment(str(path), _SYSTEM)
+    return fragment, starts_of(fragment)
+
+
+def starts_of(fragment: ds.Fragment) -> tuple[int, ...]:
+    """Return the first row of each row group, and the number of rows."""
     counts = (fragment.metadata.row_group(n).num_rows for n in range(fragment.num_row_groups))
-    return fragment, tuple(accumulate(counts, initial=0))
+    return tuple(accumulate(counts, initial=0))
 
 
 class RowReader:
@@ -212,7 +227,7 @@ class RowReader:
         waiting = iter(row_groups.items())
         decoded: dict[tuple[int, int], Future[tuple[pa.Table, Iterator[tuple[int, int]]]]] = {}
         joined = _Joined()
-        workers = min(os.cpu_count() or 1, 8)
+        workers = max((file.threads for file in self._files.values()), default=1)
         # The threads are not waited for: this generator may be dropped on one of them.
         pool = ThreadPoolExecutor(workers, "tables")
         try:

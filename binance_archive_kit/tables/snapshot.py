@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -55,6 +58,7 @@ ENTRY_SCHEMA = pl.Schema([*_READ_SCHEMA.items(), ("part", pl.Int32())])
 #: Selections of symbols whose entries are remembered.
 _SELECTIONS = 32
 _ANY_COLUMN = "market"
+T = TypeVar("T")
 
 
 class StaleSnapshot(Exception):
@@ -158,10 +162,8 @@ class Snapshot:
         StaleSnapshot
             Before the first row, if a part is gone or its footer is damaged.
         """
-        files = {
-            part: self._open(part)
-            for part in sorted({segment.part for group in groups for segment in group})
-        }
+        parts = sorted({segment.part for group in groups for segment in group})
+        files = dict(zip(parts, self._map(self._open, parts), strict=True))
 
         def damaged(piece: Piece, error: UnreadableFile) -> Iterator[pa.RecordBatch]:
             self._discard(self.parts[piece.part].name, error)
@@ -178,25 +180,30 @@ class Snapshot:
             yield index, batch.select(columns)
 
     def _open(self, part: int) -> OpenFile:
-        name, *_, size, crc, _, _ = self.parts[part]
         try:
-            return OpenFile(self._folder.data(name), size, crc)
+            return self._folder.open_data(self.parts[part])
         except UnreadableFile as error:
-            self._discard(name, error)
+            self._discard(self.parts[part].name, error)
             raise StaleSnapshot(str(error)) from None
+
+    def _map(self, work: Callable[[int], T], parts: Sequence[int]) -> list[T]:
+        """Do work on parts: at the same time if they have to be asked for."""
+        if self._folder.requests == 1 or len(parts) < 2:
+            return [work(part) for part in parts]
+        with ThreadPoolExecutor(self._folder.requests, "parts") as pool:
+            return [*pool.map(work, parts)]
 
     def _decode(
         self, part: int, columns: Sequence[str], where: ds.Expression | None = None
     ) -> list[pl.DataFrame]:
         """Return columns of the stored entries of a part, by row group."""
-        name, *_, size, crc = self.parts[part]
         try:
-            file = OpenFile(self._folder.entries(name), size, crc)
+            file = self._folder.open_entries(self.parts[part])
             return [
                 pl.DataFrame(file.decode(group, columns)) for group in sorted(file.matching(where))
             ]
         except UnreadableFile as error:
-            self._discard(name, error)
+            self._discard(self.parts[part].name, error)
             return []
 
     def _read_entries(self, symbols: frozenset[str] | None) -> pl.DataFrame:
@@ -204,12 +211,11 @@ class Snapshot:
         if symbols is not None and not symbols:
             return frames[0]
         where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
-        for index in range(len(self.parts)):
+        indices = range(len(self.parts))
+        decode = partial(self._decode, columns=_READ_SCHEMA.names(), where=where)
+        for index, groups in zip(indices, self._map(decode, indices), strict=True):
             part = pl.lit(index, pl.Int32)
-            frames += [
-                group.cast(_READ_SCHEMA).with_columns(part=part)
-                for group in self._decode(index, _READ_SCHEMA.names(), where)
-            ]
+            frames += [group.cast(_READ_SCHEMA).with_columns(part=part) for group in groups]
         frame = pl.concat(frames)
         if symbols is not None:
             frame = frame.filter(pl.col("symbol").is_in(list(symbols)))

@@ -32,26 +32,27 @@ class TableUse:
 
     Attributes
     ----------
-    folder : Path or None
-        None if the store has no tables.
+    folder : Path, str or None
+        The URL if they lie in a bucket; None if the store has no tables.
     parts, bytes : int
         Parquet files with rows, and what they take together.
-    limit : int
-        Bytes that they may take.
+    limit : int or None
+        Bytes that they may take; in a bucket there is no limit.
     """
 
-    folder: Path | None
+    folder: Path | str | None
     parts: int
     bytes: int
-    limit: int
+    limit: int | None
 
     def __str__(self) -> str:
         """Return the size in one line."""
         if self.folder is None:
             return "Tables: none are kept"
+        limit = "" if self.limit is None else f" of at most {render.size(self.limit)}"
         return (
-            f"Tables: {render.counted(self.parts, 'file')}, {render.size(self.bytes)} of at most "
-            f"{render.size(self.limit)}, in {self.folder}"
+            f"Tables: {render.counted(self.parts, 'file')}, {render.size(self.bytes)}{limit}, "
+            f"in {self.folder}"
         )
 
     __repr__ = __str__

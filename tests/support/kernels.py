@@ -60,7 +60,8 @@ class Kernel:
 
     def begin(self, code: str) -> str:
         """Run a cell without waiting for it; returns the id of its reply."""
-        return str(self._client.execute(code))
+        # After an error, a busy kernel would drop the next cell.
+        return str(self._client.execute(code, stop_on_error=False))
 
     def interrupt(self) -> None:
         """Press the button with the square."""

@@ -73,7 +73,11 @@ def test_what_is_wrong_is_said_beside_its_field(
         ({"data_types": []}, "data_types", "a data type"),
         ({"symbols": []}, "symbols", "a symbol, or a pattern such as *USDT"),
         ({"symbols": None}, "symbols", "a symbol, or a pattern such as *USDT"),
-        ({"output_directory": None}, "output_directory", "a folder for the files"),
+        (
+            {"output_directory": None},
+            "output_directory",
+            "a folder for the files, or a URL such as s3://bucket/research",
+        ),
     ],
 )
 def test_what_is_not_entered_yet_is_needed_and_not_wrong(

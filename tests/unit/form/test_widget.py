@@ -226,7 +226,7 @@ def test_what_is_wrong_in_the_engine_is_said_beside_it(
     ("fields", "beside", "said"),
     [
         ({"batch_sise": 5}, "markets", "did you mean 'batch_size'?"),
-        ({"output_directory": "s3://b/x"}, "output_directory", "is a URL"),
+        ({"output_directory": "gs://b/x"}, "output_directory", "is a URL"),
         ({"output_directory": "taken/x"}, "output_directory", "is a file"),
         ({"output_directory": ""}, "output_directory", "is empty"),
         ({"endpoint_url": "http://me:hidden@h"}, "endpoint_url", "a user or a password"),

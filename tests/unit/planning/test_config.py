@@ -41,6 +41,7 @@ from binance_archive_kit.planning.config import (
 )
 from binance_archive_kit.planning.date_range import DateRange
 from binance_archive_kit.planning.requests import expand
+from binance_archive_kit.storage.urls import is_url
 from binance_archive_kit.workflow import WorkflowConfig
 
 LEAST = {
@@ -602,6 +603,8 @@ def test_what_is_not_a_local_path_is_refused_everywhere(
     }
     if isinstance(path, str | Path):
         ways["source"] = lambda: bak.coverage(path)
+    if is_url(path):  # of object storage, where a store can be
+        ways = {name: ways[name] for name in ("matrix_path", "path", "database", "path (report)")}
     for field, way in ways.items():
         with pytest.raises(ConfigurationError) as caught:
             way()
@@ -610,9 +613,16 @@ def test_what_is_not_a_local_path_is_refused_everywhere(
     assert [each.name for each in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.parametrize("url", ["s3://", "s3://b", "s3://bucket/a*", "s3://me:secret@bucket/x"])
+def test_a_url_that_names_no_prefix_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^output_directory: 's3://") as caught:
+        make(output_directory=url)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_url_for_a_folder_says_what_to_give_instead() -> None:
     with pytest.raises(ConfigurationError, match="such as 'data/research'"):
-        make(output_directory="s3://bucket/data")
+        make(output_directory="gs://bucket/data")
     with pytest.raises(ConfigurationError, match="such as '/tmp/x'"):
         make(output_directory="file:///tmp/x")
     with pytest.raises(ConfigurationError) as caught:

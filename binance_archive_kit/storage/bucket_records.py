@@ -1,0 +1,571 @@
+"""The records of a store in object storage, with a local index that can be rebuilt.
+
+The objects below `RECORDS` are the truth. The index, a SQLite file, has the rows of those that
+were fetched: a later process lists the objects, which takes a request for a thousand, and fetches
+only new ones. Several machines write at once without a lock, as no object is ever changed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from binance_archive_kit.archive.absence import Absence, Reason
+from binance_archive_kit.archive.keys import Span, Stream, key_range
+from binance_archive_kit.errors import ArchiveKitWarning, StoreError
+from binance_archive_kit.storage.bucket import Bucket
+from binance_archive_kit.storage.databases import (
+    COUNT,
+    DIGEST,
+    INTEGER,
+    JSON,
+    MAYBE_TEXT,
+    TEXT,
+    Database,
+    Row,
+    Table,
+)
+from binance_archive_kit.storage.proof import Proof, ProvenBy
+from binance_archive_kit.storage.record_objects import (
+    RECORDS,
+    RUNS,
+    SCHEMA,
+    VERSION,
+    DamagedRecordError,
+    NewerRecordError,
+    RecordName,
+    decode,
+    decode_document,
+    encode,
+    encode_document,
+    feed_of,
+    forgotten_table,
+    is_run,
+    name_of,
+    new_id,
+    newest,
+    table_of,
+)
+from binance_archive_kit.storage.records import (
+    MissingRecord,
+    ProofRecord,
+    Records,
+    name_of_stream,
+    stream_of_name,
+)
+
+#: Seconds during which readers do not list the records again.
+_FRESH = 2.0
+#: Objects that are fetched at the same time.
+_THREADS = 16
+#: Objects of this size are not merged any more, and bytes that are merged at once.
+_LARGE, _MERGED = 16 << 20, 64 << 20
+#: Times to list again if an object disappears before it is fetched: it was merged.
+_TRIES = 5
+#: A change of the index that cannot read the index of an earlier version.
+_VERSION = 1
+_TABLES = {
+    "proofs": Table(
+        {
+            "key": TEXT,
+            "size": COUNT,
+            "mtime": INTEGER,
+            "ctime": INTEGER,
+            "inode": INTEGER,
+            "sha256": DIGEST,
+            "etag": MAYBE_TEXT,
+            "proven_by": TEXT,
+            "proven_at": TEXT,
+            "recorded_at": INTEGER,
+        }
+    ),
+    "forgotten": Table({"key": TEXT, "recorded_at": INTEGER}),
+    "objects": Table({"name": TEXT, "replaces": JSON}),
+    "runs": Table({"name": TEXT, "document": JSON}),
+}
+_INSERT = """
+INSERT INTO proofs (key, size, mtime, ctime, inode, sha256, etag, proven_by, proven_at, recorded_at)
+SELECT ?1, ?2, 0, 0, ?3, ?4, ?5, ?6, ?7, ?8
+WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE key = ?1 AND recorded_at >= ?8)
+ON CONFLICT (key) DO UPDATE SET size = excluded.size, inode = excluded.inode,
+ sha256 = excluded.sha256, etag = excluded.etag, proven_by = excluded.proven_by,
+ proven_at = excluded.proven_at, recorded_at = excluded.recorded_at
+WHERE excluded.recorded_at >= proofs.recorded_at"""
+_DELETE = "DELETE FROM proofs WHERE key = ?1 AND recorded_at <= ?2"
+_FORGET = """
+INSERT INTO forgotten VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET
+ recorded_at = max(recorded_at, excluded.recorded_at)"""
+#: Rows that are written to the index at once.
+_BATCH = 100_000
+
+T = TypeVar("T")
+#: Names of objects, and their records with the names that they replace; None if damaged.
+_Fetched = dict[str, tuple[pa.Table, list[str]] | None]
+
+
+class BucketRecords(Records):
+    """The records below a prefix of a bucket; safe for several threads, processes and machines.
+
+    Parameters
+    ----------
+    bucket : Bucket
+    folder : Path
+        Of the index; may be deleted at any time.
+    """
+
+    def __init__(self, bucket: Bucket, folder: Path) -> None:
+        self.root = bucket.url
+        self.path = folder / "proofs.sqlite"
+        self._bucket = bucket
+        self._database = Database(self.path, _TABLES, version=_VERSION)
+        #: Folders of records: when they were listed, and the names of their objects.
+        self._listings: dict[str, tuple[float, set[str]]] = {}
+        self._changes = 0
+        self._warned: set[str] = set()
+        self._syncing = threading.RLock()
+
+    # Proofs
+
+    def proof_rows(
+        self, prefixes: Iterable[str], *columns: str, keys: Iterable[str] = ()
+    ) -> list[Row]:
+        """Return key, stamp and further columns of the proofs below some prefixes, or of `keys`."""
+        prefixes, keys = list(prefixes), list(keys)
+        self._sync_needed([*prefixes, *keys])
+        return super().proof_rows(prefixes, *columns, keys=keys)
+
+    def proven_keys(self) -> set[str]:
+        """Return the keys of all objects that have a proof."""
+        self.sync()
+        return super().proven_keys()
+
+    @contextmanager
+    def recorder(self) -> Iterator[Callable[[Sequence[Proof]], None]]:
+        """Yield a function that records proofs, from any thread: by one object for each feed.
+
+        It raises a `StoreError` if they cannot be recorded. At the end, the objects of each
+        feed are merged into one.
+        """
+        written: dict[str, list[str]] = defaultdict(list)
+        lock = threading.Lock()
+
+        def record(proofs: Sequence[Proof]) -> None:
+            by_feed = defaultdict(list)
+            for proof in proofs:
+                by_feed[feed_of(proof.key)[0]].append(proof)
+            for feed, group in by_feed.items():
+                name = self._write(table_of(group, time.time_ns()))
+                with lock:
+                    written[feed].append(name)
+
+        yield record
+        for names in written.values():
+            # The proofs are recorded all the same.
+            with suppress(StoreError, FileNotFoundError):
+                self._merge(names)
+
+    def restamp(self, proofs: Mapping[str, ProofRecord]) -> None:
+        """Record the new stamps of proven objects."""
+        if not proofs:
+            return
+        rows = self.proof_rows([], "sha256", "etag", "proven_by", "proven_at", keys=proofs)
+        with self.recorder() as record:
+            record(
+                [
+                    Proof(key, proofs[key].stamp, sha256, etag, ProvenBy(by), at)
+                    for key, _, _, _, _, sha256, etag, by, at in rows
+                    if sha256 == proofs[key].sha256
+                ]
+            )
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete the proofs of objects, so that these are fetched again."""
+        by_feed = defaultdict(list)
+        for key in keys:
+            by_feed[feed_of(key)[0]].append(key)
+        for group in by_feed.values():
+            self._write(forgotten_table(group, time.time_ns()))
+
+    def _write(self, table: pa.Table, replaces: Sequence[str] = ()) -> str:
+        """Write records of one feed as an object, and add them to the index; return its name."""
+        name = str(name_of(table))
+        self._bucket.write(f"{RECORDS}{name}", encode(table, replaces))
+        self._apply({name: (table, [*replaces])}, replaces)
+        self._listings.clear()
+        return name
+
+    # Merging
+
+    def compact(self) -> int:
+        """Merge small objects of records, and return how many were replaced.
+
+        May be called while others write, and again after it was killed.
+        """
+        replaced = 0
+        small: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        all_small: dict[str, bool] = defaultdict(lambda: True)
+        for found in self._bucket.list(RECORDS):
+            name = RecordName.parse(found.key.removeprefix(RECORDS))
+            if name is None:
+                continue
+            if found.size < _LARGE:
+                small[name.feed].append((str(name), found.size))
+            else:
+                all_small[name.feed] = False
+        for feed, objects in small.items():
+            groups = _cut(sorted(objects))
+            for names in groups:
+                replaced += self._merge(names, final=all_small[feed] and len(groups) == 1)
+        return replaced + self._compact_runs()
+
+    def _merge(self, names: Sequence[str], *, final: bool = False) -> int:
+        """Merge objects of records; return the number of objects that were replaced."""
+        if len(names) < 2:
+            return 0
+        fetched = {name: found for name, found in self._fetch(names).items() if found is not None}
+        if len(fetched) < 2:
+            return 0
+        table = newest((table for table, _ in fetched.values()), final=final)
+        if len(table):
+            self._write(table, list(fetched))
+        self._bucket.remove(f"{RECORDS}{name}" for name in fetched)
+        return len(fetched)
+
+    def _compact_runs(self) -> int:
+        documents = self._documents()
+        if len(documents) < 2:
+            return 0
+        merged = _merged_documents(document for _, document in documents)
+        # With the time of the last one, so that documents after that still count.
+        time_of_last, _, _ = documents[-1][0].partition("-")
+        name = f"{time_of_last}-{new_id().partition('-')[2]}.json"
+        self._bucket.write(f"{RUNS}{name}", encode_document(merged))
+        self._bucket.remove(f"{RUNS}{each}" for each, _ in documents)
+        return len(documents)
+
+    # The index
+
+    def sync(self, *, fresh: bool = False) -> None:
+        """Fetch all records that are not in the index yet; `fresh`: list them in any case."""
+        if fresh:
+            self._listings.clear()
+        self._sync_needed(["data/"])
+
+    @property
+    def changes(self) -> int:
+        """How often the records in the index have changed since this object was created."""
+        return self._changes
+
+    def expire(self) -> None:
+        """Have the next call list the records again, however recently they were listed."""
+        self._listings.clear()
+
+    def feeds(self) -> set[str]:
+        """Return the feeds, as in keys, that have objects of records; fetches none."""
+        with self._syncing:
+            listed = self._list("")
+        return {name.feed for name in map(RecordName.parse, listed) if name is not None}
+
+    def _sync_needed(self, prefixes: Iterable[str]) -> None:
+        """Fetch the records of keys and prefixes that are not in the index yet."""
+        needed: dict[str, set[str] | None] = {}
+        for prefix in prefixes:
+            feed, symbol = feed_of(prefix)
+            symbols = needed.setdefault(feed, set())
+            if not symbol or symbols is None:
+                needed[feed] = None
+            else:
+                symbols.add(symbol)
+        with self._syncing:
+            for feed, symbols in needed.items():
+                self._sync_feed(feed, symbols)
+
+    def _sync_feed(self, feed: str, symbols: set[str] | None) -> None:
+        for _ in range(_TRIES):
+            seen = {name: json.loads(replaces) for name, replaces in self._seen(feed)}
+            listed = self._list(feed)
+            new = [name for name in listed if name not in seen and _is_needed(name, symbols)]
+            gone = seen.keys() - listed
+            if not new and not gone:
+                return
+            try:
+                fetched = self._fetch(new)
+            except FileNotFoundError:
+                self._listings.clear()  # merged since it was listed
+                continue
+            replaced = {each for names in seen.values() for each in names}
+            replaced.update(each for found in fetched.values() if found for each in found[1])
+            if gone <= replaced:
+                self._apply(fetched, gone)
+                return
+            # What was deleted may be that of some rows: read the others again.
+            self._forget_feeds({each.feed for each in map(RecordName.parse, gone) if each})
+        raise StoreError(
+            f"{self._bucket.url}: its records change faster than they can be read; try again"
+        )
+
+    def _seen(self, feed: str) -> list[Row]:
+        """Return the names of the objects in the index, and what they replace."""
+        return self._database.rows("objects", ranges=[key_range(feed)] if feed else None)
+
+    def _list(self, feed: str) -> set[str]:
+        """Return the names of the objects of a feed, or of several, as of now or just before."""
+        now = time.monotonic()
+        parents = [feed[: at + 1] for at, letter in enumerate(feed) if letter == "/"]
+        for parent in ("", *parents):
+            at, names = self._listings.get(parent, (-_FRESH, set()))
+            if now - at < _FRESH:
+                return {name for name in names if name.startswith(feed)}
+        found = (each.key.removeprefix(RECORDS) for each in self._bucket.list(f"{RECORDS}{feed}"))
+        names = {name for name in found if RecordName.parse(name) is not None}
+        self._listings[feed] = now, names
+        return names
+
+    def _fetch(self, names: Sequence[str]) -> _Fetched:
+        """Read objects; warn of damaged ones.
+
+        Raises
+        ------
+        FileNotFoundError
+            If one of them does not exist any more.
+        StoreError
+            If one of them was written by a newer version of this package.
+        """
+
+        def read(name: str) -> tuple[pa.Table, list[str]] | None:
+            return self._decoded(name, decode)
+
+        with ThreadPoolExecutor(_THREADS, "records") as pool:
+            return dict(zip(names, pool.map(read, names), strict=True))
+
+    def _decoded(self, name: str, decoder: Callable[[bytes], T]) -> T | None:
+        """Read one object of records; warn once if it is damaged, and return None."""
+        uri = self._bucket.uri(f"{RECORDS}{name}")
+        try:
+            return decoder(self._bucket.read(f"{RECORDS}{name}"))
+        except NewerRecordError as error:
+            raise StoreError(
+                f"{uri} was written by a newer version of this package (its format is {error}, "
+                f"and this version knows {VERSION}); update the package. Nothing was changed"
+            ) from None
+        except DamagedRecordError as error:
+            if name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(
+                    f"{uri} is damaged ({error}) and is ignored. Lost: {_lost(name)}; delete it, "
+                    "so that this warning ends",
+                    ArchiveKitWarning,
+                    stacklevel=2,
+                )
+            return None
+
+    def _apply(self, fetched: _Fetched, gone: Iterable[str]) -> None:
+        """Add fetched records to the index, and forget the names of merged objects."""
+        merged = [(name,) for name in gone]
+        if not fetched and not merged:
+            return
+
+        def write(connection: sqlite3.Connection) -> None:
+            for name, found in fetched.items():
+                table, replaces = found or (SCHEMA.empty_table(), [])
+                for batch in table.to_batches(_BATCH):
+                    *columns, forgotten = (column.to_pylist() for column in batch.columns)
+                    rows = [*zip(*columns, strict=True)]
+                    deleting = [row for row, is_so in zip(rows, forgotten, strict=True) if is_so]
+                    adding = [row for row, is_so in zip(rows, forgotten, strict=True) if not is_so]
+                    if deleting:
+                        pairs = [(row[0], row[-1]) for row in deleting]
+                        connection.executemany(_FORGET, pairs)
+                        connection.executemany(_DELETE, pairs)
+                    connection.executemany(_INSERT, adding)
+                connection.execute(
+                    "INSERT OR REPLACE INTO objects VALUES (?, ?)", (name, json.dumps(replaces))
+                )
+            connection.executemany("DELETE FROM objects WHERE name = ?", merged)
+
+        self._database.write(write)
+        self._changes += 1
+
+    def _forget_feeds(self, feeds: Iterable[str]) -> None:
+        """Empty the index of some feeds."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            for feed in feeds:
+                for table in ("proofs", "forgotten", "objects"):
+                    name = "name" if table == "objects" else "key"
+                    start = feed if table == "objects" else f"data/{feed}"
+                    connection.execute(
+                        f"DELETE FROM {table} WHERE {name} >= ? AND {name} < ?",  # noqa: S608
+                        key_range(start),
+                    )
+
+        self._database.write(write)
+        self._changes += 1
+
+    # The documents of runs
+
+    def record_missing(self, missing: Iterable[Absence], present: Iterable[str]) -> None:
+        """Record which objects the archive lacks; see `Records.record_missing`."""
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+        rows = {
+            key: [f"{absence.detail}, asked on {now} UTC", absence.reason.value]
+            for absence in missing
+            if (key := absence.last_key)
+        }
+        recorded = self._state()["missing"].keys()
+        found = dict.fromkeys(recorded & set(present) if recorded else ())
+        if (rows or found) and self.feeds():
+            self._write_document({"missing": {**found, **rows}})
+
+    def missing(self, prefix: str) -> dict[str, MissingRecord]:
+        """Return the objects below a prefix that the archive was found to lack, by key."""
+        return {
+            key: MissingRecord(Reason(word) if word in set(Reason) else Reason.ABSENT, detail)
+            for key, (detail, word) in sorted(self._state()["missing"].items())
+            if key.startswith(prefix)
+        }
+
+    def record_selections(
+        self, selections: Mapping[str, object], streams: Mapping[Stream, Span]
+    ) -> None:
+        """Record which symbols patterns matched; see `Records.record_selections`."""
+        known = self._state()
+        new = dict(selections)
+        days = {
+            name_of_stream(stream): [str(first), str(last)]
+            for stream, (first, last) in streams.items()
+        }
+        merged = _merged_documents([{"selected": known["selected"]}, {"selected": days}])
+        if new != {name: known["selections"].get(name) for name in new} or (
+            merged["selected"] != known["selected"]
+        ):
+            self._write_document({"selections": new, "selected": days})
+
+    def selections(self) -> dict[str, Any]:
+        """Return what patterns matched, as JSON values, by the name of the patterns."""
+        return dict(self._state()["selections"])
+
+    def selected_streams(self) -> dict[Stream, Span]:
+        """Return the streams that were selected by patterns, with their first and last day."""
+        found = {}
+        for text, (first, last) in self._state()["selected"].items():
+            # A damaged record may name no stream.
+            with suppress(ValueError):
+                found[stream_of_name(text)] = date.fromisoformat(first), date.fromisoformat(last)
+        return found
+
+    def record_unfinished(self, streams: Mapping[Stream, date | None]) -> None:
+        """Record from which UTC day on streams lack files; see `Records.record_unfinished`."""
+        recorded = self._state()["unfinished"]
+        new = {name_of_stream(each): day and str(day) for each, day in streams.items()}
+        changed = {name: day for name, day in new.items() if recorded.get(name) != day}
+        if changed:
+            self._write_document({"unfinished": changed})
+
+    def unfinished(self) -> dict[Stream, date]:
+        """Return the first UTC day that an unfinished update requested of each stream."""
+        found = {}
+        for text, since in self._state()["unfinished"].items():
+            with suppress(ValueError):
+                found[stream_of_name(text)] = date.fromisoformat(since)
+        return found
+
+    def locations(self) -> list[tuple[str, str]]:
+        """Return no location: every object lies under its key."""
+        return []
+
+    def _write_document(self, document: dict[str, dict[str, Any]]) -> None:
+        self._bucket.write(f"{RUNS}{new_id()}.json", encode_document(document))
+        self._listings.clear()
+
+    def _state(self) -> dict[str, dict[str, Any]]:
+        """Return what the documents of all runs say together."""
+        return _merged_documents(document for _, document in self._documents())
+
+    def _documents(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the documents of all runs, the oldest first; fetch those not in the index."""
+        start = len(RUNS)
+        with self._syncing:
+            found = (each.key[start:] for each in self._bucket.list(RUNS))
+            names = sorted(name for name in found if is_run(name))
+            known = {name: json.loads(text) for name, text in self._database.rows("runs")}
+            new = [name for name in names if name not in known]
+            gone = [(name,) for name in known.keys() - set(names)]
+
+            def read(name: str) -> dict[str, Any] | None:
+                try:
+                    return self._decoded(f"runs/{name}", decode_document)
+                except FileNotFoundError:  # merged since it was listed
+                    return None
+
+            with ThreadPoolExecutor(_THREADS, "records") as pool:
+                fetched = {
+                    name: each or {} for name, each in zip(new, pool.map(read, new), strict=True)
+                }
+            rows = [(name, json.dumps(each)) for name, each in fetched.items()]
+
+            def write(connection: sqlite3.Connection) -> None:
+                connection.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?)", rows)
+                connection.executemany("DELETE FROM runs WHERE name = ?", gone)
+
+            if rows or gone:
+                self._database.write(write)
+        known |= fetched
+        return [(name, known[name]) for name in names]
+
+
+def _is_needed(name: str, symbols: set[str] | None) -> bool:
+    parsed = RecordName.parse(name)
+    return symbols is None or (parsed is not None and parsed.may_have(symbols))
+
+
+def _cut(objects: Iterable[tuple[str, int]]) -> list[list[str]]:
+    """Group objects, in their order, so that those of a group are merged at once."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for name, each in objects:
+        if size + each > _MERGED and groups[-1]:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += each
+    return groups
+
+
+def _merged_documents(documents: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Merge the documents of runs, the oldest first; null deletes what an earlier one says."""
+    merged: dict[str, dict[str, Any]] = {
+        name: {} for name in ("missing", "selections", "selected", "unfinished")
+    }
+    for document in documents:
+        for name in ("missing", "selections", "unfinished"):
+            merged[name] |= document.get(name, {})
+        for stream, (first, last) in document.get("selected", {}).items():
+            before = merged["selected"].get(stream, [first, last])
+            merged["selected"][stream] = [min(first, before[0]), max(last, before[1])]
+    for name in ("missing", "unfinished"):
+        merged[name] = {key: value for key, value in merged[name].items() if value is not None}
+    return merged
+
+
+def _lost(name: str) -> str:
+    """Return what is lost with a damaged object."""
+    parsed = RecordName.parse(name)
+    if parsed is None:
+        return "objects that the archive lacks, and which symbols patterns have selected"
+    return (
+        f"proofs of files of {parsed.feed.rstrip('/')}, symbols {parsed.first} to {parsed.last} "
+        "(the next collect fetches these files again)"
+    )

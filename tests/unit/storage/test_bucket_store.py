@@ -1,0 +1,257 @@
+"""A store in object storage: its records, index and inventory, and what others do to them."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, StoreError
+from binance_archive_kit.storage import bucket_records
+from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
+from binance_archive_kit.storage.bucket_store import BucketStore
+from binance_archive_kit.storage.proof import Proof, ProvenBy
+from binance_archive_kit.storage.record_objects import RECORDS, encode
+
+PREFIX = "data/spot/daily/klines/{}/1h/"
+SYMBOLS = ("AUSDT", "BUSDT", "币安人生USDT")
+
+
+def key_of(symbol: str, day: int) -> str:
+    return f"{PREFIX.format(symbol)}{symbol}-1h-2025-07-{day:02}.zip"
+
+
+KEYS = [key_of(symbol, day) for symbol in SYMBOLS for day in (1, 2)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(bucket_records, "_FRESH", 0.0)
+
+
+def put(bucket: Bucket, keys: Iterable[str], body: bytes = b"zip") -> list[Proof]:
+    """Write objects, and return their proofs."""
+    for key in keys:
+        bucket.write(key, body + key.encode())
+    found = bucket.stat([*keys])
+    return [
+        Proof(key, stamp_of_object(found[key]), "0" * 64, "e" * 32, ProvenBy.SHA256, "2025-08-01")
+        for key in keys
+    ]
+
+
+def fill(bucket: Bucket, keys: Iterable[str] = KEYS, body: bytes = b"zip") -> None:
+    proofs = put(bucket, keys, body)
+    with BucketStore(bucket).records.recorder() as record:
+        for proof in proofs:
+            record([proof])
+
+
+def proven(bucket: Bucket, *symbols: str) -> list[str]:
+    prefixes = [PREFIX.format(symbol) for symbol in symbols or SYMBOLS]
+    return [*BucketStore(bucket).records.proofs(*prefixes)]
+
+
+def planned(bucket: Bucket) -> list[str]:
+    prefixes = [PREFIX.format(symbol) for symbol in SYMBOLS]
+    return BucketStore(bucket).inventory.frame(prefixes).sort("key")["key"].to_list()
+
+
+def records_of(bucket: Bucket) -> list[str]:
+    return [found.key for found in bucket.list(RECORDS)]
+
+
+def test_what_is_recorded_is_found(bucket: Bucket) -> None:
+    fill(bucket)
+    assert len(records_of(bucket)) == 1, "merged at the end of the run"
+    assert proven(bucket) == sorted(KEYS)
+    assert planned(bucket) == sorted(KEYS)
+    store = BucketStore.open(bucket.url)
+    assert store.inventory.feeds() == [(Market.SPOT, DataType.KLINES)]
+    folders = store.inventory.folders(Market.SPOT, DataType.KLINES)
+    assert [folder.folder.symbol for folder in folders] == sorted(SYMBOLS)
+    assert [file.key for folder in folders for file in folder.files] == sorted(KEYS)
+    assert store.collected() == set(KEYS)
+    again = store.inventory.folders(Market.SPOT, DataType.KLINES)
+    assert all(one is other for one, other in zip(folders, again, strict=True))
+    [file] = [file for folder in folders for file in folder.files if file.key == KEYS[0]]
+    assert store.read_file(file) == b"zip" + KEYS[0].encode()
+    assert store.stamp(file) == file.stamp
+    with store.open_file(file) as opened:
+        assert opened.seek(-3, 2) == file.size - 3
+        assert opened.read() == b"zip"
+        assert opened.seek(1) == 1
+        assert opened.read(4) == b"ipda"
+
+
+def test_one_symbol_needs_only_its_records(bucket: Bucket) -> None:
+    for symbol in SYMBOLS:
+        fill(bucket, [key_of(symbol, 1)])
+    assert len(records_of(bucket)) == 3
+    shutil.rmtree(BucketStore(bucket).private)
+    assert proven(bucket, "BUSDT") == [key_of("BUSDT", 1)]
+    index = BucketStore(bucket).records
+    assert index._database.rows("proofs", ["key"]) == [(key_of("BUSDT", 1),)]
+    assert len(proven(bucket)) == 3
+
+
+def test_an_object_deleted_or_overwritten_by_others_counts_as_absent(bucket: Bucket) -> None:
+    fill(bucket)
+    bucket.remove([KEYS[0]])
+    size = len(bucket.read(KEYS[1]))
+    bucket.write(KEYS[1], b"x" * size)
+    assert planned(bucket) == sorted(KEYS[2:])
+    fill(bucket, KEYS[:2], b"new")
+    assert planned(bucket) == sorted(KEYS)
+
+
+def test_a_listing_without_new_objects_is_completed(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As s5cmd's is where the clock of this machine is slow."""
+    proofs = [
+        Proof(p.key, p.stamp, p.sha256, p.etag, p.by, f"{time.strftime('%Y-%m-%dT%H:%M:%S')}+00:00")
+        for p in put(bucket, KEYS)
+    ]
+    with BucketStore(bucket).records.recorder() as record:
+        record(proofs)
+    monkeypatch.setattr(Bucket, "list_etags", lambda self, *prefixes: [])
+    assert planned(bucket) == sorted(KEYS)
+
+
+def test_two_processes_write_records_at_once(bucket: Bucket) -> None:
+    one, two = BucketStore(bucket), BucketStore(bucket)
+    proofs = put(bucket, KEYS)
+    with one.records.recorder() as record_one, two.records.recorder() as record_two:
+        record_one(proofs[:2])
+        record_two(proofs[2:4])
+        record_one(proofs[3:5])
+        record_two(proofs[5:])
+        assert proven(bucket) == sorted(KEYS)
+    assert proven(bucket) == sorted(KEYS)
+    assert len(records_of(bucket)) == 2
+
+
+@pytest.mark.parametrize("damage", ["deleted", "damaged", "stale"])
+def test_the_index_can_be_rebuilt(bucket: Bucket, damage: str, tmp_path: Path) -> None:
+    fill(bucket, KEYS[:3])
+    index = BucketStore(bucket).records.path
+    assert index.is_relative_to(tmp_path / "cache")
+    kept = index.read_bytes()
+    fill(bucket, KEYS[3:])
+    if damage == "deleted":
+        shutil.rmtree(index.parent)
+    elif damage == "damaged":
+        index.write_bytes(b"x" * 10_000)
+    else:
+        index.write_bytes(kept)
+    assert proven(bucket) == sorted(KEYS)
+    assert planned(bucket) == sorted(KEYS)
+
+
+def test_deleted_records_are_forgotten(bucket: Bucket) -> None:
+    fill(bucket, KEYS[:3])
+    fill(bucket, KEYS[3:])
+    assert len(proven(bucket)) == 6
+    bucket.remove(records_of(bucket)[:1])
+    assert len(proven(bucket)) == 3
+    bucket.remove(records_of(bucket))
+    assert proven(bucket) == []
+    with pytest.raises(ConfigurationError, match="has files, and no records of a store"):
+        BucketStore.open(bucket)
+
+
+def test_forgotten_proofs_stay_forgotten(bucket: Bucket) -> None:
+    fill(bucket)
+    before = BucketStore(bucket)
+    before.records.forget(KEYS[:1])
+    for _ in range(2):
+        assert proven(bucket) == sorted(KEYS[1:])
+        shutil.rmtree(before.private)
+        before.records.compact()
+    assert len(records_of(bucket)) == 1
+    fill(bucket, KEYS[:1])
+    assert proven(bucket) == sorted(KEYS)
+
+
+def test_compact_keeps_the_newest(bucket: Bucket, tmp_path: Path) -> None:
+    for body in (b"a", b"bb", b"ccc"):
+        fill(bucket, KEYS, body)
+    assert len(records_of(bucket)) == 3
+    store = BucketStore(bucket)
+    other = BucketStore(bucket)
+    other.private = tmp_path / "other"
+    other.records.path = other.private / "proofs.sqlite"
+    assert len(other.records.proofs("data/")) == 6
+    assert store.records.compact() == 3
+    assert store.records.compact() == 0
+    assert len(records_of(bucket)) == 1
+    assert planned(bucket) == sorted(KEYS)
+    assert len(other.records.proofs("data/")) == 6
+    shutil.rmtree(store.private)
+    assert planned(bucket) == sorted(KEYS)
+
+
+def test_damaged_records_are_ignored_with_a_warning(bucket: Bucket) -> None:
+    fill(bucket)
+    [name] = records_of(bucket)
+    body = bucket.read(name)
+    for bad in (b"", b"nonsense", body[:-20], encode_other()):
+        bucket.write(name[:-12] + "a.parquet".rjust(12, "0"), bad)
+        shutil.rmtree(BucketStore(bucket).private, ignore_errors=True)
+        with pytest.warns(ArchiveKitWarning, match="is damaged .* Lost: proofs of files of spot"):
+            assert proven(bucket) == sorted(KEYS)
+    bucket.write(f"{RECORDS}notes.txt", b"mine")
+    bucket.write(f"{RECORDS}spot/daily/klines/mine.parquet", b"mine")
+
+
+def encode_other() -> bytes:
+    return encode(pa.table({"a": [1]}))
+
+
+def test_records_of_a_newer_version(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(bucket, KEYS[:1])
+    with monkeypatch.context() as newer:
+        newer.setattr("binance_archive_kit.storage.record_objects.VERSION", 2)
+        proofs = put(bucket, KEYS[1:2])
+        with BucketStore(bucket).records.recorder() as record:
+            record(proofs)
+    shutil.rmtree(BucketStore(bucket).private)
+    with pytest.raises(StoreError, match="newer version of this package"):
+        proven(bucket)
+
+
+def test_an_absent_store(bucket: Bucket) -> None:
+    with pytest.raises(ConfigurationError, match="has no store; collect something into it first"):
+        BucketStore.open(bucket.url)
+    with pytest.raises(StoreError, match="there is no such bucket"):
+        BucketStore.open("s3://absent-bucket/x")
+
+
+def test_pickle_and_repr(bucket: Bucket) -> None:
+    store = BucketStore(bucket)
+    assert repr(store) == f"BucketStore({bucket.url!r})"
+    data = pickle.dumps(store)
+    assert b"secret" not in data
+    assert pickle.loads(data).root == bucket.url
+
+
+def test_quarantine(bucket: Bucket) -> None:
+    bad = f"quarantine/{KEYS[0]}.0123456789ab.bad"
+    bucket.write(bad, b"x")
+    bucket.write(f"{bad}.json", b'{"reason": "corrupt", "detail": "SHA-256 differs"}')
+    bucket.write(f"quarantine/{KEYS[1]}.0123456789ab.bad", b"x")
+    bucket.write(f"quarantine/{PREFIX.format('AUSDT')}mine.bad", b"x")
+    store = BucketStore(bucket)
+    assert store.quarantined(PREFIX.format("AUSDT")) == {
+        KEYS[0]: "corrupt: SHA-256 differs",
+        KEYS[1]: "reason unknown: the note beside the bytes is missing or damaged",
+    }
+    assert store.collected() == set(KEYS[:2])

@@ -1,0 +1,348 @@
+"""Tables in a bucket have the rows of files as they are, whoever builds and reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from binance_archive_kit.errors import StoreError
+from binance_archive_kit.storage.bucket import Bucket
+from binance_archive_kit.storage.proof import Stamp
+from binance_archive_kit.tables import bucket_file, bucket_folder, manifest
+from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder
+from binance_archive_kit.tables.bucket_tables import BucketTables, publish_tables
+from binance_archive_kit.tables.manifest import meaning_of
+from binance_archive_kit.tables.row_reader import Segment
+from binance_archive_kit.tables.tables import Tables
+from tests.support.table_files import FEED, Files, rows_by_file
+
+DAYS = [f"2025-07-{day:02}" for day in range(1, 11)]
+PREFIX = f"{TABLES}{FEED.table}/"
+
+Make = Callable[[], BucketTables]
+
+
+@pytest.fixture
+def machine(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Return a function that gives the tables to another machine."""
+    monkeypatch.setattr(bucket_folder, "_FRESH", 0.0)
+    count = iter(range(100))
+    return lambda: BucketTables(bucket, tmp_path / f"machine {next(count)}")
+
+
+def same(found: dict[str, pl.DataFrame], expected: dict[str, pl.DataFrame]) -> None:
+    assert found.keys() == expected.keys()
+    for path, frame in expected.items():
+        assert found[path].equals(frame), path
+
+
+def parts(bucket: Bucket) -> list[str]:
+    return [each.key for each in bucket.list(PREFIX) if each.key.endswith(".rows.parquet")]
+
+
+def commits(bucket: Bucket) -> list[str]:
+    return [each.key for each in bucket.list(f"{PREFIX}manifest/")]
+
+
+@pytest.mark.parametrize("joined", [0, 7])
+def test_tables_have_the_rows_of_their_files(machine: Make, joined: int) -> None:
+    files = Files(joined=joined)
+    files.fill(["BUSDT", "AUSDT", "币安人生USDT"], DAYS)
+    report = files.build(machine())
+    assert (report.files, report.rows) == (30, 720)
+    reader = machine()
+    same(rows_by_file(reader, files), files.expected())
+    names, where = ["close", "symbol"], ds.field("symbol") == "AUSDT"
+    expected = {
+        path: frame.filter(pl.col("symbol") == "AUSDT").select(names)
+        for path, frame in files.expected().items()
+    }
+    same(rows_by_file(reader, files, names, where), expected)
+    assert "no limit" not in str(reader.use())
+    assert reader.use().parts == 1
+    assert str(reader.use()).endswith(f"in {reader.use().folder}")
+
+
+def test_large_parts_are_read_column_by_column(machine: Make) -> None:
+    files = Files(joined=0)
+    files.fill(["BUSDT", "AUSDT"], DAYS[:2], 300_001)
+    files.build(machine())
+    same(rows_by_file(machine(), files), files.expected())
+    names = ["close"]
+    same(
+        rows_by_file(machine(), files, names),
+        {path: frame.select(names) for path, frame in files.expected().items()},
+    )
+
+
+def test_builders_of_several_machines_add_up(machine: Make, bucket: Bucket) -> None:
+    files = Files()
+    files.fill(["AUSDT"], DAYS)
+    tasks = list(files.tasks.values())
+    # Each of them lists the tables before the others commit.
+    builders = [machine() for _ in range(3)]
+    for builder in builders:
+        builder.snapshot(FEED)
+    files.build(builders[0], tasks[:6])
+    files.build(builders[1], tasks[4:])
+    files.build(builders[2], tasks[:6])
+    same(rows_by_file(machine(), files), files.expected())
+    files.build(machine())
+    assert machine().use().parts == 1
+    assert len(commits(bucket)) == 1
+    same(rows_by_file(machine(), files), files.expected())
+
+
+def test_a_build_merges_small_parts_and_later_removes_them(
+    machine: Make, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files()
+    for day in DAYS[:4]:
+        files.fill(["AUSDT", "BUSDT"], [day])
+        with monkeypatch.context() as patch:
+            patch.setattr(BucketFolder, "merges_all", False)
+            files.build(machine())
+    old = machine()
+    before = old.snapshot(FEED)
+    assert len(before.parts) == 4
+    files.build(machine())
+    assert machine().use().parts == 1
+    # Who has listed the parts before still reads them.
+    same(rows_by_file(old, files), files.expected())
+    assert len(parts(bucket)) == 5
+    monkeypatch.setattr(bucket_folder, "_GRACE", timedelta(0))
+    files.build(machine())
+    assert len(parts(bucket)) == 1
+    same(rows_by_file(machine(), files), files.expected())
+
+
+def test_replaced_files_are_read_as_they_are_now(machine: Make) -> None:
+    files = Files()
+    files.fill(["AUSDT"], DAYS)
+    files.build(machine())
+    files.fill(["AUSDT"], DAYS[:6], 30)
+    assert len(files.pending(machine().snapshot(FEED))) == 6
+    files.build(machine())
+    same(rows_by_file(machine(), files), files.expected())
+    assert files.build(machine()).written == 0
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+def test_a_build_may_be_killed_at_any_request(
+    machine: Make, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_folder, "_GRACE", timedelta(0))
+    files = Files()
+    for day in DAYS[:2]:
+        files.fill(["AUSDT", "BUSDT"], [day])
+        for at in range(100):
+            with monkeypatch.context() as patch:
+                dies_at(patch, at)
+                try:
+                    files.build(machine())
+                except Killed:
+                    found = rows_by_file(machine(), files)
+                    expected = files.expected()
+                    same(found, {path: expected[path] for path in found})
+                    continue
+            break
+        assert at > 5
+        same(rows_by_file(machine(), files), files.expected())
+    files.build(machine())
+    assert (len(parts(bucket)), len(commits(bucket))) == (1, 1)
+
+
+def dies_at(patch: pytest.MonkeyPatch, request: int) -> None:
+    """Let the process die before its request of this number, or in the middle of an upload."""
+    count = iter(range(10_000))
+
+    def dying(name: str) -> None:
+        real = getattr(Bucket, name)
+
+        def call(self: Bucket, *args: object) -> object:
+            if next(count) == request:
+                if name == "upload":
+                    [files] = args
+                    assert isinstance(files, dict)
+                    real(self, dict([*files.items()][:1]))
+                raise Killed
+            return real(self, *args)
+
+        patch.setattr(Bucket, name, call)
+
+    for name in ("list", "upload", "write", "remove"):
+        dying(name)
+
+
+def test_what_nobody_lists_is_removed_a_day_later(machine: Make, bucket: Bucket) -> None:
+    files = Files()
+    files.fill(["AUSDT"], DAYS)
+    files.build(machine())
+    now = datetime.now(UTC)
+    old, new = (f"all-{now - age:%Y%m%dT%H%M%S%f}-12345678" for age in (AGE, AGE / 3))
+    for name in (old, new, "foreign"):
+        bucket.write(f"{PREFIX}{name}.rows.parquet", b"x")
+    bucket.write(f"{PREFIX}manifest/{old.removeprefix('all-')}.json", b"damaged")
+    files.build(machine())
+    left = "".join(each.key for each in bucket.list(PREFIX))
+    assert old not in left
+    assert old.removeprefix("all-") not in left
+    assert new in left
+    assert "foreign" in left
+    same(rows_by_file(machine(), files), files.expected())
+
+
+AGE = timedelta(days=1, hours=1)
+
+
+def test_parts_that_are_gone_are_read_from_files_and_built_again(
+    machine: Make, bucket: Bucket
+) -> None:
+    files = Files()
+    files.fill(["AUSDT"], DAYS)
+    files.build(machine())
+    reader = machine()
+    reader.snapshot(FEED)
+    bucket.remove(parts(bucket))
+    assert rows_by_file(reader, files) == {}
+    assert len(commits(bucket)) == 1
+    builder = machine()
+    with builder._folder_of(FEED).building(wait=True):
+        pass
+    files.build(builder)
+    same(rows_by_file(machine(), files), files.expected())
+
+
+def test_damaged_rows_are_never_returned(machine: Make, bucket: Bucket) -> None:
+    files = Files()
+    files.fill(["AUSDT"], DAYS)
+    files.build(machine())
+    [key] = parts(bucket)
+    body = bucket.read(key)
+    damaged: list[Segment] = []
+    expected = files.expected()
+
+    def elsewhere(segment: Segment) -> Iterator[pa.RecordBatch]:
+        damaged.append(segment)
+        return iter(())
+
+    for at in (10, len(body) // 2, len(body) - 20):
+        bucket.write(key, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
+        damaged.clear()
+        # Another process has not opened it before.
+        bucket_file._footer.cache_clear()
+        found = rows_by_file(machine(), files, fallback=elsewhere)
+        # Bytes of no meaning may change, as in the head of a page.
+        good = [path for path, frame in found.items() if not frame.is_empty()]
+        same({path: found[path] for path in good}, {path: expected[path] for path in good})
+        assert sum(segment.rows for segment in damaged) == 24 * (len(found) - len(good))
+    assert damaged or not found
+
+
+def test_tables_of_other_versions(
+    machine: Make, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files()
+    files.fill(["AUSDT"], DAYS)
+    files.build(machine())
+    with monkeypatch.context() as patch:
+        for module in (manifest, bucket_folder):
+            patch.setattr(module, "FORMAT", manifest.FORMAT + 1)
+        assert rows_by_file(machine(), files) == {}
+        files.fill(["BUSDT"], DAYS)
+        files.build(machine())
+    # The older version reads its own, and leaves those of the newer one alone.
+    with pytest.raises(StoreError, match="newer version"):
+        files.build(machine())
+    assert len(parts(bucket)) == 2
+
+
+def test_clearing_removes_everything(machine: Make, bucket: Bucket) -> None:
+    files, tables = Files(), machine()
+    files.fill(["AUSDT"], DAYS)
+    files.build(tables)
+    tables.clear()
+    assert bucket.list(PREFIX) == []
+    assert rows_by_file(machine(), files) == {}
+    files.build(tables, list(files.tasks.values()))
+    same(rows_by_file(machine(), files), files.expected())
+
+
+# Published tables
+
+
+def spooled(files: Files, folder: Path) -> dict[str, Stamp]:
+    """Build tables in a local store, and give each file the stamp of an object."""
+    files.build(
+        Tables(folder / ".binance_archive_kit/cache/tables", 1 << 30), [*files.tasks.values()]
+    )
+    return {
+        path: Stamp(task.file.size, 0, 0, number)
+        for number, (path, task) in enumerate(files.tasks.items(), 1)
+    }
+
+
+def uploaded(files: Files, stamps: dict[str, Stamp]) -> None:
+    """Let the files be the uploaded objects."""
+    for path, stamp in stamps.items():
+        task = files.tasks[path]
+        object.__setattr__(task.file, "stamp", stamp)
+
+
+def test_published_tables_have_the_stamps_of_the_objects(
+    machine: Make, bucket: Bucket, tmp_path: Path
+) -> None:
+    files = Files()
+    files.fill(["AUSDT", "BUSDT"], DAYS)
+    expected = files.expected()
+    stamps = spooled(files, tmp_path / "spool")
+    lost = sorted(stamps)[3]
+    del stamps[lost], expected[lost]
+    assert publish_tables(tmp_path / "spool", bucket, stamps) == 19
+    entries = machine().snapshot(FEED).entries()
+    found = {path: Stamp(*stamp) for path, *stamp in entries.select("path", *Stamp._fields).rows()}
+    assert found == stamps
+    uploaded(files, stamps)
+    same(rows_by_file(machine(), files), expected)
+    assert machine()._folder_of(FEED).load().meaning == meaning_of(FEED)
+    assert publish_tables(tmp_path / "nothing", bucket, stamps) == 0
+    assert publish_tables(tmp_path / "spool", bucket, {}) == 0
+
+
+def test_publishing_may_be_killed_at_any_request(
+    machine: Make, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files()
+    files.fill(["AUSDT"], DAYS)
+    expected = files.expected()
+    stamps = spooled(files, tmp_path)
+    uploaded(files, stamps)
+    for at in range(2):
+        with monkeypatch.context() as patch:
+            dies_at(patch, at)
+            with pytest.raises(Killed):
+                publish_tables(tmp_path, bucket, stamps)
+        assert rows_by_file(machine(), files) == {}
+    publish_tables(tmp_path, bucket, stamps)
+    same(rows_by_file(machine(), files), expected)
+
+
+def test_what_did_not_arrive_is_not_listed(
+    machine: Make, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = Files()
+    files.fill(["AUSDT"], DAYS)
+    stamps = spooled(files, tmp_path)
+    monkeypatch.setattr(Bucket, "upload", lambda self, files: {next(iter(files)): "no room"})
+    with pytest.raises(StoreError, match="no room"):
+        publish_tables(tmp_path, bucket, stamps)
+    assert machine().use().parts == 0
