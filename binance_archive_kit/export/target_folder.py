@@ -17,7 +17,7 @@ from binance_archive_kit.paths import find_path
 _LOCK, _TEMPORARY = ".export.lock", ".export.tmp"
 
 
-def check_target(field: str, target: str | Path, root: Path) -> Path:
+def check_target(field: str, target: str | Path, root: Path | str) -> Path:
     """Return a folder to write to; raise if it is in the store, or not a folder.
 
     Parameters
@@ -25,15 +25,15 @@ def check_target(field: str, target: str | Path, root: Path) -> Path:
     field : str
         The argument's name, for the message.
     target : str or Path
-    root : Path
-        The folder of the store.
+    root : Path or str
+        The folder of the store, or its URL.
     """
     path = find_path(field, target)
     if path.exists() and not path.is_dir():
         raise field_error(field, f"{shown(str(path))} is not a folder")
     real = Path(os.path.realpath(path))
     for parent in (real, *real.parents):
-        if parent.exists() and parent.samefile(root):
+        if isinstance(root, Path) and parent.exists() and parent.samefile(root):
             what = "is the store itself" if parent == real else f"is inside the store {root}"
             raise field_error(field, f"{shown(str(path))} {what}; give another folder")
     return path

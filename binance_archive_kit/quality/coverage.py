@@ -20,6 +20,8 @@ from binance_archive_kit.quality.report import CoverageReport
 from binance_archive_kit.quality.survey import Survey
 from binance_archive_kit.query.engine import Engine, Prefer, ReadOptions
 from binance_archive_kit.query.open_store import OpenStore
+from binance_archive_kit.storage.places import has_store
+from binance_archive_kit.storage.urls import is_url
 
 Source = str | Path | OpenStore | CollectionConfig | Plan
 
@@ -73,8 +75,9 @@ def coverage(
     days = read_day("start", start), read_day("end", end)
     if days[0] and days[1] and days[0] > days[1]:
         raise field_error("start", f"{start} is after end: {end}")
-    if isinstance(source, str | Path) and find_path("source", source).is_file():
-        source = CollectionConfig.from_json(source)
+    if isinstance(source, str | Path) and not is_url(source):
+        path = find_path("source", source)
+        source = CollectionConfig.from_json(path) if path.is_file() else path
     if isinstance(source, CollectionConfig):
         folder = str(source.output_directory)
         try:
@@ -83,8 +86,8 @@ def coverage(
             return CoverageReport(folder, *frames_of([], []), unknown_symbols=str(error))
     options = ReadOptions(prefer=prefer)
     if isinstance(source, Plan):
-        root = Path(source.config.output_directory)
-        engine = Engine(root, options) if root.is_dir() else None
+        root = source.config.output_directory
+        engine = Engine(root, options) if has_store(root) else None
         matrix = load_matrix(source.config.matrix_path)
         return Survey(engine, matrix, Expected.of_plan(source, days)).report(str(root))
     opened = source.engine if isinstance(source, OpenStore) else Engine(source, options)

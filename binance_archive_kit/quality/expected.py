@@ -35,8 +35,8 @@ from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.quality.timeline import STREAM_FIELDS, GapKind
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
-from binance_archive_kit.storage.store import Store
 
 #: Kinds of gaps for absences of days. For other absences the stream never existed.
 GAP_KINDS = {
@@ -236,7 +236,7 @@ class DayExplainer:
     ----------
     expected : Expected
     matrix : Matrix
-    store : Store or None
+    store : BaseStore or None
     last_day : callable
         Given a stream, returns the last day with a file of its symbol in the store.
     """
@@ -245,7 +245,7 @@ class DayExplainer:
         self,
         expected: Expected,
         matrix: Matrix,
-        store: Store | None,
+        store: BaseStore | None,
         last_day: Callable[[Stream], date],
     ) -> None:
         self._listed = expected.listed
@@ -310,7 +310,7 @@ class DayExplainer:
                 break
 
     def _from_earlier_runs(
-        self, store: Store, stream: Stream, folders: Sequence[StoredFolder]
+        self, store: BaseStore, stream: Stream, folders: Sequence[StoredFolder]
     ) -> Iterator[ExplainedDays]:
         """Yield the objects that earlier runs found missing in the archive."""
         files = [file for folder in folders for file in folder.files]

@@ -47,13 +47,15 @@ from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import (
+    Inventory,
     StoredFile,
     StoredFolder,
     SymbolTest,
     any_symbol,
 )
+from binance_archive_kit.storage.places import open_store
 from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
-from binance_archive_kit.storage.store import Store, rehash_moved
+from binance_archive_kit.storage.store import rehash_moved
 from binance_archive_kit.suggestions import nearest, unknown
 from binance_archive_kit.tables.snapshot import Snapshot, StaleSnapshot
 from binance_archive_kit.tables.tables import TableUse
@@ -149,12 +151,13 @@ class Engine:
     Parameters
     ----------
     root : str or Path
-        A folder in the archive's layout, filled by any tool.
+        A folder in the archive's layout, filled by any tool; or the URL of a store in object
+        storage.
     options : ReadOptions
 
     Attributes
     ----------
-    store : Store
+    store : BaseStore
     cache : StoreCache
     known : KnownFiles
     problems : dict of str to FileError
@@ -164,12 +167,12 @@ class Engine:
     """
 
     def __init__(self, root: str | Path, options: ReadOptions = _DEFAULTS) -> None:
-        self.store = Store.open(root)
+        self.store = open_store(root)
         self.root = self.store.root
         self.options = options
         self.problems: dict[str, FileError] = {}
         self.last_scan: ScanReport | None = None
-        self.cache = StoreCache(self.root, keep=options.cache, limit=options.cache_limit)
+        self.cache = StoreCache(self.store, keep=options.cache, limit=options.cache_limit)
         self.known = self.cache.known
         skip = self._leave_out if options.on_error == "skip" else None
         self._context = ScanContext(self.store, self.known, Partition(options.prefer), skip)
@@ -177,8 +180,8 @@ class Engine:
         self._tabled: dict[tuple[str, frozenset[str] | None], TabledFiles] = {}
         self._builder = TableBuilder(self._context, self.cache)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, ReadOptions]]:
-        """Pickle the folder and the options: the copy opens the store anew."""
+    def __reduce__(self) -> tuple[type[Self], tuple[Path | str, ReadOptions]]:
+        """Pickle the folder or the URL, and the options: the copy opens the store anew."""
         return type(self), (self.root, self.options)
 
     # Feeds
@@ -260,8 +263,12 @@ class Engine:
         return self.store.inventory.folders(feed.market, feed.data_type, symbols, matches, needed)
 
     def skipped(self) -> list[SkippedFile]:
-        """List the files that are not read because of their name or folder, with advice."""
-        return find_skipped(self.store.inventory)
+        """List the files that are not read because of their name or folder, with advice.
+
+        None of a store in object storage, which reads only what its records prove.
+        """
+        inventory = self.store.inventory
+        return find_skipped(inventory) if isinstance(inventory, Inventory) else []
 
     def skipped_hint(self, symbol: str = "") -> str:
         """Return a hint for a message about missing files; empty if no file is skipped.

@@ -19,10 +19,11 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileStats, FileTask, lead_of
 from binance_archive_kit.reading.profile import FileProfile, profile_files
 from binance_archive_kit.reading.reader import ZipReader
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.proof import hash_file
 from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
-from binance_archive_kit.storage.store import Store, rehash_moved
+from binance_archive_kit.storage.store import rehash_moved
 from binance_archive_kit.timestamps import DAY, to_day_number
 
 #: Nanoseconds for which the proof of a new file may not be recorded yet; clocks may be apart.
@@ -34,14 +35,14 @@ class Proofs:
 
     Parameters
     ----------
-    store : Store
+    store : BaseStore
     files : callable, optional
         Returns all files that the scan needs. If one of them was moved since it was proven,
         so were the others, and they are hashed again together.
     """
 
     def __init__(
-        self, store: Store, files: Callable[[], Iterable[StoredFile]] | None = None
+        self, store: BaseStore, files: Callable[[], Iterable[StoredFile]] | None = None
     ) -> None:
         self._store = store
         self._records = store.records
@@ -85,13 +86,13 @@ class Proofs:
         the proof, so that the next collection replaces the file.
         """
         proof = self.proof(file)
-        if proof is None:
+        if proof is None or isinstance(error, ChangedFile):
             return error
         try:
             with self._store.open_file(file) as opened:
                 same = hash_file(opened) == proof.sha256
             replaced = not proof.is_of(self._store.stamp(file))
-        except OSError:
+        except (OSError, ChangedFile):
             return error
         if same or replaced:
             error.at_source = same and proof.published
@@ -153,7 +154,7 @@ class ScanContext:
 
     Attributes
     ----------
-    store : Store
+    store : BaseStore
     known : KnownFiles
     prefer : Partition
         Which partition gives the rows of a day that both cover.
@@ -163,7 +164,7 @@ class ScanContext:
         Days that files have rows of, if their profiles do not show them.
     """
 
-    store: Store
+    store: BaseStore
     known: KnownFiles
     prefer: Partition
     skip: Skip | None

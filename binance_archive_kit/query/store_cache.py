@@ -14,7 +14,9 @@ from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.errors import warn_user
 from binance_archive_kit.paths import user_cache
 from binance_archive_kit.query.known_files import KnownFiles
-from binance_archive_kit.storage.layout import PRIVATE
+from binance_archive_kit.storage.base_store import BaseStore
+from binance_archive_kit.storage.bucket_store import BucketStore
+from binance_archive_kit.tables.bucket_tables import BucketTables
 from binance_archive_kit.tables.tables import Tables, TableUse
 
 #: Bytes that the tables of a store may take.
@@ -32,9 +34,9 @@ class StoreCache:
 
     Parameters
     ----------
-    root : Path
-        The store's root. The cache lies in its private folder; in the user's own cache
-        folder if the store cannot be written to.
+    store : BaseStore
+        The cache lies in its private folder; in the user's own cache folder if that cannot be
+        written to. The tables of a store in object storage lie there.
     keep : bool
         Whether anything is written to disk; if not, statistics live as long as this object.
     limit : int
@@ -45,13 +47,19 @@ class StoreCache:
     folder : Path or None
     known : KnownFiles
     tables : Tables
+    is_shared : bool
+        Whether others read the tables too: then they are built on request only.
     """
 
-    def __init__(self, root: Path, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
-        self.folder = _folder_of(root) if keep else None
+    def __init__(self, store: BaseStore, *, keep: bool = True, limit: int = DEFAULT_LIMIT) -> None:
+        self.folder = _folder_of(store) if keep else None
+        self.is_shared = isinstance(store, BucketStore)
         self._has_old = True
         self.known = KnownFiles(self.folder)
-        self.tables = Tables(self.folder and self.folder / _TABLES, limit)
+        if self.folder is not None and isinstance(store, BucketStore):
+            self.tables: Tables = BucketTables(store.bucket, self.folder / _TABLES)
+        else:
+            self.tables = Tables(self.folder and self.folder / _TABLES, limit)
 
     def use(self) -> TableUse:
         """Return the number and size of the tables' files."""
@@ -84,12 +92,12 @@ class StoreCache:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _folder_of(root: Path) -> Path:
+def _folder_of(store: BaseStore) -> Path:
     """Return a folder that can be written to: in the store, else in the user's cache folder."""
-    beside = root / PRIVATE / "cache"
+    beside = store.private / "cache"
     folder = beside
     while not folder.exists():
         folder = folder.parent
     if os.access(folder, os.W_OK):
         return beside
-    return user_cache(str(root))
+    return user_cache(str(store.root))

@@ -76,7 +76,7 @@ class TableBuilder:
         bool
             Whether tables were built.
         """
-        if self._cache.folder is None or feed.table in self._failed:
+        if self._cache.folder is None or self._cache.is_shared or feed.table in self._failed:
             return False
         tasks = (task for step in steps for task in step.tasks)
         files = [task for task in tasks if not task.without and task.file.path not in self._bad]

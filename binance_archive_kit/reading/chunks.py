@@ -121,14 +121,16 @@ class ChunkReader:
         """Return whether columns come from the rows, and not only from the names of files."""
         return "date" in columns or not columns.isdisjoint(self._feed.columns)
 
-    def unzip(self, task: FileTask, columns: set[str]) -> CsvChunk:
-        """Read the csv of a small file.
+    def unzip(
+        self, task: FileTask, columns: set[str], fetched: bytes | Exception | None = None
+    ) -> CsvChunk:
+        """Read the csv of a small file, of which something may have been read ahead.
 
         Raises
         ------
         FileError, LargeText
         """
-        csv = self.unzipper.read(task)
+        csv = self.unzipper.read(task, fetched)
         if not self.needs_rows(columns):
             # Now, while the bytes are in the processor's cache.
             self.unzipper.has_other_letters(csv)

@@ -46,7 +46,7 @@ from binance_archive_kit.reading.values import (
     join_standing,
     merge_flaws,
 )
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.timestamps import DAY, HOUR, from_day_number
 
 #: Names of columns that no feed has.
@@ -268,7 +268,7 @@ class Profiler:
 
 
 def profile_files(
-    store: Store,
+    store: BaseStore,
     feed: FeedTable,
     tasks: Sequence[FileTask],
     *,
@@ -280,7 +280,7 @@ def profile_files(
 
     Parameters
     ----------
-    store : Store
+    store : BaseStore
     feed : FeedTable
     tasks : sequence of FileTask
     workers : int

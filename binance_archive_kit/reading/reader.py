@@ -6,7 +6,7 @@ stays flat and thousands of small files cost hardly more than a large one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -19,7 +19,7 @@ from binance_archive_kit.reading.file_stats import FileTask, Irregularity
 from binance_archive_kit.reading.large_files import LargeFiles
 from binance_archive_kit.reading.parallel import OrderedPool
 from binance_archive_kit.reading.unzip import SMALL_TEXT, LargeText, Unzipper
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.base_store import BaseStore
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class ZipReader:
 
     Parameters
     ----------
-    store : Store
+    store : BaseStore
     feed : FeedTable
     filled : collection of str
         Columns without empty fields, among those that are read; the time always is one.
@@ -66,7 +66,7 @@ class ZipReader:
 
     def __init__(
         self,
-        store: Store,
+        store: BaseStore,
         feed: FeedTable,
         filled: Collection[str] = (),
         *,
@@ -128,15 +128,20 @@ def _read_small(
     reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
 ) -> list[T | _Large]:
     """Read files that fit into memory together; return the results."""
-    chunks = _parse_small(reader, request, tasks)
+    fetched = reader.unzipper.fetch(tasks)
+    chunks = _parse_small(reader, request, tasks, fetched)
     return [chunk if isinstance(chunk, _Large) else request.finish(chunk) for chunk in chunks]
 
 
 def _parse_small(
-    reader: ChunkReader, request: ReadRequest[T], tasks: Sequence[FileTask]
+    reader: ChunkReader,
+    request: ReadRequest[T],
+    tasks: Sequence[FileTask],
+    fetched: Mapping[str, bytes | Exception],
 ) -> list[Chunk | _Large]:
+    columns = request.columns
     try:
-        csv_chunks = [reader.unzip(task, request.columns) for task in tasks]
+        csv_chunks = [reader.unzip(task, columns, fetched.get(task.file.key)) for task in tasks]
         if len(csv_chunks) == 1:
             [csv] = csv_chunks
             csv.unit = reader.parser.detect_unit(csv.task, csv.body, csv.layout)
@@ -154,7 +159,7 @@ def _parse_small(
             request.skip(error)
             return []
     # One of them is bad or irregular: read each by itself.
-    return [chunk for task in tasks for chunk in _parse_small(reader, request, [task])]
+    return [chunk for task in tasks for chunk in _parse_small(reader, request, [task], fetched)]
 
 
 def _submit(

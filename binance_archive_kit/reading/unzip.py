@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -24,8 +24,8 @@ from binance_archive_kit.archive.keys import member_of
 from binance_archive_kit.archive.schemas import Schema, load_schemas
 from binance_archive_kit.errors import NoAccess, UnreadableZip, WrongColumns
 from binance_archive_kit.reading.file_stats import FileTask, Irregularity
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.inventory import Form, StoredFile
-from binance_archive_kit.storage.store import Store
 from binance_archive_kit.storage.zips import (
     BadMemberError,
     Member,
@@ -214,12 +214,12 @@ class Unzipper:
 
     Parameters
     ----------
-    store : Store
+    store : BaseStore
     schema : Schema
         Of the feed.
     """
 
-    def __init__(self, store: Store, schema: Schema) -> None:
+    def __init__(self, store: BaseStore, schema: Schema) -> None:
         self._store = store
         self._schema = schema
         dtypes = [column.dtype for column in schema.kept]
@@ -229,8 +229,18 @@ class Unzipper:
         self._headers: dict[bytes, tuple[Layout | None, Irregularities]] = {}
         _keep_memory()
 
-    def read(self, task: FileTask) -> CsvChunk:
+    def fetch(self, tasks: Sequence[FileTask]) -> Mapping[str, bytes | Exception]:
+        """Read small files ahead, by their keys, if they take long to be read one by one."""
+        return self._store.fetch([task.file for task in tasks])
+
+    def read(self, task: FileTask, fetched: bytes | Exception | None = None) -> CsvChunk:
         """Read a small file at once.
+
+        Parameters
+        ----------
+        task : FileTask
+        fetched : bytes or Exception, optional
+            What was read of it ahead.
 
         Raises
         ------
@@ -242,7 +252,9 @@ class Unzipper:
         if not task.file.is_zip:
             return self._text(task, self._bare(task.file))
         try:
-            packed = self._store.read_file(task.file)
+            if isinstance(fetched, Exception):
+                raise fetched
+            packed = self._store.read_file(task.file) if fetched is None else fetched
             member = _member(packed, len(packed), task.file)
             if member.size > SMALL_TEXT:
                 raise LargeText

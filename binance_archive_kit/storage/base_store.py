@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -112,9 +112,22 @@ class BaseStore(ABC):
         ------
         OSError
             If it is gone, or cannot be read.
+        ChangedFile
+            If it is another object than the proven one.
         StoreError
             If object storage cannot be reached.
         """
+
+    def fetch(self, files: Sequence[StoredFile]) -> Mapping[str, bytes | Exception]:
+        """Read files ahead, if that takes less time than reading them one by one.
+
+        Returns
+        -------
+        mapping of str to bytes or Exception
+            By their keys; what `read_file` would return or raise. Empty if they are to be read
+            one by one.
+        """
+        return {}
 
     @abstractmethod
     def open_file(self, file: StoredFile) -> BinaryIO:
@@ -122,7 +135,7 @@ class BaseStore(ABC):
 
     @abstractmethod
     def stamp(self, file: StoredFile) -> Stamp:
-        """Return the stamp that a file has now; raises as `read_file` does."""
+        """Return the stamp that a file has now, without asking a bucket; raises as `read_file`."""
 
     @abstractmethod
     def free_bytes(self) -> int | None:

@@ -15,7 +15,7 @@ from binance_archive_kit.garbage import paused_collection
 from binance_archive_kit.storage.base_store import BaseInventory
 from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
 from binance_archive_kit.storage.bucket_records import BucketRecords
-from binance_archive_kit.storage.inventory import StoredFolder, SymbolTest, any_symbol
+from binance_archive_kit.storage.inventory import StoredFile, StoredFolder, SymbolTest, any_symbol
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.proven_files import compare_with_proofs
 
@@ -34,7 +34,7 @@ class BucketInventory(BaseInventory):
         self._bucket = bucket
         self._records = records
         #: Folders of a feed, with the state of the records that they are from.
-        self._stored: dict[str, tuple[int, list[StoredFolder]]] = {}
+        self._stored: dict[str, tuple[frozenset[str], list[StoredFolder]]] = {}
         self._lock = threading.Lock()
 
     def feeds(self) -> list[tuple[Market, DataType]]:
@@ -73,15 +73,15 @@ class BucketInventory(BaseInventory):
 
     def _read(self, prefix: str) -> list[StoredFolder]:
         """Return the folders of a feed; the same objects as long as the records stay."""
-        rows = self._records.proof_rows([prefix])
-        changes, stored = self._stored.get(prefix, (-1, []))
-        if changes != self._records.changes:
+        state = self._records.state(prefix)
+        known, stored = self._stored.get(prefix, (None, []))
+        if known != state:
             before = {each.folder: each for each in stored}
             stored = []
-            for new in _folders(rows):
+            for new in _folders(self._records.proof_rows([prefix])):
                 old = before.get(new.folder)
                 stored.append(old if old is not None and old.listing == new.listing else new)
-            self._stored[prefix] = self._records.changes, stored
+            self._stored[prefix] = state, stored
         return stored
 
     def frame(self, prefixes: Iterable[str], keys: Iterable[str] = ()) -> pl.DataFrame:
@@ -95,6 +95,14 @@ class BucketInventory(BaseInventory):
         listed = self.listed(dict.fromkeys(prefix_of(key) for key, *_ in proofs))
         frame = compare_with_proofs([*listed.items()], proofs)
         return frame.filter("unchanged")
+
+    def present(self) -> tuple[list[StoredFile], set[str]]:
+        """Return all zips in the bucket, as of now, and the keys of all objects below ``data/``."""
+        listed = self.listed(["data/"])
+        rows = ((key, *listed[key]) for key in sorted(listed))
+        return [file for folder in _folders(rows) for file in folder.files if file.is_zip], {
+            *listed
+        }
 
     def listed(self, prefixes: Iterable[str]) -> dict[str, Stamp]:
         """Return the stamps of the objects below some prefixes, by key, as of now."""

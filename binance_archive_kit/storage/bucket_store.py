@@ -15,17 +15,21 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 import pyarrow as pa
 
-from binance_archive_kit.errors import field_error
+from binance_archive_kit.errors import ArchiveKitError, ChangedFile, field_error
 from binance_archive_kit.paths import user_cache
 from binance_archive_kit.storage.base_store import BaseStore
-from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
+from binance_archive_kit.storage.bucket import Bucket, object_of, stamp_of_object
 from binance_archive_kit.storage.bucket_access import Access
 from binance_archive_kit.storage.bucket_inventory import BucketInventory
 from binance_archive_kit.storage.bucket_records import BucketRecords
@@ -39,6 +43,10 @@ from binance_archive_kit.storage.staging import staging_folder
 
 #: Bytes that are read ahead of large files.
 _AHEAD = 4 << 20
+#: Objects that are read at the same time.
+_REQUESTS = 16
+#: Seconds for which the objects in quarantine are not listed again.
+_FRESH = 2.0
 
 
 class BucketStore(BaseStore):
@@ -65,6 +73,8 @@ class BucketStore(BaseStore):
         self.records = BucketRecords(self.bucket, self.private)
         self.locations = Locations(self.records)
         self.inventory = BucketInventory(self.bucket, self.records)
+        self._quarantine_listed: tuple[float, dict[str, list[str]]] = (-_FRESH, {})
+        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, url: str | Bucket) -> Self:
@@ -78,7 +88,7 @@ class BucketStore(BaseStore):
             If the bucket cannot be reached.
         """
         store = cls(url)
-        if store.bucket.has(RECORDS):
+        if store.exists():
             return store
         name = repr(store.root)
         if store.bucket.has("data/"):
@@ -89,6 +99,10 @@ class BucketStore(BaseStore):
             )
         store.bucket.list("")  # raises if there is no such bucket
         raise field_error("store", f"{name} has no store; collect something into it first")
+
+    def exists(self) -> bool:
+        """Return whether something was collected into it."""
+        return self.bucket.has(RECORDS)
 
     def __reduce__(self) -> tuple[type[Self], tuple[Bucket]]:
         """Pickle the URL; the content of the bucket is read again."""
@@ -103,19 +117,43 @@ class BucketStore(BaseStore):
 
     def read_file(self, file: StoredFile) -> bytes:
         """Read an object at once."""
-        return self.bucket.read(file.path)
+        with self._opened(file) as opened, self.bucket.errors(file.path):
+            return bytes(opened.read())
+
+    def fetch(self, files: Sequence[StoredFile]) -> Mapping[str, bytes | Exception]:
+        """Read several objects at the same time."""
+
+        def read(file: StoredFile) -> bytes | Exception:
+            try:
+                return self.read_file(file)
+            except (OSError, ArchiveKitError) as error:
+                return error
+
+        with ThreadPoolExecutor(_REQUESTS, "objects") as pool:
+            found = pool.map(read, files)
+            return {file.key: data for file, data in zip(files, found, strict=True)}
+
+    def _opened(self, file: StoredFile) -> pa.NativeFile:
+        """Open an object, if it is the proven one."""
+        opened = self.bucket.open(file.path)
+        with self.bucket.errors(file.path):
+            found = stamp_of_object(object_of(file.path, opened))
+        if found != file.stamp:
+            raise ChangedFile(
+                file.path,
+                "it was replaced in the bucket since its proof was recorded; if a collection is "
+                "at work, try again",
+            )
+        return opened
 
     def open_file(self, file: StoredFile) -> BinaryIO:
         """Open an object for reading at any place, by range requests."""
-        raw = _ObjectReader(self.bucket, file.path)
+        raw = _ObjectReader(self.bucket, file.path, self._opened(file))
         return cast(BinaryIO, io.BufferedReader(raw, _AHEAD))
 
     def stamp(self, file: StoredFile) -> Stamp:
-        """Return the stamp that an object has now; by one request."""
-        found = self.bucket.stat([file.path])
-        if file.path not in found:
-            raise FileNotFoundError(f"{self.path(file.path)}: there is no such object")
-        return stamp_of_object(found[file.path])
+        """Return the recorded stamp; whether the object still has it shows when it is read."""
+        return file.stamp
 
     def free_bytes(self) -> None:
         """Return None: a bucket has no limit."""
@@ -123,16 +161,27 @@ class BucketStore(BaseStore):
     def quarantined(self, prefix: str) -> dict[str, str]:
         """Return the reasons why objects below a prefix have bytes in quarantine, by key."""
         start = len(f"{QUARANTINE}/")
-        found = [each.key for each in self.bucket.list(f"{QUARANTINE}/{prefix}")]
+        found = self._quarantine().get(prefix, [])
         reasons = {}
         for path in found:
-            folder, _, name = path[start:].rpartition("/")
-            if f"{folder}/" == prefix and (match := QUARANTINED.fullmatch(name)):
+            if match := QUARANTINED.fullmatch(path[start + len(prefix) :]):
                 note = f"{path}.json"
                 reasons[f"{prefix}{match[1]}"] = reason_in(
                     self.bucket.read(note) if note in found else b""
                 )
         return reasons
+
+    def _quarantine(self) -> Mapping[str, list[str]]:
+        """Return the keys of all objects in quarantine by folder, as of now or just before."""
+        with self._lock:
+            listed_at, found = self._quarantine_listed
+            if time.monotonic() - listed_at >= _FRESH:
+                found = defaultdict(list)
+                for each in self.bucket.list(f"{QUARANTINE}/"):
+                    folder = each.key.removeprefix(f"{QUARANTINE}/").rpartition("/")[0]
+                    found[f"{folder}/"].append(each.key)
+                self._quarantine_listed = time.monotonic(), found
+            return found
 
     def collected(self) -> set[str]:
         """Return the keys of all objects that were ever proven or quarantined in this store."""
@@ -153,9 +202,8 @@ class BucketStore(BaseStore):
 class _ObjectReader(io.RawIOBase):
     """Reads an object by range requests; its errors say what to do."""
 
-    def __init__(self, bucket: Bucket, key: str) -> None:
-        self._bucket, self._key = bucket, key
-        self._file: pa.NativeFile = bucket.open(key)
+    def __init__(self, bucket: Bucket, key: str, file: pa.NativeFile) -> None:
+        self._bucket, self._key, self._file = bucket, key, file
         with bucket.errors(key):
             self._size = self._file.size()
 
@@ -192,4 +240,8 @@ def _index_folder(bucket: Bucket) -> Path:
         home = home.parent
     if os.access(home, os.W_OK):
         return folder
-    return Path(tempfile.gettempdir()) / f"binance_archive_kit-{os.getuid()}" / folder.name
+    return (
+        Path(tempfile.gettempdir())
+        / f"binance_archive_kit-{getattr(os, 'getuid', int)()}"
+        / folder.name
+    )

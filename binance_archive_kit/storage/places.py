@@ -41,6 +41,18 @@ def store_at(place: str | Path, storage: BaseStorage | None = None) -> BaseStore
     return Store(place, storage) if isinstance(place, Path) else BucketStore(place)
 
 
+def has_store(place: str | Path) -> bool:
+    """Return whether there is a store at a place.
+
+    Raises
+    ------
+    StoreError
+        If object storage cannot be reached.
+    """
+    place = read_place("store", place)
+    return place.is_dir() if isinstance(place, Path) else BucketStore(place).exists()
+
+
 def open_store(place: str | Path) -> BaseStore:
     """Return the store at a place that has one.
 

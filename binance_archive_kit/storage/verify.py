@@ -7,14 +7,11 @@ unchanged: reading a whole file then checks its size and CRC-32, and `verify` it
 
 from __future__ import annotations
 
-import asyncio
-import gzip
 import os
 import random
 import time
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,31 +19,34 @@ from pathlib import Path
 
 import polars as pl
 
-from binance_archive_kit.archive.digests import Answer, DigestClient
-from binance_archive_kit.archive.endpoint import endpoint_of
-from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, prefix_of
-from binance_archive_kit.archive.matrix import load_matrix
+from binance_archive_kit.archive.digests import Answer
 from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.display.background import Worker
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.display.summary import State, Summary, Table, first_lines
 from binance_archive_kit.errors import (
     ArchiveKitError,
-    BadChecksum,
-    ObjectError,
     disk_error,
     field_error,
 )
-from binance_archive_kit.storage.inventory import Form, StoredFile
-from binance_archive_kit.storage.proof import Expected, Stamp, prove, read_checksum, stamp_of
-from binance_archive_kit.storage.records import COMMIT_DELAY, ProofRecord
+from binance_archive_kit.storage.base_store import BaseStore
+from binance_archive_kit.storage.bucket_checks import check_bucket
+from binance_archive_kit.storage.bucket_store import BucketStore
+from binance_archive_kit.storage.file_checks import (
+    Check,
+    Outcome,
+    check_file,
+    fetch_digests,
+    published_key,
+)
+from binance_archive_kit.storage.places import open_store
+from binance_archive_kit.storage.proof import stamp_of
+from binance_archive_kit.storage.records import COMMIT_DELAY
 from binance_archive_kit.storage.skipped import SkippedFile, find_skipped
 from binance_archive_kit.storage.store import Store, rehash_moved
 
-_CONNECTIONS = 64
 #: Files that are queued for reading.
 _QUEUED = 4_096
-_CHUNK = 1 << 20
 #: Problems that are shown before the rest is only counted.
 _SHOWN = 20
 PROBLEMS: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(
@@ -67,8 +67,8 @@ class Verification:
 
     Attributes
     ----------
-    root : Path
-        The folder of the store.
+    root : Path or str
+        The folder of the store, or its URL.
     files : int
         Number of files in the store: zips, and csv files.
     read : int
@@ -99,7 +99,7 @@ class Verification:
         Files that are not read because of their name or folder; not counted in `files`.
     """
 
-    root: Path
+    root: Path | str
     files: int
     read: int
     proven: int
@@ -188,42 +188,6 @@ class Verification:
         return replace(self._summary(), verdict=f"{self.root}: {self.headline()}").to_html()
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """A file to check, and its recorded proof, if any."""
-
-    file: StoredFile
-    proof: ProofRecord | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """The result of checking a file.
-
-    Attributes
-    ----------
-    check : _Check
-    problem : (str, str) or None
-        Reason and detail.
-    proven : bool
-    by_checksum : bool
-        Whether only the ``.CHECKSUM`` file beside it proves it.
-    untold : bool
-        Whether the archive did not return its digest.
-    note : str
-    stamp : Stamp or None
-        The stamp to record instead of the recorded one.
-    """
-
-    check: _Check
-    problem: tuple[str, str] | None = None
-    proven: bool = False
-    by_checksum: bool = False
-    untold: bool = False
-    note: str = ""
-    stamp: Stamp | None = None
-
-
 def verify(
     folder: str | Path,
     *,
@@ -250,9 +214,11 @@ def verify(
     Parameters
     ----------
     folder : str or Path
-        The root of a store: the folder above ``data/``.
+        The root of a store: the folder above ``data/``, or a URL such as
+        ``s3://bucket/research``.
     sample : int, optional
-        Number of files to read, chosen at random; 0 reads none, None (the default) all.
+        Number of files to read, chosen at random; 0 reads none, None (the default) all, and
+        none in object storage.
         Other files are not read unless their stamp (size, times, inode) differs from the proof.
     archive : bool, default False
         Compare with the digests that the archive publishes now, instead of the recorded ones.
@@ -284,19 +250,15 @@ def verify(
     """
     if sample is not None and (type(sample) is not int or sample < 0):
         raise field_error("sample", f"{sample!r} is not a number of files")
-    store = Store.open(folder)
+    store = open_store(folder)
     try:
-        checks, gone = _list_checks(store)
-        chosen = checks
-        if sample is not None and sample < len(checks):
-            chosen = random.Random(seed).sample(checks, sample)
-        outcomes = _read_files(store, chosen, archive=archive, endpoint_url=endpoint_url)
-        read = {check.file.path for check in chosen}
-        outcomes += _compare_stamps(store, [c for c in checks if c.file.path not in read])
-        if any(outcome.problem for outcome in outcomes):
-            outcomes = list(_without_replaced(store, outcomes))
+        if isinstance(store, BucketStore):
+            outcomes, gone = check_bucket(
+                store, sample=sample, archive=archive, endpoint_url=endpoint_url, seed=seed
+            )
+        elif isinstance(store, Store):
+            outcomes, gone = _check_folder(store, sample, archive, endpoint_url, seed)
         forgotten = _update_records(store, outcomes)
-        skipped = tuple(find_skipped(store.inventory))
     except OSError as error:
         raise disk_error(error, store.root) from None
     problems = [
@@ -308,8 +270,8 @@ def verify(
     sound = [outcome for outcome in outcomes if outcome.problem is None]
     return Verification(
         store.root,
-        files=len(checks),
-        read=len(chosen),
+        files=len(outcomes),
+        read=sum(outcome.read for outcome in outcomes),
         proven=sum(outcome.proven for outcome in sound),
         unproven=sum(not outcome.proven for outcome in sound),
         frame=pl.DataFrame(problems, schema=PROBLEMS, orient="row"),
@@ -318,25 +280,45 @@ def verify(
         by_checksum=sum(outcome.by_checksum for outcome in sound),
         csv=sum(not outcome.check.file.is_zip for outcome in sound),
         notes=tuple(outcome.note for outcome in outcomes if outcome.note),
-        skipped=skipped,
+        skipped=tuple(find_skipped(store.inventory)) if isinstance(store, Store) else (),
     )
 
 
-def _list_checks(store: Store) -> tuple[list[_Check], list[str]]:
+def _check_folder(
+    store: Store,
+    sample: int | None,
+    archive: bool,
+    endpoint_url: str | None,
+    seed: int | None,
+) -> tuple[list[Outcome], list[str]]:
+    """Check the files of a folder; return also the keys of proofs without a file."""
+    checks, gone = _list_checks(store)
+    chosen = checks
+    if sample is not None and sample < len(checks):
+        chosen = random.Random(seed).sample(checks, sample)
+    outcomes = _read_files(store, chosen, archive=archive, endpoint_url=endpoint_url)
+    read = {check.file.path for check in chosen}
+    outcomes += _compare_stamps(store, [c for c in checks if c.file.path not in read])
+    if any(outcome.problem for outcome in outcomes):
+        outcomes = list(_without_replaced(store, outcomes))
+    return outcomes, gone
+
+
+def _list_checks(store: Store) -> tuple[list[Check], list[str]]:
     """Return the files of a store with their proofs, and the keys of proofs without a file."""
-    checks: list[_Check] = []
+    checks: list[Check] = []
     proofs = store.records.proofs("data/")
     for feed in load_schemas():
         for folder in store.inventory.folders(*feed):
             # The proof of a zip does not cover a csv file in its place.
             checks += [
-                _Check(file, proofs.pop(file.key, None) if file.is_zip else None)
+                Check(file, proofs.pop(file.key, None) if file.is_zip else None)
                 for file in folder.files
             ]
     return checks, list(proofs)
 
 
-def _update_records(store: Store, outcomes: Iterable[_Outcome]) -> bool:
+def _update_records(store: BaseStore, outcomes: Iterable[Outcome]) -> bool:
     """Record new stamps, and delete the proofs of wrong bytes; return whether that succeeded."""
     store.records.restamp(
         {
@@ -353,7 +335,7 @@ def _update_records(store: Store, outcomes: Iterable[_Outcome]) -> bool:
     return True
 
 
-def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_Outcome]:
+def _without_replaced(store: Store, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
     """Clear the problems of files that a collection has replaced, and recorded, meanwhile."""
     time.sleep(COMMIT_DELAY)
     recorded = store.records.proofs("data/")
@@ -364,125 +346,50 @@ def _without_replaced(store: Store, outcomes: Iterable[_Outcome]) -> Iterator[_O
                 stamp = stamp_of((store.root / file.path).stat())
                 proof = recorded.get(file.key)
                 if proof is not None and proof != outcome.check.proof and proof.is_of(stamp):
-                    yield _Outcome(outcome.check, proven=True)
+                    yield Outcome(outcome.check, proven=True, read=outcome.read)
                     continue
         yield outcome
 
 
-def _compare_stamps(store: Store, checks: Sequence[_Check]) -> Iterator[_Outcome]:
+def _compare_stamps(store: Store, checks: Sequence[Check]) -> Iterator[Outcome]:
     """Compare files with their proofs by stamp; hash only those that were moved."""
     proofs = {check.file.key: check.proof for check in checks}
     same = rehash_moved(store.records, (check.file for check in checks), proofs)
     for check in checks:
         if check.proof is None:
-            yield _Outcome(check)
+            yield Outcome(check)
         elif check.proof.is_of(check.file.stamp) or check.file.key in same:
-            yield _Outcome(check, proven=True)
+            yield Outcome(check, proven=True)
         else:
-            yield _Outcome(check, ("changed", "its bytes are not the ones that were proven"))
+            yield Outcome(check, ("changed", "its bytes are not the ones that were proven"))
 
 
 def _read_files(
-    store: Store, chosen: Sequence[_Check], *, archive: bool, endpoint_url: str | None
-) -> list[_Outcome]:
+    store: Store, chosen: Sequence[Check], *, archive: bool, endpoint_url: str | None
+) -> list[Outcome]:
     """Check files from their bytes, on several threads; show the progress."""
     digests: dict[str, Answer] | None = None
 
-    def work(check: _Check) -> _Outcome:
+    def work(check: Check) -> Outcome:
         try:
-            return _check_file(store.root / check.file.path, check, digests)
+            return check_file(store.root / check.file.path, check, digests)
         except OSError as error:
-            return _Outcome(check, ("unreadable", str(disk_error(error, check.file.path))))
+            return Outcome(check, ("unreadable", str(disk_error(error, check.file.path))))
 
-    outcomes: list[_Outcome] = []
+    outcomes: list[Outcome] = []
     progress = Progress()
     with Bar(progress) as bar, ThreadPoolExecutor(os.cpu_count() or 1, "verifier") as pool:
         if archive:
-            zips = [_published_key(check.file) for check in chosen if check.file.is_zip]
+            zips = [published_key(check.file) for check in chosen if check.file.is_zip]
             progress.begin("asking for checksums", len(zips))
-            digests = Worker(lambda: _fetch_digests(zips, endpoint_url)).wait(bar.update)
+            digests = Worker(lambda: fetch_digests(zips, endpoint_url)).wait(bar.update)
         progress.begin("proving again", len(chosen), sum(check.file.size for check in chosen))
         try:
             for start in range(0, len(chosen), _QUEUED):
                 for outcome in pool.map(work, chosen[start : start + _QUEUED]):
-                    outcomes.append(outcome)
+                    outcomes.append(replace(outcome, read=True))
                     progress.count(1, outcome.check.file.size)
                     bar.tick()
         finally:
             pool.shutdown(cancel_futures=True)
     return outcomes
-
-
-def _check_file(path: Path, check: _Check, digests: Mapping[str, Answer] | None) -> _Outcome:
-    """Read a file, and compare it with its digest: the recorded one, or the archive's."""
-    file, proof = check.file, check.proof
-    if not file.is_zip:
-        return _read_csv(check, path)
-    key = _published_key(file)
-    digest: Answer | None = None if proof is None else proof.sha256
-    if digests is not None:
-        digest = digests[key]
-    if isinstance(digest, ObjectError):
-        return _Outcome(check, (digest.reason, digest.detail), untold=True)
-    try:
-        proven = prove(key, path, Expected(None, None, digest))
-    except ObjectError as error:
-        changed = digests is None and proof is not None
-        return _Outcome(check, ("changed" if changed else error.reason, error.detail))
-    checksum = read_checksum(path)
-    agrees = checksum == proven.sha256
-    note = ""
-    if isinstance(checksum, BadChecksum):
-        note = f"{file.path}{CHECKSUM_SUFFIX}: {checksum.detail}"
-    elif checksum is not None and not agrees:
-        if digest is None:
-            why = (
-                f"its SHA-256 is {proven.sha256}, and the {CHECKSUM_SUFFIX} beside it has "
-                f"{checksum}; verify(archive=True) shows which of the two the archive publishes"
-            )
-            return _Outcome(check, ("checksum_differs", why))
-        note = f"{file.path}{CHECKSUM_SUFFIX}: its digest differs from that of the proven bytes"
-    if digest is None:
-        return _Outcome(check, proven=agrees, by_checksum=agrees, note=note)
-    known = proof is not None and proof.sha256 == proven.sha256 and proof.stamp != proven.stamp
-    return _Outcome(check, proven=True, note=note, stamp=proven.stamp if known else None)
-
-
-def _published_key(file: StoredFile) -> str:
-    """Return the key under which the archive publishes a zip: some keys lack a zero."""
-    if file.path == file.key or not file.path.startswith(prefix_of(file.key)):
-        return file.key
-    return f"{file.path[: -len('.zip')]}.zip"
-
-
-def _read_csv(check: _Check, path: Path) -> _Outcome:
-    """Read a csv file to its end: it has no digest, but it may be unreadable."""
-    opened = gzip.open if check.file.form is Form.GZIP else open
-    try:
-        with opened(path, "rb") as file:
-            while file.read(_CHUNK):
-                pass
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return _Outcome(check, ("unreadable", f"it is not an intact gzip file: {error}"))
-    return _Outcome(check)
-
-
-async def _fetch_digests(keys: Sequence[str], endpoint_url: str | None) -> dict[str, Answer]:
-    """Return the digests that the archive publishes for some zips, by their keys."""
-    matrix = load_matrix()
-    answers: dict[str, Answer] = {}
-    done = asyncio.Event()
-
-    def answered(key: str, answer: Answer) -> None:
-        answers[key] = answer
-        if len(answers) == len(keys):
-            done.set()
-
-    endpoint = endpoint_of(endpoint_url, matrix)
-    async with DigestClient(
-        endpoint, matrix.archive.bucket, answered, connections=_CONNECTIONS, timeout=60
-    ) as client:
-        client.request(keys)
-        if keys:
-            await done.wait()
-    return answers

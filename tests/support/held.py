@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from binance_archive_kit.storage.bucket_store import BucketStore
 
 from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
+from binance_archive_kit.storage.bucket_store import BucketStore
 from tests.support.checks import assert_nothing_staged
 
 

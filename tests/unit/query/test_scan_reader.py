@@ -37,7 +37,7 @@ def context(tmp_path: Path) -> ScanContext:
     for key in KEYS:
         put(tmp_path, key)
     store = Store(tmp_path)
-    return ScanContext(store, StoreCache(store.root).known, Partition.DAILY, None)
+    return ScanContext(store, StoreCache(store).known, Partition.DAILY, None)
 
 
 def query(*names: str, where: ds.Expression | None = None) -> Query:
@@ -53,7 +53,7 @@ class Scan:
     """A scan of the store, as the engine does it."""
 
     def __init__(self, context: ScanContext, query: Query) -> None:
-        self.snapshot = StoreCache(context.store.root).tables.snapshot(FEED)
+        self.snapshot = StoreCache(context.store).tables.snapshot(FEED)
         self.tabled = TabledFiles(self.snapshot.entries())
         folders = context.store.inventory.folders(FEED.market, FEED.data_type)
         planner = ScanPlanner(context, FEED, query.pruner)

@@ -291,7 +291,7 @@ def test_a_damaged_cache_is_rebuilt(model: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(model, root)
     use_in_full(root, cache=True)
-    cached = StoreCache(root).folder
+    cached = StoreCache(Store(root)).folder
     assert cached is not None
     [facts] = cached.glob("facts.*.sqlite")
     body = facts.read_bytes()

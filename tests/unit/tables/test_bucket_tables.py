@@ -229,6 +229,7 @@ def test_damaged_rows_are_never_returned(machine: Make, bucket: Bucket) -> None:
     [key] = parts(bucket)
     body = bucket.read(key)
     damaged: list[Segment] = []
+    expected = files.expected()
 
     def elsewhere(segment: Segment) -> Iterator[pa.RecordBatch]:
         damaged.append(segment)
@@ -239,10 +240,12 @@ def test_damaged_rows_are_never_returned(machine: Make, bucket: Bucket) -> None:
         damaged.clear()
         # Another process has not opened it before.
         bucket_file._footer.cache_clear()
-        # Either the footer shows it, and no entry is left, or the rows are asked for elsewhere.
         found = rows_by_file(machine(), files, fallback=elsewhere)
-        assert all(frame.is_empty() for frame in found.values())
-        assert sum(segment.rows for segment in damaged) == 24 * len(found)
+        # Bytes of no meaning may change, as in the head of a page.
+        good = [path for path, frame in found.items() if not frame.is_empty()]
+        same({path: found[path] for path in good}, {path: expected[path] for path in good})
+        assert sum(segment.rows for segment in damaged) == 24 * (len(found) - len(good))
+    assert damaged or not found
 
 
 def test_tables_of_other_versions(

@@ -1,0 +1,31 @@
+"""Stores in a bucket with the files of a local store, and their tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
+from binance_archive_kit.storage.bucket_store import BucketStore
+from binance_archive_kit.storage.proof import Proof, ProvenBy
+
+
+def upload(root: Path, bucket: Bucket, keys: Iterable[str] | None = None) -> list[str]:
+    """Upload files of a local store with their proofs, as a collection does; return their keys."""
+    if keys is None:
+        keys = (path.relative_to(root).as_posix() for path in root.glob("data/**/*.zip"))
+    files = {key: root / key for key in sorted(map(str, keys))}
+    assert bucket.upload(files) == {}
+    listed = bucket.stat([*files])
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with BucketStore(bucket).records.recorder() as record:
+        proofs = []
+        for key, path in files.items():
+            body = path.read_bytes()
+            sha256, md5 = hashlib.sha256(body).hexdigest(), hashlib.md5(body).hexdigest()
+            stamp = stamp_of_object(listed[key])
+            proofs.append(Proof(key, stamp, sha256, md5, ProvenBy.SHA256, now))
+        record(proofs)
+    return [*files]
