@@ -41,7 +41,7 @@ def coverage(
     Parameters
     ----------
     source : str, Path, OpenStore, CollectionConfig or Plan
-        - The folder of a store, or an open store: every stream that was ever collected is
+        - The folder or URL of a store, or an open store: every stream that was ever collected is
           expected from its first to its last file. Needs no network.
         - A configuration, or the path of its JSON file: its streams and days are expected, as
           far as the archive lists them. Reads the archive's listing; with ``listing=False``,
