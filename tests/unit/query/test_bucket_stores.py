@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.tables import bucket_folder
 from binance_archive_kit.tables.bucket_tables import publish_tables
-from tests.support.bucket_stores import upload
+from tests.support.bucket_stores import prove_all, upload
 from tests.support.s3_gate import Gate
 from tests.support.stores import (
     assert_same,
@@ -69,6 +70,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def root(tmp_path: Path) -> Path:
     for key in KEYS:
         put(tmp_path / "local", key)
+    prove_all(tmp_path / "local")
     return tmp_path / "local"
 
 
@@ -116,7 +118,7 @@ def test_loaders_and_views_of_the_store(root: Path, bucket: Bucket) -> None:
     places = root, bucket.url
 
     def same(*frames: pl.DataFrame) -> None:
-        assert frames[0].equals(frames[1])
+        assert frames[0].rows() == frames[1].rows()
         assert frames[0].height
 
     same(*(bak.load_klines(place, "BTCUSDT", "1h") for place in places))
@@ -140,10 +142,7 @@ def test_coverage_is_the_same(root: Path, bucket: Bucket) -> None:
     local, remote = bak.coverage(root), bak.coverage(bucket.url)
     for name in ("streams", "gaps", "findings"):
         found, expected = getattr(remote, name), getattr(local, name)
-        changed = [column for column in ("proven", "unproven") if column in found.columns]
-        for column in found.columns:
-            if not found[column].equals(expected[column]): print(name, column, found.filter(found[column].ne_missing(expected[column]))[column].to_list()[:5], expected.filter(found[column].ne_missing(expected[column]))[column].to_list()[:5])
-        assert found.drop(changed).equals(expected.drop(changed)), name
+        assert found.equals(expected), name
     assert remote.streams.height
     assert str(bak.backtest_coverage(bucket.url).window) == str(bak.backtest_coverage(root).window)
 
@@ -287,10 +286,8 @@ def test_a_build_may_be_killed_and_repeated(
                 left = [chance.randrange(12)]
                 for name in ("list", "write", "remove", "upload", "open"):
                     _die_after(patch, name, left)
-                try:
+                with suppress(Killed):
                     Engine(bucket.url).build(None, None, None, quiet=True)
-                except Killed:
-                    pass
             assert_same(scan_rows(bak.scan(bucket.url, "spot", "klines")), expected)
         store = bak.store(bucket.url)
         store.build()
