@@ -218,8 +218,8 @@ class BucketRun:
     def _settle(self, load: Load, arrivals: Arrivals) -> None:
         """Take over the outcomes of a chunk."""
         failures = {failure.key: failure for failure in load.ledger.failures}
-        lacking = (*load.ledger.missing, *load.ledger.not_published)
-        absences = {absence.last_key: absence for absence in lacking}
+        absent = (*load.ledger.missing, *load.ledger.not_published)
+        absences = {absence.last_key: absence for absence in absent}
         stale = set(load.ledger.stale)
         for row, key, state in load.outcomes():
             if state == State.ABSENT:
