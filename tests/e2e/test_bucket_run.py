@@ -46,9 +46,11 @@ from tests.support.bucket import (
     kline_key,
     many_klines,
     sidecar,
+    with_sidecars,
     zipped,
     zips_of,
 )
+from tests.support.candles import HOUR, at, line
 from tests.support.checks import assert_no_downloader, downloaders, reasons_of
 from tests.support.faults import first_of, on_checksum, on_zip
 from tests.support.held import (
@@ -355,6 +357,34 @@ def plain(candles: pl.DataFrame) -> pl.DataFrame:
     columns = ["open", "high", "low", "close", "volume", "count"]
     symbol, time = pl.col("symbol").cast(pl.String), pl.col("open_time").dt.replace_time_zone(None)
     return candles.select(symbol, time, *columns).sort("symbol", "open_time")
+
+
+def priced(days: int, price: float) -> Archive:
+    """Make days of hourly candles with rows of one price."""
+    found = {}
+    for key in zips_of(daily_klines("BTCUSDT", days=days)):
+        begin = at(key[-14:-4])
+        found[key] = zipped(key, "".join(line(begin + h * HOUR, HOUR, price) for h in range(24)))
+    return with_sidecars(found)
+
+
+def test_rows_of_files_issued_again_replace_those_before(
+    serve: Serve, into: Ask, bucket: Bucket, store: Path
+) -> None:
+    archive = priced(9, 100.0)
+    server = serve(archive)
+    config = into(server, "BTCUSDT")
+    for changed in ({}, {key: body for key, body in priced(9, 200.0).items() if KEY in key}):
+        archive |= changed
+        opened = []
+        for place in (bucket.url, store):
+            assert collect(config.replace(output_directory=place)).outcome == "complete"
+            rows = binance_archive_kit.scan(place, "spot", "klines").collect()
+            opened.append(plain(rows))
+        assert opened[0].equals(opened[1])
+        prices = opened[0].group_by("open").len().sort("open").rows()
+        assert prices == ([(100.0, 192), (200.0, 24)] if changed else [(100.0, 216)])
+        assert binance_archive_kit.store(bucket.url).frame()["tabled"].to_list() == [9]
 
 
 def test_tables_that_cannot_be_published_are_no_failure(
