@@ -573,6 +573,24 @@ def test_a_bucket_that_is_not_there_is_an_error_before_any_download(
     assert fetched(server) == []
 
 
+def test_records_are_written_with_patience(
+    serve: Serve, into: Ask, bucket: Bucket, archive: Archive, gate: Gate
+) -> None:
+    server = serve(archive)
+    failing = 5
+
+    def rule(method: str, path: str) -> int | None:
+        ours = method == "PUT" and "/records/" in path
+        return 503 if ours and gate.count("PUT", "/records/") <= failing else None
+
+    gate.rule = rule
+    assert collect(into(server)).outcome == "complete"
+    assert gate.count("PUT", "/records/") > failing
+    assert sorted(fetched(server)) == sorted(zips_of(archive))
+    gate.rule = None
+    assert_bucket_holds(bucket, zips_of(archive))
+
+
 def test_objects_without_a_recorded_proof_are_failures(
     serve: Serve, into: Ask, bucket: Bucket, archive: Archive, gate: Gate
 ) -> None:
