@@ -286,6 +286,10 @@ class TransferFailed(ObjectError, reason="transfer_failed"):
     """s5cmd reported another error."""
 
 
+class ShardFailed(ObjectError, reason="shard_failed", retryable=True):
+    """A part of a collection has no result; its ``key`` is the feed, symbols and days in words."""
+
+
 class NotUploaded(ObjectError, reason="upload_failed", retryable=True):
     """The bucket of the store did not take the proven bytes; the next collection tries again."""
 

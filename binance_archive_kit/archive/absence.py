@@ -128,7 +128,9 @@ def absence_folds(
     ]
     folds = []
     for name, state, meaning, absences in kinds:
-        reasons = Counter(absence.reason for absence in absences)
+        # Absences in files are counted already.
+        counted = getattr(absences, "reasons", None)
+        reasons = counted or Counter(absence.reason for absence in absences)
         if [*reasons] == [Reason.OTHER_NAME]:
             meaning = "the archive has it under another name"
         counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())

@@ -6,14 +6,19 @@ scripts, cells, running event loops and button handlers.
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import Any
 
 from binance_archive_kit.collection.one_machine import prepare
+from binance_archive_kit.collection.sharding import OBJECTS
+from binance_archive_kit.collection.spread import SpreadOptions, prepare_spread
 from binance_archive_kit.display.background import run, run_async
+from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog, MetricsCollector
 from binance_archive_kit.download.result import CollectionResult
-from binance_archive_kit.errors import ArchiveKitWarning
+from binance_archive_kit.errors import warn_user
 from binance_archive_kit.planning.config import Config
 from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.storage.layout import BaseStorage
@@ -25,6 +30,8 @@ def collect(
     *,
     storage: BaseStorage | None = None,
     metrics: MetricsCollector | None = None,
+    executor: Executor | None = None,
+    shard_objects: int = OBJECTS,
     **fields: Any,
 ) -> CollectionResult:
     """Download the requested files that the archive has, and prove every one.
@@ -44,7 +51,17 @@ def collect(
         without a storage find the files. A file the storage would place elsewhere is downloaded
         again, not moved.
     metrics : MetricsCollector, optional
-        Receives the events of the collection while it runs.
+        Receives the events of the collection while it runs. With an executor, those of the
+        shards as ``batch_started`` and ``batch_finished``, and ``file_failed``; other events
+        of objects stay in the workers.
+    executor : concurrent.futures.Executor, optional
+        Spreads the work over its workers, shard by shard; see `shards`. For a Dask cluster it is
+        ``client.get_executor()``, for the cores of this machine
+        ``ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))``. All workers
+        need this package and the output directory. Only a few shards for each worker are
+        submitted at a time, and a shard whose worker died is run again.
+    shard_objects : int
+        Most objects of a shard, if there is an executor.
     **fields
         The fields of a configuration, or changes to the given one.
 
@@ -53,6 +70,9 @@ def collect(
     CollectionResult
         Counts, files, and every failure with its reason; displays itself in a notebook.
         Failed objects do not end the run; ``raise_for_failures()`` raises an error for them.
+        With an executor, a shard without a result counts as one failure, ``shard_failed``, as its
+        objects are unknown; and if there are more than 100,000 rows, they are in Parquet files
+        below the output directory, see ``result.detail``.
 
     Raises
     ------
@@ -63,7 +83,9 @@ def collect(
     DiskSpaceError
         If the plan does not fit on the disk. Raised before any download.
     WorkflowError
-        If every object failed; its attribute ``result`` is the result.
+        If every object failed; its attribute ``result`` is the result. With an executor, also
+        if that broke, or if many shards in a row have no result; then ``result`` has those
+        that are done, and the next call continues.
 
     Examples
     --------
@@ -74,12 +96,10 @@ def collect(
     ...     date_range={"start": "2025-07-01", "end": "2025-07-15"},
     ... )  # doctest: +SKIP
     """
-    events = EventLog(metrics)
-    try:
-        work, progress = prepare(config, storage, events, fields)
+    events, texts = EventLog(metrics), list[str]()
+    with _showing_warnings(events, texts):
+        work, progress = _prepare(config, storage, events, fields, executor, shard_objects, texts)
         return run(work, progress)
-    finally:
-        _warn_of_collector_error(events)
 
 
 async def acollect(
@@ -88,23 +108,43 @@ async def acollect(
     *,
     storage: BaseStorage | None = None,
     metrics: MetricsCollector | None = None,
+    executor: Executor | None = None,
+    shard_objects: int = OBJECTS,
     **fields: Any,
 ) -> CollectionResult:
     """Async version of `collect`. Cancelling it cleans up."""
-    events = EventLog(metrics)
-    try:
-        work, progress = prepare(config, storage, events, fields)
+    events, texts = EventLog(metrics), list[str]()
+    with _showing_warnings(events, texts):
+        work, progress = _prepare(config, storage, events, fields, executor, shard_objects, texts)
         return await run_async(work, progress)
+
+
+def _prepare(
+    config: Config | Plan | None,
+    storage: BaseStorage | None,
+    events: EventLog,
+    fields: dict[str, Any],
+    executor: Executor | None,
+    objects: int,
+    texts: list[str],
+) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress]:
+    """Return the work of a collection, in this process or spread, and its progress."""
+    if executor is None:
+        return prepare(config, storage, events, fields)
+    options = SpreadOptions(executor, objects, storage, texts)
+    return prepare_spread(config, options, events, fields)
+
+
+@contextmanager
+def _showing_warnings(events: EventLog, texts: list[str]) -> Iterator[None]:
+    """At the end, warn on the caller's thread of what workers and the collector said."""
+    try:
+        yield
     finally:
-        _warn_of_collector_error(events)
-
-
-def _warn_of_collector_error(events: EventLog) -> None:
-    """Warn, on the caller's thread, that the metrics collector raised."""
-    if (error := events.collector_error) is not None:
-        warnings.warn(
-            f"metrics: the collector raised {type(error).__name__}: {error}; "
-            "its events are incomplete",
-            ArchiveKitWarning,
-            stacklevel=3,
-        )
+        for text in texts:
+            warn_user(text)
+        if (error := events.collector_error) is not None:
+            warn_user(
+                f"metrics: the collector raised {type(error).__name__}: {error}; "
+                "its events are incomplete"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,9 @@ def shards(
     ETHUSDT 2023-01-02 2024-12-31
     """
     check_objects("objects", objects)
-    context = read_whole(read_config(config, **fields))
-    progress = Progress()
-    division = run(lambda: divide(context, objects), progress)
-    return division.configs()
+    asked = read_config(config, **fields)
+    context = read_whole(asked)
+    return run(lambda: divide(asked, context, objects), Progress()).configs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +88,16 @@ class Division:
 
     Attributes
     ----------
+    asked : CollectionConfig
+        As given.
     config : CollectionConfig
-        The whole one, with absolute paths and fixed days.
+        The same with absolute paths and fixed days.
     splitter : Splitter
     selections : tuple of SymbolSelection
         The symbols that its patterns match.
     """
 
+    asked: CollectionConfig
     config: CollectionConfig
     splitter: Splitter
     selections: tuple[SymbolSelection, ...]
@@ -103,6 +105,10 @@ class Division:
     def shards(self) -> Iterator[Shard]:
         """Yield the shards."""
         return self.splitter.shards()
+
+    def with_objects(self, objects: int) -> Division:
+        """Return the same configuration in shards of another size."""
+        return replace(self, splitter=replace(self.splitter, objects=objects))
 
     def configs(self) -> Iterator[CollectionConfig]:
         """Yield the shards as configurations."""
@@ -115,10 +121,12 @@ def check_objects(field: str, objects: object) -> None:
         raise field_error(field, f"{shown(objects)} is not a number of objects; give 1 or more")
 
 
-def read_whole(config: CollectionConfig, storage: BaseStorage | None = None) -> PlanningContext:
+def read_whole(
+    config: CollectionConfig, storage: BaseStorage | None = None, *, warn: bool = True
+) -> PlanningContext:
     """Validate a configuration that is to be split, and make it independent of this process."""
     requests = Requests(warnings=[*unused_parts(config)])
-    context = PlanningContext.read(_elsewhere(config), storage, requests=requests)
+    context = PlanningContext.read(_elsewhere(config), storage, requests=requests, warn=warn)
     if context.endpoint == context.matrix.archive.endpoint:
         return context
     # Workers may have another environment.
@@ -137,7 +145,7 @@ def _elsewhere(config: CollectionConfig) -> CollectionConfig:
     return config.model_copy(update=changes)
 
 
-async def divide(context: PlanningContext, objects: int) -> Division:
+async def divide(asked: CollectionConfig, context: PlanningContext, objects: int) -> Division:
     """Resolve the patterns of a configuration, from one listing of symbols for each feed."""
     now = datetime.now(UTC)
     config, matrix = context.config, context.matrix
@@ -150,4 +158,4 @@ async def divide(context: PlanningContext, objects: int) -> Division:
         selections = recall_symbols(store.records, config, matrix)
     selected = {selection.feed: selection.living for selection in selections}
     splitter = Splitter(config, matrix, now, selected, objects)
-    return Division(config, splitter, tuple(selections))
+    return Division(asked, config, splitter, tuple(selections))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import Self
 
 import polars as pl
 
@@ -92,6 +91,8 @@ class Ledger:
     path_of : callable
         Returns the path of the file for a key. Must be picklable.
     failures : list of ObjectError
+    failed_shards : int
+        Those of the failures that are shards without a result; their objects are unknown.
     missing, not_published : list of Absence
         Objects that were planned without a listing, and are not in the archive.
     stale : list of str
@@ -107,6 +108,7 @@ class Ledger:
     clock: Clock = field(default_factory=Clock)
     path_of: Callable[[str], str | Path] = str
     failures: list[ObjectError] = field(default_factory=list)
+    failed_shards: int = 0
     missing: list[Absence] = field(default_factory=list)
     not_published: list[Absence] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
@@ -153,29 +155,3 @@ class Ledger:
         """Record the end of the run."""
         self.seconds = self.clock.seconds()
         self.arrivals.note(self.seconds, self.downloaded_bytes, final=True)
-
-    @classmethod
-    def join(cls, count: int, parts: Iterable[tuple[Sequence[int], Ledger]], clock: Clock) -> Self:
-        """Join the ledgers of a plan's parts, and close the result.
-
-        Parameters
-        ----------
-        count : int
-            Rows of the plan.
-        parts : iterable of (sequence of int, Ledger)
-            Each with its rows in the plan.
-        clock : Clock
-        """
-        joined = cls(bytearray(count), clock)
-        for rows, part in parts:
-            for row, state in zip(rows, part.states, strict=True):
-                joined.states[row] = state
-            joined.path_of = part.path_of
-            joined.failures += part.failures
-            joined.missing += part.missing
-            joined.not_published += part.not_published
-            joined.stale += part.stale
-            joined.proven_bytes += part.proven_bytes
-            joined.downloaded_bytes += part.downloaded_bytes
-        joined.close()
-        return joined

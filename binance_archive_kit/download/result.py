@@ -8,9 +8,10 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import polars as pl
 
@@ -18,13 +19,19 @@ from binance_archive_kit.archive.absence import absence_folds
 from binance_archive_kit.display import render, theme
 from binance_archive_kit.display.summary import State as Tone
 from binance_archive_kit.display.summary import Summary, Table
-from binance_archive_kit.download.ledger import Clock, Ledger, State
+from binance_archive_kit.download.ledger import Ledger, State
 from binance_archive_kit.errors import WorkflowError
-from binance_archive_kit.planning.plan import Plan
+from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+T = TypeVar("T")
+
+#: The states of objects as text.
+OUTCOME = pl.Enum([state.name.lower() for state in State])
+#: The outcomes that are counted for each feed.
+COUNTED = ("downloaded", "kept", "failed")
 #: Maximum number of steps in a plot of the speed.
 _STEPS = 60
 #: Failures that a summary lists.
@@ -42,12 +49,14 @@ class Files(Sequence[str]):
 
     Parameters
     ----------
-    keys : polars.Series
+    keys : polars.Series, or a sequence
     path_of : callable
         Returns the path for a key.
     """
 
-    def __init__(self, keys: pl.Series, path_of: Callable[[str], object] = str) -> None:
+    def __init__(
+        self, keys: pl.Series | Sequence[Any], path_of: Callable[[str], object] = str
+    ) -> None:
         self._keys = keys
         self._path_of = path_of
 
@@ -76,6 +85,28 @@ class Files(Sequence[str]):
         return f"[{shown}{', …' if len(self) > 3 else ''}] ({len(self):,} files)"
 
 
+class Detail(Protocol):
+    """The outcome of each object of a run that is too large for the memory."""
+
+    @property
+    def where(self) -> str:
+        """The folder or URL of the Parquet files."""
+
+    @property
+    def counts(self) -> Mapping[State, int]:
+        """The number of objects by state."""
+
+    @property
+    def feeds(self) -> pl.DataFrame:
+        """The counts of each feed, as `CollectionResult.summary`."""
+
+    def keys(self, *states: State) -> Sequence[str]:
+        """Return the keys of the objects in one of these states."""
+
+    def objects(self) -> pl.DataFrame:
+        """Return all rows, as `CollectionResult.objects`."""
+
+
 class CollectionResult(Mapping[str, Any]):
     """The result of a collection: files, counts, failures and absences.
 
@@ -96,13 +127,13 @@ class CollectionResult(Mapping[str, Any]):
         Percentage of downloaded and kept objects; 0 without objects.
     output_files : sequence of str
         Paths, or URLs, of all proven zips, downloaded or kept.
-    failures : tuple of ObjectError
+    failures : sequence of ObjectError
         Each with ``key``, ``reason`` and ``detail``.
-    missing : tuple of Absence
+    missing : sequence of Absence
         Requested data that could exist, but is not in the archive.
-    not_published : tuple of Absence
+    not_published : sequence of Absence
         Requested data that is not published yet.
-    unavailable : tuple of Absence
+    unavailable : sequence of Absence
         Requested data that cannot exist.
     stale : sequence of str
         Paths of files that were accepted although their published digest differs.
@@ -114,15 +145,24 @@ class CollectionResult(Mapping[str, Any]):
         text), ``source_files`` (keys of the objects in the archive), ``output_files``.
     plan : Plan
         The executed plan.
+    detail : str or None
+        Where the Parquet files with the outcome of each object are, if a run with an executor
+        was too large for the memory: a folder or URL. The sequences above read them on access,
+        and `plan` and `objects` all of them.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
-        keys = plan.frame["key"]
-        counts = Counter(ledger.states)
-        total = len(plan) - counts[State.ABSENT]
+    def __init__(self, plan: Plan, ledger: Ledger, detail: Detail | None = None) -> None:
+        def keys(*states: State) -> Sequence[Any] | pl.Series:
+            if detail is not None:
+                return detail.keys(*states)
+            return plan.frame["key"].filter(ledger.rows_in(*states))
+
+        counts = Counter(ledger.states if detail is None else detail.counts)
         proven = counts[State.DOWNLOADED] + counts[State.KEPT]
-        proven_keys = keys.filter(ledger.rows_in(State.DOWNLOADED, State.KEPT))
-        task_id, output_files = uuid.uuid4().hex, Files(proven_keys, ledger.path_of)
+        failed = counts[State.FAILED] + ledger.failed_shards
+        total = proven + failed + counts[State.PENDING]
+        task_id = uuid.uuid4().hex
+        output_files = Files(keys(State.DOWNLOADED, State.KEPT), ledger.path_of)
         # The entries of the mapping, in this order.
         self.status = "success"
         self.outcome = _outcome(proven, total)
@@ -133,14 +173,14 @@ class CollectionResult(Mapping[str, Any]):
             updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
             records_processed=proven,
             bytes_processed=ledger.proven_bytes,
-            errors=[str(failure) for failure in ledger.failures],
-            source_files=Files(keys.filter(~ledger.rows_in(State.ABSENT))),
+            errors=[*map(str, ledger.failures)] if detail is None else Files(ledger.failures),
+            source_files=Files(keys(*(state for state in State if state is not State.ABSENT))),
             output_files=output_files,
         )
         self.collection_stats: dict[str, int | float] = {
             "total_tasks": total,
             "successful_tasks": counts[State.DOWNLOADED],
-            "failed_tasks": counts[State.FAILED],
+            "failed_tasks": failed,
             "skipped_tasks": counts[State.KEPT],
             "total_size_bytes": ledger.proven_bytes,
             "downloaded_bytes": ledger.downloaded_bytes,
@@ -152,22 +192,24 @@ class CollectionResult(Mapping[str, Any]):
         self.storage_zones_used = ["archive"] if proven else []
         self.ingestion_metadata_id = task_id
         self.output_files = output_files
-        self.failures = tuple(ledger.failures)
-        self.unavailable = plan.unavailable
-        self.missing = (*plan.missing, *ledger.missing)
-        self.not_published = (*plan.not_published, *ledger.not_published)
+        self.failures = _joined(ledger.failures)
+        self.unavailable = _joined(plan.unavailable)
+        self.missing = _joined(plan.missing, ledger.missing)
+        self.not_published = _joined(plan.not_published, ledger.not_published)
         self.stale = tuple(str(ledger.path_of(key)) for key in ledger.stale)
         self._entries = list(vars(self))
-        self.plan = plan
-        self._ledger = ledger
+        self.detail = None if detail is None else detail.where
+        self.ledger = ledger
+        self._detail = detail
+        self._plan = plan
 
-    @classmethod
-    def join(
-        cls, plan: Plan, parts: Sequence[tuple[Sequence[int], CollectionResult]], clock: Clock
-    ) -> CollectionResult:
-        """Join results of parts of a plan, each given with its row numbers."""
-        ledgers = ((rows, part._ledger) for rows, part in parts)
-        return cls(plan, Ledger.join(len(plan), ledgers, clock))
+    @property
+    def plan(self) -> Plan:
+        """The executed plan."""
+        if self._detail is None:
+            return self._plan
+        frame = self._detail.objects().select(PLAN_SCHEMA.names())
+        return replace(self._plan, frame=frame)
 
     # The documented dictionary
 
@@ -201,12 +243,31 @@ class CollectionResult(Mapping[str, Any]):
 
     def failures_in_words(self) -> str:
         """Return one line with the number of failures by reason, and the first failure."""
-        reasons = Counter(failure.reason for failure in self.failures)
+        # Failures in files are counted already.
+        counted = getattr(self.failures, "reasons", None)
+        reasons = counted or Counter(failure.reason for failure in self.failures)
         counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         first = f"; the first: {self.failures[0]}" if self.failures else ""
         return f"{len(self.failures):,} objects failed ({counted}){first}"
 
     # Display
+
+    def objects(self) -> pl.DataFrame:
+        """Return the outcome of each object: the rows of ``plan.frame`` with ``outcome``.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``outcome`` is ``downloaded``, ``kept``, ``failed`` or ``absent`` (planned without a
+            listing, and not in the archive). Objects of shards that failed as a whole are not
+            known; see `failures`.
+        """
+        if self._detail is not None:
+            return self._detail.objects()
+        outcomes = pl.Series(self.ledger.states, dtype=pl.UInt8).replace_strict(
+            {state.value: state.name.lower() for state in State}, return_dtype=OUTCOME
+        )
+        return self.plan.frame.with_columns(outcomes.alias("outcome"))
 
     def summary(self) -> pl.DataFrame:
         """Count objects per feed: one row per market, data type and partition.
@@ -217,17 +278,7 @@ class CollectionResult(Mapping[str, Any]):
             ``market``, ``data_type``, ``partition`` (text), ``downloaded``, ``kept`` and
             ``failed`` (integers).
         """
-        return (
-            self.plan.frame.select(pl.col("market", "data_type", "partition").cast(pl.String))
-            .with_columns(pl.Series("state", self._ledger.states, dtype=pl.UInt8))
-            .group_by("market", "data_type", "partition", maintain_order=True)
-            .agg(
-                *[
-                    (pl.col("state") == state.value).sum().alias(state.name.lower())
-                    for state in (State.DOWNLOADED, State.KEPT, State.FAILED)
-                ]
-            )
-        )
+        return count_feeds(self.objects()) if self._detail is None else self._detail.feeds
 
     def headline(self) -> str:
         """Return the result in one line."""
@@ -235,7 +286,9 @@ class CollectionResult(Mapping[str, Any]):
         if self.outcome == "empty":
             return "Nothing collected: the archive has none of the requested objects"
         proven = stats["successful_tasks"] + stats["skipped_tasks"]
-        where = "in the bucket" if isinstance(self.plan.config.output_directory, str) else "on disk"
+        where = (
+            "in the bucket" if isinstance(self._plan.config.output_directory, str) else "on disk"
+        )
         words = [f"{proven:,} of {stats['total_tasks']:,} objects proven {where}"]
         words.append(
             f"{stats['successful_tasks']:,} downloaded, {stats['skipped_tasks']:,} kept"
@@ -278,7 +331,7 @@ class CollectionResult(Mapping[str, Any]):
                 ),
             ],
             folds=absence_folds(self.missing, self.not_published, self.unavailable),
-            notes=[*([stale_note] if stale else []), *self.plan.notes],
+            notes=[*([stale_note] if stale else []), *self._plan.notes],
         )
 
     def to_markdown(self) -> str:
@@ -311,7 +364,7 @@ class CollectionResult(Mapping[str, Any]):
         theme.dress(axes, grid=True)
         theme.set_title(axes, title)
         axes.set(xlabel="seconds", ylabel="MB/s")
-        total, points = self._ledger.downloaded_bytes, self._ledger.arrivals.points
+        total, points = self.ledger.downloaded_bytes, self.ledger.arrivals.points
         if not total or len(points) < 2:
             kept = self.collection_stats["skipped_tasks"]
             axes.text(
@@ -333,6 +386,20 @@ class CollectionResult(Mapping[str, Any]):
 
     def _repr_html_(self) -> str:
         return self._summary().to_html()
+
+
+def count_feeds(objects: pl.DataFrame) -> pl.DataFrame:
+    """Count the outcomes per feed, of rows as those of `CollectionResult.objects`."""
+    return (
+        objects.select(pl.col("market", "data_type", "partition").cast(pl.String), "outcome")
+        .group_by("market", "data_type", "partition", maintain_order=True)
+        .agg(*[(pl.col("outcome") == each).sum().alias(each) for each in COUNTED])
+    )
+
+
+def _joined(first: Sequence[T], second: Sequence[T] = ()) -> Sequence[T]:
+    """Return all entries as a tuple; a sequence that is stored in files stays as it is."""
+    return (*first, *second) if second or isinstance(first, list | tuple) else first
 
 
 def _outcome(proven: int, total: int) -> str:

@@ -30,6 +30,8 @@ from binance_archive_kit.suggestions import nearest
 _LONG = (Interval.D3, Interval.W1, Interval.MO1)
 #: Candles that every traded symbol has.
 _WITNESSES = (Interval.M1, Interval.H1, Interval.D1)
+#: The detail of the days of a folder without files.
+NO_FILE = "the archive has no file of this symbol and interval"
 #: Reasons that are reported for each file, and not for runs of days.
 _OF_ONE_FILE = (Reason.ABSENT, Reason.OTHER_NAME, Reason.AFTER_LAST, Reason.NOT_PUBLISHED)
 
@@ -249,7 +251,7 @@ class AbsenceExplainer:
         if after_last and self._now < self._matrix.published_at(start, folder.partition):
             return Reason.NOT_PUBLISHED, "not published yet"
         if has_none:
-            return Reason.BEFORE_FIRST, "the archive has no file of this symbol and interval"
+            return Reason.BEFORE_FIRST, NO_FILE
         if listed.probed and listed.first is not None and period < listed.first:
             detail = f"its first file in the archive is from {listed.first}"
             earlier = self._lifetimes.earlier(folder, start)

@@ -20,7 +20,7 @@ from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan, PlanReason
 from binance_archive_kit.planning.requests import FolderRequest, Requests
 
 #: Reasons of data that could exist, but is not in the archive.
-_MISSING = (Reason.ABSENT, Reason.AFTER_LAST, Reason.OTHER_NAME)
+MISSING = (Reason.ABSENT, Reason.AFTER_LAST, Reason.OTHER_NAME)
 #: Columns that name the folder of an object.
 _FOLDER_COLUMNS = ("market", "data_type", "partition", "symbol", "interval")
 #: Columns of a chunk; ``folder`` is the index of a folder.
@@ -75,12 +75,12 @@ def make_plan(
         present = {period for period, _ in found}
         absent = [each for each in spelled[days] if each[0] not in present]
         absences += explainer.explain(request, absent, listed)
-    could_exist = {*_MISSING, Reason.NOT_PUBLISHED}
+    could_exist = {*MISSING, Reason.NOT_PUBLISHED}
     return Plan(
         config=config,
         frame=decide(rows.frame(), inventory, config),
         unavailable=tuple(absence for absence in absences if absence.reason not in could_exist),
-        missing=tuple(absence for absence in absences if absence.reason in _MISSING),
+        missing=tuple(absence for absence in absences if absence.reason in MISSING),
         not_published=tuple(
             absence for absence in absences if absence.reason is Reason.NOT_PUBLISHED
         ),

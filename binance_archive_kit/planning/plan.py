@@ -94,11 +94,11 @@ class Plan:
         - ``reason``: text
 
         Size, ETag, time and checksum are null without a listing (``listing=False``).
-    unavailable : tuple of Absence
+    unavailable : sequence of Absence
         Requested data that cannot exist.
-    missing : tuple of Absence
+    missing : sequence of Absence
         Requested data that could exist, but is not in the archive.
-    not_published : tuple of Absence
+    not_published : sequence of Absence
         Requested data that is not published yet.
     notes : tuple of str
         Remarks on the configuration and the requested data.
@@ -114,9 +114,9 @@ class Plan:
 
     config: CollectionConfig
     frame: pl.DataFrame = field(repr=False)
-    unavailable: tuple[Absence, ...] = ()
-    missing: tuple[Absence, ...] = ()
-    not_published: tuple[Absence, ...] = ()
+    unavailable: Sequence[Absence] = ()
+    missing: Sequence[Absence] = ()
+    not_published: Sequence[Absence] = ()
     notes: tuple[str, ...] = ()
     selections: tuple[SymbolSelection, ...] = ()
     storage: BaseStorage | None = field(default=None, repr=False)

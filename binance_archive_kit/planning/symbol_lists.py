@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Literal
@@ -92,14 +92,29 @@ class _Recorded(FrozenModel):
 def record_symbols(records: Records, plan: Plan) -> None:
     """Record the selections of a plan in its store, and the streams that it will collect."""
     feeds = {selection.feed for selection in plan.selections}
+    record_selections(records, plan.selections, plan.config, streams_of(plan.frame, feeds))
+
+
+def streams_of(frame: pl.DataFrame, feeds: Set[FeedName]) -> dict[Stream, Span]:
+    """Return the first and the last day of the objects of each stream of some feeds."""
     streams: dict[Stream, Span] = {}
     columns = ("market", "data_type", "symbol", "interval")
-    days = plan.frame.group_by(columns).agg(pl.col("start").min(), pl.col("end").max())
+    days = frame.group_by(columns).agg(pl.col("start").min(), pl.col("end").max())
     for market, data_type, symbol, interval, start, end in days.iter_rows():
         if (market, data_type) in feeds:
             kind = Interval(interval) if interval else None
             streams[Stream(Market(market), DataType(data_type), symbol, kind)] = start, end
-    asked = plan.config.days()
+    return streams
+
+
+def record_selections(
+    records: Records,
+    selections: Sequence[SymbolSelection],
+    config: CollectionConfig,
+    streams: Mapping[Stream, Span],
+) -> None:
+    """Record the selections of a collection, and the days of the streams that it has found."""
+    asked = config.days()
     recorded = {
         each.name: _Recorded(
             listed_at=each.listed_at,
@@ -108,11 +123,11 @@ def record_symbols(records: Records, plan: Plan) -> None:
             ended=each.ended,
             later=each.later,
             absent=each.absent,
-            intervals=plan.config.intervals.get(each.data_type),
+            intervals=config.intervals.get(each.data_type),
             start=asked.start,
             end=asked.end,
         ).model_dump(mode="json")
-        for each in plan.selections
+        for each in selections
     }
     records.record_selections(recorded, streams)
 

@@ -34,7 +34,7 @@ class BucketInventory(BaseInventory):
         self._bucket = bucket
         self._records = records
         #: Folders of a feed, with the state of the records that they are from.
-        self._stored: dict[str, tuple[int, list[StoredFolder]]] = {}
+        self._stored: dict[str, tuple[frozenset[str], list[StoredFolder]]] = {}
         self._lock = threading.Lock()
 
     def feeds(self) -> list[tuple[Market, DataType]]:
@@ -73,15 +73,15 @@ class BucketInventory(BaseInventory):
 
     def _read(self, prefix: str) -> list[StoredFolder]:
         """Return the folders of a feed; the same objects as long as the records stay."""
-        rows = self._records.proof_rows([prefix])
-        changes, stored = self._stored.get(prefix, (-1, []))
-        if changes != self._records.changes:
+        state = self._records.state(prefix)
+        known, stored = self._stored.get(prefix, (None, []))
+        if known != state:
             before = {each.folder: each for each in stored}
             stored = []
-            for new in _folders(rows):
+            for new in _folders(self._records.proof_rows([prefix])):
                 old = before.get(new.folder)
                 stored.append(old if old is not None and old.listing == new.listing else new)
-            self._stored[prefix] = self._records.changes, stored
+            self._stored[prefix] = state, stored
         return stored
 
     def frame(self, prefixes: Iterable[str], keys: Iterable[str] = ()) -> pl.DataFrame:

@@ -132,7 +132,6 @@ class BucketRecords(Records):
         self._database = Database(self.path, _TABLES, version=_VERSION)
         #: Folders of records: when they were listed, and the names of their objects.
         self._listings: dict[str, tuple[float, set[str]]] = {}
-        self._changes = 0
         self._warned: set[str] = set()
         self._syncing = threading.RLock()
 
@@ -263,10 +262,10 @@ class BucketRecords(Records):
             self._listings.clear()
         self._sync_needed(["data/"])
 
-    @property
-    def changes(self) -> int:
-        """How often the records in the index have changed since this object was created."""
-        return self._changes
+    def state(self, prefix: str) -> frozenset[str]:
+        """Return what identifies the records below a prefix; it changes when they do."""
+        self._sync_needed([prefix])
+        return frozenset(name for name, _ in self._seen(feed_of(prefix)[0]))
 
     def expire(self) -> None:
         """Have the next call list the records again, however recently they were listed."""
@@ -396,7 +395,6 @@ class BucketRecords(Records):
             connection.executemany("DELETE FROM objects WHERE name = ?", merged)
 
         self._database.write(write)
-        self._changes += 1
 
     def _forget_feeds(self, feeds: Iterable[str]) -> None:
         """Empty the index of some feeds."""
@@ -412,7 +410,6 @@ class BucketRecords(Records):
                     )
 
         self._database.write(write)
-        self._changes += 1
 
     # The documents of runs
 

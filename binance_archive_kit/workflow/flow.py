@@ -10,14 +10,18 @@
     )
 
 A configuration without ``date_range``, or with days counted from today, collects other
-days in each run. Prefect retries whole steps after a pause; within a step, each download is
-tried several times. A run with an invalid configuration is not retried.
+days in each run. The collection is split into shards, which are tasks of the flow's task
+runner. Prefect retries whole steps after a pause; within a step, each download is tried
+several times. A run with an invalid configuration is not retried.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 from prefect import Flow, get_run_logger, task
@@ -25,32 +29,54 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRunPolicy
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.annotations import quote
 
-from binance_archive_kit.collection.collect import acollect
-from binance_archive_kit.download.events import EventLog, MetricsCollector
+from binance_archive_kit.collection.shard_run import ShardOutcome, run_shard
+from binance_archive_kit.collection.sharding import divide, read_whole
+from binance_archive_kit.collection.spread import Spread, SpreadOptions
+from binance_archive_kit.display.progress import Progress
+from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Clock
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from binance_archive_kit.paths import read_path
 from binance_archive_kit.planning.config import CollectionConfig
-from binance_archive_kit.planning.plan import Plan, PlanReason
+from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import aplan, check
 from binance_archive_kit.quality.coverage import coverage
 from binance_archive_kit.storage.verify import verify
 from binance_archive_kit.workflow import documented_errors, to_collection_config
 
-#: Maximum number of batches of a run; a large plan has larger batches.
-_MOST_BATCHES = 100
+#: Objects of a shard of a large plan; those of a small one have at least ``batch_size``.
+_MOST_OBJECTS = 1_000
+#: Shards of a plan, unless they would be larger or smaller than that.
+_SHARDS = 100
+#: Threads that wait for tasks.
+_MOST_WAITING = 96
+
+
+class _NothingCollected(WorkflowError):
+    """All objects of a shard failed; Prefect may run it again."""
+
+    def __init__(self, message: str, outcome: ShardOutcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+    def __reduce__(self) -> tuple[type[_NothingCollected], tuple[str, ShardOutcome]]:
+        """Pickle with the outcome."""
+        return type(self), (str(self), self.outcome)
 
 
 def _is_retryable(_task: Any, _run: Any, state: Any) -> bool:
     """Return whether a failed step may succeed later."""
     error = state.data
-    if isinstance(error, WorkflowError) and error.result is not None:
-        return any(failure.retryable for failure in error.result.failures)
+    if isinstance(error, _NothingCollected):
+        if error.outcome.problem is None:
+            return any(failure.retryable for failure in error.outcome.failures)
+        error = error.outcome.problem
     return isinstance(error, ListingError | WorkflowError)
 
 
@@ -80,13 +106,55 @@ async def make_plan(config: Any) -> Plan:
 
 
 @task(name="collect", task_run_name="collect {number} of {count}", **_RETRIED)
-async def collect_batch(part: Any, metrics: Any, number: int, count: int) -> CollectionResult:
-    """Download and prove one batch of the objects."""
-    result = await acollect(part, metrics=metrics)
-    get_run_logger().info("batch %s of %s: %s", number, count, result.headline())
-    for failure in result.failures:
-        get_run_logger().warning("%s", failure)
-    return result
+def collect_shard(shard: Any, number: int, count: int) -> ShardOutcome:
+    """Download and prove the objects of one shard."""
+    outcome = run_shard(shard)
+    logger = get_run_logger()
+    logger.info("batch %s of %s: %s", number, count, outcome.headline)
+    for failure in outcome.failures:
+        logger.warning("%s", failure)
+    if outcome.is_failed:
+        raise _NothingCollected(outcome.headline, outcome)
+    return outcome
+
+
+class _TaskRunner(Executor):
+    """The task runner of the flow run as an executor: each shard is a task.
+
+    Parameters
+    ----------
+    count : int
+        Shards with objects; the others run here.
+    """
+
+    def __init__(self, count: int) -> None:
+        runner = getattr(FlowRunContext.get(), "task_runner", None)
+        workers = getattr(runner, "_max_workers", sys.maxsize)
+        # Threads of this process share its network.
+        self._max_workers = workers if workers <= _MOST_WAITING // 3 else 1
+        self._waiting = ThreadPoolExecutor(_MOST_WAITING, "shard")
+        self._numbers: dict[int, int] = {}
+        self._count = count
+        self._step = collect_shard
+
+    def submit(self, _function: Any, /, *args: Any, **_options: Any) -> Future[Any]:
+        """Submit a shard."""
+        [shard] = args
+        if not shard.most:
+            return self._waiting.submit(run_shard, shard)
+        number = self._numbers.setdefault(shard.number, len(self._numbers) + 1)
+        future = self._step.submit(quote(shard), number, self._count)
+        return self._waiting.submit(copy_context().run, self._outcome, future)
+
+    def _outcome(self, future: Any) -> Any:
+        done = future.result(raise_on_failure=False)
+        if isinstance(done, _NothingCollected):
+            # After its last retry the archive may be down: the other shards have no retries.
+            self._step = collect_shard.with_options(retries=0)
+            return done.outcome
+        if isinstance(done, BaseException):
+            raise done
+        return done
 
 
 @task(name="prove", cache_policy=NO_CACHE)
@@ -116,29 +184,6 @@ async def report(result: Any) -> None:
     await acreate_markdown_artifact(
         found.to_markdown(), key="archive-coverage", description=found.verdict
     )
-
-
-class _BatchEvents(MetricsCollector):
-    """Forwards the events of a run's batches as those of one collection."""
-
-    def __init__(self, collector: MetricsCollector) -> None:
-        self._collector = collector
-        self._offset = self._last = 0
-
-    def next(self) -> None:
-        """Continue the batch numbers after the last one."""
-        self._offset = self._last
-
-    def record_event(self, event_name: str, /, **details: Any) -> None:
-        if event_name in ("run_started", "tasks_planned", "run_finished"):
-            return
-        if "batch" in details:
-            details["batch"] += self._offset
-            self._last = max(self._last, details["batch"])
-        self._collector.record_event(event_name, **details)
-
-    def record_error(self, error_message: str, /, **details: Any) -> None:
-        self._collector.record_error(error_message, **details)
 
 
 class ArchiveCollectionFlow(Flow[[Any], Any]):
@@ -197,9 +242,7 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
         with events.emitting_errors():
             valid = validate(quote(config))
         with documented_errors(), events.run(valid.output_directory):
-            result = await _steps(valid, metrics, events)
-            if result.outcome == "failed":
-                raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
+            result = await _steps(valid, events)
             events.run_finished(result)
     except ConfigurationError:
         await _disable_retries()
@@ -207,40 +250,31 @@ async def _archive_collection(config: dict[str, Any], metrics: Any = None) -> Co
     return result
 
 
-async def _steps(
-    config: CollectionConfig, metrics: MetricsCollector | None, events: EventLog
-) -> CollectionResult:
+async def _steps(config: CollectionConfig, events: EventLog) -> CollectionResult:
     clock = Clock()
     plan = await make_plan(quote(config))
     events.tasks_planned(plan)
-    batch_events = None if metrics is None else _BatchEvents(metrics)
-    done, batches = _batches(plan)
-    parts = [(done, await acollect(plan.part(done), metrics=batch_events))] if done else []
-    step = collect_batch
-    for number, rows in enumerate(batches, 1):
-        try:
-            part = await step(quote(plan.part(rows)), quote(batch_events), number, len(batches))
-        except WorkflowError as error:
-            if not isinstance(error.result, CollectionResult):
-                raise
-            # After its last retry the archive may be down: the other batches have no retries.
-            part, step = error.result, collect_batch.with_options(retries=0)
-        if batch_events is not None:
-            batch_events.next()
-        parts.append((rows, part))
-    result = CollectionResult.join(plan, parts, clock)
+    context = read_whole(plan.config, warn=False)
+    division = await divide(config, context, _MOST_OBJECTS)
+    most = sum(shard.most for shard in division.shards())
+    size = max(config.batch_size, min(_MOST_OBJECTS, -(-most // _SHARDS)))
+    division = division.with_objects(size)
+    runner = _TaskRunner(sum(shard.most > 0 for shard in division.shards()))
+    options = SpreadOptions(runner, size)
+    failed = None
+    try:
+        result = await Spread(division, options, Progress(), events, clock).run()
+    except WorkflowError as error:
+        if not isinstance(error.result, CollectionResult):
+            raise
+        failed, result = error, error.result
+    for text in options.warnings:
+        get_run_logger().warning("%s", text)
     prove(quote(result))
     await report(quote(result))
+    if failed is not None:
+        raise failed
     return result
-
-
-def _batches(plan: Plan) -> tuple[list[int], list[list[int]]]:
-    """Split the rows of a plan into those that are done, and batches of the others."""
-    done = plan.frame["reason"] == PlanReason.PROVEN.value
-    todo = (~done).arg_true().to_list()
-    size = max(plan.config.batch_size, -(-len(todo) // _MOST_BATCHES))
-    batches = [todo[row : row + size] for row in range(0, len(todo), size)]
-    return done.arg_true().to_list(), batches
 
 
 async def _disable_retries() -> None:

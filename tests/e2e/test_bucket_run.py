@@ -13,20 +13,28 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import binance_archive_kit
 from binance_archive_kit.collection import chunking, spool, uploads
 from binance_archive_kit.collection.collect import acollect, collect
+from binance_archive_kit.demo.archive import demo_archive
 from binance_archive_kit.download.events import MetricsCollector
-from binance_archive_kit.errors import ConfigurationError, DiskSpaceError, StoreError, WorkflowError
+from binance_archive_kit.errors import (
+    ArchiveKitWarning,
+    ConfigurationError,
+    DiskSpaceError,
+    StoreError,
+    WorkflowError,
+)
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.planner import plan
-from binance_archive_kit.storage.bucket import Bucket
+from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
 from binance_archive_kit.storage.bucket_store import BucketStore
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import (
@@ -90,6 +98,13 @@ def into(ask: Ask, bucket: Bucket) -> Callable[..., CollectionConfig]:
         return ask(server, *(symbols or THREE), **fields)
 
     return config
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[str]:
+    """Serve the demo archive, whose files have rows."""
+    with demo_archive() as endpoint:
+        yield endpoint
 
 
 def fetched(server: LocalS3) -> list[str]:
@@ -281,6 +296,82 @@ def test_a_storage_has_no_place_in_a_bucket(serve: Serve, into: Ask, archive: Ar
 
     with pytest.raises(ConfigurationError, match=r"storage: .*object storage.*leave storage out"):
         collect(into(serve(archive)), storage=ByDay())
+
+
+# Tables
+
+
+def entries_of(bucket: Bucket, table: str) -> pl.DataFrame:
+    """Read the entries of all parts of a table: the files whose rows are in it."""
+    found = bucket.list(f".binance_archive_kit/tables/{table}/")
+    parts = [each.key for each in found if each.key.endswith(".entries.parquet")]
+    return pl.concat([pl.read_parquet(bucket.read(key)) for key in parts])
+
+
+def test_tables_of_regular_feeds_are_published(
+    demo: str, bucket: Bucket, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "MOST_WAITING", 20_000)
+    failing = kline_key("ETHUSDT", date(2025, 7, 3))
+    gate.rule = lambda method, path: 403 if method == "PUT" and failing in path else None
+    config = CollectionConfig(
+        markets=["spot"],
+        symbols=["BTCUSDT", "ETHUSDT"],
+        data_types=["klines", "trades"],
+        intervals={"klines": ["1h"]},
+        date_range={"start": "2025-07-01", "end": "2025-07-08"},
+        output_directory=bucket.url,
+        endpoint_url=demo,
+    )
+    assert reasons_of(collect(config)) == {failing: "upload_failed"}
+    tables = {each.key.split("/")[2] for each in bucket.list(".binance_archive_kit/tables/")}
+    assert tables == {"spot_klines"}
+    entries = entries_of(bucket, "spot_klines")
+    stamps = {each.key: tuple(stamp_of_object(each)) for each in bucket.list_etags("data/")}
+    held = {key: stamp for key, stamp in stamps.items() if "/klines/" in key}
+    assert len(held) == 15
+    columns = ["path", "size", "mtime", "ctime", "inode"]
+    assert {path: stamp for path, *stamp in entries.select(columns).iter_rows()} == {
+        key: [*stamp] for key, stamp in held.items()
+    }
+    gate.rule = None
+    assert collect(config).collection_stats["successful_tasks"] == 1
+    assert sorted(entries_of(bucket, "spot_klines")["path"]) == sorted([*held, failing])
+    parts = bucket.list(".binance_archive_kit/tables/spot_klines/")
+    rows = pl.concat(
+        [
+            pl.read_parquet(bucket.read(each.key)).sort("open_time")
+            for each in parts
+            if each.key.endswith(".rows.parquet")
+        ]
+    )
+    collect(config.replace(output_directory=tmp_path / "local"))
+    local = binance_archive_kit.scan(tmp_path / "local", "spot", "klines").collect()
+    assert plain(rows).equals(plain(local))
+
+
+def plain(candles: pl.DataFrame) -> pl.DataFrame:
+    """Return columns of candles in one order, without what readers add to their types."""
+    columns = ["open", "high", "low", "close", "volume", "count"]
+    symbol, time = pl.col("symbol").cast(pl.String), pl.col("open_time").dt.replace_time_zone(None)
+    return candles.select(symbol, time, *columns).sort("symbol", "open_time")
+
+
+def test_tables_that_cannot_be_published_are_no_failure(
+    demo: str, bucket: Bucket, gate: Gate
+) -> None:
+    gate.rule = lambda method, path: 403 if method == "PUT" and "/tables/" in path else None
+    config = CollectionConfig(
+        markets=["spot"],
+        symbols=["BTCUSDT"],
+        data_types=["klines"],
+        intervals={"klines": ["1d"]},
+        date_range={"start": "2025-07-01", "end": "2025-07-08"},
+        output_directory=bucket.url,
+        endpoint_url=demo,
+    )
+    with pytest.warns(ArchiveKitWarning, match=r"tables could not be written.*build"):
+        assert collect(config).outcome == "complete"
 
 
 # Events

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hypothesis import strategies as st
 
 from binance_archive_kit.archive.keys import ObjectKey
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.proof import Expected, Stamp, prove
 from binance_archive_kit.storage.store import Store
+from tests.support.both_stores import place
 from tests.support.checks import opened_files
 from tests.support.stores import kline, put
 
@@ -21,12 +23,17 @@ PREFIX = KEYS[0].folder.prefix
 def fill(root: Path, tmp_path: Path, keys: list[ObjectKey] = KEYS) -> Store:
     """Make a store of proven files."""
     store = Store(root)
+    fill_store(store, tmp_path, keys)
+    return store
+
+
+def fill_store(store: BaseStore, tmp_path: Path, keys: Iterable[ObjectKey] = KEYS) -> None:
+    """Put proven files into a store of any kind."""
     with store.records.recorder() as record:
         for key in keys:
             staged = put(tmp_path / "staged", key)
             proof = prove(str(key), staged, Expected(None, "e", None))
-            record([store.admit(proof, staged)])
-    return store
+            record([place(store, proof, staged)])
 
 
 def record_of(root: Path) -> Path:

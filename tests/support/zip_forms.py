@@ -8,8 +8,9 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.proof import Expected, Proof, prove
-from binance_archive_kit.storage.store import Store
+from tests.support.both_stores import place
 
 NAME = "BTCUSDT-trades-2025-07-15.csv"
 KEY = "data/spot/daily/trades/BTCUSDT/BTCUSDT-trades-2025-07-15.zip"
@@ -47,7 +48,7 @@ DAMAGED = bytes([*GOOD[:60], GOOD[60] ^ 1, *GOOD[61:]])
 OTHER = "f" * 64
 
 
-def admit_proven(store: Store, tmp_path: Path, key: str, data: bytes = GOOD) -> Proof:
+def admit_proven(store: BaseStore, tmp_path: Path, key: str, data: bytes = GOOD) -> Proof:
     file = staged(tmp_path, data)
     proof = prove(KEY, file, Expected(len(data), md5(data), sha(data)))
-    return store.admit(replace(proof, key=key), file)
+    return place(store, replace(proof, key=key), file)

@@ -355,17 +355,3 @@ def test_the_plot_shows_the_speed_over_time() -> None:
     nothing = result_of(K, K).plot()
     assert "nothing was downloaded: 2 objects kept" in nothing.texts[0].get_text()
     pyplot.close("all")
-
-
-def test_parts_of_a_plan_are_joined() -> None:
-    plan = plan_of(3)
-    first = result_of(F, plan=plan.part([1]))
-    second = result_of(D, K, plan=plan.part([0, 2]), stale=[plan.frame["key"][0]])
-    result = CollectionResult.join(plan, [([1], first), ([0, 2], second)], Clock())
-    assert [path[-14:-4] for path in result.output_files] == ["2025-01-01", "2025-01-03"]
-    assert result.failures == first.failures
-    assert result.stale == second.stale
-    assert result.outcome == "partial"
-    assert result.collection_stats["total_size_bytes"] == 2048
-    assert result.collection_stats["downloaded_bytes"] == 1024
-    assert result.collection_stats["processing_time_seconds"] < 2

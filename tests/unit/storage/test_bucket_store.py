@@ -241,17 +241,3 @@ def test_pickle_and_repr(bucket: Bucket) -> None:
     data = pickle.dumps(store)
     assert b"secret" not in data
     assert pickle.loads(data).root == bucket.url
-
-
-def test_quarantine(bucket: Bucket) -> None:
-    bad = f"quarantine/{KEYS[0]}.0123456789ab.bad"
-    bucket.write(bad, b"x")
-    bucket.write(f"{bad}.json", b'{"reason": "corrupt", "detail": "SHA-256 differs"}')
-    bucket.write(f"quarantine/{KEYS[1]}.0123456789ab.bad", b"x")
-    bucket.write(f"quarantine/{PREFIX.format('AUSDT')}mine.bad", b"x")
-    store = BucketStore(bucket)
-    assert store.quarantined(PREFIX.format("AUSDT")) == {
-        KEYS[0]: "corrupt: SHA-256 differs",
-        KEYS[1]: "reason unknown: the note beside the bytes is missing or damaged",
-    }
-    assert store.collected() == set(KEYS[:2])

@@ -11,10 +11,13 @@ from unittest import mock
 import pytest
 
 from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.inventory import StoredFolder
 from binance_archive_kit.storage.proof import stamp_of
 from binance_archive_kit.storage.proven_files import INVENTORY_SCHEMA
 from binance_archive_kit.storage.store import Store
+from tests.support.both_stores import overwrite, remove
+from tests.support.proven import fill_store
 from tests.support.stores import kline, put
 from tests.support.zip_forms import (
     GOOD,
@@ -25,7 +28,8 @@ from tests.support.zip_forms import (
 )
 
 
-def test_recorded_proofs_are_in_the_frame(store: Store, tmp_path: Path) -> None:
+def test_recorded_proofs_are_in_the_frame(either: BaseStore, tmp_path: Path) -> None:
+    store = either
     prefix = KEY.rpartition("/")[0] + "/"
     # Keys that sort around the prefix, and one that is not ASCII.
     others = [
@@ -49,7 +53,8 @@ def test_recorded_proofs_are_in_the_frame(store: Store, tmp_path: Path) -> None:
     assert everything["proven_by"].null_count() == 0
 
 
-def test_a_later_proof_replaces_the_earlier(store: Store, tmp_path: Path) -> None:
+def test_a_later_proof_replaces_the_earlier(either: BaseStore, tmp_path: Path) -> None:
+    store = either
     with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
         proof = admit_proven(store, tmp_path, KEY, stored())
@@ -58,10 +63,11 @@ def test_a_later_proof_replaces_the_earlier(store: Store, tmp_path: Path) -> Non
     assert row["proven_size"] == row["file_size"] == len(stored())
 
 
-def test_proofs_without_a_file_are_not_in_the_frame(store: Store, tmp_path: Path) -> None:
+def test_proofs_without_a_file_are_not_in_the_frame(either: BaseStore, tmp_path: Path) -> None:
+    store = either
     with store.records.recorder() as record:
         record([admit_proven(store, tmp_path, KEY)])
-    store.path(KEY).unlink()
+    remove(store, [KEY])
     assert store.inventory.frame([KEY.rpartition("/")[0] + "/"]).height == 0
 
 
@@ -72,6 +78,16 @@ def test_files_without_a_proof_are_in_the_frame(store: Store) -> None:
     store.path(KEY).with_name("folder.zip").mkdir()
     [row] = store.inventory.frame([KEY.rpartition("/")[0] + "/"]).iter_rows(named=True)
     assert (row["key"], row["file_size"], row["proven_by"]) == (KEY, len(GOOD), None)
+
+
+def test_other_bytes_are_not_those_that_were_proven(either: BaseStore, tmp_path: Path) -> None:
+    with either.records.recorder() as record:
+        record([admit_proven(either, tmp_path, KEY)])
+    for body in (GOOD[:-1] + b"x", b"short"):
+        overwrite(either, KEY, body)
+        found = either.inventory.frame([KEY.rpartition("/")[0] + "/"])
+        # An object in a bucket that is not the proven one counts as absent.
+        assert found["unchanged"].to_list() in ([False], [])
 
 
 # Files by folder, for reading
@@ -93,6 +109,45 @@ def filled(tmp_path: Path) -> Path:
 
 def symbols(folders: list[StoredFolder]) -> list[str]:
     return [stored.folder.symbol for stored in folders]
+
+
+def test_proven_files_are_in_their_folders(either: BaseStore, tmp_path: Path) -> None:
+    others = [kline("AUSDT", "2025-07"), kline("币安USDT", "2025-07-01", "1d")]
+    fill_store(either, tmp_path, [*DAYS, *others])
+    inventory = either.inventory
+    assert inventory.feeds() == [KLINES]
+    folders = inventory.folders(*KLINES)
+    assert {stored.folder for stored in folders} == {*inventory.names(*KLINES)}
+    [days] = inventory.folders(*KLINES, "BTCUSDT".__eq__)
+    assert [file.path for file in days.files] == [str(key) for key in DAYS]
+    assert [file.start for file in days.files] == [key.start for key in DAYS]
+    proofs = either.records.proofs(DAYS[0].folder.prefix)
+    assert [file.stamp for file in days.files] == [proofs[str(key)].stamp for key in DAYS]
+    assert inventory.folders(*KLINES, matches=lambda folder: folder.partition == "daily") == [
+        stored for stored in folders if stored.folder.partition == "daily"
+    ]
+    assert inventory.folders(Market.SPOT, DataType.TRADES) == []
+    again = inventory.folders(*KLINES)
+    assert all(one is two for one, two in zip(again, folders, strict=True))
+    fill_store(either, tmp_path, [kline("BTCUSDT", "2025-07-04"), kline("NEWUSDT", "2025-07-04")])
+    assert sorted(symbols(inventory.folders(*KLINES))) == [
+        "AUSDT",
+        "BTCUSDT",
+        "NEWUSDT",
+        "币安USDT",
+    ]
+    [days] = inventory.folders(*KLINES, "BTCUSDT".__eq__)
+    assert [file.start.day for file in days.files] == [1, 2, 3, 4]
+    assert [either.read_file(file)[:2] for file in days.files] == [b"PK"] * 4
+    for file in days.files:
+        with either.open_file(file) as opened:
+            assert opened.seek(0, os.SEEK_END) == file.size
+            assert opened.seek(-22, os.SEEK_END) == file.size - 22
+            assert opened.read(4) == b"PK\x05\x06"
+    assert [either.stamp(file) for file in days.files] == [file.stamp for file in days.files]
+    remove(either, [str(DAYS[0])])
+    with pytest.raises(FileNotFoundError):
+        either.read_file(days.files[0])
 
 
 def test_folders_are_in_the_order_of_their_names(filled: Path) -> None:

@@ -20,6 +20,7 @@ from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import ObjectKey, Stream
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.layout import PRIVATE, fault_of_location
 from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp
 from binance_archive_kit.storage.store import Store
@@ -35,22 +36,37 @@ from tests.support.zip_forms import (
 )
 
 
-def test_recording_from_many_threads(store: Store) -> None:
+def test_recording_from_many_threads(either: BaseStore) -> None:
     def proofs(n: int) -> list[Proof]:
         return [
-            Proof(f"data/x/{n}-{i}.zip", Stamp(i, n), "0" * 64, None, ProvenBy.SIZE, "now")
+            Proof(
+                KEY.replace("2025", f"{2000 + 50 * n + i}"),
+                Stamp(i, 0, inode=n),
+                "0" * 64,
+                None,
+                ProvenBy.SIZE,
+                "now",
+            )
             for i in range(50)
         ]
 
-    with store.records.recorder() as record:
+    with either.records.recorder() as record:
         threads = [threading.Thread(target=record, args=(proofs(n),)) for n in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    with sqlite3.connect(store.root / PRIVATE / "proofs.sqlite") as connection:
+    with closing(sqlite3.connect(either.records.path)) as connection:
         assert connection.execute("SELECT count(*) FROM proofs").fetchone() == (400,)
-    connection.close()
+    expected = {each.key: each.stamp for n in range(8) for each in proofs(n)}
+    found = either.records.proofs("data/")
+    assert {key: proof.stamp for key, proof in found.items()} == expected
+    assert either.records.proven_keys() == expected.keys()
+    assert either.records.proofs(keys=[KEY.replace("2025", "2000"), "data/none"]).keys() == {
+        KEY.replace("2025", "2000")
+    }
+    either.records.forget([*expected][:100])
+    assert either.records.proven_keys() == {*[*expected][100:]}
 
 
 def lacking(day: int, reason: Reason) -> Absence:
@@ -59,7 +75,8 @@ def lacking(day: int, reason: Reason) -> Absence:
     return Absence(Market.SPOT, DataType.TRADES, reason, "it is not there", on, on, key=key)
 
 
-def test_missing_objects_are_recorded_with_a_reason(store: Store, tmp_path: Path) -> None:
+def test_missing_objects_are_recorded_with_a_reason(either: BaseStore, tmp_path: Path) -> None:
+    store = either
     prefix = KEY.rpartition("/")[0] + "/"
     absences = [lacking(1, Reason.ABSENT), lacking(2, Reason.AFTER_LAST)]
     store.records.record_missing(absences, [])
@@ -94,8 +111,8 @@ def test_missing_records_of_an_older_version_have_no_reason(store: Store) -> Non
     assert noted == old
 
 
-def test_selections_are_recorded_and_their_days_joined(store: Store) -> None:
-    records = store.records
+def test_selections_are_recorded_and_their_days_joined(either: BaseStore) -> None:
+    records = either.records
     assert records.selections() == {}
     assert records.selected_streams() == {}
     candles = Stream(Market.SPOT, DataType.KLINES, "币安人生USDT", Interval.D1)
@@ -105,6 +122,16 @@ def test_selections_are_recorded_and_their_days_joined(store: Store) -> None:
     records.record_selections({"*": ["B"], "other": None}, {candles: july})
     assert records.selections() == {"*": ["B"], "other": None}
     assert records.selected_streams() == {candles: (july[0], august[1]), trades: july}
+
+
+def test_unfinished_streams_are_recorded_until_they_are_finished(either: BaseStore) -> None:
+    candles = Stream(Market.SPOT, DataType.KLINES, "币安人生USDT", Interval.D1)
+    trades = Stream(Market.FUTURES_UM, DataType.TRADES, "AUSDT")
+    day = date(2025, 7, 1)
+    either.records.record_unfinished({candles: day, trades: None})
+    assert either.records.unfinished() == {candles: day}
+    either.records.record_unfinished({candles: None, trades: day})
+    assert either.records.unfinished() == {trades: day}
 
 
 def test_damaged_selected_streams_are_ignored(store: Store) -> None:

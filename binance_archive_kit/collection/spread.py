@@ -1,0 +1,278 @@
+"""Spread a collection over the workers of an executor, shard by shard."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from binance_archive_kit.collection.executors import Window, check_executor
+from binance_archive_kit.collection.joined import Joined
+from binance_archive_kit.collection.shard_run import (
+    ShardOutcome,
+    ShardTask,
+    run_shard,
+    this_process,
+)
+from binance_archive_kit.collection.sharding import Division, check_objects, divide, read_whole
+from binance_archive_kit.collection.splitting import Shard
+from binance_archive_kit.collection.stored_rows import LocalDetail
+from binance_archive_kit.display.progress import Progress
+from binance_archive_kit.download.events import EventLog
+from binance_archive_kit.download.ledger import Clock, Ledger
+from binance_archive_kit.download.result import CollectionResult
+from binance_archive_kit.errors import WorkflowError, field_error
+from binance_archive_kit.planning.config import Config, read_config
+from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
+from binance_archive_kit.planning.requests import expand
+from binance_archive_kit.planning.selection import SymbolSelection
+from binance_archive_kit.planning.symbol_lists import record_selections
+from binance_archive_kit.storage.layout import PRIVATE, BaseStorage
+from binance_archive_kit.storage.store import Store
+
+#: Times that a shard is run whose worker died or whose result was lost.
+_TRIES = 3
+#: Shards without a result, one after another, after which the others are not tried.
+_IN_A_ROW = 20
+#: Different warnings of workers that are shown.
+_MOST_WARNINGS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadOptions:
+    """How a collection is spread.
+
+    Attributes
+    ----------
+    executor : Executor
+    objects : int
+        Most objects of a shard.
+    storage : BaseStorage or None
+    warnings : list of str
+        Receives the warnings of the workers, each once.
+    """
+
+    executor: Executor
+    objects: int
+    storage: BaseStorage | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def prepare_spread(
+    config: Config | Plan | None,
+    options: SpreadOptions,
+    events: EventLog,
+    fields: dict[str, Any],
+) -> tuple[Callable[[], Coroutine[Any, Any, CollectionResult]], Progress]:
+    """Validate the arguments of a collection that is spread; return its work and progress."""
+    progress = Progress()
+    with events.emitting_errors():
+        if isinstance(config, Plan):
+            raise field_error(
+                "executor",
+                "a plan is executed in this process; give its configuration, plan.config",
+            )
+        check_objects("shard_objects", options.objects)
+        check_executor(options.executor, options.storage)
+        asked = read_config(config, **fields)
+        context = read_whole(asked, options.storage)
+
+    async def work() -> CollectionResult:
+        with events.run(context.config.output_directory):
+            clock = Clock()
+            division = await divide(asked, context, options.objects)
+            result = await Spread(division, options, progress, events, clock).run()
+            events.run_finished(result)
+        return result
+
+    return work, progress
+
+
+@dataclass(slots=True)
+class _Try:
+    """A shard that is submitted."""
+
+    number: int
+    shard: Shard
+    attempt: int = 1
+
+
+@dataclass
+class Spread:
+    """Runs the shards of a configuration on an executor.
+
+    Attributes
+    ----------
+    division : Division
+    options : SpreadOptions
+    progress : Progress
+    events : EventLog
+    clock : Clock
+        The start of the run.
+    id : str
+    """
+
+    division: Division
+    options: SpreadOptions
+    progress: Progress
+    events: EventLog
+    clock: Clock
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        """Prepare an empty result."""
+        self._store = Store(Path(self.division.config.output_directory), self.options.storage)
+        files = LocalDetail(self._store.root.absolute() / PRIVATE / "results" / self.id)
+        ledger = Ledger(bytearray(), self.clock, self._store.path)
+        empty = Plan(
+            self.division.config,
+            pl.DataFrame(schema=PLAN_SCHEMA),
+            selections=self.division.selections,
+            storage=self.options.storage,
+        )
+        self._joined = Joined(empty, ledger, files)
+        self._queue: asyncio.Queue[Future[Any]] = asyncio.Queue()
+        self._running: dict[Future[Any], _Try] = {}
+        self._again: deque[_Try] = deque()
+        self._in_a_row = 0
+
+    async def run(self) -> CollectionResult:
+        """Run all shards.
+
+        Raises
+        ------
+        WorkflowError
+            If the executor broke, if many shards in a row have no result, or if every object
+            failed.
+        """
+        total = sum(1 for _ in self.division.shards())
+        self.progress.begin("collecting", total, unit="shards")
+        todo = (_Try(*each) for each in enumerate(self.division.shards(), 1))
+        window = Window(self.options.executor)
+        problem = None
+        try:
+            while problem is None:
+                while len(self._running) < window.size():
+                    following = self._again.popleft() if self._again else next(todo, None)
+                    if following is None:
+                        break
+                    self._submit(following)
+                if not self._running:
+                    break
+                future = await self._queue.get()
+                problem = self._settle(self._running.pop(future), future)
+        except BrokenExecutor as error:
+            problem = _broken(error)
+        finally:
+            for future in self._running:
+                future.cancel()
+        return await asyncio.to_thread(self._finish, problem)
+
+    def _submit(self, each: _Try) -> None:
+        if each.attempt == 1 and each.shard.most:
+            self.events.emit(
+                "batch_started", batch=each.number, objects=each.shard.most, size_bytes=None
+            )
+        config = each.shard.config(self.division.config).to_json()
+        task = ShardTask(
+            config,
+            self.options.storage,
+            self.id,
+            each.number,
+            each.attempt,
+            each.shard.most,
+            this_process(),
+        )
+        future = self.options.executor.submit(run_shard, task)
+        self._running[future] = each
+        loop = asyncio.get_running_loop()
+
+        def done(future: Future[Any]) -> None:
+            with suppress(RuntimeError):  # the run was interrupted, and its loop has ended
+                loop.call_soon_threadsafe(self._queue.put_nowait, future)
+
+        future.add_done_callback(done)
+
+    def _settle(self, each: _Try, future: Future[Any]) -> str | None:
+        """Use the result of a shard, or run it again; return why the others cannot go on."""
+        error = CancelledError() if future.cancelled() else future.exception()
+        if isinstance(error, BrokenExecutor):
+            self._running[future] = each
+            return _broken(error)
+        outcome = None if error is not None else future.result()
+        if not isinstance(outcome, ShardOutcome):
+            reason = f"{type(error).__name__}: {error}" if error else "its result was lost"
+            if each.attempt < _TRIES:
+                each.attempt += 1
+                self._again.append(each)
+                return None
+            problem = WorkflowError(f"its worker failed {_TRIES} times, at last by {reason}")
+            outcome = ShardOutcome(problem=problem)
+        self._add(each, outcome)
+        self._in_a_row = self._in_a_row + 1 if outcome.problem is not None else 0
+        if self._in_a_row >= _IN_A_ROW:
+            return f"{_IN_A_ROW} shards in a row have no result, the last one: {outcome.problem}"
+        return None
+
+    def _add(self, each: _Try, outcome: ShardOutcome) -> None:
+        counts = self._joined.add(each.number, each.shard, outcome)
+        self.progress.count(1, outcome.downloaded_bytes)
+        self.progress.failed += counts["failed"]
+        for failure in outcome.failures:
+            self.events.file_failed(failure)
+        if each.shard.most:
+            self.events.emit(
+                "batch_finished",
+                batch=each.number,
+                downloaded=counts["downloaded"],
+                failed=counts["failed"],
+                seconds=round(outcome.seconds, 3),
+            )
+        for text in outcome.warnings:
+            if text not in self.options.warnings:
+                self.options.warnings.append(text)
+        del self.options.warnings[_MOST_WARNINGS:]
+
+    def _finish(self, problem: str | None) -> CollectionResult:
+        """Return the result of all shards, or raise it with what kept the others from running."""
+        if problem is not None:
+            left = self.progress.total - self.progress.done
+            self._joined.add_failure(f"{left:,} of {self.progress.total:,} shards", problem)
+        joined = self._joined
+        selections = joined.selections()
+        result = joined.result(self._notes(selections))
+        if selections and joined.streams:
+            records, config = self._store.records, self.division.config
+            record_selections(records, selections, config, joined.streams)
+        if problem is not None:
+            raise WorkflowError(
+                f"the collection is not finished: {problem}. "
+                f"{self.progress.done:,} of {self.progress.total:,} shards are done; "
+                "collect again to continue",
+                result,
+            )
+        if result.outcome == "failed":
+            raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
+        return result
+
+    def _notes(self, selections: tuple[SymbolSelection, ...]) -> list[str]:
+        living = {selection.feed: selection.living for selection in selections}
+        splitter = self.division.splitter
+        requests = expand(self.division.asked, splitter.matrix, splitter.now, living)
+        notes = [*requests.warnings, *requests.notes]
+        return [*map(str, notes), *(f"symbols: {selection}" for selection in selections)]
+
+
+def _broken(error: BrokenExecutor) -> str:
+    return (
+        f"a worker of the executor died, for example for want of memory, and the executor cannot "
+        f"be used again ({type(error).__name__}); make a new one"
+    )
