@@ -19,7 +19,7 @@ from binance_archive_kit.planning.requests import Requests, unused_parts
 from binance_archive_kit.planning.selection import SymbolSelection
 from binance_archive_kit.planning.symbol_lists import recall_symbols, select_symbols
 from binance_archive_kit.storage.layout import BaseStorage
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.places import store_at
 
 #: Objects of a shard: enough to make its start cheap, and few enough to do again.
 OBJECTS = 1_000
@@ -154,7 +154,7 @@ async def divide(asked: CollectionConfig, context: PlanningContext, objects: int
         async with context.listing_client() as archive:
             selections = await select_symbols(archive, config, matrix, now)
     elif config.has_patterns:
-        store = Store(config.output_directory, context.storage)
+        store = store_at(config.output_directory, context.storage)
         selections = recall_symbols(store.records, config, matrix)
     selected = {selection.feed: selection.living for selection in selections}
     splitter = Splitter(config, matrix, now, selected, objects)

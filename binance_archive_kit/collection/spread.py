@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -24,7 +23,7 @@ from binance_archive_kit.collection.shard_run import (
 )
 from binance_archive_kit.collection.sharding import Division, check_objects, divide, read_whole
 from binance_archive_kit.collection.splitting import Shard
-from binance_archive_kit.collection.stored_rows import LocalDetail
+from binance_archive_kit.collection.stored_rows import detail_files
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Clock, Ledger
@@ -35,8 +34,8 @@ from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
 from binance_archive_kit.planning.requests import expand
 from binance_archive_kit.planning.selection import SymbolSelection
 from binance_archive_kit.planning.symbol_lists import record_selections
-from binance_archive_kit.storage.layout import PRIVATE, BaseStorage
-from binance_archive_kit.storage.store import Store
+from binance_archive_kit.storage.layout import BaseStorage
+from binance_archive_kit.storage.places import store_at
 
 #: Times that a shard is run whose worker died or whose result was lost.
 _TRIES = 3
@@ -129,8 +128,8 @@ class Spread:
 
     def __post_init__(self) -> None:
         """Prepare an empty result."""
-        self._store = Store(Path(self.division.config.output_directory), self.options.storage)
-        files = LocalDetail(self._store.root.absolute() / PRIVATE / "results" / self.id)
+        place = self.division.config.output_directory
+        self._store = store_at(place, self.options.storage)
         ledger = Ledger(bytearray(), self.clock, self._store.path)
         empty = Plan(
             self.division.config,
@@ -138,7 +137,7 @@ class Spread:
             selections=self.division.selections,
             storage=self.options.storage,
         )
-        self._joined = Joined(empty, ledger, files)
+        self._joined = Joined(empty, ledger, detail_files(place, self.id))
         self._queue: asyncio.Queue[Future[Any]] = asyncio.Queue()
         self._running: dict[Future[Any], _Try] = {}
         self._again: deque[_Try] = deque()

@@ -11,6 +11,9 @@ from typing import Generic, Protocol, TypeVar, overload
 
 import polars as pl
 
+from binance_archive_kit.storage.bucket import Bucket
+from binance_archive_kit.storage.layout import PRIVATE
+
 T = TypeVar("T")
 
 #: Rows of one Parquet file, and most rows in memory in all.
@@ -61,11 +64,38 @@ class LocalDetail:
         (self.folder / name).unlink()
 
 
-def to_parquet_bytes(frame: pl.DataFrame) -> bytes:
-    """Return a frame as the bytes of a Parquet file."""
-    data = io.BytesIO()
-    frame.write_parquet(data)
-    return data.getvalue()
+@dataclass(frozen=True, slots=True)
+class BucketDetail:
+    """Parquet files below a prefix of a bucket."""
+
+    bucket: Bucket
+    prefix: str
+
+    @property
+    def where(self) -> str:
+        """The URL of the files."""
+        return f"{self.bucket.url}/{self.prefix}"
+
+    def write(self, name: str, frame: pl.DataFrame) -> None:
+        """Write a new file."""
+        data = io.BytesIO()
+        frame.write_parquet(data)
+        self.bucket.write(f"{self.prefix}/{name}", data.getvalue())
+
+    def read(self, name: str) -> pl.DataFrame:
+        """Read a file."""
+        return pl.read_parquet(io.BytesIO(self.bucket.read(f"{self.prefix}/{name}")))
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        self.bucket.remove([f"{self.prefix}/{name}"])
+
+
+def detail_files(place: Path | str, run: str) -> DetailFiles:
+    """Return the place for the Parquet files of a run, in the private folder of its store."""
+    if isinstance(place, str):
+        return BucketDetail(Bucket.parse(place), f"{PRIVATE}/results/{run}")
+    return LocalDetail(place.absolute() / PRIVATE / "results" / run)
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ from binance_archive_kit.query.open_store import Source
 from binance_archive_kit.storage.inventory import Form, StoredFile
 from binance_archive_kit.storage.store import Store
 from binance_archive_kit.upkeep.deletion_result import PRUNED_SCHEMA, Pruning
-from binance_archive_kit.upkeep.stream_choice import StreamChoice, open_store
+from binance_archive_kit.upkeep.stream_choice import StreamChoice, open_folder
 
 #: Files whose proofs are deleted together.
 _TOGETHER = 1_000
@@ -110,7 +110,7 @@ def prune(
     first, last = days[0] or date.min, days[1] or date.max
     if first > last:
         raise field_error("start", f"{first} is after end: {last}")
-    work = _Deletion(open_store(source), choice, first, last)
+    work = _Deletion(open_folder(source, "prune"), choice, first, last)
     found = work.find()
     if not dry_run:
         with work.store.alone():

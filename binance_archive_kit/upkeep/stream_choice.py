@@ -17,8 +17,11 @@ from binance_archive_kit.archive.schemas import read_feed
 from binance_archive_kit.errors import ConfigurationError, field_error, shown
 from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.open_store import OpenStore, Source
-from binance_archive_kit.storage.inventory import Inventory, StoredFolder
+from binance_archive_kit.storage import places
+from binance_archive_kit.storage.base_store import BaseInventory, BaseStore
+from binance_archive_kit.storage.inventory import StoredFolder
 from binance_archive_kit.storage.layout import BaseStorage
+from binance_archive_kit.storage.places import store_at
 from binance_archive_kit.storage.store import Store
 from binance_archive_kit.suggestions import check_word, nearest, unknown
 
@@ -48,7 +51,7 @@ class StreamChoice:
         """Whether nothing is left out."""
         return all(getattr(self, each.name) is None for each in fields(self))
 
-    def folders(self, inventory: Inventory) -> list[StoredFolder]:
+    def folders(self, inventory: BaseInventory) -> list[StoredFolder]:
         """Return the chosen folders, with their files.
 
         Raises
@@ -111,13 +114,37 @@ class StreamChoice:
         return names
 
 
-def open_store(source: Source, storage: BaseStorage | None = None) -> Store:
-    """Return the store of a folder, or of an open store.
+def open_store(source: Source, storage: BaseStorage | None = None) -> BaseStore:
+    """Return the store of a folder or URL, or of an open store.
 
     Raises
     ------
     ConfigurationError
-        If there is no such folder.
+        If there is no such store, or it is in object storage and a storage is given.
     """
-    folder = source.root if isinstance(source, OpenStore) else source
-    return Store(Store.open(folder).root, storage)
+    place = source.root if isinstance(source, OpenStore) else source
+    return store_at(places.open_store(place).root, storage)
+
+
+def open_folder(source: Source, what: str) -> Store:
+    """Return the store of a folder, or of an open store.
+
+    Parameters
+    ----------
+    source : str, Path or OpenStore
+    what : str
+        What needs a folder, for the message.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no such folder, or the store is in object storage.
+    """
+    store = open_store(source)
+    if isinstance(store, Store):
+        return store
+    raise field_error(
+        "store",
+        f"{store.root} is in object storage, and {what} works on a local folder only; plan, "
+        "collect, update, verify, connect, scan and coverage work there",
+    )

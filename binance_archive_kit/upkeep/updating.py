@@ -33,9 +33,9 @@ from binance_archive_kit.planning.plan import Plan
 from binance_archive_kit.planning.planner import PlanningContext
 from binance_archive_kit.planning.requests import FolderRequest, Note, Requests, known_notes
 from binance_archive_kit.query.open_store import Source
+from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.layout import BaseStorage
-from binance_archive_kit.storage.store import Store
 from binance_archive_kit.suggestions import check_word, unknown
 from binance_archive_kit.upkeep.ended_streams import LATE, EndedStreams, stream_of
 from binance_archive_kit.upkeep.newer_files import NewerFiles, StoredStream
@@ -152,7 +152,7 @@ def update(
     return plan if dry_run else _collect(store, plan, metrics)
 
 
-def _streams(store: Store, choice: StreamChoice) -> list[StoredStream]:
+def _streams(store: BaseStore, choice: StreamChoice) -> list[StoredStream]:
     """Return the chosen streams of a store, with their files."""
     found: dict[Stream, dict[Partition, Sequence[StoredFile]]] = {}
     for stored in choice.folders(store.inventory):
@@ -165,7 +165,7 @@ def _rank(item: tuple[Stream, object]) -> tuple[Any, ...]:
     return stream.market, stream.data_type, stream.symbol, stream.interval or ""
 
 
-def _collect(store: Store, plan: Plan, metrics: MetricsCollector | None) -> CollectionResult:
+def _collect(store: BaseStore, plan: Plan, metrics: MetricsCollector | None) -> CollectionResult:
     """Execute a plan; record which days a later update has to request again."""
     fetched = plan.rows_to_fetch()
     if len(fetched):
@@ -182,7 +182,7 @@ def _collect(store: Store, plan: Plan, metrics: MetricsCollector | None) -> Coll
     return result
 
 
-def _settle(store: Store, plan: Plan, result: CollectionResult) -> None:
+def _settle(store: BaseStore, plan: Plan, result: CollectionResult) -> None:
     """Record the streams that lack days which may still be obtained; forget the others."""
     late = plan.config.days().end - LATE
     keys = [failure.key for failure in result.failures]
@@ -218,7 +218,7 @@ class _Update:
 
     Attributes
     ----------
-    store : Store
+    store : BaseStore
     newer : NewerFiles
     kept : list of StoredStream
     choice : PartitionChoice or None
@@ -227,7 +227,7 @@ class _Update:
         Whether to request the days without a file between others.
     """
 
-    store: Store
+    store: BaseStore
     newer: NewerFiles
     kept: list[StoredStream]
     choice: PartitionChoice | None

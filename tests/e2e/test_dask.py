@@ -1,0 +1,102 @@
+"""A collection on a real cluster of Dask, two workers of which one is killed half-way.
+
+The cluster is in a process of its own, as a notebook or a script would have it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import binance_archive_kit as bak
+from tests.e2e.conftest import Ask, Serve
+from tests.support.bucket import Bucket, many_klines, zips_of
+from tests.support.checks import assert_holds
+from tests.support.s3_server import LocalS3
+
+ROOT = Path(bak.__file__).parents[1]
+#: Objects of a shard, of which each of two workers may have one in flight.
+OBJECTS = 20
+
+_SCRIPT = """\
+import json, os, signal, sys, threading, time
+import binance_archive_kit as bak
+from distributed import Client, LocalCluster
+
+def main():
+    config = bak.CollectionConfig.from_json(sys.argv[1])
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+        host="127.0.0.1",
+    ) as cluster, Client(cluster) as client:
+        def kill():
+            folder = config.output_directory / "data"
+            while len([*folder.rglob("*.zip")]) < int(sys.argv[2]):
+                time.sleep(0.01)
+            pids = client.run(os.getpid)
+            os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+        killer = threading.Thread(target=kill, daemon=True)
+        if int(sys.argv[2]):
+            killer.start()
+        result = bak.collect(config, executor=client.get_executor(), shard_objects=20)
+        if int(sys.argv[2]):
+            killer.join()
+    print(json.dumps({
+        "outcome": result.outcome, "stats": result.collection_stats,
+        "files": len(result.output_files), "missing": len(result.missing),
+    }))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def run(folder: Path, config: bak.CollectionConfig, kill_after: int = 0) -> dict[str, Any]:
+    script = folder / "cluster.py"
+    script.write_text(_SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script), config.to_json(), str(kill_after)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # No bar and no warning of a worker.
+    assert "ArchiveKitWarning" not in done.stderr
+    return said
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Bucket:
+    return many_klines()
+
+
+def fetched(server: LocalS3) -> int:
+    return sum(method == "GET" and key.endswith(".zip") for method, key in server.requests)
+
+
+def test_a_killed_worker_costs_only_what_was_in_flight(
+    serve: Serve, ask: Ask, bucket: Bucket, tmp_path: Path
+) -> None:
+    server = serve(bucket)
+    server.latency = 0.02
+    names = sorted({key.split("/")[4] for key in zips_of(bucket)})
+    config = ask(server, *names, days=len(zips_of(bucket)) // len(names), max_parallel_downloads=8)
+    said = run(tmp_path, config, kill_after=len(zips_of(bucket)) // 3)
+    assert said["outcome"] == "complete"
+    assert said["files"] == len(zips_of(bucket))
+    assert said["missing"] == 0
+    assert_holds(config.output_directory, zips_of(bucket))
+    assert 0 <= fetched(server) - len(zips_of(bucket)) <= OBJECTS
+    again = bak.collect(config)
+    assert again.collection_stats["skipped_tasks"] == len(zips_of(bucket))
