@@ -35,7 +35,7 @@ class Measured:
     shard: int = 1000
 
 
-MEASURED = Measured(source_requests=0, writes=0, reads=0, cpu_seconds=0)
+MEASURED = Measured(source_requests=2.04, writes=1.02, reads=0.01, cpu_seconds=0.0025)
 
 
 def table(figures: Measured = MEASURED) -> str:

@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 import binance_archive_kit as bak
+from tests.benchmarks.spreading_arithmetic import table
 from tests.notebooks.test_readme import README
 
 [PAGE] = re.findall(r"^## When one machine is not enough\n(.*?)^## ", README, re.M | re.S)
@@ -185,3 +186,7 @@ def test_other_engines_run_the_shards(spread: str, machine: Path) -> None:
         )
         # They are in the bucket already.
         assert json.loads(said.stdout)["collection_stats"]["successful_tasks"] == 0, said.stderr
+
+
+def test_the_arithmetic_is_that_of_the_measured_figures() -> None:
+    assert table() in PAGE
