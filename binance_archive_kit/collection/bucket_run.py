@@ -15,7 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from binance_archive_kit.collection.chunking import MOST_BYTES, Chunk, make_chunks
+import polars as pl
+
+from binance_archive_kit.archive.enums import DataType
+from binance_archive_kit.collection.chunking import Chunk, make_chunks
 from binance_archive_kit.collection.spool import MOST_WAITING, Load, Spool
 from binance_archive_kit.collection.uploads import Arrivals, Uploads
 from binance_archive_kit.display import render
@@ -114,8 +117,10 @@ class BucketRun:
     def _check_space(self, chunks: Sequence[Chunk], folder: Path) -> None:
         """Raise a DiskSpaceError if two chunks, and files that wait for tables, do not fit."""
         sizes = sorted((chunk.size for chunk in chunks), reverse=True)
-        waiting = [chunk.size for chunk in chunks if chunk.size <= MOST_BYTES]
-        need = sum(sizes[:2]) + min(sum(waiting), 2 * MOST_WAITING)
+        fetched = self._plan.rows_to_fetch()
+        events = [kind.value for kind in DataType if kind.has_events]
+        waiting = fetched.filter(~fetched["data_type"].cast(pl.String).is_in(events))["size"].sum()
+        need = sum(sizes[:2]) + min(int(waiting), 2 * MOST_WAITING)
         free = Spool(folder).store.free_bytes()
         if need > free:
             raise DiskSpaceError(
@@ -196,7 +201,7 @@ class BucketRun:
             why = f"its proof could not be recorded: {error}"
             arrivals.errors.update(dict.fromkeys(stamps, why))
             stamps.clear()
-        load.quarantine(self._store.bucket)
+        load.quarantine(self._uploads)
         return arrivals
 
     async def _build_tables(self, spool: Spool) -> None:
@@ -213,8 +218,8 @@ class BucketRun:
     def _settle(self, load: Load, arrivals: Arrivals) -> None:
         """Take over the outcomes of a chunk."""
         failures = {failure.key: failure for failure in load.ledger.failures}
-        lacking = (*load.ledger.missing, *load.ledger.not_published)
-        absences = {absence.last_key: absence for absence in lacking}
+        absent = (*load.ledger.missing, *load.ledger.not_published)
+        absences = {absence.last_key: absence for absence in absent}
         stale = set(load.ledger.stale)
         for row, key, state in load.outcomes():
             if state == State.ABSENT:

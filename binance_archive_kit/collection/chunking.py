@@ -69,7 +69,8 @@ def make_chunks(plan: Plan) -> list[Chunk]:
     workers = choose_workers(
         plan.rows_to_fetch()["size"].to_list(), plan.config.max_parallel_downloads
     )
-    fair = -(-int(groups["count"].sum()) // _FEWEST_CHUNKS)
+    # Groups are not cut: with room for one more, all chunks are about equally large.
+    fair = int(groups["count"].sum()) // _FEWEST_CHUNKS + int(groups["count"].max() or 0)  # type: ignore[arg-type]
     most = max(min(_PER_WORKER * workers, fair), _FEWEST_OBJECTS)
     return [*_fill(_pieces(groups, plan.frame, most), most)]
 

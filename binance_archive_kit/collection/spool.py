@@ -13,9 +13,10 @@ import polars as pl
 
 from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.collection.chunking import Chunk
+from binance_archive_kit.collection.uploads import Uploads
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.ledger import Clock, Ledger, State
-from binance_archive_kit.errors import ObjectError, StoreError
+from binance_archive_kit.errors import ObjectError
 from binance_archive_kit.planning.plan import Action, Plan, PlanReason
 from binance_archive_kit.query.engine import Engine, ReadOptions
 from binance_archive_kit.storage.bucket import Bucket
@@ -161,7 +162,7 @@ class Load:
         """Return the proven files by their keys."""
         return {key: self.spool.store.path(key) for key in self.proofs}
 
-    def quarantine(self, bucket: Bucket) -> None:
+    def quarantine(self, uploads: Uploads) -> None:
         """Upload the bytes that failed their proof, and the reasons."""
         root, keys = self.spool.store.root, set(self.plan.frame["key"])
         files = {}
@@ -171,16 +172,13 @@ class Load:
             key = name.removeprefix(f"{QUARANTINE}/")
             if ending is not None and key.removesuffix(ending[0]) in keys:
                 files[name] = path
-        try:
-            errors = bucket.upload(files)
-        except StoreError as error:
-            errors = dict.fromkeys(files, str(error))
+        errors = uploads.put(files).errors
         for name, path in files.items():
             why = errors.get(name)
             self.moved[f"in {path}"] = (
                 f"lost, since they could not be uploaded: {why}"
                 if why
-                else f"in {bucket.uri(name)}"
+                else f"in {uploads.bucket.uri(name)}"
             )
             path.unlink()
 

@@ -20,7 +20,7 @@ _PAUSES = (0.5, 2.0, 6.0)
 #: Errors that a further try does not end.
 _FINAL = re.compile(
     r"NoSuchBucket|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken"
-    r"|NoCredentialProviders|\b40[13]\b"
+    r"|NoCredentialProviders|no answer for|\b40[13]\b"
 )
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _ABSENT = "it was not there after its upload"
@@ -55,7 +55,7 @@ class Uploads:
     """
 
     def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
+        self.bucket = bucket
         self._stopped = threading.Event()
         #: Whether ETags can be an MD5; those of encrypted objects only look like one.
         self._etags_are_md5 = True
@@ -92,7 +92,7 @@ class Uploads:
     def _try(self, files: Mapping[str, Path], found: Arrivals) -> dict[str, str]:
         """Upload files once; return the errors."""
         try:
-            errors = self._bucket.upload(files)
+            errors = self.bucket.upload(files)
             stamps, others = self._compare(
                 {key: path for key, path in files.items() if key not in errors}
             )
@@ -126,16 +126,16 @@ class Uploads:
             md5 = hash_file(file, "md5")
         if there.etag == md5:
             return True
-        with self._bucket.errors(there.key), self._bucket.open(there.key) as stored:
+        with self.bucket.errors(there.key), self.bucket.open(there.key) as stored:
             same = hash_file(cast(BinaryIO, stored), "md5") == md5
         self._etags_are_md5 = not same
         return same
 
     def _listed(self, keys: Collection[str]) -> dict[str, BucketObject]:
-        listed = {found.key: found for found in self._bucket.list_etags(*prefixes_of(keys))}
+        listed = {found.key: found for found in self.bucket.list_etags(*prefixes_of(keys))}
         # A clock that is slow hides new objects from the listing.
         hidden = [key for key in keys if key not in listed]
-        return listed | self._bucket.stat(hidden) if hidden else listed
+        return listed | self.bucket.stat(hidden) if hidden else listed
 
 
 def prefixes_of(keys: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.demo.market import MarketFiles
@@ -36,6 +37,21 @@ class DemoArchive:
 
     def __init__(self) -> None:
         self._server: LocalS3 | None = None
+
+    def __reduce__(self) -> Any:
+        """Pickle an archive that is not started.
+
+        Raises
+        ------
+        TypeError
+            If it is served by this process.
+        """
+        if self._server is not None:
+            raise TypeError(
+                "a DemoArchive that is started is served by this process and cannot be pickled; "
+                "give its url to other processes"
+            )
+        return type(self), ()
 
     @property
     def url(self) -> str:

@@ -12,6 +12,10 @@ The events, in the order in which they occur. Details are numbers and words, rea
     file_failed       key, reason, detail         final; recorded as an error too
     batch_finished    batch, downloaded, failed, seconds
     run_finished      outcome, and the entries of the result's ``collection_stats``
+
+With an executor, the objects' events stay in the workers: a batch is a shard, ``objects`` is the
+number of periods that it requests, and only ``run_started``, ``batch_started``, ``file_failed``,
+``batch_finished`` and ``run_finished`` occur.
 """
 
 from __future__ import annotations

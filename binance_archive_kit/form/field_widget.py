@@ -55,6 +55,13 @@ class FieldWidget(anywidget.AnyWidget):
     _lock = traitlets.Any()
     _workers = traitlets.Dict()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be pickled: a widget is connected to the page of its notebook."""
+        raise TypeError(
+            f"a {type(self).__name__} is connected to its notebook and cannot be pickled; "
+            "pickle its config"
+        )
+
     def __init__(self, fields: Fields) -> None:
         self._matrix = load_matrix()
         self._context: PlanningContext | None = None

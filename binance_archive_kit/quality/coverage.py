@@ -7,7 +7,6 @@ from pathlib import Path
 
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.errors import field_error
-from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
@@ -21,7 +20,7 @@ from binance_archive_kit.quality.survey import Survey
 from binance_archive_kit.query.engine import Engine, Prefer, ReadOptions
 from binance_archive_kit.query.open_store import OpenStore
 from binance_archive_kit.storage.places import has_store
-from binance_archive_kit.storage.urls import is_url
+from binance_archive_kit.storage.urls import read_place
 
 Source = str | Path | OpenStore | CollectionConfig | Plan
 
@@ -41,7 +40,7 @@ def coverage(
     Parameters
     ----------
     source : str, Path, OpenStore, CollectionConfig or Plan
-        - The folder of a store, or an open store: every stream that was ever collected is
+        - The folder or URL of a store, or an open store: every stream that was ever collected is
           expected from its first to its last file. Needs no network.
         - A configuration, or the path of its JSON file: its streams and days are expected, as
           far as the archive lists them. Reads the archive's listing; with ``listing=False``,
@@ -75,9 +74,10 @@ def coverage(
     days = read_day("start", start), read_day("end", end)
     if days[0] and days[1] and days[0] > days[1]:
         raise field_error("start", f"{start} is after end: {end}")
-    if isinstance(source, str | Path) and not is_url(source):
-        path = find_path("source", source)
-        source = CollectionConfig.from_json(path) if path.is_file() else path
+    if isinstance(source, str | Path):
+        place = read_place("source", source)
+        is_file = isinstance(place, Path) and place.is_file()
+        source = CollectionConfig.from_json(place) if is_file else place
     if isinstance(source, CollectionConfig):
         folder = str(source.output_directory)
         try:

@@ -46,6 +46,7 @@ from binance_archive_kit.query.tabled_files import TabledFiles
 from binance_archive_kit.reading.feed_table import FeedTable, feed_table
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.reading.profile import FileProfile
+from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.inventory import (
     Inventory,
     StoredFile,
@@ -419,6 +420,8 @@ class Engine:
             streams = self.folders(feed, lambda symbol: names is None or symbol in names)
             missing.append((feed, [task for each in streams for task in tabled.missing(each)]))
         self._builder.build(missing, quiet=quiet)
+        if isinstance(self.store, BucketStore):
+            self.store.records.compact()
         return self.cache.use()
 
     def compact(self, feeds: Iterable[FeedTable]) -> None:

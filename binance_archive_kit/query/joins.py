@@ -126,7 +126,7 @@ def join_known(
     left : polars.DataFrame or polars.LazyFrame
         One row for each decision; in any order, which is kept.
     source : str, Path, OpenStore, polars.DataFrame or polars.LazyFrame
-        The folder of a store, or an open store; or a frame of any rows with a column
+        The folder or URL of a store, or an open store; or a frame of any rows with a column
         ``known_at``, such as a filtered ``scan(..., known_at=True)``.
     market, data_type : str
         The feed to join, such as "futures_um" and "metrics"; None if `source` is a frame.

@@ -122,7 +122,8 @@ class OpenStore(StorePart):
 
     Attributes
     ----------
-    root : Path
+    root : Path or str
+        The folder, or the URL.
     cache : StoreCache
         Has ``use()`` and ``clear()``.
     problems : dict of str to FileError
@@ -138,7 +139,7 @@ class OpenStore(StorePart):
         self.problems = engine.problems
 
     def __reduce__(self) -> tuple[type[Self], tuple[Engine]]:
-        """Pickle the folder and the options: the copy opens the store anew."""
+        """Pickle the folder or the URL, and the options: the copy opens the store anew."""
         return type(self), (self.engine,)
 
     @property
@@ -164,7 +165,19 @@ class OpenStore(StorePart):
         return self.engine.last_scan_frame()
 
     def skipped(self) -> list[SkippedFile]:
-        """Return the files that are not read because of their name or folder, with advice."""
+        """Return the files that are not read because of their name or folder, with advice.
+
+        Raises
+        ------
+        ConfigurationError
+            If the store lies in object storage, where only proven files are read.
+        """
+        if isinstance(self.root, str):
+            raise field_error(
+                "store",
+                f"{self.root} is read by its records: other objects below it are no part of the "
+                "store, whatever their names; copy a store into a folder to look for such files",
+            )
         return self.engine.skipped()
 
     def build(
@@ -179,6 +192,12 @@ class OpenStore(StorePart):
         Skips files whose rows are in tables already, and invalid files, with a warning. Shows
         its progress. Queries build the tables themselves when they read many files a second
         time.
+
+        In object storage, collections write the tables of candles, funding, metrics and the like
+        themselves, and only this builds others. It also merges the small tables and records of
+        many runs into few, so that queries need fewer requests; run it now and then, on one
+        machine or several, while others read and collect. It may be interrupted. What was merged
+        is deleted by the first build a day later, so that nobody still reads it.
 
         Parameters
         ----------
@@ -208,16 +227,16 @@ class OpenStore(StorePart):
     def __repr__(self) -> str:
         streams = self.frame()
         proven = f"{int(streams['proven'].sum()):,} proven"
-        skipped = len(self.skipped())
+        skipped = len(self.engine.skipped())
         more = f", {skipped:,} files skipped: see skipped()" if skipped else ""
         return f"OpenStore({str(self.root)!r}: {_amount(streams)}, {proven}{more})"
 
     def _repr_html_(self) -> str:
         """Show the streams, feed by feed."""
-        return _summary(self.engine, "Store", self.frame(), self.skipped()).to_html()
+        return _summary(self.engine, "Store", self.frame(), self.engine.skipped()).to_html()
 
 
-#: Where rows come from: the folder of a store, or an open one.
+#: Where rows come from: the folder or URL of a store, or an open one.
 Source = str | Path | OpenStore
 
 
@@ -271,15 +290,20 @@ def _amount(streams: pl.DataFrame) -> str:
 
 @arguments(store="folder")
 def store(folder: str | Path, **options: Any) -> OpenStore:
-    """Open a store: a folder in the archive's layout.
+    """Open a store: a folder in the archive's layout, or one in object storage.
 
     Parameters
     ----------
     folder : str or Path
-        A folder that `collect`, or any other tool that uses the bucket's layout, has filled.
+        A folder that `collect`, or any other tool that uses the bucket's layout, has filled; or
+        the URL (``"s3://bucket/prefix"``, as text) of a store that `collect` has filled.
+        Credentials and endpoint are those of the environment (``AWS_ACCESS_KEY_ID`` …,
+        ``AWS_ENDPOINT_URL_S3``).
     **options
-        - ``cache`` (True): build columnar tables when many files are read again.
-        - ``cache_limit`` (20 GiB): the largest size of the tables, in bytes.
+        - ``cache`` (True): build columnar tables when many files are read again. In object
+          storage: read the tables there, and keep what is known of files on this machine.
+        - ``cache_limit`` (20 GiB): the largest size of the tables, in bytes; there is no limit
+          in object storage.
         - ``prefer`` ("daily" or "monthly"): which file to use where a daily and a monthly file
           overlap; default ``daily``.
         - ``on_error`` ("raise" or "skip"): raise an error for an invalid file, the default, or
@@ -296,6 +320,8 @@ def store(folder: str | Path, **options: Any) -> OpenStore:
     ------
     ConfigurationError
         If there is no such folder, or an option is invalid.
+    StoreError
+        If object storage cannot be reached; the message says what to do.
     """
     return OpenStore(Engine(folder, ReadOptions.parse(options)))
 
@@ -328,7 +354,7 @@ def connect(
     Parameters
     ----------
     source : str, Path or OpenStore
-        The folder of a store, or an open store.
+        The folder or URL of a store, or an open store.
     database : str or Path, optional
         A file that stores your own tables and views; None keeps them in memory. The archive
         views work only if the file is opened with `connect`.
@@ -392,7 +418,7 @@ def scan(
     Parameters
     ----------
     source : str, Path or OpenStore
-        The folder of a store, or an open store.
+        The folder or URL of a store, or an open store.
     market, data_type : str
         Such as "futures_um" and "trades".
     symbols, intervals : str or iterable of str, optional

@@ -44,7 +44,7 @@ def sql(
     Parameters
     ----------
     source : str, Path, OpenStore or DuckDBPyConnection
-        The folder of a store, an open store, or a connection returned by `connect`.
+        The folder or URL of a store, an open store, or a connection returned by `connect`.
     query : str
         One statement of DuckDB's SQL over the views that `connect` lists.
     params : sequence or mapping, optional

@@ -70,7 +70,8 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
 )
 #: Patterns of messages that say nothing of the endpoint.
-_UNREACHABLE = r"curlCode: (7|28)\b|NETWORK_CONNECTION|refused|no answer|dial tcp"
+_REFUSED = r"curlCode: 7\b|connection refused|dial tcp"
+_LOST = r"curlCode: \d|NETWORK_CONNECTION|RequestError|\bEOF\b|reset|broken pipe|no answer"
 
 
 @dataclass(frozen=True)
@@ -167,9 +168,12 @@ class Access:
             if re.search(words, text):
                 return advice.format(endpoint=variable)
         found = advice_on(text)
-        if re.search(_UNREACHABLE, text):
+        if not found and re.search(_REFUSED, text):
+            found = "nothing answers there; check the network and endpoint_url"
+        elif not found and re.search(_LOST, text):
+            found = "the connection was lost; check the network, and try again"
+        if found:
             at = self.endpoint or "the endpoint of AWS"
-            found = found or "nothing answers there; check the network and endpoint_url"
             found = f"{at}{self.route.through}: {found}"
         return found.replace("endpoint_url", variable)
 

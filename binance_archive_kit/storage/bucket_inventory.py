@@ -63,13 +63,12 @@ class BucketInventory(BaseInventory):
     ) -> list[StoredFolder]:
         """Return the folders of a feed that have files, in the order of their names."""
         with self._lock, paused_collection():
-            found = [
+            return [
                 stored
                 for partition in Partition
                 for stored in self._read(feed_prefix(market, partition, data_type))
                 if symbols(stored.folder.symbol) and matches(stored.folder)
             ]
-        return sorted(found, key=lambda stored: stored.folder)
 
     def _read(self, prefix: str) -> list[StoredFolder]:
         """Return the folders of a feed; the same objects as long as the records stay."""

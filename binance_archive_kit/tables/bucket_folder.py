@@ -105,6 +105,7 @@ class BucketFolder(FeedFolder):
 
     requests = 16
     merges_all = True
+    most_on_disk = 512 << 20
 
     def __init__(self, bucket: Bucket, table: str, meaning: str | None, index: Path) -> None:
         super().__init__(index / table / "new", meaning)

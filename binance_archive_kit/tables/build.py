@@ -132,6 +132,7 @@ class Build:
             self._folder.remove(part.name)
 
     def _check_space(self, size: int) -> None:
+        size = min(size, self._folder.most_on_disk)
         free = shutil.disk_usage(self._folder.path).free
         if free < size:
             raise DiskSpaceError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import uuid
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -103,10 +104,13 @@ class FeedFolder:
         Parts that are opened at the same time.
     merges_all : bool
         Whether a build merges all small parts, and not only many of a similar size.
+    most_on_disk : int
+        Bytes of new parts that are on the disk of this machine at most.
     """
 
     requests = 1
     merges_all = False
+    most_on_disk = sys.maxsize
 
     def __init__(self, path: Path, meaning: str | None) -> None:
         self.path = path

@@ -9,7 +9,17 @@ from pathlib import Path
 
 from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
 from binance_archive_kit.storage.bucket_store import BucketStore
-from binance_archive_kit.storage.proof import Proof, ProvenBy
+from binance_archive_kit.storage.proof import Expected, Proof, ProvenBy, prove
+from binance_archive_kit.storage.store import Store
+
+
+def prove_all(root: Path) -> None:
+    """Prove the files of a local store, as a collection does."""
+    with Store(root).records.recorder() as record:
+        for path in root.glob("data/**/*.zip"):
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            key = path.relative_to(root).as_posix()
+            record([prove(key, path, Expected(None, None, digest))])
 
 
 def upload(root: Path, bucket: Bucket, keys: Iterable[str] | None = None) -> list[str]:

@@ -8,13 +8,17 @@ import pickle
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from binance_archive_kit.errors import ConfigurationError, StoreError
+from binance_archive_kit.storage import bucket_access
 from binance_archive_kit.storage.bucket import Bucket, BucketObject, object_of, stamp_of_object
+from tests.support.relay import OPENSSL, Relay, certificate
 from tests.support.s3_bucket import BUCKET
+from tests.support.s3_gate import Gate
 
 ODD = [
     "a b/c'd.txt",
@@ -211,3 +215,79 @@ def test_a_fork_can_use_the_bucket_and_the_end_is_silent(s3_url: str) -> None:
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     assert Bucket.parse(s3_url).name == BUCKET
+
+
+# What the network and the server do
+
+
+def requests_of(bucket: Bucket, path: Path) -> dict[str, Callable[[], object]]:
+    """Return all that can be asked of a bucket, by name."""
+    path.write_bytes(b"x")
+
+    def upload() -> None:
+        for why in bucket.upload({"a": path}).values():
+            raise StoreError(why)
+
+    def download() -> None:
+        for why in bucket.download({"a": path.with_suffix(".copy")}).values():
+            raise StoreError(why)
+
+    return {
+        "write": lambda: bucket.write("a", b"x"),
+        "upload": upload,
+        "list": lambda: bucket.list(""),
+        "list_etags": lambda: bucket.list_etags(""),
+        "has": lambda: bucket.has("data/"),
+        "read": lambda: bucket.read("a"),
+        "stat": lambda: bucket.stat(["a"]),
+        "download": download,
+        "remove": lambda: bucket.remove(["a"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (403, "access is denied; check the credentials"),
+        (503, "the endpoint asks to slow down; try again later"),
+        (0, "the connection was lost; check the network, and try again"),
+    ],
+)
+def test_every_refusal_says_what_to_do(
+    bucket: Bucket,
+    s3_endpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(bucket_access, "_RETRIES", 0)
+    bucket.write("a", b"x")
+    with Gate(s3_endpoint, lambda method, path: status) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", gate.url)
+        asked = requests_of(bucket, tmp_path / "up")
+        # Of what is tried again for seconds, each client once.
+        for name in asked if status == 403 else ("upload", "read"):
+            with pytest.raises(StoreError) as raised:
+                asked[name]()
+            assert words in str(raised.value), name
+            assert bucket.url in str(raised.value), name
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="needs openssl to make a certificate")
+def test_a_private_certificate(
+    bucket: Bucket, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_access, "_RETRIES", 0)
+    made = certificate(tmp_path)
+    with Relay(s3_endpoint, made) as relay:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", relay.url)
+        # Each client once: it tries again for seconds.
+        for name in ("upload", "list"):
+            with pytest.raises(StoreError) as raised:
+                requests_of(bucket, tmp_path / "up")[name]()
+            assert "name its PEM file in SSL_CERT_FILE" in str(raised.value), name
+        monkeypatch.setenv("SSL_CERT_FILE", str(made))
+        for ask in requests_of(bucket, tmp_path / "up").values():
+            ask()
+        assert bucket.list("") == []
