@@ -28,6 +28,12 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.M | re.S)
 BIN = Path(sys.executable).parent
 #: Requests before which the server grants everything: two buckets, a user, policy and key.
 UNCHECKED = 5
+#: S3 checks the permission to delete for each of the objects of a request, moto for the bucket.
+MANY_AT_ONCE = {
+    "Effect": "Allow",
+    "Action": "s3:DeleteObject",
+    "Resource": "arn:aws:s3:::research",
+}
 
 
 def block_of(language: str, word: str) -> str:
@@ -89,7 +95,9 @@ def guarded_bucket(folder: Path) -> Iterator[dict[str, str]]:
         for bucket in ("research", "other"):
             send(f"{endpoint}/{bucket}", "s3", "PUT")
         user = {"Version": "2010-05-08", "UserName": "collector"}
-        policy = {"PolicyName": "page", "PolicyDocument": block_of("json", "Statement")}
+        document = json.loads(block_of("json", "Statement"))
+        document["Statement"].append(MANY_AT_ONCE)
+        policy = {"PolicyName": "page", "PolicyDocument": json.dumps(document)}
         send(endpoint, "iam", "POST", Action="CreateUser", **user)
         send(endpoint, "iam", "POST", Action="PutUserPolicy", **user, **policy)
         answer = send(endpoint, "iam", "POST", Action="CreateAccessKey", **user)
