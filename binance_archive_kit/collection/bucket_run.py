@@ -133,9 +133,13 @@ class BucketRun:
     async def _watch_arrivals(self) -> None:
         while True:
             await asyncio.sleep(self._ledger.arrivals.step)
-            progress = [load.progress for load in self._loads]
-            self._progress.arriving = sum(each.done_bytes + each.arriving for each in progress)
+            self._count_arriving()
             self._ledger.note_arrivals(self._progress.arriving)
+
+    def _count_arriving(self) -> None:
+        """Show the bytes of the chunks on their way."""
+        progress = [load.progress for load in self._loads]
+        self._progress.arriving = sum(each.done_bytes + each.arriving for each in progress)
 
     # The stages
 
@@ -183,6 +187,7 @@ class BucketRun:
         arrivals = await _on_thread(self._upload_and_record, load)
         self._settle(load, arrivals)
         self._loads.remove(load)
+        self._count_arriving()
         if not load.proofs:
             return
         self._failed_uploads = 0 if arrivals.stamps else self._failed_uploads + 1

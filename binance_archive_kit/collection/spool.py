@@ -56,7 +56,7 @@ class Spool:
     @property
     def is_full(self) -> bool:
         """Whether its tables should be built before it takes more files."""
-        return self.waiting >= MOST_WAITING
+        return self.waiting >= min(MOST_WAITING, self.store.free_bytes() // 2 + 1)
 
     def publish_tables(self, bucket: Bucket) -> None:
         """Build the tables of its files, and add them to those of the bucket.

@@ -23,7 +23,7 @@ from binance_archive_kit.collection.shard_run import (
 )
 from binance_archive_kit.collection.sharding import Division, check_objects, divide, read_whole
 from binance_archive_kit.collection.splitting import Shard
-from binance_archive_kit.collection.stored_rows import detail_files
+from binance_archive_kit.collection.stored_rows import PART, detail_files
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Clock, Ledger
@@ -137,7 +137,7 @@ class Spread:
             selections=self.division.selections,
             storage=self.options.storage,
         )
-        self._joined = Joined(empty, ledger, detail_files(place, self.id))
+        self._joined = Joined(empty, ledger, detail_files(place, self.id), PART)
         self._queue: asyncio.Queue[Future[Any]] = asyncio.Queue()
         self._running: dict[Future[Any], _Try] = {}
         self._again: deque[_Try] = deque()
@@ -173,6 +173,7 @@ class Spread:
         finally:
             for future in self._running:
                 future.cancel()
+        self._add_finished()
         return await asyncio.to_thread(self._finish, problem)
 
     def _submit(self, each: _Try) -> None:
@@ -220,6 +221,14 @@ class Spread:
         if self._in_a_row >= _IN_A_ROW:
             return f"{_IN_A_ROW} shards in a row have no result, the last one: {outcome.problem}"
         return None
+
+    def _add_finished(self) -> None:
+        """Add the results that arrived before the executor broke."""
+        for future, each in self._running.items():
+            if future.done() and not future.cancelled() and future.exception() is None:
+                outcome = future.result()
+                if isinstance(outcome, ShardOutcome):
+                    self._add(each, outcome)
 
     def _add(self, each: _Try, outcome: ShardOutcome) -> None:
         counts = self._joined.add(each.number, each.shard, outcome)

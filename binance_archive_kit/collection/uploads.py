@@ -16,7 +16,7 @@ from binance_archive_kit.storage.bucket import Bucket, BucketObject, stamp_of_ob
 from binance_archive_kit.storage.proof import Stamp, hash_file
 
 #: Seconds before each further try.
-_PAUSES = (0.5, 2.0, 6.0)
+_PAUSES = (0.5, 2.0, 6.0, 15.0)
 #: Errors that a further try does not end.
 _FINAL = re.compile(
     r"NoSuchBucket|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken"

@@ -28,6 +28,8 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _REGION = "us-east-1"
 #: Seconds for a connection to be made.
 _CONNECT = 10.0
+#: Seconds without a byte after which a request is tried again.
+_REQUEST = 20.0
 _RETRIES = 2
 _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
@@ -201,6 +203,7 @@ def _filesystem(_settings: _Hidden, access: Access) -> S3FileSystem:
         proxy_options=access.route.proxy,
         tls_ca_file_path=access.certificates,
         connect_timeout=_CONNECT,
+        request_timeout=_REQUEST,
         # A small object is written by one request, and a file is not asked for its size twice.
         allow_delayed_open=True,
         background_writes=False,

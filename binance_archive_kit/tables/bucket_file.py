@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -20,7 +22,21 @@ _END = 8
 #: Unneeded bytes that are read rather than asking again.
 _HOLE = 1 << 20
 _MAGIC = b"PAR1"
+#: Footers that are remembered.
+_MOST = 64
 _FORM = ds.ParquetFileFormat()
+
+
+class _Footer(NamedTuple):
+    """A parsed footer, the first row of each row group, and the last bytes of its file."""
+
+    fragment: ds.Fragment
+    starts: tuple[int, ...]
+    tail: bytes
+
+
+#: By the URL of a part, whose name is never used again, and its CRC-32.
+_footers: dict[tuple[Path | str, int], _Footer] = {}
 
 
 class BucketFile(OpenFile):
@@ -48,19 +64,47 @@ class BucketFile(OpenFile):
         self._bucket = bucket
         self._key = key
         self._size = size
+        self._opened: pa.NativeFile | None = None
+        self._lock = threading.Lock()
         with reading(self._path):
-            self._file, self.fragment, self.starts, self._tail = _footer(bucket, key, size, crc)
+            footer = _footers.get((self._path, crc)) or self._read_footer(crc)
+        self.fragment, self.starts, self._tail = footer
+
+    def _read_at(self, start: int, size: int) -> bytes:
+        """Read some bytes; opens the file if it is not open yet."""
+        with self._bucket.errors(self._key):
+            with self._lock:
+                # Not earlier, nor for longer: credentials may be others later.
+                if self._opened is None:
+                    self._opened = self._bucket.open(self._key)
+            return bytes(self._opened.read_at(size, start))
+
+    def _read_footer(self, crc: int) -> _Footer:
+        """Read, check and parse the footer."""
+        tail = self._read_at(max(self._size - _TAIL, 0), _TAIL)
+        length = int.from_bytes(tail[-_END:-4], "little") + _END
+        if len(tail) < length <= self._size:
+            start = self._size - length
+            tail = self._read_at(start, length - len(tail)) + tail
+        footer = tail[-length:]
+        if zlib.crc32(footer) != crc:
+            raise pa.ArrowInvalid(OTHER_FOOTER)
+        fragment = _FORM.make_fragment(pa.BufferReader(_MAGIC + footer))
+        found = _Footer(fragment, starts_of(fragment), tail)
+        if len(_footers) >= _MOST:
+            _footers.clear()
+        _footers[self._path, crc] = found
+        return found
 
     def _source(self, row_group: int, columns: Sequence[str]) -> pa.NativeFile:
         """Read the columns of a row group, with little between them, at once."""
         start = self._size - len(self._tail)
         blocks = [(start, self._tail)]
-        with self._bucket.errors(self._key):
-            blocks += [
-                (first, self._file.read_at(end - first, first))
-                for first, end in _joined(self._ranges(row_group, columns))
-                if first < start
-            ]
+        blocks += [
+            (first, self._read_at(first, end - first))
+            for first, end in _joined(self._ranges(row_group, columns))
+            if first < start
+        ]
         return pa.PythonFile(_Blocks(blocks, self._size), mode="r")
 
     def _ranges(self, row_group: int, columns: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -116,24 +160,3 @@ class _Blocks(io.RawIOBase):
                 self._at = end
                 return found
         raise pa.ArrowInvalid(f"bytes {self._at:,} to {end:,} are of no column")
-
-
-@lru_cache(64)
-def _footer(
-    bucket: Bucket, key: str, size: int, crc: int
-) -> tuple[pa.NativeFile, ds.Fragment, tuple[int, ...], bytes]:
-    """Open a file; return it, its footer, the rows of its row groups, and its last bytes."""
-    file = bucket.open(key)
-    with bucket.errors(key):
-        if file.size() != size:
-            raise pa.ArrowInvalid(f"it has {file.size():,} bytes, not {size:,}")
-        tail = file.read_at(_TAIL, max(size - _TAIL, 0))
-        length = int.from_bytes(tail[-_END:-4], "little") + _END
-        if len(tail) < length <= size:
-            start = size - length
-            tail = file.read_at(length - len(tail), start) + tail
-    footer = tail[-length:]
-    if zlib.crc32(footer) != crc:
-        raise pa.ArrowInvalid(OTHER_FOOTER)
-    fragment = _FORM.make_fragment(pa.BufferReader(_MAGIC + footer))
-    return file, fragment, starts_of(fragment), tail

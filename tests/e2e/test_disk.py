@@ -11,6 +11,7 @@ import resource
 import shutil
 import sqlite3
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit as bak
+from binance_archive_kit.collection import chunking
 from binance_archive_kit.collection.collect import collect
 from binance_archive_kit.errors import (
     ArchiveKitError,
@@ -30,6 +32,7 @@ from binance_archive_kit.errors import (
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.planner import plan
 from binance_archive_kit.storage import databases
+from binance_archive_kit.storage.bucket import Bucket as Target
 from binance_archive_kit.storage.layout import PRIVATE
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import Bucket, daily_klines, zips_of
@@ -41,6 +44,7 @@ from tests.support.checks import (
     reasons_of,
 )
 from tests.support.dialects import zip_of
+from tests.support.held import assert_bucket_holds, assert_bucket_whole
 from tests.support.planted import HOUR, csv_at, every
 from tests.support.s3_server import Request
 from tests.support.stores import kline
@@ -134,6 +138,39 @@ def test_a_disk_that_fills_during_the_run_leaves_nothing_partial(
     assert again.outcome == "complete"
     assert again.collection_stats["skipped_tasks"] == held
     assert_holds(store, zips_of(bucket))
+
+
+def test_a_disk_that_fills_on_the_way_to_object_storage_leaves_nothing_partial(
+    serve: Serve, ask: Ask, disk: Path, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+    monkeypatch.setattr(chunking, "_FEWEST_OBJECTS", 8)
+    rows = {"AUSDT": 24, "BUSDT": 30_000, "CUSDT": 24}
+    archive = {
+        key: body
+        for symbol, count in rows.items()
+        for key, body in daily_klines(symbol, days=11, rows=count).items()
+    }
+    # One chunk alone is too large.
+    assert sum(map(len, zips_of(archive).values())) > 9 * MEBIBYTE
+    server = serve(archive)
+    # Without a listing, objects are expected to be small.
+    config = ask(server, *rows, days=11, output_directory=s3_url, listing=False)
+    with warnings.catch_warnings():
+        # Of tables that do not fit either.
+        warnings.simplefilter("ignore", ArchiveKitWarning)
+        result = collect(config)
+    reasons = reasons_of(result)
+    assert set(reasons.values()) == {"disk_full"}
+    untried = [each.key for each in result.failures if "the local disk is full" in each.detail]
+    assert untried == [key for key in zips_of(archive) if "CUSDT" in key]
+    target = Target.parse(s3_url)
+    held = assert_bucket_whole(target, zips_of(archive))
+    assert held == zips_of(archive).keys() - reasons.keys()
+    assert held
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk.parent / "large"))
+    assert collect(config).collection_stats["successful_tasks"] == len(reasons)
+    assert_bucket_holds(target, zips_of(archive))
 
 
 @pytest.mark.parametrize("verb", [collect, plan])

@@ -29,6 +29,7 @@ from binance_archive_kit.storage import bucket_records
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.tables import bucket_folder
+from binance_archive_kit.tables.bucket_folder import TABLES
 from binance_archive_kit.tables.bucket_tables import publish_tables
 from tests.support.bucket_stores import prove_all, upload
 from tests.support.s3_gate import Gate
@@ -344,3 +345,33 @@ def test_places_without_a_store(bucket: Bucket) -> None:
             call(bucket.url)
         with pytest.raises(ConfigurationError, match="give it as text"):
             call(Path(bucket.url))
+
+
+def test_exports_and_the_command_line(tmp_path: Path, bucket: Bucket) -> None:
+    one_symbol(tmp_path / "local")
+    upload(tmp_path / "local", bucket)
+    counts = []
+    for place in (tmp_path / "local", bucket.url):
+        target = tmp_path / f"lake {len(counts)}"
+        done = bak.to_parquet(place, target)
+        counts.append(done.rows)
+        again = bak.to_parquet(place, target)
+        assert (again.written, again.kept) == (0, done.written)
+    assert counts == [120, 120]
+    files = "market=spot/data_type=klines/**/*.parquet"
+    lakes = [pl.read_parquet(tmp_path / f"lake {at}" / files) for at in range(2)]
+    assert lakes[0].equals(lakes[1])
+    for command in (
+        ["sql", bucket.url, "SELECT count(*) AS n FROM spot_klines"],
+        ["build", bucket.url],
+        ["cache", bucket.url],
+        ["cache", bucket.url, "--clear"],
+    ):
+        found = subprocess.run(
+            [sys.executable, "-m", "binance_archive_kit", *command],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert ("120" if command[0] == "sql" else bucket.url) in found
+    assert bucket.list(TABLES) == []

@@ -239,7 +239,7 @@ def test_damaged_rows_are_never_returned(machine: Make, bucket: Bucket) -> None:
         bucket.write(key, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :])
         damaged.clear()
         # Another process has not opened it before.
-        bucket_file._footer.cache_clear()
+        bucket_file._footers.clear()
         found = rows_by_file(machine(), files, fallback=elsewhere)
         # Bytes of no meaning may change, as in the head of a page.
         good = [path for path, frame in found.items() if not frame.is_empty()]
