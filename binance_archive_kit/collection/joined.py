@@ -15,7 +15,6 @@ from binance_archive_kit.archive.keys import Span, Stream
 from binance_archive_kit.collection.shard_run import ShardOutcome
 from binance_archive_kit.collection.splitting import Shard
 from binance_archive_kit.collection.stored_rows import (
-    PART,
     DetailFiles,
     StoredRows,
     count_values,
@@ -112,7 +111,7 @@ class Joined:
         Rows in memory.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, files: DetailFiles, most: int = PART) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, files: DetailFiles, most: int) -> None:
         self._plan = plan
         self._files = files
         self._most = most
@@ -162,6 +161,11 @@ class Joined:
         self.ledger.failed_shards += 1
         self._failures.add(_rows(_FAILURES, 2**32 - 1, [ShardFailed(shards, reason)]))
         self._alive |= self._selected
+
+    def discard(self) -> None:
+        """Remove the files of a run that was interrupted."""
+        for rows in self._kinds:
+            rows.remove(self._files)
 
     @property
     def _kinds(self) -> tuple[StoredRows, ...]:

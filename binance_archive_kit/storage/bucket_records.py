@@ -11,20 +11,19 @@ import json
 import sqlite3
 import threading
 import time
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.keys import Span, Stream, key_range
-from binance_archive_kit.errors import ArchiveKitWarning, StoreError
+from binance_archive_kit.errors import StoreError
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.databases import (
     COUNT,
@@ -40,21 +39,13 @@ from binance_archive_kit.storage.databases import (
 from binance_archive_kit.storage.proof import Proof, ProvenBy
 from binance_archive_kit.storage.record_objects import (
     RECORDS,
-    RUNS,
     SCHEMA,
-    VERSION,
-    DamagedRecordError,
-    NewerRecordError,
     RecordName,
     decode,
-    decode_document,
     encode,
-    encode_document,
     feed_of,
     forgotten_table,
-    is_run,
     name_of,
-    new_id,
     newest,
     table_of,
 )
@@ -65,6 +56,7 @@ from binance_archive_kit.storage.records import (
     name_of_stream,
     stream_of_name,
 )
+from binance_archive_kit.storage.run_documents import RecordReader, RunDocuments, merge_documents
 
 #: Seconds during which readers do not list the records again.
 _FRESH = 2.0
@@ -110,7 +102,6 @@ INSERT INTO forgotten VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET
 #: Rows that are written to the index at once.
 _BATCH = 100_000
 
-T = TypeVar("T")
 #: Names of objects, and their records with the names that they replace; None if damaged.
 _Fetched = dict[str, tuple[pa.Table, list[str]] | None]
 
@@ -132,7 +123,8 @@ class BucketRecords(Records):
         self._database = Database(self.path, _TABLES, version=_VERSION)
         #: Folders of records: when they were listed, and the names of their objects.
         self._listings: dict[str, tuple[float, set[str]]] = {}
-        self._warned: set[str] = set()
+        self._reader = RecordReader(bucket)
+        self._runs = RunDocuments(bucket, self._database, self._reader)
         self._syncing = threading.RLock()
 
     # Proofs
@@ -172,7 +164,7 @@ class BucketRecords(Records):
         yield record
         for names in written.values():
             # The proofs are recorded all the same.
-            with suppress(StoreError, FileNotFoundError):
+            with suppress(StoreError):
                 self._merge(names)
 
     def restamp(self, proofs: Mapping[str, ProofRecord]) -> None:
@@ -227,13 +219,17 @@ class BucketRecords(Records):
             groups = _cut(sorted(objects))
             for names in groups:
                 replaced += self._merge(names, final=all_small[feed] and len(groups) == 1)
-        return replaced + self._compact_runs()
+        return replaced + self._runs.compact()
 
     def _merge(self, names: Sequence[str], *, final: bool = False) -> int:
         """Merge objects of records; return the number of objects that were replaced."""
         if len(names) < 2:
             return 0
-        fetched = {name: found for name, found in self._fetch(names).items() if found is not None}
+        try:
+            found = self._fetch(names)
+        except FileNotFoundError:  # another process merges them
+            return 0
+        fetched = {name: each for name, each in found.items() if each is not None}
         if len(fetched) < 2:
             return 0
         table = newest((table for table, _ in fetched.values()), final=final)
@@ -241,18 +237,6 @@ class BucketRecords(Records):
             self._write(table, list(fetched))
         self._bucket.remove(f"{RECORDS}{name}" for name in fetched)
         return len(fetched)
-
-    def _compact_runs(self) -> int:
-        documents = self._documents()
-        if len(documents) < 2:
-            return 0
-        merged = _merged_documents(document for _, document in documents)
-        # With the time of the last one, so that documents after that still count.
-        time_of_last, _, _ = documents[-1][0].partition("-")
-        name = f"{time_of_last}-{new_id().partition('-')[2]}.json"
-        self._bucket.write(f"{RUNS}{name}", encode_document(merged))
-        self._bucket.remove(f"{RUNS}{each}" for each, _ in documents)
-        return len(documents)
 
     # The index
 
@@ -344,31 +328,10 @@ class BucketRecords(Records):
         """
 
         def read(name: str) -> tuple[pa.Table, list[str]] | None:
-            return self._decoded(name, decode)
+            return self._reader.read(name, decode)
 
         with ThreadPoolExecutor(_THREADS, "records") as pool:
             return dict(zip(names, pool.map(read, names), strict=True))
-
-    def _decoded(self, name: str, decoder: Callable[[bytes], T]) -> T | None:
-        """Read one object of records; warn once if it is damaged, and return None."""
-        uri = self._bucket.uri(f"{RECORDS}{name}")
-        try:
-            return decoder(self._bucket.read(f"{RECORDS}{name}"))
-        except NewerRecordError as error:
-            raise StoreError(
-                f"{uri} was written by a newer version of this package (its format is {error}, "
-                f"and this version knows {VERSION}); update the package. Nothing was changed"
-            ) from None
-        except DamagedRecordError as error:
-            if name not in self._warned:
-                self._warned.add(name)
-                warnings.warn(
-                    f"{uri} is damaged ({error}) and is ignored. Lost: {_lost(name)}; delete it, "
-                    "so that this warning ends",
-                    ArchiveKitWarning,
-                    stacklevel=2,
-                )
-            return None
 
     def _apply(self, fetched: _Fetched, gone: Iterable[str]) -> None:
         """Add fetched records to the index, and forget the names of merged objects."""
@@ -421,16 +384,16 @@ class BucketRecords(Records):
             for absence in missing
             if (key := absence.last_key)
         }
-        recorded = self._state()["missing"].keys()
+        recorded = self._runs.state()["missing"].keys()
         found = dict.fromkeys(recorded & set(present) if recorded else ())
         if (rows or found) and self.feeds():
-            self._write_document({"missing": {**found, **rows}})
+            self._runs.write({"missing": {**found, **rows}})
 
     def missing(self, prefix: str) -> dict[str, MissingRecord]:
         """Return the objects below a prefix that the archive was found to lack, by key."""
         return {
             key: MissingRecord(Reason(word) if word in set(Reason) else Reason.ABSENT, detail)
-            for key, (detail, word) in sorted(self._state()["missing"].items())
+            for key, (detail, word) in sorted(self._runs.state()["missing"].items())
             if key.startswith(prefix)
         }
 
@@ -438,26 +401,26 @@ class BucketRecords(Records):
         self, selections: Mapping[str, object], streams: Mapping[Stream, Span]
     ) -> None:
         """Record which symbols patterns matched; see `Records.record_selections`."""
-        known = self._state()
+        known = self._runs.state()
         new = dict(selections)
         days = {
             name_of_stream(stream): [str(first), str(last)]
             for stream, (first, last) in streams.items()
         }
-        merged = _merged_documents([{"selected": known["selected"]}, {"selected": days}])
+        merged = merge_documents([{"selected": known["selected"]}, {"selected": days}])
         if new != {name: known["selections"].get(name) for name in new} or (
             merged["selected"] != known["selected"]
         ):
-            self._write_document({"selections": new, "selected": days})
+            self._runs.write({"selections": new, "selected": days})
 
     def selections(self) -> dict[str, Any]:
         """Return what patterns matched, as JSON values, by the name of the patterns."""
-        return dict(self._state()["selections"])
+        return dict(self._runs.state()["selections"])
 
     def selected_streams(self) -> dict[Stream, Span]:
         """Return the streams that were selected by patterns, with their first and last day."""
         found = {}
-        for text, (first, last) in self._state()["selected"].items():
+        for text, (first, last) in self._runs.state()["selected"].items():
             # A damaged record may name no stream.
             with suppress(ValueError):
                 found[stream_of_name(text)] = date.fromisoformat(first), date.fromisoformat(last)
@@ -465,16 +428,16 @@ class BucketRecords(Records):
 
     def record_unfinished(self, streams: Mapping[Stream, date | None]) -> None:
         """Record from which UTC day on streams lack files; see `Records.record_unfinished`."""
-        recorded = self._state()["unfinished"]
+        recorded = self._runs.state()["unfinished"]
         new = {name_of_stream(each): day and str(day) for each, day in streams.items()}
         changed = {name: day for name, day in new.items() if recorded.get(name) != day}
         if changed:
-            self._write_document({"unfinished": changed})
+            self._runs.write({"unfinished": changed})
 
     def unfinished(self) -> dict[Stream, date]:
         """Return the first UTC day that an unfinished update requested of each stream."""
         found = {}
-        for text, since in self._state()["unfinished"].items():
+        for text, since in self._runs.state()["unfinished"].items():
             with suppress(ValueError):
                 found[stream_of_name(text)] = date.fromisoformat(since)
         return found
@@ -482,45 +445,6 @@ class BucketRecords(Records):
     def locations(self) -> list[tuple[str, str]]:
         """Return no location: every object lies under its key."""
         return []
-
-    def _write_document(self, document: dict[str, dict[str, Any]]) -> None:
-        self._bucket.write(f"{RUNS}{new_id()}.json", encode_document(document))
-        self._listings.clear()
-
-    def _state(self) -> dict[str, dict[str, Any]]:
-        """Return what the documents of all runs say together."""
-        return _merged_documents(document for _, document in self._documents())
-
-    def _documents(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the documents of all runs, the oldest first; fetch those not in the index."""
-        start = len(RUNS)
-        with self._syncing:
-            found = (each.key[start:] for each in self._bucket.list(RUNS))
-            names = sorted(name for name in found if is_run(name))
-            known = {name: json.loads(text) for name, text in self._database.rows("runs")}
-            new = [name for name in names if name not in known]
-            gone = [(name,) for name in known.keys() - set(names)]
-
-            def read(name: str) -> dict[str, Any] | None:
-                try:
-                    return self._decoded(f"runs/{name}", decode_document)
-                except FileNotFoundError:  # merged since it was listed
-                    return None
-
-            with ThreadPoolExecutor(_THREADS, "records") as pool:
-                fetched = {
-                    name: each or {} for name, each in zip(new, pool.map(read, new), strict=True)
-                }
-            rows = [(name, json.dumps(each)) for name, each in fetched.items()]
-
-            def write(connection: sqlite3.Connection) -> None:
-                connection.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?)", rows)
-                connection.executemany("DELETE FROM runs WHERE name = ?", gone)
-
-            if rows or gone:
-                self._database.write(write)
-        known |= fetched
-        return [(name, known[name]) for name in names]
 
 
 def _is_needed(name: str, symbols: set[str] | None) -> bool:
@@ -539,30 +463,3 @@ def _cut(objects: Iterable[tuple[str, int]]) -> list[list[str]]:
         groups[-1].append(name)
         size += each
     return groups
-
-
-def _merged_documents(documents: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Merge the documents of runs, the oldest first; null deletes what an earlier one says."""
-    merged: dict[str, dict[str, Any]] = {
-        name: {} for name in ("missing", "selections", "selected", "unfinished")
-    }
-    for document in documents:
-        for name in ("missing", "selections", "unfinished"):
-            merged[name] |= document.get(name, {})
-        for stream, (first, last) in document.get("selected", {}).items():
-            before = merged["selected"].get(stream, [first, last])
-            merged["selected"][stream] = [min(first, before[0]), max(last, before[1])]
-    for name in ("missing", "unfinished"):
-        merged[name] = {key: value for key, value in merged[name].items() if value is not None}
-    return merged
-
-
-def _lost(name: str) -> str:
-    """Return what is lost with a damaged object."""
-    parsed = RecordName.parse(name)
-    if parsed is None:
-        return "objects that the archive lacks, and which symbols patterns have selected"
-    return (
-        f"proofs of files of {parsed.feed.rstrip('/')}, symbols {parsed.first} to {parsed.last} "
-        "(the next collect fetches these files again)"
-    )

@@ -246,11 +246,27 @@ def decode_document(data: bytes) -> dict[str, dict[str, object]]:
         version = document.pop("version")
         if isinstance(version, int) and version > VERSION:
             raise NewerRecordError(str(version))
-        if version == VERSION and all(isinstance(part, dict) for part in document.values()):
+        if version == VERSION and all(map(_is_part, document.items())):
             return document  # type: ignore[no-any-return]
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         pass
     raise DamagedRecordError("it is not the JSON document of a run")
+
+
+def _is_part(part: tuple[str, object]) -> bool:
+    """Return whether a part of a document has the values that its name promises."""
+    name, values = part
+    if not isinstance(values, dict):
+        return False
+    if name == "unfinished":
+        return all(isinstance(value, str | None) for value in values.values())
+    if name == "missing":
+        return all(value is None or _is_pair(value) for value in values.values())
+    return name != "selected" or all(map(_is_pair, values.values()))
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and [type(each) for each in value] == [str, str]
 
 
 def encode_document(document: dict[str, dict[str, object]]) -> bytes:

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 import binance_archive_kit as bak
+from binance_archive_kit.collection import spread
 from tests.e2e.conftest import Ask, Serve
 from tests.e2e.test_storage import ByDay
 from tests.support.bucket import Bucket, daily_klines, zips_of
@@ -196,10 +197,49 @@ def test_an_executor_that_broke_says_what_to_do(serve: Serve, ask: Ask) -> None:
     with pytest.raises(bak.WorkflowError, match=r"cannot be used again .*make a new one") as caught:
         bak.collect(config, executor=executor, shard_objects=2)
     result: Any = caught.value.result
-    assert len(result.output_files) == 2
+    # The third shard had its result before the second one broke the executor.
+    assert len(result.output_files) == 3
     assert result.outcome == "partial"
-    assert "2 of 3 shards: shard_failed" in str(result.failures[0])
+    assert "1 of 3 shards: shard_failed" in str(result.failures[0])
     assert bak.collect(config).outcome == "complete"
+
+
+def test_results_that_arrived_before_the_executor_broke_are_kept(serve: Serve, ask: Ask) -> None:
+    config = ask(serve(daily_klines("BTCUSDT")))
+    # All shards are submitted before the first result is used.
+    executor = Forgetful(BrokenExecutor("a process died"))
+    with pytest.raises(bak.WorkflowError, match="4 of 5 shards are done") as caught:
+        bak.collect(config, executor=executor, shard_objects=1)
+    result: Any = caught.value.result
+    assert len(result.output_files) == 4
+
+
+def test_an_executor_that_was_shut_down(serve: Serve, ask: Ask) -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(bak.WorkflowError, match=r"takes no more work.*make a new one"):
+        bak.collect(ask(serve(daily_klines("BTCUSDT"))), executor=executor)
+
+
+def test_workers_share_a_bucket(
+    serve: Serve, ask: Ask, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their environment has the credentials; rows that are too many are in the bucket, too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(spread, "PART", 3)
+    days = daily_klines("BTCUSDT") | daily_klines("ETHUSDT")
+    config = ask(serve(days), "BTCUSDT", "ETHUSDT", output_directory=s3_url)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as executor:
+        result = bak.collect(config, executor=executor, shard_objects=3)
+    assert result.outcome == "complete"
+    assert result.detail is not None
+    assert result.detail.startswith(f"{s3_url}/.binance_archive_kit/results/")
+    keys = [f"{s3_url}/{key}" for key in sorted(zips_of(days))]
+    assert sorted(result.output_files) == keys
+    assert result.plan.frame.height == len(result.objects()) == 10
+    again = bak.collect(config, executor=ThreadPoolExecutor(2), shard_objects=3)
+    assert again.collection_stats["skipped_tasks"] == 10
 
 
 def test_a_killed_process_of_a_pool(serve: Serve, ask: Ask, bucket: Bucket) -> None:
@@ -227,14 +267,17 @@ def _kill_one(server: LocalS3, pool: ProcessPoolExecutor) -> None:
     os.kill(next(iter(pool._processes)), signal.SIGKILL)
 
 
-def test_an_interrupt_cancels_what_is_queued(serve: Serve, ask: Ask, bucket: Bucket) -> None:
+def test_an_interrupt_cancels_what_is_queued(
+    serve: Serve, ask: Ask, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "PART", 3)
     server = serve(bucket)
     server.latency = 0.05
     config = ask(server, *SYMBOLS, days=DAYS, max_parallel_downloads=2)
 
     async def cancelled(executor: Executor) -> None:
         task = asyncio.create_task(bak.acollect(config, executor=executor, shard_objects=4))
-        while len(zips_fetched(server)) < 6:
+        while len(zips_fetched(server)) < 10:
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError, match="interrupted while collecting"):
@@ -242,8 +285,9 @@ def test_an_interrupt_cancels_what_is_queued(serve: Serve, ask: Ask, bucket: Buc
 
     with ThreadPoolExecutor(1) as executor:
         asyncio.run(cancelled(executor))
-    # The shard that ran was finished, and the others were not begun.
-    assert len(zips_fetched(server)) < 20
+    # The shard that ran was finished, the others were not begun, and no detail is left.
+    assert not [*config.output_directory.rglob("*.parquet")]
+    assert len(zips_fetched(server)) < 30
     assert bak.collect(config).outcome == "complete"
 
 

@@ -6,18 +6,21 @@ import pickle
 import shutil
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.archive.enums import DataType, Interval, Market
+from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, StoreError
 from binance_archive_kit.storage import bucket_records
-from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
+from binance_archive_kit.storage.bucket import Bucket, BucketObject, stamp_of_object
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.proof import Proof, ProvenBy
-from binance_archive_kit.storage.record_objects import RECORDS, encode
+from binance_archive_kit.storage.record_objects import RECORDS, RUNS, encode
 
 PREFIX = "data/spot/daily/klines/{}/1h/"
 SYMBOLS = ("AUSDT", "BUSDT", "币安人生USDT")
@@ -197,6 +200,87 @@ def test_compact_keeps_the_newest(bucket: Bucket, tmp_path: Path) -> None:
     assert len(other.records.proofs("data/")) == 6
     shutil.rmtree(store.private)
     assert planned(bucket) == sorted(KEYS)
+
+
+def test_a_merge_that_is_killed_loses_nothing(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (1, 2):
+        fill(bucket, [key_of(symbol, day) for symbol in SYMBOLS])
+    with monkeypatch.context() as killed:
+        killed.setattr(Bucket, "remove", lambda self, keys: None)
+        BucketStore(bucket).records.compact()
+    assert len(records_of(bucket)) == 3
+    assert proven(bucket) == sorted(KEYS)
+    shutil.rmtree(BucketStore(bucket).private)
+    assert proven(bucket) == sorted(KEYS)
+    BucketStore(bucket).records.compact()
+    assert len(records_of(bucket)) == 1
+    assert proven(bucket) == sorted(KEYS)
+
+
+def test_two_merges_at_once_lose_nothing(bucket: Bucket) -> None:
+    for key in KEYS:
+        fill(bucket, [key])
+    with ThreadPoolExecutor(2) as pool:
+        stores = [BucketStore(bucket), BucketStore(bucket)]
+        assert sum(pool.map(lambda store: store.records.compact(), stores)) >= len(KEYS)
+    assert proven(bucket) == sorted(KEYS)
+    shutil.rmtree(BucketStore(bucket).private)
+    assert proven(bucket) == sorted(KEYS)
+    BucketStore(bucket).records.compact()
+    assert len(records_of(bucket)) == 1
+
+
+def test_records_that_are_merged_while_they_are_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in KEYS:
+        fill(bucket, [key])
+    shutil.rmtree(BucketStore(bucket).private)
+    compacting = BucketStore(Bucket.parse(bucket.url))
+    compacting.records.path = compacting.private.with_name("other") / "proofs.sqlite"
+    compacting.records._database.path = compacting.records.path
+    listing = Bucket.list
+    calls: list[str] = []
+
+    def then_merge(self: Bucket, prefix: str = "") -> list[BucketObject]:
+        found = listing(self, prefix)
+        calls.append(prefix)
+        if len(calls) == 1:
+            compacting.records.compact()
+        return found
+
+    monkeypatch.setattr(Bucket, "list", then_merge)
+    assert proven(bucket) == sorted(KEYS)
+    assert len(records_of(bucket)) == 1
+
+
+def test_documents_of_runs(bucket: Bucket) -> None:
+    fill(bucket, KEYS[:1])
+    one, two = BucketStore(bucket).records, BucketStore(bucket).records
+    candles = Stream(Market.SPOT, DataType.KLINES, "AUSDT", Interval.H1)
+    july = date(2025, 7, 1), date(2025, 7, 31)
+    one.record_selections({"*": ["A"]}, {candles: july})
+    two.record_selections({"*": ["A"]}, {candles: july})
+    assert len(bucket.list(RUNS)) == 1, "nothing new"
+    two.record_selections({"*": ["A", "B"]}, {candles: (july[0], date(2025, 8, 31))})
+    one.record_unfinished({candles: july[1]})
+    for _ in range(2):
+        assert one.selections() == two.selections() == {"*": ["A", "B"]}
+        assert one.selected_streams() == {candles: (july[0], date(2025, 8, 31))}
+        assert two.unfinished() == {candles: july[1]}
+        one.compact()
+        assert len(bucket.list(RUNS)) == 1
+    for number, bad in enumerate(
+        [b"", b"[]", b"{", b'{"version": 1, "selected": {"a": 5}}', b'{"missing": {}}', b"[" * 9999]
+    ):
+        bucket.write(f"{RUNS}20990101T000000000000-0000000{number}.json", bad)
+    with pytest.warns(ArchiveKitWarning, match="is damaged .* Lost: objects that the archive"):
+        assert one.selections() == {"*": ["A", "B"]}
+    bucket.write(f"{RUNS}20990101T000000000000-aaaaaaaa.json", b'{"version": 2, "x": 1}')
+    with pytest.raises(StoreError, match="newer version"):
+        two.selections()
 
 
 def test_damaged_records_are_ignored_with_a_warning(bucket: Bucket) -> None:
