@@ -59,7 +59,8 @@ def collect(
         ``client.get_executor()``, for the cores of this machine
         ``ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))``. All workers
         need this package and the output directory. Only a few shards for each worker are
-        submitted at a time, and a shard whose worker died is run again.
+        submitted at a time, and a shard whose worker died is run again. An interrupt cancels
+        the shards that wait; those that run are finished by their workers.
     shard_objects : int
         Most objects of a shard, if there is an executor.
     **fields
@@ -72,7 +73,7 @@ def collect(
         Failed objects do not end the run; ``raise_for_failures()`` raises an error for them.
         With an executor, a shard without a result counts as one failure, ``shard_failed``, as its
         objects are unknown; and if there are more than 100,000 rows, they are in Parquet files
-        below the output directory, see ``result.detail``.
+        below the output directory, see ``result.detail``; they may be deleted.
 
     Raises
     ------

@@ -162,6 +162,11 @@ class Joined:
         self._failures.add(_rows(_FAILURES, 2**32 - 1, [ShardFailed(shards, reason)]))
         self._alive |= self._selected
 
+    def discard(self) -> None:
+        """Remove the files of a run that was interrupted."""
+        for rows in self._kinds:
+            rows.remove(self._files)
+
     @property
     def _kinds(self) -> tuple[StoredRows, ...]:
         return self._objects, self._absences, self._undecided, self._failures

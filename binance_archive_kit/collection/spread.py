@@ -163,20 +163,24 @@ class Spread:
                     following = self._again.popleft() if self._again else next(todo, None)
                     if following is None:
                         break
-                    self._submit(following)
-                if not self._running:
+                    problem = self._submit(following)
+                    if problem is not None:
+                        break
+                if problem is not None or not self._running:
                     break
                 future = await self._queue.get()
                 problem = self._settle(self._running.pop(future), future)
-        except BrokenExecutor as error:
-            problem = _broken(error)
+        except BaseException:
+            self._joined.discard()
+            raise
         finally:
             for future in self._running:
                 future.cancel()
         self._add_finished()
         return await asyncio.to_thread(self._finish, problem)
 
-    def _submit(self, each: _Try) -> None:
+    def _submit(self, each: _Try) -> str | None:
+        """Submit a shard; return why the executor does not take it."""
         if each.attempt == 1 and each.shard.most:
             self.events.emit(
                 "batch_started", batch=each.number, objects=each.shard.most, size_bytes=None
@@ -191,7 +195,10 @@ class Spread:
             each.shard.most,
             this_process(),
         )
-        future = self.options.executor.submit(run_shard, task)
+        try:
+            future = self.options.executor.submit(run_shard, task)
+        except RuntimeError as error:  # it is broken, or was shut down
+            return _broken(error)
         self._running[future] = each
         loop = asyncio.get_running_loop()
 
@@ -200,6 +207,7 @@ class Spread:
                 loop.call_soon_threadsafe(self._queue.put_nowait, future)
 
         future.add_done_callback(done)
+        return None
 
     def _settle(self, each: _Try, future: Future[Any]) -> str | None:
         """Use the result of a shard, or run it again; return why the others cannot go on."""
@@ -279,8 +287,11 @@ class Spread:
         return [*map(str, notes), *(f"symbols: {selection}" for selection in selections)]
 
 
-def _broken(error: BrokenExecutor) -> str:
+def _broken(error: RuntimeError) -> str:
+    reason = f"{type(error).__name__}: {error}"
+    if not isinstance(error, BrokenExecutor):
+        return f"the executor takes no more work ({reason}); make a new one"
     return (
-        f"a worker of the executor died, for example for want of memory, and the executor cannot "
-        f"be used again ({type(error).__name__}); make a new one"
+        "a worker of the executor died, for example for want of memory, and the executor cannot be "
+        f"used again ({reason}); make a new one"
     )

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar, overload
 
 import polars as pl
 
+from binance_archive_kit.errors import disk_error
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.layout import PRIVATE
 
@@ -50,10 +51,13 @@ class LocalDetail:
 
     def write(self, name: str, frame: pl.DataFrame) -> None:
         """Write a new file, whole under its name."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{name}.tmp"
-        frame.write_parquet(temporary)
-        temporary.replace(self.folder / name)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            frame.write_parquet(temporary)
+            temporary.replace(self.folder / name)
+        except OSError as error:
+            raise disk_error(error, self.folder) from None
 
     def read(self, name: str) -> pl.DataFrame:
         """Read a file."""
@@ -149,6 +153,11 @@ class StoredRows:
         """Yield all rows, file by file, then those in memory."""
         yield from (files.read(name) for name, _ in self._parts)
         yield from self._frames
+
+    def remove(self, files: DetailFiles) -> None:
+        """Remove the files."""
+        for name, _ in self._parts:
+            files.remove(name)
 
     def drain(self, files: DetailFiles) -> Iterator[pl.DataFrame]:
         """Yield all rows, and remove each file after its rows have been used."""

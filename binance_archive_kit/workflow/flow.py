@@ -146,6 +146,10 @@ class _TaskRunner(Executor):
         future = self._step.submit(quote(shard), number, self._count)
         return self._waiting.submit(copy_context().run, self._outcome, future)
 
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads that wait for tasks."""
+        self._waiting.shutdown(wait, cancel_futures=cancel_futures)
+
     def _outcome(self, future: Any) -> Any:
         done = future.result(raise_on_failure=False)
         if isinstance(done, _NothingCollected):
@@ -268,6 +272,8 @@ async def _steps(config: CollectionConfig, events: EventLog) -> CollectionResult
         if not isinstance(error.result, CollectionResult):
             raise
         failed, result = error, error.result
+    finally:
+        runner.shutdown(wait=False)
     for text in options.warnings:
         get_run_logger().warning("%s", text)
     prove(quote(result))

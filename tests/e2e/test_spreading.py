@@ -214,6 +214,13 @@ def test_results_that_arrived_before_the_executor_broke_are_kept(serve: Serve, a
     assert len(result.output_files) == 4
 
 
+def test_an_executor_that_was_shut_down(serve: Serve, ask: Ask) -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(bak.WorkflowError, match=r"takes no more work.*make a new one"):
+        bak.collect(ask(serve(daily_klines("BTCUSDT"))), executor=executor)
+
+
 def test_workers_share_a_bucket(
     serve: Serve, ask: Ask, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,14 +267,17 @@ def _kill_one(server: LocalS3, pool: ProcessPoolExecutor) -> None:
     os.kill(next(iter(pool._processes)), signal.SIGKILL)
 
 
-def test_an_interrupt_cancels_what_is_queued(serve: Serve, ask: Ask, bucket: Bucket) -> None:
+def test_an_interrupt_cancels_what_is_queued(
+    serve: Serve, ask: Ask, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "PART", 3)
     server = serve(bucket)
     server.latency = 0.05
     config = ask(server, *SYMBOLS, days=DAYS, max_parallel_downloads=2)
 
     async def cancelled(executor: Executor) -> None:
         task = asyncio.create_task(bak.acollect(config, executor=executor, shard_objects=4))
-        while len(zips_fetched(server)) < 6:
+        while len(zips_fetched(server)) < 10:
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError, match="interrupted while collecting"):
@@ -275,8 +285,9 @@ def test_an_interrupt_cancels_what_is_queued(serve: Serve, ask: Ask, bucket: Buc
 
     with ThreadPoolExecutor(1) as executor:
         asyncio.run(cancelled(executor))
-    # The shard that ran was finished, and the others were not begun.
-    assert len(zips_fetched(server)) < 20
+    # The shard that ran was finished, the others were not begun, and no detail is left.
+    assert not [*config.output_directory.rglob("*.parquet")]
+    assert len(zips_fetched(server)) < 30
     assert bak.collect(config).outcome == "complete"
 
 

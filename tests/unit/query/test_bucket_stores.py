@@ -34,6 +34,7 @@ from binance_archive_kit.tables.bucket_tables import publish_tables
 from tests.support.bucket_stores import prove_all, upload
 from tests.support.s3_gate import Gate
 from tests.support.stores import (
+    Rows,
     assert_same,
     kline,
     naive_rows,
@@ -246,6 +247,34 @@ def test_a_month_of_a_symbol_takes_few_requests(
     with capsys.disabled():
         print(f" {len(gate.requests)} requests", end="")
     assert len(gate.requests) <= 20
+
+
+def test_only_the_records_of_a_symbol_are_read(
+    tmp_path: Path, bucket: Bucket, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symbols = ("AUSDT", "BUSDT", "币安人生USDT")
+    for symbol in symbols:
+        for day in DAYS:
+            put(tmp_path, kline(symbol, day))
+        upload(tmp_path, bucket, [str(kline(symbol, day)) for day in DAYS])
+
+    def by_sql(symbol: str) -> Rows:
+        where = f"symbol = '{symbol}' AND date > '2025-01-01'"
+        return view_rows(bak.connect(bucket.url), "spot_klines", where)
+
+    def by_scan(symbol: str) -> Rows:
+        return scan_rows(bak.scan(bucket.url, "spot", "klines", symbols=symbol))
+
+    with Gate(s3_endpoint) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", gate.url)
+        for symbol in symbols[1:]:
+            for query in (by_sql, by_scan):
+                index = tmp_path / f"{symbol} {query.__name__}"
+                monkeypatch.setenv("XDG_CACHE_HOME", str(index))
+                gate.requests.clear()
+                expected = naive_rows(tmp_path, *(kline(symbol, day) for day in DAYS))
+                assert_same(query(symbol), expected)
+                assert gate.count("GET", ".parquet") == 1
 
 
 # Builds
