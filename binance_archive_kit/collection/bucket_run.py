@@ -34,7 +34,6 @@ from binance_archive_kit.errors import (
     DiskSpaceError,
     NotUploaded,
     ObjectError,
-    StoreError,
     warn_user,
 )
 from binance_archive_kit.planning.plan import Plan, PlanReason
@@ -43,8 +42,9 @@ from binance_archive_kit.planning.symbol_lists import record_symbols
 from binance_archive_kit.storage.bucket_store import BucketStore
 
 _T = TypeVar("_T")
-#: Chunks in a row of which nothing could be uploaded, after which no more are fetched.
-_HOPELESS = 2
+#: Chunks, or objects that the bucket refuses, of which nothing could be uploaded in a row, after
+#: which no more are fetched.
+_HOPELESS_CHUNKS, _REFUSED_OBJECTS = 3, 8
 _UNRECORDED = "the local disk did not take the record of its proof"
 
 
@@ -69,9 +69,9 @@ class BucketRun:
         self._record: Callable[..., None]
         #: Chunks that are downloaded or uploaded now.
         self._loads: list[Load] = []
-        #: Why nothing more is fetched, and uploads without success in a row.
+        #: Why nothing more is fetched, and the objects of chunks without any success in a row.
         self._hopeless: ObjectError | None = None
-        self._failed_uploads = 0
+        self._untaken: list[int] = []
 
     async def run(self) -> CollectionResult:
         """Execute the plan, and return the outcome of each object.
@@ -188,21 +188,22 @@ class BucketRun:
         self._settle(load, arrivals)
         self._loads.remove(load)
         self._count_arriving()
-        if not load.proofs:
-            return
-        self._failed_uploads = 0 if arrivals.stamps else self._failed_uploads + 1
-        if (arrivals.refused and not arrivals.stamps) or self._failed_uploads >= _HOPELESS:
-            why = next(iter(arrivals.errors.values()))
-            self._hopeless = NotUploaded("", f"not tried: {self._store.root} takes nothing: {why}")
+        if arrivals.stamps:
+            self._untaken.clear()
+        elif load.proofs:
+            self._untaken.append(len(load.proofs))
+            refused = arrivals.refused and sum(self._untaken) >= _REFUSED_OBJECTS
+            if refused or len(self._untaken) >= _HOPELESS_CHUNKS:
+                why = next(iter(arrivals.errors.values()))
+                detail = f"not tried: {self._store.root} takes nothing: {why}"
+                self._hopeless = NotUploaded("", detail)
 
     def _upload_and_record(self, load: Load) -> Arrivals:
         arrivals = self._uploads.put(load.files(), load.there)
         # The bytes first: a proof without its object would be false.
         stamps = arrivals.stamps
         proofs = [replace(load.proofs[key], stamp=stamp) for key, stamp in stamps.items()]
-        try:
-            self._record(proofs)
-        except StoreError as error:
+        if error := self._uploads.insist(partial(self._record, proofs)):
             why = f"its proof could not be recorded: {error}"
             arrivals.errors.update(dict.fromkeys(stamps, why))
             stamps.clear()
@@ -212,7 +213,7 @@ class BucketRun:
     async def _build_tables(self, spool: Spool) -> None:
         """Build the tables of a spool's files, publish them, and delete the spool."""
         try:
-            await _on_thread(spool.publish_tables, self._store.bucket)
+            await _on_thread(spool.publish_tables, self._uploads)
         except ArchiveKitError as error:
             # The zips are there, and `build` makes up for it.
             warn_user(f"tables could not be written ({error}); build({self._store.root!r}) does it")

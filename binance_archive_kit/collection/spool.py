@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -58,7 +59,7 @@ class Spool:
         """Whether its tables should be built before it takes more files."""
         return self.waiting >= min(MOST_WAITING, self.store.free_bytes() // 2 + 1)
 
-    def publish_tables(self, bucket: Bucket) -> None:
+    def publish_tables(self, uploads: Uploads) -> None:
         """Build the tables of its files, and add them to those of the bucket.
 
         Raises
@@ -69,7 +70,9 @@ class Spool:
         if self.stamps:
             root = self.store.root
             Engine(root, ReadOptions(on_error="skip")).build(quiet=True)
-            publish_tables(root, bucket, self.stamps)
+            publish = partial(publish_tables, root, uploads.bucket, self.stamps)
+            if error := uploads.insist(publish):
+                raise error
 
     def remove(self) -> None:
         """Delete it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from os.path import commonprefix
 from pathlib import Path
@@ -88,6 +88,18 @@ class Uploads:
             if done or self._stopped.wait(pause):
                 break
         return found
+
+    def insist(self, write: Callable[[], object]) -> StoreError | None:
+        """Write something else; a few times if that fails. Return the last error."""
+        for pause in (*_PAUSES, None):
+            try:
+                write()
+            except StoreError as error:
+                if pause is None or _FINAL.search(str(error)) or self._stopped.wait(pause):
+                    return error
+            else:
+                return None
+        return None
 
     def _try(self, files: Mapping[str, Path], found: Arrivals) -> dict[str, str]:
         """Upload files once; return the errors."""

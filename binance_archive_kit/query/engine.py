@@ -51,6 +51,7 @@ from binance_archive_kit.storage.inventory import (
     Inventory,
     StoredFile,
     StoredFolder,
+    Symbols,
     SymbolTest,
     any_symbol,
 )
@@ -327,7 +328,8 @@ class Engine:
         names = feed.arrow.names if columns is None else list(columns)
         if pruner is None:
             pruner = Selection() if where is None else ArrowPruner(where, feed.arrow, feed.time)
-        folders = self.names(feed, pruner.symbol_may_match)
+        few = pruner.symbols
+        folders = self.names(feed, pruner.symbol_may_match if few is None else Symbols(few))
         if not folders and not self.names(feed):
             raise self.nothing_of(feed)
         return self._scan(Query(feed, names, pruner, where, in_full), folders)
@@ -354,10 +356,10 @@ class Engine:
         feed = query.feed
         # All folders of a stream, since it depends on all which file gives a day.
         names = {each.stream for each in folders if query.pruner.folder_may_match(each)}
-        symbols = {stream.symbol for stream in names}
+        symbols = Symbols(stream.symbol for stream in names)
         streams = self.folders(
             feed,
-            symbols.__contains__,
+            symbols,
             lambda folder: folder.stream in names,
             NeededMonths(query.pruner),
         )

@@ -20,6 +20,7 @@ from binance_archive_kit.query.bars import best_bars, find_candidates, phase_of,
 from binance_archive_kit.query.open_store import Source, open_engine
 from binance_archive_kit.query.polars_scan import Moment, UniqueRows, first_few, parse_selection
 from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.storage.inventory import Symbols
 from binance_archive_kit.suggestions import unknown
 
 #: How late a funding may be before the one before it is no longer known to be valid.
@@ -272,7 +273,7 @@ class _Candles:
         self.symbols = sorted(read_names("symbol", symbol))
         self._intervals = intervals or []
         self.selection = parse_selection(self._engine, feed, self.symbols, intervals, start, end)
-        folders = self._engine.names(feed, self.symbols.__contains__)
+        folders = self._engine.names(feed, Symbols(self.symbols))
         known = {(folder.symbol, folder.interval) for folder in folders}
         for name in self.symbols:
             if any((name, each) not in known for each in self._intervals):

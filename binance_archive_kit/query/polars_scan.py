@@ -24,6 +24,7 @@ from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.query.pruning import And, PolarsPruner, Pruner, Selection, without_hints
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
 from binance_archive_kit.reading.known_times import known_at_of
+from binance_archive_kit.storage.inventory import Symbols
 from binance_archive_kit.suggestions import nearest
 from binance_archive_kit.timestamps import format_time, is_whole_day, parse_length, parse_time
 
@@ -54,10 +55,12 @@ def parse_selection(
         If a value is invalid, or the store has no file of the feed, of a symbol or of an
         interval.
     """
-    folders = engine.names(feed)
+    chosen_symbols = _names("symbols", symbols)
+    folders = [] if chosen_symbols is None else engine.names(feed, Symbols(chosen_symbols))
+    if chosen_symbols is None or not chosen_symbols <= {folder.symbol for folder in folders}:
+        folders = engine.names(feed)
     if not folders:
         raise engine.nothing_of(feed)
-    chosen_symbols = _names("symbols", symbols)
     chosen_intervals = _names("intervals", intervals)
     if chosen_intervals is not None:
         chosen_intervals = frozenset(map(read_interval, chosen_intervals))

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,8 +44,18 @@ Group = Sequence[StoredFile]
 Spans = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
+#: A text in the words of an Arrow expression, the functions in them, and those that compare.
+_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_FUNCTION = re.compile(r"(\w+)\(")
+_COMPARISONS = {"is_in", "is_valid", "is_null", "invert", "if_else"}
+
+
 class Pruner(Protocol):
     """Decides which groups of neighbouring files can match."""
+
+    @property
+    def symbols(self) -> frozenset[str] | None:
+        """All symbols that may match; None if they are not known."""
 
     def symbol_may_match(self, symbol: str) -> bool:
         """Return whether any row of a symbol may match."""
@@ -127,6 +138,11 @@ class And:
     def __init__(self, one: Pruner, other: Pruner) -> None:
         self._one = one
         self._other = other
+
+    @property
+    def symbols(self) -> frozenset[str] | None:
+        """All symbols that one of them may match; None if neither knows."""
+        return self._other.symbols if self._one.symbols is None else self._one.symbols
 
     def symbol_may_match(self, symbol: str) -> bool:
         """Return whether both may match."""
@@ -256,6 +272,25 @@ class ArrowPruner:
         self._spans: dict[tuple[int, int], bool] = {}
         self._symbols: dict[str, bool] = {}
         self._may_not: dict[_Traits, bool] = {}
+
+    @cached_property
+    def symbols(self) -> frozenset[str] | None:
+        """All symbols for which the expression can be true; None if they are not known.
+
+        Between the texts that it compares with, it is the same for all symbols. So if it is
+        false there, the only symbols are among these texts.
+        """
+        words = str(self._where)
+        texts = sorted({*_TEXT.findall(words)})
+        others = _TEXT.sub("", words)
+        plain = {*_FUNCTION.findall(others)} <= _COMPARISONS and "..." not in others
+        if "symbol" not in self._named or not plain or any("\\" in text for text in texts):
+            return None
+        points = ["", *(f"{text}\0" for text in texts), *texts]
+        possible = self._possible([ds.field("symbol") == point for point in points], self._where)
+        if not possible.isdisjoint(range(len(texts) + 1)):
+            return None
+        return frozenset(points[index] for index in possible)
 
     def symbol_may_match(self, symbol: str) -> bool:
         """Return whether the expression can be true for a symbol."""
@@ -414,6 +449,10 @@ class PolarsPruner:
                 self._days.append(part)
             elif roots == {time}:
                 self._times += _bounds(part, tree)
+
+    @property
+    def symbols(self) -> None:
+        """None: the symbols are not known."""
 
     def symbol_may_match(self, symbol: str) -> bool:
         """Return whether no condition on the symbol alone rules it out."""

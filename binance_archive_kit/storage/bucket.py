@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileType
@@ -189,21 +189,21 @@ class Bucket:
         StoreError
             If the bucket cannot be listed; the message says what to do.
         """
-        messages = self._run(
-            (f"ls {shlex.quote(self.uri(prefix) + '*')}" for prefix in prefixes), _TIMEOUT
-        )
+        start = len(self.uri(""))
+
+        def convert(message: Mapping[str, Any]) -> BucketObject | None:
+            if message.get("type") != "file":
+                return None
+            etag = str(message["etag"]).strip('"')
+            return BucketObject(message["key"][start:], message.get("size", 0), etag)
+
+        lines = (f"ls {shlex.quote(self.uri(prefix) + '*')}" for prefix in prefixes)
+        messages = self._run(lines, _TIMEOUT, convert)
         for error in messages.errors:
             if error["error"] != _EMPTY:
                 raise self.error(error["error"])
-        start = len(self.uri(""))
-        found = {
-            message["key"][start:]: BucketObject(
-                message["key"][start:], message.get("size", 0), message["etag"].strip('"')
-            )
-            for message in messages.results
-            if message.get("type") == "file"
-        }
-        return sorted(found.values())
+        # Prefixes may overlap.
+        return sorted({each for each in messages.results if each is not None})
 
     def stat(self, keys: Sequence[str]) -> dict[str, BucketObject]:
         """Return those of some objects that exist, with ETags, by key; one request each.
@@ -367,10 +367,15 @@ class Bucket:
                 general = text
         return {key: reasons.get(key) or str(self.error(general, key)) for key in failed}
 
-    def _run(self, lines: Iterable[str], timeout: float) -> Messages:
+    def _run(
+        self,
+        lines: Iterable[str],
+        timeout: float,
+        convert: Callable[[dict[str, Any]], Any] = dict,
+    ) -> Messages:
         access = Access.of_environment()
         try:
-            return run_commands(lines, access.arguments(), access.environment(), timeout)
+            return run_commands(lines, access.arguments(), access.environment(), timeout, convert)
         except TimeoutError as error:
             raise access.error(self.url, error) from None
 

@@ -1,6 +1,7 @@
 """Access to a bucket: endpoint, credentials and certificates from the environment; its errors.
 
-The destination has its own settings, apart from the anonymous archive: the standard ones of AWS.
+The destination has its own settings, apart from the anonymous archive: the standard ones of AWS,
+in variables and in the profile that ``AWS_PROFILE`` names.
 Credentials are read by the clients themselves, and never appear in an object of this package.
 """
 
@@ -11,6 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from configparser import Error, RawConfigParser
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +26,7 @@ from binance_archive_kit.errors import StoreError, field_error
 
 #: Variables with the endpoint of the destination; the first that is set counts.
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 #: Where neither the environment nor an endpoint of AWS implies a region.
 _REGION = "us-east-1"
 #: Seconds for a connection to be made.
@@ -103,17 +106,22 @@ class Access:
         ConfigurationError
             If the endpoint or the proxy is invalid. The message has no password.
         """
-        name = next((name for name in ENDPOINTS if os.environ.get(name)), "")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
-        if not name:
+        profile = _read_profile(
+            os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config",
+            os.environ.get("AWS_PROFILE") or "default",
+        )
+        given = {name: os.environ.get(name, "") for name in (*ENDPOINTS, *_REGIONS)}
+        region = next(filter(None, (given[name] for name in _REGIONS)), profile.get("region"))
+        name = next((name for name in ENDPOINTS if given[name]), "endpoint_url")
+        url = given.get(name) or profile.get(name)
+        if not url:
             route = Route.to(f"https://s3.{region or _REGION}.amazonaws.com")
             return cls(None, region, route)
-        url = os.environ[name]
         if "@" in url:
             raise field_error(
                 name, USER_INFO.replace("the archive is read anonymously", f"set {_KEYS}")
             )
-        endpoint = check_endpoint(url, name)
+        endpoint = check_endpoint(url, name if given.get(name) else f"{name} of the AWS profile")
         return cls(endpoint, region or _REGION, Route.to(endpoint))
 
     @property
@@ -178,6 +186,24 @@ class Access:
             at = self.endpoint or "the endpoint of AWS"
             found = f"{at}{self.route.through}: {found}"
         return found.replace("endpoint_url", variable)
+
+
+def _read_profile(path: str, name: str) -> dict[str, str]:
+    """Return the settings of a profile; none if there is no such file or profile.
+
+    The clients read the credentials in it; s5cmd does not know its endpoint.
+    """
+    parser = RawConfigParser(strict=False)
+    # A file that cannot be read has no settings; the clients say what is wrong with credentials.
+    with suppress(OSError, ValueError, Error):
+        parser.read(Path(path).expanduser(), encoding="utf-8")
+    for section in (f"profile {name}", name):
+        if parser.has_section(section):
+            found = dict(parser.items(section))
+            if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+                found.pop("endpoint_url", None)
+            return found
+    return {}
 
 
 class _Hidden:

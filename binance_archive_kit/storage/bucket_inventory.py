@@ -10,17 +10,25 @@ from itertools import groupby
 import polars as pl
 
 from binance_archive_kit.archive.enums import DataType, Market, Partition
-from binance_archive_kit.archive.keys import Folder, ObjectKey, feed_prefix, prefix_of
+from binance_archive_kit.archive.keys import Folder, ObjectKey, feed_prefix, is_symbol, prefix_of
 from binance_archive_kit.garbage import paused_collection
 from binance_archive_kit.storage.base_store import BaseInventory
 from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
 from binance_archive_kit.storage.bucket_records import BucketRecords
-from binance_archive_kit.storage.inventory import StoredFile, StoredFolder, SymbolTest, any_symbol
+from binance_archive_kit.storage.inventory import (
+    StoredFile,
+    StoredFolder,
+    Symbols,
+    SymbolTest,
+    any_symbol,
+)
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.proven_files import compare_with_proofs
 
 #: No clock may be wrong by more: S3 refuses requests. See `Bucket.list_etags`.
 _SKEW = timedelta(minutes=20)
+#: Symbols up to which the records of each are read by themselves.
+_FEW = 24
 
 
 class BucketInventory(BaseInventory):
@@ -66,12 +74,13 @@ class BucketInventory(BaseInventory):
             return [
                 stored
                 for partition in Partition
-                for stored in self._read(feed_prefix(market, partition, data_type))
+                for prefix in _prefixes(feed_prefix(market, partition, data_type), symbols)
+                for stored in self._read(prefix)
                 if symbols(stored.folder.symbol) and matches(stored.folder)
             ]
 
     def _read(self, prefix: str) -> list[StoredFolder]:
-        """Return the folders of a feed; the same objects as long as the records stay."""
+        """Return the folders below a prefix; the same objects as long as the records stay."""
         state = self._records.state(prefix)
         known, stored = self._stored.get(prefix, (None, []))
         if known != state:
@@ -122,6 +131,13 @@ class BucketInventory(BaseInventory):
 
 def _feed(market: Market, partition: Partition, data_type: DataType) -> str:
     return feed_prefix(market, partition, data_type).removeprefix("data/")
+
+
+def _prefixes(feed: str, symbols: SymbolTest) -> list[str]:
+    """Return what to read of a feed: few symbols by themselves, as records are many."""
+    if isinstance(symbols, Symbols) and len(symbols) <= _FEW:
+        return [f"{feed}{symbol}/" for symbol in sorted(symbols) if is_symbol(symbol)]
+    return [feed]
 
 
 def _folders(rows: Iterable[tuple[object, ...]]) -> Iterator[StoredFolder]:

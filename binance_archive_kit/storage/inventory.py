@@ -228,6 +228,14 @@ class _Relocated:
 SymbolTest = Callable[[str], bool]
 
 
+class Symbols(frozenset[str]):
+    """A few symbols, as a test of symbols: an inventory may look for these alone."""
+
+    def __call__(self, symbol: str) -> bool:
+        """Return whether it is one of them."""
+        return symbol in self
+
+
 def any_symbol(symbol: str) -> bool:
     """Return True: every symbol is needed."""
     return True

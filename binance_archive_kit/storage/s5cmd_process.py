@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import files
 from pathlib import Path
@@ -68,14 +68,15 @@ class Messages:
 
     Attributes
     ----------
-    results : list of dict
-        Objects that were listed, copied or removed.
+    results : list
+        Objects that were listed, copied or removed; each as `convert` returns it.
     errors : list of dict
         Each with ``error``, and usually ``command``.
     """
 
-    def __init__(self) -> None:
-        self.results: list[dict[str, Any]] = []
+    def __init__(self, convert: Callable[[dict[str, Any]], Any]) -> None:
+        self._convert = convert
+        self.results: list[Any] = []
         self.errors: list[dict[str, Any]] = []
         self.last = time.monotonic()
 
@@ -88,7 +89,7 @@ class Messages:
             if "error" in message:
                 self.errors.append(message)
             elif message:
-                self.results.append(message)
+                self.results.append(self._convert(message))
             elif text.strip():
                 self.errors.append({"error": text.strip()[:500]})
 
@@ -98,6 +99,7 @@ def run_commands(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     timeout: float,
+    convert: Callable[[dict[str, Any]], Any] = dict,
 ) -> Messages:
     """Run commands in one process; return its messages.
 
@@ -110,13 +112,15 @@ def run_commands(
     environment : mapping of str to str
     timeout : float
         Seconds without output after which the process is killed.
+    convert : callable, optional
+        Returns what is kept of a result; of very many, less is better.
 
     Raises
     ------
     TimeoutError
         If it was killed.
     """
-    messages = Messages()
+    messages = Messages(convert)
     process = subprocess.Popen(  # noqa: S603 -- quoted words, and no shell
         tied([str(binary()), "--json", *arguments, "run"]),
         stdin=subprocess.PIPE,

@@ -71,7 +71,7 @@ def daily_klines(root: Path, symbols: tuple[str, ...], days: int) -> list[str]:
                 + ",".join(f"{dice.uniform(1, 9e4):.8f}" for _ in range(5))
                 + f",{1672534799999 + 3600000 * hour},{dice.uniform(1, 1e9):.8f},"
                 + f"{dice.randrange(99999)},{dice.random():.8f},{dice.random():.8f},0\n"
-                for hour in range(24)
+                for hour in range(24 * at, 24 * at + 24)
             )
             key = ObjectKey(stream, START + timedelta(days=at))
             write_object(root, key, rows.encode())

@@ -340,7 +340,7 @@ def ask(setting: Setting, store: str, statement: str) -> tuple[pl.DataFrame, flo
     before, path = setting.target.requests(), setting.folder / "rows.parquet"
     command = [sys.executable, "-c", _QUERY, store, statement, str(path)]
     said = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=setting.environment()
+        command, check=True, stdout=subprocess.PIPE, text=True, env=setting.environment()
     )
     return pl.read_parquet(path), float(said.stdout), setting.target.requests() - before
 

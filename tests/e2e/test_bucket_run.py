@@ -46,9 +46,11 @@ from tests.support.bucket import (
     kline_key,
     many_klines,
     sidecar,
+    with_sidecars,
     zipped,
     zips_of,
 )
+from tests.support.candles import HOUR, at, line
 from tests.support.checks import assert_no_downloader, downloaders, reasons_of
 from tests.support.faults import first_of, on_checksum, on_zip
 from tests.support.held import (
@@ -357,6 +359,34 @@ def plain(candles: pl.DataFrame) -> pl.DataFrame:
     return candles.select(symbol, time, *columns).sort("symbol", "open_time")
 
 
+def priced(days: int, price: float) -> Archive:
+    """Make days of hourly candles with rows of one price."""
+    found = {}
+    for key in zips_of(daily_klines("BTCUSDT", days=days)):
+        begin = at(key[-14:-4])
+        found[key] = zipped(key, "".join(line(begin + h * HOUR, HOUR, price) for h in range(24)))
+    return with_sidecars(found)
+
+
+def test_rows_of_files_issued_again_replace_those_before(
+    serve: Serve, into: Ask, bucket: Bucket, store: Path
+) -> None:
+    archive = priced(9, 100.0)
+    server = serve(archive)
+    config = into(server, "BTCUSDT")
+    for changed in ({}, {key: body for key, body in priced(9, 200.0).items() if KEY in key}):
+        archive |= changed
+        opened = []
+        for place in (bucket.url, store):
+            assert collect(config.replace(output_directory=place)).outcome == "complete"
+            rows = binance_archive_kit.scan(place, "spot", "klines").collect()
+            opened.append(plain(rows))
+        assert opened[0].equals(opened[1])
+        prices = opened[0].group_by("open").len().sort("open").rows()
+        assert prices == ([(100.0, 192), (200.0, 24)] if changed else [(100.0, 216)])
+        assert binance_archive_kit.store(bucket.url).frame()["tabled"].to_list() == [9]
+
+
 def test_tables_that_cannot_be_published_are_no_failure(
     demo: str, bucket: Bucket, gate: Gate
 ) -> None:
@@ -541,6 +571,24 @@ def test_a_bucket_that_is_not_there_is_an_error_before_any_download(
     with pytest.raises(StoreError, match="no such bucket"):
         collect(into(server, output_directory="s3://nowhere/prefix"))
     assert fetched(server) == []
+
+
+def test_records_are_written_with_patience(
+    serve: Serve, into: Ask, bucket: Bucket, archive: Archive, gate: Gate
+) -> None:
+    server = serve(archive)
+    failing = 5
+
+    def rule(method: str, path: str) -> int | None:
+        ours = method == "PUT" and "/records/" in path
+        return 503 if ours and gate.count("PUT", "/records/") <= failing else None
+
+    gate.rule = rule
+    assert collect(into(server)).outcome == "complete"
+    assert gate.count("PUT", "/records/") > failing
+    assert sorted(fetched(server)) == sorted(zips_of(archive))
+    gate.rule = None
+    assert_bucket_holds(bucket, zips_of(archive))
 
 
 def test_objects_without_a_recorded_proof_are_failures(

@@ -34,6 +34,7 @@ from binance_archive_kit.tables.bucket_tables import publish_tables
 from tests.support.bucket_stores import prove_all, upload
 from tests.support.s3_gate import Gate
 from tests.support.stores import (
+    Rows,
     assert_same,
     kline,
     naive_rows,
@@ -101,9 +102,10 @@ def test_rows_are_the_same(root: Path, bucket: Bucket, built: str) -> None:
             bak.store(bucket.url).build(data_type=data_type)
         assert set(bak.store(bucket.url).frame()["tabled"]) == {5, 2, 1}
     assert_same_answers(root, bucket.url)
-    assert_same_answers(root, bucket.url, prefer="monthly")
-    assert_same_answers(root, bucket.url, decimals=True)
-    assert_same_answers(root, bucket.url, cache=False)
+    if built == "half":
+        assert_same_answers(root, bucket.url, prefer="monthly")
+        assert_same_answers(root, bucket.url, decimals=True)
+        assert_same_answers(root, bucket.url, cache=False)
 
 
 def one_symbol(root: Path, days: int = 5, rows: int = 24) -> list[ObjectKey]:
@@ -248,6 +250,34 @@ def test_a_month_of_a_symbol_takes_few_requests(
     assert len(gate.requests) <= 20
 
 
+def test_only_the_records_of_a_symbol_are_read(
+    tmp_path: Path, bucket: Bucket, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symbols = ("AUSDT", "BUSDT", "币安人生USDT")
+    for symbol in symbols:
+        for day in DAYS:
+            put(tmp_path, kline(symbol, day))
+        upload(tmp_path, bucket, [str(kline(symbol, day)) for day in DAYS])
+
+    def by_sql(symbol: str) -> Rows:
+        where = f"symbol = '{symbol}' AND date > '2025-01-01'"
+        return view_rows(bak.connect(bucket.url), "spot_klines", where)
+
+    def by_scan(symbol: str) -> Rows:
+        return scan_rows(bak.scan(bucket.url, "spot", "klines", symbols=symbol))
+
+    with Gate(s3_endpoint) as gate:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", gate.url)
+        for symbol in symbols[1:]:
+            for query in (by_sql, by_scan):
+                index = tmp_path / f"{symbol} {query.__name__}"
+                monkeypatch.setenv("XDG_CACHE_HOME", str(index))
+                gate.requests.clear()
+                expected = naive_rows(tmp_path, *(kline(symbol, day) for day in DAYS))
+                assert_same(query(symbol), expected)
+                assert gate.count("GET", ".parquet") == 1
+
+
 # Builds
 
 
@@ -296,6 +326,29 @@ def test_a_build_may_be_killed_and_repeated(
         assert store.last_scan is not None
         assert store.last_scan.cached == start + 4
         assert len(bucket.list(".binance_archive_kit/records/spot/")) == 1
+
+
+def test_a_process_that_builds_may_be_killed(tmp_path: Path, bucket: Bucket) -> None:
+    keys = one_symbol(tmp_path, 21)
+    chance = random.Random(17)
+    for end in (7, 14, 21):
+        upload(tmp_path, bucket, map(str, keys[end - 7 : end]))
+        # With the index that the one before has left.
+        with subprocess.Popen(
+            [sys.executable, "-m", "binance_archive_kit", "build", bucket.url],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.8, 3))
+            process.kill()
+        expected = naive_rows(tmp_path, *keys[:end])
+        assert_same(scan_rows(bak.scan(bucket.url, "spot", "klines")), expected)
+    store = bak.store(bucket.url)
+    store.build()
+    assert_same(scan_rows(bak.scan(store, "spot", "klines")), expected)
+    assert store.last_scan is not None
+    assert store.last_scan.cached == 21
 
 
 def _die_after(patch: pytest.MonkeyPatch, name: str, left: list[int]) -> None:

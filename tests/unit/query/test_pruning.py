@@ -446,3 +446,34 @@ def test_conditions_on_symbols_in_polars_choose_symbols() -> None:
     ):
         pruner = PolarsPruner(predicate, "open_time")
         assert [pruner.symbol_may_match(name) for name in ("AUSDT", "BUSDT")] == expected
+
+
+_SYMBOL = ds.field("symbol")
+
+
+@pytest.mark.parametrize(
+    ("where", "symbols"),
+    [
+        (_SYMBOL == "A", {"A"}),
+        (_SYMBOL.isin(["币安人生USDT", "A"]), {"币安人生USDT", "A"}),
+        ((_SYMBOL == "A") & (ds.field("interval") == "1m") & (ds.field("close") > 5.0), {"A"}),
+        ((_SYMBOL == "A") | (_SYMBOL == "B"), {"A", "B"}),
+        ((_SYMBOL >= "A") & (_SYMBOL <= "A"), {"A"}),
+        ((_SYMBOL == "A") & (_SYMBOL == "B"), set()),
+        ((_SYMBOL == "A") | (ds.field("close") > 5.0), None),
+        (_SYMBOL != "A", None),
+        (~(_SYMBOL == "A"), None),
+        (_SYMBOL > "A", None),
+        (_SYMBOL < "A", None),
+        ((_SYMBOL > "A") & (_SYMBOL < "C"), None),
+        (ds.field("interval") == _SYMBOL, None),
+        (_SYMBOL.cast("string") == "A", None),
+        (ds.field("interval") == "1m", None),
+        # What an expression shows of these is not all.
+        (_SYMBOL.isin([f"S{n}" for n in range(99)]), None),
+        (_SYMBOL == 'a"b', None),
+    ],
+)
+def test_the_symbols_of_a_condition(where: ds.Expression, symbols: set[str] | None) -> None:
+    feed = feed_table(*read_feed("spot", "klines"))
+    assert ArrowPruner(where, feed.arrow, feed.time).symbols == symbols

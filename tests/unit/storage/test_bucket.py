@@ -179,6 +179,35 @@ def test_invalid_endpoints(name: str, bucket: Bucket, monkeypatch: pytest.Monkey
     assert "hunter2" not in str(raised.value)
 
 
+def test_a_profile_has_endpoint_region_and_credentials(
+    bucket: Bucket, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    config, keys = tmp_path / "config", tmp_path / "credentials"
+    config.write_text(f"[profile lab]\nregion = eu-west-1\nendpoint_url = {s3_endpoint}\n")
+    keys.write_text("[lab]\naws_access_key_id = tester\naws_secret_access_key = hunter2\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    access = bucket_access.Access.of_environment()
+    assert (access.endpoint, access.region) == (s3_endpoint, "eu-west-1")
+    assert "hunter2" not in repr(access)
+    bucket.write("a", b"x")
+    assert [found.key for found in bucket.list_etags("")] == ["a"]
+    # Variables come first.
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    access = bucket_access.Access.of_environment()
+    assert (access.endpoint, access.region) == ("http://127.0.0.1:1", "us-west-2")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    assert bucket_access.Access.of_environment().endpoint is None
+    for bad in (b"\xff\xfe", b"nonsense", b"[profile lab]\nregion\n"):
+        config.write_bytes(bad)
+        assert bucket_access.Access.of_environment().endpoint is None
+
+
 def test_the_endpoint_of_the_archive_is_another(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
