@@ -15,7 +15,6 @@ import uuid
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +29,6 @@ from binance_archive_kit.tables.row_reader import OpenFile
 #: another format are ignored and removed.
 FORMAT = 1
 _MANIFEST = "manifest.json"
-
-
-def unique_id() -> str:
-    """Return an id that is never used again, and begins with the time in UTC."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
 
 
 class Part(NamedTuple):
