@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import polars as pl
 
 from binance_archive_kit.archive.enums import DataType
-from binance_archive_kit.collection.chunking import Chunk, make_chunks
-from binance_archive_kit.collection.spool import MOST_WAITING, Load, Spool
+from binance_archive_kit.collection.chunking import MOST_BYTES, Chunk, make_chunks
+from binance_archive_kit.collection.spool import Load, Spool
 from binance_archive_kit.collection.uploads import Arrivals, Uploads
 from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Progress
@@ -100,7 +100,9 @@ class BucketRun:
         unlisted = rows.filter(rows["size"].is_null())["key"].to_list()
         proofs = self._store.records.proofs(keys=unlisted) if unlisted else {}
         for row, key, size in rows.iter_rows():
-            self._keep(row, key, proofs[key].stamp.size if size is None else size)
+            if size is None:  # 0 if it was removed since the plan was made
+                size = proofs[key].stamp.size if key in proofs else 0
+            self._keep(row, key, size)
 
     async def _transfer(self, chunks: Sequence[Chunk]) -> None:
         count, known = sum(chunk.count for chunk in chunks), self._plan.download_bytes is not None
@@ -120,7 +122,8 @@ class BucketRun:
         fetched = self._plan.rows_to_fetch()
         events = [kind.value for kind in DataType if kind.has_events]
         waiting = fetched.filter(~fetched["data_type"].cast(pl.String).is_in(events))["size"].sum()
-        need = sum(sizes[:2]) + min(int(waiting), 2 * MOST_WAITING)
+        # With little room, fewer files wait than could.
+        need = sum(sizes[:2]) + min(int(waiting), MOST_BYTES)
         free = Spool(folder).store.free_bytes()
         if need > free:
             raise DiskSpaceError(

@@ -17,8 +17,8 @@ MOST_BYTES = 64 << 20
 #: Objects of a chunk, by the number of downloads at the same time.
 _PER_WORKER = 4
 #: Chunks that a plan has at least, so that downloads and uploads overlap, and the objects from
-#: which on a chunk is worth its processes.
-_FEWEST_CHUNKS, _FEWEST_OBJECTS = 4, 128
+#: which on a chunk is worth its three processes, which take a tenth of a second of a core.
+_FEWEST_CHUNKS, _FEWEST_OBJECTS = 2, 128
 #: Bytes of an object whose size is not listed: of single events, and of others.
 _LARGE, _SMALL = 16 << 20, 64 << 10
 _EVENTS = [kind.value for kind in DataType if kind.has_events]

@@ -39,7 +39,8 @@ from binance_archive_kit.storage.places import store_at
 
 #: Times that a shard is run whose worker died or whose result was lost.
 _TRIES = 3
-#: Shards without a result, one after another, after which the others are not tried.
+#: Shards without a result, one after another, after which the others are not tried; more if more
+#: are submitted at once.
 _IN_A_ROW = 20
 #: Different warnings of workers that are shown.
 _MOST_WARNINGS = 20
@@ -141,6 +142,7 @@ class Spread:
         self._queue: asyncio.Queue[Future[Any]] = asyncio.Queue()
         self._running: dict[Future[Any], _Try] = {}
         self._again: deque[_Try] = deque()
+        self._window = Window(self.options.executor)
         self._in_a_row = 0
 
     async def run(self) -> CollectionResult:
@@ -155,11 +157,10 @@ class Spread:
         total = sum(1 for _ in self.division.shards())
         self.progress.begin("collecting", total, unit="shards")
         todo = (_Try(*each) for each in enumerate(self.division.shards(), 1))
-        window = Window(self.options.executor)
         problem = None
         try:
             while problem is None:
-                while len(self._running) < window.size():
+                while len(self._running) < self._window.size():
                     following = self._again.popleft() if self._again else next(todo, None)
                     if following is None:
                         break
@@ -226,8 +227,9 @@ class Spread:
             outcome = ShardOutcome(problem=problem)
         self._add(each, outcome)
         self._in_a_row = self._in_a_row + 1 if outcome.problem is not None else 0
-        if self._in_a_row >= _IN_A_ROW:
-            return f"{_IN_A_ROW} shards in a row have no result, the last one: {outcome.problem}"
+        if self._in_a_row >= max(_IN_A_ROW, self._window.size()):
+            count = f"{self._in_a_row:,} shards in a row"
+            return f"{count} have no result, the last one: {outcome.problem}"
         return None
 
     def _add_finished(self) -> None:

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 #: Rows of one Parquet file, and most rows in memory in all.
 PART = 100_000
+#: Frames in memory, each of which takes 20 KB however few its rows are.
+_MOST_FRAMES = 100
 
 
 class DetailFiles(Protocol):
@@ -132,6 +134,8 @@ class StoredRows:
         """Add rows."""
         if frame.height:
             self._frames.append(frame)
+            if len(self._frames) > _MOST_FRAMES:
+                self._frames = [pl.concat(self._frames, rechunk=True)]
             self._held += frame.height
             self.counts += count_values(frame[self.column])
 

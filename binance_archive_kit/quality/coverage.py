@@ -7,6 +7,7 @@ from pathlib import Path
 
 from binance_archive_kit.archive.matrix import load_matrix
 from binance_archive_kit.errors import field_error
+from binance_archive_kit.paths import find_path
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.date_range import read_day
 from binance_archive_kit.planning.plan import Plan
@@ -76,7 +77,7 @@ def coverage(
         raise field_error("start", f"{start} is after end: {end}")
     if isinstance(source, str | Path):
         place = read_place("source", source)
-        is_file = isinstance(place, Path) and place.is_file()
+        is_file = isinstance(place, Path) and find_path("source", place).is_file()
         source = CollectionConfig.from_json(place) if is_file else place
     if isinstance(source, CollectionConfig):
         folder = str(source.output_directory)

@@ -30,8 +30,9 @@ from filelock import FileLock, Timeout
 from binance_archive_kit.errors import StoreError
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.layout import PRIVATE
+from binance_archive_kit.storage.record_objects import new_id
 from binance_archive_kit.tables.bucket_file import BucketFile
-from binance_archive_kit.tables.manifest import FORMAT, FeedFolder, Manifest, Part, unique_id
+from binance_archive_kit.tables.manifest import FORMAT, FeedFolder, Manifest, Part
 from binance_archive_kit.tables.row_reader import OpenFile, UnreadableFile, reading
 
 #: Where the tables of all feeds lie.
@@ -130,11 +131,13 @@ class BucketFolder(FeedFolder):
         key, size, crc = f"{self._prefix}{kept.name}", part.entries_size, part.entries_crc
         with suppress(UnreadableFile):
             return OpenFile(kept, size, crc)
-        if size > _KEPT:
-            return BucketFile(self._bucket, key, size, crc)
-        with reading(self._bucket.uri(key)):
-            write_whole(kept, self._bucket.read(key))
-        return OpenFile(kept, size, crc)
+        if size <= _KEPT:
+            with reading(self._bucket.uri(key)):
+                data = self._bucket.read(key)
+            with suppress(OSError):
+                write_whole(kept, data)
+                return OpenFile(kept, size, crc)
+        return BucketFile(self._bucket, key, size, crc)
 
     def stamp(self) -> object:
         """Return what changes with each commit; lists the commits every few seconds at most."""
@@ -146,12 +149,7 @@ class BucketFolder(FeedFolder):
 
     def load(self) -> Manifest:
         """Return the parts that are listed."""
-        self.stamp()
-        commits = self._own().values()
-        added = {part.name: part for commit in commits for part in commit.added}
-        for name in _replaced(commits):
-            added.pop(name, None)
-        parts = sorted(added.values(), key=lambda part: (_time_of(part.name), part.name))
+        parts = _listed(self._own().values())
         return Manifest(len(self._commits), self._meaning, tuple(parts))
 
     @property
@@ -162,6 +160,7 @@ class BucketFolder(FeedFolder):
 
     def _own(self) -> dict[str, Commit]:
         """Return the commits of this format and meaning, by their names."""
+        self.stamp()
         return {
             name: commit
             for name, commit in self._commits.items()
@@ -184,7 +183,8 @@ class BucketFolder(FeedFolder):
                     if commit.format:
                         return commit
                 data = self._bucket.read(key)
-                write_whole(path, data)
+                with suppress(OSError):
+                    write_whole(path, data)
                 return Commit.from_json(data)
 
             # A commit that was joined with others meanwhile is gone: list them again.
@@ -252,7 +252,8 @@ class BucketFolder(FeedFolder):
 
     def _remove_old(self) -> None:
         """Remove what was replaced, or not committed, a day ago; drop parts that are gone."""
-        listed, own = {part.name: part for part in self.load().parts}, self._own()
+        own = self._own()
+        listed = {part.name: part for part in _listed(own.values())}
         replaced, until = _replaced(own.values()), _text(datetime.now(UTC) - _GRACE)
         sizes = {
             each.key.removeprefix(self._prefix): each.size
@@ -278,14 +279,14 @@ class BucketFolder(FeedFolder):
     def _join(self) -> None:
         """Write one commit instead of several."""
         self._listed_at = -_FRESH
-        parts, own = self.load().parts, self._own()
+        own = self._own()
         if len(own) < 2:
             return
         # Until their files are removed, and no other builder may list them again.
         until = _text(datetime.now(UTC) - 2 * _GRACE)
         replaced = {name: at for name, at in _replaced(own.values()).items() if at >= until}
-        commit = Commit(FORMAT, self._meaning, [*parts], replaced)
-        self._bucket.write(self._commit_key(unique_id()), commit.to_json())
+        commit = Commit(FORMAT, self._meaning, _listed(own.values()), replaced)
+        self._bucket.write(self._commit_key(new_id()), commit.to_json())
         self._bucket.remove([self._commit_key(name) for name in own])
         self._listed_at = -_FRESH
 
@@ -324,7 +325,7 @@ def publish(
     if errors:
         raise StoreError(next(iter(errors.values())))
     commit = Commit(FORMAT, meaning, [*added], dict.fromkeys(replaced, _text(datetime.now(UTC))))
-    bucket.write(f"{prefix}{_COMMITS}{unique_id()}.json", commit.to_json())
+    bucket.write(f"{prefix}{_COMMITS}{new_id()}.json", commit.to_json())
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -336,6 +337,14 @@ def write_whole(path: Path, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _listed(commits: Collection[Commit]) -> list[Part]:
+    """Return the parts that were added and not replaced, the oldest first."""
+    added = {part.name: part for commit in commits for part in commit.added}
+    for name in _replaced(commits):
+        added.pop(name, None)
+    return sorted(added.values(), key=lambda part: (_time_of(part.name), part.name))
 
 
 def _replaced(commits: Iterable[Commit]) -> dict[str, str]:

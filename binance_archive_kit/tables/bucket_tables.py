@@ -12,8 +12,9 @@ from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.proof import Stamp
+from binance_archive_kit.storage.record_objects import new_id
 from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder, publish
-from binance_archive_kit.tables.manifest import FeedFolder, Part, meaning_of, unique_id
+from binance_archive_kit.tables.manifest import FeedFolder, Part, meaning_of
 from binance_archive_kit.tables.part_writer import write_entries
 from binance_archive_kit.tables.row_reader import footer_crc
 from binance_archive_kit.tables.snapshot import STORED_SCHEMA
@@ -139,7 +140,7 @@ def _published(folder: FeedFolder, part: Part, stamps: Mapping[str, Stamp]) -> P
         .join(new, on="path", how="inner", maintain_order="left")
         .select(STORED_SCHEMA.names())
     )
-    name = f"{part.period or 'all'}-{unique_id()}"
+    name = f"{part.period or 'all'}-{new_id()}"
     path = folder.entries(name)
     write_entries(path, entries)
     return part._replace(
@@ -147,4 +148,6 @@ def _published(folder: FeedFolder, part: Part, stamps: Mapping[str, Stamp]) -> P
         files=entries.height,
         entries_size=path.stat().st_size,
         entries_crc=footer_crc(path),
+        first_symbol=min(entries["symbol"].to_list()),
+        last_symbol=max(entries["symbol"].to_list()),
     )

@@ -15,7 +15,6 @@ import uuid
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,11 +29,6 @@ from binance_archive_kit.tables.row_reader import OpenFile
 #: another format are ignored and removed.
 FORMAT = 1
 _MANIFEST = "manifest.json"
-
-
-def unique_id() -> str:
-    """Return an id that is never used again, and begins with the time in UTC."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
 
 
 class Part(NamedTuple):
@@ -53,6 +47,8 @@ class Part(NamedTuple):
         Bytes of the rows, and the CRC-32 of the Parquet footer; pages have their own.
     entries_size, entries_crc : int
         The same of the entries.
+    first_symbol, last_symbol : str
+        Between these, both inclusive, are its symbols; empty if that is not known.
     """
 
     name: str
@@ -65,6 +61,13 @@ class Part(NamedTuple):
     data_crc: int
     entries_size: int
     entries_crc: int
+    first_symbol: str = ""
+    last_symbol: str = ""
+
+    def may_have(self, symbols: Collection[str]) -> bool:
+        """Return whether it may have files of some symbols."""
+        first, last = self.first_symbol, self.last_symbol
+        return not last or any(first <= symbol <= last for symbol in symbols)
 
     @property
     def bytes(self) -> int:

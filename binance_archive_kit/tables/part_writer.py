@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
-from binance_archive_kit.tables.manifest import FeedFolder, Part, unique_id
+from binance_archive_kit.storage.record_objects import new_id
+from binance_archive_kit.tables.manifest import FeedFolder, Part
 from binance_archive_kit.tables.parquet_writer import ParquetWriter, RowGroups
 from binance_archive_kit.tables.row_reader import footer_crc
 from binance_archive_kit.tables.snapshot import STORED_SCHEMA
@@ -48,7 +49,7 @@ class PartWriter:
     ) -> None:
         self._digests = digests
         self.rows = 0
-        self._name = f"{period or 'all'}-{unique_id()}"
+        self._name = f"{period or 'all'}-{new_id()}"
         self._folder = folder
         self._period = period
         self._time = feed.time
@@ -127,6 +128,7 @@ class PartWriter:
         entries = pl.DataFrame(self._entries, schema=STORED_SCHEMA, orient="row")
         data, path = self._folder.data(self._name), self._folder.entries(self._name)
         write_entries(path, entries)
+        symbols = entries["symbol"].unique().to_list() or [""]
         return Part(
             self._name,
             self._period,
@@ -138,6 +140,8 @@ class PartWriter:
             footer_crc(data),
             path.stat().st_size,
             footer_crc(path),
+            min(symbols),
+            max(symbols),
         )
 
     def remove(self) -> None:

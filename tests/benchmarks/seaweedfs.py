@@ -104,6 +104,7 @@ def destination(home: Path, folder: Path) -> Iterator[Destination]:
     command += ["-ip.bind=127.0.0.1", f"-dir={folder / 'objects'}", "-volume.max=10"]
     command += [f"-s3.config={folder / 's3.json'}", "-master.telemetry=false"]
     command += ["-master.volumeSizeLimitMB=512", f"-filer.saveToFilerLimit={_INLINE}"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += [f"-{name}={port}" for name, port in ports.items()]
     with (
         (folder / "log").open("w") as log,

@@ -73,6 +73,7 @@ SOON = 20.0
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test a local index of its own, small chunks, and little patience."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(chunking, "_FEWEST_CHUNKS", 4)
     monkeypatch.setattr(chunking, "_FEWEST_OBJECTS", 8)
     monkeypatch.setattr(uploads, "_PAUSES", (0.01, 0.01))
     return tmp_path / "cache"
@@ -660,7 +661,7 @@ from binance_archive_kit.collection.collect import collect
 from binance_archive_kit.planning.config import CollectionConfig
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-chunking._FEWEST_OBJECTS = 32
+chunking._FEWEST_CHUNKS, chunking._FEWEST_OBJECTS = 4, 32
 collect(CollectionConfig.from_json(sys.argv[1]))
 """
 

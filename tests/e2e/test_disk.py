@@ -144,6 +144,7 @@ def test_a_disk_that_fills_on_the_way_to_object_storage_leaves_nothing_partial(
     serve: Serve, ask: Ask, disk: Path, s3_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+    monkeypatch.setattr(chunking, "_FEWEST_CHUNKS", 4)
     monkeypatch.setattr(chunking, "_FEWEST_OBJECTS", 8)
     rows = {"AUSDT": 24, "BUSDT": 30_000, "CUSDT": 24}
     archive = {

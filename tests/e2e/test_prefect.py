@@ -61,16 +61,26 @@ def begun(served: Served) -> None:
 
 _RUN = """
 import prefect
+from prefect.task_runners import ThreadPoolTaskRunner
 from binance_archive_kit.workflow import MetricsCollector, archive_collection_flow
 
+submitted = []
+
+class Runner(ThreadPoolTaskRunner):
+    def submit(self, task, *arguments, **options):
+        submitted.append(task.name)
+        return super().submit(task, *arguments, **options)
+
 metrics = MetricsCollector()
+flow = archive_collection_flow.with_options(task_runner=Runner(max_workers=2))
 with prefect.tags("shown"):
-    result = asyncio.run(archive_collection_flow(config, metrics))
+    result = asyncio.run(flow(config, metrics))
 print(json.dumps({
     "stats": result["collection_stats"],
     "outcome": result["outcome"],
     "files": list(result["output_files"]),
     "events": metrics.events,
+    "submitted": submitted,
 }))
 """
 
@@ -87,6 +97,7 @@ def test_the_api_shows_the_run_and_its_steps(
         said = json.loads(script(_RUN, config_for(server, tmp_path), **prefect_env))
     assert said["outcome"] == "complete"
     assert said["stats"]["successful_tasks"] == 5
+    assert said["submitted"] == ["collect"] * 3
     assert_holds(tmp_path / "store", zips_of(BUCKET))
 
     [run] = ask(

@@ -319,6 +319,19 @@ def test_a_storage_places_the_files_of_all_workers(
     assert all("mine" in path for path in result.output_files)
 
 
+def test_warnings_of_workers_are_shown_once_at_the_users_line(
+    serve: Serve, ask: Ask, store: Path, processes: Executor
+) -> None:
+    """A worker finds the records damaged, and makes new ones."""
+    (store / ".binance_archive_kit").mkdir(parents=True)
+    (store / ".binance_archive_kit" / "proofs.sqlite").write_bytes(b"damaged" * 1_000)
+    config = ask(serve(daily_klines("BTCUSDT")))
+    with pytest.warns(bak.ArchiveKitWarning, match="is damaged") as caught:
+        result = bak.collect(config, executor=processes, shard_objects=1)
+    assert result.outcome == "complete"
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -40,7 +40,7 @@ def test_a_shard_of_which_everything_failed_has_failed() -> None:
     assert not ShardOutcome.of(result_of(plan=plan_of(0))).is_failed
 
 
-@pytest.mark.parametrize("driver", [this_process(), "another one"])
+@pytest.mark.parametrize("driver", [this_process(), "another one"], ids=["this", "another"])
 def test_an_error_of_the_package_is_part_of_the_outcome(driver: str) -> None:
     broken = CONFIG.replace(matrix_path="nowhere.json").to_json()
     outcome = run_shard(replace(TASK, config=broken, driver=driver))
