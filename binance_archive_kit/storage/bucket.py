@@ -197,7 +197,7 @@ class Bucket:
             etag = str(message["etag"]).strip('"')
             return BucketObject(message["key"][start:], message.get("size", 0), etag)
 
-        lines = (f"ls {shlex.quote(self.uri(prefix) + '*')}" for prefix in prefixes)
+        lines = [f"ls {shlex.quote(self._checked(self.uri(prefix)) + '*')}" for prefix in prefixes]
         messages = self._run(lines, _TIMEOUT, convert)
         for error in messages.errors:
             if error["error"] != _EMPTY:
