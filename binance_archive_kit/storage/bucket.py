@@ -307,6 +307,8 @@ class Bucket:
             If one of them cannot be removed.
         """
         uris = [shlex.quote(self._checked(self.uri(key))) for key in keys]
+        if not uris:
+            return
         starts = range(0, len(uris), _REMOVED)
         lines = (f"rm --raw {' '.join(uris[at : at + _REMOVED])}" for at in starts)
         for error in self._run(lines, _TIMEOUT).errors:
