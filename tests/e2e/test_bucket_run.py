@@ -214,6 +214,18 @@ def test_a_plan_can_be_made_before(
     assert_bucket_holds(bucket, zips_of(archive))
 
 
+def test_a_proof_may_go_after_the_plan(
+    serve: Serve, into: Ask, bucket: Bucket, archive: Archive
+) -> None:
+    server = serve(archive)
+    collect(into(server))
+    planned = plan(into(server, listing=False))
+    BucketStore(bucket).records.forget([KEY])
+    # A plan is executed as it stands; the next one fetches the object again.
+    assert collect(planned).collection_stats["skipped_tasks"] == 27
+    assert plan(into(server)).count("download") == 1
+
+
 @pytest.mark.parametrize(
     "options",
     [
