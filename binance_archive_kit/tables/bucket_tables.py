@@ -148,4 +148,6 @@ def _published(folder: FeedFolder, part: Part, stamps: Mapping[str, Stamp]) -> P
         files=entries.height,
         entries_size=path.stat().st_size,
         entries_crc=footer_crc(path),
+        first_symbol=min(entries["symbol"].to_list()),
+        last_symbol=max(entries["symbol"].to_list()),
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, StoreError
@@ -256,6 +257,46 @@ def test_records_that_are_merged_while_they_are_read(
     assert len(records_of(bucket)) == 1
 
 
+def absent(symbol: str, day: int) -> Absence:
+    on = date(2025, 7, day)
+    names = Market.SPOT, DataType.KLINES, Reason.ABSENT, "it is not there", on, on
+    return Absence(*names, key=key_of(symbol, day))
+
+
+def test_absences_cost_a_request_only_when_they_are_new(bucket: Bucket) -> None:
+    """And others read only those of their own symbols."""
+    fill(bucket, [key_of(symbol, 1) for symbol in SYMBOLS])
+    before = set(records_of(bucket))
+    for symbol in SYMBOLS:
+        for _ in range(2):
+            records = BucketStore(bucket).records
+            records.proofs(PREFIX.format(symbol))
+            records.record_missing([absent(symbol, 9)], [key_of(symbol, 1)])
+    assert len(records_of(bucket)) == len(before) + 3
+    assert bucket.list(RUNS) == []
+    shutil.rmtree(BucketStore(bucket).private)
+    store = BucketStore(bucket)
+    [(key, found)] = store.records.missing(PREFIX.format("BUSDT")).items()
+    assert (key, found.reason) == (key_of("BUSDT", 9), Reason.ABSENT)
+    assert store.records._database.rows("missing", ["key"]) == [(key,)]
+    prefix = "data/spot/daily/klines/"
+    assert len(store.records.missing(prefix)) == 3
+    # Published after all: found by another run, which has no newer proof.
+    store.records.record_missing([], [key])
+    for _ in range(2):
+        assert len(BucketStore(bucket).records.missing(prefix)) == 2
+        store.records.compact()
+        shutil.rmtree(store.private)
+    assert len(records_of(bucket)) == 1
+    assert len(proven(bucket)) == 3
+    # A proof and an absence of one file are kept apart, as in a folder.
+    fill(bucket, [key_of("AUSDT", 9)])
+    store.records.forget([key_of("AUSDT", 9)])
+    store.records.compact()
+    assert len(BucketStore(bucket).records.missing(prefix)) == 2
+    assert len(proven(bucket)) == 3
+
+
 def test_documents_of_runs(bucket: Bucket) -> None:
     fill(bucket, KEYS[:1])
     one, two = BucketStore(bucket).records, BucketStore(bucket).records
@@ -276,7 +317,7 @@ def test_documents_of_runs(bucket: Bucket) -> None:
         [b"", b"[]", b"{", b'{"version": 1, "selected": {"a": 5}}', b'{"missing": {}}', b"[" * 9999]
     ):
         bucket.write(f"{RUNS}20990101T000000000000-0000000{number}.json", bad)
-    with pytest.warns(ArchiveKitWarning, match="is damaged .* Lost: objects that the archive"):
+    with pytest.warns(ArchiveKitWarning, match="is damaged .* Lost: which symbols patterns"):
         assert one.selections() == {"*": ["A", "B"]}
     bucket.write(f"{RUNS}20990101T000000000000-aaaaaaaa.json", b'{"version": 2, "x": 1}')
     with pytest.raises(StoreError, match="newer version"):

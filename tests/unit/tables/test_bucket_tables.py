@@ -99,6 +99,29 @@ def test_builders_of_several_machines_add_up(machine: Make, bucket: Bucket) -> N
     same(rows_by_file(machine(), files), files.expected())
 
 
+def test_the_entries_of_a_symbol_are_of_few_parts(
+    machine: Make, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BucketFolder, "merges_all", False)
+    files = Files()
+    symbols = [f"{letter}USDT" for letter in "ABCDEF"] + ["币安人生USDT"]
+    for symbol in symbols:
+        files.fill([symbol], DAYS[:2])
+        files.build(machine())
+    reader = machine()
+    opened: list[str] = []
+    real = Bucket.open
+    monkeypatch.setattr(
+        Bucket, "open", lambda self, key: real(self, key) if opened.append(key) is None else None
+    )
+    for symbol in ("DUSDT", "币安人生USDT"):
+        reader.snapshot(FEED)
+        opened.clear()
+        assert reader.snapshot(FEED).entries({symbol})["symbol"].to_list() == [symbol] * 2
+        assert len([key for key in opened if "entries" in key]) == 1
+    assert reader.snapshot(FEED).entries().height == 14
+
+
 def test_a_build_merges_small_parts_and_later_removes_them(
     machine: Make, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
