@@ -95,7 +95,7 @@ class BucketRecords(Records):
 
     def proven_keys(self) -> set[str]:
         """Return the keys of all objects that have a proof."""
-        self.sync()
+        self._sync_needed(["data/"])
         return super().proven_keys()
 
     @contextmanager
@@ -190,12 +190,6 @@ class BucketRecords(Records):
         return len(fetched)
 
     # The index
-
-    def sync(self, *, fresh: bool = False) -> None:
-        """Fetch all records that are not in the index yet; `fresh`: list them in any case."""
-        if fresh:
-            self._listings.clear()
-        self._sync_needed(["data/"])
 
     def state(self, prefix: str) -> frozenset[str]:
         """Return what identifies the records below a prefix; it changes when they do."""
