@@ -305,9 +305,9 @@ class _Stage:
         self._task = asyncio.create_task(work())
 
     async def wait(self) -> None:
-        """Wait for the work; raise its error."""
+        """Wait for the work; raise its error. Cancelling the caller does not cancel the work."""
         if self._task is not None:
-            await self._task
+            await asyncio.shield(self._task)
             self._task = None
 
     async def end(self) -> None:

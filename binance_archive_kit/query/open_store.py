@@ -1,7 +1,7 @@
 """Open a store: `store` shows its contents, `connect` gives SQL, `scan` a lazy frame.
 
 All three read the zips in place, from a folder that `collect` filled or that any other tool
-filled in the bucket's layout. Times are UTC, in microseconds.
+filled in the bucket's layout, or from object storage. Times are UTC, in microseconds.
 """
 
 from __future__ import annotations

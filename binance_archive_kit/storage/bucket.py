@@ -197,7 +197,7 @@ class Bucket:
             etag = str(message["etag"]).strip('"')
             return BucketObject(message["key"][start:], message.get("size", 0), etag)
 
-        lines = (f"ls {shlex.quote(self.uri(prefix) + '*')}" for prefix in prefixes)
+        lines = [f"ls {shlex.quote(self._checked(self.uri(prefix)) + '*')}" for prefix in prefixes]
         messages = self._run(lines, _TIMEOUT, convert)
         for error in messages.errors:
             if error["error"] != _EMPTY:
@@ -307,6 +307,8 @@ class Bucket:
             If one of them cannot be removed.
         """
         uris = [shlex.quote(self._checked(self.uri(key))) for key in keys]
+        if not uris:
+            return
         starts = range(0, len(uris), _REMOVED)
         lines = (f"rm --raw {' '.join(uris[at : at + _REMOVED])}" for at in starts)
         for error in self._run(lines, _TIMEOUT).errors:

@@ -17,26 +17,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from binance_archive_kit.archive.absence import Absence, Reason
-from binance_archive_kit.archive.keys import Span, Stream, key_range
+from binance_archive_kit.archive.absence import Absence
+from binance_archive_kit.archive.keys import Span, Stream, key_range, prefix_of
 from binance_archive_kit.errors import StoreError
 from binance_archive_kit.storage.bucket import Bucket
-from binance_archive_kit.storage.databases import (
-    COUNT,
-    DIGEST,
-    INTEGER,
-    JSON,
-    MAYBE_TEXT,
-    TEXT,
-    Database,
-    Row,
-    Table,
-)
+from binance_archive_kit.storage.databases import Database, Row
 from binance_archive_kit.storage.proof import Proof, ProvenBy
+from binance_archive_kit.storage.record_index import TABLES, VERSION, add_records, forget_feed
 from binance_archive_kit.storage.record_objects import (
     RECORDS,
     SCHEMA,
@@ -45,6 +36,7 @@ from binance_archive_kit.storage.record_objects import (
     encode,
     feed_of,
     forgotten_table,
+    missing_table,
     name_of,
     newest,
     table_of,
@@ -66,42 +58,7 @@ _THREADS = 16
 _LARGE, _MERGED = 16 << 20, 64 << 20
 #: Times to list again if an object disappears before it is fetched: it was merged.
 _TRIES = 5
-#: A change of the index that cannot read the index of an earlier version.
-_VERSION = 1
-_TABLES = {
-    "proofs": Table(
-        {
-            "key": TEXT,
-            "size": COUNT,
-            "mtime": INTEGER,
-            "ctime": INTEGER,
-            "inode": INTEGER,
-            "sha256": DIGEST,
-            "etag": MAYBE_TEXT,
-            "proven_by": TEXT,
-            "proven_at": TEXT,
-            "recorded_at": INTEGER,
-        }
-    ),
-    "forgotten": Table({"key": TEXT, "recorded_at": INTEGER}),
-    "objects": Table({"name": TEXT, "replaces": JSON}),
-    "runs": Table({"name": TEXT, "document": JSON}),
-}
-_INSERT = """
-INSERT INTO proofs (key, size, mtime, ctime, inode, sha256, etag, proven_by, proven_at, recorded_at)
-SELECT ?1, ?2, 0, 0, ?3, ?4, ?5, ?6, ?7, ?8
-WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE key = ?1 AND recorded_at >= ?8)
-ON CONFLICT (key) DO UPDATE SET size = excluded.size, inode = excluded.inode,
- sha256 = excluded.sha256, etag = excluded.etag, proven_by = excluded.proven_by,
- proven_at = excluded.proven_at, recorded_at = excluded.recorded_at
-WHERE excluded.recorded_at >= proofs.recorded_at"""
-_DELETE = "DELETE FROM proofs WHERE key = ?1 AND recorded_at <= ?2"
-_FORGET = """
-INSERT INTO forgotten VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET
- recorded_at = max(recorded_at, excluded.recorded_at)"""
-#: Rows that are written to the index at once.
-_BATCH = 100_000
-
+T = TypeVar("T")
 #: Names of objects, and their records with the names that they replace; None if damaged.
 _Fetched = dict[str, tuple[pa.Table, list[str]] | None]
 
@@ -120,12 +77,14 @@ class BucketRecords(Records):
         self.root = bucket.url
         self.path = folder / "proofs.sqlite"
         self._bucket = bucket
-        self._database = Database(self.path, _TABLES, version=_VERSION)
+        self._database = Database(self.path, TABLES, version=VERSION)
         #: Folders of records: when they were listed, and the names of their objects.
         self._listings: dict[str, tuple[float, set[str]]] = {}
         self._reader = RecordReader(bucket)
         self._runs = RunDocuments(bucket, self._database, self._reader)
         self._syncing = threading.RLock()
+        #: How often this object has written to the index.
+        self._changes = 0
 
     # Proofs
 
@@ -134,13 +93,12 @@ class BucketRecords(Records):
     ) -> list[Row]:
         """Return key, stamp and further columns of the proofs below some prefixes, or of `keys`."""
         prefixes, keys = list(prefixes), list(keys)
-        self._sync_needed([*prefixes, *keys])
-        return super().proof_rows(prefixes, *columns, keys=keys)
+        read = super().proof_rows
+        return self._read([*prefixes, *keys], lambda: read(prefixes, *columns, keys=keys))
 
     def proven_keys(self) -> set[str]:
         """Return the keys of all objects that have a proof."""
-        self.sync()
-        return super().proven_keys()
+        return self._read(["data/"], super().proven_keys)
 
     @contextmanager
     def recorder(self) -> Iterator[Callable[[Sequence[Proof]], None]]:
@@ -153,11 +111,9 @@ class BucketRecords(Records):
         lock = threading.Lock()
 
         def record(proofs: Sequence[Proof]) -> None:
-            by_feed = defaultdict(list)
-            for proof in proofs:
-                by_feed[feed_of(proof.key)[0]].append(proof)
-            for feed, group in by_feed.items():
-                name = self._write(table_of(group, time.time_ns()))
+            by_key = {proof.key: proof for proof in proofs}
+            for feed, keys in _by_feed(by_key).items():
+                name = self._write(table_of([by_key[key] for key in keys], time.time_ns()))
                 with lock:
                     written[feed].append(name)
 
@@ -183,10 +139,7 @@ class BucketRecords(Records):
 
     def forget(self, keys: Iterable[str]) -> None:
         """Delete the proofs of objects, so that these are fetched again."""
-        by_feed = defaultdict(list)
-        for key in keys:
-            by_feed[feed_of(key)[0]].append(key)
-        for group in by_feed.values():
+        for group in _by_feed(keys).values():
             self._write(forgotten_table(group, time.time_ns()))
 
     def _write(self, table: pa.Table, replaces: Sequence[str] = ()) -> str:
@@ -204,24 +157,15 @@ class BucketRecords(Records):
 
         May be called while others write, and again after it was killed.
         """
-        replaced = 0
         small: dict[str, list[tuple[str, int]]] = defaultdict(list)
-        all_small: dict[str, bool] = defaultdict(lambda: True)
         for found in self._bucket.list(RECORDS):
             name = RecordName.parse(found.key.removeprefix(RECORDS))
-            if name is None:
-                continue
-            if found.size < _LARGE:
+            if name is not None and found.size < _LARGE:
                 small[name.feed].append((str(name), found.size))
-            else:
-                all_small[name.feed] = False
-        for feed, objects in small.items():
-            groups = _cut(sorted(objects))
-            for names in groups:
-                replaced += self._merge(names, final=all_small[feed] and len(groups) == 1)
-        return replaced + self._runs.compact()
+        groups = (names for objects in small.values() for names in _cut(sorted(objects)))
+        return sum(map(self._merge, groups)) + self._runs.compact()
 
-    def _merge(self, names: Sequence[str], *, final: bool = False) -> int:
+    def _merge(self, names: Sequence[str]) -> int:
         """Merge objects of records; return the number of objects that were replaced."""
         if len(names) < 2:
             return 0
@@ -232,19 +176,25 @@ class BucketRecords(Records):
         fetched = {name: each for name, each in found.items() if each is not None}
         if len(fetched) < 2:
             return 0
-        table = newest((table for table, _ in fetched.values()), final=final)
-        if len(table):
-            self._write(table, list(fetched))
+        self._write(newest(table for table, _ in fetched.values()), list(fetched))
         self._bucket.remove(f"{RECORDS}{name}" for name in fetched)
         return len(fetched)
 
     # The index
 
-    def sync(self, *, fresh: bool = False) -> None:
-        """Fetch all records that are not in the index yet; `fresh`: list them in any case."""
-        if fresh:
-            self._listings.clear()
-        self._sync_needed(["data/"])
+    def _read(self, prefixes: Sequence[str], read: Callable[[], T]) -> T:
+        """Read from the index what it has of some prefixes, once it has all of it.
+
+        Reads again if it was deleted, or found to be damaged, meanwhile.
+        """
+        for _ in range(_TRIES):
+            self._sync_needed(prefixes)
+            before = self._changes
+            found = read()
+            self._sync_needed(prefixes)
+            if self._changes == before:
+                break
+        return found
 
     def state(self, prefix: str) -> frozenset[str]:
         """Return what identifies the records below a prefix; it changes when they do."""
@@ -276,6 +226,7 @@ class BucketRecords(Records):
                 self._sync_feed(feed, symbols)
 
     def _sync_feed(self, feed: str, symbols: set[str] | None) -> None:
+        fresh = False
         for _ in range(_TRIES):
             seen = {name: json.loads(replaces) for name, replaces in self._seen(feed)}
             listed = self._list(feed)
@@ -293,8 +244,21 @@ class BucketRecords(Records):
             if gone <= replaced:
                 self._apply(fetched, gone)
                 return
+            if not fresh:
+                # Another process may have added objects since they were listed.
+                self._listings.clear()
+                fresh = True
+                continue
             # What was deleted may be that of some rows: read the others again.
-            self._forget_feeds({each.feed for each in map(RecordName.parse, gone) if each})
+            feeds = {each.feed for each in map(RecordName.parse, gone) if each}
+            again = [name for name in seen.keys() & listed if name.startswith(tuple(feeds))]
+            try:
+                fetched |= self._fetch(again)
+            except FileNotFoundError:
+                self._listings.clear()
+                continue
+            self._apply(fetched, gone, feeds)
+            return
         raise StoreError(
             f"{self._bucket.url}: its records change faster than they can be read; try again"
         )
@@ -333,69 +297,63 @@ class BucketRecords(Records):
         with ThreadPoolExecutor(_THREADS, "records") as pool:
             return dict(zip(names, pool.map(read, names), strict=True))
 
-    def _apply(self, fetched: _Fetched, gone: Iterable[str]) -> None:
-        """Add fetched records to the index, and forget the names of merged objects."""
+    def _apply(self, fetched: _Fetched, gone: Iterable[str], emptied: Iterable[str] = ()) -> None:
+        """Add fetched records to the index, and forget the names of objects that are gone.
+
+        The index of the emptied feeds is deleted before, in the same transaction.
+        """
         merged = [(name,) for name in gone]
         if not fetched and not merged:
             return
 
         def write(connection: sqlite3.Connection) -> None:
+            for feed in emptied:
+                forget_feed(connection, feed)
             for name, found in fetched.items():
                 table, replaces = found or (SCHEMA.empty_table(), [])
-                for batch in table.to_batches(_BATCH):
-                    *columns, forgotten = (column.to_pylist() for column in batch.columns)
-                    rows = [*zip(*columns, strict=True)]
-                    deleting = [row for row, is_so in zip(rows, forgotten, strict=True) if is_so]
-                    adding = [row for row, is_so in zip(rows, forgotten, strict=True) if not is_so]
-                    if deleting:
-                        pairs = [(row[0], row[-1]) for row in deleting]
-                        connection.executemany(_FORGET, pairs)
-                        connection.executemany(_DELETE, pairs)
-                    connection.executemany(_INSERT, adding)
+                add_records(connection, table)
                 connection.execute(
                     "INSERT OR REPLACE INTO objects VALUES (?, ?)", (name, json.dumps(replaces))
                 )
             connection.executemany("DELETE FROM objects WHERE name = ?", merged)
 
         self._database.write(write)
+        self._changes += 1
 
-    def _forget_feeds(self, feeds: Iterable[str]) -> None:
-        """Empty the index of some feeds."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            for feed in feeds:
-                for table in ("proofs", "forgotten", "objects"):
-                    name = "name" if table == "objects" else "key"
-                    start = feed if table == "objects" else f"data/{feed}"
-                    connection.execute(
-                        f"DELETE FROM {table} WHERE {name} >= ? AND {name} < ?",  # noqa: S608
-                        key_range(start),
-                    )
-
-        self._database.write(write)
-
-    # The documents of runs
+    # Missing objects
 
     def record_missing(self, missing: Iterable[Absence], present: Iterable[str]) -> None:
-        """Record which objects the archive lacks; see `Records.record_missing`."""
+        """Record which objects the archive lacks, unless that was recorded on this day already.
+
+        See `Records.record_missing`.
+        """
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
-        rows = {
-            key: [f"{absence.detail}, asked on {now} UTC", absence.reason.value]
+        rows: dict[str, tuple[str, str] | None] = {
+            key: (f"{absence.detail}, asked on {now} UTC", absence.reason.value)
             for absence in missing
             if (key := absence.last_key)
         }
-        recorded = self._runs.state()["missing"].keys()
-        found = dict.fromkeys(recorded & set(present) if recorded else ())
-        if (rows or found) and self.feeds():
-            self._runs.write({"missing": {**found, **rows}})
+        present = set(present)
+        # The plan has read what is recorded of these folders.
+        ranges = map(key_range, {*map(prefix_of, rows), *map(prefix_of, present)})
+        recorded = {key: row for key, *row in self._database.rows("missing", ranges=ranges)}
+        new = {
+            key: row
+            for key, row in rows.items()
+            if row and (key not in recorded or _day_of(row) != _day_of(recorded[key]))
+        }
+        changed = new | dict.fromkeys(recorded.keys() & present - rows.keys())
+        # Nothing is noted of a prefix that is no store.
+        if changed and self._bucket.has(RECORDS):
+            for group in _by_feed(changed).values():
+                self._write(missing_table({key: changed[key] for key in group}, time.time_ns()))
 
     def missing(self, prefix: str) -> dict[str, MissingRecord]:
         """Return the objects below a prefix that the archive was found to lack, by key."""
-        return {
-            key: MissingRecord(Reason(word) if word in set(Reason) else Reason.ABSENT, detail)
-            for key, (detail, word) in sorted(self._runs.state()["missing"].items())
-            if key.startswith(prefix)
-        }
+        read = super().missing
+        return self._read([prefix], lambda: read(prefix))
+
+    # The documents of runs
 
     def record_selections(
         self, selections: Mapping[str, object], streams: Mapping[Stream, Span]
@@ -445,6 +403,20 @@ class BucketRecords(Records):
     def locations(self) -> list[tuple[str, str]]:
         """Return no location: every object lies under its key."""
         return []
+
+
+def _by_feed(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Group keys by their feed."""
+    groups = defaultdict(list)
+    for key in keys:
+        groups[feed_of(key)[0]].append(key)
+    return groups
+
+
+def _day_of(row: Sequence[str]) -> tuple[str, str]:
+    """Return what is said of a missing object and why, up to the day of the question."""
+    said, reason, *_ = row
+    return said[: -len(" 23:59 UTC")], reason
 
 
 def _is_needed(name: str, symbols: set[str] | None) -> bool:

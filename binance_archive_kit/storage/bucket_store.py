@@ -4,8 +4,10 @@ Layout below the prefix of the bucket::
 
     data/…                                  zips under their archive key; the records prove them
     quarantine/…                            bytes that failed their proof, with the reason
-    .binance_archive_kit/records/…          proofs, by feed and range of symbols, as Parquet
-    .binance_archive_kit/records/runs/…     what the archive lacks, selected symbols, as JSON
+    .binance_archive_kit/records/…          proofs, and what the archive lacks, by feed and range
+                                            of symbols, as Parquet
+    .binance_archive_kit/records/runs/…     selected symbols and unfinished updates, as JSON
+    .binance_archive_kit/tables/…           columnar tables of the zips
 
 Objects get their final name whole. All but zips are never changed, only merged.
 """

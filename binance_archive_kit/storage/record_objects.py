@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,8 +26,8 @@ RECORDS = f"{PRIVATE}/records/"
 RUNS = f"{RECORDS}runs/"
 #: Of the objects; to be raised whenever they change.
 VERSION = 1
-#: Columns of a record: the stamp of an object has a size and an inode; `forgotten` deletes the
-#: earlier records of the file.
+#: Columns of a record: of a proof, whose stamp has a size and an inode; or, with a `reason`, of an
+#: object that the archive lacks. `forgotten` deletes the earlier records of the same kind and key.
 SCHEMA = pa.schema(
     {
         "key": pa.string(),
@@ -38,6 +38,8 @@ SCHEMA = pa.schema(
         "proven_by": pa.string(),
         "proven_at": pa.string(),
         "recorded_at": pa.int64(),
+        "reason": pa.string(),
+        "detail": pa.string(),
         "forgotten": pa.bool_(),
     }
 )
@@ -142,33 +144,50 @@ def table_of(proofs: Sequence[Proof], recorded_at: int) -> pa.Table:
         "proven_by": [row.by.value for row in rows],
         "proven_at": [row.proven_at for row in rows],
         "recorded_at": [recorded_at] * len(rows),
+        "reason": [None] * len(rows),
+        "detail": [None] * len(rows),
         "forgotten": [False] * len(rows),
     }
     return pa.table(columns, SCHEMA)
 
 
 def forgotten_table(keys: Iterable[str], recorded_at: int) -> pa.Table:
-    """Return records that delete the earlier ones of some keys."""
+    """Return records that delete the proofs of some keys."""
     rows = [{"key": key, "recorded_at": recorded_at, "forgotten": True} for key in sorted(keys)]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
-def newest(tables: Iterable[pa.Table], *, final: bool) -> pa.Table:
-    """Merge records: of each file, the latest one, sorted by key.
+def missing_table(missing: Mapping[str, tuple[str, str] | None], recorded_at: int) -> pa.Table:
+    """Return records of objects that the archive lacks: detail and reason by key.
 
-    Parameters
-    ----------
-    tables : iterable of pyarrow.Table
-    final : bool
-        Whether no other object has records of these files, so that those that delete earlier
-        ones have nothing left to do.
+    None deletes an earlier record: the archive has the object.
     """
-    table = pa.concat_tables(tables).sort_by([("key", "ascending"), ("recorded_at", "ascending")])
-    keys = table["key"].combine_chunks()
-    if len(keys) > 1:
-        last = pc.not_equal(keys.slice(0, len(keys) - 1), keys.slice(1))
-        table = table.filter(pa.concat_arrays([last, pa.array([True])]))
-    return table.filter(pc.invert(table["forgotten"])) if final else table
+    rows = [
+        {
+            "key": key,
+            "recorded_at": recorded_at,
+            "detail": value and value[0],
+            "reason": value[1] if value else "",
+            "forgotten": value is None,
+        }
+        for key, value in sorted(missing.items())
+    ]
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def newest(tables: Iterable[pa.Table]) -> pa.Table:
+    """Merge records: of each file and kind, the latest one, sorted by key.
+
+    Those that delete earlier ones stay: an index may have the earlier ones.
+    """
+    table = pa.concat_tables(tables)
+    table = table.append_column("kind", pc.is_null(table["reason"]))
+    table = table.sort_by([(name, "ascending") for name in ("key", "kind", "recorded_at")])
+    if len(table) > 1:
+        keys, kinds = table["key"].combine_chunks(), table["kind"].combine_chunks()
+        others = (pc.not_equal(each[:-1], each[1:]) for each in (keys, kinds))
+        table = table.filter(pa.concat_arrays([pc.or_(*others), pa.array([True])]))
+    return table.drop_columns("kind")
 
 
 def name_of(table: pa.Table) -> RecordName:
@@ -222,7 +241,7 @@ def _is_valid(table: pa.Table) -> bool:
     names = ("key", "recorded_at", "forgotten")
     if any(table[name].null_count for name in names):
         return False
-    proofs = table.filter(pc.invert(table["forgotten"]))
+    proofs = table.filter(pc.and_(pc.invert(table["forgotten"]), pc.is_null(table["reason"])))
     needed = ("size", "inode", "sha256", "proven_by", "proven_at")
     return not any(proofs[name].null_count for name in needed) and bool(
         pc.all(pc.equal(pc.utf8_length(proofs["sha256"]), 64), min_count=0).as_py()
@@ -260,8 +279,6 @@ def _is_part(part: tuple[str, object]) -> bool:
         return False
     if name == "unfinished":
         return all(isinstance(value, str | None) for value in values.values())
-    if name == "missing":
-        return all(value is None or _is_pair(value) for value in values.values())
     return name != "selected" or all(map(_is_pair, values.values()))
 
 

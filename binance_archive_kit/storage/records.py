@@ -249,7 +249,8 @@ class Records:
 
     def missing(self, prefix: str) -> dict[str, MissingRecord]:
         """Return the objects below a prefix that the archive was found to lack, by key."""
-        rows = self._database.rows("missing", ranges=[key_range(prefix)])
+        columns = ("key", "said", "reason")
+        rows = self._database.rows("missing", columns, [key_range(prefix)])
         # An unknown reason counts as a plain absence, so that nothing is hidden.
         return {
             key: MissingRecord(Reason(word) if word in set(Reason) else Reason.ABSENT, detail)

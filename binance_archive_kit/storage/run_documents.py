@@ -1,6 +1,7 @@
-"""The documents of runs in object storage: what the archive lacks, and selected symbols, as JSON.
+"""The documents of runs in object storage: selected symbols and unfinished updates, as JSON.
 
-Each run writes one of its own. What holds is what they say together, the later one last.
+Each run that has any writes one of its own. What holds is what they say together; the later one
+counts.
 """
 
 from __future__ import annotations
@@ -136,16 +137,16 @@ class RunDocuments:
 def merge_documents(documents: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Merge the documents of runs, the oldest first; null deletes what an earlier one says."""
     merged: dict[str, dict[str, Any]] = {
-        name: {} for name in ("missing", "selections", "selected", "unfinished")
+        name: {} for name in ("selections", "selected", "unfinished")
     }
     for document in documents:
-        for name in ("missing", "selections", "unfinished"):
+        for name in ("selections", "unfinished"):
             merged[name] |= document.get(name, {})
         for stream, (first, last) in document.get("selected", {}).items():
             before = merged["selected"].get(stream, [first, last])
             merged["selected"][stream] = [min(first, before[0]), max(last, before[1])]
-    for name in ("missing", "unfinished"):
-        merged[name] = {key: value for key, value in merged[name].items() if value is not None}
+    unfinished = merged["unfinished"].items()
+    merged["unfinished"] = {stream: day for stream, day in unfinished if day is not None}
     return merged
 
 
@@ -153,8 +154,8 @@ def _lost(name: str) -> str:
     """Return what is lost with a damaged object."""
     parsed = RecordName.parse(name)
     if parsed is None:
-        return "objects that the archive lacks, and which symbols patterns have selected"
+        return "which symbols patterns have selected, and which streams an update has not finished"
     return (
         f"proofs of files of {parsed.feed.rstrip('/')}, symbols {parsed.first} to {parsed.last} "
-        "(the next collect fetches these files again)"
+        "(the next collect fetches these files again), and what the archive lacks of them"
     )

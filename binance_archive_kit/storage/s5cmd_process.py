@@ -148,7 +148,7 @@ def run_commands(
         if process.poll() is None:
             with suppress(ProcessLookupError):
                 process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        process.wait()
+        code = process.wait()
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
@@ -156,6 +156,9 @@ def run_commands(
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
+    # With 1 it has reported its errors. Otherwise its results may be only some of all.
+    if code not in (0, 1) or (code and not messages.errors):
+        messages.errors.append({"error": f"s5cmd ended early, with exit code {code}"})
     return messages
 
 

@@ -57,7 +57,7 @@ class BucketFile(OpenFile):
         If the bucket cannot be read.
     """
 
-    threads = 16
+    threads = 8
 
     def __init__(self, bucket: Bucket, key: str, size: int, crc: int) -> None:
         self._path = bucket.uri(key)

@@ -47,6 +47,8 @@ class Part(NamedTuple):
         Bytes of the rows, and the CRC-32 of the Parquet footer; pages have their own.
     entries_size, entries_crc : int
         The same of the entries.
+    first_symbol, last_symbol : str
+        Between these, both inclusive, are its symbols; empty if that is not known.
     """
 
     name: str
@@ -59,6 +61,13 @@ class Part(NamedTuple):
     data_crc: int
     entries_size: int
     entries_crc: int
+    first_symbol: str = ""
+    last_symbol: str = ""
+
+    def may_have(self, symbols: Collection[str]) -> bool:
+        """Return whether it may have files of some symbols."""
+        first, last = self.first_symbol, self.last_symbol
+        return not last or any(first <= symbol <= last for symbol in symbols)
 
     @property
     def bytes(self) -> int:

@@ -128,6 +128,7 @@ class PartWriter:
         entries = pl.DataFrame(self._entries, schema=STORED_SCHEMA, orient="row")
         data, path = self._folder.data(self._name), self._folder.entries(self._name)
         write_entries(path, entries)
+        symbols = entries["symbol"].unique().to_list() or [""]
         return Part(
             self._name,
             self._period,
@@ -139,6 +140,8 @@ class PartWriter:
             footer_crc(data),
             path.stat().st_size,
             footer_crc(path),
+            min(symbols),
+            max(symbols),
         )
 
     def remove(self) -> None:

@@ -211,7 +211,11 @@ class Snapshot:
         if symbols is not None and not symbols:
             return frames[0]
         where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
-        indices = range(len(self.parts))
+        indices = [
+            index
+            for index, part in enumerate(self.parts)
+            if symbols is None or part.may_have(symbols)
+        ]
         decode = partial(self._decode, columns=_READ_SCHEMA.names(), where=where)
         for index, groups in zip(indices, self._map(decode, indices), strict=True):
             part = pl.lit(index, pl.Int32)

@@ -214,6 +214,18 @@ def test_a_plan_can_be_made_before(
     assert_bucket_holds(bucket, zips_of(archive))
 
 
+def test_a_proof_may_go_after_the_plan(
+    serve: Serve, into: Ask, bucket: Bucket, archive: Archive
+) -> None:
+    server = serve(archive)
+    collect(into(server))
+    planned = plan(into(server, listing=False))
+    BucketStore(bucket).records.forget([KEY])
+    # A plan is executed as it stands; the next one fetches the object again.
+    assert collect(planned).collection_stats["skipped_tasks"] == 27
+    assert plan(into(server)).count("download") == 1
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -778,6 +790,29 @@ def test_a_cancelled_task_leaves_nothing_behind(
     assert result.collection_stats["skipped_tasks"] == len(held)
     assert sorted(fetched(server)) == sorted(zips_of(archive).keys() - held)
     assert_bucket_holds(bucket, zips_of(archive))
+
+
+def test_an_interrupt_does_not_wait_for_a_bucket_that_takes_nothing(
+    serve: Serve,
+    into: Ask,
+    archive: Archive,
+    gate: Gate,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uploads, "_PAUSES", (300.0,))
+    gate.rule = lambda method, path: 500 if method == "PUT" and "/data/" in path else None
+
+    async def main() -> None:
+        task = asyncio.create_task(acollect(into(serve(archive))))
+        await asyncio.to_thread(wait_for, lambda: gate.count("PUT", "/data/"), 9)
+        await asyncio.sleep(2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, SOON)
+        assert_nothing_spooled(cache)
+
+    asyncio.run(main())
 
 
 # Several at once

@@ -7,6 +7,7 @@ import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date, timedelta
@@ -23,6 +24,7 @@ from binance_archive_kit.errors import (
     ConfigurationError,
     NoAccess,
     StoreError,
+    WrongColumns,
 )
 from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.storage import bucket_records
@@ -428,3 +430,28 @@ def test_exports_and_the_command_line(tmp_path: Path, bucket: Bucket) -> None:
         ).stdout
         assert ("120" if command[0] == "sql" else bucket.url) in found
     assert bucket.list(TABLES) == []
+
+
+@pytest.mark.parametrize("spoil", [lambda csv: csv + b"1,2\n", lambda csv: b"<html>" + csv])
+def test_errors_are_the_same(
+    tmp_path: Path, bucket: Bucket, spoil: Callable[[bytes], bytes]
+) -> None:
+    keys = one_symbol(tmp_path)
+    put(tmp_path, keys[2], edit=spoil)
+    prove_all(tmp_path)
+    upload(tmp_path, bucket)
+    messages = []
+    for place in (tmp_path, bucket.url):
+        for _ in range(2):
+            with pytest.raises(WrongColumns) as caught:
+                bak.scan(place, "spot", "klines").collect()
+            messages.append(str(caught.value))
+        with pytest.warns(ArchiveKitWarning, match=keys[2].name):
+            left = bak.scan(place, "spot", "klines", on_error="skip").collect()
+        assert_same(scan_rows(left), naive_rows(tmp_path, *keys[:2], *keys[3:]))
+    assert len(set(messages)) == 1
+    assert "the archive" in messages[0]
+    with pytest.warns(ArchiveKitWarning, match=keys[2].name):
+        bak.store(bucket.url).build()
+    with pytest.raises(WrongColumns):
+        bak.scan(bucket.url, "spot", "klines").collect()

@@ -120,6 +120,16 @@ def test_absent_objects(bucket: Bucket, tmp_path: Path) -> None:
     assert str(tmp_path) in reason
 
 
+def test_no_command_has_line_ends(bucket: Bucket, tmp_path: Path) -> None:
+    name = "data/a\nb"
+    with pytest.raises(StoreError, match="line ends"):
+        bucket.list_etags(name)
+    with pytest.raises(StoreError, match="line ends"):
+        bucket.remove([name])
+    with pytest.raises(StoreError, match="line ends"):
+        bucket.download({name: tmp_path / "x"})
+
+
 # Errors
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Interval, Market
 from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, StoreError
 from binance_archive_kit.storage import bucket_records
 from binance_archive_kit.storage.bucket import Bucket, BucketObject, stamp_of_object
+from binance_archive_kit.storage.bucket_records import BucketRecords
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.proof import Proof, ProvenBy
 from binance_archive_kit.storage.record_objects import RECORDS, RUNS, encode
@@ -184,6 +188,60 @@ def test_forgotten_proofs_stay_forgotten(bucket: Bucket) -> None:
     assert proven(bucket) == sorted(KEYS)
 
 
+def test_other_indexes_learn_what_was_forgotten_and_merged(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fill(bucket)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+        other = BucketStore(bucket)
+        assert len(other.records.proofs("data/")) == 6
+    store = BucketStore(bucket)
+    assert store.private != other.private
+    store.records.forget(KEYS[:1])
+    store.records.compact()
+    assert len(store.records.proofs("data/")) == 5
+    assert len(other.records.proofs("data/")) == 5
+
+
+def test_processes_that_share_an_index_never_see_it_empty(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One lists the records just before the other adds an object to the index."""
+    monkeypatch.setattr(bucket_records, "_FRESH", 60.0)
+    one, two = BucketStore(bucket).records, BucketStore(bucket).records
+    for number in range(len(KEYS)):
+        fill(bucket, KEYS[number : number + 1])
+        assert len(two.proofs("data/")) in (number, number + 1)
+        seen = len(two.proofs("data/"))
+        assert len(one.proofs("data/")) >= seen
+        assert len(two.proofs("data/")) >= seen, "nothing was wiped"
+
+
+@pytest.mark.parametrize("damage", ["deleted", "invalid rows"])
+def test_an_index_that_is_lost_while_it_is_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(bucket_records, "_FRESH", 60.0)
+    fill(bucket)
+    store = BucketStore(bucket)
+    path, sync = store.records.path, BucketRecords._sync_needed
+    calls: list[int] = []
+
+    def then_lose(self: BucketRecords, prefixes: Iterable[str]) -> None:
+        sync(self, prefixes)
+        calls.append(1)
+        if len(calls) == 1 and damage == "deleted":
+            path.unlink()
+        elif len(calls) == 1:
+            with closing(sqlite3.connect(path)) as database, database:
+                database.execute("UPDATE proofs SET size = -7")
+
+    monkeypatch.setattr(BucketRecords, "_sync_needed", then_lose)
+    assert len(store.records.proofs("data/")) == 6
+    assert len(store.inventory.folders(Market.SPOT, DataType.KLINES)) == 3
+
+
 def test_compact_keeps_the_newest(bucket: Bucket, tmp_path: Path) -> None:
     for body in (b"a", b"bb", b"ccc"):
         fill(bucket, KEYS, body)
@@ -256,6 +314,46 @@ def test_records_that_are_merged_while_they_are_read(
     assert len(records_of(bucket)) == 1
 
 
+def absent(symbol: str, day: int) -> Absence:
+    on = date(2025, 7, day)
+    names = Market.SPOT, DataType.KLINES, Reason.ABSENT, "it is not there", on, on
+    return Absence(*names, key=key_of(symbol, day))
+
+
+def test_absences_cost_a_request_only_when_they_are_new(bucket: Bucket) -> None:
+    """And others read only those of their own symbols."""
+    fill(bucket, [key_of(symbol, 1) for symbol in SYMBOLS])
+    before = set(records_of(bucket))
+    for symbol in SYMBOLS:
+        for _ in range(2):
+            records = BucketStore(bucket).records
+            records.proofs(PREFIX.format(symbol))
+            records.record_missing([absent(symbol, 9)], [key_of(symbol, 1)])
+    assert len(records_of(bucket)) == len(before) + 3
+    assert bucket.list(RUNS) == []
+    shutil.rmtree(BucketStore(bucket).private)
+    store = BucketStore(bucket)
+    [(key, found)] = store.records.missing(PREFIX.format("BUSDT")).items()
+    assert (key, found.reason) == (key_of("BUSDT", 9), Reason.ABSENT)
+    assert store.records._database.rows("missing", ["key"]) == [(key,)]
+    prefix = "data/spot/daily/klines/"
+    assert len(store.records.missing(prefix)) == 3
+    # Published after all: found by another run, which has no newer proof.
+    store.records.record_missing([], [key])
+    for _ in range(2):
+        assert len(BucketStore(bucket).records.missing(prefix)) == 2
+        store.records.compact()
+        shutil.rmtree(store.private)
+    assert len(records_of(bucket)) == 1
+    assert len(proven(bucket)) == 3
+    # A proof and an absence of one file are kept apart, as in a folder.
+    fill(bucket, [key_of("AUSDT", 9)])
+    store.records.forget([key_of("AUSDT", 9)])
+    store.records.compact()
+    assert len(BucketStore(bucket).records.missing(prefix)) == 2
+    assert len(proven(bucket)) == 3
+
+
 def test_documents_of_runs(bucket: Bucket) -> None:
     fill(bucket, KEYS[:1])
     one, two = BucketStore(bucket).records, BucketStore(bucket).records
@@ -276,7 +374,7 @@ def test_documents_of_runs(bucket: Bucket) -> None:
         [b"", b"[]", b"{", b'{"version": 1, "selected": {"a": 5}}', b'{"missing": {}}', b"[" * 9999]
     ):
         bucket.write(f"{RUNS}20990101T000000000000-0000000{number}.json", bad)
-    with pytest.warns(ArchiveKitWarning, match="is damaged .* Lost: objects that the archive"):
+    with pytest.warns(ArchiveKitWarning, match="is damaged .* Lost: which symbols patterns"):
         assert one.selections() == {"*": ["A", "B"]}
     bucket.write(f"{RUNS}20990101T000000000000-aaaaaaaa.json", b'{"version": 2, "x": 1}')
     with pytest.raises(StoreError, match="newer version"):

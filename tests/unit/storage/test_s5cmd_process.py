@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+from binance_archive_kit.storage import s5cmd_process
 from binance_archive_kit.storage.s5cmd_process import binary, run_commands
 
 
@@ -24,6 +26,24 @@ def test_errors_of_commands_are_collected() -> None:
     messages = run_commands(["ls", "nonsense"], ["--no-sign-request", "--bad"], os.environ, 20)
     assert messages.errors
     assert messages.results == []
+
+
+@pytest.mark.parametrize("end", ["kill -9 $$", "exit 2", "exit 1"])
+def test_an_early_end_is_an_error(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = tmp_path / "s5cmd"
+    dying.write_text(f'#!/bin/sh\necho \'{{"key": "first"}}\'\n{end}\n')
+    dying.chmod(0o755)
+    monkeypatch.setattr(s5cmd_process, "binary", lambda: dying)
+    messages = run_commands(["ls"], [], os.environ, 20)
+    assert messages.results == [{"key": "first"}]
+    [error] = messages.errors
+    assert "ended early" in error["error"]
+
+
+def test_an_unfinished_word_is_an_error() -> None:
+    assert run_commands(["ls 's3://bucket"], [], os.environ, 20).errors
 
 
 def test_a_silent_process_is_killed() -> None:
