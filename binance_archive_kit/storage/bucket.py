@@ -323,9 +323,23 @@ class Bucket:
 
     @contextmanager
     def errors(self, key: str) -> Iterator[None]:
-        """Convert errors of reading an opened object to a `StoreError` with advice."""
-        with access_errors(Access.of_environment(), self.uri(key)):
-            yield
+        """Convert errors of reading an opened object.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it was deleted.
+        StoreError
+            With advice.
+        """
+        access = Access.of_environment()
+        with access_errors(access, self.uri(key)):
+            try:
+                yield
+            except OSError:
+                # If it was deleted since, Arrow may not say so: ask again, which raises then.
+                access.filesystem().open_input_file(f"{self.path}{key}").close()
+                raise
 
     # s5cmd
 

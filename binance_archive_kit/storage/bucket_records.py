@@ -11,8 +11,8 @@ import json
 import sqlite3
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import ChainMap, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
@@ -57,7 +57,9 @@ _THREADS = 16
 #: Objects of this size are not merged any more, and bytes that are merged at once.
 _LARGE, _MERGED = 16 << 20, 64 << 20
 #: Times to list again if an object disappears before it is fetched: it was merged.
-_TRIES = 5
+_TRIES = 20
+#: Times to read the index if it changes meanwhile, for whatever reason.
+_READS = 3
 T = TypeVar("T")
 #: Names of objects, and their records with the names that they replace; None if damaged.
 _Fetched = dict[str, tuple[pa.Table, list[str]] | None]
@@ -169,9 +171,8 @@ class BucketRecords(Records):
         """Merge objects of records; return the number of objects that were replaced."""
         if len(names) < 2:
             return 0
-        try:
-            found = self._fetch(names)
-        except FileNotFoundError:  # another process merges them
+        found = self._fetch(names)
+        if len(found) < len(names):  # another process merges them
             return 0
         fetched = {name: each for name, each in found.items() if each is not None}
         if len(fetched) < 2:
@@ -187,7 +188,7 @@ class BucketRecords(Records):
 
         Reads again if it was deleted, or found to be damaged, meanwhile.
         """
-        for _ in range(_TRIES):
+        for _ in range(_READS):
             self._sync_needed(prefixes)
             before = self._changes
             found = read()
@@ -226,42 +227,44 @@ class BucketRecords(Records):
                 self._sync_feed(feed, symbols)
 
     def _sync_feed(self, feed: str, symbols: set[str] | None) -> None:
-        fresh = False
+        owed: set[str] | None = None
+        read: set[str] = set()
         for _ in range(_TRIES):
             seen = {name: json.loads(replaces) for name, replaces in self._seen(feed)}
             listed = self._list(feed)
-            new = [name for name in listed if name not in seen and _is_needed(name, symbols)]
-            gone = seen.keys() - listed
-            if not new and not gone:
-                return
-            try:
-                fetched = self._fetch(new)
-            except FileNotFoundError:
-                self._listings.clear()  # merged since it was listed
-                continue
-            replaced = {each for names in seen.values() for each in names}
-            replaced.update(each for found in fetched.values() if found for each in found[1])
-            if gone <= replaced:
-                self._apply(fetched, gone)
-                return
-            if not fresh:
+            if seen.keys() - listed:
                 # Another process may have added objects since they were listed.
                 self._listings.clear()
-                fresh = True
-                continue
-            # What was deleted may be that of some rows: read the others again.
-            feeds = {each.feed for each in map(RecordName.parse, gone) if each}
-            again = [name for name in seen.keys() & listed if name.startswith(tuple(feeds))]
-            try:
-                fetched |= self._fetch(again)
-            except FileNotFoundError:
-                self._listings.clear()
-                continue
-            self._apply(fetched, gone, feeds)
-            return
+                listed = self._list(feed)
+            needed, gone = {n for n in listed if _is_needed(n, symbols)}, seen.keys() - listed
+            new = sorted(needed - seen.keys())
+            for start in range(0, len(new), _THREADS):
+                fetched = self._fetch(new[start : start + _THREADS])
+                self._apply(fetched)
+                seen |= {name: found[1] if found else [] for name, found in fetched.items()}
+            read |= {*seen}.union(*seen.values())
+            # Others come and go while many machines write: what was there at first is enough.
+            owed = needed if owed is None else owed
+            if (owed <= read or needed <= seen.keys()) and self._drop(gone, seen, listed):
+                return
+            self._listings.clear()
         raise StoreError(
             f"{self._bucket.url}: its records change faster than they can be read; try again"
         )
+
+    def _drop(self, gone: Set[str], seen: Mapping[str, list[str]], listed: Set[str]) -> bool:
+        """Remove objects from the index that are no longer in the bucket, unless these change."""
+        if gone <= {each for names in seen.values() for each in names}:
+            if gone:
+                self._apply({}, gone)
+            return True
+        # What was deleted may be that of some rows: read the others again.
+        feeds = {each.feed for each in map(RecordName.parse, gone) if each}
+        again = [name for name in seen.keys() & listed if name.startswith(tuple(feeds))]
+        fetched = self._fetch(again)
+        if len(fetched) == len(again):
+            self._apply(fetched, gone, feeds)
+        return len(fetched) == len(again)
 
     def _seen(self, feed: str) -> list[Row]:
         """Return the names of the objects in the index, and what they replace."""
@@ -281,30 +284,31 @@ class BucketRecords(Records):
         return names
 
     def _fetch(self, names: Sequence[str]) -> _Fetched:
-        """Read objects; warn of damaged ones.
+        """Read those objects that still exist; warn of damaged ones.
 
         Raises
         ------
-        FileNotFoundError
-            If one of them does not exist any more.
         StoreError
             If one of them was written by a newer version of this package.
         """
 
-        def read(name: str) -> tuple[pa.Table, list[str]] | None:
-            return self._reader.read(name, decode)
+        def read(name: str) -> _Fetched:
+            try:
+                return {name: self._reader.read(name, decode)}
+            except FileNotFoundError:  # merged since it was listed
+                return {}
 
         with ThreadPoolExecutor(_THREADS, "records") as pool:
-            return dict(zip(names, pool.map(read, names), strict=True))
+            return dict(ChainMap(*pool.map(read, names)))
 
-    def _apply(self, fetched: _Fetched, gone: Iterable[str], emptied: Iterable[str] = ()) -> None:
+    def _apply(
+        self, fetched: _Fetched, gone: Iterable[str] = (), emptied: Iterable[str] = ()
+    ) -> None:
         """Add fetched records to the index, and forget the names of objects that are gone.
 
         The index of the emptied feeds is deleted before, in the same transaction.
         """
-        merged = [(name,) for name in gone]
-        if not fetched and not merged:
-            return
+        names = [(name,) for name in gone]
 
         def write(connection: sqlite3.Connection) -> None:
             for feed in emptied:
@@ -315,7 +319,7 @@ class BucketRecords(Records):
                 connection.execute(
                     "INSERT OR REPLACE INTO objects VALUES (?, ?)", (name, json.dumps(replaces))
                 )
-            connection.executemany("DELETE FROM objects WHERE name = ?", merged)
+            connection.executemany("DELETE FROM objects WHERE name = ?", names)
 
         self._database.write(write)
         self._changes += 1

@@ -24,7 +24,7 @@ from binance_archive_kit.storage.bucket import Bucket, BucketObject, stamp_of_ob
 from binance_archive_kit.storage.bucket_records import BucketRecords
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.proof import Proof, ProvenBy
-from binance_archive_kit.storage.record_objects import RECORDS, RUNS, encode
+from binance_archive_kit.storage.record_objects import RECORDS, RUNS, encode, table_of
 
 PREFIX = "data/spot/daily/klines/{}/1h/"
 SYMBOLS = ("AUSDT", "BUSDT", "币安人生USDT")
@@ -312,6 +312,39 @@ def test_records_that_are_merged_while_they_are_read(
     monkeypatch.setattr(Bucket, "list", then_merge)
     assert proven(bucket) == sorted(KEYS)
     assert len(records_of(bucket)) == 1
+
+
+def test_records_that_come_and_go_while_they_are_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As those of shards that run on many machines."""
+    fill(bucket)
+    first = records_of(bucket)
+    other = BucketRecords(bucket, tmp_path / "other")
+    proofs = put(bucket, [key_of("CUSDT", 1)])
+    reading, gone = Bucket.read, list[str]()
+
+    def then_merge(self: Bucket, key: str) -> bytes:
+        if key not in first and self is not other._bucket and len(gone) < 6:
+            gone.append(key)
+            other._merge([key.removeprefix(RECORDS), other._write(table_of(proofs, 1))])
+        elif key in first:
+            other._write(table_of(proofs, 1))
+        return reading(self, key)
+
+    shutil.rmtree(BucketStore(bucket).private)
+    monkeypatch.setattr(Bucket, "read", then_merge)
+    reader = BucketStore(Bucket.parse(bucket.url))
+    assert [*reader.records.proofs("data/")] == sorted([*KEYS, proofs[0].key])
+    assert len(gone) == 6
+
+
+def test_an_object_that_goes_after_it_was_opened(bucket: Bucket) -> None:
+    bucket.write("a", b"x")
+    with bucket.open("a") as file:
+        bucket.remove(["a"])
+        with pytest.raises(FileNotFoundError, match="no such object"), bucket.errors("a"):
+            file.read()
 
 
 def absent(symbol: str, day: int) -> Absence:
