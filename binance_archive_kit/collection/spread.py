@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -42,6 +43,8 @@ _TRIES = 3
 #: Shards without a result, one after another, after which the others are not tried; more if more
 #: are submitted at once.
 _IN_A_ROW = 20
+#: Seconds that a broken executor has to fail its futures.
+_ENDING = 10.0
 #: Different warnings of workers that are shown.
 _MOST_WARNINGS = 20
 
@@ -144,6 +147,7 @@ class Spread:
         self._again: deque[_Try] = deque()
         self._window = Window(self.options.executor)
         self._in_a_row = 0
+        self._is_broken = False
 
     async def run(self) -> CollectionResult:
         """Run all shards.
@@ -175,9 +179,10 @@ class Spread:
             self._joined.discard()
             raise
         finally:
-            for future in self._running:
-                future.cancel()
-        self._add_finished()
+            if not self._is_broken:
+                for future in self._running:
+                    future.cancel()
+        await self._add_finished()
         return await asyncio.to_thread(self._finish, problem)
 
     def _submit(self, each: _Try) -> str | None:
@@ -199,6 +204,7 @@ class Spread:
         try:
             future = self.options.executor.submit(run_shard, task)
         except RuntimeError as error:  # it is broken, or was shut down
+            self._is_broken = isinstance(error, BrokenExecutor)
             return _broken(error)
         self._running[future] = each
         loop = asyncio.get_running_loop()
@@ -214,6 +220,7 @@ class Spread:
         """Use the result of a shard, or run it again; return why the others cannot go on."""
         error = CancelledError() if future.cancelled() else future.exception()
         if isinstance(error, BrokenExecutor):
+            self._is_broken = True
             self._running[future] = each
             return _broken(error)
         outcome = None if error is not None else future.result()
@@ -232,8 +239,17 @@ class Spread:
             return f"{count} have no result, the last one: {outcome.problem}"
         return None
 
-    def _add_finished(self) -> None:
-        """Add the results that arrived before the executor broke."""
+    async def _add_finished(self) -> None:
+        """Add the results that arrived before the executor broke.
+
+        A pool that breaks fails all its futures, and then ends its other processes. If a future is
+        cancelled meanwhile, Python 3.11 does not end them, and they go on writing.
+        """
+        until = time.monotonic() + _ENDING
+        while self._is_broken and time.monotonic() < until:
+            if all(future.done() for future in self._running):
+                break
+            await asyncio.sleep(0.05)
         for future, each in self._running.items():
             if future.done() and not future.cancelled() and future.exception() is None:
                 outcome = future.result()
@@ -285,8 +301,15 @@ class Spread:
         living = {selection.feed: selection.living for selection in selections}
         splitter = self.division.splitter
         requests = expand(self.division.asked, splitter.matrix, splitter.now, living)
-        notes = [*requests.warnings, *requests.notes]
-        return [*map(str, notes), *(f"symbols: {selection}" for selection in selections)]
+        notes = [*map(str, (*requests.warnings, *requests.notes))]
+        notes += [f"symbols: {selection}" for selection in selections]
+        place = self.division.config.output_directory
+        if isinstance(place, str) and self.progress.total > 1:
+            notes.append(
+                f"tables: each shard wrote its own; bak.store({place!r}).build() joins them, so "
+                "that queries need fewer requests"
+            )
+        return notes
 
 
 def _broken(error: RuntimeError) -> str:

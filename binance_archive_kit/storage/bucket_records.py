@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -58,6 +58,7 @@ _THREADS = 16
 _LARGE, _MERGED = 16 << 20, 64 << 20
 #: Times to list again if an object disappears before it is fetched: it was merged.
 _TRIES = 5
+T = TypeVar("T")
 #: Names of objects, and their records with the names that they replace; None if damaged.
 _Fetched = dict[str, tuple[pa.Table, list[str]] | None]
 
@@ -82,6 +83,8 @@ class BucketRecords(Records):
         self._reader = RecordReader(bucket)
         self._runs = RunDocuments(bucket, self._database, self._reader)
         self._syncing = threading.RLock()
+        #: How often this object has written to the index.
+        self._changes = 0
 
     # Proofs
 
@@ -90,13 +93,12 @@ class BucketRecords(Records):
     ) -> list[Row]:
         """Return key, stamp and further columns of the proofs below some prefixes, or of `keys`."""
         prefixes, keys = list(prefixes), list(keys)
-        self._sync_needed([*prefixes, *keys])
-        return super().proof_rows(prefixes, *columns, keys=keys)
+        read = super().proof_rows
+        return self._read([*prefixes, *keys], lambda: read(prefixes, *columns, keys=keys))
 
     def proven_keys(self) -> set[str]:
         """Return the keys of all objects that have a proof."""
-        self._sync_needed(["data/"])
-        return super().proven_keys()
+        return self._read(["data/"], super().proven_keys)
 
     @contextmanager
     def recorder(self) -> Iterator[Callable[[Sequence[Proof]], None]]:
@@ -155,24 +157,15 @@ class BucketRecords(Records):
 
         May be called while others write, and again after it was killed.
         """
-        replaced = 0
         small: dict[str, list[tuple[str, int]]] = defaultdict(list)
-        all_small: dict[str, bool] = defaultdict(lambda: True)
         for found in self._bucket.list(RECORDS):
             name = RecordName.parse(found.key.removeprefix(RECORDS))
-            if name is None:
-                continue
-            if found.size < _LARGE:
+            if name is not None and found.size < _LARGE:
                 small[name.feed].append((str(name), found.size))
-            else:
-                all_small[name.feed] = False
-        for feed, objects in small.items():
-            groups = _cut(sorted(objects))
-            for names in groups:
-                replaced += self._merge(names, final=all_small[feed] and len(groups) == 1)
-        return replaced + self._runs.compact()
+        groups = (names for objects in small.values() for names in _cut(sorted(objects)))
+        return sum(map(self._merge, groups)) + self._runs.compact()
 
-    def _merge(self, names: Sequence[str], *, final: bool = False) -> int:
+    def _merge(self, names: Sequence[str]) -> int:
         """Merge objects of records; return the number of objects that were replaced."""
         if len(names) < 2:
             return 0
@@ -183,13 +176,25 @@ class BucketRecords(Records):
         fetched = {name: each for name, each in found.items() if each is not None}
         if len(fetched) < 2:
             return 0
-        table = newest((table for table, _ in fetched.values()), final=final)
-        if len(table):
-            self._write(table, list(fetched))
+        self._write(newest(table for table, _ in fetched.values()), list(fetched))
         self._bucket.remove(f"{RECORDS}{name}" for name in fetched)
         return len(fetched)
 
     # The index
+
+    def _read(self, prefixes: Sequence[str], read: Callable[[], T]) -> T:
+        """Read from the index what it has of some prefixes, once it has all of it.
+
+        Reads again if it was deleted, or found to be damaged, meanwhile.
+        """
+        for _ in range(_TRIES):
+            self._sync_needed(prefixes)
+            before = self._changes
+            found = read()
+            self._sync_needed(prefixes)
+            if self._changes == before:
+                break
+        return found
 
     def state(self, prefix: str) -> frozenset[str]:
         """Return what identifies the records below a prefix; it changes when they do."""
@@ -221,6 +226,7 @@ class BucketRecords(Records):
                 self._sync_feed(feed, symbols)
 
     def _sync_feed(self, feed: str, symbols: set[str] | None) -> None:
+        fresh = False
         for _ in range(_TRIES):
             seen = {name: json.loads(replaces) for name, replaces in self._seen(feed)}
             listed = self._list(feed)
@@ -238,8 +244,21 @@ class BucketRecords(Records):
             if gone <= replaced:
                 self._apply(fetched, gone)
                 return
+            if not fresh:
+                # Another process may have added objects since they were listed.
+                self._listings.clear()
+                fresh = True
+                continue
             # What was deleted may be that of some rows: read the others again.
-            self._forget_feeds({each.feed for each in map(RecordName.parse, gone) if each})
+            feeds = {each.feed for each in map(RecordName.parse, gone) if each}
+            again = [name for name in seen.keys() & listed if name.startswith(tuple(feeds))]
+            try:
+                fetched |= self._fetch(again)
+            except FileNotFoundError:
+                self._listings.clear()
+                continue
+            self._apply(fetched, gone, feeds)
+            return
         raise StoreError(
             f"{self._bucket.url}: its records change faster than they can be read; try again"
         )
@@ -278,13 +297,18 @@ class BucketRecords(Records):
         with ThreadPoolExecutor(_THREADS, "records") as pool:
             return dict(zip(names, pool.map(read, names), strict=True))
 
-    def _apply(self, fetched: _Fetched, gone: Iterable[str]) -> None:
-        """Add fetched records to the index, and forget the names of merged objects."""
+    def _apply(self, fetched: _Fetched, gone: Iterable[str], emptied: Iterable[str] = ()) -> None:
+        """Add fetched records to the index, and forget the names of objects that are gone.
+
+        The index of the emptied feeds is deleted before, in the same transaction.
+        """
         merged = [(name,) for name in gone]
         if not fetched and not merged:
             return
 
         def write(connection: sqlite3.Connection) -> None:
+            for feed in emptied:
+                forget_feed(connection, feed)
             for name, found in fetched.items():
                 table, replaces = found or (SCHEMA.empty_table(), [])
                 add_records(connection, table)
@@ -294,15 +318,7 @@ class BucketRecords(Records):
             connection.executemany("DELETE FROM objects WHERE name = ?", merged)
 
         self._database.write(write)
-
-    def _forget_feeds(self, feeds: Iterable[str]) -> None:
-        """Empty the index of some feeds."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            for feed in feeds:
-                forget_feed(connection, feed)
-
-        self._database.write(write)
+        self._changes += 1
 
     # Missing objects
 
@@ -334,8 +350,8 @@ class BucketRecords(Records):
 
     def missing(self, prefix: str) -> dict[str, MissingRecord]:
         """Return the objects below a prefix that the archive was found to lack, by key."""
-        self._sync_needed([prefix])
-        return super().missing(prefix)
+        read = super().missing
+        return self._read([prefix], lambda: read(prefix))
 
     # The documents of runs
 

@@ -175,27 +175,19 @@ def missing_table(missing: Mapping[str, tuple[str, str] | None], recorded_at: in
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
-def newest(tables: Iterable[pa.Table], *, final: bool) -> pa.Table:
+def newest(tables: Iterable[pa.Table]) -> pa.Table:
     """Merge records: of each file and kind, the latest one, sorted by key.
 
-    Parameters
-    ----------
-    tables : iterable of pyarrow.Table
-    final : bool
-        Whether no other object has records of these files, so that those that delete earlier
-        ones have nothing left to do.
+    Those that delete earlier ones stay: an index may have the earlier ones.
     """
     table = pa.concat_tables(tables)
     table = table.append_column("kind", pc.is_null(table["reason"]))
     table = table.sort_by([(name, "ascending") for name in ("key", "kind", "recorded_at")])
     if len(table) > 1:
         keys, kinds = table["key"].combine_chunks(), table["kind"].combine_chunks()
-        others = (
-            pc.not_equal(each.slice(0, len(each) - 1), each.slice(1)) for each in (keys, kinds)
-        )
+        others = (pc.not_equal(each[:-1], each[1:]) for each in (keys, kinds))
         table = table.filter(pa.concat_arrays([pc.or_(*others), pa.array([True])]))
-    table = table.drop_columns("kind")
-    return table.filter(pc.invert(table["forgotten"])) if final else table
+    return table.drop_columns("kind")
 
 
 def name_of(table: pa.Table) -> RecordName:

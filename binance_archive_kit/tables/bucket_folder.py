@@ -46,6 +46,8 @@ _FRESH = 2.0
 #: Bytes of entries up to which they are kept on this machine, as a whole.
 _KEPT = 8 << 20
 _ATTEMPTS = 5
+#: Commits of a similar size that a publication joins.
+_SIMILAR = 4
 
 
 class Commit(NamedTuple):
@@ -326,6 +328,34 @@ def publish(
         raise StoreError(next(iter(errors.values())))
     commit = Commit(FORMAT, meaning, [*added], dict.fromkeys(replaced, _text(datetime.now(UTC))))
     bucket.write(f"{prefix}{_COMMITS}{new_id()}.json", commit.to_json())
+
+
+def join_similar(bucket: Bucket, prefix: str) -> None:
+    """Join commits of a similar size once there are several, so that a query reads few.
+
+    Each commit is joined about once for each tier of sizes, whatever their number. Others may
+    do the same at the same time.
+    """
+    tiers: dict[tuple[int, str | None], list[str]] = {}
+    commits: dict[str, Commit] = {}
+    sizes: dict[int, list[str]] = {}
+    for each in bucket.list(f"{prefix}{_COMMITS}"):
+        sizes.setdefault(each.size.bit_length() // 2, []).append(each.key)
+    similar = [key for keys in sizes.values() if len(keys) >= _SIMILAR for key in keys]
+    with suppress(FileNotFoundError), ThreadPoolExecutor(BucketFolder.requests, "commits") as pool:
+        found = pool.map(bucket.read, similar)
+        commits = dict(zip(similar, map(Commit.from_json, found), strict=True))
+    for tier, keys in sizes.items():
+        for key in keys:
+            if key in commits and commits[key].format == FORMAT:
+                tiers.setdefault((tier, commits[key].meaning), []).append(key)
+    for (_, meaning), keys in tiers.items():
+        if len(keys) >= _SIMILAR:
+            own = [commits[key] for key in keys]
+            # What was replaced may have been added by a commit that is not among these.
+            commit = Commit(FORMAT, meaning, _listed(own), _replaced(own))
+            bucket.write(f"{prefix}{_COMMITS}{new_id()}.json", commit.to_json())
+            bucket.remove(keys)
 
 
 def write_whole(path: Path, data: bytes) -> None:

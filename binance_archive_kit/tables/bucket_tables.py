@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 
+from binance_archive_kit.errors import StoreError
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.record_objects import new_id
-from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder, publish
+from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder, join_similar, publish
 from binance_archive_kit.tables.manifest import FeedFolder, Part, meaning_of
 from binance_archive_kit.tables.part_writer import write_entries
 from binance_archive_kit.tables.row_reader import footer_crc
@@ -116,6 +118,9 @@ def publish_tables(spool_root: Path, bucket: Bucket, stamps: Mapping[str, Stamp]
                 files[folder.entries(published.name).name] = folder.entries(published.name)
         if added:
             publish(bucket, prefix, files, manifest.meaning, added, ())
+            # Queries read many commits as well as few, only more slowly.
+            with suppress(StoreError):
+                join_similar(bucket, prefix)
             count += sum(part.files for part in added)
     return count
 

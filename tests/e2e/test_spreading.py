@@ -238,6 +238,7 @@ def test_workers_share_a_bucket(
     keys = [f"{s3_url}/{key}" for key in sorted(zips_of(days))]
     assert sorted(result.output_files) == keys
     assert result.plan.frame.height == len(result.objects()) == 10
+    assert f"bak.store({s3_url!r}).build() joins them" in str(result)
     again = bak.collect(config, executor=ThreadPoolExecutor(2), shard_objects=3)
     assert again.collection_stats["skipped_tasks"] == 10
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from binance_archive_kit.archive.keys import Stream
 from binance_archive_kit.errors import ArchiveKitWarning, ConfigurationError, StoreError
 from binance_archive_kit.storage import bucket_records
 from binance_archive_kit.storage.bucket import Bucket, BucketObject, stamp_of_object
+from binance_archive_kit.storage.bucket_records import BucketRecords
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.proof import Proof, ProvenBy
 from binance_archive_kit.storage.record_objects import RECORDS, RUNS, encode
@@ -183,6 +186,60 @@ def test_forgotten_proofs_stay_forgotten(bucket: Bucket) -> None:
     assert len(records_of(bucket)) == 1
     fill(bucket, KEYS[:1])
     assert proven(bucket) == sorted(KEYS)
+
+
+def test_other_indexes_learn_what_was_forgotten_and_merged(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fill(bucket)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+        other = BucketStore(bucket)
+        assert len(other.records.proofs("data/")) == 6
+    store = BucketStore(bucket)
+    assert store.private != other.private
+    store.records.forget(KEYS[:1])
+    store.records.compact()
+    assert len(store.records.proofs("data/")) == 5
+    assert len(other.records.proofs("data/")) == 5
+
+
+def test_processes_that_share_an_index_never_see_it_empty(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One lists the records just before the other adds an object to the index."""
+    monkeypatch.setattr(bucket_records, "_FRESH", 60.0)
+    one, two = BucketStore(bucket).records, BucketStore(bucket).records
+    for number in range(len(KEYS)):
+        fill(bucket, KEYS[number : number + 1])
+        assert len(two.proofs("data/")) in (number, number + 1)
+        seen = len(two.proofs("data/"))
+        assert len(one.proofs("data/")) >= seen
+        assert len(two.proofs("data/")) >= seen, "nothing was wiped"
+
+
+@pytest.mark.parametrize("damage", ["deleted", "invalid rows"])
+def test_an_index_that_is_lost_while_it_is_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(bucket_records, "_FRESH", 60.0)
+    fill(bucket)
+    store = BucketStore(bucket)
+    path, sync = store.records.path, BucketRecords._sync_needed
+    calls: list[int] = []
+
+    def then_lose(self: BucketRecords, prefixes: Iterable[str]) -> None:
+        sync(self, prefixes)
+        calls.append(1)
+        if len(calls) == 1 and damage == "deleted":
+            path.unlink()
+        elif len(calls) == 1:
+            with closing(sqlite3.connect(path)) as database, database:
+                database.execute("UPDATE proofs SET size = -7")
+
+    monkeypatch.setattr(BucketRecords, "_sync_needed", then_lose)
+    assert len(store.records.proofs("data/")) == 6
+    assert len(store.inventory.folders(Market.SPOT, DataType.KLINES)) == 3
 
 
 def test_compact_keeps_the_newest(bucket: Bucket, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -341,6 +342,22 @@ def test_published_tables_have_the_stamps_of_the_objects(
     assert publish_tables(tmp_path / "spool", bucket, {}) == 0
 
 
+def test_publications_join_their_commits(machine: Make, bucket: Bucket, tmp_path: Path) -> None:
+    everything, stamps = Files(), {}
+    for worker in range(20):
+        files = Files()
+        files.fill([f"S{worker:02}USDT"], DAYS[:2])
+        stamps |= spooled(files, tmp_path / str(worker))
+        publish_tables(tmp_path / str(worker), bucket, stamps)
+        everything.tasks |= files.tasks
+        everything.rows |= files.rows
+        assert machine().use().parts == worker + 1
+        assert len(commits(bucket)) <= 8
+    expected = everything.expected()
+    uploaded(everything, stamps)
+    same(rows_by_file(machine(), everything), expected)
+
+
 def test_publishing_may_be_killed_at_any_request(
     machine: Make, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +372,13 @@ def test_publishing_may_be_killed_at_any_request(
             with pytest.raises(Killed):
                 publish_tables(tmp_path, bucket, stamps)
         assert rows_by_file(machine(), files) == {}
+    monkeypatch.setattr(bucket_folder, "_SIMILAR", 2)
+    for at in (2, 3, 4, 3, 4):
+        with monkeypatch.context() as patch:
+            dies_at(patch, at)
+            with suppress(Killed):
+                publish_tables(tmp_path, bucket, stamps)
+        same(rows_by_file(machine(), files), expected)
     publish_tables(tmp_path, bucket, stamps)
     same(rows_by_file(machine(), files), expected)
 
