@@ -136,13 +136,15 @@ class BucketRun:
     async def _watch_arrivals(self) -> None:
         while True:
             await asyncio.sleep(self._ledger.arrivals.step)
-            self._count_arriving()
-            self._ledger.note_arrivals(self._progress.arriving)
+            self._ledger.note_arrivals(self._count_arriving())
 
-    def _count_arriving(self) -> None:
-        """Show the bytes of the chunks on their way."""
+    def _count_arriving(self) -> int:
+        """Return the bytes of the chunks that have come from the archive, and show them."""
         progress = [load.progress for load in self._loads]
-        self._progress.arriving = sum(each.done_bytes + each.arriving for each in progress)
+        arrived = sum(each.done_bytes + each.arriving for each in progress)
+        # They have done half of their way: the bucket is still before them.
+        self._progress.arriving = arrived // 2
+        return arrived
 
     # The stages
 

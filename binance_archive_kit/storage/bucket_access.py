@@ -65,13 +65,17 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "the bucket is in another region; name it in AWS_REGION",
     ),
     (
-        r"AccessDenied|ACCESS_DENIED|Forbidden|AllAccessDisabled|\b40[13]\b",
+        r"(?i:Access ?Denied)|ACCESS_DENIED|Forbidden|AllAccessDisabled|\b40[13]\b",
         f"access is denied; check the credentials ({_KEYS}): they must allow to list the bucket, "
         "and to read, write and delete its objects",
     ),
     (
         r"SlowDown|SLOW_DOWN|TooManyRequests|REQUEST_LIMIT|THROTTLING|\b(429|503)\b",
         "the endpoint asks to slow down; try again later, or with fewer workers",
+    ),
+    (
+        r"INTERNAL_FAILURE|InternalError|(?i:status(?: code)?:? 5\d\d)",
+        "the endpoint failed; try again later",
     ),
 )
 #: Patterns of messages that say nothing of the endpoint.

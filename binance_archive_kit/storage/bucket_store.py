@@ -100,7 +100,11 @@ class BucketStore(BaseStore):
                 "and proves them",
             )
         store.bucket.list("")  # raises if there is no such bucket
-        raise field_error("store", f"{name} has no store; collect something into it first")
+        above, part, _ = f"{store.root}/".rpartition("/data/")
+        advice = "collect something into it first"
+        if part and above.count("/") > 1 and cls(above).exists():
+            advice = f"it is a part of one; name the prefix above data/, {above!r}"
+        raise field_error("store", f"{name} has no store; {advice}")
 
     def exists(self) -> bool:
         """Return whether something was collected into it."""

@@ -12,6 +12,8 @@ SCHEME = "s3://"
 _EXAMPLE = "'s3://bucket/research'"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _WILDCARDS = "*?"
+#: A URL whose colon or slashes are missing.
+_ALMOST = re.compile(r"\s*s3(?:/{2,}|:/?)(?=[^/])", re.IGNORECASE)
 #: A folder, or the URL of a prefix in object storage.
 Place = Path | str
 
@@ -44,12 +46,11 @@ def read_place(field: str, value: object) -> Place:
     """
     if is_url(value):
         return SCHEME + "/".join(filter(None, parse_url(value, field)))
-    if isinstance(value, Path) and url_scheme(text := str(value)) == "s3":
-        raise field_error(
-            field,
-            f"{shown(text)} is a Path, which merges the slashes of a URL; give it as text, "
-            f"like {SCHEME + text.partition(':')[2].lstrip('/')!r}",
-        )
+    if isinstance(value, str | Path) and (start := _ALMOST.match(text := str(value))):
+        why = "is a Path, which merges the slashes of a URL; give it as text, like"
+        if isinstance(value, str):
+            why = "looks like the URL of a bucket; give it with a colon and two slashes, like"
+        raise field_error(field, f"{shown(text)} {why} {SCHEME + text[start.end() :]!r}")
     if isinstance(value, str) and (scheme := url_scheme(value)) not in (None, "file"):
         raise field_error(
             field,

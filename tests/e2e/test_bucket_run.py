@@ -21,7 +21,7 @@ import polars as pl
 import pytest
 
 import binance_archive_kit
-from binance_archive_kit.collection import chunking, spool, uploads
+from binance_archive_kit.collection import bucket_run, chunking, spool, uploads
 from binance_archive_kit.collection.collect import acollect, collect
 from binance_archive_kit.demo.archive import demo_archive
 from binance_archive_kit.download.events import MetricsCollector
@@ -311,6 +311,25 @@ def test_a_storage_has_no_place_in_a_bucket(serve: Serve, into: Ask, archive: Ar
 
     with pytest.raises(ConfigurationError, match=r"storage: .*object storage.*leave storage out"):
         collect(into(serve(archive)), storage=ByDay())
+
+
+def test_the_progress_counts_uploads_too(
+    serve: Serve, into: Ask, archive: Archive, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, float]] = []
+    original = bucket_run.BucketRun._count_arriving
+
+    def count(run: bucket_run.BucketRun) -> int:
+        arrived = original(run)
+        seen.append((run._progress.done, run._progress.share()))
+        return arrived
+
+    monkeypatch.setattr(bucket_run.BucketRun, "_count_arriving", count)
+    monkeypatch.setattr(chunking, "_FEWEST_OBJECTS", 100)
+    gate.rule = lambda method, path: time.sleep(0.02)  # slower than the archive
+    assert collect(into(serve(archive))).outcome == "complete"
+    assert max(share for done, share in seen if not done) <= 0.5
+    assert seen[-1] == (27, 1.0)
 
 
 # Tables

@@ -288,6 +288,7 @@ def requests_of(bucket: Bucket, path: Path) -> dict[str, Callable[[], object]]:
     ("status", "words"),
     [
         (403, "access is denied; check the credentials"),
+        (500, "the endpoint failed; try again later"),
         (503, "the endpoint asks to slow down; try again later"),
         (0, "the connection was lost; check the network, and try again"),
     ],
@@ -330,3 +331,16 @@ def test_a_private_certificate(
         for ask in requests_of(bucket, tmp_path / "up").values():
             ask()
         assert bucket.list("") == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        ("Access Denied", "access is denied; check the credentials"),
+        ("AWS Error INTERNAL_FAILURE during ListObjectsV2 operation", "the endpoint failed"),
+        ("AWS Error UNKNOWN (HTTP status 502) during HeadObject", "the endpoint failed"),
+        ("InternalError: We encountered an internal error status code: 500", "the endpoint failed"),
+    ],
+)
+def test_words_of_clients_become_advice(bucket: Bucket, problem: str, words: str) -> None:
+    assert words in str(bucket.error(problem))

@@ -448,6 +448,12 @@ def test_an_absent_store(bucket: Bucket) -> None:
         BucketStore.open(bucket.url)
     with pytest.raises(StoreError, match="there is no such bucket"):
         BucketStore.open("s3://absent-bucket/x")
+    fill(bucket, KEYS[:1])
+    with pytest.raises(ConfigurationError, match="a part of one; name the prefix above") as part:
+        BucketStore.open(f"{bucket.url}/data/spot")
+    assert repr(bucket.url) in str(part.value)
+    with pytest.raises(ConfigurationError, match="collect something into it first"):
+        BucketStore.open(f"{bucket.url}/none/data/spot")
 
 
 def test_pickle_and_repr(bucket: Bucket) -> None:
