@@ -25,9 +25,11 @@ ROOT = Path(bak.__file__).parents[1]
 OBJECTS = 20
 
 _SCRIPT = """\
-import json, os, signal, sys, threading, time
+import faulthandler, json, os, signal, sys, threading, time
 import binance_archive_kit as bak
 from distributed import Client, LocalCluster
+
+faulthandler.dump_traceback_later(200, exit=True)  # says where it hangs
 
 def main():
     config = bak.CollectionConfig.from_json(sys.argv[1])
@@ -35,11 +37,12 @@ def main():
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
         host="127.0.0.1",
     ) as cluster, Client(cluster) as client:
+        pids = client.run(os.getpid)
+
         def kill():
             folder = config.output_directory / "data"
             while len([*folder.rglob("*.zip")]) < int(sys.argv[2]):
                 time.sleep(0.01)
-            pids = client.run(os.getpid)
             os.kill(next(iter(pids.values())), signal.SIGKILL)
 
         killer = threading.Thread(target=kill, daemon=True)
@@ -66,7 +69,7 @@ def run(folder: Path, config: bak.CollectionConfig, kill_after: int = 0) -> dict
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]
