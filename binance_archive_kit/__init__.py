@@ -24,7 +24,7 @@ The packages, from the ground up; each imports only from lower ones::
                  errors; a pause of the collector; parsing of paths and times; valid values
     display      summaries of results, progress, background work
     archive      what Binance publishes (keys, feeds, schemas, listing, digests); how to reach it
-    storage      the local folder: where a file lies, proof, records, quarantine, verify
+    storage      folder or bucket: where a file lies, proof, records, quarantine, verify
     planning     what a configuration asks for, compared with listing and store: the plan
     reading      zips to checked rows; statistics and profiles of files
     tables       the rows of many files in a few Parquet files

@@ -34,7 +34,12 @@ from binance_archive_kit.planning.date_range import read_day
 
 @click.command
 @store_argument
-@click.option("--sample", type=int, metavar="N", help="Hash only N random files. Default: all.")
+@click.option(
+    "--sample",
+    type=int,
+    metavar="N",
+    help="Hash only N random files. Default: all; none of those in object storage.",
+)
 @click.option("--seed", type=int, metavar="N", help="Make the sample reproducible.")
 @click.option("--archive", is_flag=True, help="Compare with the digests that are published now.")
 @endpoint_option
@@ -47,7 +52,8 @@ from binance_archive_kit.planning.date_range import read_day
 def verify(store: str, allow_unverified: bool, as_json: bool, **options: Any) -> Exit:
     """Hash the files of a store again, and check their proofs.
 
-    STORE is a folder in the archive's layout.
+    STORE is a folder in the archive's layout, or a URL such as s3://bucket/research, of
+    which sizes and ETags are compared with the records.
     """
     found = bak.verify(store, **options)
     if as_json:
@@ -91,7 +97,7 @@ def coverage(
 ) -> Exit:
     """Compare the rows present with the rows due, and explain every gap.
 
-    SOURCE is the folder of a store, or a JSON file with a configuration.
+    SOURCE is the folder or URL of a store, or a JSON file with a configuration.
     """
     from binance_archive_kit.quality.coverage import check_share
 
@@ -136,7 +142,8 @@ def _report_json(report: bak.CoverageReport) -> str:
 def sql(store: str, query: str, as_json: bool) -> Exit:
     """Query a store with SQL.
 
-    QUERY is a statement, such as "SELECT count(*) FROM spot_klines", or - for standard input.
+    STORE is a folder, or a URL such as s3://bucket/research. QUERY is a statement, such as
+    "SELECT count(*) FROM spot_klines", or - for standard input.
     """
     from binance_archive_kit.query.sql import bound, check_statement, our_errors
 
@@ -165,7 +172,10 @@ def sql(store: str, query: str, as_json: bool) -> Exit:
 def build(
     store: str, market: str | None, data_type: str | None, symbols: Sequence[str], as_json: bool
 ) -> Exit:
-    """Build columnar tables of a store, so that queries are as fast as on Parquet."""
+    """Build columnar tables of a store, so that queries are as fast as on Parquet.
+
+    STORE is a folder, or a URL such as s3://bucket/research; there, small tables are merged.
+    """
     opened = bak.store(store)
     use = opened.build(market, data_type, symbols=split(symbols) or None)
     print(to_json(asdict(use)) if as_json else use)
@@ -189,7 +199,8 @@ def export(
 ) -> Exit:
     """Write a store as Parquet files, in folders that other engines know.
 
-    TARGET is a folder outside the store. Files that are up to date are kept.
+    STORE is a folder or URL; TARGET is a folder outside the store. Files that are up to date
+    are kept.
     """
     options |= {name: read_day(name, options[name]) for name in ("start", "end")}
     done = bak.to_parquet(
@@ -211,7 +222,10 @@ def _export_json(done: bak.ParquetExport) -> str:
 @click.option("--clear", is_flag=True, help="Delete the tables, and what is known of the files.")
 @json_option
 def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
-    """Show the size of a store's tables, or delete them."""
+    """Show the size of a store's tables, or delete them.
+
+    STORE is a folder, or a URL such as s3://bucket/research.
+    """
     opened = bak.store(store)
     if clear:
         opened.cache.clear()

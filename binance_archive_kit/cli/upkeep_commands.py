@@ -59,7 +59,7 @@ def update(
 ) -> Exit:
     """Download the files that continue the streams of a store.
 
-    STORE is a folder that was collected, or filled in the archive's layout.
+    STORE is a folder in the archive's layout, or the URL of a store in object storage.
     """
     settings = settings_from_options(**{name: options.pop(name) for name in SETTINGS})
     names = {"symbols": split(symbols) or None, "intervals": split(intervals) or None}
@@ -97,7 +97,8 @@ def prune(
 ) -> Exit:
     """Delete files of a store; without --yes only show which ones.
 
-    STORE is a folder in the archive's layout. At least one condition is required.
+    STORE is a folder on this machine, in the archive's layout. At least one condition is
+    required.
     """
     options |= {"symbols": split(symbols) or None, "intervals": split(intervals) or None}
     done = bak.prune(store, dry_run=not yes, **options)

@@ -221,7 +221,8 @@ class BucketRun:
             await _on_thread(spool.publish_tables, self._uploads)
         except ArchiveKitError as error:
             # The zips are there, and `build` makes up for it.
-            warn_user(f"tables could not be written ({error}); build({self._store.root!r}) does it")
+            build = f"bak.store({self._store.root!r}).build()"
+            warn_user(f"tables could not be written ({error}); {build} does it")
         await _on_thread(spool.remove)
 
     # Outcomes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -33,6 +34,12 @@ def check_executor(executor: object, storage: BaseStorage | None) -> None:
         )
     if not isinstance(executor, ProcessPoolExecutor):
         return
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise field_error(
+            "executor",
+            "the script was started again by its own executor, whose processes import it; put "
+            "what it does below the line if __name__ == '__main__':",
+        )
     context: Any = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
         raise field_error(

@@ -203,7 +203,7 @@ class Spread:
         )
         try:
             future = self.options.executor.submit(run_shard, task)
-        except RuntimeError as error:  # it is broken, or was shut down
+        except Exception as error:  # it is broken, was shut down, or its cluster is gone
             self._is_broken = isinstance(error, BrokenExecutor)
             return _broken(error)
         self._running[future] = each
@@ -312,11 +312,12 @@ class Spread:
         return notes
 
 
-def _broken(error: RuntimeError) -> str:
+def _broken(error: Exception) -> str:
     reason = f"{type(error).__name__}: {error}"
     if not isinstance(error, BrokenExecutor):
         return f"the executor takes no more work ({reason}); make a new one"
     return (
-        "a worker of the executor died, for example for want of memory, and the executor cannot be "
-        f"used again ({reason}); make a new one"
+        "a worker of the executor died, for example for want of memory, or of the line "
+        "if __name__ == '__main__': in the script, and the executor cannot be used again "
+        f"({reason}); make a new one"
     )

@@ -20,7 +20,7 @@ from binance_archive_kit.display import render, theme
 from binance_archive_kit.display.summary import State as Tone
 from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.download.ledger import Ledger, State
-from binance_archive_kit.errors import WorkflowError
+from binance_archive_kit.errors import ShardFailed, WorkflowError
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
 
 if TYPE_CHECKING:
@@ -248,7 +248,10 @@ class CollectionResult(Mapping[str, Any]):
         reasons = counted or Counter(failure.reason for failure in self.failures)
         counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
         first = f"; the first: {self.failures[0]}" if self.failures else ""
-        return f"{len(self.failures):,} objects failed ({counted}){first}"
+        # How many objects a failed shard has is not known.
+        known = ShardFailed.reason not in reasons
+        what = render.counted(len(self.failures), "object" if known else "failure")
+        return f"{what}{' failed' if known else ''} ({counted}){first}"
 
     # Display
 

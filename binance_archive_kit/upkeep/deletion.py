@@ -67,7 +67,7 @@ def prune(
     Parameters
     ----------
     source : str, Path or OpenStore
-        The folder of a store, or an open store.
+        The local folder of a store, or an open store in one.
     market, data_type : str, optional
         Only these feeds.
     symbols, intervals : str or iterable of str, optional

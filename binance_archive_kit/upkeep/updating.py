@@ -84,7 +84,7 @@ def update(
     Parameters
     ----------
     source : str, Path or OpenStore
-        The folder of a store, or an open store.
+        The folder or URL of a store, or an open store.
     end : str or date
         Last UTC day, inclusive: ``"2025-07-15"``, ``"yesterday"`` or ``"-2d"``.
     holes : bool

@@ -221,6 +221,15 @@ def test_an_executor_that_was_shut_down(serve: Serve, ask: Ask) -> None:
         bak.collect(ask(serve(daily_klines("BTCUSDT"))), executor=executor)
 
 
+def test_an_executor_whose_cluster_is_gone(serve: Serve, ask: Ask) -> None:
+    class Gone(ThreadPoolExecutor):
+        def submit(self, *work: object, **named: object) -> Future[Any]:  # type: ignore[override]
+            raise EOFError("Client is closed")
+
+    with Gone() as executor, pytest.raises(bak.WorkflowError, match=r"Client is closed.*new one"):
+        bak.collect(ask(serve(daily_klines("BTCUSDT"))), executor=executor)
+
+
 def test_workers_share_a_bucket(
     serve: Serve, ask: Ask, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

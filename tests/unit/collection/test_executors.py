@@ -66,3 +66,13 @@ def test_a_cluster_may_grow_and_be_lost(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_cannot_run_shards_is_refused(executor: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         check_executor(executor, None)
+
+
+def test_a_script_that_its_own_workers_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, mp_context=context) as executor,
+        pytest.raises(ConfigurationError, match="below the line if __name__ == '__main__':"),
+    ):
+        check_executor(executor, None)

@@ -13,7 +13,7 @@ from binance_archive_kit.archive.absence import Absence, Reason
 from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.download.ledger import Arrivals, Clock, Ledger, State
 from binance_archive_kit.download.result import CollectionResult, Files
-from binance_archive_kit.errors import Corrupt, NotFound, WorkflowError
+from binance_archive_kit.errors import Corrupt, NotFound, ShardFailed, WorkflowError
 from binance_archive_kit.planning.config import CollectionConfig
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
 
@@ -239,6 +239,11 @@ def test_raise_for_failures() -> None:
     assert str(caught.value) == (
         f"2 objects failed (1 not_found, 1 corrupt); the first: {key}: not_found: gone"
     )
+
+
+def test_failed_shards_are_not_counted_as_objects() -> None:
+    result = result_of(D, F, failures=[ShardFailed("spot klines BTCUSDT", "lost")])
+    assert result.failures_in_words().startswith("1 failure (1 shard_failed); the first: spot")
 
 
 def test_many_failures_are_cut_with_a_count() -> None:
