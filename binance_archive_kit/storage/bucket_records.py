@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from binance_archive_kit.archive.absence import Absence
-from binance_archive_kit.archive.keys import Span, Stream, key_range, prefix_of
+from binance_archive_kit.archive.keys import Span, Stream, key_range, prefix_of, range_of_one
 from binance_archive_kit.errors import StoreError
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.databases import Database, Row
@@ -115,7 +115,8 @@ class BucketRecords(Records):
         def record(proofs: Sequence[Proof]) -> None:
             by_key = {proof.key: proof for proof in proofs}
             for feed, keys in _by_feed(by_key).items():
-                name = self._write(table_of([by_key[key] for key in keys], time.time_ns()))
+                group = [by_key[key] for key in keys]
+                name = self._write(table_of(group, self._time_after(keys)))
                 with lock:
                     written[feed].append(name)
 
@@ -142,7 +143,19 @@ class BucketRecords(Records):
     def forget(self, keys: Iterable[str]) -> None:
         """Delete the proofs of objects, so that these are fetched again."""
         for group in _by_feed(keys).values():
-            self._write(forgotten_table(group, time.time_ns()))
+            self._write(forgotten_table(group, self._time_after(group)))
+
+    def _time_after(self, keys: Iterable[str]) -> int:
+        """Return the time, or one after those of the proofs of some keys, if it is later.
+
+        The clock of the machine that recorded them may be fast.
+        """
+        ranges = [range_of_one(key) for key in keys]
+        tables = ("proofs", "forgotten")
+        rows = [
+            row for name in tables for row in self._database.rows(name, ["recorded_at"], ranges)
+        ]
+        return max([time.time_ns(), *(int(at) + 1 for (at,) in rows)])
 
     def _write(self, table: pa.Table, replaces: Sequence[str] = ()) -> str:
         """Write records of one feed as an object, and add them to the index; return its name."""

@@ -45,7 +45,7 @@ _GRACE = timedelta(days=1)
 _FRESH = 2.0
 #: Bytes of entries up to which they are kept on this machine, as a whole.
 _KEPT = 8 << 20
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 #: Commits of a similar size that a publication joins.
 _SIMILAR = 4
 

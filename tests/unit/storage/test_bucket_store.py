@@ -242,6 +242,18 @@ def test_an_index_that_is_lost_while_it_is_read(
     assert len(store.inventory.folders(Market.SPOT, DataType.KLINES)) == 3
 
 
+def test_a_slow_clock_does_not_lose_proofs(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(bucket)
+    with monkeypatch.context() as fast:
+        fast.setattr(time, "time_ns", lambda: 2_000_000_000 * 10**9)
+        BucketStore(bucket).records.forget(KEYS[:1])
+    assert proven(bucket) == sorted(KEYS[1:])
+    fill(bucket, KEYS[:1])
+    assert proven(bucket) == sorted(KEYS)
+    BucketStore(bucket).records.forget(KEYS[:1])
+    assert proven(bucket) == sorted(KEYS[1:])
+
+
 def test_compact_keeps_the_newest(bucket: Bucket, tmp_path: Path) -> None:
     for body in (b"a", b"bb", b"ccc"):
         fill(bucket, KEYS, body)
