@@ -83,7 +83,7 @@ class Uploads:
             if not left:
                 break
             found.errors = self._try(left, found)
-            found.refused = any(map(_FINAL.search, found.errors.values()))
+            found.refused = any(map(self._is_final, found.errors.values()))
             done = not found.errors or pause is None or found.refused
             if done or self._stopped.wait(pause):
                 break
@@ -95,11 +95,15 @@ class Uploads:
             try:
                 write()
             except StoreError as error:
-                if pause is None or _FINAL.search(str(error)) or self._stopped.wait(pause):
+                if pause is None or self._is_final(str(error)) or self._stopped.wait(pause):
                     return error
             else:
                 return None
         return None
+
+    def _is_final(self, error: str) -> bool:
+        """Return whether a further try does not end an error; its URL may have any number."""
+        return bool(_FINAL.search(error.replace(self.bucket.url, "")))
 
     def _try(self, files: Mapping[str, Path], found: Arrivals) -> dict[str, str]:
         """Upload files once; return the errors."""

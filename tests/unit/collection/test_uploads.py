@@ -44,6 +44,14 @@ def test_all_arrive(bucket: Bucket, files: dict[str, Path]) -> None:
     assert [bucket.read(key) for key in files] == [path.read_bytes() for path in files.values()]
 
 
+def test_a_prefix_is_no_status(bucket: Bucket) -> None:
+    below = Bucket(bucket.name, f"{bucket.prefix}/403")
+    error = str(below.error("AWS Error INTERNAL_FAILURE", "a"))
+    uploads = Uploads(below)
+    assert not uploads._is_final(error)
+    assert uploads._is_final(f"{error} status code: 403")
+
+
 def test_what_came_from_the_bucket_is_not_uploaded_again(
     bucket: Bucket, files: dict[str, Path], gate: Gate
 ) -> None:
