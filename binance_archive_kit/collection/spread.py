@@ -304,7 +304,7 @@ class Spread:
         notes = [*map(str, (*requests.warnings, *requests.notes))]
         notes += [f"symbols: {selection}" for selection in selections]
         place = self.division.config.output_directory
-        if isinstance(place, str) and self.progress.total > 1:
+        if isinstance(place, str) and self.progress.total > 1 and self.progress.done_bytes:
             notes.append(
                 f"tables: each shard wrote its own; bak.store({place!r}).build() joins them, so "
                 "that queries need fewer requests"

@@ -270,7 +270,7 @@ def test_flags_change_what_a_file_says(tmp_path: Path, config: Path, archive: Lo
         (["frobnicate"], "No such command"),
         *[([command, ""], "store: '' is empty") for command in ("verify", "build", "cache")],
         *[
-            ([command, "s3://b/x"], "is a URL")
+            ([command, "s3://b/x"], "'s3://b/x' is not the URL of a bucket")
             for command in ("verify", "coverage", "build", "cache")
         ],
         *[([command, "x" * 5_000], "the name is too long") for command in ("verify", "coverage")],

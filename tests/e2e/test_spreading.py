@@ -250,6 +250,7 @@ def test_workers_share_a_bucket(
     assert f"bak.store({s3_url!r}).build() joins them" in str(result)
     again = bak.collect(config, executor=ThreadPoolExecutor(2), shard_objects=3)
     assert again.collection_stats["skipped_tasks"] == 10
+    assert "joins them" not in str(again)
 
 
 def test_a_killed_process_of_a_pool(serve: Serve, ask: Ask, bucket: Bucket) -> None:
