@@ -34,7 +34,8 @@
         ├── BadZip              bad_zip              not a zip with one intact csv member
         ├── DiskFull            disk_full            no space left to write
         ├── TransferFailed      transfer_failed      any other error of s5cmd
-        └── NotUploaded         upload_failed        the bucket of the store did not take it
+        ├── NotUploaded         upload_failed        the bucket of the store did not take it
+        └── ShardFailed         shard_failed         the outcome of a shard's objects is unknown
 
     ArchiveKitWarning (UserWarning)       the work continues, but not quite as asked
 """
