@@ -25,6 +25,7 @@ from binance_archive_kit.display import render
 from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Clock, Ledger, State
+from binance_archive_kit.download.outcomes import Outcomes
 from binance_archive_kit.download.result import CollectionResult
 from binance_archive_kit.download.run import disk_errors, finish
 from binance_archive_kit.download.transfers import Transfers
@@ -42,8 +43,8 @@ from binance_archive_kit.planning.symbol_lists import record_symbols
 from binance_archive_kit.storage.bucket_store import BucketStore
 
 _T = TypeVar("_T")
-#: Chunks, or objects that the bucket refuses, of which nothing could be uploaded in a row, after
-#: which no more are fetched.
+#: A run fetches no more after so many chunks in a row of which nothing could be uploaded, or after
+#: so many objects in a row that the bucket refused.
 _HOPELESS_CHUNKS, _REFUSED_OBJECTS = 3, 8
 _UNRECORDED = "the local disk did not take the record of its proof"
 
@@ -65,6 +66,7 @@ class BucketRun:
         self._events = events
         self._store = BucketStore(str(plan.config.output_directory))
         self._ledger = Ledger(bytearray(len(plan)), clock, self._store.bucket.uri)
+        self._outcomes = Outcomes(self._ledger, progress, events)
         self._uploads = Uploads(self._store.bucket)
         self._record: Callable[..., None]
         #: Chunks that are downloaded or uploaded now.
@@ -102,7 +104,7 @@ class BucketRun:
         for row, key, size in rows.iter_rows():
             if size is None:  # 0 if it was removed since the plan was made
                 size = proofs[key].stamp.size if key in proofs else 0
-            self._keep(row, key, size)
+            self._outcomes.keep(row, key, size)
 
     async def _transfer(self, chunks: Sequence[Chunk]) -> None:
         count, known = sum(chunk.count for chunk in chunks), self._plan.download_bytes is not None
@@ -232,51 +234,24 @@ class BucketRun:
         failures = {failure.key: failure for failure in load.ledger.failures}
         absent = (*load.ledger.missing, *load.ledger.not_published)
         absences = {absence.last_key: absence for absence in absent}
-        stale = set(load.ledger.stale)
+        outcomes = self._outcomes
         for row, key, state in load.outcomes():
             if state == State.ABSENT:
-                self._progress.total -= 1
-                self._ledger.skip(row, absences[key])
+                outcomes.skip(row, absences[key])
             elif state == State.FAILED:
-                self._fail(row, load.elsewhere(failures[key]))
+                outcomes.fail(row, load.elsewhere(failures[key]))
             elif key not in arrivals.stamps:
-                self._fail(row, NotUploaded(key, arrivals.errors.get(key, _UNRECORDED)))
+                outcomes.fail(row, NotUploaded(key, arrivals.errors.get(key, _UNRECORDED)))
             else:
-                size = arrivals.stamps[key].size
-                self._progress.count(1, size)
-                if key in stale:
-                    self._ledger.stale.append(key)
-                if state == State.KEPT:
-                    self._keep(row, key, size)
-                else:
-                    self._take(row, key, size, load.proofs[key].by.value)
+                size, by = arrivals.stamps[key].size, load.proofs[key].by
+                outcomes.prove(row, key, size, by, kept=state == State.KEPT)
         load.release(arrivals.stamps)
-
-    def _keep(self, row: int, key: str, size: int) -> None:
-        self._ledger.keep(row, size)
-        self._progress.proven += 1
-        if self._events:
-            path = self._store.path(key)
-            self._events.emit("file_skipped", key=key, path=path, size_bytes=size)
-
-    def _take(self, row: int, key: str, size: int, by: str) -> None:
-        self._ledger.download(row, size)
-        self._progress.proven += 1
-        if self._events:
-            path = self._store.path(key)
-            self._events.file_downloaded(key, path=path, size_bytes=size, proven_by=by)
-
-    def _fail(self, row: int, error: ObjectError) -> None:
-        self._ledger.fail(row, error)
-        self._events.file_failed(error)
-        self._progress.done += 1
-        self._progress.failed += 1
 
     def _give_up(self, chunk: Chunk, error: ObjectError) -> None:
         """Fail the objects of a chunk that is not tried."""
         keys = self._plan.frame["key"]
         for row in chunk.needed:
-            self._fail(row, type(error)(keys[row], error.detail))
+            self._outcomes.fail(row, type(error)(keys[row], error.detail))
 
 
 class _SpoolEvents(EventLog):

@@ -81,7 +81,9 @@ class Run:
         self._progress.planned = len(plan)
         proven = plan.rows_with(PlanReason.PROVEN)
         for row, key, size in proven.select("row", "key", "size").iter_rows():
-            self._transfers.keep(row, key, self._size_on_disk(key) if size is None else size)
+            self._transfers.outcomes.keep(
+                row, key, self._size_on_disk(key) if size is None else size
+            )
         self._check_space()
         if plan.selections and len(plan):
             await asyncio.to_thread(record_symbols, self._store.records, plan)
@@ -147,7 +149,7 @@ class Run:
             raise
         for row, key in moved.select("row", "key").iter_rows():
             if key in same:
-                self._transfers.keep(row, key, same[key].stamp.size)
+                self._transfers.outcomes.keep(row, key, same[key].stamp.size)
 
     def _size_on_disk(self, key: str) -> int:
         try:

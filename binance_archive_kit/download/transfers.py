@@ -21,6 +21,7 @@ from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.batches import Command, Copy, choose_workers, make_batches
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Ledger
+from binance_archive_kit.download.outcomes import Outcomes
 from binance_archive_kit.download.proof_queue import ProofQueue, Step, Transfer
 from binance_archive_kit.download.s5cmd import Copied, Event, S5cmd
 from binance_archive_kit.errors import (
@@ -38,7 +39,7 @@ from binance_archive_kit.errors import (
 )
 from binance_archive_kit.planning.plan import Action, Plan
 from binance_archive_kit.planning.planner import PlanningContext
-from binance_archive_kit.storage.proof import Proof, ProvenBy
+from binance_archive_kit.storage.proof import Proof
 from binance_archive_kit.storage.store import Store
 
 #: Connections for published digests; each request is one short round trip.
@@ -54,7 +55,10 @@ _BAD_BYTES = (Corrupt, BadZip, StaleChecksum)
 class Transfers:
     """Transfers the objects of one plan, and proves unproven files of the store.
 
-    Each outcome is written to the ledger, the progress and the event log.
+    Attributes
+    ----------
+    outcomes : Outcomes
+        Where the outcome of each object is written.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Transfers:
         self._ledger = ledger
         self._progress = progress
         self._events = events
+        self.outcomes = Outcomes(ledger, progress, events)
         self._transfers: dict[str, Transfer] = {}
         self._retry_queue: list[Transfer] = []
         self._disk_full: DiskFull | None = None
@@ -248,31 +253,14 @@ class Transfers:
 
     # Outcomes
 
-    def keep(self, row: int, key: str, size: int) -> None:
-        """Record a proven file of the store."""
-        self._ledger.keep(row, size)
-        self._progress.proven += 1
-        if self._events:
-            path = str(self._store.path(key))
-            self._events.emit("file_skipped", key=key, path=path, size_bytes=size)
-
     def _on_outcome(self, transfer: Transfer, outcome: Proof | ObjectError) -> None:
         if isinstance(outcome, ObjectError):
             self._retry_or_fail(transfer, outcome)
             return
-        row, key, size, by = transfer.row, transfer.key, outcome.size, outcome.by
         self._finish(transfer)
-        self._progress.count(1, size)
-        if by is ProvenBy.STALE:
-            self._ledger.stale.append(key)
-        if transfer.in_store:
-            self.keep(row, key, size)
-            return
-        self._ledger.download(row, size)
-        self._progress.proven += 1
-        if self._events:
-            path = str(self._store.path(key))
-            self._events.file_downloaded(key, path=path, size_bytes=size, proven_by=by.value)
+        self.outcomes.prove(
+            transfer.row, transfer.key, outcome.size, outcome.by, kept=transfer.in_store
+        )
 
     def _retry_or_fail(self, transfer: Transfer, error: ObjectError) -> None:
         self._events.checksum_failed(error)
@@ -315,10 +303,7 @@ class Transfers:
                 place = _not_quarantined(problem)
             error = type(error)(transfer.key, f"{error.detail}; {place}")
         self._finish(transfer)
-        self._ledger.fail(transfer.row, error)
-        self._events.file_failed(error)
-        self._progress.done += 1
-        self._progress.failed += 1
+        self.outcomes.fail(transfer.row, error)
 
     def _quarantine(self, transfer: Transfer, error: ObjectError) -> Path | None:
         if transfer.bad_file is None or not transfer.bad_file.exists():
@@ -328,8 +313,7 @@ class Transfers:
     def _skip(self, transfer: Transfer) -> None:
         """Record an object that was planned without a listing, and is not in the archive."""
         self._finish(transfer)
-        self._progress.total -= 1
-        self._ledger.skip(transfer.row, _absence(transfer.key, self._context.matrix))
+        self.outcomes.skip(transfer.row, _absence(transfer.key, self._context.matrix))
 
     def _finish(self, transfer: Transfer) -> None:
         self._transfers.pop(transfer.key, None)
