@@ -7,8 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +50,7 @@ from tests.support.bucket import (
 )
 from tests.support.candles import HOUR, at, line
 from tests.support.checks import assert_no_downloader, downloaders, reasons_of
+from tests.support.children import Children
 from tests.support.faults import first_of, on_checksum, on_zip
 from tests.support.held import (
     assert_bucket_holds,
@@ -697,35 +696,9 @@ collect(CollectionConfig.from_json(sys.argv[1]))
 """
 
 
-class Children:
-    """Starts collections in processes of their own, and ends those that still run."""
-
-    def __init__(self) -> None:
-        self._all: list[subprocess.Popen[bytes]] = []
-
-    def start(self, config: CollectionConfig, cache: Path) -> subprocess.Popen[bytes]:
-        home = Path(binance_archive_kit.__file__).parents[1]
-        environment = {"PYTHONPATH": str(home), "XDG_CACHE_HOME": str(cache)}
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, config.to_json()],
-            env={**os.environ, **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        self._all.append(child)
-        return child
-
-    def end(self) -> None:
-        for child in self._all:
-            child.kill()
-            child.wait()
-            if child.stderr:
-                child.stderr.close()
-
-
 @pytest.fixture
 def children() -> Iterator[Children]:
-    children = Children()
+    children = Children(CHILD)
     yield children
     children.end()
 
@@ -756,7 +729,7 @@ def test_a_process_may_end_at_any_moment(
     for share in shares:
         proven = BucketStore(bucket).records.proven_keys()
         before = len(fetched(server))
-        child = children.start(config, cache)
+        child = children.start(config.to_json(), XDG_CACHE_HOME=str(cache))
         wanted = before + chance.randrange(1, int(share * (total - len(proven))))
         wait_for(lambda: len(fetched(server)), wanted)
         if share == shares[-1]:
@@ -845,7 +818,10 @@ def test_two_machines_share_a_prefix(
     server = serve(archive)
     parts = [SYMBOLS[:6], SYMBOLS[4:]]
     running = [
-        children.start(into(server, *part, days=DAYS), tmp_path / f"machine {number}")
+        children.start(
+            into(server, *part, days=DAYS).to_json(),
+            XDG_CACHE_HOME=str(tmp_path / f"machine {number}"),
+        )
         for number, part in enumerate(parts)
     ]
     for child in running:

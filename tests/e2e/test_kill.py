@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-import binance_archive_kit
 from binance_archive_kit.collection.collect import acollect, collect
 from binance_archive_kit.download import s5cmd
 from binance_archive_kit.planning.config import CollectionConfig
@@ -31,6 +29,7 @@ from tests.support.checks import (
     downloaders,
     files_of,
 )
+from tests.support.children import Children
 from tests.support.s3_server import LocalS3
 
 #: Seconds that a process may take to notice that nobody wants it any more, on a busy machine.
@@ -79,37 +78,10 @@ def started(server: LocalS3, count: int = 0) -> int:
         time.sleep(0.002)
 
 
-class Children:
-    """Starts collections in processes of their own, and ends those that still run."""
-
-    def __init__(self) -> None:
-        self._all: list[subprocess.Popen[bytes]] = []
-
-    def start(
-        self, config: CollectionConfig, *, grace: float = s5cmd._GRACE
-    ) -> subprocess.Popen[bytes]:
-        home = Path(binance_archive_kit.__file__).parents[1]
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, config.to_json(), str(grace)],
-            env={**os.environ, "PYTHONPATH": str(home)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        self._all.append(child)
-        return child
-
-    def end(self) -> None:
-        for child in self._all:
-            child.kill()
-            child.wait()
-            if child.stderr:
-                child.stderr.close()
-
-
 @pytest.fixture
 def children(server: LocalS3) -> Iterator[Children]:
     # Ended before the server looks for what they left behind.
-    children = Children()
+    children = Children(CHILD)
     yield children
     children.end()
 
@@ -139,7 +111,7 @@ def test_a_process_may_end_at_any_moment(
     store = config.output_directory
     for share in (0.1, 0.4, 0.3):
         before = started(server)
-        child = children.start(config)
+        child = children.start(config.to_json(), str(s5cmd._GRACE))
         left = len(SYMBOLS) * DAYS - len(files_of(store))
         started(server, before + chance.randrange(1, int(share * left)))
         time.sleep(chance.uniform(0, 0.05))
@@ -166,7 +138,7 @@ def test_a_process_may_end_at_any_moment(
 def test_a_process_may_end_while_another_fills_the_same_store(
     server: LocalS3, config: CollectionConfig, bucket: Bucket, children: Children
 ) -> None:
-    child = children.start(config)
+    child = children.start(config.to_json(), str(s5cmd._GRACE))
     started(server, 20)
     with ThreadPoolExecutor(1) as pool:
         living = pool.submit(collect, config)
@@ -273,7 +245,7 @@ def test_a_second_interrupt_does_not_wait_for_the_clean_up(
 def test_a_process_may_be_interrupted_twice(
     server: LocalS3, config: CollectionConfig, bucket: Bucket, children: Children
 ) -> None:
-    child = children.start(config, grace=LONG)
+    child = children.start(config.to_json(), str(LONG))
     started(server, 20)
     stop_downloader(server.url)
     child.send_signal(signal.SIGINT)
