@@ -15,6 +15,7 @@ from binance_archive_kit.archive.keys import Folder
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder, SymbolTest, any_symbol
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.records import Locations, Records
+from binance_archive_kit.storage.staging import staging_folder
 
 
 class BaseInventory(Protocol):
@@ -152,6 +153,6 @@ class BaseStore(ABC):
         Reads no file; the files may have changed, or gone, since then.
         """
 
-    @abstractmethod
     def staging(self) -> AbstractContextManager[Path]:
         """Yield a private local folder for downloads; removes those of killed runs first."""
+        return staging_folder(self.private / "staging")

@@ -20,9 +20,8 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
@@ -41,7 +40,6 @@ from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.quarantine import QUARANTINED, reason_in
 from binance_archive_kit.storage.record_objects import RECORDS
 from binance_archive_kit.storage.records import Locations
-from binance_archive_kit.storage.staging import staging_folder
 
 #: Bytes that are read ahead of large files.
 _AHEAD = 4 << 20
@@ -197,12 +195,6 @@ class BucketStore(BaseStore):
             for found in self.bucket.list(f"{QUARANTINE}/")
             if (match := QUARANTINED.fullmatch(found.key[start:]))
         }
-
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """Yield a private local folder for downloads; removes those of killed runs first."""
-        with staging_folder(self.private / "staging") as folder:
-            yield folder
 
 
 class _ObjectReader(io.RawIOBase):

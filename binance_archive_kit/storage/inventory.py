@@ -267,15 +267,7 @@ class Inventory:
     def names(
         self, market: Market, data_type: DataType, symbols: SymbolTest = any_symbol
     ) -> list[Folder]:
-        """Return the folders of a feed that have files; looks at no file.
-
-        Parameters
-        ----------
-        market : Market
-        data_type : DataType
-        symbols : callable, optional
-            Returns whether a symbol is needed; all by default.
-        """
+        """Return the folders of a feed that have files; looks at no file."""
         with self._lock:
             walked = self._walk(market, data_type, symbols)
             found = dict.fromkeys(
@@ -295,19 +287,8 @@ class Inventory:
         """Return the folders of a feed that have files, in the order of their names.
 
         The stamps of the needed files are those of now: no caller has to look at a file again.
-        Other files may have changed in place since they were last looked at.
-
-        Parameters
-        ----------
-        market : Market
-        data_type : DataType
-        symbols : callable, optional
-            Returns whether a symbol is needed; all by default.
-        matches : callable, optional
-            Returns whether a folder of these symbols is needed; all by default.
-        needed : callable, optional
-            Returns for a folder the test whether a file in it is needed, by its name; all are by
-            default.
+        Other files may have changed in place since they were last looked at. The parameters are
+        those of `BaseInventory.folders`.
         """
         with self._lock, paused_collection():
             stored = [
@@ -327,18 +308,7 @@ class Inventory:
     def frame(self, prefixes: Iterable[str], keys: Iterable[str] = ()) -> pl.DataFrame:
         """Return the zips below some prefixes and their recorded proofs; reads no file.
 
-        Parameters
-        ----------
-        prefixes : iterable of str
-            Each ending in ``/``.
-        keys : iterable of str
-            The objects below them that are needed. If a storage decides the locations, only
-            these are found.
-
-        Returns
-        -------
-        polars.DataFrame
-            One row per file, with `INVENTORY_SCHEMA`.
+        Parameters and columns are those of `BaseInventory.frame`.
         """
         if self.locations.storage is not None:
             files = self._stat({key: self.locations.location(key) for key in keys})

@@ -49,7 +49,7 @@ from binance_archive_kit.storage.proof import (
 )
 from binance_archive_kit.storage.quarantine import QUARANTINED, reason_in
 from binance_archive_kit.storage.records import Locations, ProofRecord, Records
-from binance_archive_kit.storage.staging import staging_folder, sweep
+from binance_archive_kit.storage.staging import sweep
 from binance_archive_kit.storage.urls import is_url
 
 #: The phase of `rehash`, for its progress.
@@ -259,16 +259,6 @@ class Store(BaseStore):
             for path in quarantine.rglob("*.bad")
             if (name := QUARANTINED.fullmatch(path.name))
         }
-
-    @contextmanager
-    def staging(self) -> Iterator[Path]:
-        """Yield a private folder for downloads, on the same disk as the store.
-
-        Removes the folders of killed runs first: their locks are free. Removes the new
-        folder at the end.
-        """
-        with staging_folder(self.root / PRIVATE / "staging") as folder:
-            yield folder
 
     @contextmanager
     def alone(self) -> Iterator[None]:
