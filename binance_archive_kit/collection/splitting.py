@@ -176,7 +176,7 @@ class Splitter:
                     yield Shard(feed.market, feed.type, chunk, intervals, window, most)
 
     def _spelled(self, feed: Feed, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the names as the archive spells them, without duplicates, and the wrong ones."""
+        """Return the valid names in the archive's spelling, and the invalid ones, each once."""
         right: dict[str, None] = {}
         wrong: dict[str, None] = {}
         for name in names:

@@ -221,7 +221,7 @@ def unavailable(
 def known_days(
     choice: PartitionChoice, partitions: Mapping[Partition, PartitionAvailability]
 ) -> tuple[date | None, date | None, date | None]:
-    """Return the days outside of which no file exists, as far as they are known for certain.
+    """Return the first and the last days of files, where they are known for certain.
 
     Parameters
     ----------

@@ -197,7 +197,7 @@ class OpenStore(StorePart):
         themselves, and only this builds others. It also merges the small tables and records of
         many runs into few, so that queries need fewer requests; run it now and then, on one
         machine or several, while others read and collect. It may be interrupted. What was merged
-        is deleted by the first build a day later, so that nobody still reads it.
+        stays for a day, for those who still read it; the next build then deletes it.
 
         Parameters
         ----------
