@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock
+
 from binance_archive_kit.errors import DiskSpaceError, StoreError, disk_error
 from binance_archive_kit.storage.proof import Stamp, stamp_of
 
@@ -363,23 +365,25 @@ class Database:
 
     def _replace(self, seen: Stamp | None, why: str) -> None:
         """Move or remove a damaged file, and the files beside it."""
-        now = self.stamp()
-        if seen is not None and now is not None and now.inode != seen.inode:
-            # Another process has replaced it already.
-            return
         name = f"{self.path.stem}.damaged-{uuid.uuid4().hex[:8]}{self.path.suffix}"
         aside = self.path.with_name(name)
         try:
-            for path, target in zip(self._parts(self.path), self._parts(aside), strict=True):
-                if os.path.lexists(path):
-                    if self._rebuilt is None and not path.is_dir():
-                        path.unlink()
-                    else:
-                        path.replace(target)
+            # Otherwise a process could move the new file of another one.
+            with FileLock(self.path.with_name(f"{self.path.name}.lock")):
+                now = self.stamp()
+                if seen is not None and (now is None or now.inode != seen.inode):
+                    # Another process has replaced it already.
+                    return
+                for path, target in zip(self._parts(self.path), self._parts(aside), strict=True):
+                    if os.path.lexists(path):
+                        if self._rebuilt is None and not path.is_dir():
+                            path.unlink()
+                        else:
+                            path.replace(target)
         except FileNotFoundError:
             return
         except OSError:
-            if now is not None:
+            if (now := self.stamp()) is not None:
                 _IRREPLACEABLE[self.path] = now
             moved = None
         else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import closing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from binance_archive_kit.errors import DiskSpaceError, StoreError
 from binance_archive_kit.storage import databases
 from binance_archive_kit.storage.databases import COUNT, MAYBE_TEXT, TEXT, Database, Table
+from binance_archive_kit.storage.proof import Stamp
 
 TABLES = {"words": Table({"key": TEXT, "count": COUNT}, added={"more": MAYBE_TEXT})}
 
@@ -124,3 +127,47 @@ def test_a_full_disk_raises_its_own_error(path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(DiskSpaceError, match="its disk is full"):
         database.write(fill)
     assert database.rows("words") == []
+
+
+class Meeting(Database):
+    """Lets two threads that replace a damaged file look at it at the same moment."""
+
+    meeting = threading.Barrier(2)
+    replaces = False
+
+    def stamp(self) -> Stamp | None:
+        found = super().stamp()
+        if self.replaces:
+            with suppress(threading.BrokenBarrierError):
+                self.meeting.wait(0.5)
+        return found
+
+    def _replace(self, seen: Stamp | None, why: str) -> None:
+        self.replaces = True
+        super()._replace(seen, why)
+        self.replaces = False
+
+
+def test_of_two_writers_one_moves_a_damaged_file(tmp_path: Path) -> None:
+    """The new file of one writer is not taken for the damaged one by the other."""
+    path = tmp_path / "words.sqlite"
+    path.write_bytes(b"damaged" * 1_000)
+    moved: list[Path | None] = []
+    start = threading.Barrier(2)
+
+    def write(key: str) -> None:
+        database = Meeting(path, TABLES, lambda why, aside: moved.append(aside))
+        open_to_write = database._open_to_write
+
+        def both_have_opened(patience: float) -> sqlite3.Connection:
+            with suppress(threading.BrokenBarrierError):
+                start.wait(0.5)
+            return open_to_write(patience)
+
+        database._open_to_write = both_have_opened  # type: ignore[method-assign]
+        database.write(lambda c: c.execute("INSERT INTO words VALUES (?, 1, NULL)", (key,)))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, "ab"))
+    assert Database(path, TABLES).rows("words", ["key"]) == [("a",), ("b",)]
+    assert len(moved) == 1
