@@ -25,6 +25,7 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.collection import spread
+from binance_archive_kit.display import progress
 from tests.e2e.conftest import Ask, Serve
 from tests.e2e.test_storage import ByDay
 from tests.support.bucket import Bucket, daily_klines, priced, zips_of
@@ -229,6 +230,47 @@ def test_an_executor_whose_cluster_is_gone(serve: Serve, ask: Ask) -> None:
 
     with Gone() as executor, pytest.raises(bak.WorkflowError, match=r"Client is closed.*new one"):
         bak.collect(ask(serve(daily_klines("BTCUSDT"))), executor=executor)
+
+
+class Cluster(ThreadPoolExecutor):
+    """Has no workers at first, as a cluster of Dask that is about to start."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._max_workers: Any = None
+        self._client = self
+        self.started = threading.Event()
+
+    def nthreads(self) -> dict[str, int]:
+        return {"tcp://10.0.0.1:1": 1} if self.started.is_set() else {}
+
+    def submit(self, work: Any, /, *args: Any, **named: Any) -> Future[Any]:
+        self._max_workers = 1
+        future = super().submit(self._run, work, *args, **named)
+        self._max_workers = None
+        return future
+
+    def _run(self, work: Any, *args: Any) -> object:
+        self.started.wait(60)
+        return work(*args)
+
+
+def test_a_cluster_without_workers_is_waited_for(
+    serve: Serve, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "_LOOK", 0.05)
+    monkeypatch.setattr(spread, "_LONG", 0.2)
+    lines: list[str] = []
+    monkeypatch.setattr(progress, "_default_show", lambda: lambda line, *_: lines.append(line))
+    with Cluster() as cluster:
+        threading.Timer(1.5, cluster.started.set).start()
+        with pytest.warns(bak.ArchiveKitWarning, match=r"no workers.*scale") as caught:
+            result = bak.collect(ask(serve(daily_klines("BTCUSDT"))), executor=cluster)
+    assert len(caught) == 1
+    assert result.outcome == "complete"
+    assert "had no workers for some time" in str(result)
+    assert "collecting: 0 of 1 shards, waiting for workers" in lines
+    assert "waiting" not in lines[-1]
 
 
 def test_workers_share_a_bucket(
