@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from binance_archive_kit.archive.enums import DataType, Market
 from binance_archive_kit.collection.executors import Window, check_executor
 from binance_archive_kit.collection.joined import Joined
 from binance_archive_kit.collection.shard_run import (
@@ -29,12 +30,15 @@ from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Clock, Ledger
 from binance_archive_kit.download.result import CollectionResult
-from binance_archive_kit.errors import WorkflowError, field_error
+from binance_archive_kit.errors import ArchiveKitError, WorkflowError, field_error
 from binance_archive_kit.planning.config import Config, read_config
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
 from binance_archive_kit.planning.requests import expand
 from binance_archive_kit.planning.selection import SymbolSelection
 from binance_archive_kit.planning.symbol_lists import record_selections
+from binance_archive_kit.query.store_cache import StoreCache
+from binance_archive_kit.reading.feed_table import feed_table
+from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.places import store_at
 
@@ -281,6 +285,7 @@ class Spread:
             left = self.progress.total - self.progress.done
             self._joined.add_failure(f"{left:,} of {self.progress.total:,} shards", problem)
         joined = self._joined
+        self._join_published(joined.feeds())
         selections = joined.selections()
         result = joined.result(self._notes(selections))
         if selections and joined.streams:
@@ -297,6 +302,22 @@ class Spread:
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
         return result
 
+    def _join_published(self, feeds: Iterable[tuple[str, str]]) -> None:
+        """Join the records and the lists of tables that the shards have written to a bucket."""
+        store = self._store
+        if not isinstance(store, BucketStore) or not feeds:
+            return
+        try:
+            # Of a large run, the records do not fit into an index of this machine.
+            store.records.compact(to_index=False)
+            names = sorted(feeds)
+            StoreCache(store).join_tables(feed_table(Market(m), DataType(d)) for m, d in names)
+        except (ArchiveKitError, OSError) as error:  # of the bucket, or of the local disk
+            self.options.warnings.append(
+                f"records and tables of the shards could not be joined ({error}); "
+                f"bak.store({store.root!r}).build() does it"
+            )
+
     def _notes(self, selections: tuple[SymbolSelection, ...]) -> list[str]:
         living = {selection.feed: selection.living for selection in selections}
         splitter = self.division.splitter
@@ -306,8 +327,8 @@ class Spread:
         place = self.division.config.output_directory
         if isinstance(place, str) and self.progress.total > 1 and self.progress.done_bytes:
             notes.append(
-                f"tables: each shard wrote its own; bak.store({place!r}).build() joins them, so "
-                "that queries need fewer requests"
+                f"tables: each shard wrote its own; bak.store({place!r}).build() merges them, so "
+                "that queries of many symbols take less time"
             )
         return notes
 

@@ -27,7 +27,8 @@ import binance_archive_kit as bak
 from binance_archive_kit.collection import spread
 from tests.e2e.conftest import Ask, Serve
 from tests.e2e.test_storage import ByDay
-from tests.support.bucket import Bucket, daily_klines, zips_of
+from tests.support.bucket import Bucket, daily_klines, priced, zips_of
+from tests.support.bucket_stores import ask_elsewhere
 from tests.support.checks import assert_holds
 from tests.support.s3_server import Fault, LocalS3, Request
 
@@ -231,26 +232,39 @@ def test_an_executor_whose_cluster_is_gone(serve: Serve, ask: Ask) -> None:
 
 
 def test_workers_share_a_bucket(
-    serve: Serve, ask: Ask, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    ask: Ask,
+    s3_url: str,
+    s3_endpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Their environment has the credentials; rows that are too many are in the bucket, too."""
+    """Their environment has the credentials; rows that are too many are in the bucket, too.
+
+    However many shards have written the files of a symbol, a query needs few requests.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(spread, "PART", 3)
-    days = daily_klines("BTCUSDT") | daily_klines("ETHUSDT")
-    config = ask(serve(days), "BTCUSDT", "ETHUSDT", output_directory=s3_url)
+    days = priced(12, 50_000.0) | priced(4, 3_000.0, "ETHUSDT")
+    config = ask(serve(days), "BTCUSDT", "ETHUSDT", days=12, output_directory=s3_url)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as executor:
-        result = bak.collect(config, executor=executor, shard_objects=3)
+        result = bak.collect(config, executor=executor, shard_objects=2)
     assert result.outcome == "complete"
     assert result.detail is not None
     assert result.detail.startswith(f"{s3_url}/.binance_archive_kit/results/")
     keys = [f"{s3_url}/{key}" for key in sorted(zips_of(days))]
     assert sorted(result.output_files) == keys
-    assert result.plan.frame.height == len(result.objects()) == 10
-    assert f"bak.store({s3_url!r}).build() joins them" in str(result)
-    again = bak.collect(config, executor=ThreadPoolExecutor(2), shard_objects=3)
-    assert again.collection_stats["skipped_tasks"] == 10
-    assert "joins them" not in str(again)
+    assert result.plan.frame.height == len(result.objects()) == 16
+    assert f"bak.store({s3_url!r}).build() merges them" in str(result)
+    first = "date BETWEEN '2025-07-01' AND '2025-07-04'"
+    statement = f"SELECT count(*) FROM spot_klines WHERE symbol = 'BTCUSDT' AND {first}"
+    found, requests = ask_elsewhere(s3_endpoint, s3_url, statement, tmp_path / "elsewhere")
+    assert found == f"[({4 * 24},)]"
+    assert requests <= 20
+    again = bak.collect(config, executor=ThreadPoolExecutor(2), shard_objects=2)
+    assert again.collection_stats["skipped_tasks"] == 16
+    assert "merges them" not in str(again)
 
 
 def test_a_killed_process_of_a_pool(serve: Serve, ask: Ask, bucket: Bucket) -> None:
