@@ -8,6 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from pyarrow.fs import S3FileSystem
@@ -29,6 +30,13 @@ BUCKET = "research"
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
+    """Yield the URL of a server with an empty bucket named `BUCKET`."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
     """Yield the URL of a server with an empty bucket named `BUCKET`."""
     with subprocess.Popen(
         [sys.executable, "-c", _SERVER],
