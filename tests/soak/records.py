@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.record_damage import STEP, Damage, RecordedStore, archive, cuts, flips
-from tests.support.s3_bucket import BUCKET, s3_environment, s3_server
+from tests.support.s3_bucket import BUCKET, object_storage, s3_environment
 from tests.support.s3_server import LocalS3
 
 SECONDS = 3600.0
@@ -27,7 +27,7 @@ def run(folder: Path, seed: int, seconds: float) -> Iterator[str]:
             if kind == "local":
                 yield from _damage(RecordedStore(server, folder / kind), cache, seed, until)
             else:
-                with s3_server() as endpoint:
+                with object_storage() as endpoint:
                     os.environ |= s3_environment(endpoint)
                     url = f"s3://{BUCKET}/records"
                     yield from _damage(
