@@ -350,7 +350,7 @@ class Database:
             added = [name for name, have in before.items() if not have]
             for name, table in self._tables.items():
                 connection.execute(table.sql(name))
-                columns = table.added | {_CRC: INTEGER} if before[name] else {}
+                columns = {**table.added, _CRC: INTEGER} if before[name] else {}
                 new = {each: kind for each, kind in columns.items() if each not in before[name]}
                 for column, kind in new.items():
                     connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} {kind.type}")
