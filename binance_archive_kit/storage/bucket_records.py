@@ -336,7 +336,8 @@ class BucketRecords(Records):
                 table, replaces = found or (SCHEMA.empty_table(), [])
                 add_records(connection, table)
                 connection.execute(
-                    "INSERT OR REPLACE INTO objects VALUES (?, ?)", (name, json.dumps(replaces))
+                    "INSERT OR REPLACE INTO objects (name, replaces) VALUES (?, ?)",
+                    (name, json.dumps(replaces)),
                 )
             connection.executemany("DELETE FROM objects WHERE name = ?", names)
 
