@@ -23,7 +23,7 @@ from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.archive.symbols import split_symbols
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Summary, Table
-from binance_archive_kit.errors import field_error
+from binance_archive_kit.errors import field_error, shown
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.query.engine import PROBLEMS, SCANS, STREAMS, Engine
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
@@ -232,6 +232,10 @@ def open_views(
         Add the column ``known_at``: when a live participant could have had each row.
     """
     home = ":memory:" if database is None else str(find_path("database", database))
+    if "?" in home:
+        raise field_error(
+            "database", f"{shown(home)}: DuckDB takes what follows '?' for options; rename it"
+        )
     try:
         connection = duckdb.connect(home)
     except (duckdb.Error, RuntimeError) as error:

@@ -26,7 +26,7 @@ import pyarrow.fs as pafs
 
 from binance_archive_kit.archive.enums import Partition
 from binance_archive_kit.archive.keys import Folder, parse_period, period_end
-from binance_archive_kit.reading.feed_table import PATH_TYPES
+from binance_archive_kit.reading.feed_table import PATH_TYPES, words_of
 from binance_archive_kit.reading.file_stats import lead_of, period_of, slack_of
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.timestamps import DAY, to_day_number, to_micros, to_naive
@@ -263,7 +263,11 @@ class ArrowPruner:
         self._negated = ~where
         self._schema = schema
         self._time = time
-        words = str(where)
+        words = words_of(where)
+        if words is None:
+            # Anything may be in it.
+            words = f"unknown({' or '.join((*PATH_TYPES, time))})"
+        self._words = words
         #: The columns that the expression names, and perhaps others.
         self._named = {name for name in (*PATH_TYPES, time) if name in words}
         self._timed = not self._named.isdisjoint(("date", time))
@@ -281,7 +285,7 @@ class ArrowPruner:
         Between the texts that it compares with, it is the same for all symbols. So if it is
         false there, the only symbols are among these texts.
         """
-        plain = {*_FUNCTION.findall(str(self._where))} <= _COMPARISONS
+        plain = {*_FUNCTION.findall(self._words)} <= _COMPARISONS
         if "symbol" not in self._named or not plain:
             return None
         texts = _texts_of(self._where)

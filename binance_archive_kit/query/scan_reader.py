@@ -20,7 +20,7 @@ from binance_archive_kit.query.pruning import Pruner
 from binance_archive_kit.query.scan_planner import ScanStep
 from binance_archive_kit.query.tabled_files import TabledFiles
 from binance_archive_kit.reading.chunks import Chunk, batch_of, count_chunks
-from binance_archive_kit.reading.feed_table import FeedTable
+from binance_archive_kit.reading.feed_table import FeedTable, words_of
 from binance_archive_kit.reading.file_stats import FileStats, FileTask
 from binance_archive_kit.storage.inventory import StoredFile
 from binance_archive_kit.storage.proof import Stamp
@@ -98,8 +98,9 @@ class Query:
     @cached_property
     def columns(self) -> list[str]:
         """Columns to read: those to return, and those that the condition may need."""
-        words = "" if self.where is None else str(self.where)
-        return [name for name in self.feed.arrow.names if name in self.names or name in words]
+        words = "" if self.where is None else words_of(self.where)
+        every = self.feed.arrow.names
+        return [name for name in every if words is None or name in self.names or name in words]
 
     @cached_property
     def _schema(self) -> pa.Schema:

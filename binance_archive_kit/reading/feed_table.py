@@ -10,6 +10,7 @@ from functools import cache, cached_property
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.schemas import Column, Schema, read_feed, schema
@@ -65,6 +66,17 @@ def view_name(market: Market, data_type: DataType) -> str:
     """
     # Enum members are the archive's words in snake case.
     return f"{market}_{data_type.name.lower()}"
+
+
+def words_of(where: ds.Expression) -> str | None:
+    """Return an Arrow expression as text; None if it has none.
+
+    Arrow cuts long texts in lists, even within a letter.
+    """
+    try:
+        return str(where)
+    except UnicodeDecodeError:
+        return None
 
 
 class FeedTable:

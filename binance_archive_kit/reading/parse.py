@@ -30,6 +30,8 @@ from binance_archive_kit.timestamps import DAY, to_datetime, to_day_number
 _MICROSECONDS = 10**14
 #: Digits that always fit into 64 bits.
 _DIGITS = 18
+#: More bytes than a row has on average, unless blank lines are among them.
+_LONG = 2_000
 _NAMES = {"ms": "milliseconds", "us": "microseconds"}
 _OTHER_UNIT = {"ms": "us", "us": "ms"}
 #: More digits than a decimal keeps, and numbers with a negative exponent.
@@ -93,16 +95,20 @@ class CsvParser:
         if self._decimals:
             for csv in csv_chunks:
                 _check_places(csv)
+        # A blank line is a row of nulls at first, which takes far more memory than the line.
+        csv_chunks = [
+            _without_blank_lines(csv) if len(csv.body) > _LONG * (csv.rows + 1) else csv
+            for csv in csv_chunks
+        ]
         try:
             frame = self._parse(csv_chunks, names)
         except FileError:
-            body = without_blank_lines(csv_chunks[0])
-            if len(csv_chunks) > 1 or len(body) == len(csv_chunks[0].body):
+            stripped = _without_blank_lines(csv_chunks[0])
+            if len(csv_chunks) > 1 or stripped is csv_chunks[0]:
                 raise
-            irregularities = csv_chunks[0].irregularities | {Irregularity.BLANK_LINE}
-            csv_chunks = [replace(csv_chunks[0], body=body, irregularities=irregularities)]
+            csv_chunks = [stripped]
             frame = self._parse(csv_chunks, names)
-        return frame, list(csv_chunks)
+        return frame, csv_chunks
 
     def _parse(self, csv_chunks: Sequence[CsvChunk], names: Collection[str]) -> pl.DataFrame:
         columns = list(self._types.items())
@@ -273,6 +279,14 @@ class CsvParser:
         frame = frame.filter(~late)
         irregularities = csv.irregularities | {Irregularity.NEXT_MIDNIGHT}
         return frame, replace(csv, rows=frame.height, irregularities=irregularities)
+
+
+def _without_blank_lines(csv: CsvChunk) -> CsvChunk:
+    """Return a chunk without blank lines; the same one if it has none."""
+    body = without_blank_lines(csv)
+    if len(body) == len(csv.body):
+        return csv
+    return replace(csv, body=body, irregularities=csv.irregularities | {Irregularity.BLANK_LINE})
 
 
 def times_of(frame: pl.DataFrame, time: str) -> npt.NDArray[np.int64]:

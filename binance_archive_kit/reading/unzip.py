@@ -73,7 +73,7 @@ _BLOCK = 1 << 18
 _NEWLINE, _COMMA, _NINE, _LETTER_E = b"\n,9e"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK_ENDS = (b"\n\n", b"\n\r\n")
-_BLANK_BEGIN = re.compile(rb"(?:[ \t\r]*\n)+")
+_BLANK_RUNS = re.compile(rb"\n[ \t\r\n]*\n")
 _BLANK_LINES = re.compile(rb"^[ \t\r]*\n", re.MULTILINE)
 
 
@@ -360,20 +360,23 @@ class Unzipper:
         if body.startswith(_BYTE_ORDER_MARK):
             body = body[len(_BYTE_ORDER_MARK) :]
             irregularities |= {Irregularity.BYTE_ORDER_MARK}
-        if (blank := _BLANK_BEGIN.match(body)) is not None:
-            body = body[blank.end() :]
+        if blank := _blank_begin(body):
+            body = body[blank:]
             irregularities |= {Irregularity.BLANK_LINE}
         if not is_header(body):
             return body, None, irregularities
         end = body.find(b"\n") + 1 or len(body)
+        if end > _LONG_ROW:
+            raise WrongColumns(name, f"its header has more than {_LONG_ROW:,} bytes")
         line = body[:end]
         if line not in self._headers:
             self._headers[line] = parse_header(name, line, self._schema)
         layout, more = self._headers[line]
-        if (blank := _BLANK_BEGIN.match(body, end)) is not None:
-            end = blank.end()
+        body = body[end:]
+        if blank := _blank_begin(body):
+            body = body[blank:]
             irregularities |= {Irregularity.BLANK_LINE}
-        return body[end:], layout, irregularities | more
+        return body, layout, irregularities | more
 
     # Rows
 
@@ -448,7 +451,8 @@ class Unzipper:
 
 def without_blank_lines(csv: CsvChunk) -> bytes:
     """Return the csv of a file without its blank lines."""
-    return _BLANK_LINES.sub(b"", csv.body)
+    # Runs of them one by one would take far more memory than the file.
+    return _BLANK_LINES.sub(b"", _BLANK_RUNS.sub(b"\n\n", csv.body))
 
 
 def first_row(body: bytes) -> bytes:
@@ -473,14 +477,21 @@ def field_of(row: bytes, index: int) -> bytes:
 def _ended(name: str, body: bytes) -> tuple[bytes, Irregularities]:
     """Remove blank lines at the end, and end the last row."""
     bare = body.rstrip(b" \t\r\n")
-    lines = body[len(bare) :].split(b"\n")
-    if len(lines) == 1 and bare:
+    first, *rest = body[len(bare) :].split(b"\n", 2)
+    if not rest and bare:
         if bare.endswith(b","):
             raise WrongColumns(name, "its last row is cut off")
         return body + b"\n", frozenset([Irregularity.NO_FINAL_NEWLINE])
-    blank = len(lines) > 2 or bool(lines[-1]) or not bare
+    blank = len(rest) > 1 or any(rest) or not bare
     irregularities = frozenset([Irregularity.BLANK_LINE]) if body and blank else NO_IRREGULARITIES
-    return (bare + lines[0] + b"\n" if bare else b""), irregularities
+    return (bare + first + b"\n" if bare else b""), irregularities
+
+
+def _blank_begin(body: bytes) -> int:
+    """Return the length of the blank lines at the beginning."""
+    if body[:1] not in b" \t\r\n":
+        return 0
+    return body.rfind(b"\n", 0, len(body) - len(body.lstrip(b" \t\r\n"))) + 1
 
 
 @cache

@@ -22,6 +22,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from binance_archive_kit.reading.feed_table import words_of
+
 #: Rows from which a batch is not joined with the next one.
 _BATCH = 16_384
 #: A column for the number of a row, to know which rows a condition has left.
@@ -257,8 +259,11 @@ class RowReader:
         if self._where is None:
             table = file.decode(pieces[0].row_group, names)
             return table, ((piece.start, piece.end) for piece in pieces)
-        words = {*re.findall(r"\w+", str(self._where))}
-        needed = [name for name in file.fragment.physical_schema.names if name in words]
+        words = words_of(self._where)
+        needed = file.fragment.physical_schema.names
+        if words is not None:
+            named = {*re.findall(r"\w+", words)}
+            needed = [name for name in needed if name in named]
         table = file.decode(pieces[0].row_group, list(dict.fromkeys([*names, *needed])))
         first = min(piece.start for piece in pieces)
         table = table.slice(first, max(piece.end for piece in pieces) - first)
