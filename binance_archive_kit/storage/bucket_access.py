@@ -7,10 +7,8 @@ Credentials are read by the clients themselves, and never appear in an object of
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from configparser import Error, RawConfigParser
 from contextlib import contextmanager, suppress
@@ -21,7 +19,13 @@ from urllib.parse import urlsplit
 
 from pyarrow.fs import S3FileSystem
 
-from binance_archive_kit.archive.endpoint import USER_INFO, Route, advice_on, check_endpoint
+from binance_archive_kit.archive.endpoint import (
+    USER_INFO,
+    Route,
+    advice_on,
+    certificate_file,
+    check_endpoint,
+)
 from binance_archive_kit.errors import StoreError, field_error
 
 #: Variables with the endpoint of the destination; the first that is set counts.
@@ -132,7 +136,7 @@ class Access:
     def certificates(self) -> str | None:
         """The path of a file of the trusted certificates; None for plain HTTP."""
         text = self.route.certificates
-        return None if text is None else _written(text)
+        return None if text is None else certificate_file(text)
 
     def filesystem(self) -> S3FileSystem:
         """Return Arrow's file system; the same one as long as the environment stays."""
@@ -199,7 +203,8 @@ def _read_profile(path: str, name: str) -> dict[str, str]:
     """
     parser = RawConfigParser(strict=False)
     # A file that cannot be read has no settings; the clients say what is wrong with credentials.
-    with suppress(OSError, ValueError, Error):
+    # Nor has one in a home directory that is not known.
+    with suppress(OSError, ValueError, RuntimeError, Error):
         parser.read(Path(path).expanduser(), encoding="utf-8")
     for section in (f"profile {name}", name):
         if parser.has_section(section):
@@ -238,24 +243,6 @@ def _filesystem(_settings: _Hidden, access: Access) -> S3FileSystem:
         allow_delayed_open=True,
         background_writes=False,
     )
-
-
-@cache
-def _written(certificates: str) -> str:
-    """Write certificates into a file that is deleted when the process ends; return its path."""
-    file, path = tempfile.mkstemp(".pem", "authorities-")
-    with os.fdopen(file, "w", encoding="ascii") as opened:
-        opened.write(certificates)
-    owner = os.getpid()
-
-    def delete() -> None:
-        # A fork has the same file.
-        if os.getpid() == owner:
-            with suppress(OSError):
-                Path(path).unlink()
-
-    atexit.register(delete)
-    return path
 
 
 def _without_ids(text: str) -> str:
