@@ -23,7 +23,8 @@ from urllib.parse import quote, urlsplit
 
 import pycurl
 
-from binance_archive_kit.archive.endpoint import Route, certificate_file, open_file_limit
+from binance_archive_kit.archive.certificate_file import certificate_file
+from binance_archive_kit.archive.endpoint import Route, open_file_limit
 
 USER_AGENT = "binance-archive-kit"
 #: Seconds before the endpoint is asked for more connections after it has refused some.
@@ -185,7 +186,7 @@ class CurlPool(Generic[R]):
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         if self._route.certificates is not None:
-            # libcurl parses a file once; certificates in memory for every connection.
+            # libcurl parses a file once; certificates given as bytes for every connection.
             self._certificates = certificate_file(self._route.certificates)
         self._thread.start()
         return self

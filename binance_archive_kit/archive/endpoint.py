@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
 import ssl
 import sys
-import tempfile
 import urllib.request
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,7 +15,7 @@ from urllib.parse import urlsplit
 import certifi
 
 from binance_archive_kit.archive.matrix import Matrix
-from binance_archive_kit.errors import disk_error, field_error, masked, shown
+from binance_archive_kit.errors import field_error, masked, shown
 from binance_archive_kit.paths import has_controls
 
 #: Assumed where there is no limit, or where the system does not report it.
@@ -205,45 +202,6 @@ def _certificates(path: str) -> list[str]:
         return _CERTIFICATE.findall(Path(path).read_text(encoding="ascii", errors="ignore"))
     except (OSError, ValueError):
         return []
-
-
-def certificate_file(certificates: str) -> str:
-    """Write certificates into a file, for clients that read only files; return its path.
-
-    The file is deleted when this process ends.
-
-    Raises
-    ------
-    StoreError, DiskSpaceError
-        If it cannot be written.
-    """
-    path = _written(certificates, os.getpid())
-    if not os.path.exists(path):  # noqa: PTH110 -- systems remove old temporary files
-        _written.cache_clear()
-        path = _written(certificates, os.getpid())
-    return path
-
-
-@cache
-def _written(certificates: str, process: int) -> str:
-    path = ""
-    try:
-        file, path = tempfile.mkstemp(".pem", "authorities-")
-        with os.fdopen(file, "w", encoding="ascii") as opened:
-            opened.write(certificates)
-    except OSError as error:
-        if path:
-            Path(path).unlink(missing_ok=True)
-        raise disk_error(error, "the folder for temporary files (TMPDIR)") from None
-
-    def delete() -> None:
-        # A fork has the same functions.
-        if os.getpid() == process:
-            with suppress(OSError):
-                Path(path).unlink()
-
-    atexit.register(delete)
-    return path
 
 
 def _proxy_of(endpoint: str) -> str | None:

@@ -52,7 +52,7 @@ COMMIT_DELAY = 1.0
 #: Seconds to wait for the database once another process has kept it locked for long.
 _SHORT_PATIENCE = 1.0
 #: Of the tables; to be raised whenever they change.
-_VERSION = 1
+_VERSION = 2
 _TABLES = {
     "proofs": Table(
         {
@@ -278,9 +278,12 @@ class Records:
         ]
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany("INSERT OR REPLACE INTO selections VALUES (?,?)", rows)
             connection.executemany(
-                "INSERT INTO selected VALUES (?,?,?) ON CONFLICT (stream) DO UPDATE SET"
+                "INSERT OR REPLACE INTO selections (name, value) VALUES (?,?)", rows
+            )
+            connection.executemany(
+                "INSERT INTO selected (stream, first, last) VALUES (?,?,?)"
+                " ON CONFLICT (stream) DO UPDATE SET"
                 " first = min(first, excluded.first), last = max(last, excluded.last)",
                 days,
             )
@@ -357,7 +360,9 @@ class Records:
             connection.executemany("DELETE FROM places WHERE key = ?", [(key,) for key in outdated])
             for key, location in locations.items():
                 try:
-                    connection.execute("INSERT INTO places VALUES (?,?)", (key, location))
+                    connection.execute(
+                        "INSERT INTO places (key, place) VALUES (?,?)", (key, location)
+                    )
                 except sqlite3.IntegrityError:
                     [(owner,)] = connection.execute(
                         "SELECT key FROM places WHERE place = ?", (location,)

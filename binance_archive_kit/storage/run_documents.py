@@ -125,7 +125,9 @@ class RunDocuments:
             rows = [(name, json.dumps(each)) for name, each in fetched.items()]
 
             def write(connection: sqlite3.Connection) -> None:
-                connection.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?)", rows)
+                connection.executemany(
+                    "INSERT OR REPLACE INTO runs (name, document) VALUES (?, ?)", rows
+                )
                 connection.executemany("DELETE FROM runs WHERE name = ?", gone)
 
             if rows or gone:

@@ -15,7 +15,8 @@ from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.record_objects import new_id
-from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder, join_similar, publish
+from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder
+from binance_archive_kit.tables.commits import join_similar, publish
 from binance_archive_kit.tables.manifest import FeedFolder, Part, meaning_of
 from binance_archive_kit.tables.part_writer import write_entries
 from binance_archive_kit.tables.row_reader import footer_crc
@@ -66,6 +67,16 @@ class BucketTables(Tables):
         self._bucket.remove([each.key for each in self._bucket.list(TABLES)])
         super().clear()
         self._folders.clear()
+
+    def join(self, feed: FeedTable) -> None:
+        """Join what many have published of a feed, so that a query needs few requests.
+
+        Raises
+        ------
+        StoreError
+            If the bucket cannot be read or written.
+        """
+        self._folder_of(feed).join()
 
     def _folder_of(self, feed: FeedTable) -> BucketFolder:
         with self._lock_of_folders:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import binance_archive_kit as bak
-from binance_archive_kit.archive import digests, listing
+from binance_archive_kit.archive import certificate_file, digests, listing
 from binance_archive_kit.archive.curl_pool import Failure, Limits
-from binance_archive_kit.archive.endpoint import Route, advice_on, certificate_file
+from binance_archive_kit.archive.endpoint import Route, advice_on
 from binance_archive_kit.archive.single_requests import SingleRequests
 from binance_archive_kit.display.background import Worker
 from binance_archive_kit.download import proof_queue
@@ -134,12 +134,17 @@ def test_files_have_the_permissions_of_the_umask(
     assert set(run.stdout.split()) == {mode}
 
 
-def test_certificates_are_written_for_this_user_alone() -> None:
-    path = Path(certificate_file("x\n"))
+def test_certificates_on_disk_are_for_this_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they cannot lie in memory."""
+    monkeypatch.setattr(certificate_file, "_in_memory", lambda certificates: None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = Path(certificate_file.certificate_file("certificates of this test\n"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.unlink()  # as systems do after some days
-    assert certificate_file("x\n") != str(path)
-    assert Path(certificate_file("x\n")).read_text() == "x\n"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(StoreError, match="TMPDIR|nowhere"):
+        certificate_file.certificate_file("other certificates\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other permissions")

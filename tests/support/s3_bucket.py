@@ -8,6 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from pyarrow.fs import S3FileSystem
@@ -27,9 +28,9 @@ sys.stdin.read()
 BUCKET = "research"
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """Yield the URL of a server with an empty bucket named `BUCKET`."""
+@contextmanager
+def object_storage() -> Iterator[str]:
+    """Run a server with an empty bucket named `BUCKET`; give its URL."""
     with subprocess.Popen(
         [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
@@ -49,8 +50,17 @@ def s3_endpoint() -> Iterator[str]:
             allow_bucket_creation=True,
         )
         client.create_dir(BUCKET)
+        try:
+            yield endpoint
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Yield the URL of a server with an empty bucket named `BUCKET`."""
+    with object_storage() as endpoint:
         yield endpoint
-        server.kill()
 
 
 def s3_environment(endpoint: str) -> dict[str, str]:
