@@ -98,10 +98,17 @@ class StoreCache:
             for feed in feeds:
                 self.tables.join(feed)
 
-    def clear(self) -> None:
-        """Forget and delete everything."""
+    def clear(self, *, shared: bool = False) -> None:
+        """Forget and delete everything that is on this machine.
+
+        Parameters
+        ----------
+        shared : bool
+            Delete the tables in a bucket too, which all machines read. They are built again from
+            the files, by `build`.
+        """
         self.known.clear()
-        self.tables.clear()
+        self.tables.clear(shared=shared)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
