@@ -158,8 +158,6 @@ class CurlPool(Generic[R]):
     limits : Limits
     headers : sequence of str
         Further headers of all requests.
-    tunnel : bool
-        Whether the proxy, if any, is only asked for connections, also without TLS.
     """
 
     def __init__(
@@ -169,15 +167,12 @@ class CurlPool(Generic[R]):
         on_outcome: Callable[[R, Outcome], None],
         limits: Limits,
         headers: Sequence[str] = (),
-        *,
-        tunnel: bool = True,
     ) -> None:
         self._route = route
         self._path_of = path_of
         self._on_outcome = on_outcome
         self._limits = limits
         self._headers = [*headers]
-        self._tunnel = tunnel
         self._endpoint = encode_host(route.endpoint)
         self._queue: queue.SimpleQueue[list[R] | None] = queue.SimpleQueue()
         self._waiting: deque[R] = deque()
@@ -284,7 +279,6 @@ class CurlPool(Generic[R]):
             # Empty: none, whatever the environment says.
             pycurl.PROXY: encode_host(self._route.proxy or ""),
             pycurl.NOPROXY: "",
-            pycurl.HTTPPROXYTUNNEL: int(self._tunnel),
             pycurl.CONNECTTIMEOUT_MS: math.ceil(self._limits.patience * 1000),
             pycurl.MAXFILESIZE: self._limits.largest,
             pycurl.HEADERFUNCTION: transfer.head.extend,

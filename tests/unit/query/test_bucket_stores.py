@@ -406,7 +406,9 @@ def test_exports_and_the_command_line(tmp_path: Path, bucket: Bucket) -> None:
         ["build", bucket.url],
         ["cache", bucket.url],
         ["cache", bucket.url, "--clear"],
+        ["cache", bucket.url, "--clear", "--shared"],
     ):
+        before = bucket.list(TABLES)
         found = subprocess.run(
             [sys.executable, "-m", "binance_archive_kit", *command],
             check=True,
@@ -414,6 +416,10 @@ def test_exports_and_the_command_line(tmp_path: Path, bucket: Bucket) -> None:
             text=True,
         ).stdout
         assert ("120" if command[0] == "sql" else bucket.url) in found
+        if command[-1] == "--clear":
+            # What all machines share does not go by a word for this machine.
+            assert bucket.list(TABLES) == before != []
+            assert "--clear --shared deletes them for all" in found
     assert bucket.list(TABLES) == []
 
 
