@@ -390,7 +390,7 @@ class NoAccess(FileError, reason="no_access", lasting=False):
     """The system does not allow reading the file."""
 
     def _advice(self) -> str:
-        return "check its permissions and the disk"
+        return "collect it again if it is gone, or check its permissions and the disk"
 
 
 def file_error(reason: str, file: str, detail: str, at_source: bool = False) -> FileError:
