@@ -8,6 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from pyarrow.fs import S3FileSystem
@@ -27,9 +28,9 @@ sys.stdin.read()
 BUCKET = "research"
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """Yield the URL of a server with an empty bucket named `BUCKET`."""
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Lend the URL of a server with an empty bucket named `BUCKET`."""
     with subprocess.Popen(
         [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
@@ -49,8 +50,17 @@ def s3_endpoint() -> Iterator[str]:
             allow_bucket_creation=True,
         )
         client.create_dir(BUCKET)
+        try:
+            yield endpoint
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Yield the URL of a server with an empty bucket named `BUCKET`."""
+    with s3_server() as endpoint:
         yield endpoint
-        server.kill()
 
 
 def s3_environment(endpoint: str) -> dict[str, str]:
@@ -69,10 +79,15 @@ def s3_environment(endpoint: str) -> dict[str, str]:
 @pytest.fixture
 def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the URL of an empty prefix, and set the environment that reaches it."""
+    return reach(s3_endpoint, monkeypatch)
+
+
+def reach(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set the environment that reaches a server, and return the URL of an empty prefix there."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
-    for name, value in s3_environment(s3_endpoint).items():
+    for name, value in s3_environment(endpoint).items():
         monkeypatch.setenv(name, value)
     return f"s3://{BUCKET}/test {uuid.uuid4().hex[:8]}"
 
