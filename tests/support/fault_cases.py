@@ -146,8 +146,8 @@ _MANY = 100_000
 CASES: dict[str, Case] = {
     # Once, or for the first few attempts: nothing of it may be left to see.
     "SLOWDOWN": Case("503 once", fault=_is(Fault(503)), until=1),
-    "STORM": Case("503 three times", fault=_is(Fault(503)), until=3),
-    "BREAK": Case("500 three times", fault=_is(Fault(500)), until=3),
+    "STORM": Case("503 twice", fault=_is(Fault(503)), until=2),
+    "BREAK": Case("500 twice", fault=_is(Fault(500)), until=2),
     "LIMITED": Case(
         "429 with `Retry-After`, once", fault=_is(Fault(429, headers=_SECOND)), until=1
     ),

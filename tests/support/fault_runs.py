@@ -241,6 +241,11 @@ class Matrix:
         assert sorted(result.output_files) == sorted(prefix + key for key in wanted)
         assert result.unavailable == ()
         assert result.outcome == ("partial" if failing else "complete")
+        assert result.status == "success"
+        if failing:
+            with pytest.raises(WorkflowError, match=f"{len(failing)} objects failed") as caught:
+                result.raise_for_failures()
+            assert caught.value.result is result
         stats = result.collection_stats
         assert stats["failed_tasks"] == len(failing)
         assert stats["total_size_bytes"] == sum(map(len, wanted.values()))
