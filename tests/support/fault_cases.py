@@ -355,7 +355,7 @@ def _get(url: str, key: str, *, follow: int = 0) -> bytes | None:
 
 
 def _read(answer: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> bytes | None:
-    body, until = b"", time.monotonic() + 4 * TIMEOUT
+    body, until = b"", time.monotonic() + 2.5 * TIMEOUT
     with suppress(socket.timeout):
         while time.monotonic() < until and len(body) < 1 << 20:
             piece = answer.read1(1 << 16)

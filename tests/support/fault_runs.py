@@ -123,7 +123,7 @@ def place_of(kind: str, endpoint: str, home: Path) -> Iterator[Place]:
         patch.setattr("tempfile.tempdir", None)
         patch.setattr(chunking, "_FEWEST_CHUNKS", 1)
         patch.setattr(uploads, "_PAUSES", (0.01, 0.01))
-        patch.setattr(transfers, "_LONGEST_PAUSE", 1.0)
+        patch.setattr(transfers, "_LONGEST_PAUSE", 0.3)
         patch.setattr(digests, "_TRIES", 4)
         patch.setattr(digests, "_TIMEOUTS", 2)
         patch.setattr(listing, "_TRIES", 3)
