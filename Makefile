@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Tests start many processes: what one has compiled, the next is not to compile again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test browser interop check bench notebooks clean
+.PHONY: demo test browser interop soak check bench notebooks clean
 
 demo: $(VENV)/.demo
 	$(BIN)/binance-archive demo
@@ -20,6 +20,10 @@ browser: $(VENV)/.dev
 # Each tool is installed once, into an environment of its own below .venv-interop.
 interop: $(VENV)/.dev
 	$(BIN)/python -m tests.interop $(TOOLS)
+
+# What takes minutes to hours: steps that have passed are skipped until the code changes.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak $(STEP)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -55,4 +59,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	touch "$@"
 
 clean:
-	rm -rf "$(VENV)" .venv-interop
+	rm -rf "$(VENV)" .venv-interop .soak

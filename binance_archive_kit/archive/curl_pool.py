@@ -11,7 +11,6 @@ import http.client
 import math
 import queue
 import string
-import tempfile
 import threading
 import time
 from collections import deque
@@ -19,12 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import pycurl
 
+from binance_archive_kit.archive.certificate_file import certificate_file
 from binance_archive_kit.archive.endpoint import Route, open_file_limit
 
 USER_AGENT = "binance-archive-kit"
@@ -197,23 +196,17 @@ class CurlPool(Generic[R]):
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._folder = tempfile.TemporaryDirectory()
         if self._route.certificates is not None:
-            # libcurl parses a file once; certificates in memory for every connection.
-            path = Path(self._folder.name, "certificates.pem")
-            path.write_text(self._route.certificates, encoding="ascii")
-            self._certificates = str(path)
+            # libcurl parses a file once; certificates given as bytes for every connection.
+            self._certificates = certificate_file(self._route.certificates)
         self._thread.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._ended = True
         self._queue.put(None)
-        try:
-            # Bounded, as libcurl waits for a host name that is being resolved.
-            await asyncio.to_thread(self._thread.join, _PAUSE)
-        finally:  # also if this is cancelled
-            self._folder.cleanup()
+        # Bounded, as libcurl waits for a host name that is being resolved.
+        await asyncio.to_thread(self._thread.join, _PAUSE)
 
     def send(self, requests: Iterable[R]) -> None:
         """Start requests, from any thread; returns at once."""

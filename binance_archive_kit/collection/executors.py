@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import signal
+import threading
 import time
+import uuid
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from binance_archive_kit.errors import field_error, shown
@@ -18,6 +23,8 @@ _AHEAD = 3
 _UNKNOWN, _MOST = 4, 4_096
 #: Seconds after which the workers are counted again: clusters grow and shrink.
 _FRESH = 10.0
+#: How the workers of Dask's clusters on this machine are addressed.
+_LOCAL = "tcp://127.0.0.1:"
 
 
 def check_executor(executor: object, storage: BaseStorage | None) -> None:
@@ -72,6 +79,11 @@ class Window:
             self._counted = time.monotonic()
         return self._size
 
+    def is_empty(self) -> bool:
+        """Return whether it has no workers now."""
+        self._counted = float("-inf")
+        return self._workers() == 0
+
     def _workers(self) -> int:
         count = getattr(self._executor, "_max_workers", None)
         if isinstance(count, int):
@@ -81,3 +93,48 @@ class Window:
         with suppress(Exception):
             return sum(client.nthreads().values()) if client is not None else _UNKNOWN
         return self._size // _AHEAD or _UNKNOWN
+
+
+@contextmanager
+def outliving_interrupts(executor: Executor) -> Iterator[None]:
+    """Let the workers of a Dask cluster on this machine outlive an interrupt of the caller.
+
+    A notebook, or a terminal, interrupts all processes of a group. Workers of a local cluster
+    would end, and Dask starts no others; what they run is cancelled by the caller. Processes of
+    a pool outlive it anyway.
+    """
+    client: Any = getattr(executor, "_client", None)
+    run, group = uuid.uuid4().hex, getattr(os, "getpgrp", int)()
+
+    def tell(*, begin: bool) -> None:
+        # Without it, a collection is only less convenient to interrupt.
+        with suppress(Exception):
+            local = [each for each in client.nthreads() if each.startswith(_LOCAL)]
+            if local:
+                client.run(_ignore_interrupts, run, group, begin, workers=local, on_error="ignore")
+
+    if client is None:
+        yield
+        return
+    tell(begin=True)
+    try:
+        yield
+    finally:
+        tell(begin=False)
+
+
+def _ignore_interrupts(run: str, group: int, begin: bool) -> None:
+    """Ignore interrupts in this process while a run is under way, if it is in the same group."""
+    if threading.current_thread() is not threading.main_thread() or os.getpgrp() != group:
+        return
+    if begin and not _runs:
+        # A function, and not `SIG_IGN`, which child processes would inherit.
+        _handlers.append(signal.signal(signal.SIGINT, lambda *_: None))
+    _runs.add(run) if begin else _runs.discard(run)
+    if not _runs and _handlers:
+        signal.signal(signal.SIGINT, _handlers.pop())
+
+
+#: Of a worker: the runs under way, and its own handler of interrupts.
+_runs: set[str] = set()
+_handlers: list[Any] = []

@@ -156,6 +156,10 @@ class Joined:
             self._flush()
         return counts
 
+    def feeds(self) -> set[tuple[str, str]]:
+        """Return market and data type of the feeds that have objects."""
+        return {(market, data_type) for market, data_type, *_ in self._feeds}
+
     def add_failure(self, shards: str, reason: str) -> None:
         """Add shards that were not run, in words, and why."""
         self.ledger.failed_shards += 1

@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from binance_archive_kit.collection.executors import Window, check_executor
+from binance_archive_kit.archive.enums import DataType, Market
+from binance_archive_kit.collection.executors import Window, check_executor, outliving_interrupts
 from binance_archive_kit.collection.joined import Joined
 from binance_archive_kit.collection.shard_run import (
     ShardOutcome,
@@ -29,12 +30,15 @@ from binance_archive_kit.display.progress import Progress
 from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Clock, Ledger
 from binance_archive_kit.download.result import CollectionResult
-from binance_archive_kit.errors import WorkflowError, field_error
+from binance_archive_kit.errors import ArchiveKitError, WorkflowError, field_error, warn_user
 from binance_archive_kit.planning.config import Config, read_config
 from binance_archive_kit.planning.plan import PLAN_SCHEMA, Plan
 from binance_archive_kit.planning.requests import expand
 from binance_archive_kit.planning.selection import SymbolSelection
 from binance_archive_kit.planning.symbol_lists import record_selections
+from binance_archive_kit.query.store_cache import StoreCache
+from binance_archive_kit.reading.feed_table import feed_table
+from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.layout import BaseStorage
 from binance_archive_kit.storage.places import store_at
 
@@ -45,6 +49,9 @@ _TRIES = 3
 _IN_A_ROW = 20
 #: Seconds that a broken executor has to fail its futures.
 _ENDING = 10.0
+#: Seconds without a result after which it is looked whether there are workers, and after which a
+#: cluster that has none is worth a warning.
+_LOOK, _LONG = 2.0, 30.0
 #: Different warnings of workers that are shown.
 _MOST_WARNINGS = 20
 
@@ -92,7 +99,8 @@ def prepare_spread(
         with events.run(context.config.output_directory):
             clock = Clock()
             division = await divide(asked, context, options.objects)
-            result = await Spread(division, options, progress, events, clock).run()
+            with outliving_interrupts(options.executor):
+                result = await Spread(division, options, progress, events, clock).run()
             events.run_finished(result)
         return result
 
@@ -146,6 +154,7 @@ class Spread:
         self._running: dict[Future[Any], _Try] = {}
         self._again: deque[_Try] = deque()
         self._window = Window(self.options.executor)
+        self._without_workers = False
         self._in_a_row = 0
         self._is_broken = False
 
@@ -173,7 +182,7 @@ class Spread:
                         break
                 if problem is not None or not self._running:
                     break
-                future = await self._queue.get()
+                future = await self._next()
                 problem = self._settle(self._running.pop(future), future)
         except BaseException:
             self._joined.discard()
@@ -184,6 +193,25 @@ class Spread:
                     future.cancel()
         await self._add_finished()
         return await asyncio.to_thread(self._finish, problem)
+
+    async def _next(self) -> Future[Any]:
+        """Wait for the next shard that ends; if there are no workers meanwhile, say so."""
+        since = time.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                future = await asyncio.wait_for(self._queue.get(), _LOOK)
+                self.progress.waiting = ""
+                return future
+            if not await asyncio.to_thread(self._window.is_empty):
+                self.progress.waiting, since = "", time.monotonic()
+                continue
+            self.progress.waiting = "waiting for workers"
+            if not self._without_workers and time.monotonic() - since > _LONG:
+                self._without_workers = True
+                warn_user(
+                    "executor: its cluster has no workers, and the collection waits for them; "
+                    "start some, for example by cluster.scale(2), or interrupt it"
+                )
 
     def _submit(self, each: _Try) -> str | None:
         """Submit a shard; return why the executor does not take it."""
@@ -281,6 +309,7 @@ class Spread:
             left = self.progress.total - self.progress.done
             self._joined.add_failure(f"{left:,} of {self.progress.total:,} shards", problem)
         joined = self._joined
+        self._join_published(joined.feeds())
         selections = joined.selections()
         result = joined.result(self._notes(selections))
         if selections and joined.streams:
@@ -297,17 +326,35 @@ class Spread:
             raise WorkflowError(f"nothing was collected: {result.failures_in_words()}", result)
         return result
 
+    def _join_published(self, feeds: Iterable[tuple[str, str]]) -> None:
+        """Join the records and the lists of tables that the shards have written to a bucket."""
+        store = self._store
+        if not isinstance(store, BucketStore) or not feeds:
+            return
+        try:
+            # Of a large run, the records do not fit into an index of this machine.
+            store.records.compact(to_index=False)
+            names = sorted(feeds)
+            StoreCache(store).join_tables(feed_table(Market(m), DataType(d)) for m, d in names)
+        except (ArchiveKitError, OSError) as error:  # of the bucket, or of the local disk
+            self.options.warnings.append(
+                f"records and tables of the shards could not be joined ({error}); "
+                f"bak.store({store.root!r}).build() does it"
+            )
+
     def _notes(self, selections: tuple[SymbolSelection, ...]) -> list[str]:
         living = {selection.feed: selection.living for selection in selections}
         splitter = self.division.splitter
         requests = expand(self.division.asked, splitter.matrix, splitter.now, living)
         notes = [*map(str, (*requests.warnings, *requests.notes))]
         notes += [f"symbols: {selection}" for selection in selections]
+        if self._without_workers:
+            notes.append("executor: its cluster had no workers for some time")
         place = self.division.config.output_directory
         if isinstance(place, str) and self.progress.total > 1 and self.progress.done_bytes:
             notes.append(
-                f"tables: each shard wrote its own; bak.store({place!r}).build() joins them, so "
-                "that queries need fewer requests"
+                f"tables: each shard wrote its own; bak.store({place!r}).build() merges them, so "
+                "that queries of many symbols take less time"
             )
         return notes
 

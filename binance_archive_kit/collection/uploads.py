@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,7 +13,7 @@ from typing import BinaryIO, cast
 
 from binance_archive_kit.archive.keys import prefix_of
 from binance_archive_kit.errors import StoreError
-from binance_archive_kit.storage.bucket import Bucket, BucketObject, stamp_of_object
+from binance_archive_kit.storage.bucket import PART_SIZE, Bucket, BucketObject, stamp_of_object
 from binance_archive_kit.storage.proof import Stamp, hash_file
 
 #: Seconds before each further try.
@@ -22,7 +23,9 @@ _FINAL = re.compile(
     r"NoSuchBucket|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken"
     r"|NoCredentialProviders|no answer for|\b40[13]\b"
 )
-_MD5 = re.compile(r"[0-9a-f]{32}")
+#: ETags of objects that were uploaded whole, and in parts: the MD5 of their MD5s.
+_MD5 = re.compile(r"[0-9a-f]{32}(?:-(\d+))?")
+_BLOCK = 1 << 20
 _ABSENT = "it was not there after its upload"
 _OTHER = "other bytes were there after its upload; another program may write to the same prefix"
 
@@ -57,8 +60,8 @@ class Uploads:
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
         self._stopped = threading.Event()
-        #: Whether ETags can be an MD5; those of encrypted objects only look like one.
-        self._etags_are_md5 = True
+        #: Forms of ETags that only look like an MD5, as those of encrypted objects do.
+        self._other_forms: set[bool] = set()
 
     def stop(self) -> None:
         """Try no longer; what is uploaded now still is."""
@@ -135,16 +138,20 @@ class Uploads:
         """Return whether an object can have the bytes of a file: by size, and MD5 if known."""
         if there.size != path.stat().st_size:
             return False
-        # Objects that were uploaded in parts have another form of ETag.
-        if not self._etags_are_md5 or not _MD5.fullmatch(there.etag or ""):
+        form = _MD5.fullmatch(there.etag or "")
+        if form is None or (in_parts := form[1] is not None) in self._other_forms:
+            return True
+        # What another program has uploaded may have parts of another size.
+        if in_parts and int(form[1]) != -(-there.size // PART_SIZE):
             return True
         with path.open("rb") as file:
-            md5 = hash_file(file, "md5")
-        if there.etag == md5:
+            etag = etag_of(file, in_parts=in_parts)
+        if there.etag == etag:
             return True
         with self.bucket.errors(there.key), self.bucket.open(there.key) as stored:
-            same = hash_file(cast(BinaryIO, stored), "md5") == md5
-        self._etags_are_md5 = not same
+            same = etag_of(cast(BinaryIO, stored), in_parts=in_parts) == etag
+        if same:
+            self._other_forms.add(in_parts)
         return same
 
     def _listed(self, keys: Collection[str]) -> dict[str, BucketObject]:
@@ -152,6 +159,22 @@ class Uploads:
         # A clock that is slow hides new objects from the listing.
         hidden = [key for key in keys if key not in listed]
         return listed | self.bucket.stat(hidden) if hidden else listed
+
+
+def etag_of(file: BinaryIO, *, in_parts: bool) -> str:
+    """Return the ETag of an unencrypted object with the bytes of a file."""
+    if not in_parts:
+        return hash_file(file, "md5")
+    parts: list[bytes] = []
+    left = 0
+    while left == 0:  # the part before was a whole one
+        md5, left = hashlib.md5(usedforsecurity=False), PART_SIZE
+        while left and (block := file.read(min(left, _BLOCK))):
+            md5.update(block)
+            left -= len(block)
+        if left < PART_SIZE:
+            parts.append(md5.digest())
+    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def prefixes_of(keys: Iterable[str]) -> list[str]:

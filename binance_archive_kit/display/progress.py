@@ -41,6 +41,8 @@ class Progress:
         Bytes of files in flight.
     planned, proven : int or None
         Objects of the whole plan, and those that are in the store and proven.
+    waiting : str
+        What keeps the work from going on, in words; empty if nothing does.
     started : float
         `time.monotonic` of the start.
     """
@@ -55,6 +57,7 @@ class Progress:
     arriving: int = 0
     planned: int | None = None
     proven: int = 0
+    waiting: str = ""
     started: float = field(default_factory=time.monotonic)
     #: Start of the phase, to which rates refer.
     _since: float = 0.0
@@ -114,6 +117,8 @@ class Progress:
             words.append(f"{render.duration(elapsed * (1 - share) / share)} left")
         if self.failed:
             words.append(f"{self.failed:,} failed")
+        if self.waiting:
+            words.append(self.waiting)
         return ", ".join(words)
 
 

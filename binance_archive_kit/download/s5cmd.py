@@ -26,6 +26,7 @@ from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import Self
+from urllib.parse import quote
 
 from binance_archive_kit.archive.curl_pool import SLOWEST
 from binance_archive_kit.archive.endpoint import advice_on
@@ -359,9 +360,8 @@ class _Process:
         for key in failed:
             del self._in_flight[key]
             # An error of a wildcard does not name an object.
-            yield Refused(
-                key, explain(key, text, self._command.route.through), final=copy.pattern is None
-            )
+            error = explain(key, text, self._command.route.through, self._folder)
+            yield Refused(key, error, final=copy.pattern is None)
         if not failed and copy.pattern is None:
             self._last_error = text[:500]
 
@@ -502,17 +502,21 @@ _ERRORS: tuple[tuple[str, type[ObjectError]], ...] = (
 )
 
 
-def explain(key: str, text: str, route: str = "") -> ObjectError:
+def explain(key: str, text: str, route: str = "", folder: Path | None = None) -> ObjectError:
     """Convert a message of s5cmd to an error.
 
-    `route` names the proxy, which most messages of s5cmd omit.
+    `route` names the proxy, which most messages of s5cmd omit. The key and `folder`, into which
+    it copies, are no part of what a message says, whatever words they are made of.
 
     >>> explain("data/x.zip", "NoSuchKey:  status code: 404, request id: , host id:").reason
     'not_found'
     """
     # Request and host ids are always empty without signing.
     detail = re.sub(r",? (request|host) id: ?[\w-]*", "", text).strip(" ,:")
-    kind = next((kind for words, kind in _ERRORS if re.search(words, text)), TransferFailed)
+    said = text
+    for name in (str(folder or key), key, quote(key), key.rpartition("/")[2]):
+        said = said.replace(name, "")
+    kind = next((kind for words, kind in _ERRORS if re.search(words, said)), TransferFailed)
     if kind is ConnectionLost:
         detail += route
     advice = advice_on(detail) or (_disk_advice(detail) if kind is TransferFailed else "")

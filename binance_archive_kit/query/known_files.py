@@ -54,7 +54,7 @@ _NONE: frozenset[Irregularity] = frozenset()
 _FIELDS = attrgetter(*(field.name for field in fields(FileStats)[1:-1]))
 _STAMP = {"size": COUNT, "mtime": INTEGER, "ctime": INTEGER, "inode": INTEGER}
 _TIME = Kind("INTEGER", f"({{0}} IS NULL OR {{0}} BETWEEN {EARLIEST} AND {LATEST})")
-_RUNS = Kind("BLOB", f"typeof({{0}}) = 'blob' AND length({{0}}) % {PACKED_RUN} = 0")
+_RUNS = Kind("BLOB", f"typeof({{0}}) = 'blob' AND length({{0}}) % {PACKED_RUN} = 0", "hex({0})")
 _STATS = Table(
     {
         "key": TEXT,
@@ -125,7 +125,7 @@ class KnownFiles:
         self._lock = threading.RLock()
         self._database: Database | None = None
         if folder is not None:
-            self._database = Database(folder / f"facts.{VERSION}.sqlite", _TABLES)
+            self._database = Database(folder / f"facts.{VERSION}.sqlite", _TABLES, version=1)
 
     # Statistics and rejections
 
@@ -354,11 +354,12 @@ class KnownFiles:
         # Rows are built only if they are written.
         if self._database is None or not (built := list(rows)):
             return
+        columns = ",".join(_TABLES[table].all)
         marks = ",".join("?" * len(built[0]))
         with suppress(ArchiveKitError, OSError):
             self._database.write(
                 lambda connection: connection.executemany(
-                    f"INSERT OR REPLACE INTO {table} VALUES ({marks})",  # noqa: S608 -- our word
+                    f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608 -- our word
                     built,
                 )
             )

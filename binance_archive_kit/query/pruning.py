@@ -44,10 +44,11 @@ Group = Sequence[StoredFile]
 Spans = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
-#: A text in the words of an Arrow expression, the functions in them, and those that compare.
-_TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
+#: The functions in the words of an Arrow expression, and perhaps others; those that compare.
 _FUNCTION = re.compile(r"(\w+)\(")
 _COMPARISONS = {"is_in", "is_valid", "is_null", "invert", "if_else"}
+#: Texts of an expression up to which the symbols among them are looked for.
+_FEW_TEXTS = 100
 
 
 class Pruner(Protocol):
@@ -280,11 +281,11 @@ class ArrowPruner:
         Between the texts that it compares with, it is the same for all symbols. So if it is
         false there, the only symbols are among these texts.
         """
-        words = str(self._where)
-        texts = sorted({*_TEXT.findall(words)})
-        others = _TEXT.sub("", words)
-        plain = {*_FUNCTION.findall(others)} <= _COMPARISONS and "..." not in others
-        if "symbol" not in self._named or not plain or any("\\" in text for text in texts):
+        plain = {*_FUNCTION.findall(str(self._where))} <= _COMPARISONS
+        if "symbol" not in self._named or not plain:
+            return None
+        texts = _texts_of(self._where)
+        if texts is None or len(texts) > _FEW_TEXTS:
             return None
         points = ["", *(f"{text}\0" for text in texts), *texts]
         possible = self._possible([ds.field("symbol") == point for point in points], self._where)
@@ -405,6 +406,30 @@ class ArrowPruner:
         day, time = ds.field("date"), ds.field(self._time)
         days = (day >= early.date()) & (day <= (late - _MICROSECOND).date())
         return days & (time >= early) & (time < late)
+
+
+def _texts_of(where: ds.Expression) -> list[str] | None:
+    """Return all texts that an Arrow expression has, sorted; None if they cannot be found.
+
+    They are taken from its pickled form, where each one is a value. In its words, a text with
+    quotes cannot be told from two texts, and long lists are shortened.
+    """
+    try:
+        [packed] = where.__reduce__()[1]
+        values = [column.to_pylist() for column in pa.ipc.open_file(packed).get_batch(0).columns]
+    except (pa.ArrowException, ValueError, TypeError):
+        return None
+    todo: list[Any] = values
+    texts: set[str] = set()
+    while todo:
+        match todo.pop():
+            case str(text):
+                texts.add(text)
+            case dict(members):
+                todo += members.values()
+            case list(items):
+                todo += items
+    return sorted(texts)
 
 
 # Polars

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.errors import warn_user
 from binance_archive_kit.paths import user_cache
 from binance_archive_kit.query.known_files import KnownFiles
+from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.tables.bucket_tables import BucketTables
@@ -84,10 +86,29 @@ class StoreCache:
                 "store's files again"
             )
 
-    def clear(self) -> None:
-        """Forget and delete everything."""
+    def join_tables(self, feeds: Iterable[FeedTable]) -> None:
+        """Join what many workers have published of feeds, so that a query needs few requests.
+
+        Raises
+        ------
+        StoreError
+            If the bucket cannot be read or written.
+        """
+        if isinstance(self.tables, BucketTables):
+            for feed in feeds:
+                self.tables.join(feed)
+
+    def clear(self, *, shared: bool = False) -> None:
+        """Forget and delete everything that is on this machine.
+
+        Parameters
+        ----------
+        shared : bool
+            Delete the tables in a bucket too, which all machines read. They are built again from
+            the files, by `build`.
+        """
         self.known.clear()
-        self.tables.clear()
+        self.tables.clear(shared=shared)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 

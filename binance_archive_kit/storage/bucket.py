@@ -27,6 +27,8 @@ from binance_archive_kit.storage.urls import SCHEME, parse_url
 #: Seconds without an answer after which s5cmd counts as stalled, and bytes a second at least.
 _TIMEOUT = 120.0
 _SLOWEST = 100_000
+#: Bytes of the parts in which s5cmd uploads larger files: whole MiB.
+PART_SIZE = 50 << 20
 #: Objects that one request removes.
 _REMOVED = 500
 #: Requests at the same time.
@@ -281,7 +283,8 @@ class Bucket:
         dict of str to str
             Why files did not arrive, by key, with advice; empty if all did.
         """
-        return self._copy({key: (str(path), self.uri(key)) for key, path in files.items()}, files)
+        copies = {key: (str(path), self.uri(key)) for key, path in files.items()}
+        return self._copy(copies, files, f"--part-size={PART_SIZE >> 20} ")
 
     def download(self, files: Mapping[str, Path]) -> dict[str, str]:
         """Download objects by s5cmd to local files, each whole; the folders must exist.
@@ -344,12 +347,12 @@ class Bucket:
     # s5cmd
 
     def _copy(
-        self, copies: Mapping[str, tuple[str, str]], local: Mapping[str, Path]
+        self, copies: Mapping[str, tuple[str, str]], local: Mapping[str, Path], flags: str = ""
     ) -> dict[str, str]:
         if not copies:
             return {}
         lines = {
-            key: f"cp --raw {shlex.quote(self._checked(source))} "
+            key: f"cp --raw {flags}{shlex.quote(self._checked(source))} "
             f"{shlex.quote(self._checked(target))}"
             for key, (source, target) in copies.items()
         }

@@ -7,11 +7,9 @@ Credentials are read by the clients themselves, and never appear in an object of
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from configparser import Error, RawConfigParser
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,8 +19,10 @@ from urllib.parse import urlsplit
 
 from pyarrow.fs import S3FileSystem
 
+from binance_archive_kit.archive.certificate_file import certificate_file
 from binance_archive_kit.archive.endpoint import USER_INFO, Route, advice_on, check_endpoint
-from binance_archive_kit.errors import StoreError, field_error
+from binance_archive_kit.errors import StoreError, field_error, shown
+from binance_archive_kit.suggestions import nearest
 
 #: Variables with the endpoint of the destination; the first that is set counts.
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -34,6 +34,8 @@ _CONNECT = 10.0
 #: Seconds without a byte after which a request is tried again.
 _REQUEST = 20.0
 _RETRIES = 2
+#: Profiles that a message names.
+_NAMED = 20
 _KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 
 #: Patterns in messages of s5cmd and Arrow, and advice; the first match counts.
@@ -108,12 +110,10 @@ class Access:
         Raises
         ------
         ConfigurationError
-            If the endpoint or the proxy is invalid. The message has no password.
+            If the endpoint or the proxy is invalid, or if there is no such profile. The message
+            has no password.
         """
-        profile = _read_profile(
-            os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config",
-            os.environ.get("AWS_PROFILE") or "default",
-        )
+        profile = _read_profile(os.environ.get("AWS_PROFILE", ""))
         given = {name: os.environ.get(name, "") for name in (*ENDPOINTS, *_REGIONS)}
         region = next(filter(None, (given[name] for name in _REGIONS)), profile.get("region"))
         name = next((name for name in ENDPOINTS if given[name]), "endpoint_url")
@@ -132,7 +132,7 @@ class Access:
     def certificates(self) -> str | None:
         """The path of a file of the trusted certificates; None for plain HTTP."""
         text = self.route.certificates
-        return None if text is None else _written(text)
+        return None if text is None else certificate_file(text)
 
     def filesystem(self) -> S3FileSystem:
         """Return Arrow's file system; the same one as long as the environment stays."""
@@ -192,22 +192,55 @@ class Access:
         return found.replace("endpoint_url", variable)
 
 
-def _read_profile(path: str, name: str) -> dict[str, str]:
-    """Return the settings of a profile; none if there is no such file or profile.
+def _read_profile(name: str) -> dict[str, str]:
+    """Return the settings of a profile, or of the default one, which need not exist.
 
     The clients read the credentials in it; s5cmd does not know its endpoint.
     """
-    parser = RawConfigParser(strict=False)
-    # A file that cannot be read has no settings; the clients say what is wrong with credentials.
-    with suppress(OSError, ValueError, Error):
-        parser.read(Path(path).expanduser(), encoding="utf-8")
-    for section in (f"profile {name}", name):
-        if parser.has_section(section):
-            found = dict(parser.items(section))
+    settings, known = _read_sections("AWS_CONFIG_FILE", "~/.aws/config")
+    profiles = {each.removeprefix("profile ") for each in settings if not _is_special(each)}
+    if name and name not in profiles:
+        credentials, also_known = _read_sections(
+            "AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"
+        )
+        # Keys in variables come before a profile.
+        if known and also_known and not os.environ.get("AWS_ACCESS_KEY_ID"):
+            _check_profile(name, sorted({*profiles, *credentials}))
+    for section in (f"profile {name or 'default'}", name or "default"):
+        if found := settings.get(section):
             if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
                 found.pop("endpoint_url", None)
             return found
     return {}
+
+
+def _is_special(section: str) -> bool:
+    """Return whether a section of a configuration file is no profile, such as ``sso-session x``."""
+    return " " in section and not section.startswith("profile ")
+
+
+def _check_profile(name: str, profiles: Sequence[str]) -> None:
+    if name not in profiles:
+        guess = nearest(name, profiles)
+        hint = f"; did you mean {guess!r}?" if guess else "."
+        there = ", ".join(profiles[:_NAMED]) or "none"
+        raise field_error(
+            "AWS_PROFILE",
+            f"the profile {shown(name)} is in no configuration or credentials file of AWS{hint} "
+            f"Profiles there: {there}{', …' if profiles[_NAMED:] else ''}",
+        )
+
+
+def _read_sections(variable: str, usual: str) -> tuple[dict[str, dict[str, str]], bool]:
+    """Return the sections of a file that a variable names, and whether it could be read.
+
+    Of one that cannot be read, the clients say what is wrong. One that is absent has none.
+    """
+    parser, is_sound = RawConfigParser(strict=False), False
+    with suppress(OSError, ValueError, Error, RuntimeError):
+        parser.read(Path(os.environ.get(variable) or usual).expanduser(), encoding="utf-8")
+        is_sound = True
+    return {section: dict(parser.items(section)) for section in parser.sections()}, is_sound
 
 
 class _Hidden:
@@ -238,24 +271,6 @@ def _filesystem(_settings: _Hidden, access: Access) -> S3FileSystem:
         allow_delayed_open=True,
         background_writes=False,
     )
-
-
-@cache
-def _written(certificates: str) -> str:
-    """Write certificates into a file that is deleted when the process ends; return its path."""
-    file, path = tempfile.mkstemp(".pem", "authorities-")
-    with os.fdopen(file, "w", encoding="ascii") as opened:
-        opened.write(certificates)
-    owner = os.getpid()
-
-    def delete() -> None:
-        # A fork has the same file.
-        if os.getpid() == owner:
-            with suppress(OSError):
-                Path(path).unlink()
-
-    atexit.register(delete)
-    return path
 
 
 def _without_ids(text: str) -> str:

@@ -42,6 +42,7 @@ from binance_archive_kit.storage.record_objects import (
     table_of,
 )
 from binance_archive_kit.storage.records import (
+    ASKED,
     MissingRecord,
     ProofRecord,
     Records,
@@ -54,8 +55,8 @@ from binance_archive_kit.storage.run_documents import RecordReader, RunDocuments
 _FRESH = 2.0
 #: Objects that are fetched at the same time.
 _THREADS = 16
-#: Objects of this size are not merged any more, and bytes that are merged at once.
-_LARGE, _MERGED = 16 << 20, 64 << 20
+#: Bytes that are merged into one object: a new machine reads all of it for one symbol.
+_MERGED = 4 << 20
 #: Times to list again if an object disappears before it is fetched: it was merged.
 _TRIES = 20
 #: Times to read the index if it changes meanwhile, for whatever reason.
@@ -157,30 +158,35 @@ class BucketRecords(Records):
         ]
         return max([time.time_ns(), *(int(at) + 1 for (at,) in rows)])
 
-    def _write(self, table: pa.Table, replaces: Sequence[str] = ()) -> str:
+    def _write(
+        self, table: pa.Table, replaces: Sequence[str] = (), *, to_index: bool = True
+    ) -> str:
         """Write records of one feed as an object, and add them to the index; return its name."""
         name = str(name_of(table))
         self._bucket.write(f"{RECORDS}{name}", encode(table, replaces))
-        self._apply({name: (table, [*replaces])}, replaces)
+        if to_index:
+            self._apply({name: (table, [*replaces])}, replaces)
         self._listings.clear()
         return name
 
     # Merging
 
-    def compact(self) -> int:
+    def compact(self, *, to_index: bool = True) -> int:
         """Merge small objects of records, and return how many were replaced.
 
-        May be called while others write, and again after it was killed.
+        May be called while others write, and again after it was killed. The records are added
+        to the index of this machine, unless `to_index` is false.
         """
         small: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for found in self._bucket.list(RECORDS):
             name = RecordName.parse(found.key.removeprefix(RECORDS))
-            if name is not None and found.size < _LARGE:
+            if name is not None and found.size < _MERGED:
                 small[name.feed].append((str(name), found.size))
         groups = (names for objects in small.values() for names in _cut(sorted(objects)))
-        return sum(map(self._merge, groups)) + self._runs.compact()
+        replaced = sum(self._merge(names, to_index=to_index) for names in groups)
+        return replaced + self._runs.compact()
 
-    def _merge(self, names: Sequence[str]) -> int:
+    def _merge(self, names: Sequence[str], *, to_index: bool = True) -> int:
         """Merge objects of records; return the number of objects that were replaced."""
         if len(names) < 2:
             return 0
@@ -190,7 +196,8 @@ class BucketRecords(Records):
         fetched = {name: each for name, each in found.items() if each is not None}
         if len(fetched) < 2:
             return 0
-        self._write(newest(table for table, _ in fetched.values()), list(fetched))
+        tables = newest(table for table, _ in fetched.values())
+        self._write(tables, list(fetched), to_index=to_index)
         self._bucket.remove(f"{RECORDS}{name}" for name in fetched)
         return len(fetched)
 
@@ -330,7 +337,8 @@ class BucketRecords(Records):
                 table, replaces = found or (SCHEMA.empty_table(), [])
                 add_records(connection, table)
                 connection.execute(
-                    "INSERT OR REPLACE INTO objects VALUES (?, ?)", (name, json.dumps(replaces))
+                    "INSERT OR REPLACE INTO objects (name, replaces) VALUES (?, ?)",
+                    (name, json.dumps(replaces)),
                 )
             connection.executemany("DELETE FROM objects WHERE name = ?", names)
 
@@ -346,7 +354,7 @@ class BucketRecords(Records):
         """
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows: dict[str, tuple[str, str] | None] = {
-            key: (f"{absence.detail}, asked on {now} UTC", absence.reason.value)
+            key: (f"{absence.detail}{ASKED}{now} UTC", absence.reason.value)
             for absence in missing
             if (key := absence.last_key)
         }
@@ -375,7 +383,10 @@ class BucketRecords(Records):
     def record_selections(
         self, selections: Mapping[str, object], streams: Mapping[Stream, Span]
     ) -> None:
-        """Record which symbols patterns matched; see `Records.record_selections`."""
+        """Record which symbols patterns matched, unless that was recorded on this day already.
+
+        See `Records.record_selections`.
+        """
         known = self._runs.state()
         new = dict(selections)
         days = {
@@ -383,7 +394,8 @@ class BucketRecords(Records):
             for stream, (first, last) in streams.items()
         }
         merged = merge_documents([{"selected": known["selected"]}, {"selected": days}])
-        if new != {name: known["selections"].get(name) for name in new} or (
+        recorded = {name: _of_the_day(known["selections"].get(name)) for name in new}
+        if recorded != {name: _of_the_day(each) for name, each in new.items()} or (
             merged["selected"] != known["selected"]
         ):
             self._runs.write({"selections": new, "selected": days})
@@ -434,6 +446,13 @@ def _day_of(row: Sequence[str]) -> tuple[str, str]:
     """Return what is said of a missing object and why, up to the day of the question."""
     said, reason, *_ = row
     return said[: -len(" 23:59 UTC")], reason
+
+
+def _of_the_day(selection: Any) -> Any:
+    """Return a selection with the day instead of the time of its listing."""
+    if isinstance(selection, dict) and isinstance(time := selection.get("listed_at"), str):
+        return {**selection, "listed_at": time[: len("2025-07-01")]}
+    return selection
 
 
 def _is_needed(name: str, symbols: set[str] | None) -> bool:

@@ -4,6 +4,9 @@ A damaged or foreign file under the name of such a database is moved aside (or r
 new database is created. A sound database that cannot be used now, because it is locked or
 read-only or its disk is full, raises an error that names it. So does one that a newer version of
 the package has written; one of an older version is read as it is, and upgraded by the first write.
+
+Each row has a CRC-32 of its values, which SQLite itself does not: a byte that the disk has changed
+inside a value is damage like any other.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +34,8 @@ _PATIENCE = 60.0
 _CREATION = 5.0
 #: No version of the package has a higher format; a damaged file may claim one.
 _LAST_VERSION = 1_000
+#: The column with the checksum of a row; null in rows of older versions.
+_CRC = "crc"
 #: Endings of the files beside a database during a write, or after a process was killed.
 _SIDES = ("-journal", "-wal", "-shm")
 #: Primary result codes of SQLite for a sound database that cannot be used now. All other codes
@@ -49,10 +55,11 @@ _NOT_NOW = {
 
 
 class Kind(NamedTuple):
-    """The type of a column, and a condition that every valid value fulfils."""
+    """The type of a column, a condition that every valid value fulfils, and a value as text."""
 
     type: str
     valid: str
+    text: str = "{0}"
 
 
 TEXT = Kind("TEXT", "typeof({0}) = 'text'")
@@ -95,11 +102,28 @@ class Table:
         """Name of the column that is the key."""
         return next(iter(self.columns))
 
+    @property
+    def crc(self) -> str:
+        """The expression of a row's checksum."""
+        values = (kind.text.format(name) for name, kind in self.all.items())
+        form = "|".join(["%s"] * len(self.all))
+        return f"crc32(CAST(printf('{form}', {', '.join(values)}) AS BLOB))"
+
     def sql(self, name: str) -> str:
         """Return the statement that creates the table."""
         marks = {self.key: " PRIMARY KEY", self.unique: " UNIQUE"}
         columns = [f"{each} {kind.type}{marks.get(each, '')}" for each, kind in self.all.items()]
+        columns.append(f"{_CRC} INTEGER")
         return f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns)}) WITHOUT ROWID"
+
+    def triggers(self, name: str) -> Iterator[str]:
+        """Yield the statements that have a connection keep the checksums of the table."""
+        change = f"UPDATE {name} SET {_CRC} = {self.crc} WHERE {self.key} = NEW.{self.key}"  # noqa: S608
+        for event in ("INSERT", f"UPDATE OF {', '.join(self.all)}"):
+            yield (
+                f"CREATE TEMP TRIGGER {name}_{event[:6].lower()} AFTER {event} ON main.{name} "
+                f"BEGIN {change}; END"
+            )
 
 
 #: Errors of the `sqlite3` module: invalid UTF-8 in a text, or in the message of another error,
@@ -206,7 +230,8 @@ class Database:
                     return self._select(self.path, "mode=ro&immutable=1", query)
             raise self._meaning_of(error) from None
 
-    def _select(self, path: Path, mode: str, query: _Query) -> list[Row]:
+    def _select(self, path: Path, mode: str, query: _Query, *, partial: bool = False) -> list[Row]:
+        """Return rows; if some are invalid, raise, or return the others if `partial`."""
         name, table = query.table, self._tables[query.table]
         with closing(_open(path, mode)) as connection:
             self._check_version(connection)
@@ -221,6 +246,8 @@ class Database:
                 for column, kind in table.all.items()
                 if column in existing
             )
+            if {_CRC, *table.all} <= existing:
+                valid += f" AND ({_CRC} IS NULL OR {_CRC} = {table.crc})"
             select = f"SELECT {listed} FROM {name} WHERE {within} AND {valid}"  # noqa: S608
             count = f"SELECT count(*) FROM {name} WHERE {within}"  # noqa: S608
             rows: list[Row] = []
@@ -228,7 +255,7 @@ class Database:
             for span in [()] if query.ranges is None else query.ranges:
                 rows += connection.execute(select, span)
                 total += connection.execute(count, span).fetchone()[0]
-            if total != len(rows):
+            if total != len(rows) and not partial:
                 raise _Damaged(f"{total - len(rows):,} rows of its table {name} are not valid")
             return rows
 
@@ -296,7 +323,11 @@ class Database:
             # A killed process loses nothing; a power cut may, and everything can be rebuilt.
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA journal_mode=TRUNCATE")
+            connection.execute("PRAGMA temp_store=MEMORY")
             added = self._upgrade(connection)
+            for name, table in self._tables.items():
+                for statement in table.triggers(name):
+                    connection.execute(statement)
         except BaseException:
             connection.close()
             raise
@@ -309,7 +340,7 @@ class Database:
         with connection:
             is_current = self._check_version(connection) == self._version
             if is_current and all(
-                table.all.keys() <= self._columns(connection, name)
+                {_CRC, *table.all} <= self._columns(connection, name)
                 for name, table in self._tables.items()
             ):
                 return []
@@ -319,10 +350,13 @@ class Database:
             added = [name for name, have in before.items() if not have]
             for name, table in self._tables.items():
                 connection.execute(table.sql(name))
-                for column, kind in table.added.items() if before[name] else ():
-                    if column not in before[name]:
-                        connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} {kind.type}")
-                        added.append(f"{name}.{column}")
+                columns = {**table.added, _CRC: INTEGER} if before[name] else {}
+                new = {each: kind for each, kind in columns.items() if each not in before[name]}
+                for column, kind in new.items():
+                    connection.execute(f"ALTER TABLE {name} ADD COLUMN {column} {kind.type}")
+                if new:
+                    connection.execute(f"UPDATE {name} SET {_CRC} = {table.crc}")  # noqa: S608
+                added += [f"{name}.{column}" for column in new if column != _CRC]
             connection.execute(f"PRAGMA user_version = {self._version}")
         return added if any(before.values()) else []
 
@@ -392,10 +426,10 @@ class Database:
             self._rebuilt(why, moved)
 
     def saved(self, path: Path, table: str) -> list[Row]:
-        """Return the rows of a table in a damaged file that was moved to a path."""
+        """Return the valid rows of a table in a damaged file that was moved to a path."""
         with suppress(*_ERRORS, _Damaged, StoreError):
             query = _Query(table, list(self._tables[table].all))
-            return self._select(path, "mode=ro&immutable=1", query)
+            return self._select(path, "mode=ro&immutable=1", query, partial=True)
         return []
 
     @staticmethod
@@ -449,9 +483,12 @@ class Writer:
             self._connection = None
 
 
-def _open(path: Path, mode: str, patience: float = _PATIENCE) -> sqlite3.Connection:
+def _open(path: Path, mode: str, patience: float | None = None) -> sqlite3.Connection:
+    patience = _PATIENCE if patience is None else patience
     uri = f"{path.as_uri()}?{mode}"
-    return sqlite3.connect(uri, timeout=patience, uri=True, check_same_thread=False)
+    connection = sqlite3.connect(uri, timeout=patience, uri=True, check_same_thread=False)
+    connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
+    return connection
 
 
 def _code(error: sqlite3.Error | UnicodeDecodeError) -> int | None:

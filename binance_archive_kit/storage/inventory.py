@@ -474,12 +474,12 @@ class Inventory:
             with _opened(path) as opened, os.scandir(opened) as entries:
                 for entry in entries:
                     try:
-                        if not entry.name.endswith(_ENDINGS):
-                            if entry.is_dir():
-                                listing.folders.append(entry.name)
-                        elif entry.is_file():
+                        named = entry.name.endswith(_ENDINGS)
+                        if named and entry.is_file():
                             listing.files.append((entry.name, stamp_of_entry(entry)))
-                        elif not entry.is_dir():
+                        elif entry.is_dir():
+                            listing.folders.append(entry.name)
+                        elif named:
                             listing.settled = False  # a link to nothing
                     except OSError as error:
                         if error.errno not in NOT_THERE:

@@ -24,7 +24,7 @@ from binance_archive_kit.storage.databases import (
 from binance_archive_kit.storage.record_objects import SCHEMA
 
 #: Of the tables; to be raised whenever they change.
-VERSION = 1
+VERSION = 2
 TABLES = {
     "proofs": Table(
         {
@@ -62,7 +62,7 @@ ON CONFLICT (key) DO UPDATE SET said = excluded.said, reason = excluded.reason,
 WHERE excluded.recorded_at >= missing.recorded_at"""
 _FORGET = """
 DELETE FROM {0} WHERE key = ?1 AND recorded_at <= ?2;
-INSERT INTO {1} VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET
+INSERT INTO {1} (key, recorded_at) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET
  recorded_at = max(recorded_at, excluded.recorded_at)"""
 #: Rows that are written at once.
 _BATCH = 100_000

@@ -1,7 +1,8 @@
 """Records of a store in object storage: their names, and their content as Parquet and JSON.
 
 Each object is written once and never changed. What holds is the union of all of them; of two
-records of one file, the later one counts.
+records of one file, the later one counts. Each has a CRC-32 of its content, unless an older
+version has written it: a changed byte may leave it readable, and another digest in it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,6 +47,8 @@ SCHEMA = pa.schema(
 )
 _VERSION = b"binance_archive_kit.records"
 _REPLACES = b"binance_archive_kit.replaces"
+_CRC = b"binance_archive_kit.crc"
+_OTHER_CRC = "its checksum does not match"
 _ID = r"\d{8}T\d{12}-[0-9a-f]{8}"
 _NAME = re.compile(rf"([^/]+/(?:[^/]+/)+)([^/~]+)~([^/~]+)~({_ID})\.parquet")
 _RUN = re.compile(rf"{_ID}\.json")
@@ -200,7 +204,8 @@ def name_of(table: pa.Table) -> RecordName:
 
 def encode(table: pa.Table, replaces: Sequence[str] = ()) -> bytes:
     """Return records as Parquet, with the names of the objects that these replace."""
-    metadata = {_VERSION: str(VERSION), _REPLACES: json.dumps(list(replaces))}
+    names = json.dumps(list(replaces)).encode()
+    metadata = {_VERSION: str(VERSION), _REPLACES: names, _CRC: str(_crc_of(table, names))}
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
     return bytes(sink.getvalue())
@@ -229,11 +234,23 @@ def decode(data: bytes) -> tuple[pa.Table, list[str]]:
     try:
         table = table.select(SCHEMA.names).cast(SCHEMA).replace_schema_metadata(None)
         valid = all(isinstance(name, str) for name in replaces) and _is_valid(table)
+        crc = str(_crc_of(table, metadata[_REPLACES])).encode()
     except (pa.ArrowException, KeyError, TypeError, ValueError):
         valid = False
     if not valid:
         raise DamagedRecordError("it has other columns than records")
+    if metadata.get(_CRC, crc) != crc:
+        raise DamagedRecordError(_OTHER_CRC)
     return table, replaces
+
+
+def _crc_of(table: pa.Table, replaces: bytes) -> int:
+    """Return the CRC-32 of records, and of the names that they replace in JSON."""
+    crc = zlib.crc32(replaces)
+    for column in table.columns:
+        values = pc.fill_null(column.cast(pa.string()), "\0").to_pylist()
+        crc = zlib.crc32("\n".join(values).encode(), crc)
+    return crc
 
 
 def _is_valid(table: pa.Table) -> bool:
@@ -262,14 +279,18 @@ def decode_document(data: bytes) -> dict[str, dict[str, object]]:
     """
     try:
         document = json.loads(data)
-        version = document.pop("version")
+        version, crc = document.pop("version"), document.pop("crc", None)
         if isinstance(version, int) and version > VERSION:
             raise NewerRecordError(str(version))
-        if version == VERSION and all(map(_is_part, document.items())):
-            return document  # type: ignore[no-any-return]
+        valid = version == VERSION and all(map(_is_part, document.items()))
+        is_sound = crc in (None, _crc_of_document(document))
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        pass
-    raise DamagedRecordError("it is not the JSON document of a run")
+        valid = False
+    if not valid:
+        raise DamagedRecordError("it is not the JSON document of a run")
+    if not is_sound:
+        raise DamagedRecordError(_OTHER_CRC)
+    return document  # type: ignore[no-any-return]
 
 
 def _is_part(part: tuple[str, object]) -> bool:
@@ -288,7 +309,12 @@ def _is_pair(value: object) -> bool:
 
 def encode_document(document: dict[str, dict[str, object]]) -> bytes:
     """Return the document of a run as JSON."""
-    return json.dumps({"version": VERSION, **document}, ensure_ascii=False).encode()
+    content = {"version": VERSION, "crc": _crc_of_document(document), **document}
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def _crc_of_document(document: dict[str, dict[str, object]]) -> int:
+    return zlib.crc32(json.dumps(document, sort_keys=True).encode())
 
 
 def _escaped(symbol: str) -> str:

@@ -49,10 +49,12 @@ from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp, stamp_of
 
 #: Seconds during which a file may be in place while its proof is not recorded yet.
 COMMIT_DELAY = 1.0
+#: Between what the archive has answered of a missing object, and the time of the question.
+ASKED = ", asked on "
 #: Seconds to wait for the database once another process has kept it locked for long.
 _SHORT_PATIENCE = 1.0
 #: Of the tables; to be raised whenever they change.
-_VERSION = 1
+_VERSION = 2
 _TABLES = {
     "proofs": Table(
         {
@@ -230,7 +232,7 @@ class Records:
             return
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows = [
-            (key, f"{absence.detail}, asked on {now} UTC", absence.reason.value)
+            (key, f"{absence.detail}{ASKED}{now} UTC", absence.reason.value)
             for absence in missing
             if (key := absence.last_key)
         ]
@@ -278,9 +280,12 @@ class Records:
         ]
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany("INSERT OR REPLACE INTO selections VALUES (?,?)", rows)
             connection.executemany(
-                "INSERT INTO selected VALUES (?,?,?) ON CONFLICT (stream) DO UPDATE SET"
+                "INSERT OR REPLACE INTO selections (name, value) VALUES (?,?)", rows
+            )
+            connection.executemany(
+                "INSERT INTO selected (stream, first, last) VALUES (?,?,?)"
+                " ON CONFLICT (stream) DO UPDATE SET"
                 " first = min(first, excluded.first), last = max(last, excluded.last)",
                 days,
             )
@@ -357,7 +362,9 @@ class Records:
             connection.executemany("DELETE FROM places WHERE key = ?", [(key,) for key in outdated])
             for key, location in locations.items():
                 try:
-                    connection.execute("INSERT INTO places VALUES (?,?)", (key, location))
+                    connection.execute(
+                        "INSERT INTO places (key, place) VALUES (?,?)", (key, location)
+                    )
                 except sqlite3.IntegrityError:
                     [(owner,)] = connection.execute(
                         "SELECT key FROM places WHERE place = ?", (location,)

@@ -3,6 +3,7 @@
 Each commit is an object that is written once, by one request, and never changed::
 
     .binance_archive_kit/tables/<feed>/<part>.rows.parquet, <part>.entries.parquet
+    .binance_archive_kit/tables/<feed>/pack-….entries.parquet           entries of many parts
     .binance_archive_kit/tables/<feed>/manifest/<time>-<random>.json    parts added, parts replaced
 
 so several builders need no lock: if two of them merge the same parts, that only takes space.
@@ -12,18 +13,15 @@ removed by a build a day later: until then, someone may be reading it or about t
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 import time
 import uuid
-import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -32,13 +30,26 @@ from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.record_objects import new_id
 from binance_archive_kit.tables.bucket_file import BucketFile
-from binance_archive_kit.tables.manifest import FORMAT, FeedFolder, Manifest, Part
+from binance_archive_kit.tables.commits import (
+    COMMITS,
+    REQUESTS,
+    Commit,
+    EntryPack,
+    commit_key,
+    joined_commit,
+    listed_packs,
+    listed_parts,
+    publish,
+    replaced_parts,
+    text_of,
+    time_of,
+)
+from binance_archive_kit.tables.entry_packs import due_packs, write_pack
+from binance_archive_kit.tables.manifest import FORMAT, EntryFile, FeedFolder, Manifest, Part
 from binance_archive_kit.tables.row_reader import OpenFile, UnreadableFile, reading
 
 #: Where the tables of all feeds lie.
 TABLES = f"{PRIVATE}/tables/"
-_COMMITS = "manifest/"
-_ID = re.compile(r"(\d{8}T\d{12})-[0-9a-f]{8}(?:\.|$)")
 #: How long what is replaced, or not committed, stays.
 _GRACE = timedelta(days=1)
 #: Seconds for which a listing is current.
@@ -46,44 +57,6 @@ _FRESH = 2.0
 #: Bytes of entries up to which they are kept on this machine, as a whole.
 _KEPT = 8 << 20
 _ATTEMPTS = 20
-#: Commits of a similar size that a publication joins.
-_SIMILAR = 4
-
-
-class Commit(NamedTuple):
-    """What a commit changes.
-
-    Attributes
-    ----------
-    format : int
-    meaning : str or None
-        Digest of what decides which rows a file has.
-    added : list of Part
-    replaced : dict of str to str
-        Names of parts, and the time at which they were replaced.
-    """
-
-    format: int
-    meaning: str | None
-    added: list[Part]
-    replaced: dict[str, str]
-
-    def to_json(self) -> bytes:
-        """Return the content of its object, with a checksum."""
-        content = self._asdict()
-        return json.dumps({**content, "crc": _crc(content)}).encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> Commit:
-        """Read the content of an object; one that is damaged changes nothing."""
-        with suppress(ValueError, KeyError, TypeError, AttributeError):
-            content: dict[str, Any] = json.loads(data)
-            if content.pop("crc") == _crc(content):
-                if content["format"] > FORMAT:
-                    return cls(content["format"], None, [], {})
-                added = [Part(*part) for part in content["added"]]
-                return cls(content["format"], content["meaning"], added, content["replaced"])
-        return cls(0, None, [], {})
 
 
 class BucketFolder(FeedFolder):
@@ -106,7 +79,7 @@ class BucketFolder(FeedFolder):
         Whether this object is the only builder of this machine.
     """
 
-    requests = 16
+    requests = REQUESTS
     merges_all = True
     most_on_disk = 512 << 20
 
@@ -129,8 +102,23 @@ class BucketFolder(FeedFolder):
 
     def open_entries(self, part: Part) -> OpenFile:
         """Open the entries of a part; an `UnreadableFile` if they are damaged or gone."""
-        kept = self._index / self.entries(part.name).name
-        key, size, crc = f"{self._prefix}{kept.name}", part.entries_size, part.entries_crc
+        return self._open_kept(part.name, part.entries_size, part.entries_crc)
+
+    def entry_files(self, parts: Sequence[Part]) -> list[EntryFile]:
+        """Return the fewest objects with the entries of some parts."""
+        left = {part.name: part for part in parts}
+        found = []
+        for pack in listed_packs(self._own().values()):
+            names = [name for name in pack.parts if name in left]
+            if len(names) > 1:
+                packed = tuple(left.pop(name) for name in names)
+                found.append(EntryFile(packed, partial(self._open_kept, *pack[:3])))
+        return found + super().entry_files([*left.values()])
+
+    def _open_kept(self, name: str, size: int, crc: int) -> OpenFile:
+        """Open entries; an object that is not large is kept on this machine."""
+        kept = self._index / self.entries(name).name
+        key = f"{self._prefix}{kept.name}"
         with suppress(UnreadableFile):
             return OpenFile(kept, size, crc)
         if size <= _KEPT:
@@ -151,7 +139,7 @@ class BucketFolder(FeedFolder):
 
     def load(self) -> Manifest:
         """Return the parts that are listed."""
-        parts = _listed(self._own().values())
+        parts = listed_parts(self._own().values())
         return Manifest(len(self._commits), self._meaning, tuple(parts))
 
     @property
@@ -171,9 +159,9 @@ class BucketFolder(FeedFolder):
 
     def _read_commits(self) -> dict[str, Commit]:
         """List the commits, and read those that were not read yet."""
-        kept = self._index / _COMMITS
+        kept = self._index / COMMITS
         for _ in range(_ATTEMPTS):
-            listed = self._bucket.list(f"{self._prefix}{_COMMITS}")
+            listed = self._bucket.list(f"{self._prefix}{COMMITS}")
             keys = [each.key for each in listed]
 
             def read(key: str) -> Commit:
@@ -199,9 +187,12 @@ class BucketFolder(FeedFolder):
 
     def _forget(self, commits: Mapping[str, Commit]) -> None:
         """Remove what this machine has kept of commits and parts that are listed no longer."""
-        listed = {*commits, *(part.name for commit in commits.values() for part in commit.added)}
+        listed = {*commits}
+        for commit in commits.values():
+            listed |= {part.name for part in commit.added}
+            listed |= {pack.name for pack in commit.packs}
         with suppress(OSError):
-            for path in (*(self._index / _COMMITS).iterdir(), *self._index.glob("*.parquet")):
+            for path in (*(self._index / COMMITS).iterdir(), *self._index.glob("*.parquet")):
                 if path.name.partition(".")[0] not in listed:
                     path.unlink(missing_ok=True)
 
@@ -246,7 +237,7 @@ class BucketFolder(FeedFolder):
                     self._remove_old()
                 yield self.is_building
                 if self.is_building:
-                    self._join()
+                    self.join()
         except Timeout:
             yield False
         finally:
@@ -255,8 +246,9 @@ class BucketFolder(FeedFolder):
     def _remove_old(self) -> None:
         """Remove what was replaced, or not committed, a day ago; drop parts that are gone."""
         own = self._own()
-        listed = {part.name: part for part in _listed(own.values())}
-        replaced, until = _replaced(own.values()), _text(datetime.now(UTC) - _GRACE)
+        listed = {part.name: part for part in listed_parts(own.values())}
+        needed = {*listed, *own, *(pack.name for pack in listed_packs(own.values()))}
+        replaced, until = replaced_parts(own.values()), text_of(datetime.now(UTC) - _GRACE)
         sizes = {
             each.key.removeprefix(self._prefix): each.size
             for each in self._bucket.list(self._prefix)
@@ -264,9 +256,8 @@ class BucketFolder(FeedFolder):
         gone = [
             f"{self._prefix}{file}"
             for file in sizes
-            if (name := file.removeprefix(_COMMITS).partition(".")[0]) not in listed
-            and name not in own
-            and (replaced.get(name) or _time_of(name) or until) < until
+            if (name := file.removeprefix(COMMITS).partition(".")[0]) not in needed
+            and (replaced.get(name) or time_of(name) or until) < until
         ]
         if gone:
             self._bucket.remove(gone)
@@ -278,84 +269,49 @@ class BucketFolder(FeedFolder):
         ]
         self.replace(lost, ())
 
-    def _join(self) -> None:
-        """Write one commit instead of several."""
+    def join(self) -> None:
+        """Write one commit instead of several, and the entries of many small parts as one object.
+
+        May be called while others write, and again after it was killed.
+
+        Raises
+        ------
+        StoreError
+            If the bucket cannot be read or written.
+        """
         self._listed_at = -_FRESH
         own = self._own()
-        if len(own) < 2:
+        commits = [*own.values()]
+        due = due_packs(listed_parts(commits), listed_packs(commits))
+        packs = [pack for pack in map(self._pack, due) if pack is not None]
+        if self.is_newer or (len(own) < 2 and not packs):
             return
+        commits.append(Commit(FORMAT, self._meaning, [], {}, packs))
         # Until their files are removed, and no other builder may list them again.
-        until = _text(datetime.now(UTC) - 2 * _GRACE)
-        replaced = {name: at for name, at in _replaced(own.values()).items() if at >= until}
-        commit = Commit(FORMAT, self._meaning, _listed(own.values()), replaced)
-        self._bucket.write(self._commit_key(new_id()), commit.to_json())
-        self._bucket.remove([self._commit_key(name) for name in own])
+        commit = joined_commit(commits, text_of(datetime.now(UTC) - 2 * _GRACE))
+        self._bucket.write(commit_key(self._prefix, new_id()), commit.to_json())
+        self._bucket.remove([commit_key(self._prefix, name) for name in own])
         self._listed_at = -_FRESH
 
-    def _commit_key(self, name: str) -> str:
-        return f"{self._prefix}{_COMMITS}{name}.json"
+    def _pack(self, parts: Sequence[Part]) -> EntryPack | None:
+        """Upload the entries of parts as one object."""
 
+        def unkept(part: Part) -> OpenFile:
+            key = f"{self._prefix}{self.entries(part.name).name}"
+            return BucketFile(self._bucket, key, part.entries_size, part.entries_crc)
 
-def publish(
-    bucket: Bucket,
-    prefix: str,
-    files: Mapping[str, Path],
-    meaning: str | None,
-    added: Sequence[Part],
-    replaced: Collection[str],
-) -> None:
-    """Upload the files of parts, then commit them.
-
-    Parameters
-    ----------
-    bucket : Bucket
-    prefix : str
-        Of the feed's tables; ends in a slash.
-    files : mapping of str to Path
-        By their names below the prefix.
-    meaning : str or None
-    added : sequence of Part
-    replaced : collection of str
-        Names of parts that are no longer to be read.
-
-    Raises
-    ------
-    StoreError
-        If something did not arrive; then nothing is listed.
-    """
-    errors = bucket.upload({f"{prefix}{name}": path for name, path in files.items()})
-    if errors:
-        raise StoreError(next(iter(errors.values())))
-    commit = Commit(FORMAT, meaning, [*added], dict.fromkeys(replaced, _text(datetime.now(UTC))))
-    bucket.write(f"{prefix}{_COMMITS}{new_id()}.json", commit.to_json())
-
-
-def join_similar(bucket: Bucket, prefix: str) -> None:
-    """Join commits of a similar size once there are several, so that a query reads few.
-
-    Each commit is joined about once for each tier of sizes, whatever their number. Others may
-    do the same at the same time.
-    """
-    tiers: dict[tuple[int, str | None], list[str]] = {}
-    commits: dict[str, Commit] = {}
-    sizes: dict[int, list[str]] = {}
-    for each in bucket.list(f"{prefix}{_COMMITS}"):
-        sizes.setdefault(each.size.bit_length() // 2, []).append(each.key)
-    similar = [key for keys in sizes.values() if len(keys) >= _SIMILAR for key in keys]
-    with suppress(FileNotFoundError), ThreadPoolExecutor(BucketFolder.requests, "commits") as pool:
-        found = pool.map(bucket.read, similar)
-        commits = dict(zip(similar, map(Commit.from_json, found), strict=True))
-    for tier, keys in sizes.items():
-        for key in keys:
-            if key in commits and commits[key].format == FORMAT:
-                tiers.setdefault((tier, commits[key].meaning), []).append(key)
-    for (_, meaning), keys in tiers.items():
-        if len(keys) >= _SIMILAR:
-            own = [commits[key] for key in keys]
-            # What was replaced may have been added by a commit that is not among these.
-            commit = Commit(FORMAT, meaning, _listed(own), _replaced(own))
-            bucket.write(f"{prefix}{_COMMITS}{new_id()}.json", commit.to_json())
-            bucket.remove(keys)
+        self.path.mkdir(parents=True, exist_ok=True)
+        written = write_pack([EntryFile((p,), partial(unkept, p)) for p in parts], self.path)
+        if written is None:
+            return None
+        pack, path = written
+        try:
+            errors = self._bucket.upload({f"{self._prefix}{path.name}": path})
+        finally:
+            path.unlink()
+        if errors:
+            raise StoreError(next(iter(errors.values())))
+        return pack
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -367,30 +323,3 @@ def write_whole(path: Path, data: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _listed(commits: Collection[Commit]) -> list[Part]:
-    """Return the parts that were added and not replaced, the oldest first."""
-    added = {part.name: part for commit in commits for part in commit.added}
-    for name in _replaced(commits):
-        added.pop(name, None)
-    return sorted(added.values(), key=lambda part: (_time_of(part.name), part.name))
-
-
-def _replaced(commits: Iterable[Commit]) -> dict[str, str]:
-    """Return when parts were replaced, by their names."""
-    return {name: time for commit in commits for name, time in commit.replaced.items()}
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y%m%dT%H%M%S%f}"
-
-
-def _time_of(name: str) -> str:
-    """Return the time in a name; empty if it has none."""
-    found = _ID.search(name)
-    return found[1] if found else ""
-
-
-def _crc(content: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())

@@ -15,7 +15,8 @@ from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.layout import PRIVATE
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.storage.record_objects import new_id
-from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder, join_similar, publish
+from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder
+from binance_archive_kit.tables.commits import join_similar, publish
 from binance_archive_kit.tables.manifest import FeedFolder, Part, meaning_of
 from binance_archive_kit.tables.part_writer import write_entries
 from binance_archive_kit.tables.row_reader import footer_crc
@@ -36,6 +37,8 @@ class BucketTables(Tables):
     index : Path
         A folder of this machine, for what never changes and for new parts.
     """
+
+    clearing = "store.cache.clear(shared=True)"
 
     def __init__(self, bucket: Bucket, index: Path) -> None:
         super().__init__(index, _UNLIMITED)
@@ -61,11 +64,22 @@ class BucketTables(Tables):
     def trim(self) -> None:
         """Do nothing: there is no limit, and builds remove what is old."""
 
-    def clear(self) -> None:
-        """Remove everything, in the bucket and on this machine."""
-        self._bucket.remove([each.key for each in self._bucket.list(TABLES)])
+    def clear(self, *, shared: bool = False) -> None:
+        """Remove everything on this machine; with `shared` in the bucket, too."""
+        if shared:
+            self._bucket.remove([each.key for each in self._bucket.list(TABLES)])
         super().clear()
         self._folders.clear()
+
+    def join(self, feed: FeedTable) -> None:
+        """Join what many have published of a feed, so that a query needs few requests.
+
+        Raises
+        ------
+        StoreError
+            If the bucket cannot be read or written.
+        """
+        self._folder_of(feed).join()
 
     def _folder_of(self, feed: FeedTable) -> BucketFolder:
         with self._lock_of_folders:

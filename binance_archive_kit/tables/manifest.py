@@ -13,9 +13,9 @@ import os
 import sys
 import uuid
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ from binance_archive_kit.tables.row_reader import OpenFile
 #: another format are ignored and removed.
 FORMAT = 1
 _MANIFEST = "manifest.json"
+#: The column with the name of the part in entries of several parts.
+PART_NAME = "part_name"
 
 
 class Part(NamedTuple):
@@ -92,6 +94,21 @@ class Manifest(NamedTuple):
     parts: tuple[Part, ...] = ()
 
 
+class EntryFile(NamedTuple):
+    """A file with the entries of some parts, and perhaps of others.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+    open : callable
+        Opens it; an `UnreadableFile` if it is damaged or gone. With entries of several parts, it
+        has a further column, `PART_NAME`.
+    """
+
+    parts: tuple[Part, ...]
+    open: Callable[[], OpenFile]
+
+
 class FeedFolder:
     """The folder with the tables of one feed. The first build creates it.
 
@@ -139,6 +156,10 @@ class FeedFolder:
     def open_entries(self, part: Part) -> OpenFile:
         """Open the entries of a part; an `UnreadableFile` if they are damaged or gone."""
         return OpenFile(self.entries(part.name), part.entries_size, part.entries_crc)
+
+    def entry_files(self, parts: Sequence[Part]) -> list[EntryFile]:
+        """Return the files with the entries of some parts."""
+        return [EntryFile((part,), partial(self.open_entries, part)) for part in parts]
 
     def stamp(self) -> object:
         """Return what changes with each commit; None without a manifest."""

@@ -16,7 +16,7 @@ from binance_archive_kit.archive.keys import ObjectKey
 from binance_archive_kit.reading.file_stats import FileTask
 from binance_archive_kit.storage.inventory import StoredFile, StoredFolder
 from binance_archive_kit.storage.proof import Stamp
-from binance_archive_kit.tables.manifest import FeedFolder, Part
+from binance_archive_kit.tables.manifest import PART_NAME, EntryFile, FeedFolder, Part
 from binance_archive_kit.tables.row_reader import (
     OpenFile,
     Piece,
@@ -58,6 +58,7 @@ ENTRY_SCHEMA = pl.Schema([*_READ_SCHEMA.items(), ("part", pl.Int32())])
 #: Selections of symbols whose entries are remembered.
 _SELECTIONS = 32
 _ANY_COLUMN = "market"
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -88,6 +89,7 @@ class Snapshot:
         discard: Callable[[str, UnreadableFile], None],
     ) -> None:
         self.parts = parts
+        self._indices = {part.name: index for index, part in enumerate(parts)}
         self._folder = folder
         self._discard = discard
         self._entries: dict[frozenset[str] | None, pl.DataFrame] = {}
@@ -124,11 +126,12 @@ class Snapshot:
             Some rows of `entries`.
         """
         digests: dict[str, str] = {}
-        for part in entries["part"].unique():
-            paths = entries.filter(pl.col("part") == part).select("path")
-            for group in self._decode(part, ["path", "sha256"]):
-                known = group.join(paths, on="path", how="semi").drop_nulls()
-                digests |= dict(known.iter_rows())
+        wanted = entries.select("path", "part")
+        parts = [self.parts[index] for index in wanted["part"].unique()]
+        for file in self._folder.entry_files(parts):
+            for group in self._decode(file, ["path", "sha256"]):
+                known = group.join(wanted, on=wanted.columns, how="semi").drop_nulls()
+                digests |= dict(known.select("path", "sha256").iter_rows())
         return digests
 
     def read(
@@ -186,40 +189,48 @@ class Snapshot:
             self._discard(self.parts[part].name, error)
             raise StaleSnapshot(str(error)) from None
 
-    def _map(self, work: Callable[[int], T], parts: Sequence[int]) -> list[T]:
-        """Do work on parts: at the same time if they have to be asked for."""
-        if self._folder.requests == 1 or len(parts) < 2:
-            return [work(part) for part in parts]
+    def _map(self, work: Callable[[S], T], subjects: Sequence[S]) -> list[T]:
+        """Do work on parts or files: at the same time if they have to be asked for."""
+        if self._folder.requests == 1 or len(subjects) < 2:
+            return [*map(work, subjects)]
         with ThreadPoolExecutor(self._folder.requests, "parts") as pool:
-            return [*pool.map(work, parts)]
+            return [*pool.map(work, subjects)]
 
     def _decode(
-        self, part: int, columns: Sequence[str], where: ds.Expression | None = None
+        self, file: EntryFile, columns: Sequence[str], where: ds.Expression | None = None
     ) -> list[pl.DataFrame]:
-        """Return columns of the stored entries of a part, by row group."""
+        """Return columns of the stored entries of parts, and the indices of these, by row group."""
+        indices = [self._indices[part.name] for part in file.parts]
         try:
-            file = self._folder.open_entries(self.parts[part])
-            return [
-                pl.DataFrame(file.decode(group, columns)) for group in sorted(file.matching(where))
+            opened = file.open()
+            names = [PART_NAME] if PART_NAME in opened.fragment.physical_schema.names else []
+            groups = [
+                pl.DataFrame(opened.decode(group, [*columns, *names]))
+                for group in sorted(opened.matching(where))
             ]
         except UnreadableFile as error:
-            self._discard(self.parts[part].name, error)
+            if len(file.parts) > 1:  # each has its own as well
+                alone = FeedFolder.entry_files(self._folder, file.parts)
+                return [group for each in alone for group in self._decode(each, columns, where)]
+            self._discard(file.parts[0].name, error)
             return []
+        if not names:
+            return [group.with_columns(part=pl.lit(indices[0], pl.Int32)) for group in groups]
+        parts = pl.DataFrame(
+            {PART_NAME: [part.name for part in file.parts], "part": indices},
+            {PART_NAME: pl.String, "part": pl.Int32},
+        )
+        return [group.join(parts, on=PART_NAME).drop(PART_NAME) for group in groups]
 
     def _read_entries(self, symbols: frozenset[str] | None) -> pl.DataFrame:
         frames = [ENTRY_SCHEMA.to_frame()]
         if symbols is not None and not symbols:
             return frames[0]
         where = None if symbols is None else ds.field("symbol").isin(sorted(symbols))
-        indices = [
-            index
-            for index, part in enumerate(self.parts)
-            if symbols is None or part.may_have(symbols)
-        ]
+        parts = [part for part in self.parts if symbols is None or part.may_have(symbols)]
         decode = partial(self._decode, columns=_READ_SCHEMA.names(), where=where)
-        for index, groups in zip(indices, self._map(decode, indices), strict=True):
-            part = pl.lit(index, pl.Int32)
-            frames += [group.cast(_READ_SCHEMA).with_columns(part=part) for group in groups]
+        for groups in self._map(decode, self._folder.entry_files(parts)):
+            frames += [group.cast(ENTRY_SCHEMA) for group in groups]
         frame = pl.concat(frames)
         if symbols is not None:
             frame = frame.filter(pl.col("symbol").is_in(list(symbols)))

@@ -9,6 +9,7 @@ import hashlib
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import zipfile
@@ -104,7 +105,9 @@ def candles(folder: Path, wanted: Candles) -> Path:
     """Return a folder with a store of candles, generated on all cores if it is not there."""
 
     def write() -> None:
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        # A fork of a process that has queried would wait for threads that it does not have.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
             work = partial(_write_symbol, folder, wanted)
             list(pool.map(work, range(wanted.symbols), chunksize=8))
 

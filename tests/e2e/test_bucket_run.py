@@ -43,12 +43,11 @@ from tests.support.bucket import (
     daily_klines,
     kline_key,
     many_klines,
+    priced,
     sidecar,
-    with_sidecars,
     zipped,
     zips_of,
 )
-from tests.support.candles import HOUR, at, line
 from tests.support.checks import assert_no_downloader, downloaders, reasons_of
 from tests.support.children import Children
 from tests.support.faults import first_of, on_checksum, on_zip
@@ -388,15 +387,6 @@ def plain(candles: pl.DataFrame) -> pl.DataFrame:
     columns = ["open", "high", "low", "close", "volume", "count"]
     symbol, time = pl.col("symbol").cast(pl.String), pl.col("open_time").dt.replace_time_zone(None)
     return candles.select(symbol, time, *columns).sort("symbol", "open_time")
-
-
-def priced(days: int, price: float) -> Archive:
-    """Make days of hourly candles with rows of one price."""
-    found = {}
-    for key in zips_of(daily_klines("BTCUSDT", days=days)):
-        begin = at(key[-14:-4])
-        found[key] = zipped(key, "".join(line(begin + h * HOUR, HOUR, price) for h in range(24)))
-    return with_sidecars(found)
 
 
 def test_rows_of_files_issued_again_replace_those_before(

@@ -1,4 +1,4 @@
-"""A collection on a real cluster of Dask, two workers of which one is killed half-way.
+"""A collection on a real cluster of Dask: interrupted, then one of two workers is killed.
 
 The cluster is in a process of its own, as a notebook or a script would have it.
 """
@@ -39,19 +39,30 @@ def main():
     ) as cluster, Client(cluster) as client:
         pids = client.run(os.getpid)
 
-        def kill():
+        def after(files, work, *arguments):
             folder = config.output_directory / "data"
-            while len([*folder.rglob("*.zip")]) < int(sys.argv[2]):
+            while len([*folder.rglob("*.zip")]) < files:
                 time.sleep(0.01)
-            os.kill(next(iter(pids.values())), signal.SIGKILL)
+            work(*arguments)
 
-        killer = threading.Thread(target=kill, daemon=True)
-        if int(sys.argv[2]):
-            killer.start()
+        def start(*arguments):
+            thread = threading.Thread(target=after, args=arguments, daemon=True)
+            thread.start()
+            return thread
+
+        # As a notebook does: the workers are interrupted, too.
+        start(int(sys.argv[2]), os.killpg, os.getpgrp(), signal.SIGINT)
+        try:
+            bak.collect(config, executor=client.get_executor(), shard_objects=20)
+        except KeyboardInterrupt as error:
+            interrupted = str(error)
+        survived = client.run(os.getpid) == pids
+        handled = client.run(lambda: repr(signal.getsignal(signal.SIGINT)))
+        killer = start(int(sys.argv[3]), os.kill, next(iter(pids.values())), signal.SIGKILL)
         result = bak.collect(config, executor=client.get_executor(), shard_objects=20)
-        if int(sys.argv[2]):
-            killer.join()
+        killer.join()
     print(json.dumps({
+        "interrupted": interrupted, "survived": survived, "handled": str(handled),
         "outcome": result.outcome, "stats": result.collection_stats,
         "files": len(result.output_files), "missing": len(result.missing),
     }))
@@ -61,11 +72,14 @@ if __name__ == "__main__":
 """
 
 
-def run(folder: Path, config: bak.CollectionConfig, kill_after: int = 0) -> dict[str, Any]:
+def run(
+    folder: Path, config: bak.CollectionConfig, interrupt_after: int, kill_after: int
+) -> dict[str, Any]:
     script = folder / "cluster.py"
     script.write_text(_SCRIPT)
     done = subprocess.run(
-        [sys.executable, str(script), config.to_json(), str(kill_after)],
+        [sys.executable, str(script), config.to_json(), str(interrupt_after), str(kill_after)],
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -88,14 +102,18 @@ def fetched(server: LocalS3) -> int:
     return sum(method == "GET" and key.endswith(".zip") for method, key in server.requests)
 
 
-def test_a_killed_worker_costs_only_what_was_in_flight(
+def test_an_interrupt_and_a_killed_worker_cost_only_what_was_in_flight(
     serve: Serve, ask: Ask, bucket: Bucket, tmp_path: Path
 ) -> None:
     server = serve(bucket)
     server.latency = 0.02
     names = sorted({key.split("/")[4] for key in zips_of(bucket)})
     config = ask(server, *names, days=len(zips_of(bucket)) // len(names), max_parallel_downloads=8)
-    said = run(tmp_path, config, kill_after=len(zips_of(bucket)) // 3)
+    count = len(zips_of(bucket))
+    said = run(tmp_path, config, interrupt_after=count // 6, kill_after=count // 2)
+    assert said["interrupted"].startswith("interrupted while collecting")
+    assert said["survived"]
+    assert "_ignore_interrupts" not in said["handled"]
     assert said["outcome"] == "complete"
     assert said["files"] == len(zips_of(bucket))
     assert said["missing"] == 0

@@ -25,9 +25,11 @@ import pytest
 
 import binance_archive_kit as bak
 from binance_archive_kit.collection import spread
+from binance_archive_kit.display import progress
 from tests.e2e.conftest import Ask, Serve
 from tests.e2e.test_storage import ByDay
-from tests.support.bucket import Bucket, daily_klines, zips_of
+from tests.support.bucket import Bucket, daily_klines, priced, zips_of
+from tests.support.bucket_stores import ask_elsewhere
 from tests.support.checks import assert_holds
 from tests.support.s3_server import Fault, LocalS3, Request
 
@@ -230,27 +232,81 @@ def test_an_executor_whose_cluster_is_gone(serve: Serve, ask: Ask) -> None:
         bak.collect(ask(serve(daily_klines("BTCUSDT"))), executor=executor)
 
 
-def test_workers_share_a_bucket(
-    serve: Serve, ask: Ask, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Cluster(ThreadPoolExecutor):
+    """Has no workers at first, as a cluster of Dask that is about to start."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._max_workers: Any = None
+        self._client = self
+        self.started = threading.Event()
+
+    def nthreads(self) -> dict[str, int]:
+        return {"tcp://10.0.0.1:1": 1} if self.started.is_set() else {}
+
+    def submit(self, work: Any, /, *args: Any, **named: Any) -> Future[Any]:
+        self._max_workers = 1
+        future = super().submit(self._run, work, *args, **named)
+        self._max_workers = None
+        return future
+
+    def _run(self, work: Any, *args: Any) -> object:
+        self.started.wait(60)
+        return work(*args)
+
+
+def test_a_cluster_without_workers_is_waited_for(
+    serve: Serve, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their environment has the credentials; rows that are too many are in the bucket, too."""
+    monkeypatch.setattr(spread, "_LOOK", 0.05)
+    monkeypatch.setattr(spread, "_LONG", 0.2)
+    lines: list[str] = []
+    monkeypatch.setattr(progress, "_default_show", lambda: lambda line, *_: lines.append(line))
+    with Cluster() as cluster:
+        threading.Timer(1.5, cluster.started.set).start()
+        with pytest.warns(bak.ArchiveKitWarning, match=r"no workers.*scale") as caught:
+            result = bak.collect(ask(serve(daily_klines("BTCUSDT"))), executor=cluster)
+    assert len(caught) == 1
+    assert result.outcome == "complete"
+    assert "had no workers for some time" in str(result)
+    assert "collecting: 0 of 1 shards, waiting for workers" in lines
+    assert "waiting" not in lines[-1]
+
+
+def test_workers_share_a_bucket(
+    serve: Serve,
+    ask: Ask,
+    s3_url: str,
+    s3_endpoint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their environment has the credentials; rows that are too many are in the bucket, too.
+
+    However many shards have written the files of a symbol, a query needs few requests.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(spread, "PART", 3)
-    days = daily_klines("BTCUSDT") | daily_klines("ETHUSDT")
-    config = ask(serve(days), "BTCUSDT", "ETHUSDT", output_directory=s3_url)
+    days = priced(12, 50_000.0) | priced(4, 3_000.0, "ETHUSDT")
+    config = ask(serve(days), "BTCUSDT", "ETHUSDT", days=12, output_directory=s3_url)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as executor:
-        result = bak.collect(config, executor=executor, shard_objects=3)
+        result = bak.collect(config, executor=executor, shard_objects=2)
     assert result.outcome == "complete"
     assert result.detail is not None
     assert result.detail.startswith(f"{s3_url}/.binance_archive_kit/results/")
     keys = [f"{s3_url}/{key}" for key in sorted(zips_of(days))]
     assert sorted(result.output_files) == keys
-    assert result.plan.frame.height == len(result.objects()) == 10
-    assert f"bak.store({s3_url!r}).build() joins them" in str(result)
-    again = bak.collect(config, executor=ThreadPoolExecutor(2), shard_objects=3)
-    assert again.collection_stats["skipped_tasks"] == 10
-    assert "joins them" not in str(again)
+    assert result.plan.frame.height == len(result.objects()) == 16
+    assert f"bak.store({s3_url!r}).build() merges them" in str(result)
+    first = "date BETWEEN '2025-07-01' AND '2025-07-04'"
+    statement = f"SELECT count(*) FROM spot_klines WHERE symbol = 'BTCUSDT' AND {first}"
+    found, requests = ask_elsewhere(s3_endpoint, s3_url, statement, tmp_path / "elsewhere")
+    assert found == f"[({4 * 24},)]"
+    assert requests <= 20
+    again = bak.collect(config, executor=ThreadPoolExecutor(2), shard_objects=2)
+    assert again.collection_stats["skipped_tasks"] == 16
+    assert "merges them" not in str(again)
 
 
 def test_a_killed_process_of_a_pool(serve: Serve, ask: Ask, bucket: Bucket) -> None:

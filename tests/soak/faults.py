@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.fault_table import all_rows, rows_in_readme, says
-from tests.support.s3_bucket import s3_server
+from tests.support.s3_bucket import object_storage
 
 SECONDS = 900.0
 
@@ -20,7 +20,7 @@ SECONDS = 900.0
 def run(folder: Path, seed: int, seconds: float) -> Iterator[str]:
     readme, met = rows_in_readme(), Counter[str]()
     shutil.rmtree(folder / "runs", ignore_errors=True)
-    with s3_server() as endpoint:
+    with object_storage() as endpoint:
         for row, words in all_rows(endpoint, folder / "runs"):
             if not says(words, readme[row]):
                 raise AssertionError(f"{row}: {words}, and the README says {readme[row]}")

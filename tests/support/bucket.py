@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 from binance_archive_kit.archive.enums import DataType, Interval, Market, Partition
 from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, ObjectKey, Stream, member_of
+from tests.support.candles import HOUR, at, line
 
 #: Key to bytes, zips and sidecars together.
 Bucket = dict[str, bytes]
@@ -47,7 +48,7 @@ def candles(seed: object, rows: int = 24) -> str:
     """Invent rows of the right form; the same for the same seed, and hard to compress."""
     chance = random.Random(str(seed))
     numbers = [chance.getrandbits(160) for _ in range(rows)]
-    return "".join(f"{at},{number % 10**8},{number}\n" for at, number in enumerate(numbers))
+    return "".join(f"{row},{number % 10**8},{number}\n" for row, number in enumerate(numbers))
 
 
 def kline_key(symbol: str, day: date, interval: str = "1h") -> str:
@@ -72,8 +73,17 @@ def daily_klines(
     `rows` makes the objects larger (about 35 bytes each, zipped), and another `issue` has
     other bytes under the same keys.
     """
-    keys = [kline_key(symbol, start + timedelta(days=at), interval) for at in range(days)]
+    keys = [kline_key(symbol, start + timedelta(days=day), interval) for day in range(days)]
     return with_sidecars({key: zipped(key, candles((key, issue), rows)) for key in keys})
+
+
+def priced(days: int, price: float, symbol: str = "BTCUSDT") -> Bucket:
+    """Make a bucket of daily spot candles whose rows can be read, all of one price."""
+    found = {}
+    for key in zips_of(daily_klines(symbol, days=days)):
+        begin = at(key[-14:-4])
+        found[key] = zipped(key, "".join(line(begin + h * HOUR, HOUR, price) for h in range(24)))
+    return with_sidecars(found)
 
 
 def zips_of(bucket: Mapping[str, bytes]) -> Bucket:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +14,7 @@ from binance_archive_kit.storage.bucket import Bucket, stamp_of_object
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.proof import Expected, Proof, ProvenBy, prove
 from binance_archive_kit.storage.store import Store
+from tests.support.s3_gate import Gate
 
 
 def prove_all(root: Path) -> None:
@@ -39,3 +43,20 @@ def upload(root: Path, bucket: Bucket, keys: Iterable[str] | None = None) -> lis
             proofs.append(Proof(key, stamp, sha256, md5, ProvenBy.SHA256, now))
         record(proofs)
     return [*files]
+
+
+def ask_elsewhere(endpoint: str, url: str, statement: str, cache: Path) -> tuple[str, int]:
+    """Ask a store by SQL on a new machine; return the rows as text, and the number of requests."""
+    code = (
+        "import sys, binance_archive_kit as bak\n"
+        "print(bak.sql(bak.connect(sys.argv[1]), sys.argv[2]).rows())\n"
+    )
+    with Gate(endpoint) as gate:
+        found = subprocess.run(
+            [sys.executable, "-c", code, url, statement],
+            env={**os.environ, "AWS_ENDPOINT_URL_S3": gate.url, "XDG_CACHE_HOME": str(cache)},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+    return found.strip(), len(gate.requests)

@@ -52,7 +52,7 @@ def rot(path: Path, store: Path) -> None:
     stat = path.stat()
     with closing(sqlite3.connect(store / PRIVATE / "proofs.sqlite")) as database, database:
         changed = database.execute(
-            "UPDATE proofs SET mtime = ?, ctime = ?, inode = ? WHERE key LIKE ?",
+            "UPDATE proofs SET mtime = ?, ctime = ?, inode = ?, crc = NULL WHERE key LIKE ?",
             (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, f"%/{path.name}"),
         )
         assert changed.rowcount == 1

@@ -25,7 +25,7 @@ from tests.support.fault_runs import (
     place_of,
     served,
 )
-from tests.support.s3_bucket import s3_server
+from tests.support.s3_bucket import object_storage
 
 README = Path(__file__).parents[2] / "README.md"
 _BEGIN, _END = "<!-- faults: python -m tests.support.fault_table -->\n", "<!-- /faults -->\n"
@@ -125,7 +125,7 @@ def write_readme(rows: Iterable[Row]) -> None:
 
 
 def main() -> None:
-    with s3_server() as endpoint, TemporaryDirectory() as folder:
+    with object_storage() as endpoint, TemporaryDirectory() as folder:
         rows = [*all_rows(endpoint, Path(folder))]
     write_readme(rows)
 

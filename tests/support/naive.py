@@ -41,8 +41,13 @@ def read(path: Path, key: ObjectKey) -> list[dict[str, Cell]]:
         is one. Times are naive and mean UTC; `date` is the day of the row's main time, which
         need not be one of the file's.
     """
+    return read_bytes(path.read_bytes(), key)
+
+
+def read_bytes(body: bytes, key: ObjectKey) -> list[dict[str, Cell]]:
+    """Read every row of a zip in memory."""
     schema = load_schemas()[key.folder.market, key.folder.data_type]
-    return [_row(schema, key, cells) for cells in _lines(path, key)]
+    return [_row(schema, key, cells) for cells in _lines(body, key)]
 
 
 def columns(schema: Schema) -> list[str]:
@@ -52,9 +57,9 @@ def columns(schema: Schema) -> list[str]:
     return ["market", "symbol", "interval", "date", "partition", "file", *own, *made]
 
 
-def _lines(path: Path, key: ObjectKey) -> list[list[str]]:
+def _lines(body: bytes, key: ObjectKey) -> list[list[str]]:
     """Split a file into its cells, the header left out."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
         assert archive.namelist() == [key.member]
         text = archive.read(key.member).decode("utf-8")
     lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]

@@ -29,8 +29,8 @@ BUCKET = "research"
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
-    """Lend the URL of a server with an empty bucket named `BUCKET`."""
+def object_storage() -> Iterator[str]:
+    """Run a server with an empty bucket named `BUCKET`; give its URL."""
     with subprocess.Popen(
         [sys.executable, "-c", _SERVER],
         stdin=subprocess.PIPE,
@@ -59,7 +59,7 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """Yield the URL of a server with an empty bucket named `BUCKET`."""
-    with s3_server() as endpoint:
+    with object_storage() as endpoint:
         yield endpoint
 
 

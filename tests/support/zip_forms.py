@@ -25,6 +25,27 @@ def plain(text: bytes = TEXT, method: int = zipfile.ZIP_DEFLATED, name: str = NA
     return made.getvalue()
 
 
+class Unseekable(io.BytesIO):
+    """A stream into which zipfile cannot go back, as when a server zips on the fly."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *_: object) -> int:
+        raise io.UnsupportedOperation
+
+    def tell(self) -> int:
+        raise io.UnsupportedOperation
+
+
+def streamed(text: bytes = TEXT, name: str = NAME) -> bytes:
+    """A zip whose sizes follow the member, in a data descriptor."""
+    made = Unseekable()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(name, (2025, 7, 16, 1, 2, 4)), text, zipfile.ZIP_DEFLATED)
+    return made.getvalue()
+
+
 def stored(text: bytes = TEXT) -> bytes:
     return plain(text, zipfile.ZIP_STORED)
 

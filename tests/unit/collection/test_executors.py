@@ -48,8 +48,10 @@ def test_a_cluster_may_grow_and_be_lost(monkeypatch: pytest.MonkeyPatch) -> None
     assert window.size() == 30
     client.workers = None
     assert window.size() == 30
+    assert not window.is_empty()
     client.workers = {}
     assert window.size() == 3
+    assert window.is_empty()
 
 
 @pytest.mark.parametrize(

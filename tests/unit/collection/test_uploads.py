@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from binance_archive_kit.collection import uploads
-from binance_archive_kit.collection.uploads import Uploads, prefixes_of
+from binance_archive_kit.collection.uploads import Uploads, etag_of, prefixes_of
+from binance_archive_kit.storage import bucket as bucket_module
 from binance_archive_kit.storage.bucket import Bucket, BucketObject, stamp_of_object
 from tests.support.s3_gate import Gate
 
@@ -165,6 +166,34 @@ def test_etags_of_encrypted_objects_are_not_compared(
     assert encrypted.opened == 1
     assert sorted(sender.put(files).stamps) == sorted(files)
     assert encrypted.opened == 1
+
+
+def test_objects_that_were_uploaded_in_parts_are_compared(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are larger than a part, of 5 MiB at least, and have an ETag of another form."""
+    for module in (uploads, bucket_module):
+        monkeypatch.setattr(module, "PART_SIZE", 5 << 20)
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    size = 12_000_000
+    for path, last in ((right, b"1"), (wrong, b"2")):
+        with path.open("wb") as file:
+            file.truncate(size - 1)
+            file.seek(size - 1)
+            file.write(last)
+    key = "data/trades.zip"
+    sender = Uploads(bucket)
+    arrived = sender.put({key: right})
+    [found] = bucket.list_etags("")
+    assert arrived.stamps == {key: stamp_of_object(found)}
+    assert (found.size, str(found.etag)[-2:]) == (size, "-3")
+    with right.open("rb") as file:
+        assert etag_of(file, in_parts=True) == found.etag
+    assert sender._compare({key: right}) == (arrived.stamps, {})
+    assert "other bytes" in sender._compare({key: wrong})[1][key]
+    # The ETag alone says so, and encryption only changes that: then the bytes are compared.
+    assert sender._has_bytes(found._replace(etag=f"{'0' * 32}-3"), right)
+    assert sender._compare({key: wrong})[0] == arrived.stamps
 
 
 def test_few_others_are_listed() -> None:

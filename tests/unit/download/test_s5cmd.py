@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_messages_become_errors(text: str, reason: str) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 502, 503, 504])
 def test_temporary_errors_are_retryable(status: int) -> None:
-    error = explain("k", f"X: y status code: {status}, request id: , host id:")
+    error = explain("data/x.zip", f"X: y status code: {status}, request id: , host id:")
     assert error.retryable == (status == 429 or status >= 500)
 
 
@@ -98,3 +99,13 @@ def test_an_error_of_the_batches_is_raised(tmp_path: Path) -> None:
 
     with pytest.raises(LookupError, match="no second batch"):
         asyncio.run(asyncio.wait_for(main(), 20))
+
+
+@pytest.mark.parametrize("name", ["TLSUSDT", "SlowDown", "NoSuchKey", "Forbidden", "币安TLS"])
+def test_a_name_is_no_part_of_what_a_message_says(name: str, tmp_path: Path) -> None:
+    key = f"data/spot/daily/trades/{name}/{name}-trades-2025-07-15.zip"
+    folder = tmp_path / name
+    for path in (f"{folder}/{name}-trades-2025-07-15.zip123", f"http://h/b/{quote(key)}"):
+        assert explain(key, f"open {path}: odd", "", folder).reason == "transfer_failed"
+    told = explain(key, f"open {folder}: status code: 403, request id: , host id:", "", folder)
+    assert told.reason == "forbidden"

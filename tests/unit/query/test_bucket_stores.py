@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 import subprocess
@@ -33,7 +32,7 @@ from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.tables import bucket_folder
 from binance_archive_kit.tables.bucket_folder import TABLES
 from binance_archive_kit.tables.bucket_tables import publish_tables
-from tests.support.bucket_stores import prove_all, upload
+from tests.support.bucket_stores import ask_elsewhere, prove_all, upload
 from tests.support.s3_gate import Gate
 from tests.support.stores import (
     Rows,
@@ -223,33 +222,19 @@ def test_a_month_of_a_symbol_takes_few_requests(
     for worker in range(2):
         upload(tmp_path, bucket, keys[worker::2])
         bak.store(bucket.url).build()
-    code = (
-        "import sys, binance_archive_kit as bak\n"
-        "con = bak.connect(sys.argv[1])\n"
-        "print(bak.sql(con, \"SELECT count(*), sum(close) FROM spot_klines WHERE symbol = 'S2USDT' "
-        "AND interval = '15m' AND date BETWEEN '2025-06-01' AND '2025-06-30'\").rows())\n"
+    statement = (
+        "SELECT count(*), sum(close) FROM spot_klines WHERE symbol = 'S2USDT' "
+        "AND interval = '15m' AND date BETWEEN '2025-06-01' AND '2025-06-30'"
     )
-    with Gate(s3_endpoint) as gate:
-        environment = {
-            **os.environ,
-            "AWS_ENDPOINT_URL_S3": gate.url,
-            "XDG_CACHE_HOME": str(tmp_path / "empty"),
-        }
-        found = subprocess.run(
-            [sys.executable, "-c", code, bucket.url],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+    found, requests = ask_elsewhere(s3_endpoint, bucket.url, statement, tmp_path / "empty")
     month = bak.scan(
         tmp_path, "spot", "klines", symbols="S2USDT", start="2025-06-01", end="2025-06-30"
     ).collect()
     assert found.startswith(f"[({month.height}, ")
     assert month.height == 30 * 96
     with capsys.disabled():
-        print(f" {len(gate.requests)} requests", end="")
-    assert len(gate.requests) <= 20
+        print(f" {requests} requests", end="")
+    assert requests <= 20
 
 
 def test_only_the_records_of_a_symbol_are_read(
@@ -421,7 +406,9 @@ def test_exports_and_the_command_line(tmp_path: Path, bucket: Bucket) -> None:
         ["build", bucket.url],
         ["cache", bucket.url],
         ["cache", bucket.url, "--clear"],
+        ["cache", bucket.url, "--clear", "--shared"],
     ):
+        before = bucket.list(TABLES)
         found = subprocess.run(
             [sys.executable, "-m", "binance_archive_kit", *command],
             check=True,
@@ -429,6 +416,10 @@ def test_exports_and_the_command_line(tmp_path: Path, bucket: Bucket) -> None:
             text=True,
         ).stdout
         assert ("120" if command[0] == "sql" else bucket.url) in found
+        if command[-1] == "--clear":
+            # What all machines share does not go by a word for this machine.
+            assert bucket.list(TABLES) == before != []
+            assert "--clear --shared deletes them for all" in found
     assert bucket.list(TABLES) == []
 
 

@@ -218,6 +218,37 @@ def test_a_profile_has_endpoint_region_and_credentials(
         assert bucket_access.Access.of_environment().endpoint is None
 
 
+def test_a_profile_that_does_not_exist_is_named(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, keys = tmp_path / "config", tmp_path / "credentials"
+    config.write_text("[default]\n[profile lab]\nregion = eu-west-1\n[sso-session office]\n")
+    keys.write_text("[team]\naws_access_key_id = tester\naws_secret_access_key = hunter2\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    monkeypatch.setenv("AWS_PROFILE", "labs")
+    # Keys in variables come before a profile.
+    bucket.write("a", b"x")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    for call in (bucket.list, bucket.list_etags, lambda: bucket.write("a", b"x")):
+        with pytest.raises(ConfigurationError, match="did you mean 'lab'") as caught:
+            call()
+        message = str(caught.value)
+        assert "AWS_PROFILE: the profile 'labs'" in message
+        assert message.endswith("Profiles there: default, lab, team")
+    for name in ("default", "lab", "team"):
+        monkeypatch.setenv("AWS_PROFILE", name)
+        bucket_access.Access.of_environment()
+    monkeypatch.setenv("AWS_PROFILE", "labs")
+    for path in (config, keys):
+        path.unlink()
+    with pytest.raises(ConfigurationError, match="Profiles there: none"):
+        bucket.list()
+    # What a file cannot say is no error here.
+    config.write_bytes(b"\xff\xfe")
+    bucket_access.Access.of_environment()
+
+
 def test_the_endpoint_of_the_archive_is_another(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

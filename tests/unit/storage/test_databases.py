@@ -24,7 +24,9 @@ def test_rows_are_written_and_read(path: Path) -> None:
     assert database.rows("words") == []
     assert not path.parent.exists()
     database.write(
-        lambda c: c.executemany("INSERT INTO words VALUES (?,?,?)", [("b", 2, None), ("a", 1, "x")])
+        lambda c: c.executemany(
+            "INSERT INTO words (key, count, more) VALUES (?,?,?)", [("b", 2, None), ("a", 1, "x")]
+        )
     )
     assert database.rows("words") == [("a", 1, "x"), ("b", 2, None)]
     assert database.rows("words", ["count"], [("b", "c"), ("x", "y")]) == [(2,)]
@@ -62,7 +64,9 @@ def test_an_upgrade_is_told_once(path: Path) -> None:
 
 def test_a_database_of_a_newer_version_is_not_touched(path: Path) -> None:
     newer = {"words": Table({"word": TEXT, "weight": COUNT}), "more": Table({"key": TEXT})}
-    Database(path, newer, version=7).write(lambda c: c.execute("INSERT INTO words VALUES ('a', 1)"))
+    Database(path, newer, version=7).write(
+        lambda c: c.execute("INSERT INTO words (word, weight) VALUES ('a', 1)")
+    )
     before = path.read_bytes()
     database = Database(path, TABLES, version=6)
     message = "newer version of this package .its format is 7, and this version knows 6.; update"
@@ -84,7 +88,7 @@ def test_another_program_or_damage_is_not_a_newer_version(
         other.execute(f"PRAGMA user_version = {version}")
     reasons: list[str] = []
     database = Database(path, TABLES, rebuilt=lambda why, moved: reasons.append(why), version=1)
-    database.write(lambda c: c.execute("INSERT INTO words VALUES ('a', 1, NULL)"))
+    database.write(lambda c: c.execute("INSERT INTO words (key, count) VALUES ('a', 1)"))
     assert database.rows("words") == [("a", 1, None)]
     assert reasons == [f"its format is {version}, and this version knows 1"]
 
@@ -92,7 +96,7 @@ def test_another_program_or_damage_is_not_a_newer_version(
 def test_a_locked_database_is_not_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(databases, "_PATIENCE", 0.05)
     database = Database(path, TABLES)
-    database.write(lambda c: c.execute("INSERT INTO words VALUES ('a', 1, NULL)"))
+    database.write(lambda c: c.execute("INSERT INTO words (key, count) VALUES ('a', 1)"))
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
         for work in (
@@ -109,10 +113,12 @@ def test_a_database_that_is_removed_during_writes_is_created_again(path: Path) -
     with closing(databases.Writer(database)) as writer:
         for number, spoil in enumerate((path.unlink, lambda: shutil.rmtree(path.parent))):
             key = f"{number}"
-            writer.write(lambda c: c.execute("INSERT INTO words VALUES ('before', 1, NULL)"))
+            writer.write(lambda c: c.execute("INSERT INTO words (key, count) VALUES ('before', 1)"))
             spoil()
             writer.write(
-                lambda c, key=key: c.execute("INSERT INTO words VALUES (?, 1, '')", (key,))
+                lambda c, key=key: c.execute(
+                    "INSERT INTO words (key, count, more) VALUES (?, 1, '')", (key,)
+                )
             )
             assert database.rows("words") == [(key, 1, "")]
 
@@ -122,7 +128,9 @@ def test_a_full_disk_raises_its_own_error(path: Path, monkeypatch: pytest.Monkey
 
     def fill(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA max_page_count = 3")
-        connection.execute("INSERT INTO words VALUES ('a', 1, ?)", ("x" * 100_000,))
+        connection.execute(
+            "INSERT INTO words (key, count, more) VALUES ('a', 1, ?)", ("x" * 100_000,)
+        )
 
     with pytest.raises(DiskSpaceError, match="its disk is full"):
         database.write(fill)
@@ -165,9 +173,37 @@ def test_of_two_writers_one_moves_a_damaged_file(tmp_path: Path) -> None:
             return open_to_write(patience)
 
         database._open_to_write = both_have_opened  # type: ignore[method-assign]
-        database.write(lambda c: c.execute("INSERT INTO words VALUES (?, 1, NULL)", (key,)))
+        database.write(lambda c: c.execute("INSERT INTO words (key, count) VALUES (?, 1)", (key,)))
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, "ab"))
     assert Database(path, TABLES).rows("words", ["key"]) == [("a",), ("b",)]
     assert len(moved) == 1
+
+
+def test_no_changed_byte_of_a_database_becomes_a_value(path: Path) -> None:
+    database = Database(path, TABLES)
+    rows = [(f"data/{number:03}.zip", 1000 + number, "x" * 20) for number in range(60)]
+    database.write(
+        lambda c: c.executemany("INSERT INTO words (key, count, more) VALUES (?,?,?)", rows)
+    )
+    # An upsert and an update keep the checksums, too.
+    database.write(
+        lambda c: c.execute(
+            "INSERT INTO words (key, count) VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET"
+            " count = count + 1",
+            rows[0][:1],
+        )
+    )
+    database.write(lambda c: c.execute("UPDATE words SET more = NULL WHERE key = ?", rows[1][:1]))
+    rows[0], rows[1] = (rows[0][0], 1001, rows[0][2]), (rows[1][0], 1001, None)
+    body = path.read_bytes()
+    assert database.rows("words") == rows
+    first = body.index(rows[-1][0].encode())
+    damaged = 0
+    for at in range(first, first + 40 * 45, 7):
+        path.write_bytes(body[:at] + bytes([body[at] ^ 1 << at % 8]) + body[at + 1 :])
+        found = database.rows("words")
+        assert {*found} <= {*rows}, at
+        damaged += not found
+    assert damaged > 200

@@ -101,7 +101,7 @@ def test_missing_records_of_an_older_version_have_no_reason(store: Store) -> Non
     database.parent.mkdir(parents=True)
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("CREATE TABLE missing (key TEXT PRIMARY KEY, said TEXT) WITHOUT ROWID")
-        connection.execute("INSERT INTO missing VALUES (?, 'as told')", (KEY,))
+        connection.execute("INSERT INTO missing (key, said) VALUES (?, 'as told')", (KEY,))
     old = {KEY: (Reason.ABSENT, "as told")}
     assert store.records.missing(prefix) == old
     with pytest.warns(ArchiveKitWarning, match="added: proofs, .* missing.reason"):
@@ -141,7 +141,7 @@ def test_damaged_selected_streams_are_ignored(store: Store) -> None:
     with closing(sqlite3.connect(store.records.path)) as connection, connection:
         rows = [("spot/trades", "x", "y"), ("spot/klines/BTCUSDT/", "2025-07-01", "2025-07-02")]
         rows += [("spot/trades/ETHUSDT/", "no day", "2025-07-02")]
-        connection.executemany("INSERT INTO selected VALUES (?,?,?)", rows)
+        connection.executemany("INSERT INTO selected (stream, first, last) VALUES (?,?,?)", rows)
     assert store.records.selected_streams() == {stream: days}
 
 
@@ -218,8 +218,8 @@ def test_a_recorded_location_never_leads_outside(
     (root / "inside").mkdir()
     (root / "inside" / KEYS[0].name).symlink_to(outside / KEYS[0].name)
     with closing(sqlite3.connect(record_of(root))) as database, database:
-        database.execute("INSERT INTO places VALUES (?, ?)", (str(KEYS[0]), place))
-        database.execute("INSERT INTO places VALUES ('data/x/../y.zip', 'y.zip')")
+        database.execute("INSERT INTO places (key, place) VALUES (?, ?)", (str(KEYS[0]), place))
+        database.execute("INSERT INTO places (key, place) VALUES ('data/x/../y.zip', 'y.zip')")
 
     def told() -> pytest.WarningsRecorder:
         return pytest.warns(ArchiveKitWarning, match=rf"locations of files are ignored.*{why}")

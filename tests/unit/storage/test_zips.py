@@ -22,20 +22,8 @@ from tests.support.zip_forms import (
     TEXT,
     plain,
     stored,
+    streamed,
 )
-
-
-class Unseekable(io.BytesIO):
-    """A stream into which zipfile cannot go back, as when a server zips on the fly."""
-
-    def seekable(self) -> bool:
-        return False
-
-    def seek(self, *_: object) -> int:
-        raise io.UnsupportedOperation
-
-    def tell(self) -> int:
-        raise io.UnsupportedOperation
 
 
 def commented(text: bytes = TEXT) -> bytes:
@@ -72,14 +60,6 @@ def zip64_directory(text: bytes = TEXT) -> bytes:
     locator = b"PK\6\7" + bytes(4) + (at + size).to_bytes(8, "little") + (1).to_bytes(4, "little")
     end = b"PK\5\6" + bytes(4) + b"\xff" * 12 + bytes(2)
     return made[: at + size] + record + locator + end
-
-
-def streamed(text: bytes = TEXT) -> bytes:
-    """A zip whose sizes follow the member, in a data descriptor."""
-    made = Unseekable()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(NAME, (2025, 7, 16, 1, 2, 4)), text, zipfile.ZIP_DEFLATED)
-    return made.getvalue()
 
 
 def extra_fields(text: bytes = TEXT) -> bytes:

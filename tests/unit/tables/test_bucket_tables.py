@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +15,11 @@ import pytest
 from binance_archive_kit.errors import StoreError
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.proof import Stamp
-from binance_archive_kit.tables import bucket_file, bucket_folder, manifest
+from binance_archive_kit.tables import bucket_file, bucket_folder, entry_packs, manifest
+from binance_archive_kit.tables import commits as commits_of_tables
 from binance_archive_kit.tables.bucket_folder import TABLES, BucketFolder
 from binance_archive_kit.tables.bucket_tables import BucketTables, publish_tables
+from binance_archive_kit.tables.entry_packs import due_packs
 from binance_archive_kit.tables.manifest import meaning_of
 from binance_archive_kit.tables.row_reader import Segment
 from binance_archive_kit.tables.tables import Tables
@@ -279,7 +281,7 @@ def test_tables_of_other_versions(
     files.fill(["AUSDT"], DAYS)
     files.build(machine())
     with monkeypatch.context() as patch:
-        for module in (manifest, bucket_folder):
+        for module in (manifest, bucket_folder, commits_of_tables):
             patch.setattr(module, "FORMAT", manifest.FORMAT + 1)
         assert rows_by_file(machine(), files) == {}
         files.fill(["BUSDT"], DAYS)
@@ -372,7 +374,7 @@ def test_publishing_may_be_killed_at_any_request(
             with pytest.raises(Killed):
                 publish_tables(tmp_path, bucket, stamps)
         assert rows_by_file(machine(), files) == {}
-    monkeypatch.setattr(bucket_folder, "_SIMILAR", 2)
+    monkeypatch.setattr(commits_of_tables, "_SIMILAR", 2)
     for at in (2, 3, 4, 3, 4):
         with monkeypatch.context() as patch:
             dies_at(patch, at)
@@ -381,6 +383,120 @@ def test_publishing_may_be_killed_at_any_request(
         same(rows_by_file(machine(), files), expected)
     publish_tables(tmp_path, bucket, stamps)
     same(rows_by_file(machine(), files), expected)
+
+
+def published(bucket: Bucket, folder: Path, *symbols: str, days: Sequence[str] = DAYS) -> Files:
+    """Publish files as some workers do, each of one symbol and some days."""
+    everything, stamps = Files(), {}
+    for worker, symbol in enumerate(symbols):
+        files = Files()
+        files.fill([symbol], days[worker % 5 :: 5])
+        stamps |= spooled(files, folder / str(worker))
+        publish_tables(folder / str(worker), bucket, stamps)
+        everything.tasks |= files.tasks
+        everything.rows |= files.rows
+    uploaded(everything, stamps)
+    return everything
+
+
+def packs(bucket: Bucket) -> list[str]:
+    return [each.key for each in bucket.list(PREFIX) if "/pack-" in each.key]
+
+
+def opened(tables: BucketTables, patch: pytest.MonkeyPatch, symbol: str) -> tuple[set[str], int]:
+    """Return which objects with entries are read for a symbol, and how many files it has."""
+    keys: set[str] = set()
+    read = Bucket.read
+
+    def note(bucket: Bucket, key: str) -> bytes:
+        keys.update([key] if ".entries." in key else [])
+        return read(bucket, key)
+
+    with patch.context() as patched:
+        patched.setattr(Bucket, "read", note)
+        return keys, tables.snapshot(FEED).entries({symbol}).height
+
+
+def test_joined_entries_are_read_at_once(
+    machine: Make, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symbols = ["AUSDT"] * 5 + ["币安人生USDT"] * 5
+    everything = published(bucket, tmp_path, *symbols)
+    keys, files = opened(machine(), monkeypatch, "AUSDT")
+    assert (len(keys), files) == (5, 10)
+    machine().join(FEED)
+    assert (len(commits(bucket)), len(packs(bucket)), len(parts(bucket))) == (1, 1, 10)
+    for symbol in ("AUSDT", "币安人生USDT"):
+        keys, files = opened(machine(), monkeypatch, symbol)
+        assert (len(keys), files) == (1, 10)
+    same(rows_by_file(machine(), everything), everything.expected())
+    # Again: nothing is written. More files: all small parts are packed again.
+    before = bucket.list(PREFIX)
+    machine().join(FEED)
+    assert bucket.list(PREFIX) == before
+    more = published(bucket, tmp_path / "more", "BUSDT", "BUSDT")
+    machine().join(FEED)
+    keys, files = opened(machine(), monkeypatch, "BUSDT")
+    assert (len(keys), files) == (1, 4)
+    # A build replaces the parts, and needs no pack; what is old goes a day later.
+    everything.tasks |= more.tasks
+    everything.rows |= more.rows
+    everything.build(machine(), [])
+    assert machine().use().parts == 1
+    monkeypatch.setattr(bucket_folder, "_GRACE", timedelta(0))
+    everything.build(machine(), [])
+    assert (len(parts(bucket)), packs(bucket)) == (1, [])
+    same(rows_by_file(machine(), everything), everything.expected())
+
+
+@pytest.mark.parametrize("spoil", ["gone", "damaged"])
+def test_entries_of_a_spoilt_pack_are_read_from_the_parts(
+    machine: Make, bucket: Bucket, tmp_path: Path, spoil: str
+) -> None:
+    everything = published(bucket, tmp_path, *["AUSDT"] * 3)
+    machine().join(FEED)
+    [pack] = packs(bucket)
+    if spoil == "gone":
+        bucket.remove([pack])
+    else:
+        bucket.write(pack, b"x" * len(bucket.read(pack)))
+    same(rows_by_file(machine(), everything), everything.expected())
+
+
+def test_joining_may_be_killed_at_any_request(
+    machine: Make, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = published(bucket, tmp_path, *["AUSDT"] * 3)
+    expected = everything.expected()
+    for at in range(4):
+        with monkeypatch.context() as patch:
+            dies_at(patch, at)
+            with pytest.raises(Killed):
+                machine().join(FEED)
+        same(rows_by_file(machine(), everything), expected)
+    machine().join(FEED)
+    assert len(commits(bucket)) == 1
+    same(rows_by_file(machine(), everything), expected)
+
+
+def test_packs_that_are_large_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry_packs, "_MOST", 400)
+    monkeypatch.setattr(entry_packs, "_SMALL", 200)
+
+    def part(name: str, symbol: str, size: int = 100) -> manifest.Part:
+        return manifest.Part(name, "", 1, 1, "", "", 1, 1, size, 1, symbol, symbol)
+
+    def due(parts: list[manifest.Part], *known: commits_of_tables.EntryPack) -> list[list[str]]:
+        return [[each.name for each in group] for group in due_packs(parts, known)]
+
+    found = [part(f"{symbol}{at}", symbol) for at in range(3) for symbol in "BA"]
+    assert due(found) == [["A0", "A1", "A2", "B0"], ["B1", "B2"]]
+    first = commits_of_tables.EntryPack("first", 300, 1, ("A0", "A1", "A2", "B0"))
+    second = commits_of_tables.EntryPack("second", 150, 1, ("B1", "B2"))
+    assert due(found, first, second) == []
+    assert due([*found, part("C", "C")], first, second) == [["B1", "B2", "C"]]
+    assert due([*found, part("C", "C", 300)], first, second) == []
+    assert due([part("A", "A")]) == due([]) == []
 
 
 def test_what_did_not_arrive_is_not_listed(
