@@ -412,7 +412,6 @@ class _BulkRequests:
             limits,
             # The only coding that is decompressed here, within a limit.
             ["Accept-Encoding: gzip"],
-            tunnel=False,
         )
 
     async def __aenter__(self) -> Self:

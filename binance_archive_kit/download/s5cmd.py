@@ -148,7 +148,8 @@ class S5cmd:
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                yield [event for task in done for event in task.result()]
+                # Unlike asking one by one, this takes the errors of all of them.
+                yield [event for events in await asyncio.gather(*done) for event in events]
         finally:
             for task in running:
                 task.cancel()

@@ -32,7 +32,7 @@ from binance_archive_kit.archive.enums import (
 )
 from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.errors import ConfigurationError, FieldProblem, field_error, shown
-from binance_archive_kit.paths import parse_json, read_path, read_text
+from binance_archive_kit.paths import parse_json, read_path, read_text, write_text
 from binance_archive_kit.planning.date_range import (
     NAMED,
     RELATIVE,
@@ -438,12 +438,7 @@ class CollectionConfig(BaseModel):
         """
         text = json.dumps(self.chosen(), indent=2, ensure_ascii=False)
         if path is not None:
-            try:
-                read_path("path", path).write_text(f"{text}\n", encoding="utf-8")
-            except OSError as error:
-                raise field_error(
-                    "path", f"{shown(str(path))} cannot be written: {error.strerror}"
-                ) from None
+            write_text("path", read_path("path", path), f"{text}\n")
         return text
 
     def to_python(self) -> str:
