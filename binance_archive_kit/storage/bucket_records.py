@@ -42,6 +42,7 @@ from binance_archive_kit.storage.record_objects import (
     table_of,
 )
 from binance_archive_kit.storage.records import (
+    ASKED,
     MissingRecord,
     ProofRecord,
     Records,
@@ -353,7 +354,7 @@ class BucketRecords(Records):
         """
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows: dict[str, tuple[str, str] | None] = {
-            key: (f"{absence.detail}, asked on {now} UTC", absence.reason.value)
+            key: (f"{absence.detail}{ASKED}{now} UTC", absence.reason.value)
             for absence in missing
             if (key := absence.last_key)
         }
