@@ -256,7 +256,7 @@ class Truncated(ObjectError, reason="truncated", retryable=True):
 
 
 class Stalled(ObjectError, reason="timeout", retryable=True):
-    """The object made no progress for ``timeout_seconds``."""
+    """The object made no progress, or hardly any, for ``timeout_seconds``."""
 
 
 class Corrupt(ObjectError, reason="corrupt", retryable=True):

@@ -81,6 +81,12 @@ class Answer:
         value = head.partition(f"\r\n{name}:".encode())[2].partition(b"\r\n")[0]
         return value.strip().decode("latin-1")
 
+    def retry_after(self) -> float:
+        """Return the seconds after which the server wants to be asked again; 0 if unknown."""
+        seconds = self.header("retry-after")
+        known = seconds.isascii() and seconds.isdigit() and len(seconds) < 9
+        return float(seconds) if known else 0.0
+
 
 R = TypeVar("R")
 Outcome = Answer | Failure
