@@ -261,7 +261,7 @@ class Truncated(ObjectError, reason="truncated", retryable=True):
 
 
 class Stalled(ObjectError, reason="timeout", retryable=True):
-    """The object made no progress for ``timeout_seconds``."""
+    """The object made no progress, or hardly any, for ``timeout_seconds``."""
 
 
 class Corrupt(ObjectError, reason="corrupt", retryable=True):
@@ -395,7 +395,7 @@ class NoAccess(FileError, reason="no_access", lasting=False):
     """The system does not allow reading the file."""
 
     def _advice(self) -> str:
-        return "check its permissions and the disk"
+        return "collect it again if it is gone, or check its permissions and the disk"
 
 
 def file_error(reason: str, file: str, detail: str, at_source: bool = False) -> FileError:

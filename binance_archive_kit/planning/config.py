@@ -152,7 +152,8 @@ class CollectionConfig(BaseModel):
         Accept zips that match the listed size and ETag, but not the published digest. They are
         listed in ``result.stale``.
     timeout_seconds : float
-        Seconds without progress after which an object fails.
+        Seconds without progress after which an object fails. From then on, less than a kilobyte
+        a second is no progress.
     part_size_mb : int
         Size of the parts in which large files are downloaded, in MiB.
     s5cmd_extra_args : list of str

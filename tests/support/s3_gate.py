@@ -54,7 +54,8 @@ class Gate(ThreadServer):
         task = asyncio.current_task()
         self._running.add(task)
         try:
-            with suppress(OSError, asyncio.IncompleteReadError):
+            # Cancelled at the end; asyncio would report that.
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while await self._answer_one(reader, writer):
                     pass
             with suppress(OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -221,6 +222,19 @@ def test_a_failed_request_affects_no_other(
 def test_a_slow_answer_is_accepted(server: LocalS3) -> None:
     server.fault = lambda _: Fault(bytes_per_second=60)
     assert fetch(server.url, KEYS[:3], timeout=1) == {key: DIGESTS[key] for key in KEYS[:3]}
+
+
+def test_a_server_that_asks_for_a_pause_gets_it(server: LocalS3) -> None:
+    times: list[float] = []
+
+    def rule(request: Request) -> Fault | None:
+        times.append(time.monotonic())
+        return Fault(429, headers=("Retry-After: 1",)) if request.attempt == 1 else None
+
+    server.fault = rule
+    assert fetch(server.url, KEYS[:1]) == {KEYS[0]: DIGESTS[KEYS[0]]}
+    first, second = times
+    assert second - first >= 1
 
 
 def test_closed_connections_are_reopened(server: LocalS3) -> None:
