@@ -18,7 +18,6 @@ import copy
 import hashlib
 import io
 import os
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -30,7 +29,7 @@ from typing import BinaryIO, Self, cast
 import pyarrow as pa
 
 from binance_archive_kit.errors import ArchiveKitError, ChangedFile, field_error
-from binance_archive_kit.paths import user_cache
+from binance_archive_kit.paths import nearest_folder, private_temporary, user_cache
 from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.bucket import Bucket, object_of, stamp_of_object
 from binance_archive_kit.storage.bucket_access import Access
@@ -247,13 +246,6 @@ class _ObjectReader(io.RawIOBase):
 def _index_folder(bucket: Bucket) -> Path:
     """Return the local folder of what is known of a bucket, by its URL and its endpoint."""
     folder = user_cache(f"{Access.of_environment().endpoint or ''} {bucket.url}")
-    home = folder
-    while not home.exists():
-        home = home.parent
-    if os.access(home, os.W_OK):
+    if os.access(nearest_folder(folder), os.W_OK):
         return folder
-    return (
-        Path(tempfile.gettempdir())
-        / f"binance_archive_kit-{getattr(os, 'getuid', int)()}"
-        / folder.name
-    )
+    return private_temporary() / folder.name

@@ -213,7 +213,7 @@ class Records:
         rows = [(key,) for key in keys]
         for (key,) in rows:
             _RESTAMPED.get(str(self.root), {}).pop(key, None)
-        if rows and self.path.exists():
+        if rows and self._database.stamp() is not None:
             self._write_rows("DELETE FROM proofs WHERE key = ?", rows)
 
     # Missing objects
@@ -228,7 +228,7 @@ class Records:
         present : iterable of str
             Keys of objects that exist; earlier records of them as missing are deleted.
         """
-        if not self.path.exists():
+        if self._database.stamp() is None:
             return
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows = [
