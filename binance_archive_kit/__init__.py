@@ -20,8 +20,9 @@ How data flow::
 
 The packages, from the ground up; each imports only from lower ones::
 
-    errors, garbage, paths, timestamps, suggestions
-                 errors; a pause of the collector; parsing of paths and times; valid values
+    errors, forks, garbage, paths, timestamps, suggestions
+                 errors; forked processes; a pause of the collector; parsing of paths and times;
+                 valid values
     display      summaries of results, progress, background work
     archive      what Binance publishes (keys, feeds, schemas, listing, digests); how to reach it
     storage      folder or bucket: where a file lies, proof, records, quarantine, verify
@@ -44,6 +45,9 @@ The packages, from the ground up; each imports only from lower ones::
 from typing import Any
 
 from lazy_loader import attach_stub
+
+# Notes the forks of this process from now on.
+from binance_archive_kit import forks as _forks  # noqa: F401
 
 __version__ = "0.1.0"
 

@@ -6,12 +6,22 @@ import hashlib
 import json
 import os
 import re
+import stat
+import tempfile
 import unicodedata
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from binance_archive_kit.errors import disk_advice, field_error, shown
+from binance_archive_kit.errors import (
+    NO_ROOM,
+    StoreError,
+    disk_advice,
+    disk_error,
+    field_error,
+    shown,
+)
 
 #: A URL at the start. ``Path`` merges the slashes, so one is enough; drive letters are shorter.
 _URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/", re.ASCII)
@@ -123,6 +133,14 @@ def find_path(field: str, value: object) -> Path:
     return path
 
 
+def nearest_folder(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that exists and can be looked up."""
+    # `Path.exists` raises where permission is denied.
+    while not os.path.exists(path) and path != path.parent:  # noqa: PTH110
+        path = path.parent
+    return path
+
+
 def user_cache(identity: str) -> Path:
     """Return the folder in the user's own cache for what belongs to a store; it need not exist.
 
@@ -131,9 +149,39 @@ def user_cache(identity: str) -> Path:
     identity : str
         Whatever identifies the store.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     name = hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:16]
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # the system does not know this user
+        return private_temporary() / name
     return Path(home) / "binance_archive_kit" / name
+
+
+def private_temporary() -> Path:
+    """Return a folder for temporary files that only this user can write to, and create it.
+
+    Raises
+    ------
+    StoreError, DiskSpaceError
+        If it cannot be created, or someone else has created or may change it.
+    """
+    user = getattr(os, "getuid", int)()
+    name = f"binance_archive_kit-{user}"
+    try:
+        path = Path(tempfile.gettempdir()) / name
+        with suppress(FileExistsError):
+            path.mkdir(0o700)
+        # Not that of a link: anyone may create one in the folder of all users.
+        found = path.lstat()
+    except OSError as error:
+        raise disk_error(error, name) from None
+    is_own = stat.S_ISDIR(found.st_mode) and getattr(found, "st_uid", user) == user
+    if not is_own or (os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise StoreError(
+            f"{path}: it is no folder of this user, or others may write to it; remove it, or "
+            "name a folder of yours in XDG_CACHE_HOME"
+        )
+    return path
 
 
 def _suggest_local(text: str) -> str:
@@ -171,6 +219,33 @@ def read_text(field: str, path: Path, expected: str) -> str:
     raise field_error(
         field, f"{shown(str(path))} cannot be read: {why}; give the path of {expected}"
     )
+
+
+def write_text(field: str, path: Path, text: str) -> None:
+    """Write a file of UTF-8 text.
+
+    Parameters
+    ----------
+    field : str
+        The argument's name, for the message.
+    path : Path
+    text : str
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be written.
+    DiskSpaceError
+        If the disk is full.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise disk_error(error, path) from None
+        raise field_error(
+            field, f"{shown(str(path))} cannot be written: {error.strerror}"
+        ) from None
 
 
 def parse_json(text: str) -> Any:

@@ -10,12 +10,19 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from binance_archive_kit.errors import disk_error
+
 
 def certificate_file(certificates: str) -> str:
     """Return the path of a file with certificates; it exists as long as this process.
 
     Child processes can read it too. On Linux it lies in memory, so that nothing stays on disk
     however the process ends.
+
+    Raises
+    ------
+    StoreError, DiskSpaceError
+        If it cannot be written.
     """
     descriptor = _in_memory(certificates)
     if descriptor is not None and Path(path := f"/proc/{os.getpid()}/fd/{descriptor}").exists():
@@ -30,19 +37,25 @@ def _in_memory(certificates: str) -> int | None:
         return None
     try:
         descriptor = os.memfd_create("certificates")
+        with open(descriptor, "w", encoding="ascii", closefd=False) as file:
+            file.write(certificates)
     except OSError:
         return None
-    with open(descriptor, "w", encoding="ascii", closefd=False) as file:
-        file.write(certificates)
     return descriptor
 
 
 @cache
 def _on_disk(certificates: str) -> str:
     """Write a file that is deleted when the process ends; return its path."""
-    file, path = tempfile.mkstemp(".pem", "authorities-")
-    with os.fdopen(file, "w", encoding="ascii") as opened:
-        opened.write(certificates)
+    path = ""
+    try:
+        file, path = tempfile.mkstemp(".pem", "authorities-")
+        with os.fdopen(file, "w", encoding="ascii") as opened:
+            opened.write(certificates)
+    except OSError as error:
+        if path:
+            Path(path).unlink(missing_ok=True)
+        raise disk_error(error, "the folder for temporary files (TMPDIR)") from None
     owner = os.getpid()
 
     def delete() -> None:

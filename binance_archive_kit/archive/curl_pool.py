@@ -7,6 +7,7 @@ The listing and the digests use it. A request ends in an `Answer`, whatever its 
 from __future__ import annotations
 
 import asyncio
+import errno
 import http.client
 import math
 import queue
@@ -25,6 +26,7 @@ import pycurl
 
 from binance_archive_kit.archive.certificate_file import certificate_file
 from binance_archive_kit.archive.endpoint import Route, open_file_limit
+from binance_archive_kit.errors import disk_error
 
 USER_AGENT = "binance-archive-kit"
 #: Seconds before the endpoint is asked for more connections after it has refused some.
@@ -78,6 +80,12 @@ class Answer:
         head = self.head.strip().rpartition(b"\r\n\r\n")[2].lower()
         value = head.partition(f"\r\n{name}:".encode())[2].partition(b"\r\n")[0]
         return value.strip().decode("latin-1")
+
+    def retry_after(self) -> float:
+        """Return the seconds after which the server wants to be asked again; 0 if unknown."""
+        seconds = self.header("retry-after")
+        known = seconds.isascii() and seconds.isdigit() and len(seconds) < 9
+        return float(seconds) if known else 0.0
 
 
 R = TypeVar("R")
@@ -156,8 +164,6 @@ class CurlPool(Generic[R]):
     limits : Limits
     headers : sequence of str
         Further headers of all requests.
-    tunnel : bool
-        Whether the proxy, if any, is only asked for connections, also without TLS.
     """
 
     def __init__(
@@ -167,15 +173,12 @@ class CurlPool(Generic[R]):
         on_outcome: Callable[[R, Outcome], None],
         limits: Limits,
         headers: Sequence[str] = (),
-        *,
-        tunnel: bool = True,
     ) -> None:
         self._route = route
         self._path_of = path_of
         self._on_outcome = on_outcome
         self._limits = limits
         self._headers = [*headers]
-        self._tunnel = tunnel
         self._endpoint = encode_host(route.endpoint)
         self._queue: queue.SimpleQueue[list[R] | None] = queue.SimpleQueue()
         self._waiting: deque[R] = deque()
@@ -193,6 +196,10 @@ class CurlPool(Generic[R]):
         if self._route.certificates is not None:
             # libcurl parses a file once; certificates given as bytes for every connection.
             self._certificates = certificate_file(self._route.certificates)
+        try:
+            self._multi = pycurl.CurlMulti()
+        except pycurl.error:
+            raise disk_error(OSError(errno.EMFILE, ""), "connections to the archive") from None
         self._thread.start()
         return self
 
@@ -217,7 +224,6 @@ class CurlPool(Generic[R]):
     # On the thread
 
     def _run(self) -> None:
-        self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, self._most)
         while self._receive():
             try:
@@ -279,7 +285,6 @@ class CurlPool(Generic[R]):
             # Empty: none, whatever the environment says.
             pycurl.PROXY: encode_host(self._route.proxy or ""),
             pycurl.NOPROXY: "",
-            pycurl.HTTPPROXYTUNNEL: int(self._tunnel),
             pycurl.CONNECTTIMEOUT_MS: math.ceil(self._limits.patience * 1000),
             pycurl.MAXFILESIZE: self._limits.largest,
             pycurl.HEADERFUNCTION: transfer.head.extend,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -36,6 +35,8 @@ Answer = str | ObjectError
 _DIGEST = re.compile(rb"\s*([0-9a-fA-F]{64})(\s|$)")
 #: Bytes of an answer: a digest takes a hundred, the error page of a firewall a few thousand.
 _LARGEST = 1 << 20
+#: Timeouts after which an answer counts as stalled although a byte arrives now and then.
+_TIMEOUTS = 4
 _TRIES = 5
 #: Stalled answers to one request before it fails.
 _STALLS = 2
@@ -85,7 +86,7 @@ class DigestClient:
         def path_of(request: DigestRequest) -> str:
             return f"/{bucket}/{quote(request.key)}{CHECKSUM_SUFFIX}"
 
-        limits = Limits(connections, timeout, math.inf, _LARGEST)
+        limits = Limits(connections, timeout, _TIMEOUTS * timeout, _LARGEST)
         self._pool = CurlPool(self._route, path_of, self._on_outcome, limits)
 
     async def __aenter__(self) -> Self:
@@ -106,7 +107,9 @@ class DigestClient:
             request.tries = _TRIES
         if isinstance(answer, ObjectError) and _may_retry(request, answer):
             # A kept-alive connection may have been closed meanwhile: retry once at once.
-            pause = 0.25 * 2**request.tries if request.tries > 1 else 0
+            pause = 0.25 * 2**request.tries if request.tries > 1 else 0.0
+            if not isinstance(outcome, Failure):
+                pause = max(pause, min(outcome.retry_after(), self._timeout))
             self._loop.call_later(pause, self._pool.send, [request])
         else:
             self._on_answer(request.key, answer)

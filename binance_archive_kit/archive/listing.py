@@ -363,7 +363,7 @@ class ListingClient:
                 problem = f"status {outcome.status} {http.client.responses.get(outcome.status, '')}"
                 if outcome.status < 500 and outcome.status != http.client.TOO_MANY_REQUESTS:
                     raise self._error(prefix, problem.strip(), advice_on(problem))
-                wait = _retry_after(outcome)
+                wait = outcome.retry_after()
                 continue
             problem, wait = outcome.message, 0
             if outcome.cause is Cause.STALLED:
@@ -412,7 +412,6 @@ class _BulkRequests:
             limits,
             # The only coding that is decompressed here, within a limit.
             ["Accept-Encoding: gzip"],
-            tunnel=False,
         )
 
     async def __aenter__(self) -> Self:
@@ -427,12 +426,6 @@ class _BulkRequests:
         request = _PageRequest(path, asyncio.get_running_loop().create_future())
         self._pool.send([request])
         return await request.outcome
-
-
-def _retry_after(answer: Answer) -> float:
-    """Return the seconds after which the server wants to be asked again; 0 if it gives none."""
-    seconds = answer.header("retry-after")
-    return float(seconds) if seconds.isascii() and seconds.isdigit() and len(seconds) < 9 else 0.0
 
 
 _TOO_LARGE = f"the answer has more than {_LARGEST_PAGE >> 20} MiB"

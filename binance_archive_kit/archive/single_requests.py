@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Self
 
 import anyio  # noqa: F401 - otherwise httpx imports both during the first request
@@ -42,6 +43,8 @@ class SingleRequests:
             verify=route.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             proxy=None if route.proxy is None else encode_host(route.proxy),
             trust_env=False,
+            # Whatever a server wants to be remembered is not sent back to it.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
 
     async def __aenter__(self) -> Self:

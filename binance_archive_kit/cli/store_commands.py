@@ -220,17 +220,24 @@ def _export_json(done: bak.ParquetExport) -> str:
 @store_argument
 @click.option("--warm", is_flag=True, hidden=True, help="Build the tables.")
 @click.option("--clear", is_flag=True, help="Delete the tables, and what is known of the files.")
+@click.option(
+    "--shared", is_flag=True, help="With --clear: in a bucket, too, where all machines read them."
+)
 @json_option
-def cache(store: str, warm: bool, clear: bool, as_json: bool) -> Exit:
+def cache(store: str, warm: bool, clear: bool, shared: bool, as_json: bool) -> Exit:
     """Show the size of a store's tables, or delete them.
 
     STORE is a folder, or a URL such as s3://bucket/research.
     """
     opened = bak.store(store)
+    if shared and not clear:
+        raise click.UsageError("--shared is for --clear")
     if clear:
-        opened.cache.clear()
+        opened.cache.clear(shared=shared)
     if warm:
         opened.build()
     use = opened.cache.use()
     print(to_json(asdict(use)) if as_json else use)
+    if clear and use.parts and not shared and not as_json:
+        print("Deleted what this machine had kept of them; --clear --shared deletes them for all")
     return Exit.COMPLETE

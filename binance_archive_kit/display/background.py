@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from binance_archive_kit.display.progress import INTERVAL, Bar, Progress
 from binance_archive_kit.errors import ArchiveKitError
+from binance_archive_kit.forks import check_process
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class Worker(Generic[T]):
     """
 
     def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        check_process()
         self._work = work
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[Any] | None = None

@@ -5,7 +5,8 @@ Guarantees:
 - Each object has exactly one event, `Copied` or `Refused`.
 - `Copied` means that s5cmd reports success. It does so for flipped bytes and short bodies too:
   only the proof shows whether the bytes are right.
-- An object that s5cmd does not report is `Refused`.
+- An object that s5cmd does not report is `Refused`, and so is one that sends too slowly, or far
+  more bytes than are listed.
 - No process and no temporary file outlives the call, however it ends.
 """
 
@@ -18,18 +19,21 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 from typing import Self
 from urllib.parse import quote
 
+from binance_archive_kit.archive.curl_pool import SLOWEST
 from binance_archive_kit.archive.endpoint import advice_on
 from binance_archive_kit.download.batches import Command, Copy
 from binance_archive_kit.errors import (
     ConnectionLost,
+    Corrupt,
     DiskFull,
     Forbidden,
     NotFound,
@@ -51,6 +55,8 @@ _QUIET = 2.0
 _READ = 1 << 16
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 2.0
+#: Bytes that an object may have beyond twice its listed size: it may have been issued again.
+_SLACK = 1 << 16
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -83,24 +89,38 @@ class Refused:
 Event = Copied | Refused
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a process is watched for.
+
+    Attributes
+    ----------
+    timeout : float
+        Seconds without progress after which the process counts as stalled, and after which less
+        than a kilobyte a second is none.
+    size_of : callable, optional
+        Returns the listed bytes of an object, None if unknown.
+    on_bytes : callable, optional
+        Called with the bytes in the folder while large files arrive, about once a second.
+    """
+
+    timeout: float
+    size_of: Callable[[str], int | None] = lambda _: None
+    on_bytes: Callable[[int], None] = lambda _: None
+
+
 class S5cmd:
     """Copies objects of one bucket into a folder.
 
     Parameters
     ----------
     command : Command
-    timeout : float
-        Seconds without progress after which the process counts as stalled.
-    on_bytes : callable, optional
-        Called with the bytes in the folder while large files arrive, about once a second.
+    limits : Limits
     """
 
-    def __init__(
-        self, command: Command, timeout: float, on_bytes: Callable[[int], None] = lambda _: None
-    ) -> None:
+    def __init__(self, command: Command, limits: Limits) -> None:
         self._command = command
-        self._timeout = timeout
-        self._on_bytes = on_bytes
+        self._limits = limits
         self._processes = 0
 
     async def copy(self, batches: Iterator[Sequence[Copy]]) -> AsyncGenerator[list[Event], None]:
@@ -128,7 +148,8 @@ class S5cmd:
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                yield [event for task in done for event in task.result()]
+                # Unlike asking one by one, this takes the errors of all of them.
+                yield [event for events in await asyncio.gather(*done) for event in events]
         finally:
             for task in running:
                 task.cancel()
@@ -145,7 +166,7 @@ class S5cmd:
         self._processes += 1
         folder = self._command.folder / f"p{self._processes}"
         folder.mkdir()
-        return _Process(self._command, feed, folder, workers, self._timeout, self._on_bytes)
+        return _Process(self._command, feed, folder, workers, self._limits)
 
 
 class _Feed:
@@ -171,7 +192,8 @@ class _Feed:
 class _Process:
     """One s5cmd process; a context manager that ends it on exit.
 
-    The process ends when the feed is exhausted, when it stalls, and after too many errors.
+    The process ends when the feed is exhausted, when it stalls, when an object does not end, and
+    after too many errors.
     """
 
     def __init__(
@@ -180,24 +202,25 @@ class _Process:
         feed: _Feed,
         folder: Path,
         workers: int,
-        timeout: float,
-        on_bytes: Callable[[int], None],
+        limits: Limits,
     ) -> None:
         self._command = command
         self._feed = feed
         self._folder = folder
         self._workers = workers
-        self._timeout = timeout
-        self._on_bytes = on_bytes
-        #: Keys without an event, in the order of the input.
-        self._in_flight: dict[str, None] = {}
+        self._limits = limits
+        #: Keys without an event, in the order of the input, with the name of their file or folder.
+        self._in_flight: dict[str, str] = {}
         self._patterns: dict[str, Copy] = {}
         self._room = asyncio.Event()
         self._reports: asyncio.Queue[list[Event]] = asyncio.Queue()
         self._errors = 0
-        self._stalled = False
+        #: Why the process was killed, and the errors of the objects to blame.
+        self._stalled = ""
+        self._overlong: dict[str, ObjectError] = {}
         self._last_error = ""
-        self._last_activity = 0.0
+        #: When the last event or input was, and when the size of the folder changed last.
+        self._last_event = self._last_activity = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._process: asyncio.subprocess.Process
 
@@ -216,7 +239,7 @@ class _Process:
             # In its own group, an interrupt at the terminal does not reach s5cmd.
             start_new_session=sys.platform != "win32",
         )
-        self._note_activity()
+        self._note_event()
         readers = [
             asyncio.ensure_future(self._read(self._process.stdout, self._parse_success)),
             asyncio.ensure_future(self._read(self._process.stderr, self._parse_failure)),
@@ -274,10 +297,13 @@ class _Process:
                 lines = []
                 for copy in self._feed.take():
                     number += 1
-                    lines.append(self._command.line(copy, self._folder / str(number)))
-                    self._in_flight.update(dict.fromkeys(copy.keys))
+                    # s5cmd appends digits to a name while it writes.
+                    name = f"{number}-"
+                    lines.append(self._command.line(copy, self._folder / name))
+                    self._in_flight.update(dict.fromkeys(copy.keys, name))
                     if copy.pattern is not None:
                         self._patterns[copy.pattern] = copy
+                self._note_event()
                 stdin.write("".join(lines).encode())
                 await stdin.drain()
         except ConnectionError:
@@ -307,10 +333,10 @@ class _Process:
             return
         rest = b""
         while data := await stream.read(_READ):
-            self._note_activity()
             whole, _, rest = (rest + data).rpartition(b"\n")
             lines = whole.decode(errors="replace").split("\n")
             if events := [event for line in lines for event in parse_line(line)]:
+                self._note_event()
                 self._reports.put_nowait(events)
                 self._room.set()
         if rest and (events := list(parse_line(rest.decode(errors="replace")))):
@@ -357,8 +383,10 @@ class _Process:
         self._reports.put_nowait([])
 
     def _unreported(self, key: str, started: bool) -> Refused:
+        if error := self._overlong.get(key):
+            return Refused(key, error)
         if self._stalled:
-            return Refused(key, Stalled(key, f"no progress for {self._timeout:g} s"), final=started)
+            return Refused(key, Stalled(key, self._stalled), final=started)
         code = self._process.returncode
         reason = self._last_error or f"s5cmd ended with {code} and did not report it"
         return Refused(key, TransferFailed(key, reason), final=False)
@@ -366,27 +394,55 @@ class _Process:
     # Time
 
     async def _watch(self) -> None:
-        """Kill the process if neither output nor bytes arrive for the timeout.
+        """Kill the process if it makes no progress, or does not end.
 
-        s5cmd has no timeout of its own: a stalled response would block it forever.
+        s5cmd has no timeout of its own: a stalled response would block it forever. Neither does
+        its output prove progress: where the pages of a listing repeat, it copies the same objects
+        forever.
         """
-        pause = min(1.0, self._timeout / 4)
-        last_size = -1
+        timeout = self._limits.timeout
+        pause = min(1.0, timeout / 4)
+        growth = _Growth(self._last_event)
         while True:
             await asyncio.sleep(pause)
-            idle = self._idle_seconds()
             if not self._in_flight:
-                self._note_activity()
-            elif idle >= pause:
-                size = await asyncio.to_thread(_folder_size, self._folder)
-                self._on_bytes(size)
-                if size != last_size:
-                    last_size = size
-                    self._note_activity()
-                elif idle >= self._timeout:
-                    self._stalled = True
+                if self._feed.exhausted and self._idle_seconds() >= _GRACE:
                     self._signal(_KILL)
                     return
+                if not self._feed.exhausted:
+                    self._note_event()
+            elif self._idle_seconds() >= pause:
+                sizes = await asyncio.to_thread(_sizes, self._folder)
+                size = sum(sizes.values())
+                self._limits.on_bytes(size)
+                if growth.note(size, self._last_event):
+                    self._note_activity()
+                seconds = asyncio.get_running_loop().time() - self._last_event
+                if self._idle_seconds() >= timeout or (seconds >= timeout and not growth.most):
+                    self._stalled = f"no progress for {timeout:g} s"
+                elif seconds >= timeout + growth.most / SLOWEST:
+                    self._stalled = f"too slow: {growth.most:,} bytes in {seconds:.0f} s"
+                self._overlong = dict(self._find_overlong(sizes))
+                if self._stalled or self._overlong:
+                    self._signal(_KILL)
+                    return
+
+    def _find_overlong(self, sizes: Mapping[Path, int]) -> Iterator[tuple[str, ObjectError]]:
+        """Yield the objects with far more bytes than are listed, and their errors."""
+        for path, size in sizes.items():
+            if size <= _SLACK:
+                continue
+            name, *rest = path.relative_to(self._folder).parts
+            for key, target in self._in_flight.items():
+                listed = self._limits.size_of(key)
+                if listed is None or size <= 2 * listed + _SLACK or not name.startswith(target):
+                    continue
+                if not rest or rest[-1].startswith(key.rpartition("/")[2]):
+                    detail = f"more than {size:,} bytes, and the archive lists {listed:,}"
+                    yield key, Corrupt(key, detail)
+
+    def _note_event(self) -> None:
+        self._last_event = self._last_activity = asyncio.get_running_loop().time()
 
     def _note_activity(self) -> None:
         self._last_activity = asyncio.get_running_loop().time()
@@ -395,14 +451,40 @@ class _Process:
         return asyncio.get_running_loop().time() - self._last_activity
 
 
-def _folder_size(folder: Path) -> int:
+class _Growth:
+    """The growth of a folder since the last event.
+
+    Attributes
+    ----------
+    most : int
+        Bytes. Files that are moved away, and replaced again and again, do not add up.
+    """
+
+    def __init__(self, since: float) -> None:
+        self.most = 0
+        self._since = since
+        self._last = self._least = -1
+
+    def note(self, size: int, since: float) -> bool:
+        """Note the size of the folder; return whether it has changed."""
+        changed = size != self._last
+        if since != self._since or self._least < 0:
+            self._since, self._least, self.most = since, size, 0
+        self._last, self._least = size, min(size, self._least)
+        self.most = max(self.most, size - self._least)
+        return changed
+
+
+def _sizes(folder: Path) -> dict[Path, int]:
     """Return the bytes of all files below a folder that s5cmd writes to."""
-    total = 0
+    sizes = {}
     for path in folder.rglob("*"):
         # Files may be renamed or moved meanwhile.
         with suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total
+            stat = path.stat()
+            if S_ISREG(stat.st_mode):
+                sizes[path] = stat.st_size
+    return sizes
 
 
 #: Patterns in messages of s5cmd, and their errors; the first match counts.

@@ -23,7 +23,7 @@ from binance_archive_kit.download.events import EventLog
 from binance_archive_kit.download.ledger import Ledger
 from binance_archive_kit.download.outcomes import Outcomes
 from binance_archive_kit.download.proof_queue import ProofQueue, Step, Transfer
-from binance_archive_kit.download.s5cmd import Copied, Event, S5cmd
+from binance_archive_kit.download.s5cmd import Copied, Event, Limits, S5cmd
 from binance_archive_kit.errors import (
     AbsentChecksum,
     BadChecksum,
@@ -148,7 +148,8 @@ class Transfers:
             choose_workers(sizes, self._config.max_parallel_downloads),
             self._config.part_size_mb,
         )
-        s5cmd = S5cmd(command, self._config.timeout_seconds, self._note_arriving)
+        limits = Limits(self._config.timeout_seconds, self._listed_size, self._note_arriving)
+        s5cmd = S5cmd(command, limits)
         # s5cmd treats one worker for `run` as two.
         single = not self._config.enable_batch_mode or command.workers == 1
         self._copy = s5cmd.copy_singly if single else s5cmd.copy
@@ -240,6 +241,10 @@ class Transfers:
         transfer.digest = digest
         if transfer.path is not None:
             self._prove(transfer)
+
+    def _listed_size(self, key: str) -> int | None:
+        transfer = self._transfers.get(key)
+        return transfer.size if transfer is not None else None
 
     def _note_arriving(self, count: int) -> None:
         self._progress.arriving = count

@@ -32,7 +32,7 @@ from binance_archive_kit.archive.enums import (
 )
 from binance_archive_kit.display.summary import Summary, Table
 from binance_archive_kit.errors import ConfigurationError, FieldProblem, field_error, shown
-from binance_archive_kit.paths import parse_json, read_path, read_text
+from binance_archive_kit.paths import parse_json, read_path, read_text, write_text
 from binance_archive_kit.planning.date_range import (
     NAMED,
     RELATIVE,
@@ -152,7 +152,8 @@ class CollectionConfig(BaseModel):
         Accept zips that match the listed size and ETag, but not the published digest. They are
         listed in ``result.stale``.
     timeout_seconds : float
-        Seconds without progress after which an object fails.
+        Seconds without progress after which an object fails. From then on, less than a kilobyte
+        a second is no progress.
     part_size_mb : int
         Size of the parts in which large files are downloaded, in MiB.
     s5cmd_extra_args : list of str
@@ -437,12 +438,7 @@ class CollectionConfig(BaseModel):
         """
         text = json.dumps(self.chosen(), indent=2, ensure_ascii=False)
         if path is not None:
-            try:
-                read_path("path", path).write_text(f"{text}\n", encoding="utf-8")
-            except OSError as error:
-                raise field_error(
-                    "path", f"{shown(str(path))} cannot be written: {error.strerror}"
-                ) from None
+            write_text("path", read_path("path", path), f"{text}\n")
         return text
 
     def to_python(self) -> str:

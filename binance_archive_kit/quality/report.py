@@ -16,8 +16,8 @@ import polars as pl
 from binance_archive_kit.archive.absence import Absence, Reason, absence_folds
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Fold, State, Summary, Table
-from binance_archive_kit.errors import FileError, field_error
-from binance_archive_kit.paths import find_path
+from binance_archive_kit.errors import FileError
+from binance_archive_kit.paths import find_path, write_text
 from binance_archive_kit.quality.frames import (
     COMPLETE,
     EVERY_DAY,
@@ -302,12 +302,7 @@ class CoverageReport:
         page = _PAGE.format(title=title, body=f"{self._repr_html_()}{picture}<h2>Gaps</h2>{gaps}")
         if path is None:
             return page
-        try:
-            find_path("path", path).write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise field_error(
-                "path", f"{str(path)!r} cannot be written: {error.strerror}"
-            ) from None
+        write_text("path", find_path("path", path), page)
         return None
 
     def _gaps_table(self) -> Table:

@@ -18,6 +18,7 @@ from binance_archive_kit.archive.keys import ObjectKey, Stream
 from binance_archive_kit.reading.cadence import NO_RUNS, Cadence, Runs, cadence_of
 from binance_archive_kit.reading.profile import FileProfile
 from binance_archive_kit.storage.inventory import StoredFile
+from binance_archive_kit.storage.records import ASKED
 from binance_archive_kit.timestamps import DAY, to_day_number
 
 #: Fields of a stream, which are columns of every frame.
@@ -359,6 +360,12 @@ def _added(first: Gap, second: Gap) -> npt.NDArray[np.int64]:
 
 
 def join_evidence(evidence: Sequence[str]) -> str:
-    """Join the evidence of a gap into one text."""
-    shown = "; ".join(evidence[:_SHOWN])
-    return shown if len(evidence) <= _SHOWN else f"{shown}; and {len(evidence) - _SHOWN:,} more"
+    """Join the evidence of a gap into one text; of equal answers of the archive, the latest."""
+    latest: dict[str, str] = {}
+    for text in evidence:
+        said, asked, time = text.rpartition(ASKED)
+        answer = f"{said}{asked}" or time
+        latest[answer] = max(latest.get(answer, ""), text)
+    texts = [*latest.values()]
+    shown = "; ".join(texts[:_SHOWN])
+    return shown if len(texts) <= _SHOWN else f"{shown}; and {len(texts) - _SHOWN:,} more"

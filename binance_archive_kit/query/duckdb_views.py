@@ -6,6 +6,8 @@ query and takes batches of rows as they are read; nothing is unzipped on disk.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from binance_archive_kit.archive.schemas import load_schemas
 from binance_archive_kit.archive.symbols import split_symbols
 from binance_archive_kit.display import render
 from binance_archive_kit.display.summary import Summary, Table
-from binance_archive_kit.errors import field_error, shown
+from binance_archive_kit.errors import DiskSpaceError, field_error, shown
 from binance_archive_kit.paths import find_path
 from binance_archive_kit.query.engine import PROBLEMS, SCANS, STREAMS, Engine
 from binance_archive_kit.reading.feed_table import FILE_COLUMNS, FeedTable
@@ -69,6 +71,13 @@ def original(error: duckdb.Error) -> Exception | None:
     """Return the error in reading rows that DuckDB passes on; None if it raised its own."""
     message = str(error)
     return next((passed for passed in reversed(_PASSED) if _text(passed) in message), None)
+
+
+def full_disk(error: Exception) -> DiskSpaceError | None:
+    """Return the error for a full disk if that is what DuckDB reports."""
+    if os.strerror(errno.ENOSPC) in str(error):
+        return DiskSpaceError(f"{error}; free some space, or choose another disk")
+    return None
 
 
 class FeedDataset(ds.InMemoryDataset):  # type: ignore[misc]
@@ -117,7 +126,12 @@ class _StoreTable(ds.InMemoryDataset):  # type: ignore[misc]
         self, columns: Sequence[str] | None = None, filter: ds.Expression | None = None
     ) -> ds.Scanner:
         """Make the table, and scan it."""
-        return ds.dataset(self._make().to_arrow()).scanner(columns=columns, filter=filter)
+        try:
+            table = self._make().to_arrow()
+        except Exception as error:
+            _PASSED.append(error.with_traceback(None))
+            raise
+        return ds.dataset(table).scanner(columns=columns, filter=filter)
 
 
 _UNIVERSE: dict[str, Any] = {
@@ -239,7 +253,9 @@ def open_views(
     try:
         connection = duckdb.connect(home)
     except (duckdb.Error, RuntimeError) as error:
-        raise field_error("database", f"{home!r} cannot be opened: {error}") from None
+        raise full_disk(error) or field_error(
+            "database", f"{home!r} cannot be opened: {error}"
+        ) from None
     try:
         # Times with a zone are compared with ours, which are UTC; this holds for cursors too.
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -250,8 +266,12 @@ def open_views(
             distinct=distinct,
             known_at=known_at,
         )
-    except BaseException:
+    except BaseException as error:
         connection.close()
+        if isinstance(error, duckdb.Error):
+            raise full_disk(error) or field_error(
+                "database", f"{home!r} cannot be used: {error}; give another file"
+            ) from None
         raise
     return connection
 

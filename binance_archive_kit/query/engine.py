@@ -29,6 +29,7 @@ from binance_archive_kit.errors import (
     shown,
     warn_user,
 )
+from binance_archive_kit.forks import check_process
 from binance_archive_kit.planning.selection import named
 from binance_archive_kit.query.file_lookup import FileLookup, ScanContext, Skip
 from binance_archive_kit.query.pruning import ArrowPruner, NeededMonths, Pruner, Selection
@@ -190,6 +191,7 @@ class Engine:
 
     def feeds(self) -> list[FeedTable]:
         """List the feeds that the store has files of."""
+        check_process()  # of an engine from before a fork
         return [self.feed(*name) for name in self.store.inventory.feeds() if name in load_schemas()]
 
     def matching_feeds(self, market: str | None, data_type: str | None) -> list[FeedTable]:
@@ -240,6 +242,7 @@ class Engine:
         symbols : callable, optional
             Returns whether a symbol is needed; all by default.
         """
+        check_process()
         return self.store.inventory.names(feed.market, feed.data_type, symbols)
 
     def folders(

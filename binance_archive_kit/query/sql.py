@@ -19,7 +19,8 @@ import numpy as np
 import polars as pl
 
 from binance_archive_kit.errors import field_error, shown
-from binance_archive_kit.query.duckdb_views import original, quoted
+from binance_archive_kit.forks import check_process
+from binance_archive_kit.query.duckdb_views import full_disk, original, quoted
 from binance_archive_kit.query.open_store import Source, connect
 from binance_archive_kit.reading.feed_table import PATH_TYPES
 from binance_archive_kit.suggestions import nearest
@@ -174,6 +175,7 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     Exception
         The error that reading rows raised inside DuckDB, such as a FileError.
     """
+    check_process()
     try:
         yield
     except (duckdb.InterruptException, RuntimeError) as error:
@@ -183,6 +185,8 @@ def our_errors(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     except duckdb.Error as error:
         if (passed := original(error)) is not None:
             raise passed from None
+        if (full := full_disk(error)) is not None:
+            raise full from None
         message = str(error)
         if (found := _MISSING_TABLE.search(message)) is not None:
             line = message[found.end() :].strip("\n")

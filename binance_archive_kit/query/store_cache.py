@@ -13,7 +13,7 @@ from pathlib import Path
 
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.errors import warn_user
-from binance_archive_kit.paths import user_cache
+from binance_archive_kit.paths import nearest_folder, user_cache
 from binance_archive_kit.query.known_files import KnownFiles
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.storage.base_store import BaseStore
@@ -98,10 +98,17 @@ class StoreCache:
             for feed in feeds:
                 self.tables.join(feed)
 
-    def clear(self) -> None:
-        """Forget and delete everything."""
+    def clear(self, *, shared: bool = False) -> None:
+        """Forget and delete everything that is on this machine.
+
+        Parameters
+        ----------
+        shared : bool
+            Delete the tables in a bucket too, which all machines read. They are built again from
+            the files, by `build`.
+        """
         self.known.clear()
-        self.tables.clear()
+        self.tables.clear(shared=shared)
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -109,9 +116,6 @@ class StoreCache:
 def _folder_of(store: BaseStore) -> Path:
     """Return a folder that can be written to: in the store, else in the user's cache folder."""
     beside = store.private / "cache"
-    folder = beside
-    while not folder.exists():
-        folder = folder.parent
-    if os.access(folder, os.W_OK):
+    if os.access(nearest_folder(beside), os.W_OK):
         return beside
     return user_cache(str(store.root))

@@ -42,6 +42,7 @@ from binance_archive_kit.storage.record_objects import (
     table_of,
 )
 from binance_archive_kit.storage.records import (
+    ASKED,
     MissingRecord,
     ProofRecord,
     Records,
@@ -353,7 +354,7 @@ class BucketRecords(Records):
         """
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows: dict[str, tuple[str, str] | None] = {
-            key: (f"{absence.detail}, asked on {now} UTC", absence.reason.value)
+            key: (f"{absence.detail}{ASKED}{now} UTC", absence.reason.value)
             for absence in missing
             if (key := absence.last_key)
         }
@@ -382,7 +383,10 @@ class BucketRecords(Records):
     def record_selections(
         self, selections: Mapping[str, object], streams: Mapping[Stream, Span]
     ) -> None:
-        """Record which symbols patterns matched; see `Records.record_selections`."""
+        """Record which symbols patterns matched, unless that was recorded on this day already.
+
+        See `Records.record_selections`.
+        """
         known = self._runs.state()
         new = dict(selections)
         days = {
@@ -390,7 +394,8 @@ class BucketRecords(Records):
             for stream, (first, last) in streams.items()
         }
         merged = merge_documents([{"selected": known["selected"]}, {"selected": days}])
-        if new != {name: known["selections"].get(name) for name in new} or (
+        recorded = {name: _of_the_day(known["selections"].get(name)) for name in new}
+        if recorded != {name: _of_the_day(each) for name, each in new.items()} or (
             merged["selected"] != known["selected"]
         ):
             self._runs.write({"selections": new, "selected": days})
@@ -441,6 +446,13 @@ def _day_of(row: Sequence[str]) -> tuple[str, str]:
     """Return what is said of a missing object and why, up to the day of the question."""
     said, reason, *_ = row
     return said[: -len(" 23:59 UTC")], reason
+
+
+def _of_the_day(selection: Any) -> Any:
+    """Return a selection with the day instead of the time of its listing."""
+    if isinstance(selection, dict) and isinstance(time := selection.get("listed_at"), str):
+        return {**selection, "listed_at": time[: len("2025-07-01")]}
+    return selection
 
 
 def _is_needed(name: str, symbols: set[str] | None) -> bool:

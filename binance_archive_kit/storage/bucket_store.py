@@ -14,9 +14,10 @@ Objects get their final name whole. All but zips are never changed, only merged.
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import io
 import os
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -28,7 +29,7 @@ from typing import BinaryIO, Self, cast
 import pyarrow as pa
 
 from binance_archive_kit.errors import ArchiveKitError, ChangedFile, field_error
-from binance_archive_kit.paths import user_cache
+from binance_archive_kit.paths import nearest_folder, private_temporary, user_cache
 from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.bucket import Bucket, object_of, stamp_of_object
 from binance_archive_kit.storage.bucket_access import Access
@@ -75,6 +76,8 @@ class BucketStore(BaseStore):
         self.inventory = BucketInventory(self.bucket, self.records)
         self._quarantine_listed: tuple[float, dict[str, list[str]]] = (-_FRESH, {})
         self._lock = threading.Lock()
+        #: SHA-256 digests in hex that are compared with what is read, by path.
+        self._digests: Mapping[str, str] = {}
 
     @classmethod
     def open(cls, url: str | Bucket) -> Self:
@@ -122,7 +125,17 @@ class BucketStore(BaseStore):
     def read_file(self, file: StoredFile) -> bytes:
         """Read an object at once."""
         with self._opened(file) as opened, self.bucket.errors(file.path):
-            return bytes(opened.read())
+            data = bytes(opened.read())
+        proven = self._digests.get(file.path)
+        if proven is not None and hashlib.sha256(data).hexdigest() != proven:
+            raise ChangedFile(file.path, "its SHA-256 is not the one of its proof")
+        return data
+
+    def checking(self, digests: Mapping[str, str]) -> BucketStore:
+        """Return a store that compares what it reads whole with SHA-256 digests."""
+        store = copy.copy(self)
+        store._digests = digests
+        return store
 
     def fetch(self, files: Sequence[StoredFile]) -> Mapping[str, bytes | Exception]:
         """Read several objects at the same time."""
@@ -233,13 +246,6 @@ class _ObjectReader(io.RawIOBase):
 def _index_folder(bucket: Bucket) -> Path:
     """Return the local folder of what is known of a bucket, by its URL and its endpoint."""
     folder = user_cache(f"{Access.of_environment().endpoint or ''} {bucket.url}")
-    home = folder
-    while not home.exists():
-        home = home.parent
-    if os.access(home, os.W_OK):
+    if os.access(nearest_folder(folder), os.W_OK):
         return folder
-    return (
-        Path(tempfile.gettempdir())
-        / f"binance_archive_kit-{getattr(os, 'getuid', int)()}"
-        / folder.name
-    )
+    return private_temporary() / folder.name

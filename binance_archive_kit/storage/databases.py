@@ -317,6 +317,10 @@ class Database:
             raise StoreError(f"{self.path} is damaged and cannot be replaced: {_ACCESS}")
         if seen is None and os.path.lexists(self.path):
             raise _Damaged("it is a link to nothing")
+        # SQLite would give a new file fewer permissions than the umask. Why there can be none,
+        # it says itself.
+        with suppress(OSError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         connection = _open(self.path, "mode=rwc", patience)
         try:
             self._check_version(connection)

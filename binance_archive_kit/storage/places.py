@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from binance_archive_kit.errors import field_error
+from binance_archive_kit.forks import check_process
+from binance_archive_kit.paths import find_path
 from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.bucket_store import BucketStore
 from binance_archive_kit.storage.layout import BaseStorage
@@ -50,7 +52,9 @@ def has_store(place: str | Path) -> bool:
         If object storage cannot be reached.
     """
     place = read_place("store", place)
-    return place.is_dir() if isinstance(place, Path) else BucketStore(place).exists()
+    if isinstance(place, Path):
+        return find_path("store", place).is_dir()
+    return BucketStore(place).exists()
 
 
 def open_store(place: str | Path) -> BaseStore:
@@ -63,5 +67,6 @@ def open_store(place: str | Path) -> BaseStore:
     StoreError
         If object storage cannot be reached.
     """
+    check_process()
     place = read_place("store", place)
     return Store.open(place) if isinstance(place, Path) else BucketStore.open(place)

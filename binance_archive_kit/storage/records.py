@@ -49,6 +49,8 @@ from binance_archive_kit.storage.proof import Proof, ProvenBy, Stamp, stamp_of
 
 #: Seconds during which a file may be in place while its proof is not recorded yet.
 COMMIT_DELAY = 1.0
+#: Between what the archive has answered of a missing object, and the time of the question.
+ASKED = ", asked on "
 #: Seconds to wait for the database once another process has kept it locked for long.
 _SHORT_PATIENCE = 1.0
 #: Of the tables; to be raised whenever they change.
@@ -211,7 +213,7 @@ class Records:
         rows = [(key,) for key in keys]
         for (key,) in rows:
             _RESTAMPED.get(str(self.root), {}).pop(key, None)
-        if rows and self.path.exists():
+        if rows and self._database.stamp() is not None:
             self._write_rows("DELETE FROM proofs WHERE key = ?", rows)
 
     # Missing objects
@@ -226,11 +228,11 @@ class Records:
         present : iterable of str
             Keys of objects that exist; earlier records of them as missing are deleted.
         """
-        if not self.path.exists():
+        if self._database.stamp() is None:
             return
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
         rows = [
-            (key, f"{absence.detail}, asked on {now} UTC", absence.reason.value)
+            (key, f"{absence.detail}{ASKED}{now} UTC", absence.reason.value)
             for absence in missing
             if (key := absence.last_key)
         ]

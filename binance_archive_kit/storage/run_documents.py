@@ -10,8 +10,9 @@ import json
 import sqlite3
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from binance_archive_kit.errors import ArchiveKitWarning, StoreError
@@ -32,6 +33,8 @@ from binance_archive_kit.storage.record_objects import (
 
 #: Objects that are fetched at the same time.
 _THREADS = 16
+#: Times to list the documents again if one is merged before it is read.
+_TRIES = 20
 T = TypeVar("T")
 
 
@@ -106,34 +109,39 @@ class RunDocuments:
         """Return the documents of all runs, the oldest first; fetch those not in the index."""
         start = len(RUNS)
         with self._syncing:
-            found = (each.key[start:] for each in self._bucket.list(RUNS))
-            names = sorted(name for name in found if is_run(name))
-            known = {name: json.loads(text) for name, text in self._database.rows("runs")}
-            new = [name for name in names if name not in known]
-            gone = [(name,) for name in known.keys() - set(names)]
+            for _ in range(_TRIES):
+                found = (each.key[start:] for each in self._bucket.list(RUNS))
+                names = sorted(name for name in found if is_run(name))
+                # One that was merged since it was listed is in another one now: list them again.
+                with suppress(FileNotFoundError):
+                    known = self._fetch(names)
+                    return [(name, known[name]) for name in names]
+        raise StoreError(
+            f"{self._bucket.url}: its records change faster than they can be read; try again"
+        )
 
-            def read(name: str) -> dict[str, Any] | None:
-                try:
-                    return self._reader.read(f"runs/{name}", decode_document)
-                except FileNotFoundError:  # merged since it was listed
-                    return None
+    def _fetch(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the documents that are listed; reads those that are not in the index."""
+        known = {name: json.loads(text) for name, text in self._database.rows("runs")}
+        new = [name for name in names if name not in known]
+        gone = [(name,) for name in known.keys() - set(names)]
 
-            with ThreadPoolExecutor(_THREADS, "records") as pool:
-                fetched = {
-                    name: each or {} for name, each in zip(new, pool.map(read, new), strict=True)
-                }
-            rows = [(name, json.dumps(each)) for name, each in fetched.items()]
+        def read(name: str) -> dict[str, Any]:
+            return self._reader.read(f"runs/{name}", decode_document) or {}
 
-            def write(connection: sqlite3.Connection) -> None:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO runs (name, document) VALUES (?, ?)", rows
-                )
-                connection.executemany("DELETE FROM runs WHERE name = ?", gone)
+        with ThreadPoolExecutor(_THREADS, "records") as pool:
+            fetched = dict(zip(new, pool.map(read, new), strict=True))
+        rows = [(name, json.dumps(each)) for name, each in fetched.items()]
 
-            if rows or gone:
-                self._database.write(write)
-        known |= fetched
-        return [(name, known[name]) for name in names]
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "INSERT OR REPLACE INTO runs (name, document) VALUES (?, ?)", rows
+            )
+            connection.executemany("DELETE FROM runs WHERE name = ?", gone)
+
+        if rows or gone:
+            self._database.write(write)
+        return known | fetched
 
 
 def merge_documents(documents: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

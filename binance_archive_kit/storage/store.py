@@ -22,6 +22,7 @@ import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -35,7 +36,7 @@ from filelock import FileLock
 from binance_archive_kit.archive.enums import Market
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import ObjectError, StoreError, disk_error, field_error, shown
-from binance_archive_kit.paths import find_path
+from binance_archive_kit.paths import find_path, nearest_folder
 from binance_archive_kit.storage.base_store import BaseStore
 from binance_archive_kit.storage.inventory import Inventory, StoredFile
 from binance_archive_kit.storage.layout import PRIVATE, QUARANTINE, BaseStorage
@@ -58,6 +59,8 @@ HASHING = "hashing files that were moved since they were proven"
 _FILES_PER_JOB = 32
 #: Flag of files whose bytes are not to be changed; only Windows has it.
 _BINARY = getattr(os, "O_BINARY", 0)
+#: Permissions of the files that s5cmd writes.
+_MODE_OF_S5CMD = 0o644
 
 
 class Store(BaseStore):
@@ -91,6 +94,8 @@ class Store(BaseStore):
         self.locations = Locations(self.records, storage)
         self.inventory = Inventory(self.locations, self.records)
         self._created: set[str] = set()
+        #: Permissions of new files, as the umask has them.
+        self._mode = _MODE_OF_S5CMD
 
     @classmethod
     def open(cls, folder: str | Path) -> Self:
@@ -167,20 +172,25 @@ class Store(BaseStore):
 
     def free_bytes(self) -> int:
         """Return the bytes free on the disk of the store."""
-        return shutil.disk_usage(self._nearest_folder()).free
+        return shutil.disk_usage(nearest_folder(self.root)).free
 
     def free_files(self) -> int | None:
         """Return the number of files (inodes) that fit on the disk; None without a limit."""
         if not hasattr(os, "statvfs"):
             return None
-        stat = os.statvfs(self._nearest_folder())
-        return stat.f_favail if stat.f_files else None
+        found = os.statvfs(nearest_folder(self.root))
+        return found.f_favail if found.f_files else None
 
-    def _nearest_folder(self) -> Path:
-        folder = self.root
-        while not folder.exists():
-            folder = folder.parent
-        return folder
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Yield a folder for downloads in progress, private to one run; empty at first.
+
+        Folders of killed runs are removed.
+        """
+        with super().staging() as folder:
+            # s5cmd ignores the umask, which cannot be read without changing it.
+            self._mode = stat.S_IMODE(folder.stat().st_mode) & 0o666
+            yield folder
 
     def admit(self, proof: Proof, staged: str | Path) -> Proof:
         """Move a proven file to its final name, replacing any file there, atomically.
@@ -197,6 +207,8 @@ class Store(BaseStore):
             self._created.add(folder)
         # As text: building a Path takes longer than the rename itself.
         path = f"{self.root}/{location}"
+        if self._mode != _MODE_OF_S5CMD:
+            os.chmod(staged, self._mode)  # noqa: PTH101
         os.replace(staged, path)  # noqa: PTH105
         # Renaming a file changes its ctime. If anything else differs, another file has replaced
         # it since, which this proof does not cover.

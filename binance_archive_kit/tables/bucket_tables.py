@@ -38,6 +38,8 @@ class BucketTables(Tables):
         A folder of this machine, for what never changes and for new parts.
     """
 
+    clearing = "store.cache.clear(shared=True)"
+
     def __init__(self, bucket: Bucket, index: Path) -> None:
         super().__init__(index, _UNLIMITED)
         self._bucket = bucket
@@ -62,9 +64,10 @@ class BucketTables(Tables):
     def trim(self) -> None:
         """Do nothing: there is no limit, and builds remove what is old."""
 
-    def clear(self) -> None:
-        """Remove everything, in the bucket and on this machine."""
-        self._bucket.remove([each.key for each in self._bucket.list(TABLES)])
+    def clear(self, *, shared: bool = False) -> None:
+        """Remove everything on this machine; with `shared` in the bucket, too."""
+        if shared:
+            self._bucket.remove([each.key for each in self._bucket.list(TABLES)])
         super().clear()
         self._folders.clear()
 

@@ -69,6 +69,9 @@ class Tables:
         Bytes that all parts may take; the least recently used ones are removed first.
     """
 
+    #: What deletes all of them, as Python.
+    clearing = "store.cache.clear()"
+
     def __init__(self, folder: Path | None, limit: int) -> None:
         self._folder = folder
         self._limit = limit
@@ -150,7 +153,7 @@ class Tables:
         if wait and folder.is_newer:
             raise StoreError(
                 f"{folder.path}: these tables were written by a newer version of this package; "
-                "update the package, or delete all tables (store.cache.clear())"
+                f"update the package, or delete all tables ({self.clearing})"
             )
         is_alone = False
         try:
@@ -208,8 +211,8 @@ class Tables:
                 with suppress(OSError):
                     yield folder.data(part.name).stat().st_mtime_ns, folder, part
 
-    def clear(self) -> None:
-        """Remove everything."""
+    def clear(self, *, shared: bool = False) -> None:
+        """Remove everything; what others share only with `shared`."""
         shutil.rmtree(self._path, ignore_errors=True)
 
     def _folder_of(self, feed: FeedTable) -> FeedFolder:

@@ -21,6 +21,7 @@ from binance_archive_kit.archive.keys import CHECKSUM_SUFFIX, Folder, Stream
 from binance_archive_kit.display.progress import Bar, Progress
 from binance_archive_kit.errors import (
     ArchiveKitError,
+    DiskSpaceError,
     arguments,
     check_flag,
     disk_advice,
@@ -199,11 +200,13 @@ class _Deletion:
         with Bar(progress) as bar:
             for start in range(0, len(files), _TOGETHER):
                 some = files[start : start + _TOGETHER]
-                self.store.records.forget(each.file.key for each in some)
+                proven = [each.file.key for each in some]
                 for each in some:
+                    proven = self._forget(proven)
                     self._unlink(each)
                     progress.count(1, each.size)
                     bar.tick()
+                self.store.records.forget(proven)
         self._forget_locations()
         self._forget_unfinished()
         self._remove_folders()
@@ -215,6 +218,17 @@ class _Deletion:
                 f"the tables could not be rewritten without the rows of deleted files ({error}); "
                 "no query returns these rows, but they still take space"
             )
+
+    def _forget(self, proven: list[str]) -> list[str]:
+        """Delete the proofs of files, and return those that remain: all, on a full disk.
+
+        Deleting must be possible there: the next file makes space for the record of it.
+        """
+        try:
+            self.store.records.forget(proven)
+        except DiskSpaceError:
+            return proven
+        return []
 
     def _unlink(self, each: _File) -> None:
         try:

@@ -43,6 +43,7 @@ from tests.support.checks import (
     files_of,
     reasons_of,
 )
+from tests.support.children import Children
 from tests.support.dialects import zip_of
 from tests.support.held import assert_bucket_holds, assert_bucket_whole
 from tests.support.planted import HOUR, csv_at, every
@@ -189,6 +190,48 @@ def test_a_full_disk_is_called_so_when_sizes_are_not_known(
     assert files_of(disk / "store") == {}
     filler.unlink()
     assert collect(config).outcome == "complete"
+
+
+def test_files_can_be_deleted_when_no_space_is_left_to_record_it(
+    serve: Serve, ask: Ask, disk: Path, bucket: Bucket
+) -> None:
+    store = disk / "store"
+    config = ask(serve(bucket), days=12, output_directory=store)
+    assert collect(config).outcome == "complete"
+    filler = fill(disk)
+    assert shutil.disk_usage(disk).free == 0
+    assert bak.prune(store, data_type="klines", end="2025-07-10", dry_run=False).files == 10
+    assert len(files_of(store)) == 2
+    assert bak.verify(store).sound
+    filler.unlink()
+    assert collect(config).collection_stats["skipped_tasks"] == 2
+    assert_holds(store, zips_of(bucket))
+
+
+FEW_FILES = """
+import os, resource, sys
+import binance_archive_kit as bak
+from binance_archive_kit.collection import collect
+from binance_archive_kit.archive import curl_pool
+config = bak.CollectionConfig.from_json(sys.argv[1])
+limit = len(os.listdir("/proc/self/fd")) - 1 + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+bak.collect(config)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files by /proc")
+@pytest.mark.parametrize("more", [4, 9])
+def test_a_limit_for_open_files_ends_a_collection(serve: Serve, ask: Ask, more: int) -> None:
+    children = Children(FEW_FILES)
+    try:
+        child = children.start(ask(serve(small()), days=3).to_json(), str(more))
+        _, said = child.communicate(timeout=60)
+    finally:
+        children.end()
+    last = said.decode().rstrip().rpartition("\n")[2]
+    assert child.returncode, "it may not pass"
+    assert last.startswith("binance_archive_kit.errors."), said.decode()
 
 
 # A disk that refuses

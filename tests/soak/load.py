@@ -1,8 +1,8 @@
 """Collect, verify, report on and query 100,000 objects, and plan 1,000,000, again and again.
 
 Five rounds in one process. Prints for each part its time, the most memory and the most open files,
-and after each round what the process still holds: that must not grow. Each answer is compared with
-an independent count of the archive's files.
+and after each round what the process still holds, which must not grow. Each answer is compared
+with an independent count of the archive's files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ import binance_archive_kit as bak
 from tests.benchmarks import market_online
 from tests.benchmarks.market_files import MANY, Candles, candles
 from tests.support import listed_archive
-from tests.support.resources import Held, Watch, grown, kinds_of, release_memory, settled
+from tests.support.resources import (
+    Held,
+    Watch,
+    grown,
+    kinds_of,
+    release_memory,
+    settled,
+    without_reserves,
+)
 
 SECONDS = 1800.0
 ROUNDS = 5
@@ -42,6 +50,7 @@ _SQL = """
 
 
 def run(folder: Path, seed: int, seconds: float) -> Iterator[str]:
+    without_reserves()
     share = min(1.0, seconds / SECONDS)
     wanted = replace(MANY, symbols=max(8, round(MANY.symbols * share)))
     archive = candles(folder / "archive", wanted)

@@ -100,6 +100,12 @@ class RecordedStore:
         bak.coverage(store)
         self.held = {*self._zips} - {str(FAILING)}
 
+    def build(self) -> None:
+        bak.store(self.root).build()
+
+    def collect(self) -> None:
+        bak.collect(self.config)
+
     def answers(self) -> Answers:
         """Return what the store says, each by another way."""
         verified = bak.verify(self.root)
@@ -163,6 +169,8 @@ class RecordedStore:
         """Collect again; return what is wrong after that."""
         try:
             with warnings.catch_warnings(action="ignore"):
+                # What a first run finds damaged as it writes, the next one records again.
+                bak.collect(self.config)
                 result = bak.collect(self.config)
             if result.outcome != "complete":
                 return f"collected again: {result.outcome}, {[*result.failures]}"
@@ -239,6 +247,41 @@ class Damage:
         found = self._data()
         found.pop(str(FAILING), None)
         return "" if found == self._stamps else "files were fetched again"
+
+    def paths(self) -> list[str]:
+        """Return the paths of all files and folders below the private folder."""
+        found = [path.relative_to(self._model).as_posix() for path in self._model.rglob("*")]
+        return sorted(found)
+
+    def obstruct(self, name: str, kind: str) -> str:
+        """Put a file, a folder or a circle of links in place of another thing.
+
+        Returns what is wrong then, and after it is removed; all work may raise a clear error.
+        """
+        self._restore()
+        path = self._folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if kind == "file":
+            path.write_text("mine")
+        elif kind == "folder":
+            path.mkdir()
+            (path / "inside").write_text("mine")
+        else:
+            path.symlink_to(path)
+        problem = self._store.problem()
+        for work in (self._store.build, self._store.collect):
+            try:
+                with warnings.catch_warnings(action="ignore"):
+                    work()
+            except ArchiveKitError as error:
+                if not any(word in str(error) for word in ("move", "remove", "check that")):
+                    problem += f"unclear: {error}"
+        # What the library has put there meanwhile stays.
+        if path.is_symlink() or (path.is_file() and path.read_bytes() == b"mine"):
+            path.unlink()
+        elif (path / "inside").exists():
+            shutil.rmtree(path)
+        return problem or self._store.heal()
 
     def _restore(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -15,11 +15,19 @@ from tests.support.thread_server import ThreadServer
 OPENSSL = shutil.which("openssl")
 
 
-def certificate(folder: Path) -> Path:
-    """Make a certificate of localhost that vouches for itself, with its key in the same file."""
+def certificate(folder: Path, *hosts: str) -> Path:
+    """Make a certificate that vouches for itself, with its key in the same file.
+
+    It is that of localhost, and of further hosts.
+    """
     path, key = folder / "localhost.pem", folder / "localhost.key"
     command = [str(OPENSSL), "req", "-x509", "-nodes", "-days", "2", "-newkey", "rsa:2048"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command += [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        ",".join(["subjectAltName=DNS:localhost", *(f"DNS:{host}" for host in hosts)]),
+    ]
     command += ["-keyout", str(key), "-out", str(path)]
     subprocess.run(command, check=True, capture_output=True)
     path.write_text(path.read_text() + key.read_text())
@@ -66,13 +74,14 @@ class Relay(ThreadServer):
             writer.write(b"HTTP/1.1 200 Connection established\r\nVia: a test\r\n\r\n")
         there, back = await asyncio.open_connection(host, port)
         try:
-            await asyncio.gather(_pass(reader, back), _pass(there, writer))
+            await asyncio.gather(pass_bytes(reader, back), pass_bytes(there, writer))
         finally:
             back.transport.abort()
             writer.transport.abort()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pass_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass bytes on until their end."""
     with suppress(ConnectionError):
         while piece := await reader.read(1 << 16):
             writer.write(piece)

@@ -79,10 +79,15 @@ def s3_environment(endpoint: str) -> dict[str, str]:
 @pytest.fixture
 def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the URL of an empty prefix, and set the environment that reaches it."""
+    return reach(s3_endpoint, monkeypatch)
+
+
+def reach(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set the environment that reaches a server, and return the URL of an empty prefix there."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
-    for name, value in s3_environment(s3_endpoint).items():
+    for name, value in s3_environment(endpoint).items():
         monkeypatch.setenv(name, value)
     return f"s3://{BUCKET}/test {uuid.uuid4().hex[:8]}"
 

@@ -54,7 +54,8 @@ class Gate(ThreadServer):
         task = asyncio.current_task()
         self._running.add(task)
         try:
-            with suppress(OSError, asyncio.IncompleteReadError):
+            # Cancelled at the end; asyncio would report that.
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 while await self._answer_one(reader, writer):
                     pass
             with suppress(OSError):
@@ -69,15 +70,7 @@ class Gate(ThreadServer):
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
         method, target, _ = lines[0].split(" ")
-        headers = {
-            name.lower(): value.strip()
-            for name, _, value in (line.partition(":") for line in lines[1:] if line)
-        }
-        if headers.get("expect", "").lower() == "100-continue":
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        size = int(headers.get("content-length", 0))
-        chunked = "chunked" in headers.get("transfer-encoding", "")
-        body = await _read_chunks(reader) if chunked else await reader.readexactly(size)
+        body = await read_body(reader, writer, head.decode("latin-1"))
         self.requests.append(Asked(method, unquote(target), len(body)))
         status = self.rule(method, unquote(target)) if self.rule else None
         if status == 0:
@@ -107,6 +100,19 @@ class Gate(ThreadServer):
                 await writer.drain()
         finally:
             back.transport.abort()
+
+
+async def read_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> bytes:
+    """Read the body of a request, whatever its form."""
+    headers = {
+        name.lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:] if line)
+    }
+    if headers.get("expect", "").lower() == "100-continue":
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if "chunked" in headers.get("transfer-encoding", ""):
+        return await _read_chunks(reader)
+    return await reader.readexactly(int(headers.get("content-length", 0)))
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:

@@ -16,6 +16,7 @@ import hashlib
 import os
 import signal
 import socket
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,15 @@ class Fault:
         Wait so many seconds before answering, on top of the server's latency.
     bytes_per_second
         Send the body at this pace.
+    headers
+        Send these headers too, such as ``Retry-After: 1``, ``Location: …`` or
+        ``Content-Encoding: gzip``.
+    length
+        Announce so many bytes, whatever is sent.
+    reset_after
+        Send this many bytes of the body under the full Content-Length, then reset the connection.
+    endless
+        Announce no length, and repeat the body until either side closes.
     """
 
     status: int = 200
@@ -79,6 +89,10 @@ class Fault:
     body: bytes | None = None
     delay: float = 0.0
     bytes_per_second: int | None = None
+    headers: tuple[str, ...] = ()
+    length: int | None = None
+    reset_after: int | None = None
+    endless: bool = False
 
     def replace_reply(self, request: demo.Request) -> Reply | None:
         """Return the answer to give instead of the true one; None for the true one."""
@@ -91,6 +105,15 @@ class Fault:
         else:
             return None
         return reply.to(request.method)
+
+    def head(self, reply: Reply) -> bytes:
+        """Return the head of an answer as this fault changes it."""
+        start, *lines = reply.head.decode().rstrip("\r\n").split("\r\n")
+        announced = self.endless or self.length is not None
+        kept = [line for line in lines if not (announced and line.startswith("Content-Length"))]
+        kept += ["Transfer-Encoding: chunked"] if self.endless else []
+        kept += [f"Content-Length: {self.length}"] if self.length is not None else []
+        return "\r\n".join([start, *kept, *self.headers, "", ""]).encode()
 
 
 class FileBody:
@@ -206,10 +229,13 @@ class _Connection(demo.Connection):
     async def _stream(self, reply: Reply, fault: Fault) -> None:
         """Send an answer at the client's pace, in the way the fault wants it."""
         loop = asyncio.get_running_loop()
-        for limit in (fault.hang_after, fault.cut_after):
+        for limit in (fault.hang_after, fault.cut_after, fault.reset_after):
             if limit is not None:
                 reply.end = min(reply.end, reply.first + limit)
-        self.transport.write(reply.head)
+        self.transport.write(fault.head(reply))
+        if fault.endless and reply.first < reply.end:
+            await self._send_endlessly(reply, fault)
+            return
         plain = not fault.bytes_per_second and not self.server.line and fault.flip is None
         if isinstance(reply.body, FileBody) and plain and reply.first < reply.end:
             count = reply.end - reply.first
@@ -218,9 +244,28 @@ class _Connection(demo.Connection):
             await self._send_chunks(reply, fault)
         if fault.hang_after is not None:
             await loop.create_future()
-        if fault.cut_after is not None:
+        if fault.reset_after is not None:
+            # What was sent arrives first. Without lingering, closing a socket resets it.
+            await asyncio.sleep(_LATE)
+            opened = self.transport.get_extra_info("socket")
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.transport.abort()
+        elif fault.cut_after is not None:
             self.transport.close()
         self.sent()
+
+    async def _send_endlessly(self, reply: Reply, fault: Fault) -> None:
+        """Repeat a body as chunks of an answer of unknown length."""
+        body = bytes(reply.body[reply.first : reply.end])
+        pace = fault.bytes_per_second or _CHUNK * 100
+        body *= max(1, pace // 20 // len(body))
+        step = max(1, min(pace // 20, len(body)))
+        while not self.transport.is_closing():
+            for start in range(0, len(body), step):
+                piece = body[start : start + step]
+                self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await self._writable.wait()
+                await asyncio.sleep(len(piece) / pace)
 
     async def _send_chunks(self, reply: Reply, fault: Fault) -> None:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -114,13 +115,12 @@ def test_an_untrusted_endpoint_receives_no_request(
     assert server.requests == []
 
 
-@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_digests_are_fetched_through_a_proxy(
-    server: LocalS3, trusted: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+    server: LocalS3, trusted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Relay(server.url, trusted if tls else None) as relay, Relay() as proxy:
+    with Relay(server.url, trusted) as relay, Relay() as proxy:
         at = proxy.url.removeprefix("http://")
-        monkeypatch.setenv("https_proxy" if tls else "http_proxy", f"http://me:p%40ss@{at}")
+        monkeypatch.setenv("https_proxy", f"http://me:p%40ss@{at}")
         assert fetch(relay.url, KEYS, 4) == DIGESTS
         assert len(proxy.asked) == 4
         to = relay.url.rpartition("/")[2]
@@ -135,8 +135,8 @@ def test_digests_are_fetched_through_a_proxy(
 def test_a_proxy_that_refuses_is_named(server: LocalS3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksums, "_TRIES", 2)
     with Relay(most=0) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        answers = fetch(server.url, KEYS[:3])
+        monkeypatch.setenv("https_proxy", proxy.url)
+        answers = fetch("https://archive.example", KEYS[:3])
     assert len(answers) == 3
     for answer in answers.values():
         assert isinstance(answer, ConnectionLost)
@@ -224,6 +224,19 @@ def test_a_slow_answer_is_accepted(server: LocalS3) -> None:
     assert fetch(server.url, KEYS[:3], timeout=1) == {key: DIGESTS[key] for key in KEYS[:3]}
 
 
+def test_a_server_that_asks_for_a_pause_gets_it(server: LocalS3) -> None:
+    times: list[float] = []
+
+    def rule(request: Request) -> Fault | None:
+        times.append(time.monotonic())
+        return Fault(429, headers=("Retry-After: 1",)) if request.attempt == 1 else None
+
+    server.fault = rule
+    assert fetch(server.url, KEYS[:1]) == {KEYS[0]: DIGESTS[KEYS[0]]}
+    first, second = times
+    assert second - first >= 1
+
+
 def test_closed_connections_are_reopened(server: LocalS3) -> None:
     """A kept-alive connection may be closed at any moment; once, that costs no try."""
     seen: set[str] = set()
@@ -244,11 +257,11 @@ def test_only_a_digest_is_parsed_as_one() -> None:
 
 
 def test_refused_connections_are_not_needed(
-    server: LocalS3, monkeypatch: pytest.MonkeyPatch
+    server: LocalS3, trusted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Relay(most=2) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        assert fetch(server.url, KEYS, 20) == DIGESTS
+    with Relay(server.url, trusted) as relay, Relay(most=2) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        assert fetch(relay.url, KEYS, 20) == DIGESTS
         assert len(proxy.asked) > 2
 
 

@@ -97,6 +97,8 @@ def test_cache_shows_and_clears(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "Tables: 1 file, " in capsys.readouterr().out
     assert main(["cache", "--help"]) == 0
     assert "--warm" not in capsys.readouterr().out
+    assert main(["cache", root, "--shared"]) == 2
+    assert "--shared is for --clear" in capsys.readouterr().err
     assert main(["cache", root, "--clear"]) == 0
     assert "Tables: 0 files" in capsys.readouterr().out
     assert tabled(tmp_path) == []

@@ -43,6 +43,40 @@ def always(fault: Fault) -> Callable[[Request], Fault]:
     return lambda request: fault
 
 
+def test_an_answer_may_have_other_headers_and_another_length() -> None:
+    fault = Fault(302, headers=("Location: /b/other", "Retry-After: 3"))
+    with LocalS3({"a": b"x"}, fault=always(fault)) as server:
+        answer = httpx.get(address(server, "a"))
+        assert (answer.status_code, answer.headers["location"]) == (302, "/b/other")
+        assert answer.headers["retry-after"] == "3"
+        server.fault = always(Fault(length=7))
+        assert httpx.head(address(server, "a")).headers["content-length"] == "7"
+
+
+def test_a_connection_may_be_reset() -> None:
+    with LocalS3({"a": b"abcdef"}, fault=always(Fault(reset_after=3))) as server:
+        opened = HTTPConnection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        with closing(opened):
+            opened.request("GET", "/data.binance.vision/a")
+            answer = opened.getresponse()
+            assert answer.getheader("Content-Length") == "6"
+            with pytest.raises(ConnectionResetError):
+                answer.read()
+
+
+def test_a_body_may_have_no_end() -> None:
+    fault = Fault(endless=True, bytes_per_second=100_000)
+    with LocalS3({"a": b"abcdef"}, fault=always(fault)) as server:
+        received = b""
+        with httpx.stream("GET", address(server, "a")) as answer:
+            assert "content-length" not in answer.headers
+            for piece in answer.iter_raw():
+                received += piece
+                if len(received) > 20_000:
+                    break
+        assert received[:12] == b"abcdefabcdef"
+
+
 def test_objects_may_have_other_times() -> None:
     with LocalS3(OBJECTS, modified={"letters": datetime(2024, 2, 29, 1, 2, 3)}) as server:
         page = listing(server, prefix="letters")

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from binance_archive_kit.download.batches import Command, Copy
-from binance_archive_kit.download.s5cmd import S5cmd, explain
+from binance_archive_kit.download.s5cmd import Limits, S5cmd, explain
 from binance_archive_kit.errors import ObjectError
 from binance_archive_kit.planning.s5cmd_flags import Flags
 
@@ -94,7 +94,7 @@ def test_an_error_of_the_batches_is_raised(tmp_path: Path) -> None:
 
     async def main() -> None:
         command = Command("http://127.0.0.1:1", "bucket", "eu-north-1", tmp_path, Flags(), 1, 50)
-        async for _ in S5cmd(command, 60).copy(batches()):
+        async for _ in S5cmd(command, Limits(60)).copy(batches()):
             pass
 
     with pytest.raises(LookupError, match="no second batch"):

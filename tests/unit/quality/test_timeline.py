@@ -41,3 +41,5 @@ def test_the_sum_with_an_unknown_number_is_unknown() -> None:
 def test_long_evidence_is_counted() -> None:
     assert join_evidence(["a", "b", "c"]) == "a; b; c"
     assert join_evidence([*"abcdefg"]) == "a; b; c; and 4 more"
+    asked = [f"it is absent, asked on 2025-07-01 22:3{at} UTC" for at in (7, 9, 8)]
+    assert join_evidence(["a", *asked, "b"]) == f"a; {asked[1]}; b"

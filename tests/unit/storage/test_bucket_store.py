@@ -426,6 +426,42 @@ def test_documents_of_runs(bucket: Bucket) -> None:
         two.selections()
 
 
+def test_equal_selections_of_a_day_are_recorded_once(bucket: Bucket) -> None:
+    fill(bucket, KEYS[:1])
+    records = BucketStore(bucket).records
+    for at in ("2025-07-01T10:00:00Z", "2025-07-01T23:00:00Z"):
+        records.record_selections({"*": {"symbols": ["A"], "listed_at": at}}, {})
+    assert len(bucket.list(RUNS)) == 1
+    # The next day, or other symbols, are news; the latest time counts.
+    records.record_selections({"*": {"symbols": ["A", "B"], "listed_at": at}}, {})
+    records.record_selections(
+        {"*": {"symbols": ["A", "B"], "listed_at": "2025-07-02T01:00:00Z"}}, {}
+    )
+    assert len(bucket.list(RUNS)) == 3
+    assert records.selections()["*"]["listed_at"] == "2025-07-02T01:00:00Z"
+
+
+def test_documents_that_are_merged_while_they_are_read(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bucket, KEYS[:1])
+    writer = BucketStore(bucket).records
+    writer.record_selections({"a": ["A"]}, {})
+    writer.record_selections({"b": ["B"]}, {})
+    reader = BucketStore(Bucket.parse(bucket.url))
+    reader.records._database.path = reader.private.with_name("other") / "proofs.sqlite"
+    listing = Bucket.list
+
+    def then_merged(self: Bucket, prefix: str = "") -> list[BucketObject]:
+        found = listing(self, prefix)
+        monkeypatch.setattr(Bucket, "list", listing)
+        assert writer.compact() == 2
+        return found
+
+    monkeypatch.setattr(Bucket, "list", then_merged)
+    assert reader.records.selections() == {"a": ["A"], "b": ["B"]}
+
+
 def test_damaged_records_are_ignored_with_a_warning(bucket: Bucket) -> None:
     fill(bucket)
     [name] = records_of(bucket)
