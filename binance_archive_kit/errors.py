@@ -38,6 +38,11 @@
         └── ShardFailed         shard_failed         the outcome of a shard's objects is unknown
 
     ArchiveKitWarning (UserWarning)       the work continues, but not quite as asked
+
+No function of the package raises an error of another library for bad data, a bad disk or a bad
+network. What users run themselves on the objects of other libraries raises the errors of these:
+statements on a connection of `connect` those of DuckDB (`sql` translates them), and expressions on
+frames those of Polars.
 """
 
 from __future__ import annotations
