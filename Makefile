@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Tests start many processes: what one has compiled, the next is not to compile again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test browser interop soak check bench notebooks clean
+.PHONY: demo test browser interop soak check bench notebooks audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/binance-archive demo
@@ -38,6 +38,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.covering
 	$(BIN)/python -m tests.benchmarks.market
 
+# Needs the internet: it asks a database of known vulnerabilities.
+audit:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 notebooks: $(VENV)/.dev
 	$(BIN)/jupyter lab notebooks
 
@@ -59,4 +65,4 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	touch "$@"
 
 clean:
-	rm -rf "$(VENV)" .venv-interop .soak
+	rm -rf "$(VENV)" .venv-interop .venv-audit .soak

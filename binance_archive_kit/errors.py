@@ -38,6 +38,11 @@
         └── ShardFailed         shard_failed         the outcome of a shard's objects is unknown
 
     ArchiveKitWarning (UserWarning)       the work continues, but not quite as asked
+
+No function of the package raises an error of another library for bad data, a bad disk or a bad
+network. What users run themselves on the objects of other libraries raises the errors of these:
+statements on a connection of `connect` those of DuckDB (`sql` translates them), and expressions on
+frames those of Polars.
 """
 
 from __future__ import annotations
@@ -390,7 +395,7 @@ class NoAccess(FileError, reason="no_access", lasting=False):
     """The system does not allow reading the file."""
 
     def _advice(self) -> str:
-        return "check its permissions and the disk"
+        return "collect it again if it is gone, or check its permissions and the disk"
 
 
 def file_error(reason: str, file: str, detail: str, at_source: bool = False) -> FileError:

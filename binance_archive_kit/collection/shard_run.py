@@ -131,6 +131,16 @@ def run_shard(task: ShardTask) -> ShardOutcome:
 
     Errors of the package are part of the outcome; others are those of the worker.
     """
+    try:
+        return _run(task)
+    except KeyboardInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            raise
+        # Polars raises it on any thread, and a worker of Dask would end.
+        raise RuntimeError("its worker was interrupted") from None
+
+
+def _run(task: ShardTask) -> ShardOutcome:
     # The driver's own process shows its warnings as usual.
     other = task.driver != this_process()
     with _collector.running() if other else nullcontext():

@@ -37,7 +37,6 @@ _Reader = Callable[[str, str], str]
 _GLOBAL: dict[str, _Reader | None] = {
     "--json": None,
     "--no-sign-request": None,
-    "--no-verify-ssl": None,
     "--use-list-objects-v1": None,
     "--endpoint-url": _text,
     "--retry-count": _count,
@@ -58,6 +57,8 @@ _HARMFUL = {
         "the plan selects the objects",
     ),
     **dict.fromkeys(("--include", "--exclude"), "the plan selects the objects"),
+    "--no-verify-ssl": "certificates are always verified; if your network has its own "
+    "authority, name its PEM file in SSL_CERT_FILE",
     "--dry-run": "nothing would be downloaded",
     "--log": "the outcome of each object is read from the log",
     "--stat": "its output would be read as objects",

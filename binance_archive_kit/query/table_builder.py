@@ -21,6 +21,7 @@ from binance_archive_kit.query.store_cache import StoreCache
 from binance_archive_kit.reading.chunks import Chunk
 from binance_archive_kit.reading.feed_table import FeedTable
 from binance_archive_kit.reading.file_stats import FileTask
+from binance_archive_kit.reading.reader import ZipReader
 from binance_archive_kit.storage.proof import Stamp
 from binance_archive_kit.tables.build import BuildReport
 
@@ -111,11 +112,13 @@ class TableBuilder:
         self, feed: FeedTable, files: Iterable[FileTask], done: Callable[[int], None], *, wait: bool
     ) -> BuildReport:
         lookup = _Lookup(self._context, feed, looked=True)
+        digests: dict[str, str] = {}
         tally = Tally(ScanReport(feed.view))
 
         def read(tasks: Sequence[FileTask]) -> Iterator[Chunk]:
             names, workers, skip = feed.arrow.names, worker_count(), self._leave_out
-            chunks = lookup.reader().chunks(tasks, names, _same, workers=workers, skip=skip)
+            reader = ZipReader(self._context.store.checking(digests), feed, notes=lookup)
+            chunks = reader.chunks(tasks, names, _same, workers=workers, skip=skip)
             with closing(chunks):
                 for chunk in chunks:
                     tally.count(chunk)
@@ -123,7 +126,7 @@ class TableBuilder:
 
         tasks = lookup.current(files)
         proofs = self._context.store.records.proofs(*feed.prefixes) if tasks else {}
-        digests = {
+        digests |= {
             task.file.path: proof.sha256
             for task in tasks
             if task.file.is_zip

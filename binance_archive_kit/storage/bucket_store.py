@@ -14,6 +14,8 @@ Objects get their final name whole. All but zips are never changed, only merged.
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import io
 import os
 import threading
@@ -74,6 +76,8 @@ class BucketStore(BaseStore):
         self.inventory = BucketInventory(self.bucket, self.records)
         self._quarantine_listed: tuple[float, dict[str, list[str]]] = (-_FRESH, {})
         self._lock = threading.Lock()
+        #: SHA-256 digests in hex that are compared with what is read, by path.
+        self._digests: Mapping[str, str] = {}
 
     @classmethod
     def open(cls, url: str | Bucket) -> Self:
@@ -121,7 +125,17 @@ class BucketStore(BaseStore):
     def read_file(self, file: StoredFile) -> bytes:
         """Read an object at once."""
         with self._opened(file) as opened, self.bucket.errors(file.path):
-            return bytes(opened.read())
+            data = bytes(opened.read())
+        proven = self._digests.get(file.path)
+        if proven is not None and hashlib.sha256(data).hexdigest() != proven:
+            raise ChangedFile(file.path, "its SHA-256 is not the one of its proof")
+        return data
+
+    def checking(self, digests: Mapping[str, str]) -> BucketStore:
+        """Return a store that compares what it reads whole with SHA-256 digests."""
+        store = copy.copy(self)
+        store._digests = digests
+        return store
 
     def fetch(self, files: Sequence[StoredFile]) -> Mapping[str, bytes | Exception]:
         """Read several objects at the same time."""

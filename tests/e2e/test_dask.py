@@ -56,6 +56,9 @@ def main():
             bak.collect(config, executor=client.get_executor(), shard_objects=20)
         except KeyboardInterrupt as error:
             interrupted = str(error)
+        # The workers finish what they run: another one would fetch the same objects meanwhile.
+        while any(client.run(lambda dask_worker: dask_worker.state.executing_count).values()):
+            time.sleep(0.1)
         survived = client.run(os.getpid) == pids
         handled = client.run(lambda: repr(signal.getsignal(signal.SIGINT)))
         killer = start(int(sys.argv[3]), os.kill, next(iter(pids.values())), signal.SIGKILL)

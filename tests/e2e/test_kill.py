@@ -30,6 +30,7 @@ from tests.support.checks import (
     files_of,
 )
 from tests.support.children import Children
+from tests.support.kills import Killed, archive
 from tests.support.s3_server import LocalS3
 
 #: Seconds that a process may take to notice that nobody wants it any more, on a busy machine.
@@ -99,7 +100,7 @@ def finish(config: CollectionConfig, server: LocalS3, bucket: Bucket) -> None:
     assert_nothing_staged(config.output_directory)
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_process_may_end_at_any_moment(
     server: LocalS3,
     config: CollectionConfig,
@@ -133,6 +134,20 @@ def test_a_process_may_end_at_any_moment(
             assert_nothing_staged(store)
     assert 0 < len(files_of(store)) < len(zips_of(bucket))
     finish(config, server, bucket)
+
+
+@pytest.mark.parametrize(("kind", "kills"), [("folder", 2), ("bucket", 1)])
+def test_a_process_may_be_killed_at_any_moment(
+    serve: Serve, store: Path, s3_url: str, monkeypatch: pytest.MonkeyPatch, kind: str, kills: int
+) -> None:
+    """The soak step ``kills`` has 200 moments."""
+    cache = store.with_name("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    root = store if kind == "folder" else s3_url
+    killed = Killed(serve(archive()), root, cache, random.Random(kind))
+    for _ in range(kills):
+        killed.kill("collect")
+        killed.kill("build")
 
 
 def test_a_process_may_end_while_another_fills_the_same_store(

@@ -14,7 +14,6 @@ from binance_archive_kit.archive import listing as archive
 from binance_archive_kit.download import proof_queue
 from binance_archive_kit.errors import ConfigurationError, ListingError, WorkflowError
 from tests.e2e.conftest import Ask, Serve
-from tests.support.answers import Answers, answer
 from tests.support.bucket import daily_klines, zips_of
 from tests.support.checks import assert_holds, reasons_of
 from tests.support.faults import on_checksum, on_zip
@@ -168,26 +167,6 @@ def test_a_dead_proxy_is_named_by_each_connection(
         assert "secret" not in str(failure)
     with pytest.raises(ListingError, match=r"the proxy http://\*\*\*@127\.0\.0\.1:9"):
         bak.collect(config.replace(listing=True))
-
-
-@pytest.mark.parametrize("download_checksum", [True, False])
-def test_a_proxy_that_asks_for_a_password_is_explained(
-    serve: Serve, ask: Ask, monkeypatch: pytest.MonkeyPatch, download_checksum: bool
-) -> None:
-    with Answers(lambda _: answer(407)) as proxy:
-        monkeypatch.setenv("https_proxy", proxy.url)
-        config = ask(
-            serve({}),
-            days=1,
-            endpoint_url="https://archive.example",
-            listing=False,
-            download_checksum=download_checksum,
-        )
-        with pytest.raises(WorkflowError) as caught:
-            bak.collect(config)
-    assert caught.value.result is not None
-    for failure in caught.value.result.failures:
-        assert "the proxy asks for a user and a password" in failure.detail
 
 
 def test_all_connections_take_the_same_proxy(

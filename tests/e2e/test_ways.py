@@ -37,19 +37,3 @@ def test_everything_goes_through_tls(serve: Serve, ask: Ask, store: Path, truste
     assert reasons_of(result) == {}
     assert result.outcome == "complete"
     assert_holds(store, zips_of(bucket))
-
-
-def test_listing_and_digests_go_through_the_proxy(
-    serve: Serve, ask: Ask, store: Path, trusted: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bucket = daily_klines("BTCUSDT", days=40)
-    server = serve(bucket)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    with Relay(server.url, trusted) as relay, Relay() as proxy:
-        # s5cmd takes no proxy to a server on the same machine.
-        monkeypatch.setenv("https_proxy", proxy.url)
-        result = collect(ask(server, days=40, endpoint_url=relay.url))
-        assert len(proxy.asked) > 2
-    assert result.outcome == "complete"
-    assert_holds(store, zips_of(bucket))

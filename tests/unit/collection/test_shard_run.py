@@ -49,6 +49,19 @@ def test_an_error_of_the_package_is_part_of_the_outcome(driver: str) -> None:
     assert "nowhere.json" in str(pickle.loads(pickle.dumps(outcome)).problem)
 
 
+def test_an_interrupt_on_a_thread_ends_only_the_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polars raises it anywhere; a worker of Dask runs shards on threads."""
+
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shard_run, "prepare", interrupted)
+    with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="was interrupted"):
+        threads.submit(run_shard, TASK).result()
+    with pytest.raises(KeyboardInterrupt):
+        run_shard(TASK)
+
+
 def test_warnings_of_all_threads_are_sent_once() -> None:
     collector = shard_run._Collector()
     show = warnings.showwarning

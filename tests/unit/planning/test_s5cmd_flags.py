@@ -31,8 +31,8 @@ from binance_archive_kit.planning.s5cmd_flags import Flags
             {"--part-size": "64", "--concurrency": "3"},
         ),
         (
-            ["--part-size", "10", "--no-verify-ssl"],
-            {"--no-verify-ssl": None},
+            ["--part-size", "10", "--no-sign-request"],
+            {"--no-sign-request": None},
             {"--part-size": "10"},
         ),
         # MB in every spelling.
@@ -63,6 +63,7 @@ def test_flags_are_sorted_to_their_places(
     ("given", "said"),
     [
         (["--part-sise=5"], "did you mean '--part-size'?"),
+        (["--no-verify-ssl"], "certificates are always verified"),
         (["--worker"], "--worker"),
         (["cp"], "'cp' is not valid"),
         (["--numworkers=0"], "--numworkers=0 is not a number of at least 1"),

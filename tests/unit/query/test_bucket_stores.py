@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -29,6 +29,7 @@ from binance_archive_kit.query.engine import Engine
 from binance_archive_kit.storage import bucket_records
 from binance_archive_kit.storage.bucket import Bucket
 from binance_archive_kit.storage.bucket_store import BucketStore
+from binance_archive_kit.storage.proof import Proof, ProvenBy
 from binance_archive_kit.tables import bucket_folder
 from binance_archive_kit.tables.bucket_folder import TABLES
 from binance_archive_kit.tables.bucket_tables import publish_tables
@@ -313,6 +314,22 @@ def test_a_build_may_be_killed_and_repeated(
         assert store.last_scan is not None
         assert store.last_scan.cached == start + 4
         assert len(bucket.list(".binance_archive_kit/records/spot/")) == 1
+
+
+def test_a_build_compares_what_it_reads_with_the_proofs(tmp_path: Path, bucket: Bucket) -> None:
+    keys = one_symbol(tmp_path, 4)
+    upload(tmp_path, bucket)
+    records = BucketStore(bucket).records
+    proof = records.proofs(keys=[str(keys[1])])[str(keys[1])]
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with records.recorder() as record:
+        record([Proof(str(keys[1]), proof.stamp, "0" * 64, "", ProvenBy.SHA256, now)])
+    with pytest.warns(ArchiveKitWarning, match=f"left out.*{keys[1].name}.*SHA-256 is not"):
+        bak.store(bucket.url).build()
+    store = bak.store(bucket.url)
+    assert_same(scan_rows(bak.scan(store, "spot", "klines")), naive_rows(tmp_path, *keys))
+    assert store.last_scan is not None
+    assert (store.last_scan.opened, store.last_scan.cached) == (1, 3)
 
 
 def test_a_process_that_builds_may_be_killed(tmp_path: Path, bucket: Bucket) -> None:
