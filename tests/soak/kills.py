@@ -32,9 +32,7 @@ def run(folder: Path, seed: int, seconds: float) -> Iterator[str]:
                 killed = Killed(server, root, folder / "cache", dice)
                 for number in range(KILLS):
                     for work in ("collect", "build"):
-                        if time.monotonic() > until:
-                            yield f"out of time: {dict(counts)}"
-                            return
+                        assert time.monotonic() < until, f"out of time: {dict(counts)}"
                         counts[killed.kill(work)] += 1
                     if number % 10 == 9:
                         yield f"{root}: {dict(counts)}"

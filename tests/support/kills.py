@@ -137,7 +137,8 @@ class Killed:
         child = children.start(work, str(self._root), self._server.url)
         assert child.stderr is not None
         try:
-            assert child.stderr.readline() == b"go\n"
+            first = child.stderr.readline()
+            assert first == b"go\n", (first + child.stderr.read()).decode()
             began = time.monotonic()
             with suppress(TimeoutExpired):
                 child.wait(self._dice.uniform(0, 1.1) * self._longest[work])
