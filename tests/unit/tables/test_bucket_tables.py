@@ -292,11 +292,15 @@ def test_tables_of_other_versions(
     assert len(parts(bucket)) == 2
 
 
-def test_clearing_removes_everything(machine: Make, bucket: Bucket) -> None:
+def test_clearing_removes_what_all_share_only_on_request(machine: Make, bucket: Bucket) -> None:
     files, tables = Files(), machine()
     files.fill(["AUSDT"], DAYS)
     files.build(tables)
+    shared = bucket.list(PREFIX)
     tables.clear()
+    assert bucket.list(PREFIX) == shared
+    same(rows_by_file(machine(), files), files.expected())
+    tables.clear(shared=True)
     assert bucket.list(PREFIX) == []
     assert rows_by_file(machine(), files) == {}
     files.build(tables, list(files.tasks.values()))
