@@ -199,7 +199,9 @@ class Spread:
         since = time.monotonic()
         while True:
             with suppress(TimeoutError):
-                future = await asyncio.wait_for(self._queue.get(), _LOOK)
+                # `wait_for` loses an interrupt at the moment of a result, before Python 3.12.
+                async with asyncio.timeout(_LOOK):
+                    future = await self._queue.get()
                 self.progress.waiting = ""
                 return future
             if not await asyncio.to_thread(self._window.is_empty):

@@ -429,6 +429,8 @@ def _texts_of(where: ds.Expression) -> list[str] | None:
         match todo.pop():
             case str(text):
                 texts.add(text)
+            case bytes(text):
+                texts.add(text.decode(errors="replace"))
             case dict(members):
                 todo += members.values()
             case list(items):

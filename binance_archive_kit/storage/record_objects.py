@@ -48,6 +48,9 @@ SCHEMA = pa.schema(
 _VERSION = b"binance_archive_kit.records"
 _REPLACES = b"binance_archive_kit.replaces"
 _CRC = b"binance_archive_kit.crc"
+#: The part of a document with its checksum: an object, as older versions expect of every part.
+_CHECK = "check"
+_PARTS = {"selections", "selected", "unfinished"}
 _OTHER_CRC = "its checksum does not match"
 _ID = r"\d{8}T\d{12}-[0-9a-f]{8}"
 _NAME = re.compile(rf"([^/]+/(?:[^/]+/)+)([^/~]+)~([^/~]+)~({_ID})\.parquet")
@@ -279,11 +282,13 @@ def decode_document(data: bytes) -> dict[str, dict[str, object]]:
     """
     try:
         document = json.loads(data)
-        version, crc = document.pop("version"), document.pop("crc", None)
+        version, check = document.pop("version"), document.pop(_CHECK, None)
         if isinstance(version, int) and version > VERSION:
             raise NewerRecordError(str(version))
         valid = version == VERSION and all(map(_is_part, document.items()))
-        is_sound = crc in (None, _crc_of_document(document))
+        # Of the name of the checksum, too, a byte may have changed.
+        valid &= check is not None or document.keys() <= _PARTS
+        is_sound = check in (None, _check_of(document))
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         valid = False
     if not valid:
@@ -309,12 +314,12 @@ def _is_pair(value: object) -> bool:
 
 def encode_document(document: dict[str, dict[str, object]]) -> bytes:
     """Return the document of a run as JSON."""
-    content = {"version": VERSION, "crc": _crc_of_document(document), **document}
+    content = {"version": VERSION, _CHECK: _check_of(document), **document}
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def _crc_of_document(document: dict[str, dict[str, object]]) -> int:
-    return zlib.crc32(json.dumps(document, sort_keys=True).encode())
+def _check_of(document: dict[str, dict[str, object]]) -> dict[str, int]:
+    return {"crc32": zlib.crc32(json.dumps(document, sort_keys=True).encode())}
 
 
 def _escaped(symbol: str) -> str:

@@ -208,7 +208,9 @@ class Store(BaseStore):
         # As text: building a Path takes longer than the rename itself.
         path = f"{self.root}/{location}"
         if self._mode != _MODE_OF_S5CMD:
-            os.chmod(staged, self._mode)  # noqa: PTH101
+            # Some disks, such as those with FAT, have no permissions, and refuse.
+            with suppress(OSError):
+                os.chmod(staged, self._mode)  # noqa: PTH101
         os.replace(staged, path)  # noqa: PTH105
         # Renaming a file changes its ctime. If anything else differs, another file has replaced
         # it since, which this proof does not cover.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,6 +67,16 @@ def test_no_changed_byte_of_a_record_in_a_bucket_changes_what_it_says(
             except (DamagedRecordError, NewerRecordError):
                 continue
             assert found == expected, way
+
+
+def test_older_versions_read_the_documents_of_runs() -> None:
+    """They take every part but the version for an object, and ignore those they do not know."""
+    [body] = _bodies(document=True)
+    document = json.loads(body)
+    assert document.pop("version") == 1
+    assert all(isinstance(part, dict) for part in document.values())
+    without = {name: part for name, part in document.items() if name != "check"}
+    assert decode_document(json.dumps({"version": 1, **without}).encode()) == without
 
 
 def _bodies(*, document: bool) -> Iterator[bytes]:

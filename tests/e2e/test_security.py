@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import stat
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,8 @@ from binance_archive_kit.download import proof_queue
 from binance_archive_kit.errors import ArchiveKitError, StoreError
 from binance_archive_kit.paths import private_temporary, user_cache
 from binance_archive_kit.storage.bucket import Bucket
+from binance_archive_kit.storage.proof import Expected, prove
+from binance_archive_kit.storage.store import Store
 from tests.e2e.conftest import Ask, Serve
 from tests.support.bucket import daily_klines
 from tests.support.relay import OPENSSL, Relay, certificate
@@ -132,6 +136,36 @@ def test_files_have_the_permissions_of_the_umask(
     command = [sys.executable, "-c", _COLLECT, server.url, str(store), umask]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert set(run.stdout.split()) == {mode}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs another user")
+def test_files_are_kept_where_permissions_cannot_be_changed() -> None:
+    """As on disks with FAT; here, the file belongs to someone else."""
+    before = os.umask(0)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder).chmod(0o777)
+            path = Path(folder, "BTCUSDT-1d-2025-07-01.zip")
+            with zipfile.ZipFile(path, "w") as opened:
+                opened.writestr("BTCUSDT-1d-2025-07-01.csv", "1\n")
+            body = path.read_bytes()
+            path.chmod(0o644)
+            proof = prove(
+                f"data/spot/daily/klines/BTCUSDT/1d/{path.name}",
+                path,
+                Expected(None, "e", hashlib.sha256(body).hexdigest()),
+            )
+            os.seteuid(65534)
+            try:
+                store = Store(Path(folder, "store"))
+                with store.staging():
+                    store.admit(proof, path)
+            finally:
+                os.seteuid(0)
+            [kept] = Path(folder, "store").rglob("*.zip")
+            assert kept.read_bytes() == body
+    finally:
+        os.umask(before)
 
 
 def test_certificates_on_disk_are_for_this_user_alone(

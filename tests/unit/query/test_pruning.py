@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from hypothesis import given, settings
@@ -474,6 +475,9 @@ _SYMBOL = ds.field("symbol")
         (_SYMBOL.isin([f"S{n}" for n in range(999)]), None),
         (_SYMBOL == 'a"b', {'a"b'}),
         (_SYMBOL.isin(["A", '"', "B", '", "', "C\\"]), {"A", '"', "B", '", "', "C\\"}),
+        # Arrow compares bytes with texts.
+        (_SYMBOL == b"A", {"A"}),
+        (_SYMBOL.isin(pa.array([b"A", b"\xff"])), {"A"}),
     ],
 )
 def test_the_symbols_of_a_condition(where: ds.Expression, symbols: set[str] | None) -> None:
