@@ -11,8 +11,10 @@ export PYTHONDONTWRITEBYTECODE :=
 demo: $(VENV)/.demo
 	$(BIN)/binance-archive demo
 
+# Many tests wait for an answer that does not come: one process more than there are cores.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --ignore=tests/browser --numprocesses=auto --dist=loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest --ignore=tests/browser \
+		--numprocesses=$$($(BIN)/python -c "import os; print(os.cpu_count() + 1)") --dist=loadscope --no-loadscope-reorder
 
 browser: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/browser
