@@ -315,7 +315,8 @@ class Database:
         seen = self.stamp()
         if seen is not None and seen == _IRREPLACEABLE.get(self.path):
             raise StoreError(f"{self.path} is damaged and cannot be replaced: {_ACCESS}")
-        if seen is None and os.path.lexists(self.path):
+        # Whether it is a link: another process may have created the file meanwhile.
+        if seen is None and self.path.is_symlink() and not self.path.exists():
             raise _Damaged("it is a link to nothing")
         # SQLite would give a new file fewer permissions than the umask. Why there can be none,
         # it says itself.

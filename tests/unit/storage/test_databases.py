@@ -181,6 +181,31 @@ def test_of_two_writers_one_moves_a_damaged_file(tmp_path: Path) -> None:
     assert len(moved) == 1
 
 
+def test_a_file_that_another_writer_creates_meanwhile_is_used(path: Path) -> None:
+    class Late(Database):
+        """Another writer creates the file once this one has seen that there is none."""
+
+        opens = False
+
+        def _open_to_write(self, patience: float) -> sqlite3.Connection:
+            self.opens = True
+            return super()._open_to_write(patience)
+
+        def stamp(self) -> Stamp | None:
+            seen = super().stamp()
+            if seen is None and self.opens:
+                add(Database(path, TABLES), "a")
+            return seen
+
+    def add(database: Database, key: str) -> None:
+        database.write(lambda c: c.execute("INSERT INTO words (key, count) VALUES (?, 1)", (key,)))
+
+    moved: list[Path | None] = []
+    add(Late(path, TABLES, lambda why, aside: moved.append(aside)), "b")
+    assert Database(path, TABLES).rows("words", ["key"]) == [("a",), ("b",)]
+    assert not moved
+
+
 def test_no_changed_byte_of_a_database_becomes_a_value(path: Path) -> None:
     database = Database(path, TABLES)
     rows = [(f"data/{number:03}.zip", 1000 + number, "x" * 20) for number in range(60)]
